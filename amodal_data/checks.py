@@ -1,0 +1,96 @@
+"""Checksums of an image: what the file says of its regions against what the order gives.
+
+``area`` and ``occlude_rate`` cost nothing to compare. Only where one disagrees are the image's stored
+masks decoded; a stored visible mask that differs then wins over the order, and a finding says so.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from amodal_data.findings import Finding, Place
+from amodal_data.masks import RLE, differing_pixels, parse_rles
+from amodal_data.scene import Scene
+from amodal_data.sweep import sweep
+
+__all__ = ["checked_visible", "occlusion_rates"]
+
+Areas = NDArray[np.int64]
+
+
+def occlusion_rates(areas: Areas, visible_areas: Areas) -> NDArray[np.float64]:
+    """Hidden share of each instance as COCOA computes it, ``hidden / (area + 1e-6)``, float64 [N]."""
+    return (areas - visible_areas) / (areas + 1e-6)
+
+
+def checked_visible(
+    scene: Scene, areas: Areas, visible_areas: Areas, modal_rle: Callable[[int], RLE]
+) -> tuple[list[RLE | None] | None, tuple[Finding, ...]]:
+    """Visible masks that must replace the ones from the order, None = nothing to replace; and findings.
+
+    ``areas``, ``visible_areas`` (int64 [N]) and ``modal_rle`` are what the order gives.
+    """
+    findings = _check_figures(scene, areas, occlusion_rates(areas, visible_areas))
+    if not (findings or _unchecked(scene)):
+        return None, ()
+    visible: list[RLE | None] = [instance.visible for instance in scene.instances]
+    replaced = False
+    for n, (shown, hidden) in enumerate(_stored(scene, findings)):
+        if shown is None or scene.instances[n].visible is not None:
+            continue
+        wrong = differing_pixels(shown, modal_rle(n))
+        if wrong:
+            findings.append(_finding("stored-mask-differs", scene, n, f"{wrong} px"))
+            visible[n], replaced = shown, True
+        if hidden is not None and (gap := _inconsistent_pixels(scene.instances[n].amodal, shown, hidden)):
+            findings.append(_finding("stored-masks-inconsistent", scene, n, f"{gap} px"))
+    return (visible if replaced else None), tuple(findings)
+
+
+def _finding(code: str, scene: Scene, n: int, message: str) -> Finding:
+    return Finding(code, Place(scene.source, scene.image_id, scene.instances[n].region_index), message)
+
+
+def _check_figures(scene: Scene, areas: Areas, rates: NDArray[np.float64]) -> list[Finding]:
+    declared = [instance.declared for instance in scene.instances]
+    said_area = np.array([np.nan if d.area is None else d.area for d in declared])
+    said_rate = np.array([np.nan if d.occlusion_rate is None else d.occlusion_rate for d in declared])
+    # NaN compares False: what is not said cannot be wrong
+    off_area = np.flatnonzero(np.abs(said_area - areas) > 1)
+    off_rate = np.flatnonzero(np.abs(said_rate - rates) > np.minimum(1e-6, 0.5 / (areas + 1)))
+    return [
+        *(_finding("area-differs", scene, n, f"{said_area[n]:g}, the mask has {areas[n]}") for n in off_area),
+        *(
+            _finding("occlusion-rate-differs", scene, n, f"{said_rate[n]:g}, the masks give {rates[n]:g}")
+            for n in off_rate
+        ),
+    ]
+
+
+def _unchecked(scene: Scene) -> bool:
+    """Is there a stored mask for which the file gives no occlusion rate to check it by?"""
+    return any(
+        i.declared.visible is not None and i.declared.occlusion_rate is None and i.visible is None
+        for i in scene.instances
+    )
+
+
+def _stored(scene: Scene, findings: list[Finding]) -> list[tuple[RLE | None, RLE | None]]:
+    """The stored (visible, hidden) masks of each instance; a malformed one counts as missing."""
+    raw = [mask for i in scene.instances for mask in (i.declared.visible, i.declared.hidden)]
+    present = [at for at, mask in enumerate(raw) if mask is not None]
+    masks: list[RLE | None] = [None] * len(raw)
+    for at, mask in zip(present, parse_rles([raw[at] for at in present], scene.size), strict=True):
+        if isinstance(mask, RLE):
+            masks[at] = mask
+        else:
+            findings.append(_finding("stored-mask-malformed", scene, at // 2, mask.message))
+    return list(zip(masks[0::2], masks[1::2], strict=True))
+
+
+def _inconsistent_pixels(amodal: RLE, visible: RLE, hidden: RLE) -> int:
+    """Pixels where visible and hidden overlap, or where together they are not the amodal mask."""
+    lengths, regions, bits = sweep([amodal, visible, hidden], amodal.size)
+    wrong = (bits[:, 1] & bits[:, 2]) | ((bits[:, 1] | bits[:, 2]) != bits[:, 0])
+    return int(lengths[wrong[regions]].sum(dtype=np.int64))

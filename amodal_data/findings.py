@@ -1,0 +1,124 @@
+"""What was odd in the input, and what was done about it: counted, never silent.
+
+Every oddity has a stable code in :data:`CODES`. A :class:`Finding` says where it was met and what it
+was; the table says how grave that is and what this package does about it.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["CODES", "Code", "Finding", "Place", "count_findings"]
+
+Severity = Literal["info", "warning", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """One kind of oddity.
+
+    ``error``: something was left out or altered. ``warning``: the file contradicts itself and one side
+    was believed. ``info``: worth knowing, nothing was changed.
+    """
+
+    severity: Severity
+    meaning: str
+    action: str
+
+
+CODES: dict[str, Code] = {
+    # the file
+    "duplicate-id": Code("error", "An id occurs more than once.", "the first image or both annotations are kept"),
+    "image-unknown": Code("warning", "An annotation names an image that is not listed.", "annotation skipped"),
+    "image-unannotated": Code("info", "An image has no annotation.", "image skipped"),
+    "image-size-unknown": Code("error", "Neither the file nor a mask gives the image size.", "image left out"),
+    "annotation-malformed": Code("error", "A record is not an object of the expected shape.", "record left out"),
+    "several-annotators": Code("info", "Several people annotated this image.", "the first one is used"),
+    "size-differs": Code("info", "'size' is not the number of regions.", "the regions are counted"),
+    # the amodal mask of a region
+    "region-malformed": Code("error", "A region is not an object.", "region left out"),
+    "segmentation-missing": Code("error", "A region has no usable 'segmentation'.", "region left out"),
+    "polygon-not-finite": Code("error", "A coordinate is NaN or infinite.", "region left out"),
+    "polygon-too-short": Code("error", "A polygon has fewer than three points.", "region left out"),
+    "polygon-odd-length": Code("error", "A polygon has an odd number of values.", "last value dropped"),
+    "polygon-far-outside": Code(
+        "warning", "A coordinate lies beyond 16 times the longer side.", "polygon clipped to that window"
+    ),
+    "polygon-outside": Code("info", "A polygon reaches more than 1 px outside the image.", "clipped at the frame"),
+    "polygon-self-intersecting": Code("info", "A polygon crosses or touches itself.", "filled by the even-odd rule"),
+    "rle-malformed": Code("error", "An RLE cannot be decoded or does not fill its image.", "region left out"),
+    "rle-wrong-size": Code("error", "An RLE has another size than its image.", "region left out"),
+    "region-empty": Code("warning", "A region covers no pixel.", "kept, without a target"),
+    "region-duplicate": Code("info", "Two regions have the same amodal mask.", "both kept, ordered by 'order'"),
+    # order
+    "order-missing": Code("warning", "A region has no 'order'.", "placed behind all ordered regions, list order"),
+    "order-not-int": Code("warning", "'order' is not an integer.", "placed behind all ordered regions, list order"),
+    "order-tied": Code("warning", "Two regions share one 'order'.", "list order breaks the tie"),
+    "order-unsorted": Code("info", "Regions are not listed front to back.", "'order' decides"),
+    "depth-constraint-malformed": Code("warning", "'depth_constraint' is not 'a-b,c-d,...'.", "'order' decides"),
+    "depth-constraint-against-order": Code(
+        "warning", "'depth_constraint' contradicts 'order' or itself.", "'order' decides"
+    ),
+    # stored masks and figures, used as checksums
+    "stored-mask-malformed": Code("warning", "A stored mask cannot be decoded.", "treated as missing"),
+    "stored-mask-differs": Code(
+        "warning", "A stored visible mask is not the one 'order' gives.", "the stored mask is used"
+    ),
+    "stored-masks-inconsistent": Code(
+        "warning", "Visible and hidden mask do not add up to the amodal mask.", "amodal stands, visible wins"
+    ),
+    "area-differs": Code("warning", "'area' is more than 1 px off.", "recomputed"),
+    "occlusion-rate-differs": Code("warning", "'occlude_rate' is more than 1e-6 off.", "recomputed"),
+    # the image as a whole
+    "image-too-complex": Code("error", "More regions or levels than a level table holds.", "image left out"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something was met. ``image_id`` -1 and ``region`` -1 mean: none in particular."""
+
+    file: str = ""
+    image_id: int = -1
+    region: int = -1
+
+    def __str__(self) -> str:
+        parts = [
+            self.file,
+            f"image {self.image_id}" if self.image_id >= 0 else "",
+            f"region {self.region}" if self.region >= 0 else "",
+        ]
+        return ", ".join(part for part in parts if part)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One oddity: its code, where it is, what exactly was seen, and what was done about it."""
+
+    code: str
+    place: Place
+    message: str
+
+    def __post_init__(self) -> None:
+        if self.code not in CODES:
+            raise ValueError(f"unknown finding code {self.code!r}")
+
+    @property
+    def severity(self) -> Severity:
+        """``"error"``, ``"warning"`` or ``"info"``, from :data:`CODES`."""
+        return CODES[self.code].severity
+
+    @property
+    def action(self) -> str:
+        """What this package did about it, from :data:`CODES`."""
+        return CODES[self.code].action
+
+    def __str__(self) -> str:
+        return f"{self.severity}: {self.code} at {self.place}: {self.message} ({self.action})"
+
+
+def count_findings(findings: Iterable[Finding]) -> dict[str, int]:
+    """How often each code occurs, in the order of :data:`CODES`; codes that do not occur are absent."""
+    counts = Counter(finding.code for finding in findings)
+    return {code: counts[code] for code in CODES if code in counts}

@@ -1,0 +1,151 @@
+"""The columns of a target cache: how one image becomes rows, and rows an image again.
+
+Everything is little-endian. One image owns a slice of every column, named by ``ptr``; nothing is stored
+per image as an HDF5 object of its own.
+"""
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from amodal_data.checks import occlusion_rates
+from amodal_data.errors import CacheFormatError
+from amodal_data.levels import LayeredTargets
+
+__all__ = ["CHUNKS", "COLUMNS", "IMAGE", "INSTANCE", "PTR", "CachedImage", "EncodedImage", "decode", "encode"]
+
+COLUMNS = ("runs/region", "runs/length", "levels", "instances", "pairs", "text")
+"""What one image owns a slice of, in the order of the fields of ``ptr``."""
+
+PTR = np.dtype([(name, "<i8") for name in COLUMNS])
+
+IMAGE = np.dtype([("id", "<i8"), ("height", "<i4"), ("width", "<i4"), ("regions", "<i4"), ("crc32", "<u4")])
+
+INSTANCE = np.dtype(
+    [
+        ("annotation_id", "<i8"),
+        ("category_id", "<i8"),
+        ("region_index", "<i4"),
+        ("order", "<i4"),
+        ("amodal_box", "<i4", (4,)),
+        ("modal_box", "<i4", (4,)),
+        ("area", "<i8"),
+        ("visible_area", "<i8"),
+        ("occlusion_rate", "<f8"),
+        ("deepest_level", "<i2"),
+        ("is_stuff", "u1"),
+    ]
+)
+
+CHUNKS = {"runs/region": 4096, "runs/length": 4096, "levels": 8192, "instances": 128, "pairs": 1024, "text": 8192}
+"""Rows per HDF5 chunk: 8 to 16 KiB each, so that one image is read without its neighbours."""
+
+_LONGEST_RUN = 65_535
+
+
+@dataclass(frozen=True, slots=True)
+class CachedImage:
+    """Which image a row of a cache is. ``size`` is (H, W); ``annotator`` is "" where the file has none."""
+
+    image_id: int
+    file_name: str
+    size: tuple[int, int]
+    annotator: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedImage:
+    """One image as rows: its row of ``images`` (crc32 filled in) and its slice of each column."""
+
+    row: NDArray[np.void]
+    columns: dict[str, NDArray[np.generic]]
+
+
+def encode(image: CachedImage, targets: LayeredTargets) -> EncodedImage:
+    """The rows of one image. Runs above 65,535 pixels are split; NUL characters in names become U+FFFD."""
+    lengths, regions = _split(targets.run_lengths, targets.run_regions)
+    texts = [image.file_name, image.annotator, *targets.names]
+    text = "\0".join(t.replace("\0", "\ufffd") for t in texts).encode("utf-8", "replace")
+    columns: dict[str, NDArray[np.generic]] = {
+        "runs/region": regions.astype("<u2"),
+        "runs/length": lengths.astype("<u2"),
+        "levels": targets.table.ravel(),
+        "instances": instance_rows(targets),
+        "pairs": targets.pairs.astype("<i4"),
+        "text": np.frombuffer(text, np.uint8),
+    }
+    row = np.zeros((), IMAGE)
+    row["id"], (row["height"], row["width"]), row["regions"] = image.image_id, targets.size, len(targets.table)
+    row["crc32"] = checksum(row, columns)
+    return EncodedImage(row, columns)
+
+
+def decode(encoded: EncodedImage) -> tuple[CachedImage, LayeredTargets]:
+    """The inverse of :func:`encode`. Raises :class:`CacheFormatError` if the checksum does not hold."""
+    row, columns = encoded.row, encoded.columns
+    if checksum(row, columns) != int(row["crc32"]):
+        raise CacheFormatError(f"image {int(row['id'])}: its checksum does not match its data")
+    file_name, annotator, *names = columns["text"].tobytes().decode("utf-8").split("\0")
+    size = (int(row["height"]), int(row["width"]))
+    instances = columns["instances"]
+    lengths, regions = _join(columns["runs/length"], columns["runs/region"])
+    targets = LayeredTargets(
+        size=size,
+        run_lengths=lengths,
+        run_regions=regions,
+        table=columns["levels"].reshape(int(row["regions"]), len(instances)).view(np.uint8),
+        annotation_ids=instances["annotation_id"],
+        region_index=instances["region_index"],
+        category_ids=instances["category_id"],
+        is_stuff=instances["is_stuff"].astype(bool),
+        order=instances["order"],
+        names=tuple(names),
+        pairs=columns["pairs"].view(np.int32),
+    )
+    return CachedImage(int(row["id"]), file_name, size, annotator), targets
+
+
+def instance_rows(targets: LayeredTargets) -> NDArray[np.void]:
+    """The rows of ``instances``; ``deepest_level`` is -1 for an instance without a pixel."""
+    rows = np.zeros(len(targets.names), INSTANCE)
+    rows["annotation_id"] = targets.annotation_ids
+    rows["category_id"] = targets.category_ids
+    rows["region_index"] = targets.region_index
+    rows["order"] = targets.order
+    rows["amodal_box"], rows["modal_box"] = targets.boxes()
+    rows["area"], rows["visible_area"] = targets.areas()
+    rows["occlusion_rate"] = occlusion_rates(rows["area"], rows["visible_area"])
+    rows["deepest_level"] = targets.table.max(axis=0, initial=0).astype(np.int16) - 1
+    rows["is_stuff"] = targets.is_stuff
+    return rows
+
+
+def checksum(row: NDArray[np.void], columns: dict[str, NDArray[np.generic]]) -> int:
+    """CRC-32 of an image: its row without the checksum itself, then its slice of each column in order."""
+    crc = zlib.crc32(row.tobytes()[: IMAGE.fields["crc32"][1]])  # type: ignore[index]
+    for name in COLUMNS:
+        crc = zlib.crc32(np.ascontiguousarray(columns[name]), crc)  # type: ignore[arg-type]
+    return crc
+
+
+def _split(
+    lengths: NDArray[np.uint32], regions: NDArray[np.uint16]
+) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
+    """Cut runs above 65,535 pixels into full pieces and a rest."""
+    if lengths.max(initial=0) <= _LONGEST_RUN:
+        return lengths, regions
+    pieces = (lengths.astype(np.int64) + _LONGEST_RUN - 1) // _LONGEST_RUN
+    cut = np.full(int(pieces.sum()), _LONGEST_RUN, np.uint32)
+    cut[np.cumsum(pieces) - 1] = lengths - (pieces - 1).astype(np.uint32) * np.uint32(_LONGEST_RUN)
+    return cut, np.repeat(regions, pieces)
+
+
+def _join(
+    lengths: NDArray[np.generic], regions: NDArray[np.generic]
+) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
+    """Join neighbouring pieces of one region: the runs as they were before :func:`_split`."""
+    starts = np.flatnonzero(np.append(True, regions[1:] != regions[:-1]))
+    whole = np.add.reduceat(lengths.astype(np.uint32), starts)
+    return whole.astype(np.uint32), regions[starts].astype(np.uint16)

@@ -1,0 +1,232 @@
+"""The level table: a scene in, everything the paper draws out.
+
+The sweep (:mod:`amodal_data.sweep`) cuts an image into regions of constant cover; the levels of all
+instances in all regions then fit one small table (Zhang et al., ACM MM 2019, section 3):
+
+    L_i(p) = 0                                     p in V_i
+    L_i(p) = 1 + |{ j : p in I_j and j < i }|      p in I_i = A_i \\ V_i
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from amodal_data.checks import checked_visible
+from amodal_data.errors import LevelsError
+from amodal_data.findings import Finding
+from amodal_data.masks import RLE
+from amodal_data.scene import Scene
+from amodal_data.sweep import sweep
+from amodal_data.views import LevelViews, ResizedTargets
+
+__all__ = ["LayeredTargets", "layer_scene", "layer_with_findings"]
+
+_DEEPEST_CODE = 255
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LayeredTargets(LevelViews):
+    """The visibility levels of all instances of one image, exact and small.
+
+    Runs cover the image in column-major order (``position = x * H + y``). Per instance there is one
+    entry in the file's order; regions that were left out leave no gap but keep their number in
+    ``region_index``.
+    """
+
+    size: tuple[int, int]
+    """(H, W)"""
+    run_lengths: NDArray[np.uint32]
+    """uint32 [K], summing to H * W"""
+    run_regions: NDArray[np.uint16]
+    """uint16 [K], region of each run"""
+    table: NDArray[np.uint8]
+    """uint8 [R, N] level codes: 0 outside, 1 visible, 1 + l hidden behind l"""
+    annotation_ids: NDArray[np.int64]
+    """int64 [N]; in COCOA the record's id, repeated"""
+    region_index: NDArray[np.int32]
+    """int32 [N], 0-based position in the file's list"""
+    category_ids: NDArray[np.int64]
+    """int64 [N]; 1 in COCOA"""
+    is_stuff: NDArray[np.bool_]
+    """bool [N]"""
+    order: NDArray[np.int32]
+    """int32 [N], the file's rank; 0 = none"""
+    names: tuple[str, ...]
+    """N names, "" = none"""
+    pairs: NDArray[np.int32]
+    """int32 [E, 2], overlapping pairs as (front, back)"""
+
+    def region_map(self) -> NDArray[np.uint16]:
+        """Region id of every pixel, uint16 [H, W]."""
+        return np.repeat(self.run_regions, self.run_lengths).reshape(self.size[1], self.size[0]).T
+
+    def resized(
+        self,
+        size: tuple[int, int],
+        *,
+        flip: bool = False,
+        box: tuple[float, float, float, float] | None = None,
+    ) -> ResizedTargets:
+        """The view of ``box`` (x0, y0, x1, y1 in pixels, half-open; default the image) at ``size`` (H, W).
+
+        Nearest pixel at each centre; ``flip`` mirrors left and right. What lies outside the image is
+        region R, where every code is 0.
+        """
+        height, width = self.size
+        x0, y0, x1, y1 = box or (0, 0, width, height)
+        rows = np.floor(y0 + (np.arange(size[0]) + 0.5) * ((y1 - y0) / size[0])).astype(np.int64)
+        columns = np.floor(x0 + (np.arange(size[1]) + 0.5) * ((x1 - x0) / size[1])).astype(np.int64)
+        if flip:
+            columns = columns[::-1]
+        regions = np.take(self.region_map().T, columns.clip(0, width - 1), axis=0)
+        regions = np.take(regions.T, rows.clip(0, height - 1), axis=0)
+        off_rows, off_columns = (rows < 0) | (rows >= height), (columns < 0) | (columns >= width)
+        if not (off_rows.any() or off_columns.any()):
+            return ResizedTargets(size, self.table, regions)
+        regions[off_rows] = len(self.table)
+        regions[:, off_columns] = len(self.table)
+        padded = np.vstack([self.table, np.zeros((1, self.table.shape[1]), np.uint8)])
+        return ResizedTargets(size, padded, regions)
+
+    def amodal_rle(self, n: int) -> RLE:
+        """The whole of instance ``n``."""
+        return self._encode(self.table[:, n] > 0)
+
+    def modal_rle(self, n: int) -> RLE:
+        """The visible part of instance ``n``."""
+        return self._encode(self.table[:, n] == 1)
+
+    def hidden_rle(self, n: int) -> RLE:
+        """The hidden part of instance ``n``."""
+        return self._encode(self.table[:, n] > 1)
+
+    def level_rle(self, n: int, level: int) -> RLE:
+        """What of instance ``n`` lies at one level; 0 = visible."""
+        return self._encode(self.table[:, n] == level + 1)
+
+    def _encode(self, regions: NDArray[np.bool_]) -> RLE:
+        """The union of some regions (bool [R]) as a mask."""
+        flags = np.append(False, regions[self.run_regions])  # runs start with background
+        starts = np.append(0, np.cumsum(self.run_lengths, dtype=np.int64))
+        changes = np.flatnonzero(flags[1:] != flags[:-1])
+        ends = np.concatenate([[0], starts[changes], [starts[-1]]])
+        return RLE(self.size, np.diff(ends).astype(np.uint32))
+
+    def region_areas(self) -> NDArray[np.int64]:
+        """Pixels of each region, int64 [R]."""
+        areas = np.bincount(self.run_regions, weights=self.run_lengths, minlength=len(self.table))
+        return areas.astype(np.int64)
+
+    def areas(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Amodal and visible area of each instance in pixels, int64 [N] each."""
+        areas = self.region_areas()
+        return areas @ (self.table > 0), areas @ (self.table == 1)
+
+    def level_pixels(self) -> NDArray[np.int64]:
+        """Pixels at each level, summed over instances, int64 [levels]; entry 0 counts visible ones."""
+        deepest = int(self.table.max(initial=0))
+        weights = np.broadcast_to(self.region_areas()[:, None], self.table.shape).ravel()
+        counts = np.bincount(self.table.ravel(), weights=weights, minlength=deepest + 1)
+        return counts[1:].astype(np.int64)
+
+    def boxes(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Amodal and modal boxes, int32 [N, 4] each: x0, y0, x1, y1, half-open; all 0 = no pixel."""
+        low, high = _region_boxes(self)
+        return _union_boxes(low, high, self.table > 0), _union_boxes(low, high, self.table == 1)
+
+
+def _region_boxes(targets: LayeredTargets) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Lowest and highest x, y (half-open) of each region, int64 [R, 2] each."""
+    height, _ = targets.size
+    stops = np.cumsum(targets.run_lengths, dtype=np.int64)
+    starts = stops - targets.run_lengths
+    x0, y0 = np.divmod(starts, height)
+    x1, y1 = np.divmod(stops - 1, height)
+    wraps = x0 != x1
+    low = np.stack([x0, np.where(wraps, 0, y0)], axis=1)
+    high = np.stack([x1 + 1, np.where(wraps, height, y1 + 1)], axis=1)
+    by_region = np.argsort(targets.run_regions, kind="stable")
+    first = np.searchsorted(targets.run_regions[by_region], np.arange(len(targets.table)))
+    return np.minimum.reduceat(low[by_region], first), np.maximum.reduceat(high[by_region], first)
+
+
+def _union_boxes(low: NDArray[np.int64], high: NDArray[np.int64], where: NDArray[np.bool_]) -> NDArray[np.int32]:
+    chosen = where.T[:, :, None]
+    big = np.iinfo(np.int32).max
+    corner = np.where(chosen, low[None], big).min(axis=1, initial=big)
+    far = np.where(chosen, high[None], 0).max(axis=1, initial=0)
+    boxes = np.concatenate([corner, far], axis=1)
+    return (boxes * where.any(axis=0)[:, None]).astype(np.int32)
+
+
+def layer_scene(scene: Scene) -> LayeredTargets:
+    """The visibility levels of a scene.
+
+    Raises :class:`amodal_data.errors.LevelsError` above 65,535 regions or masks, or level 254.
+    """
+    return layer_with_findings(scene)[0]
+
+
+def layer_with_findings(scene: Scene) -> tuple[LayeredTargets, tuple[Finding, ...]]:
+    """As :func:`layer_scene`, and what the stored masks and figures of the scene said against it.
+
+    Visible masks follow from the order. ``area`` and ``occlude_rate`` are checksums; where one
+    disagrees, the stored visible masks of that image are decoded and win.
+    """
+    targets = _layer(scene, [instance.visible for instance in scene.instances])
+    visible, findings = checked_visible(scene, *targets.areas(), targets.modal_rle)
+    if visible is not None:
+        targets = _layer(scene, visible)
+    return targets, findings
+
+
+def _layer(scene: Scene, visible: Sequence[RLE | None]) -> LayeredTargets:
+    instances = scene.instances
+    known = [n for n, mask in enumerate(visible) if mask is not None]
+    masks = [instance.amodal for instance in instances] + [mask for mask in visible if mask is not None]
+    try:
+        lengths, regions, bits = sweep(masks, scene.size)
+        amodal = bits[:, : len(instances)]
+        table = level_table(amodal, dict(zip(known, bits.T[len(instances) :], strict=True)), scene.in_front)
+    except LevelsError as error:
+        error.place = f"{scene.source}, image {scene.image_id}"
+        raise
+    overlap = amodal.T.astype(np.float32) @ amodal.astype(np.float32) > 0
+    return LayeredTargets(
+        size=scene.size,
+        run_lengths=lengths,
+        run_regions=regions,
+        table=table,
+        annotation_ids=np.array([i.annotation_id for i in instances], np.int64),
+        region_index=np.array([i.region_index for i in instances], np.int32),
+        category_ids=np.array([i.category_id for i in instances], np.int64),
+        is_stuff=np.array([i.is_stuff for i in instances], bool),
+        order=np.array([i.order for i in instances], np.int32),
+        names=tuple(i.name for i in instances),
+        pairs=np.argwhere(scene.in_front & overlap).astype(np.int32),
+    )
+
+
+def level_table(
+    amodal: NDArray[np.bool_], visible: dict[int, NDArray[np.bool_]], in_front: NDArray[np.bool_]
+) -> NDArray[np.uint8]:
+    """Level codes, uint8 [R, N].
+
+    amodal: bool [R, N], which instances cover each region. visible: for some instances the regions of
+    their modal mask, bool [R]; the others are visible where no instance in front covers them.
+    """
+    order = in_front.astype(np.float32)
+    shown = amodal & (amodal.astype(np.float32) @ order == 0)
+    for n, regions in visible.items():
+        shown[:, n] = amodal[:, n] & regions
+    hidden = amodal & ~shown
+    codes = amodal * np.where(shown, 1, 2 + hidden.astype(np.float32) @ order)
+    deepest = int(codes.max(initial=0))
+    if deepest > _DEEPEST_CODE:
+        raise LevelsError(
+            f"an instance lies behind {deepest - 1} others; level tables hold up to {_DEEPEST_CODE - 1}",
+            fix="leave instances out, or split the image",
+        )
+    return codes.astype(np.uint8)

@@ -1,0 +1,85 @@
+"""What a polygon must be before it is rasterised.
+
+Coordinates are float64 ``[2 * points]``: ``x0, y0, x1, y1, ...`` in pixels, the image being the window
+``[0, W] x [0, H]``. Within 16 times the longer side a polygon goes to pycocotools untouched, so that
+its pixels are COCO's bit for bit; beyond that it is clipped, for pycocotools walks every boundary pixel.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+__all__ = ["REACH", "clip_to_window", "outside_by", "self_intersecting", "usable_polygon"]
+
+REACH = 16
+"""A polygon may reach this many times the longer image side beyond the origin before it is clipped."""
+
+_FAR = 1e100  # keeps the arithmetic of clipping finite; no pixel depends on it
+
+Polygon = NDArray[np.float64]
+
+
+def usable_polygon(points: Polygon, size: tuple[int, int]) -> tuple[Polygon | None, list[str]]:
+    """The polygon to rasterise, or None, and the finding codes of what was wrong with it."""
+    codes = []
+    if len(points) % 2:
+        codes.append("polygon-odd-length")
+        points = points[:-1]
+    if len(points) < 6:
+        return None, ["polygon-too-short"]
+    if not np.isfinite(points).all():
+        return None, ["polygon-not-finite"]
+    window = float(REACH * max(size))
+    if np.abs(points).max() > window:
+        codes.append("polygon-far-outside")
+        points = clip_to_window(points, window)
+    if outside_by(points, size) > 1:
+        codes.append("polygon-outside")
+    return points, codes
+
+
+def outside_by(points: Polygon, size: tuple[int, int]) -> float:
+    """How far the polygon reaches outside the image, in pixels; 0 if it stays inside."""
+    if not len(points):
+        return 0.0
+    x, y = points[0::2], points[1::2]
+    return float(max(-x.min(), -y.min(), x.max() - size[1], y.max() - size[0], 0.0))
+
+
+def clip_to_window(points: Polygon, window: float) -> Polygon:
+    """Sutherland-Hodgman against the square ``|x|, |y| <= window``.
+
+    The result may run back and forth along the window's edge; under the even-odd rule such parts fill
+    nothing, so the pixels inside the window stay the same. A single point if nothing is left.
+    """
+    corners = np.clip(points, -_FAR, _FAR).reshape(-1, 2)
+    for axis in (0, 1):
+        for sign in (1.0, -1.0):
+            corners = _clip_half_plane(corners, axis, sign, window)
+    return corners.reshape(-1) if len(corners) >= 3 else np.zeros(6)
+
+
+def _clip_half_plane(corners: Polygon, axis: int, sign: float, window: float) -> Polygon:
+    """Keep what satisfies ``sign * corner[axis] <= window``."""
+    kept = []
+    for a, b in zip(np.roll(corners, 1, axis=0), corners, strict=True):
+        da, db = window - sign * a[axis], window - sign * b[axis]
+        if (da < 0) != (db < 0):
+            cut = a + (b - a) * (da / (da - db))
+            cut[axis] = sign * window
+            kept.append(cut)
+        if db >= 0:
+            kept.append(b)
+    return np.array(kept).reshape(-1, 2)
+
+
+def self_intersecting(polygons: Sequence[Polygon]) -> NDArray[np.bool_]:
+    """Which polygons cross or touch themselves (shapely ``is_valid``), as bool [n]."""
+    if not polygons:
+        return np.zeros(0, bool)
+    owner = np.repeat(np.arange(len(polygons)), [len(p) // 2 for p in polygons])
+    rings = shapely.linearrings(np.concatenate(polygons).reshape(-1, 2), indices=owner)
+    valid: NDArray[np.bool_] = shapely.is_valid(shapely.polygons(rings))
+    return ~valid

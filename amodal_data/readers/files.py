@@ -1,0 +1,39 @@
+"""Reading an annotation file from disk: bytes, their SHA-256, the JSON in them."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from amodal_data.errors import AnnotationError
+from amodal_data.scene import Source
+
+__all__ = ["load_json", "stem_of"]
+
+
+def load_json(path: Path) -> tuple[Any, Source]:
+    """The parsed file and its provenance. Raises :class:`AnnotationError` if that cannot be had.
+
+    NaN and Infinity, which JSON does not know but Python writes, are accepted here and found later.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise AnnotationError(f"cannot read the annotation file: {error.strerror}", place=str(path)) from error
+    try:
+        parsed = json.loads(raw)
+    except UnicodeDecodeError as error:
+        raise AnnotationError("not JSON: the file is not UTF-8 text", place=str(path)) from error
+    except json.JSONDecodeError as error:
+        where = f"{path}, line {error.lineno} column {error.colno}"
+        cut = error.pos >= len(error.doc.rstrip()) - 1
+        hint = "the file ends too early: download or copy it again" if cut else "check the file at that position"
+        raise AnnotationError(f"not JSON: {error.msg}", place=where, fix=hint) from error
+    except (RecursionError, ValueError) as error:
+        raise AnnotationError(f"not usable JSON: {error}", place=str(path)) from error
+    return parsed, Source(path.name, hashlib.sha256(raw).hexdigest())
+
+
+def stem_of(location: str) -> str:
+    """The file name at the end of a path or URL, however its slashes lean."""
+    return location.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]

@@ -1,0 +1,145 @@
+"""One annotated image: what every reader makes and everything after the readers works on."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from amodal_data.errors import SceneError
+from amodal_data.findings import Finding
+from amodal_data.masks import RLE
+
+__all__ = ["Declared", "Instance", "Scene", "Scenes", "Source"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Declared:
+    """What the file says of a region beside its amodal mask. Checksums: masks stay undecoded until needed.
+
+    ``area`` in pixels and ``occlusion_rate`` = hidden / (area + 1e-6), None where the file is silent;
+    ``visible`` and ``hidden`` are COCO RLE objects as they came, None where absent.
+    """
+
+    area: float | None = None
+    occlusion_rate: float | None = None
+    visible: Any = None
+    hidden: Any = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Instance:
+    """One object of a scene.
+
+    ``amodal``: the whole object. ``visible``: its modal mask where the layout gives one that is to be
+    believed; None means "what the instances in front leave of it". ``region_index`` is the 0-based
+    position in the file's list, ``order`` COCOA's rank (0 = none).
+    """
+
+    amodal: RLE
+    annotation_id: int
+    region_index: int
+    category_id: int = 1
+    is_stuff: bool = False
+    order: int = 0
+    name: str = ""
+    visible: RLE | None = None
+    declared: Declared = Declared()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scene:
+    """One annotated image, immutable, checked here once.
+
+    ``size`` is ``(H, W)``; ``in_front`` bool [N, N], ``in_front[j, i]`` iff j is in front of i;
+    ``findings``: what was odd while reading it. Raises :class:`SceneError` for masks of another size,
+    a matrix of another shape, or two instances each in front of the other.
+    """
+
+    image_id: int
+    file_name: str
+    size: tuple[int, int]
+    instances: tuple[Instance, ...]
+    in_front: NDArray[np.bool_]
+    findings: tuple[Finding, ...] = ()
+    source: str = ""
+    annotator: str = ""
+
+    def __post_init__(self) -> None:
+        n = len(self.instances)
+        if self.in_front.shape != (n, n) or self.in_front.dtype != bool:
+            raise SceneError(f"in_front is {self.in_front.dtype} {self.in_front.shape}, not bool {(n, n)}")
+        if (self.in_front & self.in_front.T).any():
+            raise SceneError(f"image {self.image_id}: two instances are each in front of the other")
+        for instance in self.instances:
+            for mask in (instance.amodal, instance.visible):
+                if mask is not None and mask.size != self.size:
+                    raise SceneError(f"image {self.image_id} is {self.size}, a mask {mask.size}")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file that scenes come from: base name and SHA-256 of its bytes."""
+
+    name: str
+    sha256: str
+
+
+class Scenes(Sequence[Scene]):
+    """The annotated images of a file, each checked and rasterised when it is asked for.
+
+    Cheap to slice and to pickle: it holds records, not masks. ``sources`` names the files,
+    ``settings`` says how they were read, ``file_findings`` what was odd about them as a whole.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Any],
+        read: Callable[[Any], Scene],
+        *,
+        dataset: str,
+        settings: Mapping[str, str] | None = None,
+        sources: Sequence[Source] = (),
+        file_findings: Sequence[Finding] = (),
+    ) -> None:
+        self._records = records
+        self._read = read
+        self.dataset = dataset
+        self.settings = dict(settings or {})
+        self.sources = tuple(sources)
+        self.file_findings = tuple(file_findings)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @overload
+    def __getitem__(self, index: int) -> Scene: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "Scenes": ...
+
+    def __getitem__(self, index: int | slice) -> "Scene | Scenes":
+        if isinstance(index, slice):
+            return Scenes(
+                self._records[index],
+                self._read,
+                dataset=self.dataset,
+                settings=self.settings,
+                sources=self.sources,
+                file_findings=self.file_findings,
+            )
+        return self._read(self._records[index])
+
+    def __iter__(self) -> Iterator[Scene]:
+        return map(self._read, self._records)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """All findings: of the files, then of every scene (reads each of them)."""
+        return (*self.file_findings, *(finding for scene in self for finding in scene.findings))
+
+    def __repr__(self) -> str:
+        names = ", ".join(source.name for source in self.sources)
+        return f"Scenes({self.dataset}: {len(self)} images from {names or 'memory'})"
+

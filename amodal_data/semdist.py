@@ -1,0 +1,134 @@
+"""Sem-dist maps and relative depth: Eq. 1-5 of Zhang et al., ACM MM 2019, and what follows from them.
+
+A sem-dist map M holds two things in one number: its integer part the visibility level L, its
+fractional part the confidence C in [0, 1) that the pixel belongs to the instance. Code carries the two
+apart as ``(C, L)`` and makes M only at the border.
+
+Eq. 1-5 use operators only and work on numpy arrays and torch tensors alike. Components and the order
+of two instances are numpy.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "SAFE_CONFIDENCE",
+    "RegionalOrder",
+    "amodal_part",
+    "instance_order",
+    "joint_depth",
+    "modal_part",
+    "regional_order",
+    "relative_depth",
+    "sem_dist",
+    "soft_depth",
+    "split_sem_dist",
+]
+
+SAFE_CONFIDENCE = 1 - 2**-8
+"""The highest confidence a sem-dist map carries: at C = 1 the fractional part would be 0, a hole."""
+
+
+def sem_dist(confidence: Any, level: Any) -> Any:
+    """Eq. 1: ``M = C - L``, in (-inf, 1).
+
+    confidence: C in [0, 1), 0 outside the instance; values above 1 - 2**-8 are lowered to it, so that
+    the fractional part survives float32. level: L, whole numbers >= 0, 0 = visible.
+    """
+    return confidence.clip(0, SAFE_CONFIDENCE) - 1.0 * level
+
+
+def modal_part(m: Any) -> Any:
+    """Eq. 2: the confidence that a pixel is a visible one of the instance: M where M is in [0, 1), else 0."""
+    return m * ((m >= 0) & (m < 1))
+
+
+def amodal_part(m: Any) -> Any:
+    """Eq. 3: the confidence that a pixel belongs to the instance, visible or not: ``M - floor(M)``."""
+    return m - m // 1
+
+
+def split_sem_dist(m: Any) -> tuple[Any, Any]:
+    """``(C, L)`` of a sem-dist map: the inverse of Eq. 1. L has M's dtype and holds whole numbers."""
+    floor = m // 1
+    return m - floor, -floor
+
+
+def relative_depth(a: tuple[Any, Any], b: tuple[Any, Any], c: float = 0.5) -> Any:
+    """Eq. 4-5: ``R_AB = floor(M_A) - floor(M_B)`` where ``C_A * C_B > c**2``, 0 elsewhere.
+
+    a, b: ``(C, L)`` of two instances on the same grid. R > 0: A is closer; R_AB = -R_BA. Signed
+    integers for integer levels. (floor(C - L) = -L, so no map is made.)
+    """
+    (c_a, l_a), (c_b, l_b) = a, b
+    omega = (1.0 * c_a * c_b > c * c) * 1
+    return omega * l_b - omega * l_a
+
+
+def joint_depth(a: tuple[Any, Any], b: tuple[Any, Any], c: float = 0.5) -> Any:
+    """Sign of ``P(L_A < L_B) - P(L_A > L_B)`` where ``C_A * C_B > c**2``, 0 elsewhere.
+
+    a, b: ``(C, P)`` with P the level probabilities [K, ...], level 0 first, given that the pixel is
+    inside. Two instances never share a level at a pixel, so equal levels say nothing. +1: A is closer.
+    """
+    (c_a, p_a), (c_b, p_b) = a, b
+    omega = (1.0 * c_a * c_b > c * c) * 1
+    front_a = (p_a * (p_b.sum(0) - p_b.cumsum(0))).sum(0)
+    front_b = (p_b * (p_a.sum(0) - p_a.cumsum(0))).sum(0)
+    return omega * ((front_a > front_b) * 1 - (front_a < front_b) * 1)
+
+
+def soft_depth(a: tuple[Any, Any], b: tuple[Any, Any], c: float = 0.5) -> float:
+    """Mean of ``E[L_B] - E[L_A]`` over ``C_A * C_B > c**2``, weighted by ``C_A * C_B``; 0 if empty.
+
+    a, b: ``(C, P)`` as in :func:`joint_depth`. Positive: A is closer.
+    """
+    (c_a, p_a), (c_b, p_b) = a, b
+    both = 1.0 * c_a * c_b
+    weight = both * (both > c * c)
+    gap = sum(level * (p_b[level] - p_a[level]) for level in range(1, len(p_a)))
+    total = float(weight.sum())
+    return float((weight * gap).sum()) / total if total > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RegionalOrder:
+    """Where one instance is in front of another and where behind, region by region.
+
+    ``labels`` int32 [H, W]: 0 = no relation, else the 1-based number of an 8-connected region of
+    constant sign; ``signs`` int8 [n] (+1: A in front) and ``areas`` int64 [n] (pixels) of each.
+    """
+
+    labels: NDArray[np.int32]
+    signs: NDArray[np.int8]
+    areas: NDArray[np.int64]
+
+
+def regional_order(r: Any) -> RegionalOrder:
+    """The 8-connected components of constant sign of a relative depth map R [H, W]."""
+    from skimage.measure import label  # slow to import, needed only here
+
+    sign = np.sign(np.asarray(r)).astype(np.int8)
+    labels = label(sign, background=0, connectivity=2).astype(np.int32)
+    areas = np.bincount(labels.ravel())[1:]
+    signs = np.zeros(len(areas), np.int8)
+    signs[labels[labels > 0] - 1] = sign[labels > 0]
+    return RegionalOrder(labels, signs, areas.astype(np.int64))
+
+
+def instance_order(r: Any) -> int:
+    """Which of two instances is in front, from R [H, W]: +1 = A, -1 = B, 0 = undecided.
+
+    The sign of the largest 8-connected component of constant sign; a tie goes to the larger total
+    area; still tied, or R is 0 everywhere: undecided.
+    """
+    sign = np.sign(np.asarray(r))
+    ahead, behind = int((sign > 0).sum()), int((sign < 0).sum())
+    if not (ahead and behind):
+        return (ahead > 0) - (behind > 0)
+    regions = regional_order(sign)
+    largest = set(regions.signs[regions.areas == regions.areas.max()].tolist())
+    return largest.pop() if len(largest) == 1 else (ahead > behind) - (ahead < behind)

@@ -1,0 +1,54 @@
+"""Objects to one COCOA annotation, painted front to back in full arrays."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from amodal_data.masks import RLE, rasterise
+from amodal_data.synthetic.shapes import SyntheticObject
+
+__all__ = ["cocoa_annotation"]
+
+
+def cocoa_annotation(
+    objects: Sequence[SyntheticObject], size: tuple[int, int], *, image_id: int, annotation_id: int
+) -> dict[str, Any]:
+    """One annotation record in COCOA's layout: polygons, order, stored masks, rates, depth constraint.
+
+    ``objects`` stand front to back. Objects of which nothing is visible are left out, as no annotator
+    would have seen them.
+    """
+    polygons = [np.ascontiguousarray(o.outline, dtype=np.float64).reshape(-1) for o in objects]
+    amodal = [mask.decode() for mask in rasterise(polygons, size)]
+    covered = np.zeros(size, bool)
+    regions: list[dict[str, Any]] = []
+    kept = []
+    for thing, polygon, whole in zip(objects, polygons, amodal, strict=True):
+        visible = whole & ~covered
+        if not visible.any():
+            continue
+        covered |= whole
+        kept.append(whole)
+        area, hidden = int(whole.sum()), int((whole & ~visible).sum())
+        region: dict[str, Any] = {
+            "segmentation": polygon.tolist(),
+            "name": thing.name,
+            "area": area,
+            "isStuff": int(thing.is_stuff),
+            "occlude_rate": hidden / (area + 1e-6) if hidden else 0,
+            "order": len(regions) + 1,
+        }
+        if hidden:
+            region["visible_mask"] = RLE.from_mask(visible).to_coco()
+            region["invisible_mask"] = RLE.from_mask(whole & ~visible).to_coco()
+        regions.append(region)
+    pairs = [(i, j) for j in range(len(kept)) for i in range(j) if (kept[i] & kept[j]).any()]
+    return {
+        "id": annotation_id,
+        "image_id": image_id,
+        "author": "synthetic",
+        "size": len(regions),
+        "depth_constraint": ",".join(f"{i + 1}-{j + 1}" for i, j in sorted(pairs)),
+        "regions": regions,
+    }

@@ -1,0 +1,109 @@
+"""A photo of the objects: textures that run on behind whatever hides them, light, shadows, grain."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from amodal_data.masks import rasterise
+from amodal_data.synthetic.shapes import SyntheticObject
+
+__all__ = ["paint_photo"]
+
+Pixels = NDArray[np.float32]
+
+_PAPER = np.array([[236, 229, 214], [214, 224, 232], [226, 219, 230], [220, 228, 214]], np.float32)
+_STUFF = {"grass": (112, 148, 84), "sand": (214, 186, 134), "water": (98, 148, 176)}
+_PAINTS = np.array(
+    [
+        [196, 78, 62],
+        [226, 148, 66],
+        [236, 200, 92],
+        [104, 146, 96],
+        [70, 134, 148],
+        [72, 98, 158],
+        [140, 98, 150],
+        [202, 120, 142],
+        [134, 104, 82],
+        [88, 92, 102],
+    ],
+    np.float32,
+)
+
+
+def paint_photo(
+    rng: np.random.Generator, objects: Sequence[SyntheticObject], size: tuple[int, int]
+) -> NDArray[np.uint8]:
+    """RGB uint8 [H, W, 3] of ``objects``, which stand front to back."""
+    photo = _backdrop(rng, size)
+    polygons = [np.ascontiguousarray(o.outline, dtype=np.float64).reshape(-1) for o in objects]
+    paints = rng.permutation(len(_PAINTS))
+    for at in range(len(objects) - 1, -1, -1):
+        mask = rasterise([polygons[at]], size)[0].decode()
+        if mask.any():
+            colour = np.array(_STUFF.get(objects[at].name, _PAINTS[paints[at % len(paints)]]), np.float32)
+            _paint(rng, photo, mask, colour, flat=objects[at].is_stuff)
+    photo += rng.normal(0, 3, photo.shape).astype(np.float32)
+    return photo.clip(0, 255).astype(np.uint8)
+
+
+def _backdrop(rng: np.random.Generator, size: tuple[int, int]) -> Pixels:
+    fall = np.linspace(1.05, 0.85, size[0], dtype=np.float32)[:, None, None]
+    base = _PAPER[int(rng.integers(len(_PAPER)))] * fall * np.ones((1, size[1], 1), np.float32)
+    return base * (1 + 0.06 * _clouds(rng, size, 6)[:, :, None])
+
+
+def _paint(rng: np.random.Generator, photo: Pixels, mask: NDArray[np.bool_], colour: Pixels, *, flat: bool) -> None:
+    """Lay one object over the photo, in place, with its shadow."""
+    reach = max(4, min(mask.shape) // 40)
+    box = _window(mask, 2 * reach)
+    inside, below = mask[box], photo[box]
+    if not flat:
+        shadow = _blur(np.roll(inside, (reach // 2, reach // 3), (0, 1)), reach)
+        below *= 1 - 0.45 * shadow[:, :, None]
+    surface = colour * (1 + 0.16 * _texture(rng, inside.shape))[:, :, None] * _light(inside.shape, flat)
+    rim = np.clip(_blur(inside, max(1, reach // 3)) * 1.6 - 0.55, 0.55, 1)  # darker towards the outline
+    below[inside] = (surface * (1 if flat else rim[:, :, None]))[inside]
+
+
+def _window(mask: NDArray[np.bool_], margin: int) -> tuple[slice, slice]:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return (
+        slice(max(0, rows[0] - margin), rows[-1] + 1 + margin),
+        slice(max(0, columns[0] - margin), columns[-1] + 1 + margin),
+    )
+
+
+def _blur(mask: NDArray[np.bool_], radius: int) -> Pixels:
+    image = Image.fromarray(mask.astype(np.uint8) * 255).filter(ImageFilter.GaussianBlur(radius))
+    return np.asarray(image, np.float32) / 255
+
+
+def _light(shape: tuple[int, ...], flat: bool) -> Pixels:
+    """Light from the upper left, float32 [h, w, 1]."""
+    y, x = np.linspace(-1, 1, shape[0]), np.linspace(-1, 1, shape[1])
+    return (1 - (0.05 if flat else 0.16) * (y[:, None] + 0.6 * x[None, :])).astype(np.float32)[:, :, None]
+
+
+def _texture(rng: np.random.Generator, shape: tuple[int, ...]) -> Pixels:
+    """A pattern in about [-1, 1], float32 [h, w]."""
+    y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
+    angle, period = rng.uniform(0, np.pi), max(5.0, min(shape) * rng.uniform(0.07, 0.16))
+    u = (x * np.cos(angle) + y * np.sin(angle)) * (2 * np.pi / period)
+    v = (y * np.cos(angle) - x * np.sin(angle)) * (2 * np.pi / period)
+    patterns = (
+        lambda: np.tanh(4 * np.sin(u)),
+        lambda: np.tanh(6 * np.sin(u) * np.sin(v)),
+        lambda: np.tanh(6 * (np.cos(u) + np.cos(v) - 1.1)),
+        lambda: _clouds(rng, shape, 10),
+        lambda: np.zeros(shape, np.float32),
+    )
+    pattern: Pixels = patterns[int(rng.integers(len(patterns)))]()
+    return pattern
+
+
+def _clouds(rng: np.random.Generator, shape: tuple[int, ...], cells: int) -> Pixels:
+    """Smooth noise: a small random grid, enlarged."""
+    grid = Image.fromarray(rng.normal(0, 1, (cells, cells)).astype(np.float32))
+    return np.asarray(grid.resize((shape[1], shape[0]), Image.Resampling.BICUBIC), np.float32)

@@ -1,0 +1,110 @@
+"""Outlines and how they are laid over each other."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["SyntheticObject", "arrange"]
+
+Outline = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SyntheticObject:
+    """One object: its amodal outline (float64 [points, 2], x and y in pixels), name and kind."""
+
+    outline: Outline
+    name: str
+    is_stuff: bool = False
+
+
+def _turn(angle: float) -> Outline:
+    return np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+
+
+def _around(n: int) -> Outline:
+    return np.linspace(0, 2 * np.pi, n, endpoint=False)
+
+
+def _ball(rng: np.random.Generator) -> Outline:
+    t = _around(40)
+    return np.stack([np.cos(t), np.sin(t) * rng.uniform(0.7, 1)], axis=1)
+
+
+def _box(rng: np.random.Generator) -> Outline:
+    """A superellipse: a rectangle with round corners."""
+    t, power = _around(48), rng.uniform(0.2, 0.35)
+    xy = np.stack([np.cos(t), np.sin(t)], axis=1)
+    return np.sign(xy) * np.abs(xy) ** power * [1, rng.uniform(0.4, 0.9)]  # type: ignore[no-any-return]
+
+
+def _star(rng: np.random.Generator) -> Outline:
+    points = int(rng.integers(5, 8))
+    t = _around(2 * points)
+    radius = np.where(np.arange(2 * points) % 2, rng.uniform(0.45, 0.65), 1.1)
+    return np.stack([radius * np.cos(t), radius * np.sin(t)], axis=1)
+
+
+def _pebble(rng: np.random.Generator) -> Outline:
+    """A closed curve of a few random harmonics."""
+    t = _around(64)
+    waves = sum(rng.normal(0, 0.22 / k) * np.cos(k * t + rng.uniform(0, 2 * np.pi)) for k in range(2, 6))
+    radius = np.clip(1 + waves, 0.4, 1.6)
+    return np.stack([radius * np.cos(t), radius * np.sin(t)], axis=1)
+
+
+def _bottle(rng: np.random.Generator) -> Outline:
+    """A profile and its mirror image: wide body, shoulder, narrow neck."""
+    neck = rng.uniform(0.12, 0.2)
+    body = rng.uniform(0.35, 0.5)
+    half = [(0, -1.2), (neck, -1.2), (neck, -0.65), (body * 0.8, -0.4), (body, -0.2), (body, 1.05), (0, 1.15)]
+    right = np.array(half)
+    return np.concatenate([right, right[-2:0:-1] * [-1, 1]])
+
+
+def _leaf(rng: np.random.Generator) -> Outline:
+    t = np.linspace(-1.15, 1.15, 24)
+    bow = rng.uniform(0.35, 0.6) * (1 - (t / 1.15) ** 2)
+    return np.concatenate([np.stack([t, bow], axis=1), np.stack([t[-2:0:-1], -bow[-2:0:-1]], axis=1)])
+
+
+_THINGS: dict[str, Callable[[np.random.Generator], Outline]] = {
+    "ball": _ball,
+    "bottle": _bottle,
+    "box": _box,
+    "leaf": _leaf,
+    "pebble": _pebble,
+    "star": _star,
+}
+_STUFF = ("grass", "sand", "water")
+
+
+def _band(rng: np.random.Generator, size: tuple[int, int]) -> Outline:
+    """Stuff: everything below a wavy line."""
+    height, width = size
+    x = np.linspace(0, width, 24)
+    y = height * rng.uniform(0.55, 0.8) + 0.03 * height * np.sin(x / width * rng.uniform(4, 9) + rng.uniform(0, 6))
+    return np.concatenate([np.stack([x, y], axis=1), [[width, height], [0, height]]])
+
+
+def arrange(
+    rng: np.random.Generator, size: tuple[int, int], count: int, *, stuff: float = 0.5
+) -> list[SyntheticObject]:
+    """``count`` objects front to back, crowded so that they hide each other several levels deep.
+
+    size: (H, W); stuff: the chance that the rearmost object is a band of stuff.
+    """
+    height, width = size
+    side = min(size)
+    centres = rng.uniform([0.25 * width, 0.3 * height], [0.75 * width, 0.7 * height], (int(rng.integers(1, 4)), 2))
+    bands = [SyntheticObject(_band(rng, size), str(rng.choice(_STUFF)), is_stuff=True)] * (rng.random() < stuff)
+    objects = []
+    for at in range(count - len(bands)):
+        name = str(rng.choice(list(_THINGS)))
+        scale = side * rng.uniform(0.09, 0.16) * (1 + 0.8 * at / count)  # what is behind tends to be larger
+        middle = centres[int(rng.integers(len(centres)))] + rng.normal(0, 0.17 * side, 2)
+        outline = _THINGS[name](rng) @ _turn(rng.uniform(-0.7, 0.7)) * scale + middle
+        objects.append(SyntheticObject(outline.clip([0, 0], [width, height]).round(2), name))
+    return [*objects, *bands]

@@ -1,0 +1,158 @@
+"""Does a cache say what its sources say? Everything is derived again and compared."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from amodal_data.build import encode_scene
+from amodal_data.cache import TargetCache
+from amodal_data.checks import occlusion_rates
+from amodal_data.errors import CacheFormatError
+from amodal_data.layout import COLUMNS, instance_rows
+from amodal_data.levels import LayeredTargets
+from amodal_data.masks import RLE, differing_pixels, parse_rles
+from amodal_data.scene import Scene, Scenes
+
+__all__ = ["VerifyReport", "verify_cache"]
+
+
+@dataclass(slots=True)
+class VerifyReport:
+    """What was compared and what differs. ``stored`` counts the masks that the sources hold beside the
+    amodal ones, ``figures`` their areas and occlusion rates, the other two how many came out the same.
+    """
+
+    images: int = 0
+    stored: int = 0
+    reproduced: int = 0
+    pixels_off: int = 0
+    figures: int = 0
+    figures_reproduced: int = 0
+    differences: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """True if nothing differs."""
+        return not self.differences
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON-ready values."""
+        masks = {"stored": self.stored, "reproduced": self.reproduced, "pixels_off": self.pixels_off}
+        figures = {"stored": self.figures, "reproduced": self.figures_reproduced}
+        return {
+            "schema": "amodal-data/verify/1",
+            "ok": self.ok,
+            "images": self.images,
+            "masks": masks,
+            "figures": figures,
+            "differences": self.differences,
+        }
+
+
+def verify_cache(
+    path: str | Path, scenes: Scenes | None = None, *, on_image: Callable[[], None] = lambda: None
+) -> VerifyReport:
+    """Check a cache: the digest of the file, the checksum of every image, every derived column.
+
+    With ``scenes`` also against its sources: their SHA-256, every level table against a fresh build,
+    every stored visible and hidden mask, area and occlusion rate. Raises
+    :class:`amodal_data.errors.CacheFormatError` only if the file cannot be opened as a cache at all.
+    """
+    report = VerifyReport()
+    with TargetCache(path) as cache:
+        if not cache.check_digest():
+            report.differences.append("the file's SHA-256 is not the one in its user block")
+        _check_images(cache, report, on_image)
+        if scenes is not None:
+            _check_sources(cache, scenes, report)
+            _compare(cache, scenes, report, on_image)
+    return report
+
+
+def _check_images(cache: TargetCache, report: VerifyReport, on_image: Callable[[], None]) -> None:
+    report.images = len(cache)
+    for at in range(len(cache)):
+        try:
+            image, targets = cache.read(at)
+            same = np.array_equal(instance_rows(targets), cache.encoded(at).columns["instances"])
+            if not same:
+                report.differences.append(f"image {image.image_id}: a derived figure is not that of its masks")
+        except CacheFormatError as error:
+            report.differences.append(error.message)
+        on_image()
+
+
+def _check_sources(cache: TargetCache, scenes: Scenes, report: VerifyReport) -> None:
+    if cache.info.sources != scenes.sources:
+        built = ", ".join(f"{s.name} ({s.sha256[:12]})" for s in cache.info.sources)
+        given = ", ".join(f"{s.name} ({s.sha256[:12]})" for s in scenes.sources)
+        report.differences.append(f"built from {built}, compared with {given}")
+
+
+def _compare(cache: TargetCache, scenes: Scenes, report: VerifyReport, on_image: Callable[[], None]) -> None:
+    at = 0
+    for scene in scenes:
+        fresh, _ = encode_scene(scene)
+        on_image()
+        if fresh is None:  # left out of the cache too
+            continue
+        if at == len(cache):
+            report.differences.append(f"image {scene.image_id} is not in the cache")
+            continue
+        try:
+            stored = cache.encoded(at)
+            targets = cache[at]
+        except CacheFormatError:  # reported above
+            at += 1
+            continue
+        at += 1
+        unlike = [name for name in COLUMNS if not np.array_equal(fresh.columns[name], stored.columns[name])]
+        if unlike or fresh.row != stored.row:
+            report.differences.append(f"image {scene.image_id}: a fresh build differs in {', '.join(unlike) or 'id'}")
+        else:
+            _compare_stored_masks(scene, targets, report)
+            _compare_figures(scene, targets, report)
+    if at < len(cache):
+        report.differences.append(f"the cache holds {len(cache) - at} images more than its sources")
+
+
+def _compare_stored_masks(scene: Scene, targets: LayeredTargets, report: VerifyReport) -> None:
+    wanted: list[tuple[object, RLE, int, str]] = []
+    for n, instance in enumerate(scene.instances):
+        if instance.declared.visible is not None:
+            wanted.append((instance.declared.visible, targets.modal_rle(n), n, "visible"))
+        if instance.declared.hidden is not None:
+            wanted.append((instance.declared.hidden, targets.hidden_rle(n), n, "hidden"))
+    decoded = parse_rles([raw for raw, *_ in wanted], scene.size)
+    for mask, (_, ours, n, kind) in zip(decoded, wanted, strict=True):
+        if not isinstance(mask, RLE):  # a malformed mask of the source: a finding of the build
+            continue
+        off = differing_pixels(mask, ours)
+        report.stored += 1
+        report.reproduced += off == 0
+        report.pixels_off += off
+        if off:
+            region = scene.instances[n].region_index
+            report.differences.append(f"image {scene.image_id}, region {region}: {kind} mask {off} px off")
+
+
+def _compare_figures(scene: Scene, targets: LayeredTargets, report: VerifyReport) -> None:
+    areas, visible = targets.areas()
+    rates = occlusion_rates(areas, visible)
+    for n, instance in enumerate(scene.instances):
+        said = instance.declared
+        pairs: Sequence[tuple[str, float | None, float]] = (
+            ("area", said.area, float(areas[n])),
+            ("occlusion rate", said.occlusion_rate, float(rates[n])),
+        )
+        for name, declared, ours in pairs:
+            if declared is None:
+                continue
+            report.figures += 1
+            report.figures_reproduced += declared == ours
+            if declared != ours:
+                where = f"image {scene.image_id}, region {instance.region_index}"
+                report.differences.append(f"{where}: {name} {declared!r} in the file, {ours!r} from the masks")
