@@ -1,0 +1,59 @@
+"""Exact, compact, checked training targets for amodal instance segmentation."""
+
+from amodal_data.build import BuildReport, build_targets
+from amodal_data.cache import CacheInfo, TargetCache
+from amodal_data.errors import AmodalError
+from amodal_data.findings import CODES, Finding, Place
+from amodal_data.inspector import Summary, contact_sheet, summarise
+from amodal_data.levels import LayeredTargets, layer_scene
+from amodal_data.masks import RLE
+from amodal_data.readers import read_cocoa
+from amodal_data.scene import Instance, Scene, Scenes
+from amodal_data.semdist import (
+    amodal_part,
+    instance_order,
+    joint_depth,
+    modal_part,
+    regional_order,
+    relative_depth,
+    sem_dist,
+    soft_depth,
+    split_sem_dist,
+)
+from amodal_data.synthetic import write_cocoa
+from amodal_data.verify import VerifyReport, verify_cache
+from amodal_data.views import ResizedTargets
+
+__all__ = [
+    "CODES",
+    "RLE",
+    "AmodalError",
+    "BuildReport",
+    "CacheInfo",
+    "Finding",
+    "Instance",
+    "LayeredTargets",
+    "Place",
+    "ResizedTargets",
+    "Scene",
+    "Scenes",
+    "Summary",
+    "TargetCache",
+    "VerifyReport",
+    "amodal_part",
+    "build_targets",
+    "contact_sheet",
+    "instance_order",
+    "joint_depth",
+    "layer_scene",
+    "modal_part",
+    "read_cocoa",
+    "regional_order",
+    "relative_depth",
+    "sem_dist",
+    "soft_depth",
+    "split_sem_dist",
+    "summarise",
+    "verify_cache",
+    "write_cocoa",
+]

@@ -92,12 +92,13 @@ def encode_scene(scene: Scene) -> tuple[EncodedImage | None, tuple[Finding, ...]
 
 
 def _info(scenes: Iterable[Scene]) -> CacheInfo:
-    known = isinstance(scenes, Scenes)
+    """Where the scenes come from, as far as they tell."""
+    origin = scenes if isinstance(scenes, Scenes) else None
     return CacheInfo(
         format_version=FORMAT_VERSION,
         package_version=version("amodal-data"),
-        dataset=scenes.dataset if known else "custom",
-        sources=scenes.sources if known else (),
-        settings=scenes.settings if known else {},
+        dataset=origin.dataset if origin else "custom",
+        sources=origin.sources if origin else (),
+        settings=origin.settings if origin else {},
         rasteriser=f"pycocotools {version('pycocotools')}",
     )

@@ -19,17 +19,26 @@ from numpy.typing import NDArray
 
 from amodal_data.errors import CacheError, CacheFormatError, ImageLookupError, OutputExistsError
 from amodal_data.findings import Finding, Place
-from amodal_data.layout import CHUNKS, COLUMNS, IMAGE, INSTANCE, PTR, CachedImage, EncodedImage, decode
+from amodal_data.layout import CHUNKS, COLUMNS, EMPTY, IMAGE, INSTANCE, PTR, CachedImage, EncodedImage, decode
 from amodal_data.levels import LayeredTargets
 from amodal_data.scene import Source
 
-__all__ = ["CacheInfo", "TargetCache", "file_digest", "write_cache"]
+__all__ = ["CacheInfo", "TargetCache", "file_digest", "is_cache", "refuse_existing", "write_cache"]
 
 FORMAT = "amodal-data/targets"
 FORMAT_VERSION = 1
 _USER_BLOCK = 512
 _PRELOAD_BYTES = 64 * 2**20
 _BESIDE = {"images": 512, "ptr": 256, "findings": 8192}
+_TABLE = np.dtype(
+    [
+        ("image", "<i8"),
+        ("image_id", "<i8"),
+        *INSTANCE.descr,
+        ("amodal_box", "<i4", (4,)),
+        ("modal_box", "<i4", (4,)),
+    ]
+)
 _CODING = "0 outside, 1 visible, 1+l hidden behind l"
 _PIXEL_ORDER = "column-major: position = x * height + y"
 
@@ -52,7 +61,12 @@ class CacheInfo:
 
 
 def write_cache(
-    path: Path, images: Sequence[EncodedImage], findings: Sequence[Finding], info: CacheInfo, *, force: bool = False
+    path: Path,
+    images: Sequence[EncodedImage],
+    findings: Sequence[Finding],
+    info: CacheInfo,
+    *,
+    force: bool = False,
 ) -> None:
     """Write a finished cache under a temporary name and put it in place at once.
 
@@ -78,7 +92,9 @@ def refuse_existing(path: Path, *, force: bool) -> None:
         raise OutputExistsError("the output is already there", place=str(path), fix="--force replaces it")
 
 
-def _write_hdf5(path: Path, images: Sequence[EncodedImage], findings: Sequence[Finding], info: CacheInfo) -> None:
+def _write_hdf5(
+    path: Path, images: Sequence[EncodedImage], findings: Sequence[Finding], info: CacheInfo
+) -> None:
     rows = np.array([image.row for image in images], IMAGE)
     ptr = np.zeros(len(images) + 1, PTR)
     with h5py.File(path, "w", userblock_size=_USER_BLOCK) as file:
@@ -87,20 +103,17 @@ def _write_hdf5(path: Path, images: Sequence[EncodedImage], findings: Sequence[F
         for name in COLUMNS:
             slices = [image.columns[name] for image in images]
             ptr[name][1:] = np.cumsum([len(s) for s in slices])
-            _create(file, name, np.concatenate([_empty(name), *slices]), CHUNKS[name])
+            _create(file, name, np.concatenate([EMPTY[name], *slices]), CHUNKS[name])
         _create(file, "images", rows, _BESIDE["images"])
         _create(file, "ptr", ptr, _BESIDE["ptr"])
         _create(file, "findings", np.frombuffer(_findings_text(findings), np.uint8), _BESIDE["findings"])
 
 
-def _empty(name: str) -> NDArray[Any]:
-    kinds = {"instances": INSTANCE, "pairs": "<i4", "levels": "u1", "text": "u1"}
-    return np.zeros((0, 2) if name == "pairs" else 0, kinds.get(name, "<u2"))
-
-
 def _create(file: h5py.File, name: str, data: NDArray[Any], rows: int) -> None:
     chunk = (min(rows, len(data)), *data.shape[1:])
-    packing = {"chunks": chunk, "compression": "gzip", "compression_opts": 1, "shuffle": True} if len(data) else {}
+    packing = (
+        {"chunks": chunk, "compression": "gzip", "compression_opts": 1, "shuffle": True} if len(data) else {}
+    )
     file.create_dataset(name, data=data, track_times=False, **packing)
 
 
@@ -141,6 +154,12 @@ def _seal(path: Path) -> None:
 
 def _user_block(digest: str) -> bytes:
     return f"{FORMAT}\nversion {FORMAT_VERSION}\nsha256 {digest}\n".encode().ljust(_USER_BLOCK, b"\0")
+
+
+def is_cache(path: Path) -> bool:
+    """Does the file begin as a target cache does, of whatever version?"""
+    with path.open("rb") as file:
+        return file.read(len(FORMAT) + 1) == f"{FORMAT}\n".encode()
 
 
 def file_digest(path: Path) -> str:
@@ -236,7 +255,7 @@ class TargetCache(Sequence[LayeredTargets]):
     def image_ids(self) -> NDArray[np.int64]:
         """The id of every image, int64 [len(cache)]."""
         with self._reading():
-            return self._column("images")[:]["id"]  # type: ignore[no-any-return]
+            return self._column("images")[:]["id"]
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -248,17 +267,21 @@ class TargetCache(Sequence[LayeredTargets]):
             for line in lines
         )
 
-    def table(self) -> NDArray[np.void]:
-        """One row an instance: a structured array with the fields of ``instances``, after the position
-        and id of their image (``image``, ``image_id``). Boxes are x0, y0, x1, y1, half-open.
+    def table(self) -> NDArray[Any]:
+        """One row an instance: a structured array with the fields of ``instances`` after the position and
+        id of their image (``image``, ``image_id``), and ``amodal_box``, ``modal_box`` (x0, y0, x1, y1,
+        half-open pixels), which are derived here from every image's runs.
         """
         with self._reading():
             ptr, rows = self._column("ptr")[:]["instances"], self._column("instances")[:]
-            out = np.zeros(len(rows), [("image", "<i8"), ("image_id", "<i8"), *INSTANCE.descr])
+            out = np.zeros(len(rows), _TABLE)
             out["image"] = np.repeat(np.arange(len(self)), np.diff(ptr))
             out["image_id"] = self.image_ids[out["image"]]
             for name in INSTANCE.names or ():
                 out[name] = rows[name]
+            for at, targets in enumerate(self):
+                own = slice(int(ptr[at]), int(ptr[at + 1]))
+                out["amodal_box"][own], out["modal_box"][own] = targets.boxes()
             return out
 
     def check_digest(self) -> bool:
@@ -340,7 +363,9 @@ def _check_user_block(path: Path) -> str:
         raise CacheError(f"cannot read the cache: {error.strerror}", place=str(path)) from error
     lines = block.rstrip(b"\0").split(b"\n")
     if lines[0] != FORMAT.encode() or len(lines) != 4:
-        raise CacheFormatError("not a target cache", place=str(path), fix="amodal-data build-targets makes one")
+        raise CacheFormatError(
+            "not a target cache", place=str(path), fix="amodal-data build-targets makes one"
+        )
     version, digest = lines[1].decode("latin-1"), lines[2].decode("latin-1")
     if version != f"version {FORMAT_VERSION}":
         raise CacheFormatError(

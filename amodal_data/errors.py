@@ -10,6 +10,7 @@ AmodalError
 ├── CacheError             a target cache cannot be written or read
 │   ├── CacheFormatError   not a target cache, a newer one, or a damaged one
 │   └── ImageLookupError   an image id that the cache does not hold, or holds several times
+├── SelectionError         what was asked for is ambiguous or unknown: say which
 └── OutputExistsError      the output is already there and would have been overwritten
 """
 
@@ -25,6 +26,7 @@ __all__ = [
     "MaskSizeError",
     "OutputExistsError",
     "SceneError",
+    "SelectionError",
 ]
 
 
@@ -86,6 +88,10 @@ class CacheFormatError(CacheError):
 
 class ImageLookupError(CacheError, KeyError):
     """No image, or several, under the id asked for."""
+
+
+class SelectionError(AmodalError):
+    """What was asked for is ambiguous or unknown."""
 
 
 class OutputExistsError(AmodalError, FileExistsError):

@@ -6,6 +6,7 @@ per image as an HDF5 object of its own.
 
 import zlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,18 @@ from amodal_data.checks import occlusion_rates
 from amodal_data.errors import CacheFormatError
 from amodal_data.levels import LayeredTargets
 
-__all__ = ["CHUNKS", "COLUMNS", "IMAGE", "INSTANCE", "PTR", "CachedImage", "EncodedImage", "decode", "encode"]
+__all__ = [
+    "CHUNKS",
+    "COLUMNS",
+    "EMPTY",
+    "IMAGE",
+    "INSTANCE",
+    "PTR",
+    "CachedImage",
+    "EncodedImage",
+    "decode",
+    "encode",
+]
 
 COLUMNS = ("runs/region", "runs/length", "levels", "instances", "pairs", "text")
 """What one image owns a slice of, in the order of the fields of ``ptr``."""
@@ -29,8 +41,6 @@ INSTANCE = np.dtype(
         ("category_id", "<i8"),
         ("region_index", "<i4"),
         ("order", "<i4"),
-        ("amodal_box", "<i4", (4,)),
-        ("modal_box", "<i4", (4,)),
         ("area", "<i8"),
         ("visible_area", "<i8"),
         ("occlusion_rate", "<f8"),
@@ -39,8 +49,25 @@ INSTANCE = np.dtype(
     ]
 )
 
-CHUNKS = {"runs/region": 4096, "runs/length": 4096, "levels": 8192, "instances": 128, "pairs": 1024, "text": 8192}
+CHUNKS = {
+    "runs/region": 4096,
+    "runs/length": 4096,
+    "levels": 8192,
+    "instances": 128,
+    "pairs": 1024,
+    "text": 8192,
+}
 """Rows per HDF5 chunk: 8 to 16 KiB each, so that one image is read without its neighbours."""
+
+EMPTY: dict[str, NDArray[Any]] = {
+    "runs/region": np.zeros(0, "<u2"),
+    "runs/length": np.zeros(0, "<u2"),
+    "levels": np.zeros(0, "u1"),
+    "instances": np.zeros(0, INSTANCE),
+    "pairs": np.zeros((0, 2), "<i4"),
+    "text": np.zeros(0, "u1"),
+}
+"""Each column of no image at all: its dtype and shape."""
 
 _LONGEST_RUN = 65_535
 
@@ -59,8 +86,8 @@ class CachedImage:
 class EncodedImage:
     """One image as rows: its row of ``images`` (crc32 filled in) and its slice of each column."""
 
-    row: NDArray[np.void]
-    columns: dict[str, NDArray[np.generic]]
+    row: NDArray[Any]
+    columns: dict[str, NDArray[Any]]
 
 
 def encode(image: CachedImage, targets: LayeredTargets) -> EncodedImage:
@@ -68,7 +95,7 @@ def encode(image: CachedImage, targets: LayeredTargets) -> EncodedImage:
     lengths, regions = _split(targets.run_lengths, targets.run_regions)
     texts = [image.file_name, image.annotator, *targets.names]
     text = "\0".join(t.replace("\0", "\ufffd") for t in texts).encode("utf-8", "replace")
-    columns: dict[str, NDArray[np.generic]] = {
+    columns: dict[str, NDArray[Any]] = {
         "runs/region": regions.astype("<u2"),
         "runs/length": lengths.astype("<u2"),
         "levels": targets.table.ravel(),
@@ -77,7 +104,11 @@ def encode(image: CachedImage, targets: LayeredTargets) -> EncodedImage:
         "text": np.frombuffer(text, np.uint8),
     }
     row = np.zeros((), IMAGE)
-    row["id"], (row["height"], row["width"]), row["regions"] = image.image_id, targets.size, len(targets.table)
+    row["id"], (row["height"], row["width"]), row["regions"] = (
+        image.image_id,
+        targets.size,
+        len(targets.table),
+    )
     row["crc32"] = checksum(row, columns)
     return EncodedImage(row, columns)
 
@@ -107,14 +138,13 @@ def decode(encoded: EncodedImage) -> tuple[CachedImage, LayeredTargets]:
     return CachedImage(int(row["id"]), file_name, size, annotator), targets
 
 
-def instance_rows(targets: LayeredTargets) -> NDArray[np.void]:
+def instance_rows(targets: LayeredTargets) -> NDArray[Any]:
     """The rows of ``instances``; ``deepest_level`` is -1 for an instance without a pixel."""
     rows = np.zeros(len(targets.names), INSTANCE)
     rows["annotation_id"] = targets.annotation_ids
     rows["category_id"] = targets.category_ids
     rows["region_index"] = targets.region_index
     rows["order"] = targets.order
-    rows["amodal_box"], rows["modal_box"] = targets.boxes()
     rows["area"], rows["visible_area"] = targets.areas()
     rows["occlusion_rate"] = occlusion_rates(rows["area"], rows["visible_area"])
     rows["deepest_level"] = targets.table.max(axis=0, initial=0).astype(np.int16) - 1
@@ -122,11 +152,11 @@ def instance_rows(targets: LayeredTargets) -> NDArray[np.void]:
     return rows
 
 
-def checksum(row: NDArray[np.void], columns: dict[str, NDArray[np.generic]]) -> int:
+def checksum(row: NDArray[Any], columns: dict[str, NDArray[Any]]) -> int:
     """CRC-32 of an image: its row without the checksum itself, then its slice of each column in order."""
-    crc = zlib.crc32(row.tobytes()[: IMAGE.fields["crc32"][1]])  # type: ignore[index]
+    crc = zlib.crc32(row.tobytes()[: -IMAGE["crc32"].itemsize])
     for name in COLUMNS:
-        crc = zlib.crc32(np.ascontiguousarray(columns[name]), crc)  # type: ignore[arg-type]
+        crc = zlib.crc32(columns[name].tobytes(), crc)
     return crc
 
 
@@ -142,9 +172,7 @@ def _split(
     return cut, np.repeat(regions, pieces)
 
 
-def _join(
-    lengths: NDArray[np.generic], regions: NDArray[np.generic]
-) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
+def _join(lengths: NDArray[Any], regions: NDArray[Any]) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
     """Join neighbouring pieces of one region: the runs as they were before :func:`_split`."""
     starts = np.flatnonzero(np.append(True, regions[1:] != regions[:-1]))
     whole = np.add.reduceat(lengths.astype(np.uint32), starts)

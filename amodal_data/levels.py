@@ -9,6 +9,7 @@ instances in all regions then fit one small table (Zhang et al., ACM MM 2019, se
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +61,24 @@ class LayeredTargets(LevelViews):
 
     def region_map(self) -> NDArray[np.uint16]:
         """Region id of every pixel, uint16 [H, W]."""
-        return np.repeat(self.run_regions, self.run_lengths).reshape(self.size[1], self.size[0]).T
+        return self._spread(self.run_regions)
+
+    def draw(self, values: NDArray[Any]) -> NDArray[Any]:
+        """A map of one value a region: [R] of any dtype gives [H, W]."""
+        return self._spread(np.take(values, self.run_regions))
+
+    def regions_at(
+        self, y: NDArray[np.int64], x: NDArray[np.int64]
+    ) -> tuple[NDArray[np.uint16], NDArray[np.bool_]]:
+        """Region ids at pixels, and whether they lie inside the image; y, x broadcast."""
+        height, width = self.size
+        inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        places = x.clip(0, width - 1) * height + y.clip(0, height - 1)
+        return np.take(self.region_map().T.reshape(-1), places), inside
+
+    def _spread(self, values: NDArray[Any]) -> NDArray[Any]:
+        """One value a run as [H, W], column-major in memory."""
+        return np.repeat(values, self.run_lengths).reshape(self.size[1], self.size[0]).T
 
     def resized(
         self,
@@ -71,24 +89,13 @@ class LayeredTargets(LevelViews):
     ) -> ResizedTargets:
         """The view of ``box`` (x0, y0, x1, y1 in pixels, half-open; default the image) at ``size`` (H, W).
 
-        Nearest pixel at each centre; ``flip`` mirrors left and right. What lies outside the image is
-        region R, where every code is 0.
+        Nearest pixel at each centre; ``flip`` mirrors left and right. What lies outside the image
+        reads 0 everywhere.
         """
         height, width = self.size
         x0, y0, x1, y1 = box or (0, 0, width, height)
-        rows = np.floor(y0 + (np.arange(size[0]) + 0.5) * ((y1 - y0) / size[0])).astype(np.int64)
-        columns = np.floor(x0 + (np.arange(size[1]) + 0.5) * ((x1 - x0) / size[1])).astype(np.int64)
-        if flip:
-            columns = columns[::-1]
-        regions = np.take(self.region_map().T, columns.clip(0, width - 1), axis=0)
-        regions = np.take(regions.T, rows.clip(0, height - 1), axis=0)
-        off_rows, off_columns = (rows < 0) | (rows >= height), (columns < 0) | (columns >= width)
-        if not (off_rows.any() or off_columns.any()):
-            return ResizedTargets(size, self.table, regions)
-        regions[off_rows] = len(self.table)
-        regions[:, off_columns] = len(self.table)
-        padded = np.vstack([self.table, np.zeros((1, self.table.shape[1]), np.uint8)])
-        return ResizedTargets(size, padded, regions)
+        rows, columns = _nearest(y0, y1, size[0], height), _nearest(x0, x1, size[1], width)
+        return ResizedTargets(self, rows, columns[::-1] if flip else columns)
 
     def amodal_rle(self, n: int) -> RLE:
         """The whole of instance ``n``."""
@@ -108,11 +115,9 @@ class LayeredTargets(LevelViews):
 
     def _encode(self, regions: NDArray[np.bool_]) -> RLE:
         """The union of some regions (bool [R]) as a mask."""
-        flags = np.append(False, regions[self.run_regions])  # runs start with background
-        starts = np.append(0, np.cumsum(self.run_lengths, dtype=np.int64))
-        changes = np.flatnonzero(flags[1:] != flags[:-1])
-        ends = np.concatenate([[0], starts[changes], [starts[-1]]])
-        return RLE(self.size, np.diff(ends).astype(np.uint32))
+        flags = np.append(False, regions[self.run_regions])
+        starts = np.cumsum(self.run_lengths, dtype=np.int64) - self.run_lengths
+        return RLE(self.size, starts[np.flatnonzero(flags[1:] != flags[:-1])].astype(np.int32))
 
     def region_areas(self) -> NDArray[np.int64]:
         """Pixels of each region, int64 [R]."""
@@ -133,32 +138,45 @@ class LayeredTargets(LevelViews):
 
     def boxes(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Amodal and modal boxes, int32 [N, 4] each: x0, y0, x1, y1, half-open; all 0 = no pixel."""
-        low, high = _region_boxes(self)
-        return _union_boxes(low, high, self.table > 0), _union_boxes(low, high, self.table == 1)
+        boxes = _union_boxes(_region_boxes(self), np.hstack([self.table > 0, self.table == 1]))
+        return boxes[: len(self.names)], boxes[len(self.names) :]
 
 
-def _region_boxes(targets: LayeredTargets) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Lowest and highest x, y (half-open) of each region, int64 [R, 2] each."""
-    height, _ = targets.size
-    stops = np.cumsum(targets.run_lengths, dtype=np.int64)
-    starts = stops - targets.run_lengths
-    x0, y0 = np.divmod(starts, height)
-    x1, y1 = np.divmod(stops - 1, height)
-    wraps = x0 != x1
-    low = np.stack([x0, np.where(wraps, 0, y0)], axis=1)
-    high = np.stack([x1 + 1, np.where(wraps, height, y1 + 1)], axis=1)
-    by_region = np.argsort(targets.run_regions, kind="stable")
-    first = np.searchsorted(targets.run_regions[by_region], np.arange(len(targets.table)))
-    return np.minimum.reduceat(low[by_region], first), np.maximum.reduceat(high[by_region], first)
+def _nearest(start: float, stop: float, steps: int, limit: int) -> NDArray[np.int64]:
+    """The pixel under each of ``steps`` cell centres between start and stop; -1 outside [0, limit)."""
+    centres = start + (np.arange(steps) + 0.5) * ((stop - start) / steps)
+    pixels = np.floor(centres).astype(np.int64)
+    return np.where((pixels >= 0) & (pixels < limit), pixels, -1)
 
 
-def _union_boxes(low: NDArray[np.int64], high: NDArray[np.int64], where: NDArray[np.bool_]) -> NDArray[np.int32]:
-    chosen = where.T[:, :, None]
-    big = np.iinfo(np.int32).max
-    corner = np.where(chosen, low[None], big).min(axis=1, initial=big)
-    far = np.where(chosen, high[None], 0).max(axis=1, initial=0)
-    boxes = np.concatenate([corner, far], axis=1)
-    return (boxes * where.any(axis=0)[:, None]).astype(np.int32)
+def _region_boxes(targets: LayeredTargets) -> NDArray[np.int32]:
+    """Box of each region, int32 [4, R]: x0, y0, -x1, -y1 (half-open), so that a union is a minimum."""
+    height = targets.size[0]
+    few = len(targets.table) <= 256  # then one pass of the radix sort is enough
+    by_region = np.argsort(
+        targets.run_regions.astype(np.uint8) if few else targets.run_regions, kind="stable"
+    )
+    lengths = targets.run_lengths.view(np.int32)
+    stops = np.cumsum(lengths, dtype=np.int32)
+    starts = (stops - lengths)[by_region]
+    stops = stops[by_region] - 1
+    x0, x1 = starts // height, stops // height
+    wraps = np.flatnonzero(x0 != x1)
+    y0, y1 = starts - x0 * height, stops - x1 * height + 1
+    y0[wraps], y1[wraps] = 0, height
+    ends = np.cumsum(np.bincount(targets.run_regions, minlength=len(targets.table)))
+    first = np.zeros(len(ends), np.int64)
+    first[1:] = ends[:-1]
+    low, high = np.minimum.reduceat(y0, first), np.maximum.reduceat(y1, first)
+    return np.array([x0[first], low, -x1[ends - 1] - 1, -high])
+
+
+def _union_boxes(corners: NDArray[np.int32], where: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Box of the regions chosen by each column of ``where`` (bool [R, N]), int32 [N, 4]."""
+    far = np.int32(0x7FFFFFFF)
+    boxes = np.where(where, corners[:, :, None], far).min(axis=1, initial=far)
+    boxes[2:] *= -1
+    return (boxes * where.any(axis=0)).T
 
 
 def layer_scene(scene: Scene) -> LayeredTargets:

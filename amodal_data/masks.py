@@ -10,6 +10,7 @@ starting with background (which may be 0 long).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,16 @@ from pycocotools import mask as coco_mask
 
 from amodal_data.errors import MaskError, MaskSizeError
 
-__all__ = ["RLE", "decode_counts", "differing_pixels", "merge", "parse_rle", "parse_rles", "rasterise"]
+__all__ = [
+    "RLE",
+    "decode_counts",
+    "differing_pixels",
+    "merge",
+    "parse_rle",
+    "parse_rles",
+    "rasterise",
+    "rasterise_many",
+]
 
 _LONGEST = 7  # characters of one number: 35 bits, far above any image and safe from int64 overflow
 _MOST_PIXELS = 2**31 - 1
@@ -26,117 +36,123 @@ _MOST_PIXELS = 2**31 - 1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RLE:
-    """One binary mask.
+    """One binary mask, in the one form that equal masks share.
 
-    size: ``(H, W)``. runs: uint32 [K], alternating background and foreground lengths in column-major
-    order, summing to ``H * W``. Raises :class:`MaskError` if they do not.
+    size: ``(H, W)``. switches: int32 [K], the positions ``x * H + y`` at which the mask turns on, off,
+    on, ...: strictly increasing, 0 <= position < H * W. No switch = an empty mask. Raises
+    :class:`MaskError` if the last position lies outside; the order is the maker's duty.
     """
 
     size: tuple[int, int]
-    runs: NDArray[np.uint32]
+    switches: NDArray[np.int32]
 
     def __post_init__(self) -> None:
-        if int(self.runs.sum(dtype=np.int64)) != self.size[0] * self.size[1]:
-            raise MaskError(f"runs sum to {int(self.runs.sum(dtype=np.int64))}, not {_spell(self.size)}")
+        if len(self.switches) and not 0 <= self.switches[-1] < self.size[0] * self.size[1]:
+            raise MaskError(f"a mask ends at {self.switches[-1]}, outside {_spell(self.size)}")
+
+    @property
+    def runs(self) -> NDArray[np.int32]:
+        """COCO's run lengths: background, foreground, ..., int32 [K + 1], summing to H * W."""
+        return np.diff(self.switches, prepend=np.int32(0), append=np.int32(self.size[0] * self.size[1]))
 
     @property
     def area(self) -> int:
         """Number of foreground pixels."""
-        return int(self.runs[1::2].sum(dtype=np.int64))
+        return _covered(self.switches, self.size)
 
     def decode(self) -> NDArray[np.bool_]:
         """The mask as bool [H, W]."""
-        flags = np.arange(len(self.runs)) % 2 == 1
+        flags = np.arange(len(self.switches) + 1) % 2 == 1
         return np.repeat(flags, self.runs).reshape(self.size[1], self.size[0]).T
 
     def to_coco(self) -> dict[str, Any]:
         """COCO's compressed form: ``{"size": [H, W], "counts": str}``, ready for JSON."""
         plain = {"size": list(self.size), "counts": self.runs.tolist()}
-        return {
-            "size": list(self.size),
-            "counts": coco_mask.frPyObjects(plain, *self.size)["counts"].decode("ascii"),
-        }
+        counts = coco_mask.frPyObjects(plain, *self.size)["counts"].decode("ascii")
+        return {"size": list(self.size), "counts": counts}
 
     @classmethod
     def from_mask(cls, mask: NDArray[Any]) -> "RLE":
         """Encode a [H, W] array; non-zero is foreground."""
-        flat = (np.asarray(mask) != 0).T.ravel()
-        changes = np.flatnonzero(np.diff(flat)) + 1
-        start = [0, 0] if flat.size and flat[0] else [0]
-        return cls((mask.shape[0], mask.shape[1]), np.diff([*start, *changes, flat.size]).astype(np.uint32))
+        flat = np.append(False, (np.asarray(mask) != 0).T.ravel())
+        switches = np.flatnonzero(flat[1:] != flat[:-1]).astype(np.int32)
+        return cls((mask.shape[0], mask.shape[1]), switches)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, RLE):
             return NotImplemented
-        return self.size == other.size and bool(np.array_equal(_canonical(self.runs), _canonical(other.runs)))
+        return self.size == other.size and np.array_equal(self.switches, other.switches)
 
     def __hash__(self) -> int:
-        return hash((self.size, _canonical(self.runs).tobytes()))
+        return hash((self.size, self.switches.tobytes()))
+
+
+def _covered(switches: NDArray[np.int32], size: tuple[int, int]) -> int:
+    """Pixels between odd and even switches; an open last one reaches to the end of the image."""
+    total = int(switches[1::2].sum(dtype=np.int64)) - int(switches[0::2].sum(dtype=np.int64))
+    return total + size[0] * size[1] if len(switches) % 2 else total
 
 
 def _spell(size: tuple[int, int]) -> str:
     return f"{size[0]} x {size[1]} = {size[0] * size[1]} (height x width)"
 
 
-def _canonical(runs: NDArray[np.uint32]) -> NDArray[np.int64]:
-    """Positions where the mask changes: equal for equal masks, however their runs are cut."""
-    ends = np.cumsum(runs[:-1], dtype=np.int64)
-    where, times = np.unique(ends, return_counts=True)
-    changes: NDArray[np.int64] = where[times % 2 == 1]
-    return changes[changes < int(runs.sum(dtype=np.int64))]
-
-
-def decode_counts(strings: Sequence[bytes]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def decode_counts(
+    strings: Sequence[bytes], kind: type[np.signedinteger[Any]] = np.int64
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Run lengths of many compressed COCO strings at once.
 
     The format (pycocotools ``rleToString``): each number is a little-endian series of 6-bit characters
     starting at ASCII 48, bit 5 = more follows, bit 4 of the last one = sign; from the fourth number on,
     the difference to the number two before is stored.
 
-    Returns ``(runs, ptr)``, both int64: string ``i`` has ``runs[ptr[i]:ptr[i + 1]]``. Lengths may be
-    negative or fail to fill the image: the caller checks them. Raises :class:`MaskError` for characters
+    Returns ``(runs, ptr)``: string ``i`` has ``runs[ptr[i]:ptr[i + 1]]``, of dtype ``kind`` (int32 is
+    enough for strings that pycocotools made of a real mask). Lengths may be negative or fail to fill
+    the image: the caller checks them. Raises :class:`MaskError` for characters
     outside the alphabet, a number cut short or one of more than 35 bits.
     """
     joined = b"".join(strings)
-    chars = np.frombuffer(joined, np.uint8).astype(np.int64) - 48
-    stops = np.cumsum([len(s) for s in strings], dtype=np.int64)
-    if chars.size and (chars.min() < 0 or chars.max() > 63):
+    chars = np.frombuffer(joined, np.uint8) - np.uint8(48)  # wraps: what was below '0' is now above 63
+    if chars.max(initial=0) > 63:
         raise MaskError("an RLE string holds a character outside '0'..'o'")
-    last = np.flatnonzero(chars < 32)  # the last character of each number
-    ptr = np.zeros(len(strings) + 1, np.int64)
-    ptr[1:] = np.searchsorted(last, stops - 1, side="right")
-    filled = stops[np.diff(stops, prepend=0) > 0]
-    if (chars[filled - 1] >= 32).any():
+    more = chars >= 32
+    last = np.flatnonzero(~more)  # the last, most significant character of each number
+    ptr = np.searchsorted(last, np.cumsum([0, *map(len, strings)]))
+    if joined and (last.size == 0 or any(s and s[-1] >= 80 for s in strings)):
         raise MaskError("an RLE string ends in the middle of a number")
-    first = np.concatenate([[0], last[:-1] + 1]) if last.size else last
-    extra = last - first
-    if extra.size and extra.max() >= _LONGEST:
-        raise MaskError("an RLE string holds a number of more than 35 bits")
-    values = chars[first] & 31
-    for k in range(1, int(extra.max(initial=0)) + 1):
-        longer = np.flatnonzero(extra >= k)
-        values[longer] |= (chars[first[longer] + k] & 31) << (5 * k)
-    values -= ((chars[last] & 16) << 1) << (5 * extra)
+    top = chars[last]
+    values = (top & 31).astype(kind) - ((top & 16) << 1)
+    longer = np.flatnonzero(more[last - 1]) if last.size else last
+    longer = longer[last[longer] > 0]
+    for depth in range(1, _LONGEST + 1):
+        if not longer.size:
+            break
+        if depth == _LONGEST:
+            raise MaskError("an RLE string holds a number of more than 35 bits")
+        at = last[longer] - depth
+        values[longer] = (values[longer] << 5) | (chars[at] & 31)
+        longer = longer[(at > 0) & more[at - 1]]
     return _undo_differences(values, ptr), ptr
 
 
-def _undo_differences(values: NDArray[np.int64], ptr: NDArray[np.int64]) -> NDArray[np.int64]:
-    """From the fourth number of each string on, add the number two before: two interleaved sums."""
+def _undo_differences(values: NDArray[Any], ptr: NDArray[np.int64]) -> NDArray[Any]:
+    """From the fourth number of each string on, add the number two before it.
+
+    ``c[k] = d[k] + c[k - 2]`` is two running sums with alternating signs, ``c = S(s * S(s * d))`` with
+    ``s[k] = (-1)**k``; each is taken over all strings at once and set back to 0 where a string starts.
+    The first number of a string stands outside of it.
+    """
     counts = np.diff(ptr)
-    rows = (counts + 1) // 2  # a row holds an even and an odd number of one string
-    row_ptr = np.concatenate([[0], np.cumsum(rows)])
-    where = np.arange(len(values)) + np.repeat(2 * row_ptr[:-1] - ptr[:-1], counts)
-    grid = np.zeros(2 * int(row_ptr[-1]), np.int64)
-    grid[where] = values
-    heads = 2 * row_ptr[:-1][counts > 0]
-    first = grid[heads]
-    grid[heads] = 0  # the first number stands outside both sums
-    sums = grid.reshape(-1, 2).cumsum(axis=0)
-    before = np.concatenate([[[0, 0]], sums])[row_ptr[:-1]]
-    sums -= np.repeat(before, rows, axis=0)
-    flat = sums.reshape(-1)
-    flat[heads] = first
-    return flat[where]
+    starts = ptr[:-1][counts > 0]
+    counts = counts[counts > 0]
+    first = values[starts]
+    values[starts] = 0
+    for _ in range(2):
+        values[1::2] *= -1
+        sums = np.cumsum(values, dtype=values.dtype)
+        values = sums - np.repeat(sums[starts] - values[starts], counts)
+    values[starts] = first
+    return values
 
 
 def parse_rle(value: object, size: tuple[int, int]) -> RLE:
@@ -160,9 +176,11 @@ def parse_rles(values: Sequence[object], size: tuple[int, int]) -> list[RLE | Ma
             if isinstance(counts, bytes):
                 strings[at] = counts
                 counts = np.array([size[0] * size[1]])  # a place to fill below
-            out.append(_checked_runs(counts, size))
+            out.append(_from_runs(counts, size))
         except MaskError as error:
             out.append(error)
+    if not strings:
+        return out
     for at, mask in zip(strings, _decode_each(list(strings.values()), size), strict=True):
         out[at] = mask
     return out
@@ -171,7 +189,7 @@ def parse_rles(values: Sequence[object], size: tuple[int, int]) -> list[RLE | Ma
 def _decode_each(strings: list[bytes], size: tuple[int, int]) -> list[RLE | MaskError]:
     try:
         runs, ptr = decode_counts(strings)
-        return [_checked_runs(runs[a:b], size) for a, b in zip(ptr[:-1], ptr[1:], strict=True)]
+        return [_from_runs(runs[a:b], size) for a, b in pairwise(ptr.tolist())]
     except MaskError as error:
         if len(strings) == 1:
             return [error]
@@ -206,15 +224,20 @@ def _check_size(found: object, size: tuple[int, int]) -> None:
     raise MaskError(f"RLE size is [height, width], found {_brief(found)}")
 
 
-def _checked_runs(runs: NDArray[Any], size: tuple[int, int]) -> RLE:
+def _from_runs(runs: NDArray[np.int64], size: tuple[int, int]) -> RLE:
+    """Check run lengths and turn them into switches."""
     if not runs.size:
         raise MaskError("an RLE has no runs")
     if runs.min() < 0:
         raise MaskError(f"an RLE run is negative: {int(runs.min())}")
-    total, pixels = int(runs.sum()), size[0] * size[1]
-    if total != pixels:
-        raise MaskError(f"RLE runs sum to {total}, the image has {_spell(size)} pixels")
-    return RLE(size, runs.astype(np.uint32))
+    ends = np.cumsum(runs)
+    if ends[-1] != size[0] * size[1]:
+        raise MaskError(f"RLE runs sum to {int(ends[-1])}, the image has {_spell(size)} pixels")
+    switches = ends[: np.searchsorted(ends, ends[-1])]
+    if not runs[1:].all():  # a run of length 0 switches twice at one place, which is not at all
+        where, times = np.unique(switches, return_counts=True)
+        switches = where[times % 2 == 1]
+    return RLE(size, switches.astype(np.int32))
 
 
 def _brief(value: object) -> str:
@@ -226,26 +249,37 @@ def rasterise(polygons: Sequence[NDArray[np.float64]], size: tuple[int, int]) ->
     """Fill polygons exactly as COCO does (pycocotools, even-odd, upsampled by 5).
 
     polygons: float64 [2 * points] as ``x0, y0, x1, y1, ...``, at least three points, finite and within
-    the window of :func:`amodal_data.polygons.check_polygon`, which must have been called before.
+    the window of :func:`amodal_data.polygons.usable_polygon`, which must have been called before.
     """
-    if not polygons:
-        return []
-    encoded = coco_mask.frPyObjects(list(polygons), *size)
-    runs, ptr = decode_counts([one["counts"] for one in encoded])
-    short = runs.astype(np.uint32)
-    return [RLE(size, short[a:b]) for a, b in zip(ptr[:-1].tolist(), ptr[1:].tolist(), strict=True)]
+    return rasterise_many([(polygons, size)])[0]
+
+
+def rasterise_many(
+    images: Sequence[tuple[Sequence[NDArray[np.float64]], tuple[int, int]]],
+) -> list[list[RLE]]:
+    """As :func:`rasterise` for the polygons and size of several images: their strings are decoded at once."""
+    encoded = [coco_mask.frPyObjects(list(polygons), *size) if polygons else [] for polygons, size in images]
+    counts = [len(masks) for masks in encoded]
+    runs, ptr = decode_counts([mask["counts"] for masks in encoded for mask in masks], np.int32)
+    sizes = [size for (_, size), n in zip(images, counts, strict=True) for _ in range(n)]
+    ends = np.cumsum(runs, dtype=np.int64)  # each mask's runs sum to the number of its pixels
+    before = np.cumsum([0, *(height * width for height, width in sizes)])[:-1]
+    switches = (ends - np.repeat(before, np.diff(ptr))).astype(np.int32)
+    slices = pairwise(ptr.tolist())
+    masks = [RLE(size, switches[a : b - 1]) for (a, b), size in zip(slices, sizes, strict=True)]
+    for at in np.searchsorted(ptr, np.flatnonzero(runs == 0), side="right") - 1:  # rare, see _from_runs
+        masks[at] = _from_runs(runs[ptr[at] : ptr[at + 1]].astype(np.int64), sizes[at])
+    stops = np.cumsum([0, *counts]).tolist()
+    return [masks[a:b] for a, b in pairwise(stops)]
 
 
 def merge(masks: Sequence[RLE]) -> RLE:
     """The union of several masks of one image (several polygons of one region)."""
-    merged = coco_mask.merge([mask.to_coco() for mask in masks])
-    return parse_rle(merged, masks[0].size)
+    return parse_rle(coco_mask.merge([mask.to_coco() for mask in masks]), masks[0].size)
 
 
 def differing_pixels(a: RLE, b: RLE) -> int:
     """Number of pixels in exactly one of two masks of the same size."""
-    changes = np.concatenate([_canonical(a.runs), _canonical(b.runs)])
-    changes.sort()
-    if len(changes) % 2:  # one mask reaches the last pixel, the other does not
-        changes = np.append(changes, a.size[0] * a.size[1])
-    return int((changes[1::2] - changes[0::2]).sum())
+    switches = np.concatenate([a.switches, b.switches])
+    switches.sort()
+    return _covered(switches, a.size)

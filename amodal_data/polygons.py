@@ -11,7 +11,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-__all__ = ["REACH", "clip_to_window", "outside_by", "self_intersecting", "usable_polygon"]
+__all__ = ["REACH", "clip_to_window", "outside_by", "self_intersecting", "usable_polygon", "well_inside"]
 
 REACH = 16
 """A polygon may reach this many times the longer image side beyond the origin before it is clipped."""
@@ -42,10 +42,23 @@ def usable_polygon(points: Polygon, size: tuple[int, int]) -> tuple[Polygon | No
 
 def outside_by(points: Polygon, size: tuple[int, int]) -> float:
     """How far the polygon reaches outside the image, in pixels; 0 if it stays inside."""
-    if not len(points):
-        return 0.0
     x, y = points[0::2], points[1::2]
     return float(max(-x.min(), -y.min(), x.max() - size[1], y.max() - size[0], 0.0))
+
+
+def well_inside(polygons: Sequence[Polygon], sizes: Sequence[tuple[int, int]]) -> NDArray[np.bool_]:
+    """Which polygons need no further look, bool [n]: whole, finite, at most 1 px outside their image."""
+    lengths = np.array([len(points) for points in polygons])
+    if not len(polygons) or (lengths < 6).any() or (lengths % 2).any():
+        return np.array(
+            [len(p) >= 6 and len(p) % 2 == 0 and outside_by(p, s) <= 1 for p, s in zip(polygons, sizes)]
+        )
+    starts = (np.cumsum(lengths) - lengths) // 2
+    corners = np.concatenate(polygons).reshape(-1, 2)
+    low = np.minimum.reduceat(corners, starts)  # NaN spreads and compares False
+    over = np.maximum.reduceat(corners, starts) - np.array(sizes)[:, ::-1]
+    inside: NDArray[np.bool_] = (low >= -1).all(axis=1) & (over <= 1).all(axis=1)
+    return inside
 
 
 def clip_to_window(points: Polygon, window: float) -> Polygon:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,11 @@ from amodal_data.errors import SceneError
 from amodal_data.findings import Finding
 from amodal_data.masks import RLE
 
-__all__ = ["Declared", "Instance", "Scene", "Scenes", "Source"]
+__all__ = ["Declared", "Instance", "Record", "Scene", "Scenes", "Source"]
+
+
+_TOGETHER = 16
+"""Images read at once: enough to spread the cost of a numpy call, few enough to stay small."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,6 +90,14 @@ class Source:
     sha256: str
 
 
+class Record(Protocol):
+    """One annotated image as a reader found it, still raw."""
+
+    @property
+    def file_name(self) -> str:
+        """The name of its photo, as the file gives it."""
+
+
 class Scenes(Sequence[Scene]):
     """The annotated images of a file, each checked and rasterised when it is asked for.
 
@@ -95,8 +107,8 @@ class Scenes(Sequence[Scene]):
 
     def __init__(
         self,
-        records: Sequence[Any],
-        read: Callable[[Any], Scene],
+        records: Sequence[Record],
+        read: Callable[[Any], list[Scene]],
         *,
         dataset: str,
         settings: Mapping[str, str] | None = None,
@@ -129,10 +141,22 @@ class Scenes(Sequence[Scene]):
                 sources=self.sources,
                 file_findings=self.file_findings,
             )
-        return self._read(self._records[index])
+        return self._read([self._records[index]])[0]
 
     def __iter__(self) -> Iterator[Scene]:
-        return map(self._read, self._records)
+        for start in range(0, len(self), _TOGETHER):
+            yield from self._read(self._records[start : start + _TOGETHER])
+
+    def first(self, n: int) -> "Scenes":
+        """The first ``n`` images; ``settings`` says so."""
+        scenes = self[:n]
+        scenes.settings["limit"] = str(n)
+        return scenes
+
+    @property
+    def file_names(self) -> list[str]:
+        """The file name of every image, without reading the scenes."""
+        return [record.file_name for record in self._records]
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -142,4 +166,3 @@ class Scenes(Sequence[Scene]):
     def __repr__(self) -> str:
         names = ", ".join(source.name for source in self.sources)
         return f"Scenes({self.dataset}: {len(self)} images from {names or 'memory'})"
-

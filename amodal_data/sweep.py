@@ -18,6 +18,7 @@ __all__ = ["sweep"]
 
 _MOST_REGIONS = 65_535
 _MOST_MASKS = 65_535
+_SMALL = 2**16  # up to here a look-up table beats a binary search
 
 
 def sweep(
@@ -31,55 +32,77 @@ def sweep(
     """
     if len(masks) > _MOST_MASKS:
         raise LevelsError(f"{len(masks)} masks in one image; a sweep holds up to {_MOST_MASKS}")
-    positions, owners = _boundaries(masks, size[0] * size[1])
-    positions, cover = _accumulate(positions, owners, (len(masks) + 63) // 64 or 1)
+    starts, cover = _accumulate(*_boundaries(masks, size[0] * size[1]), len(masks))
     regions, sets = _number_sets(cover)
     if len(sets) > _MOST_REGIONS:
         raise LevelsError(f"{len(sets)} regions of constant cover; level tables hold up to {_MOST_REGIONS}")
-    lengths = np.diff(positions, append=size[0] * size[1]).astype(np.uint32)
+    lengths = np.empty(len(starts), np.uint32)
+    lengths[:-1] = starts[1:] - starts[:-1]
+    lengths[-1] = size[0] * size[1] - starts[-1]
     bits = np.unpackbits(sets.astype("<u8").view(np.uint8), axis=1, bitorder="little")[:, : len(masks)]
     return lengths, regions.astype(np.uint16), bits.astype(bool)
 
 
-def _boundaries(masks: Sequence[RLE], pixels: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where each mask switches on or off, sorted by position: positions and mask numbers, int64 each."""
+def _boundaries(masks: Sequence[RLE], pixels: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Where the masks switch on or off, sorted by position: positions and mask numbers, unsigned."""
     if not masks:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    ends = np.cumsum(np.concatenate([mask.runs for mask in masks]), dtype=np.int64)
-    owners = np.repeat(np.arange(len(masks)), [len(mask.runs) for mask in masks])
-    keys = (ends - owners * pixels) << 16 | owners  # every mask's runs sum to the number of pixels
+        return np.zeros(0, np.uint32), np.zeros(0, np.uint32)
+    bits = max(len(masks) - 1, 1).bit_length()
+    kind = np.uint32 if pixels << bits < 2**32 else np.uint64  # position and mask number in one key
+    keys = np.concatenate([mask.switches for mask in masks]).astype(kind) << kind(bits)
+    keys |= np.repeat(np.arange(len(masks), dtype=kind), [len(mask.switches) for mask in masks])
     keys.sort()
-    keys = keys[: np.searchsorted(keys, pixels << 16)]  # a switch at the very end changes nothing
-    return keys >> 16, keys & 0xFFFF
+    return keys >> kind(bits), keys & kind((1 << bits) - 1)
 
 
 def _accumulate(
-    positions: NDArray[np.int64], owners: NDArray[np.int64], words: int
-) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
-    """Starts of runs (int64 [K], the first 0) and the bitset of masks covering each, uint64 [K, words]."""
-    flips = np.zeros((len(positions) + 1, words), np.uint64)  # the first row: no mask, at position 0
-    flips[np.arange(1, len(positions) + 1), owners >> 6] = np.uint64(1) << (owners & 63).astype(np.uint64)
-    cover = np.bitwise_xor.accumulate(flips, axis=0)
-    starts = np.concatenate([[0], positions])
-    settled = np.append(starts[1:] != starts[:-1], True)  # several switches at one place: the last counts
-    starts, cover = starts[settled], cover[settled]
-    changed = np.append(True, (cover[1:] != cover[:-1]).any(axis=1))
-    return starts[changed], cover[changed]
+    positions: NDArray[Any], owners: NDArray[Any], masks: int
+) -> tuple[NDArray[Any], list[NDArray[Any]]]:
+    """Starts of runs ([K], the first 0) and the bitset of masks covering each: one or more words [K]."""
+    kind = next((k for k in (np.uint8, np.uint16, np.uint32) if masks <= k(0).itemsize * 8), np.uint64)
+    starts = np.zeros(len(positions) + 1, positions.dtype)  # first: no mask, at position 0
+    starts[1:] = positions
+    settled = np.flatnonzero(starts[1:] != starts[:-1])  # of several switches at one place the last counts
+    settled = np.append(settled, len(positions))
+    cover = []
+    for word in range((masks + 63) // 64 or 1):
+        flips = np.zeros(len(starts), kind)
+        np.left_shift(kind(1), (owners & 63).astype(kind), out=flips[1:])
+        if masks > 64:
+            flips[1:] *= owners >> 6 == word
+        cover.append(np.take(np.bitwise_xor.accumulate(flips), settled))
+    starts = np.take(starts, settled)
+    same = cover[0][1:] == cover[0][:-1]
+    for bits in cover[1:]:
+        same &= bits[1:] == bits[:-1]
+    if not same.any():
+        return starts, cover
+    changed = np.append(0, np.flatnonzero(~same) + 1)  # switches that cancelled each other
+    return starts[changed], [bits[changed] for bits in cover]
 
 
-def _number_sets(cover: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
-    """Number the different rows of ``cover`` in sorted order: ids int64 [K] and the rows [R, words]."""
-    values = _distinct(cover[:, 0])
-    ids = np.searchsorted(values, cover[:, 0])
-    for word in cover.T[1:]:
-        values = _distinct(word)
-        ids = ids * len(values) + np.searchsorted(values, word)
-        ids = np.searchsorted(_distinct(ids), ids)
-    sets = np.empty((int(ids.max()) + 1, cover.shape[1]), np.uint64)
-    sets[ids] = cover
+def _number_sets(cover: list[NDArray[Any]]) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Number the different sets in sorted order: ids int64 [K], the sets [R, words]."""
+    values, ids = _rank(cover[0])
+    if len(cover) == 1:
+        return ids, values[:, None]
+    for bits in cover[1:]:
+        values, more = _rank(bits)
+        ids = _rank(ids * len(values) + more)[1]
+    sets = np.empty((int(ids.max()) + 1, len(cover)), np.uint64)
+    sets[ids] = np.stack(cover, axis=1)
     return ids, sets
 
 
-def _distinct(values: NDArray[Any]) -> NDArray[Any]:
-    ordered = np.sort(values)
-    return ordered[np.append(True, ordered[1:] != ordered[:-1])]
+def _rank(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """The distinct values, sorted, and the position of each value among them, int64 [K]."""
+    top = int(values.max())
+    if top >= _SMALL:
+        ordered = np.sort(values)
+        distinct = ordered[np.append(True, ordered[1:] != ordered[:-1])]
+        return distinct, np.searchsorted(distinct, values)
+    table = np.zeros(top + 1, np.int64)
+    table[values] = 1
+    distinct = np.flatnonzero(table)
+    table[distinct] = np.arange(len(distinct))
+    return distinct, np.take(table, values)

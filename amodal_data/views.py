@@ -20,7 +20,7 @@ Mask = NDArray[np.bool_]
 
 
 class LevelViews(ABC):
-    """The maps of one image, whatever its size: each is one gather by region."""
+    """The maps of one image at some size: each region's value from the table, drawn where the region is."""
 
     __slots__ = ()
 
@@ -28,44 +28,46 @@ class LevelViews(ABC):
     table: NDArray[np.uint8]
 
     @abstractmethod
-    def region_map(self) -> NDArray[np.uint16]:
-        """Region id of every pixel, uint16 [H, W]."""
+    def draw(self, values: NDArray[Any]) -> NDArray[Any]:
+        """A map of one value a region: [R] of any dtype gives [H, W]; 0 outside the image."""
+
+    @abstractmethod
+    def regions_at(self, y: NDArray[np.int64], x: NDArray[np.int64]) -> tuple[NDArray[np.uint16], Mask]:
+        """Region ids at pixels of this view, and whether they lie inside the image; y, x broadcast."""
 
     def levels(self, n: int | None = None) -> Codes:
         """Level codes, uint8 [N, H, W], or [H, W] of instance ``n``."""
-        return self._gather(self.table, n)
+        return self._draw_instances(self.table, n)
 
     def modal(self, n: int | None = None) -> Mask:
         """Modal (visible) masks, bool [N, H, W], or [H, W] of instance ``n``."""
-        return self._gather(self.table == 1, n)
+        return self._draw_instances(self.table == 1, n)
 
     def amodal(self, n: int | None = None) -> Mask:
         """Amodal (whole object) masks, bool [N, H, W], or [H, W] of instance ``n``."""
-        return self._gather(self.table > 0, n)
+        return self._draw_instances(self.table > 0, n)
 
     def count_map(self) -> Codes:
         """Number of instances over each pixel, uint8 [H, W], 0 = none (paper, Fig. 1); stops at 255."""
-        counts = np.minimum((self.table > 0).sum(axis=1), 255).astype(np.uint8)
-        return np.take(counts, self.region_map())
+        return self.draw(np.minimum((self.table > 0).sum(axis=1), 255).astype(np.uint8))
 
     def depth_map(self) -> Codes:
         """Largest code over the instances, uint8 [H, W], 0 = no instance: the target of the GLM.
 
         Equals :meth:`count_map` where the order is total; an unknown occluder counts here.
         """
-        return np.take(self.table.max(axis=1, initial=0), self.region_map())
+        return self.draw(self.table.max(axis=1, initial=0))
 
     def global_layering(self, n_levels: int) -> Mask:
         """Global layering map, bool [L, H, W]: layer l is set where some instance lies at level l.
 
         Levels of ``n_levels - 1`` and more share the last layer. Raises ValueError if n_levels < 1.
         """
-        layers = self._layer_table(n_levels).any(axis=2)
-        return np.take(layers, self.region_map(), axis=1)
+        return self._draw_stack(self._layer_table(n_levels).any(axis=2))
 
     def instance_layering(self, n: int, n_levels: int) -> Mask:
         """Instance layering map of instance ``n``, bool [L, H, W]; levels share the last layer as above."""
-        return np.take(self._layer_table(n_levels)[:, :, n], self.region_map(), axis=1)
+        return self._draw_stack(self._layer_table(n_levels)[:, :, n])
 
     def sem_dist(self, confidence: float = SAFE_CONFIDENCE) -> NDArray[np.float32]:
         """Ground-truth sem-dist maps ``M = C - L``, float32 [N, H, W], in (-255, 1) (Eq. 1).
@@ -73,7 +75,7 @@ class LevelViews(ABC):
         C is ``confidence`` inside the amodal mask and 0 outside, where M is 0 too.
         """
         inside = np.float32(confidence) - (self.table.astype(np.float32) - 1)
-        return self._gather(np.where(self.table > 0, inside, np.float32(0)), None)
+        return self._draw_instances(np.where(self.table > 0, inside, np.float32(0)), None)
 
     def roi_levels(self, boxes: NDArray[np.floating], instances: NDArray[np.integer], out: int) -> Codes:
         """Level codes of P boxes on a grid of ``out x out`` cell centres, uint8 [P, out, out].
@@ -85,16 +87,18 @@ class LevelViews(ABC):
         corners = np.asarray(boxes, np.float64).reshape(-1, 4)
         x = np.floor(corners[:, 0, None] + steps * (corners[:, 2] - corners[:, 0])[:, None]).astype(np.int64)
         y = np.floor(corners[:, 1, None] + steps * (corners[:, 3] - corners[:, 1])[:, None]).astype(np.int64)
-        height, width = self.size
-        inside = ((y >= 0) & (y < height))[:, :, None] & ((x >= 0) & (x < width))[:, None, :]
-        rows, columns = y.clip(0, height - 1), x.clip(0, width - 1)
-        regions = self.region_map()[rows[:, :, None], columns[:, None, :]]
-        codes = self.table[regions, np.asarray(instances, np.int64)[:, None, None]]
-        return codes * inside.astype(np.uint8)
+        regions, inside = self.regions_at(y[:, :, None], x[:, None, :])
+        return self.table[regions, np.asarray(instances, np.int64)[:, None, None]] * inside
 
-    def _gather(self, table: NDArray[Any], n: int | None) -> NDArray[Any]:
-        regions = self.region_map()
-        return np.take(table.T, regions, axis=1) if n is None else np.take(table[:, n], regions)
+    def _draw_instances(self, table: NDArray[Any], n: int | None) -> NDArray[Any]:
+        return self._draw_stack(table.T) if n is None else self.draw(table[:, n])
+
+    def _draw_stack(self, values: NDArray[Any]) -> NDArray[Any]:
+        """[M, R] values as [M, H, W] maps."""
+        maps = np.empty((len(values), *self.size), values.dtype)
+        for drawn, row in zip(maps, values, strict=True):
+            drawn[:] = self.draw(row)
+        return maps
 
     def _layer_table(self, n_levels: int) -> NDArray[np.bool_]:
         """bool [L, R, N]: is instance n at level l in region r, levels capped at L - 1."""
@@ -106,16 +110,39 @@ class LevelViews(ABC):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ResizedTargets(LevelViews):
-    """A resized, flipped or cropped view of an image's targets: same table, another region map.
+    """A resized, flipped or cropped view of an image's targets.
 
-    ``regions``: uint16 [H, W]. Codes are those of the whole image: an occluder that left the frame
-    still counts.
+    ``rows`` int64 [H] and ``columns`` int64 [W]: the row and column of ``source`` that each of this
+    view's shows, -1 = outside the image, where every code is 0. Codes are those of the whole image: an
+    occluder that left the frame still counts.
     """
 
-    size: tuple[int, int]
-    table: NDArray[np.uint8]
-    regions: NDArray[np.uint16]
+    source: LevelViews
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
 
-    def region_map(self) -> NDArray[np.uint16]:
-        """Region id of every pixel, uint16 [H, W]."""
-        return self.regions
+    @property
+    def size(self) -> tuple[int, int]:  # type: ignore[override]
+        """(H, W) of this view."""
+        return len(self.rows), len(self.columns)
+
+    @property
+    def table(self) -> NDArray[np.uint8]:  # type: ignore[override]
+        """The level codes of the source, uint8 [R, N]."""
+        return self.source.table
+
+    def draw(self, values: NDArray[Any]) -> NDArray[Any]:
+        """A map of one value a region: [R] of any dtype gives [H, W]; 0 outside the image."""
+        whole = self.source.draw(values)  # column-major: whole columns copy fast, then whole rows
+        narrow = np.ascontiguousarray(np.take(whole.T, self.columns.clip(0), axis=0).T)
+        drawn = np.take(narrow, self.rows.clip(0), axis=0)
+        drawn[self.rows < 0] = 0
+        drawn[:, self.columns < 0] = 0
+        return drawn
+
+    def regions_at(self, y: NDArray[np.int64], x: NDArray[np.int64]) -> tuple[NDArray[np.uint16], Mask]:
+        """Region ids at pixels of this view, and whether they lie inside the image; y, x broadcast."""
+        height, width = self.size
+        rows = np.where((y >= 0) & (y < height), self.rows[y.clip(0, height - 1)], -1)
+        columns = np.where((x >= 0) & (x < width), self.columns[x.clip(0, width - 1)], -1)
+        return self.source.regions_at(rows, columns)

@@ -9,7 +9,7 @@ one amodal polygon, ``order`` (1 = front-most, a rank with gaps), ``isStuff``, `
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from amodal_data.errors import LayoutError
 from amodal_data.findings import Finding, Place
 from amodal_data.occlusion import from_ranks, parse_depth_constraint, ranks_from_order
 from amodal_data.readers.files import load_json, stem_of
-from amodal_data.readers.regions import RegionMasks, declared, integer, text
+from amodal_data.readers.regions import RegionMasks, declared, integer, settle, text
 from amodal_data.scene import Instance, Scene, Scenes
 
 __all__ = ["read_cocoa"]
@@ -57,7 +57,7 @@ def read_cocoa(path: str | Path, *, annotator: str = "first") -> Scenes:
     grouping.add_annotations(annotations, listed=images is not None)
     return Scenes(
         grouping.records(),
-        partial(_read_record, source=source.name),
+        partial(_read_records, source=source.name),
         dataset="cocoa",
         settings={"annotator": annotator},
         sources=[source],
@@ -72,7 +72,9 @@ def _top_level(content: Any, path: Path) -> tuple[list[Any] | None, list[Any]]:
     if isinstance(content, list) and content and all(isinstance(a, dict) and "regions" in a for a in content):
         return None, content
     if not isinstance(content, dict):
-        raise LayoutError(f"not COCOA: the top level is a {type(content).__name__}, not an object", place=str(path))
+        raise LayoutError(
+            f"not COCOA: the top level is a {type(content).__name__}, not an object", place=str(path)
+        )
     annotations = content.get("annotations")
     images = content.get("images")
     if not isinstance(annotations, list) or not (images is None or isinstance(images, list)):
@@ -123,7 +125,9 @@ class _Grouping:
                 image_id = at if image_id is None else image_id
                 self.images.setdefault(image_id, {"file_name": stem_of(text(annotation.get("url")))})
             if image_id is None or image_id not in self.images:
-                self.note("image-unknown", f"annotations[{at}] names image {annotation.get('image_id')!r:.40}")
+                self.note(
+                    "image-unknown", f"annotations[{at}] names image {annotation.get('image_id')!r:.40}"
+                )
                 continue
             annotation_id = integer(annotation.get("id"))
             if annotation_id is not None and annotation_id in seen:
@@ -176,15 +180,19 @@ def _size_from_masks(annotation: Mapping[str, Any]) -> tuple[int, int] | None:
     return None
 
 
-def _read_record(record: _Record, source: str) -> Scene:
-    """The scene of one record: masks checked and rasterised, order resolved."""
-    place = Place(source, record.image_id)
-    regions = record.annotation["regions"]
-    masks = RegionMasks(record.size, place)
-    masks.add_all(regions, "segmentation")
-    findings = masks.findings
+def _read_records(records: Sequence[_Record], source: str) -> list[Scene]:
+    """The scenes of some records: masks checked and rasterised, order resolved."""
+    several = [RegionMasks(record.size, Place(source, record.image_id)) for record in records]
+    for record, masks in zip(records, several, strict=True):
+        masks.add_all(record.annotation["regions"], "segmentation")
+    settle(several)
+    return [_scene(record, masks, source) for record, masks in zip(records, several, strict=True)]
+
+
+def _scene(record: _Record, masks: RegionMasks, source: str) -> Scene:
+    place, regions, findings = masks.place, record.annotation["regions"], masks.findings
     kept = sorted(masks.amodal)
-    order = [_order(regions[at], Place(source, record.image_id, at), findings) for at in kept]
+    order = [_order(regions[at], masks, at) for at in kept]
     findings += _order_findings(order, place)
     findings += _constraint_findings(record.annotation.get("depth_constraint"), order, place)
     size = integer(record.annotation.get("size"))
@@ -215,13 +223,13 @@ def _read_record(record: _Record, source: str) -> Scene:
     )
 
 
-def _order(region: Mapping[str, Any], place: Place, findings: list[Finding]) -> int | None:
+def _order(region: Mapping[str, Any], masks: RegionMasks, at: int) -> int | None:
     value = region.get("order")
     rank = integer(value)
     if value is None:
-        findings.append(Finding("order-missing", place, "no 'order'"))
+        masks.note("order-missing", at, "no 'order'")
     elif rank is None or abs(rank) > _LARGEST_ORDER:
-        findings.append(Finding("order-not-int", place, f"'order' is {value!r:.40}"))
+        masks.note("order-not-int", at, f"'order' is {value!r:.40}")
         return None
     return rank
 

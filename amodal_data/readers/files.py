@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from amodal_data.errors import AnnotationError
 from amodal_data.scene import Source
 
@@ -19,19 +21,31 @@ def load_json(path: Path) -> tuple[Any, Source]:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise AnnotationError(f"cannot read the annotation file: {error.strerror}", place=str(path)) from error
+        raise AnnotationError(
+            f"cannot read the annotation file: {error.strerror}", place=str(path)
+        ) from error
     try:
-        parsed = json.loads(raw)
+        parsed = _parse(raw)
     except UnicodeDecodeError as error:
         raise AnnotationError("not JSON: the file is not UTF-8 text", place=str(path)) from error
     except json.JSONDecodeError as error:
         where = f"{path}, line {error.lineno} column {error.colno}"
         cut = error.pos >= len(error.doc.rstrip()) - 1
-        hint = "the file ends too early: download or copy it again" if cut else "check the file at that position"
+        hint = (
+            "the file ends too early: download or copy it again" if cut else "check the file at that position"
+        )
         raise AnnotationError(f"not JSON: {error.msg}", place=where, fix=hint) from error
     except (RecursionError, ValueError) as error:
         raise AnnotationError(f"not usable JSON: {error}", place=str(path)) from error
     return parsed, Source(path.name, hashlib.sha256(raw).hexdigest())
+
+
+def _parse(raw: bytes) -> Any:
+    """orjson, three times as fast, for what it accepts; else json, for NaN, huge integers and clear errors."""
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return json.loads(raw)
 
 
 def stem_of(location: str) -> str:

@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 
 from amodal_data.errors import MaskError, MaskSizeError
 from amodal_data.findings import Finding, Place
-from amodal_data.masks import RLE, merge, parse_rles, rasterise
-from amodal_data.polygons import outside_by, self_intersecting, usable_polygon
+from amodal_data.masks import RLE, merge, parse_rles, rasterise_many
+from amodal_data.polygons import self_intersecting, usable_polygon, well_inside
 from amodal_data.scene import Declared
 
-__all__ = ["RegionMasks", "declared", "integer", "number", "text"]
+_NUMBERS = {int, float}
+
+__all__ = ["RegionMasks", "declared", "integer", "number", "settle", "text"]
 
 
 def integer(value: object) -> int | None:
@@ -25,9 +27,9 @@ def integer(value: object) -> int | None:
 
 def number(value: object) -> float | None:
     """A finite int or float as float; None for anything else."""
-    if type(value) not in (int, float) or abs(value) > 1e300 or value != value:  # type: ignore[arg-type,operator]
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)  # type: ignore[arg-type]
+    return float(value) if abs(value) < 1e300 else None  # NaN compares False
 
 
 def text(value: object) -> str:
@@ -46,9 +48,10 @@ def declared(region: Mapping[str, Any], visible: str, hidden: str) -> Declared:
 
 
 class RegionMasks:
-    """Collects the amodal masks of one image in two batches, polygons and RLEs, and what was odd.
+    """The amodal masks of one image on their way from raw values to :class:`RLE`, and what was odd.
 
     ``amodal``: region position -> mask; positions that are missing were left out, with a finding.
+    Masks are there once :func:`settle` was called.
     """
 
     def __init__(self, size: tuple[int, int], place: Place) -> None:
@@ -56,8 +59,8 @@ class RegionMasks:
         self.place = place
         self.amodal: dict[int, RLE] = {}
         self.findings: list[Finding] = []
-        self._polygons: list[tuple[int, NDArray[np.float64]]] = []
-        self._rles: list[tuple[int, object]] = []
+        self.polygons: list[tuple[int, NDArray[np.float64]]] = []
+        self.rles: list[tuple[int, object]] = []
 
     def note(self, code: str, region: int, message: str) -> None:
         """Add a finding about one region."""
@@ -71,54 +74,34 @@ class RegionMasks:
             if not isinstance(region, Mapping):
                 self.note("region-malformed", at, f"a region is an object, found {type(region).__name__}")
             elif isinstance(value, Mapping):
-                self._rles.append((at, value))
+                self.rles.append((at, value))
             elif isinstance(value, list) and value:
                 parts = value if isinstance(value[0], list) else [value]
                 self._add_polygons(at, [_as_points(part) for part in parts])
             else:
                 self.note("segmentation-missing", at, f"no usable {key!r}: {value!r:.40}")
-        self._decode_rles()
-        self._rasterise()
-        self._note_empty_and_equal()
 
     def _add_polygons(self, at: int, parts: list[NDArray[np.float64] | None]) -> None:
         usable = [(at, points) for points in parts if points is not None]
         if len(usable) == len(parts):
-            self._polygons += usable
+            self.polygons += usable
         else:
             self.note("segmentation-missing", at, "the polygon holds values that are not numbers")
 
-    def _decode_rles(self) -> None:
-        decoded = parse_rles([value for _, value in self._rles], self.size)
-        for (at, _), mask in zip(self._rles, decoded, strict=True):
+    def decode_rles(self) -> None:
+        """Check and decode what came as RLE."""
+        decoded = parse_rles([value for _, value in self.rles], self.size)
+        for (at, _), mask in zip(self.rles, decoded, strict=True):
             if isinstance(mask, MaskError):
                 code = "rle-wrong-size" if isinstance(mask, MaskSizeError) else "rle-malformed"
                 self.note(code, at, mask.message)
             else:
                 self.amodal[at] = mask
 
-    def _rasterise(self) -> None:
-        if not self._all_well_inside():
-            self._check_each()
-        points = [polygon for _, polygon in self._polygons]
-        for at in np.flatnonzero(self_intersecting(points)):
-            self.note("polygon-self-intersecting", self._polygons[at][0], "shapely calls it invalid")
-        parts = defaultdict(list)
-        for (at, _), mask in zip(self._polygons, rasterise(points, self.size), strict=True):
-            parts[at].append(mask)
-        for at, several in parts.items():
-            self.amodal[at] = several[0] if len(several) == 1 else merge(several)
-
-    def _all_well_inside(self) -> bool:
-        """The fast test for the common case, all polygons of the image at once."""
-        if any(len(points) < 6 or len(points) % 2 for _, points in self._polygons):
-            return False
-        together = np.concatenate([points for _, points in self._polygons]) if self._polygons else np.zeros(0)
-        return bool(np.isfinite(together).all()) and outside_by(together, self.size) <= 1
-
-    def _check_each(self) -> None:
+    def check_polygons(self) -> None:
+        """Repair or leave out the polygons that cannot go to pycocotools as they are."""
         checked, left_out = [], set()
-        for at, points in self._polygons:
+        for at, points in self.polygons:
             polygon, codes = usable_polygon(points, self.size)
             for code in codes:
                 self.note(code, at, f"{len(points)} values, {_span(points)}")
@@ -126,29 +109,54 @@ class RegionMasks:
                 left_out.add(at)
             else:
                 checked.append((at, polygon))
-        self._polygons = [(at, polygon) for at, polygon in checked if at not in left_out]
+        self.polygons = [(at, polygon) for at, polygon in checked if at not in left_out]
+
+    def take(self, masks: Sequence[RLE]) -> None:
+        """Accept the rasterised polygons; several of one region become their union."""
+        parts = defaultdict(list)
+        for (at, _), mask in zip(self.polygons, masks, strict=True):
+            parts[at].append(mask)
+        for at, several in parts.items():
+            self.amodal[at] = several[0] if len(several) == 1 else merge(several)
+        self._note_empty_and_equal()
 
     def _note_empty_and_equal(self) -> None:
-        first: dict[tuple[int, bytes], int] = {}
+        first: dict[bytes, int] = {}
         for at in sorted(self.amodal):
             mask = self.amodal[at]
-            if mask.area == 0:
+            twin = first.setdefault(mask.switches.tobytes(), at)
+            if not len(mask.switches):
                 self.note("region-empty", at, "covers no pixel")
-                continue
-            twin = first.setdefault((len(mask.runs), mask.runs.tobytes()), at)
-            if twin != at:
+            elif twin != at:
                 self.note("region-duplicate", at, f"same mask as region {twin}")
+
+
+def settle(images: Sequence[RegionMasks]) -> None:
+    """Check, decode and rasterise the masks of several images, with one call each where one will do."""
+    points = [polygon for image in images for _, polygon in image.polygons]
+    sizes = [image.size for image in images for _ in image.polygons]
+    if not well_inside(points, sizes).all():
+        for image in images:
+            image.check_polygons()
+        points = [polygon for image in images for _, polygon in image.polygons]
+    owners = [(image, at) for image in images for at, _ in image.polygons]
+    for n in np.flatnonzero(self_intersecting(points)).tolist():
+        image, at = owners[n]
+        image.note("polygon-self-intersecting", at, "shapely calls it invalid")
+    masks = rasterise_many([([polygon for _, polygon in image.polygons], image.size) for image in images])
+    for image, several in zip(images, masks, strict=True):
+        image.decode_rles()
+        image.take(several)
 
 
 def _as_points(value: object) -> NDArray[np.float64] | None:
     """The numbers of one polygon; None if some are not numbers."""
+    if not isinstance(value, list) or not _NUMBERS.issuperset(map(type, value)):
+        return None
     try:
-        points = np.array(value)
-    except (ValueError, OverflowError):
+        return np.array(value, np.float64)
+    except OverflowError:  # an integer beyond any float
         return None
-    if points.ndim != 1 or points.dtype.kind not in "iuf":
-        return None
-    return points.astype(np.float64)
 
 
 def _span(points: NDArray[np.float64]) -> str:

@@ -54,13 +54,15 @@ def _backdrop(rng: np.random.Generator, size: tuple[int, int]) -> Pixels:
     return base * (1 + 0.06 * _clouds(rng, size, 6)[:, :, None])
 
 
-def _paint(rng: np.random.Generator, photo: Pixels, mask: NDArray[np.bool_], colour: Pixels, *, flat: bool) -> None:
+def _paint(
+    rng: np.random.Generator, photo: Pixels, mask: NDArray[np.bool_], colour: Pixels, *, flat: bool
+) -> None:
     """Lay one object over the photo, in place, with its shadow."""
     reach = max(4, min(mask.shape) // 40)
     box = _window(mask, 2 * reach)
     inside, below = mask[box], photo[box]
     if not flat:
-        shadow = _blur(np.roll(inside, (reach // 2, reach // 3), (0, 1)), reach)
+        shadow = _blur(_shift(inside, reach // 2, reach // 3), reach)
         below *= 1 - 0.45 * shadow[:, :, None]
     surface = colour * (1 + 0.16 * _texture(rng, inside.shape))[:, :, None] * _light(inside.shape, flat)
     rim = np.clip(_blur(inside, max(1, reach // 3)) * 1.6 - 0.55, 0.55, 1)  # darker towards the outline
@@ -73,6 +75,12 @@ def _window(mask: NDArray[np.bool_], margin: int) -> tuple[slice, slice]:
         slice(max(0, rows[0] - margin), rows[-1] + 1 + margin),
         slice(max(0, columns[0] - margin), columns[-1] + 1 + margin),
     )
+
+
+def _shift(mask: NDArray[np.bool_], down: int, right: int) -> NDArray[np.bool_]:
+    moved = np.zeros_like(mask)
+    moved[down:, right:] = mask[: mask.shape[0] - down, : mask.shape[1] - right]
+    return moved
 
 
 def _blur(mask: NDArray[np.bool_], radius: int) -> Pixels:
@@ -99,8 +107,8 @@ def _texture(rng: np.random.Generator, shape: tuple[int, ...]) -> Pixels:
         lambda: _clouds(rng, shape, 10),
         lambda: np.zeros(shape, np.float32),
     )
-    pattern: Pixels = patterns[int(rng.integers(len(patterns)))]()
-    return pattern
+    chosen: Pixels = patterns[int(rng.integers(len(patterns)))]()
+    return chosen
 
 
 def _clouds(rng: np.random.Generator, shape: tuple[int, ...], cells: int) -> Pixels:

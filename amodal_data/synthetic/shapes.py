@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 __all__ = ["SyntheticObject", "arrange"]
@@ -37,7 +38,7 @@ def _box(rng: np.random.Generator) -> Outline:
     """A superellipse: a rectangle with round corners."""
     t, power = _around(48), rng.uniform(0.2, 0.35)
     xy = np.stack([np.cos(t), np.sin(t)], axis=1)
-    return np.sign(xy) * np.abs(xy) ** power * [1, rng.uniform(0.4, 0.9)]  # type: ignore[no-any-return]
+    return np.sign(xy) * np.abs(xy) ** power * [1, rng.uniform(0.4, 0.9)]
 
 
 def _star(rng: np.random.Generator) -> Outline:
@@ -85,8 +86,21 @@ def _band(rng: np.random.Generator, size: tuple[int, int]) -> Outline:
     """Stuff: everything below a wavy line."""
     height, width = size
     x = np.linspace(0, width, 24)
-    y = height * rng.uniform(0.55, 0.8) + 0.03 * height * np.sin(x / width * rng.uniform(4, 9) + rng.uniform(0, 6))
+    y = height * rng.uniform(0.55, 0.8) + 0.03 * height * np.sin(
+        x / width * rng.uniform(4, 9) + rng.uniform(0, 6)
+    )
     return np.concatenate([np.stack([x, y], axis=1), [[width, height], [0, height]]])
+
+
+def _cut_at_frame(outline: Outline, size: tuple[int, int]) -> Outline:
+    """The largest part of the outline inside the image; the outline itself if none is."""
+    inside = shapely.intersection(shapely.polygons(outline), shapely.box(0, 0, size[1], size[0]))
+    parts = [
+        part for part in shapely.get_parts(inside) if isinstance(part, shapely.Polygon) and not part.is_empty
+    ]
+    if not parts:
+        return outline.clip([0, 0], [size[1], size[0]])
+    return shapely.get_coordinates(max(parts, key=shapely.area).exterior)[:-1]
 
 
 def arrange(
@@ -98,13 +112,17 @@ def arrange(
     """
     height, width = size
     side = min(size)
-    centres = rng.uniform([0.25 * width, 0.3 * height], [0.75 * width, 0.7 * height], (int(rng.integers(1, 4)), 2))
-    bands = [SyntheticObject(_band(rng, size), str(rng.choice(_STUFF)), is_stuff=True)] * (rng.random() < stuff)
+    centres = rng.uniform(
+        [0.25 * width, 0.3 * height], [0.75 * width, 0.7 * height], (int(rng.integers(1, 4)), 2)
+    )
+    bands = [SyntheticObject(_band(rng, size), str(rng.choice(_STUFF)), is_stuff=True)] * (
+        rng.random() < stuff
+    )
     objects = []
     for at in range(count - len(bands)):
         name = str(rng.choice(list(_THINGS)))
         scale = side * rng.uniform(0.09, 0.16) * (1 + 0.8 * at / count)  # what is behind tends to be larger
         middle = centres[int(rng.integers(len(centres)))] + rng.normal(0, 0.17 * side, 2)
         outline = _THINGS[name](rng) @ _turn(rng.uniform(-0.7, 0.7)) * scale + middle
-        objects.append(SyntheticObject(outline.clip([0, 0], [width, height]).round(2), name))
+        objects.append(SyntheticObject(_cut_at_frame(outline, size), name))
     return [*objects, *bands]

@@ -1,0 +1,6 @@
+"""Looking at amodal data: figures, pictures."""
+
+from amodal_data.inspector.sheet import contact_sheet
+from amodal_data.inspector.summary import Summary, summarise
+
+__all__ = ["Summary", "contact_sheet", "summarise"]

@@ -1,0 +1,150 @@
+"""The contact sheet: one row an image, from the photo to the sem-dist map of its most hidden instance."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
+
+from amodal_data.inspector.colours import level_colours, sem_dist_colours
+from amodal_data.inspector.drawing import (
+    draw_count_map,
+    draw_instances,
+    draw_levels,
+    draw_sem_dist,
+    label_places,
+)
+from amodal_data.layout import CachedImage
+from amodal_data.levels import LayeredTargets
+
+__all__ = ["contact_sheet"]
+
+_WIDE, _GAP, _HEAD, _CAPTION, _FOOT = 320, 12, 40, 24, 46
+_INK, _PALE, _PAPER = (38, 38, 44), (118, 118, 128), (252, 252, 250)
+_TITLES = (
+    "photo",
+    "instances, hidden parts striped",
+    "count map",
+    "levels of one instance",
+    "its sem-dist map",
+)
+
+
+def contact_sheet(
+    images: Sequence[tuple[CachedImage, LayeredTargets, Path | None]],
+) -> Image.Image:
+    """Draw ``images`` (with the path of their photo, None = draw on grey), one row each.
+
+    A photo that is missing, unreadable or of another shape is replaced by grey, and the caption says so.
+    """
+    highest = max(2, *(_highest(targets) for _, targets, _ in images), 0)
+    rows = [_row(*one, highest) for one in images]
+    wide = len(_TITLES) * (_WIDE + _GAP) + _GAP
+    sheet = Image.new("RGB", (wide, _HEAD + sum(row.height + _GAP for row in rows) + _FOOT), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for column, title in enumerate(_TITLES):
+        draw.text((_GAP + column * (_WIDE + _GAP), 12), title, _INK, _font(15))
+    top = _HEAD
+    for row in rows:
+        sheet.paste(row, (_GAP, top))
+        top += row.height + _GAP
+    _swatches(draw, 2, top + 6, "count", range(1, highest + 1))
+    _swatches(draw, 3, top + 6, "level (0 = visible)", range(highest))
+    _sem_dist_bar(draw, 4, top + 6)
+    return sheet
+
+
+def _highest(targets: LayeredTargets) -> int:
+    """The largest count or code of an image."""
+    return max(int((targets.table > 0).sum(axis=1).max(initial=0)), int(targets.table.max(initial=0)))
+
+
+def _row(image: CachedImage, targets: LayeredTargets, photo_path: Path | None, highest: int) -> Image.Image:
+    height = max(1, round(_WIDE * image.size[0] / image.size[1]))
+    view = targets.resized((height, _WIDE))
+    photo, problem = _photo(photo_path, (height, _WIDE), image.size)
+    chosen = _most_hidden(targets)
+    pictures = [photo, draw_instances(photo, view), draw_count_map(photo, view, highest)]
+    if chosen is not None:
+        pictures += [draw_levels(photo, view, chosen, highest), draw_sem_dist(photo, view, chosen)]
+    row = Image.new("RGB", (len(_TITLES) * (_WIDE + _GAP) - _GAP, height + _CAPTION), _PAPER)
+    for column, picture in enumerate(pictures):
+        panel = Image.fromarray(picture.clip(0, 255).astype(np.uint8))
+        if column == 1:
+            _write_numbers(panel, label_places(view))
+        row.paste(panel, (column * (_WIDE + _GAP), 0))
+    draw = ImageDraw.Draw(row)
+    for column, caption in enumerate(_captions(image, targets, chosen, problem)):
+        draw.text((column * (_WIDE + _GAP), height + 4), caption, _PALE, _font(12))
+    return row
+
+
+def _captions(image: CachedImage, targets: LayeredTargets, chosen: int | None, problem: str) -> list[str]:
+    captions = [_printable(image.file_name or f"image {image.image_id}")[-44:] + problem]
+    captions.append(f"{len(targets.names)} instances, {len(targets.pairs)} overlapping pairs")
+    captions.append(f"up to {int(targets.count_map().max(initial=0))} over one pixel")
+    if chosen is not None:
+        areas, visible = targets.areas()
+        hidden = (areas[chosen] - visible[chosen]) / areas[chosen]
+        name = f" ({_printable(targets.names[chosen])[:20]})" if targets.names[chosen] else ""
+        captions.append(f"instance {chosen}{name}: {hidden:.0%} hidden")
+        behind = int(targets.table[:, chosen].max()) - 1
+        captions.append(f"behind up to {behind} other{'s' * (behind != 1)}")
+    return captions
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)
+
+
+def _most_hidden(targets: LayeredTargets) -> int | None:
+    """The instance with the deepest level, things before stuff, then by hidden pixels; None without any."""
+    areas, visible = targets.areas()
+    if not areas.any():
+        return None
+    deepest = targets.table.max(axis=0).astype(np.int64) * (areas > 0)
+    return int(np.lexsort((areas - visible, deepest, ~targets.is_stuff & (deepest > 1), areas > 0))[-1])
+
+
+def _photo(
+    path: Path | None, shape: tuple[int, int], size: tuple[int, int]
+) -> tuple[NDArray[np.float64], str]:
+    grey = np.full((*shape, 3), 205.0)
+    if path is None:
+        return grey, "  (no photo)"
+    try:
+        with Image.open(path) as image:
+            if (image.height, image.width) != size:
+                return grey, f"  (photo is {image.width} x {image.height})"
+            return np.asarray(image.convert("RGB").resize(shape[::-1]), np.float64), ""
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
+        return grey, "  (photo unreadable)"
+
+
+def _write_numbers(panel: Image.Image, places: list[tuple[int, int, int]]) -> None:
+    draw = ImageDraw.Draw(panel)
+    for n, x, y in places:
+        draw.text((x, y), str(n), "white", _font(13), anchor="mm", stroke_width=2, stroke_fill=(20, 20, 24))
+
+
+def _swatches(draw: ImageDraw.ImageDraw, column: int, top: int, title: str, labels: range) -> None:
+    left = _GAP + column * (_WIDE + _GAP)
+    draw.text((left, top), title, _PALE, _font(12))
+    for at, colour in enumerate(level_colours(len(labels)).astype(int)):
+        x = left + at * 26
+        draw.rectangle((x, top + 18, x + 22, top + 32), fill=tuple(colour.tolist()))
+        ink = "white" if colour.sum() < 380 else _INK
+        draw.text((x + 11, top + 25), str(labels[at]), ink, _font(11), anchor="mm")
+
+
+def _sem_dist_bar(draw: ImageDraw.ImageDraw, column: int, top: int) -> None:
+    left = _GAP + column * (_WIDE + _GAP)
+    draw.text((left, top), "M = C - L:  -4 (behind 5)  ...  0 (behind 1)  ...  1 (visible)", _PALE, _font(12))
+    for at in range(_WIDE):
+        colour = sem_dist_colours(np.array(-4 + 5 * at / _WIDE)).astype(int)
+        draw.line((left + at, top + 18, left + at, top + 32), fill=tuple(colour.tolist()))
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)

@@ -1,0 +1,92 @@
+"""One door for whatever can be looked at: a finished cache, or an annotation file layered on the spot."""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from amodal_data.build import encode_scene
+from amodal_data.cache import TargetCache, is_cache
+from amodal_data.discovery import PhotoFinder
+from amodal_data.errors import LevelsError, SelectionError
+from amodal_data.findings import Finding
+from amodal_data.inspector.sheet import contact_sheet
+from amodal_data.inspector.summary import Summary, summarise
+from amodal_data.layout import CachedImage, decode
+from amodal_data.levels import LayeredTargets
+from amodal_data.readers import read_cocoa
+from amodal_data.scene import Scenes
+
+__all__ = ["InspectorSource", "open_source"]
+
+
+def open_source(path: Path) -> "InspectorSource":
+    """Open a cache or an annotation file. Raises the errors of :class:`TargetCache` and the readers."""
+    return InspectorSource(TargetCache(path) if is_cache(path) else read_cocoa(path))
+
+
+class InspectorSource:
+    """The images of a cache or of an annotation file, with their targets, in file order."""
+
+    def __init__(self, origin: TargetCache | Scenes) -> None:
+        self.origin = origin
+
+    def __len__(self) -> int:
+        return len(self.origin)
+
+    def read(self, at: int) -> tuple[CachedImage, LayeredTargets]:
+        """Image ``at`` and its targets; raises :class:`LevelsError` if they do not fit a level table."""
+        if isinstance(self.origin, TargetCache):
+            return self.origin.read(at)
+        encoded, _ = encode_scene(self.origin[at])
+        if encoded is None:
+            raise LevelsError(f"image {self.origin[at].image_id} does not fit a level table")
+        return decode(encoded)
+
+    def summary(self, on_image: Callable[[], None] = lambda: None) -> Summary:
+        """Figures over all images. Of an annotation file, images that cannot be layered are left out."""
+        findings = list(
+            self.origin.findings if isinstance(self.origin, TargetCache) else self.origin.file_findings
+        )
+        return summarise(self._images(findings, on_image), findings)
+
+    def _images(
+        self, findings: list[Finding], on_image: Callable[[], None]
+    ) -> Iterator[tuple[CachedImage, LayeredTargets]]:
+        for at in range(len(self)):
+            on_image()
+            if isinstance(self.origin, TargetCache):
+                yield self.origin.read(at)
+                continue
+            encoded, found = encode_scene(self.origin[at])
+            findings += found
+            if encoded is not None:
+                yield decode(encoded)
+
+    def choose(self, pick: str, limit: int, summary: Summary, image_ids: Sequence[int] = ()) -> list[int]:
+        """Positions of the images to show: those of ``image_ids``, else up to ``limit`` picked.
+
+        pick: ``hardest`` (most hidden pixels), ``first``, ``random`` (always the same ones) or
+        ``findings`` (images with findings). Raises :class:`SelectionError` for an unknown id.
+        """
+        ids = (
+            [self.read(at)[0].image_id for at in range(len(self))] if image_ids or pick == "findings" else []
+        )
+        if image_ids:
+            unknown = [one for one in image_ids if one not in ids]
+            if unknown:
+                raise SelectionError(f"no image with id {unknown[0]}")
+            return [at for at, one in enumerate(ids) if one in image_ids]
+        if pick == "findings":
+            odd = {finding.place.image_id for finding in summary.findings}
+            return [at for at, one in enumerate(ids) if one in odd][:limit]
+        if pick == "random":
+            return sorted(random.Random(0).sample(range(len(self)), min(limit, len(self))))
+        return (summary.hardest if pick == "hardest" else list(range(len(self))))[:limit]
+
+    def contact_sheet(self, positions: Sequence[int], photo_folders: Sequence[Path]) -> Image.Image:
+        """The contact sheet of these images."""
+        finder = PhotoFinder(photo_folders)
+        images = [self.read(at) for at in positions]
+        return contact_sheet([(image, targets, finder.find(image.file_name)) for image, targets in images])

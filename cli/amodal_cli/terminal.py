@@ -1,0 +1,90 @@
+"""What every command does the same way: exit codes, errors, progress, JSON."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import typer
+
+DEBUG = {"on": False}
+
+
+def run(app: typer.Typer, name: str) -> NoReturn:
+    """Run a command and end the process with its exit code.
+
+    0 done, 1 the work failed or the data has errors, 2 usage, 3 environment, 130 interrupted.
+    """
+    try:
+        app(prog_name=name)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if DEBUG["on"]:
+            raise
+        sys.exit(_explain(error))
+    sys.exit(0)
+
+
+def _explain(error: Exception) -> int:
+    from amodal_data.errors import AmodalError, LayoutError, OutputExistsError, SelectionError
+
+    if not isinstance(error, AmodalError):
+        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
+        print("  fix: this should not happen; --debug before the command shows where", file=sys.stderr)
+        return 1
+    print(f"error: {printable(str(error))}", file=sys.stderr)
+    return 2 if isinstance(error, LayoutError | OutputExistsError | SelectionError) else 1
+
+
+def printable(text: str) -> str:
+    """Control characters from data (file names, labels) shown escaped; line ends stay."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def say(text: str, *, quiet: bool = False) -> None:
+    """Talk: to stderr, unless quiet."""
+    if not quiet:
+        print(printable(text), file=sys.stderr)
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """The one JSON document of a command, to stdout."""
+    print(json.dumps(document, indent=2))
+
+
+@contextmanager
+def progress(title: str, total: int, *, quiet: bool = False) -> Iterator[Callable[[], None]]:
+    """A bar on stderr with rate and time left; nothing where stderr is no terminal, or when quiet."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    rate = TextColumn("{task.fields[rate]}")
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        rate,
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=total, rate="")
+
+        def advance() -> None:
+            speed = bar.tasks[0].speed
+            bar.update(task, advance=1, rate=f"{speed:.0f}/s" if speed else "")
+
+        yield advance
+
+
+def refuse_existing(path: Path, *, force: bool) -> None:
+    """Stop before any work if an output is already there and --force was not given."""
+    from amodal_data.cache import refuse_existing as refuse
+
+    refuse(path, force=force)
