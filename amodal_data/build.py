@@ -7,10 +7,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from amodal_data.cache import FORMAT_VERSION, CacheInfo, refuse_existing, write_cache
+from amodal_data.cache import CachedImage, CacheInfo, EncodedImage, encode, refuse_existing, write_cache
+from amodal_data.cache.stamp import FORMAT_VERSION
 from amodal_data.errors import LevelsError
 from amodal_data.findings import Finding, Place, count_findings
-from amodal_data.layout import CachedImage, EncodedImage, encode
 from amodal_data.levels import layer_with_findings
 from amodal_data.scene import Scene, Scenes
 
@@ -49,22 +49,25 @@ def build_targets(
     path: str | Path,
     *,
     force: bool = False,
+    dry_run: bool = False,
     on_image: Callable[[], None] = lambda: None,
 ) -> BuildReport:
     """Layer every scene and write the cache.
 
     Images keep their order; one that a level table cannot hold is left out with a finding.
-    ``on_image`` is called after each. The same scenes give the same bytes.
+    ``on_image`` is called after each. ``dry_run`` does all but write. The same scenes give the same
+    bytes.
 
     Raises :class:`amodal_data.errors.OutputExistsError` before any work if ``path`` exists and ``force``
     is not given, :class:`amodal_data.errors.CacheError` if it cannot be written.
     """
     path = Path(path)
-    refuse_existing(path, force=force)
+    refuse_existing(path, force=force or dry_run)
     start = time.perf_counter()
     findings = list(scenes.file_findings) if isinstance(scenes, Scenes) else []
     images = list(_encoded(scenes, findings, on_image))
-    write_cache(path, images, findings, _info(scenes), force=force)
+    if not dry_run:
+        write_cache(path, images, findings, _info(scenes), force=force)
     instances = sum(len(image.columns["instances"]) for image in images)
     return BuildReport(path, len(images), instances, tuple(findings), time.perf_counter() - start)
 

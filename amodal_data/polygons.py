@@ -47,12 +47,15 @@ def outside_by(points: Polygon, size: tuple[int, int]) -> float:
 
 
 def well_inside(polygons: Sequence[Polygon], sizes: Sequence[tuple[int, int]]) -> NDArray[np.bool_]:
-    """Which polygons need no further look, bool [n]: whole, finite, at most 1 px outside their image."""
+    """Which polygons need no further look, bool [n]: finite, at most 1 px outside their image.
+
+    One with too few or an odd number of values makes all of them suspects.
+    """
     lengths = np.array([len(points) for points in polygons])
-    if not len(polygons) or (lengths < 6).any() or (lengths % 2).any():
-        return np.array(
-            [len(p) >= 6 and len(p) % 2 == 0 and outside_by(p, s) <= 1 for p, s in zip(polygons, sizes)]
-        )
+    if not len(polygons):
+        return np.zeros(0, bool)
+    if (lengths < 6).any() or (lengths % 2).any():
+        return np.zeros(len(polygons), bool)  # rare: every one is looked at
     starts = (np.cumsum(lengths) - lengths) // 2
     corners = np.concatenate(polygons).reshape(-1, 2)
     low = np.minimum.reduceat(corners, starts)  # NaN spreads and compares False

@@ -49,10 +49,11 @@ def _boundaries(masks: Sequence[RLE], pixels: int) -> tuple[NDArray[Any], NDArra
         return np.zeros(0, np.uint32), np.zeros(0, np.uint32)
     bits = max(len(masks) - 1, 1).bit_length()
     kind = np.uint32 if pixels << bits < 2**32 else np.uint64  # position and mask number in one key
-    keys = np.concatenate([mask.switches for mask in masks]).astype(kind) << kind(bits)
+    keys: NDArray[Any] = np.concatenate([mask.switches for mask in masks]).astype(kind)
+    keys <<= bits
     keys |= np.repeat(np.arange(len(masks), dtype=kind), [len(mask.switches) for mask in masks])
     keys.sort()
-    return keys >> kind(bits), keys & kind((1 << bits) - 1)
+    return keys >> bits, keys & ((1 << bits) - 1)
 
 
 def _accumulate(
@@ -66,7 +67,7 @@ def _accumulate(
     settled = np.append(settled, len(positions))
     cover = []
     for word in range((masks + 63) // 64 or 1):
-        flips = np.zeros(len(starts), kind)
+        flips: NDArray[Any] = np.zeros(len(starts), kind)
         np.left_shift(kind(1), (owners & 63).astype(kind), out=flips[1:])
         if masks > 64:
             flips[1:] *= owners >> 6 == word

@@ -9,9 +9,9 @@ import numpy as np
 
 from amodal_data.build import encode_scene
 from amodal_data.cache import TargetCache
+from amodal_data.cache.layout import COLUMNS, instance_rows
 from amodal_data.checks import occlusion_rates
 from amodal_data.errors import CacheFormatError
-from amodal_data.layout import COLUMNS, instance_rows
 from amodal_data.levels import LayeredTargets
 from amodal_data.masks import RLE, differing_pixels, parse_rles
 from amodal_data.scene import Scene, Scenes

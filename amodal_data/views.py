@@ -63,7 +63,7 @@ class LevelViews(ABC):
 
         Levels of ``n_levels - 1`` and more share the last layer. Raises ValueError if n_levels < 1.
         """
-        return self._draw_stack(self._layer_table(n_levels).any(axis=2))
+        return self._draw_stack(np.asarray(self._layer_table(n_levels).any(axis=2)))
 
     def instance_layering(self, n: int, n_levels: int) -> Mask:
         """Instance layering map of instance ``n``, bool [L, H, W]; levels share the last layer as above."""

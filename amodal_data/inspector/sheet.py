@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 
+from amodal_data.cache import CachedImage
 from amodal_data.inspector.colours import level_colours, sem_dist_colours
 from amodal_data.inspector.drawing import (
     draw_count_map,
@@ -15,7 +16,6 @@ from amodal_data.inspector.drawing import (
     draw_sem_dist,
     label_places,
 )
-from amodal_data.layout import CachedImage
 from amodal_data.levels import LayeredTargets
 
 __all__ = ["contact_sheet"]

@@ -7,13 +7,12 @@ from pathlib import Path
 from PIL import Image
 
 from amodal_data.build import encode_scene
-from amodal_data.cache import TargetCache, is_cache
+from amodal_data.cache import CachedImage, TargetCache, decode, is_cache
 from amodal_data.discovery import PhotoFinder
 from amodal_data.errors import LevelsError, SelectionError
 from amodal_data.findings import Finding
 from amodal_data.inspector.sheet import contact_sheet
 from amodal_data.inspector.summary import Summary, summarise
-from amodal_data.layout import CachedImage, decode
 from amodal_data.levels import LayeredTargets
 from amodal_data.readers import read_cocoa
 from amodal_data.scene import Scenes

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from amodal_data.cache import CachedImage
 from amodal_data.checks import occlusion_rates
 from amodal_data.findings import Finding, count_findings
-from amodal_data.layout import CachedImage
 from amodal_data.levels import LayeredTargets
 
 __all__ = ["Summary", "summarise"]

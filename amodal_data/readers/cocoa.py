@@ -194,7 +194,8 @@ def _scene(record: _Record, masks: RegionMasks, source: str) -> Scene:
     kept = sorted(masks.amodal)
     order = [_order(regions[at], masks, at) for at in kept]
     findings += _order_findings(order, place)
-    findings += _constraint_findings(record.annotation.get("depth_constraint"), order, place)
+    known = {integer(region.get("order")) for region in regions if isinstance(region, Mapping)}
+    findings += _constraint_findings(record.annotation.get("depth_constraint"), known, place)
     size = integer(record.annotation.get("size"))
     if size is not None and size != len(regions):
         findings.append(Finding("size-differs", place, f"'size' is {size}, there are {len(regions)} regions"))
@@ -245,14 +246,13 @@ def _order_findings(order: list[int | None], place: Place) -> list[Finding]:
     return found
 
 
-def _constraint_findings(value: object, order: list[int | None], place: Place) -> list[Finding]:
+def _constraint_findings(value: object, known: set[int | None], place: Place) -> list[Finding]:
     """``depth_constraint`` says which of two overlapping regions is in front: a checksum on ``order``."""
     if value is None:
         return []
     pairs = parse_depth_constraint(value) if isinstance(value, str) else None
     if pairs is None:
         return [Finding("depth-constraint-malformed", place, f"'depth_constraint' is {value!r:.40}")]
-    known = set(order)
     against = [f"{a}-{b}" for a, b in pairs if a >= b or a not in known or b not in known]
     if not against:
         return []

@@ -41,7 +41,7 @@ def load_json(path: Path) -> tuple[Any, Source]:
 
 
 def _parse(raw: bytes) -> Any:
-    """orjson, three times as fast, for what it accepts; else json, for NaN, huge integers and clear errors."""
+    """orjson, for speed, where it accepts the file; else json, for NaN, huge integers and clear errors."""
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError:

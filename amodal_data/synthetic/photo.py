@@ -1,6 +1,7 @@
 """A photo of the objects: textures that run on behind whatever hides them, light, shadows, grain."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,7 +86,7 @@ def _shift(mask: NDArray[np.bool_], down: int, right: int) -> NDArray[np.bool_]:
 
 def _blur(mask: NDArray[np.bool_], radius: int) -> Pixels:
     image = Image.fromarray(mask.astype(np.uint8) * 255).filter(ImageFilter.GaussianBlur(radius))
-    return np.asarray(image, np.float32) / 255
+    return np.asarray(image, np.float32) / np.float32(255)
 
 
 def _light(shape: tuple[int, ...], flat: bool) -> Pixels:
@@ -94,21 +95,20 @@ def _light(shape: tuple[int, ...], flat: bool) -> Pixels:
     return (1 - (0.05 if flat else 0.16) * (y[:, None] + 0.6 * x[None, :])).astype(np.float32)[:, :, None]
 
 
-def _texture(rng: np.random.Generator, shape: tuple[int, ...]) -> Pixels:
+def _texture(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[Any]:
     """A pattern in about [-1, 1], float32 [h, w]."""
     y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
     angle, period = rng.uniform(0, np.pi), max(5.0, min(shape) * rng.uniform(0.07, 0.16))
     u = (x * np.cos(angle) + y * np.sin(angle)) * (2 * np.pi / period)
     v = (y * np.cos(angle) - x * np.sin(angle)) * (2 * np.pi / period)
-    patterns = (
+    patterns: tuple[Callable[[], NDArray[Any]], ...] = (
         lambda: np.tanh(4 * np.sin(u)),
         lambda: np.tanh(6 * np.sin(u) * np.sin(v)),
         lambda: np.tanh(6 * (np.cos(u) + np.cos(v) - 1.1)),
         lambda: _clouds(rng, shape, 10),
         lambda: np.zeros(shape, np.float32),
     )
-    chosen: Pixels = patterns[int(rng.integers(len(patterns)))]()
-    return chosen
+    return patterns[int(rng.integers(len(patterns)))]()
 
 
 def _clouds(rng: np.random.Generator, shape: tuple[int, ...], cells: int) -> Pixels:

@@ -100,26 +100,22 @@ def build(
 
     path, found_split = _annotation_file(dataset, annotations, data, split)
     target = output or Path(f"{path.stem}.h5")
-    if not dry_run:
-        refuse_existing(target, force=force)
+    refuse_existing(target, force=force or dry_run)
     scenes = _read(path, annotator, limit)
     say(
         f"{path}: {len(scenes)} annotated images" + (f", split {found_split}" * bool(found_split)),
         quiet=quiet,
     )
     _report_photos(scenes, [*(images or []), *([data] if data else [])], quiet)
-    if dry_run:
-        _print_findings(scenes.findings, quiet=False)
-        say(f"dry run: {target} not written")
-        return
     with progress("building", len(scenes), quiet=quiet) as advance:
-        report = build_targets(scenes, target, force=force, on_image=advance)
+        report = build_targets(scenes, target, force=force, dry_run=dry_run, on_image=advance)
     _print_findings(report.findings, quiet)
     if as_json:
         print_json(report.to_dict())
     else:
         print(f"{target}: {report.images} images, {report.instances} instances, {report.seconds:.2f} s")
-        say(f"next: amodal-data inspect {target}", quiet=quiet)
+    hint = f"dry run: {target} not written" if dry_run else f"next: amodal-data inspect {target}"
+    say(hint, quiet=quiet)
     if strict and report.errors:
         raise typer.Exit(1)
 
@@ -304,3 +300,7 @@ def _print_findings(findings: "tuple[Finding, ...]", quiet: bool) -> None:
 def main() -> None:
     """Entry point of ``amodal-data``."""
     run(app, "amodal-data")
+
+
+if __name__ == "__main__":
+    main()

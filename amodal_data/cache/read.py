@@ -1,14 +1,9 @@
-"""The target cache: one HDF5 file that holds the exact level tables of a whole data set.
+"""Reading a finished cache, whole or image by image, in one process or many."""
 
-The layout is a contract, written down in docs/cache-format.md. Nobody outside this module sees h5py.
-"""
-
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, overload
@@ -17,19 +12,16 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.errors import CacheError, CacheFormatError, ImageLookupError, OutputExistsError
+from amodal_data.cache.layout import COLUMNS, IMAGE, INSTANCE, PTR, CachedImage, EncodedImage, decode
+from amodal_data.cache.stamp import CacheInfo, file_digest, stored_digest
+from amodal_data.errors import CacheError, CacheFormatError, ImageLookupError
 from amodal_data.findings import Finding, Place
-from amodal_data.layout import CHUNKS, COLUMNS, EMPTY, IMAGE, INSTANCE, PTR, CachedImage, EncodedImage, decode
 from amodal_data.levels import LayeredTargets
 from amodal_data.scene import Source
 
-__all__ = ["CacheInfo", "TargetCache", "file_digest", "is_cache", "refuse_existing", "write_cache"]
+__all__ = ["TargetCache"]
 
-FORMAT = "amodal-data/targets"
-FORMAT_VERSION = 1
-_USER_BLOCK = 512
 _PRELOAD_BYTES = 64 * 2**20
-_BESIDE = {"images": 512, "ptr": 256, "findings": 8192}
 _TABLE = np.dtype(
     [
         ("image", "<i8"),
@@ -39,142 +31,6 @@ _TABLE = np.dtype(
         ("modal_box", "<i4", (4,)),
     ]
 )
-_CODING = "0 outside, 1 visible, 1+l hidden behind l"
-_PIXEL_ORDER = "column-major: position = x * height + y"
-
-
-@dataclass(frozen=True, slots=True)
-class CacheInfo:
-    """Where a cache comes from: format and package version, data set, source files, settings, rasteriser."""
-
-    format_version: int
-    package_version: str
-    dataset: str
-    sources: tuple[Source, ...]
-    settings: dict[str, str]
-    rasteriser: str
-
-    @property
-    def settings_hash(self) -> str:
-        """SHA-256 of the settings as canonical JSON."""
-        return hashlib.sha256(_canonical_json(self.settings).encode()).hexdigest()
-
-
-def write_cache(
-    path: Path,
-    images: Sequence[EncodedImage],
-    findings: Sequence[Finding],
-    info: CacheInfo,
-    *,
-    force: bool = False,
-) -> None:
-    """Write a finished cache under a temporary name and put it in place at once.
-
-    Raises :class:`OutputExistsError` if ``path`` exists and ``force`` is not given, and
-    :class:`CacheError` if it cannot be written; nothing half-written stays behind.
-    """
-    refuse_existing(path, force=force)
-    part = path.with_name(path.name + ".part")
-    try:
-        _write_hdf5(part, images, findings, info)
-        _seal(part)
-        part.replace(path)
-        _sync(path.parent)
-    except OSError as error:
-        raise CacheError(f"cannot write the cache: {error.strerror or error}", place=str(path)) from error
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def refuse_existing(path: Path, *, force: bool) -> None:
-    """Raise :class:`OutputExistsError` if ``path`` exists, unless ``force``."""
-    if path.exists() and not force:
-        raise OutputExistsError("the output is already there", place=str(path), fix="--force replaces it")
-
-
-def _write_hdf5(
-    path: Path, images: Sequence[EncodedImage], findings: Sequence[Finding], info: CacheInfo
-) -> None:
-    rows = np.array([image.row for image in images], IMAGE)
-    ptr = np.zeros(len(images) + 1, PTR)
-    with h5py.File(path, "w", userblock_size=_USER_BLOCK) as file:
-        for name, value in _attributes(info).items():
-            file.attrs[name] = value
-        for name in COLUMNS:
-            slices = [image.columns[name] for image in images]
-            ptr[name][1:] = np.cumsum([len(s) for s in slices])
-            _create(file, name, np.concatenate([EMPTY[name], *slices]), CHUNKS[name])
-        _create(file, "images", rows, _BESIDE["images"])
-        _create(file, "ptr", ptr, _BESIDE["ptr"])
-        _create(file, "findings", np.frombuffer(_findings_text(findings), np.uint8), _BESIDE["findings"])
-
-
-def _create(file: h5py.File, name: str, data: NDArray[Any], rows: int) -> None:
-    chunk = (min(rows, len(data)), *data.shape[1:])
-    packing = (
-        {"chunks": chunk, "compression": "gzip", "compression_opts": 1, "shuffle": True} if len(data) else {}
-    )
-    file.create_dataset(name, data=data, track_times=False, **packing)
-
-
-def _attributes(info: CacheInfo) -> dict[str, str | int]:
-    return {
-        "format": FORMAT,
-        "format_version": info.format_version,
-        "package_version": info.package_version,
-        "dataset": info.dataset,
-        "sources": _canonical_json([asdict(source) for source in info.sources]),
-        "settings": _canonical_json(info.settings),
-        "settings_hash": info.settings_hash,
-        "rasteriser": info.rasteriser,
-        "coding": _CODING,
-        "pixel_order": _PIXEL_ORDER,
-    }
-
-
-def _canonical_json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
-
-
-def _findings_text(findings: Sequence[Finding]) -> bytes:
-    lines = [
-        {**asdict(f.place), "code": f.code, "severity": f.severity, "message": f.message, "action": f.action}
-        for f in findings
-    ]
-    return "".join(json.dumps(line) + "\n" for line in lines).encode()
-
-
-def _seal(path: Path) -> None:
-    """Write the user block, which holds the digest of all that follows it, and force both to disk."""
-    with path.open("r+b") as file:
-        file.write(_user_block(file_digest(path)))
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _user_block(digest: str) -> bytes:
-    return f"{FORMAT}\nversion {FORMAT_VERSION}\nsha256 {digest}\n".encode().ljust(_USER_BLOCK, b"\0")
-
-
-def is_cache(path: Path) -> bool:
-    """Does the file begin as a target cache does, of whatever version?"""
-    with path.open("rb") as file:
-        return file.read(len(FORMAT) + 1) == f"{FORMAT}\n".encode()
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of all bytes of a cache after its user block."""
-    with path.open("rb") as file:
-        file.seek(_USER_BLOCK)
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 class TargetCache(Sequence[LayeredTargets]):
@@ -192,7 +48,7 @@ class TargetCache(Sequence[LayeredTargets]):
         self._columns: dict[str, Any] = {}
         self._pid = -1
         self._positions: dict[int, list[int]] | None = None
-        self._digest = _check_user_block(self.path)
+        self._digest = stored_digest(self.path)
         self._count = len(self._column("ptr")) - 1
         self.info = self._read_info()
 
@@ -352,25 +208,3 @@ class TargetCache(Sequence[LayeredTargets]):
             raise CacheFormatError(
                 f"the target cache is damaged: {error}", place=str(self.path), fix="build it again"
             ) from error
-
-
-def _check_user_block(path: Path) -> str:
-    """The stored digest, after making sure that the file is a cache this package reads."""
-    try:
-        with path.open("rb") as file:
-            block = file.read(_USER_BLOCK)
-    except OSError as error:
-        raise CacheError(f"cannot read the cache: {error.strerror}", place=str(path)) from error
-    lines = block.rstrip(b"\0").split(b"\n")
-    if lines[0] != FORMAT.encode() or len(lines) != 4:
-        raise CacheFormatError(
-            "not a target cache", place=str(path), fix="amodal-data build-targets makes one"
-        )
-    version, digest = lines[1].decode("latin-1"), lines[2].decode("latin-1")
-    if version != f"version {FORMAT_VERSION}":
-        raise CacheFormatError(
-            f"a target cache of format {version!r}; this package reads version {FORMAT_VERSION}",
-            place=str(path),
-            fix="use a newer amodal-data, or build the cache again",
-        )
-    return digest.removeprefix("sha256 ")

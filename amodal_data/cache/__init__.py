@@ -1,0 +1,21 @@
+"""The target cache: one HDF5 file that holds the exact level tables of a whole data set.
+
+The layout is a contract, written down in docs/cache-format.md. Nobody outside this package sees h5py.
+"""
+
+from amodal_data.cache.layout import CachedImage, EncodedImage, decode, encode
+from amodal_data.cache.read import TargetCache
+from amodal_data.cache.stamp import CacheInfo, is_cache
+from amodal_data.cache.write import refuse_existing, write_cache
+
+__all__ = [
+    "CacheInfo",
+    "CachedImage",
+    "EncodedImage",
+    "TargetCache",
+    "decode",
+    "encode",
+    "is_cache",
+    "refuse_existing",
+    "write_cache",
+]

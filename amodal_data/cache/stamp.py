@@ -1,0 +1,88 @@
+"""What a cache says about itself: the user block in front of the HDF5 data, and where it comes from."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from amodal_data.errors import CacheError, CacheFormatError
+from amodal_data.scene import Source
+
+__all__ = [
+    "FORMAT",
+    "FORMAT_VERSION",
+    "USER_BLOCK",
+    "CacheInfo",
+    "canonical_json",
+    "file_digest",
+    "is_cache",
+    "stored_digest",
+    "user_block",
+]
+
+FORMAT = "amodal-data/targets"
+FORMAT_VERSION = 1
+USER_BLOCK = 512
+
+
+@dataclass(frozen=True, slots=True)
+class CacheInfo:
+    """Where a cache comes from: format and package version, data set, source files, settings, rasteriser."""
+
+    format_version: int
+    package_version: str
+    dataset: str
+    sources: tuple[Source, ...]
+    settings: dict[str, str]
+    rasteriser: str
+
+    @property
+    def settings_hash(self) -> str:
+        """SHA-256 of the settings as canonical JSON."""
+        return hashlib.sha256(canonical_json(self.settings).encode()).hexdigest()
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with one spelling for equal values."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def is_cache(path: Path) -> bool:
+    """Does the file begin as a target cache does, of whatever version?"""
+    with path.open("rb") as file:
+        return file.read(len(FORMAT) + 1) == f"{FORMAT}\n".encode()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of all bytes of a cache after its user block."""
+    with path.open("rb") as file:
+        file.seek(USER_BLOCK)
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def user_block(digest: str) -> bytes:
+    """The bytes in front of the HDF5 data: format, version, digest, zeros."""
+    return f"{FORMAT}\nversion {FORMAT_VERSION}\nsha256 {digest}\n".encode().ljust(USER_BLOCK, b"\0")
+
+
+def stored_digest(path: Path) -> str:
+    """The stored digest, after making sure that the file is a cache this package reads."""
+    try:
+        with path.open("rb") as file:
+            block = file.read(USER_BLOCK)
+    except OSError as error:
+        raise CacheError(f"cannot read the cache: {error.strerror}", place=str(path)) from error
+    lines = block.rstrip(b"\0").split(b"\n")
+    if lines[0] != FORMAT.encode() or len(lines) != 4:
+        raise CacheFormatError(
+            "not a target cache", place=str(path), fix="amodal-data build-targets makes one"
+        )
+    version, digest = lines[1].decode("latin-1"), lines[2].decode("latin-1")
+    if version != f"version {FORMAT_VERSION}":
+        raise CacheFormatError(
+            f"a target cache of format {version!r}; this package reads version {FORMAT_VERSION}",
+            place=str(path),
+            fix="use a newer amodal-data, or build the cache again",
+        )
+    return digest.removeprefix("sha256 ")

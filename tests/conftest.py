@@ -1,0 +1,73 @@
+"""Where the tests find things, and how they make scenes."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+from amodal_data import RLE, Instance, Scene
+from amodal_data.occlusion import from_ranks
+
+ROOT = Path(__file__).parent.parent
+REAL = ROOT.parent / "shared" / "data" / "cocoa-real"
+
+settings.register_profile(
+    "house", deadline=None, max_examples=60, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("house")
+os.environ.setdefault("NO_COLOR", "1")
+
+
+@pytest.fixture(scope="session")
+def real():
+    """Three real COCOA images, where they exist."""
+    if not REAL.is_dir():
+        pytest.skip("no real COCOA sample beside this checkout")
+    return REAL / "COCO_amodal_sample.json"
+
+
+def make_scene(masks, ranks=None, visible=None, in_front=None, **more):
+    """A scene from bool masks [N, H, W], front to back unless ranks or in_front say otherwise."""
+    masks = np.asarray(masks, bool)
+    ranks = np.arange(len(masks)) if ranks is None else np.asarray(ranks)
+    shown = [None] * len(masks) if visible is None else [RLE.from_mask(v) for v in visible]
+    instances = tuple(
+        Instance(
+            RLE.from_mask(mask), annotation_id=7, region_index=n, order=int(ranks[n]) + 1, visible=shown[n]
+        )
+        for n, mask in enumerate(masks)
+    )
+    matrix = from_ranks(ranks) if in_front is None else in_front
+    return Scene(1, "a.jpg", masks.shape[1:], instances, matrix, **more)
+
+
+def random_masks(rng, n, size=(13, 11), kinds=("box", "speckle", "empty", "full", "twin", "edge")):
+    """n bool masks of every awkward sort, [N, H, W]."""
+    masks = np.zeros((n, *size), bool)
+    for at in range(n):
+        kind = kinds[int(rng.integers(len(kinds)))]
+        y0, x0 = rng.integers(0, size[0]), rng.integers(0, size[1])
+        y1, x1 = rng.integers(y0, size[0]) + 1, rng.integers(x0, size[1]) + 1
+        if kind == "box":
+            masks[at, y0:y1, x0:x1] = True
+        elif kind == "speckle":
+            masks[at] = rng.random(size) < rng.random()
+        elif kind == "full":
+            masks[at] = True
+        elif kind == "twin" and at:
+            masks[at] = masks[int(rng.integers(at))]
+        elif kind == "edge":
+            masks[at, :, :x1] |= rng.random() < 0.5
+            masks[at, y0:, x0:] = True
+    return masks
+
+
+def partial_order(rng, n, density=0.5):
+    """A transitively closed partial order as bool [N, N]."""
+    ranks = rng.permutation(n)
+    known = from_ranks(ranks) & (rng.random((n, n)) < density)
+    for k in range(n):
+        known |= known[:, k, None] & known[None, k, :]
+    return known

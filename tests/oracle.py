@@ -1,0 +1,83 @@
+"""Slow, obvious definitions that the fast routines are held against."""
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+
+def levels(amodal, visible, in_front):
+    """Level codes [N, H, W] pixel by pixel from the definition.
+
+    amodal, visible: bool [N, H, W]; in_front[j, i] iff j is in front of i.
+    """
+    hidden = amodal & ~visible
+    codes = np.zeros(amodal.shape, np.int64)
+    for i in range(len(amodal)):
+        behind = sum(
+            (hidden[j] for j in range(len(amodal)) if in_front[j, i]), np.zeros(amodal.shape[1:], int)
+        )
+        codes[i] = np.where(visible[i], 1, np.where(hidden[i], 2 + behind, 0))
+    return codes
+
+
+def painted(amodal, in_front):
+    """Modal masks [N, H, W]: what the instances in front leave of each amodal mask."""
+    visible = amodal.copy()
+    for i in range(len(amodal)):
+        for j in range(len(amodal)):
+            if in_front[j, i]:
+                visible[i] &= ~amodal[j]
+    return visible
+
+
+def levels_by_merge(rles, n):
+    """Level codes [H, W] of mask n in front-to-back order, by pycocotools: merge what lies at each depth."""
+    own = rles[n]
+    codes = coco_mask.decode(own).astype(np.int64)
+    for rle in rles[:n]:
+        codes += coco_mask.decode(coco_mask.merge([own, rle], intersect=True))
+    return codes
+
+
+def box(mask):
+    """x0, y0, x1, y1 of a bool [H, W] mask, half-open; zeros if empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return [0] * 4 if not len(rows) else [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+
+
+def even_odd(points, size):
+    """Pixels whose centre lies inside a polygon by the crossing rule, bool [H, W]."""
+    y, x = np.mgrid[: size[0], : size[1]] + 0.5
+    inside = np.zeros(size, bool)
+    corners = np.asarray(points, float).reshape(-1, 2)
+    for (x0, y0), (x1, y1) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        if y0 == y1:
+            continue
+        crosses = (y0 <= y) != (y1 <= y)
+        inside ^= crosses & (x < x0 + (y - y0) * (x1 - x0) / (y1 - y0))
+    return inside
+
+
+def lone_rle(counts):
+    """Run lengths of one compressed COCO string, character by character."""
+    runs, at = [], 0
+    while at < len(counts):
+        value, k, more = 0, 0, True
+        while more:
+            char = counts[at] - 48
+            value |= (char & 31) << (5 * k)
+            more = bool(char & 32)
+            at, k = at + 1, k + 1
+        if char & 16:
+            value -= 1 << (5 * k)
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+    return runs
+
+
+def pixel_order(m_a, m_b, c=0.5):
+    """Eq. 4-5 pixel by pixel on two sem-dist maps."""
+    r = np.zeros(m_a.shape, np.int64)
+    for at in np.ndindex(m_a.shape):
+        conf_a, conf_b = m_a[at] - np.floor(m_a[at]), m_b[at] - np.floor(m_b[at])
+        if conf_a * conf_b > c * c:
+            r[at] = int(np.floor(m_a[at]) - np.floor(m_b[at]))
+    return r

@@ -1,0 +1,197 @@
+"""The commands as a user runs them: real processes, real files."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from amodal_data import write_cocoa
+
+COMMAND = Path(sys.executable).parent / "amodal-data"
+
+
+def run(*arguments, cwd=None, **environment):
+    return subprocess.run(
+        [COMMAND, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    write_cocoa(folder, 6, seed=5, size=(96, 128))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cache(data):
+    assert run("build-targets", "cocoa", "-d", data, "-o", data / "val.h5").returncode == 0
+    return data / "val.h5"
+
+
+def test_the_main_job_on_real_images(real, tmp_path):
+    built = run("build-targets", "cocoa", "-d", real.parent, "-o", tmp_path / "r.h5", "--json")
+    assert built.returncode == 0, built.stderr
+    assert json.loads(built.stdout)["instances"] == 27
+    assert "3 of 3 photos found" in built.stderr
+    verified = run("verify", tmp_path / "r.h5", "--annotations", real, "--json")
+    assert verified.returncode == 0
+    report = json.loads(verified.stdout)
+    assert report["masks"] == {"stored": 30, "reproduced": 30, "pixels_off": 0}
+    assert report["figures"] == {"stored": 54, "reproduced": 54}
+    inspected = json.loads(run("inspect", tmp_path / "r.h5", "--json").stdout)
+    assert inspected["level_pixels"] == {"0": 463234, "1": 110582, "2": 4115}
+
+
+def test_demo_runs_the_whole_chain(tmp_path):
+    done = run("demo", "-n", "3", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "stored masks reproduced, 0 px off" in done.stdout
+    assert sorted(p.name for p in (tmp_path / "demo").iterdir()) == [
+        "COCO_amodal_val2014.json", "sheet.png", "val.h5", "val2014",
+    ]  # fmt: skip
+    again = run("demo", "-n", "3", cwd=tmp_path)
+    assert again.returncode == 2
+    assert run("demo", "-n", "3", "--force", cwd=tmp_path).returncode == 0
+
+
+def test_result_on_stdout_talk_on_stderr(data, tmp_path):
+    done = run("build-targets", "cocoa", "-d", data, "-o", "x.h5", cwd=tmp_path)
+    assert done.stdout.startswith("x.h5: 6 images, ")
+    assert "6 of 6 photos found" in done.stderr
+    assert "next: amodal-data inspect x.h5" in done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
+    quiet = run("build-targets", data / "COCO_amodal_val2014.json", "-q", "-o", "y.h5", cwd=tmp_path)
+    assert quiet.stderr == ""
+    assert (tmp_path / "x.h5").read_bytes() == (tmp_path / "y.h5").read_bytes()
+
+
+def test_overwriting_is_refused_before_any_work(data, cache):
+    before = cache.read_bytes()
+    done = run("build-targets", "cocoa", "-d", data, "-o", cache)
+    assert done.returncode == 2
+    assert "--force" in done.stderr
+    assert done.stdout == ""
+    assert cache.read_bytes() == before
+    assert run("build-targets", "cocoa", "-d", data, "-o", cache, "--force").returncode == 0
+    sheet = data / "s.png"
+    assert run("inspect", cache, "--png", sheet).returncode == 0
+    assert run("inspect", cache, "--png", sheet).returncode == 2
+
+
+def test_limit_dry_run_and_strict(data, tmp_path):
+    dry = run("build-targets", "cocoa", "-d", data, "-o", tmp_path / "x.h5", "--dry-run")
+    assert dry.returncode == 0
+    assert "not written" in dry.stderr
+    assert not (tmp_path / "x.h5").exists()
+    few = run("build-targets", "cocoa", "-d", data, "-o", tmp_path / "x.h5", "--limit", "2", "--json")
+    assert json.loads(few.stdout)["images"] == 2
+    annotations = data / "COCO_amodal_val2014.json"
+    assert run("verify", tmp_path / "x.h5", "--annotations", annotations).returncode == 0
+    content = json.loads(annotations.read_text())
+    content["annotations"][0]["regions"][0]["segmentation"] = [1, 2, 3]
+    (tmp_path / "bad.json").write_text(json.dumps(content))
+    lenient = run("build-targets", tmp_path / "bad.json", "-o", tmp_path / "b.h5")
+    assert lenient.returncode == 0
+    assert "1 polygon-too-short" in lenient.stderr
+    strict = run(
+        "build-targets", tmp_path / "bad.json", "-o", tmp_path / "b.h5", "--force", "--strict", "--json"
+    )
+    assert strict.returncode == 1
+    assert json.loads(strict.stdout)["findings"]["polygon-too-short"] == 1
+    dry = run("build-targets", tmp_path / "bad.json", "--dry-run", "--strict", cwd=tmp_path)
+    assert dry.returncode == 1
+    listed = run(
+        "inspect", tmp_path / "b.h5", "--findings", "--pick", "findings", "--png", tmp_path / "f.png"
+    )
+    assert "polygon-too-short at bad.json, image 1, region 0" in listed.stderr
+    assert "sheet of 1 images" in listed.stderr
+
+
+def test_inspect_reads_caches_and_annotation_files(data, cache):
+    of_cache = json.loads(run("inspect", cache, "--json").stdout)
+    of_file = json.loads(run("inspect", data / "COCO_amodal_val2014.json", "--json").stdout)
+    assert of_cache == of_file
+    assert of_cache["schema"] == "amodal-data/inspect/1"
+    assert of_cache["images"] == 6
+    text = run("inspect", cache)
+    assert "pixels per level" in text.stdout
+    assert "\x1b" not in text.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["build-targets", "cocao"], 2, "did you mean 'cocoa'?"),
+        (["build-targets", "cocoa"], 2, "-d FOLDER"),
+        (["build-targets", "cocoa", "-d", "."], 1, "no cocoa annotation file here"),
+        (["build-targets", "missing.json"], 1, "No such file"),
+        (["build-targets", "broken.json"], 1, "ends too early"),
+        (["build-targets", "list.json"], 2, "not COCOA"),
+        (["inspect", "missing.h5"], 2, "missing.h5"),
+        (["inspect", "broken.json"], 1, "not JSON"),
+        (["verify", "list.json"], 1, "not a target cache"),
+        (["inspct"], 2, "inspect"),
+        (["build-targets", "cocoa", "--jbos", "2"], 2, "--jbos"),
+    ],
+)
+def test_errors_name_the_cause_and_the_fix(tmp_path, arguments, code, said):
+    (tmp_path / "broken.json").write_text('{"images": [')
+    (tmp_path / "list.json").write_text("[1, 2]")
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_several_splits_are_named(tmp_path):
+    write_cocoa(tmp_path, 1, size=(32, 32), photos=False)
+    write_cocoa(tmp_path, 1, size=(32, 32), split="train", photos=False)
+    done = run("build-targets", "cocoa", "-d", tmp_path, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "COCO_amodal_train2014.json, COCO_amodal_val2014.json" in done.stderr
+    assert run("build-targets", "cocoa", "-d", tmp_path, "--split", "train", cwd=tmp_path).returncode == 0
+
+
+def test_missing_photos_are_counted_and_named(data, tmp_path):
+    done = run(
+        "build-targets", data / "COCO_amodal_val2014.json", "--images", tmp_path, "-o", "x.h5", cwd=tmp_path
+    )
+    assert "0 of 6 photos found; missing: COCO_val2014_000000000001.jpg" in done.stderr
+
+
+def test_control_characters_in_names_are_shown_escaped(tmp_path):
+    path = write_cocoa(tmp_path, 1, size=(32, 32), photos=False)
+    content = json.loads(path.read_text())
+    content["images"][0]["file_name"] = "evil\x1b[31m\r.jpg"
+    path.write_text(json.dumps(content))
+    done = run("build-targets", path, "--images", tmp_path, "-o", "x.h5", cwd=tmp_path)
+    assert "\x1b" not in done.stderr
+    assert "\\x1b[31m\\r.jpg" in done.stderr
+
+
+def test_ctrl_c_ends_with_130_and_leaves_nothing(tmp_path):
+    path = write_cocoa(tmp_path, 2, size=(64, 64), photos=False)
+    content = json.loads(path.read_text())
+    content["images"] = [{**content["images"][0], "id": n} for n in range(20_000)]
+    content["annotations"] = [{**content["annotations"][0], "image_id": n, "id": n} for n in range(20_000)]
+    path.write_text(json.dumps(content))
+    process = subprocess.Popen(
+        [COMMAND, "build-targets", path, "-o", tmp_path / "x.h5"], stderr=subprocess.PIPE
+    )
+    process.stderr.readline()  # "...: 20000 annotated images": reading is over, building has begun
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert [p.name for p in tmp_path.iterdir() if "h5" in p.name] == []

@@ -1,0 +1,57 @@
+import pytest
+
+from amodal_data.discovery import PhotoFinder, find_annotations
+from amodal_data.errors import AnnotationError, SelectionError
+
+
+def touch(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"")
+    return path
+
+
+def test_annotation_files_are_found_by_name(tmp_path):
+    with pytest.raises(AnnotationError, match="no cocoa annotation file here"):
+        find_annotations(tmp_path, "cocoa")
+    touch(tmp_path / "COCO_amodal_val2014_with_classes.json")
+    touch(tmp_path / "other.json")
+    wanted = touch(tmp_path / "annotations" / "COCO_amodal_val2014.json")
+    assert find_annotations(tmp_path, "cocoa").path == wanted
+    train = touch(tmp_path / "COCO_amodal_train2014.json")
+    with pytest.raises(SelectionError, match=r"COCO_amodal_train2014\.json, COCO_amodal_val2014\.json"):
+        find_annotations(tmp_path, "cocoa")
+    assert find_annotations(tmp_path, "cocoa", "train").path == train
+    with pytest.raises(AnnotationError, match="of split 'test'"):
+        find_annotations(tmp_path, "cocoa", "test")
+
+
+@pytest.mark.parametrize("below", ["", "val2014", "images/val"])
+def test_photos_are_found_by_name_and_by_id(tmp_path, below):
+    photo = touch(tmp_path / below / "000000000042.jpg")
+    finder = PhotoFinder([tmp_path])
+    assert len(finder) == 1
+    assert finder.find("000000000042.jpg") == photo
+    assert finder.find("COCO_val2014_000000000042.jpg") == photo
+    assert finder.find("COCO_val2014_000000000043.jpg") is None
+
+
+def test_names_never_lead_outside(tmp_path):
+    inside, outside = tmp_path / "photos", tmp_path / "secret"
+    touch(outside / "a.jpg")
+    touch(inside / "b.jpg")
+    (inside / "a.jpg").symlink_to(outside / "a.jpg")
+    (inside / "way_out").symlink_to(outside)
+    (inside / "c.jpg").symlink_to(inside / "b.jpg")
+    finder = PhotoFinder([inside])
+    for name in (
+        "a.jpg",
+        "../secret/a.jpg",
+        str(outside / "a.jpg"),
+        "way_out/a.jpg",
+        "..\\secret\\a.jpg",
+        "",
+        "..",
+    ):
+        assert finder.find(name) is None
+    assert finder.find("somewhere/else/b.jpg") == inside / "b.jpg"
+    assert finder.find("c.jpg") == inside / "c.jpg"

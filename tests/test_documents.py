@@ -1,0 +1,88 @@
+"""What the documents say runs, runs."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from amodal_data import TargetCache, build_targets, read_cocoa, write_cocoa
+
+
+def blocks(page, language):
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+
+
+def test_the_first_screen_of_the_readme_runs(tmp_path):
+    commands = next(block for block in blocks("README.md", "sh") if "amodal-data synth" in block)
+    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    shell = subprocess.run(
+        ["bash", "-euc", commands.replace("-n 24", "-n 3")],
+        cwd=tmp_path, capture_output=True, text=True, env={"PATH": path},
+    )  # fmt: skip
+    assert shell.returncode == 0, shell.stderr
+    assert (tmp_path / "sheet.png").exists()
+    (code,) = blocks("README.md", "python")
+    python = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert python.returncode == 0, python.stderr
+
+
+def test_the_format_page_is_enough_to_read_a_cache(tmp_path, monkeypatch):
+    build_targets(read_cocoa(write_cocoa(tmp_path, 2, size=(64, 80), photos=False)), tmp_path / "val.h5")
+    monkeypatch.chdir(tmp_path)
+    found: dict = {}
+    exec(blocks("docs/cache-format.md", "python")[0], found)
+    assert (found["codes"] == TargetCache("val.h5")[0].levels()).all()
+
+
+def test_make_targets_named_in_the_readme_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for name in re.findall(r"`?make (\w+)", (ROOT / "README.md").read_text()):
+        assert f"\n{name}:" in makefile
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
+        for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_quickstart(tmp_path):
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / "quickstart.py", tmp_path], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    right, pairs = re.search(r"right for (\d+) of (\d+)", done.stdout).groups()
+    assert right == pairs and int(pairs) > 5
+    assert (tmp_path / "quickstart.png").exists()
+
+
+@pytest.mark.parametrize("tool", ["build", "hatchling"])
+def test_the_wheel_holds_three_things_and_runs_elsewhere(tmp_path, tool):
+    """Built with the tools at hand, installed beside the dependencies of this environment."""
+    if tool == "build":
+        command = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "-o", tmp_path, ROOT]
+    else:
+        command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path]
+    subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+    (wheel,) = tmp_path.glob("*.whl")
+    site = tmp_path / "site"
+    subprocess.run([sys.executable, "-m", "zipfile", "-e", wheel, site], check=True)
+    assert sorted(p.name.split("-")[0] for p in site.iterdir()) == [
+        "amodal_cli",
+        "amodal_data",
+        "amodal_data",
+    ]
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "import amodal_data, amodal_cli.data; print(amodal_data.__file__); amodal_cli.data.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "synth", "out", "-n", "1", "--no-photos"],
+        capture_output=True, text=True, cwd=tmp_path, env={"PYTHONPATH": str(site), "PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(site))
+    assert (tmp_path / "out" / "COCO_amodal_val2014.json").exists()

@@ -1,0 +1,143 @@
+"""The house rules that a machine can check."""
+
+import ast
+import importlib
+import pkgutil
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+PACKAGES = {"amodal_data": ROOT / "amodal_data", "amodal_cli": ROOT / "cli" / "amodal_cli"}
+FORBIDDEN = {
+    "amodal_data": {"torch", "torchvision", "sln", "amodal_cli", "typer"},
+}
+ONLY_IN = {
+    "h5py": {"amodal_data/cache/read.py", "amodal_data/cache/write.py"},
+    "pycocotools": {"amodal_data/masks.py"},
+    "typer": {"cli/amodal_cli/data.py", "cli/amodal_cli/terminal.py"},
+}
+README = (ROOT / "README.md").read_text()
+
+
+def modules():
+    for package, folder in PACKAGES.items():
+        for path in sorted(folder.rglob("*.py")):
+            parts = path.relative_to(folder).with_suffix("").parts
+            yield ".".join([package, *(p for p in parts if p != "__init__")]), path
+
+
+def imports(path, *, lazy=True):
+    """Full names of the modules a file imports; at its top level only unless lazy."""
+    tree = ast.parse(path.read_text())
+    nodes = ast.walk(tree) if lazy else tree.body
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_imports_go_one_way():
+    for name, path in modules():
+        package = name.partition(".")[0]
+        found = {one.partition(".")[0] for one in imports(path)}
+        assert not found & FORBIDDEN.get(package, set()), path
+        for library, places in ONLY_IN.items():
+            assert library not in found or str(path.relative_to(ROOT)) in places, f"{path}: {library}"
+
+
+def test_no_import_cycles():
+    known = dict(modules())
+    graph = {name: {one for one in imports(path) if one in known} - {name} for name, path in known.items()}
+    done: set[str] = set()
+
+    def visit(name, trail):
+        assert name not in trail, " -> ".join([*trail, name])
+        if name not in done:
+            for other in graph[name]:
+                visit(other, [*trail, name])
+            done.add(name)
+
+    for name in graph:
+        visit(name, [])
+
+
+def test_files_and_functions_stay_small():
+    for _, path in modules():
+        text = path.read_text()
+        assert len(text.splitlines()) <= 360, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 60, f"{path}: {node.name}"
+
+
+@pytest.mark.parametrize("name", [name for name, _ in modules()])
+def test_exports_are_sorted_and_exist(name):
+    module = importlib.import_module(name)
+    exported = getattr(module, "__all__", [])
+    assert all(hasattr(module, one) for one in exported)
+    assert not name.startswith("amodal_data.") or exported, f"{name} has no __all__"
+
+
+def test_public_names_are_documented():
+    import amodal_data
+
+    for name in amodal_data.__all__:
+        thing = getattr(amodal_data, name)
+        assert not callable(thing) or thing.__doc__, name
+
+
+def test_packages_are_typed():
+    for folder in PACKAGES.values():
+        assert (folder / "py.typed").exists()
+
+
+def test_every_module_has_a_docstring_and_no_utils():
+    for name, path in modules():
+        assert ast.get_docstring(ast.parse(path.read_text())), path
+        assert not {"utils", "common", "helpers"} & set(name.split("."))
+    assert list(pkgutil.iter_modules([str(ROOT / "amodal_data")]))
+
+
+def commands():
+    from amodal_cli.data import app
+
+    return [command.name or command.callback.__name__ for command in app.registered_commands]
+
+
+@pytest.mark.parametrize("name", commands())
+def test_every_command_has_help_and_stands_in_the_readme(name):
+    done = subprocess.run(
+        [sys.executable, "-m", "amodal_cli.data", name, "--help"], capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert "Options:" in done.stdout
+    for option in re.split(r"\n  (?=-)", done.stdout.split("Options:")[1])[1:]:
+        assert re.search(r"\s{2,}[A-Z'].*\w", option), f"no help: {option}"
+    assert f"amodal-data {name}" in README
+
+
+def test_help_is_quick_and_light():
+    code = (
+        "import sys, time; sys.argv = ['amodal-data', '--help']\n"
+        "import atexit\n"
+        "heavy = {'torch', 'shapely', 'skimage', 'numpy', 'h5py'}\n"
+        "quick = lambda: time.process_time() < 0.5\n"
+        "atexit.register(lambda: print(sorted(heavy & set(sys.modules)), quick(), file=sys.stderr))\n"
+        "from amodal_cli.data import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "build-targets" in done.stdout
+    assert done.stderr.strip() == "[] True"
+
+
+def test_importing_the_package_brings_no_torch():
+    code = "import sys, amodal_data; print('torch' in sys.modules, 'skimage.measure' in sys.modules)"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False False\n"
+    )
