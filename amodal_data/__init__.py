@@ -7,7 +7,14 @@ from amodal_data.findings import CODES, Finding, Place
 from amodal_data.inspector import Summary, contact_sheet, summarise
 from amodal_data.levels import LayeredTargets, layer_scene
 from amodal_data.masks import RLE
-from amodal_data.readers import read_cocoa
+from amodal_data.readers import (
+    read_annotations,
+    read_cocoa,
+    read_cocoa_cls,
+    read_d2sa,
+    read_kins,
+    read_sln_release,
+)
 from amodal_data.scene import Instance, Scene, Scenes
 from amodal_data.semdist import (
     amodal_part,
@@ -20,7 +27,7 @@ from amodal_data.semdist import (
     soft_depth,
     split_sem_dist,
 )
-from amodal_data.synthetic import write_cocoa
+from amodal_data.synthetic import write_cocoa, write_flat
 from amodal_data.verify import VerifyReport, verify_cache
 from amodal_data.views import ResizedTargets
 
@@ -47,7 +54,12 @@ __all__ = [
     "joint_depth",
     "layer_scene",
     "modal_part",
+    "read_annotations",
     "read_cocoa",
+    "read_cocoa_cls",
+    "read_d2sa",
+    "read_kins",
+    "read_sln_release",
     "regional_order",
     "relative_depth",
     "sem_dist",
@@ -56,4 +68,5 @@ __all__ = [
     "summarise",
     "verify_cache",
     "write_cocoa",
+    "write_flat",
 ]

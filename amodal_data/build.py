@@ -72,9 +72,7 @@ def build_targets(
     return BuildReport(path, len(images), instances, tuple(findings), time.perf_counter() - start)
 
 
-def _encoded(
-    scenes: Iterable[Scene], findings: list[Finding], on_image: Callable[[], None]
-) -> Iterator[EncodedImage]:
+def _encoded(scenes: Iterable[Scene], findings: list[Finding], on_image: Callable[[], None]) -> Iterator[EncodedImage]:
     for scene in scenes:
         image, found = encode_scene(scene)
         findings += found

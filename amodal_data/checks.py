@@ -37,10 +37,9 @@ def checked_visible(
     visible: list[RLE | None] = [instance.visible for instance in scene.instances]
     replaced = False
     for n, (shown, hidden) in enumerate(_stored(scene, findings)):
-        if shown is None or scene.instances[n].visible is not None:
+        if shown is None:
             continue
-        wrong = differing_pixels(shown, modal_rle(n))
-        if wrong:
+        if visible[n] is None and (wrong := differing_pixels(shown, modal_rle(n))):
             findings.append(_finding("stored-mask-differs", scene, n, f"{wrong} px"))
             visible[n], replaced = shown, True
         if hidden is not None and (gap := _inconsistent_pixels(scene.instances[n].amodal, shown, hidden)):
@@ -70,7 +69,8 @@ def _check_figures(scene: Scene, areas: Areas, rates: NDArray[np.float64]) -> li
 def _unchecked(scene: Scene) -> bool:
     """Is there a stored mask for which the file gives no occlusion rate to check it by?"""
     return any(
-        i.declared.visible is not None and i.declared.occlusion_rate is None and i.visible is None
+        i.declared.occlusion_rate is None
+        and (i.declared.hidden is not None or (i.visible is None and i.declared.visible is not None))
         for i in scene.instances
     )
 

@@ -6,52 +6,56 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from amodal_data.datasets import DATASETS
 from amodal_data.errors import AnnotationError, SelectionError
 from amodal_data.readers.files import stem_of
 
-__all__ = ["PhotoFinder", "find_annotations"]
+__all__ = ["PhotoFinder", "annotation_files", "find_annotations"]
 
-_NAMES = {"cocoa": re.compile(r"(?:COCO|BSDS)_amodal_(?P<split>[^_]+?)(?:2014)?\.json")}
 _BELOW = (".", "annotations")
 _PHOTOS = {".jpg", ".jpeg", ".png"}
 
 
 @dataclass(frozen=True, slots=True)
 class FoundAnnotations:
-    """An annotation file found in a folder, and the split its name tells."""
+    """The annotation files of one split found in a folder (D2SA trains on two)."""
 
-    path: Path
+    paths: tuple[Path, ...]
     split: str
 
 
+def annotation_files(folder: Path, dataset: str) -> dict[str, list[Path]]:
+    """All annotation files of ``dataset`` in ``folder`` or its ``annotations/``, by split."""
+    found: dict[str, list[Path]] = {}
+    for below in _BELOW:
+        names = sorted((folder / below).iterdir()) if (folder / below).is_dir() else []
+        for path in (path for path in names if path.is_file()):
+            for part in DATASETS[dataset].parts:
+                if match := part.pattern.fullmatch(path.name):
+                    found.setdefault(part.split or match["split"], []).append(path)
+                    break
+    return found
+
+
 def find_annotations(folder: Path, dataset: str, split: str | None = None) -> FoundAnnotations:
-    """The annotation file of ``dataset`` in ``folder`` or its ``annotations/``.
+    """The annotation files of one split of ``dataset`` in ``folder`` or its ``annotations/``.
 
     Raises :class:`AnnotationError` if there is none, :class:`SelectionError` if several splits are
     there and none was chosen.
     """
-    pattern = _NAMES[dataset]
-    found = [
-        FoundAnnotations(path, match["split"])
-        for below in _BELOW
-        if (folder / below).is_dir()
-        for path in sorted((folder / below).iterdir())
-        if (match := pattern.fullmatch(path.name)) and path.is_file()
-    ]
-    chosen = [one for one in found if split in (None, one.split)]
+    found = annotation_files(folder, dataset)
+    chosen = {name: paths for name, paths in found.items() if split in (None, name)}
     if not chosen:
         wanted = f"{dataset} annotation file" + (f" of split {split!r}" if split else "")
-        raise AnnotationError(
-            f"no {wanted} here",
-            place=str(folder),
-            fix=f"expected a name like COCO_amodal_{split or 'val'}2014.json",
-        )
+        names = [part.name for part in DATASETS[dataset].parts if split in (None, part.split)]
+        raise AnnotationError(f"no {wanted} here", place=str(folder), fix=f"expected {' or '.join(names[:3])}")
     if len(chosen) > 1:
-        names = ", ".join(one.path.name for one in chosen)
-        raise SelectionError(
-            f"several splits here: {names}", place=str(folder), fix="choose one with --split"
-        )
-    return chosen[0]
+        listed = ", ".join(path.name for paths in chosen.values() for path in paths)
+        raise SelectionError(f"several splits here: {listed}", place=str(folder), fix="choose one with --split")
+    ((name, paths),) = chosen.items()
+    if len(paths) > 1 and len({path.name for path in paths}) < len(paths):
+        raise SelectionError(f"the same file twice: {paths[0].name}", place=str(folder), fix="name one: --annotations")
+    return FoundAnnotations(tuple(paths), name)
 
 
 class PhotoFinder:

@@ -29,19 +29,11 @@ class Code:
 
 CODES: dict[str, Code] = {
     # the file
-    "duplicate-id": Code(
-        "error", "An id occurs more than once.", "the first image or both annotations are kept"
-    ),
-    "image-unknown": Code(
-        "warning", "An annotation names an image that is not listed.", "annotation skipped"
-    ),
+    "duplicate-id": Code("error", "An id occurs more than once.", "the first image or both annotations are kept"),
+    "image-unknown": Code("warning", "An annotation names an image that is not listed.", "annotation skipped"),
     "image-unannotated": Code("info", "An image has no annotation.", "image skipped"),
-    "image-size-unknown": Code(
-        "error", "Neither the file nor a mask gives the image size.", "image left out"
-    ),
-    "annotation-malformed": Code(
-        "error", "A record is not an object of the expected shape.", "record left out"
-    ),
+    "image-size-unknown": Code("error", "Neither the file nor a mask gives the image size.", "image left out"),
+    "annotation-malformed": Code("error", "A record is not an object of the expected shape.", "record left out"),
     "several-annotators": Code("info", "Several people annotated this image.", "the first one is used"),
     "size-differs": Code("info", "'size' is not the number of regions.", "the regions are counted"),
     # the amodal mask of a region
@@ -53,33 +45,33 @@ CODES: dict[str, Code] = {
     "polygon-far-outside": Code(
         "warning", "A coordinate lies beyond 16 times the longer side.", "polygon clipped to that window"
     ),
-    "polygon-outside": Code(
-        "info", "A polygon reaches more than 1 px outside the image.", "clipped at the frame"
-    ),
-    "polygon-self-intersecting": Code(
-        "info", "A polygon crosses or touches itself.", "filled by the even-odd rule"
-    ),
+    "polygon-outside": Code("info", "A polygon reaches more than 1 px outside the image.", "clipped at the frame"),
+    "polygon-self-intersecting": Code("info", "A polygon crosses or touches itself.", "filled by the even-odd rule"),
     "rle-malformed": Code("error", "An RLE cannot be decoded or does not fill its image.", "region left out"),
     "rle-wrong-size": Code("error", "An RLE has another size than its image.", "region left out"),
     "region-empty": Code("warning", "A region covers no pixel.", "kept, without a target"),
-    "region-duplicate": Code(
-        "info", "Two regions have the same amodal mask.", "both kept, ordered by 'order'"
-    ),
+    "region-duplicate": Code("info", "Two regions have the same amodal mask.", "both kept, ordered by 'order'"),
     # order
-    "order-missing": Code(
-        "warning", "A region has no 'order'.", "placed behind all ordered regions, list order"
+    "order-missing": Code("warning", "A region has no 'order'.", "placed behind all ordered regions, list order"),
+    "order-not-int": Code("warning", "'order' is not an integer.", "placed behind all ordered regions, list order"),
+    "order-cycle": Code(
+        "warning", "Instances are in front of each other in a circle.", "broken at its weakest evidence"
     ),
-    "order-not-int": Code(
-        "warning", "'order' is not an integer.", "placed behind all ordered regions, list order"
+    "order-against-masks": Code(
+        "warning", "The depth a file gives contradicts its own visible masks.", "the masks decide"
     ),
+    "order-inconsistent": Code("warning", "Two depth fields contradict each other.", "the weaker field is ignored"),
     "order-tied": Code("warning", "Two regions share one 'order'.", "list order breaks the tie"),
     "order-unsorted": Code("info", "Regions are not listed front to back.", "'order' decides"),
-    "depth-constraint-malformed": Code(
-        "warning", "'depth_constraint' is not 'a-b,c-d,...'.", "'order' decides"
-    ),
+    "depth-constraint-malformed": Code("warning", "'depth_constraint' is not 'a-b,c-d,...'.", "'order' decides"),
     "depth-constraint-against-order": Code(
         "warning", "'depth_constraint' contradicts 'order' or itself.", "'order' decides"
     ),
+    # visible masks of flat layouts
+    "visible-missing": Code("warning", "An instance has no visible mask.", "amodal less hidden mask, else all visible"),
+    "visible-outside-amodal": Code("warning", "A visible mask reaches outside the amodal mask.", "amodal stands"),
+    "instance-duplicate": Code("info", "Two instances have the same amodal and visible mask.", "count once in levels"),
+    "ids-shifted": Code("info", "Image ids of two files collide.", "the later file's ids are shifted"),
     # stored masks and figures, used as checksums
     "stored-mask-malformed": Code("warning", "A stored mask cannot be decoded.", "treated as missing"),
     "stored-mask-differs": Code(

@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 from amodal_data.checks import checked_visible
 from amodal_data.errors import LevelsError
 from amodal_data.findings import Finding
+from amodal_data.layers import Layers, layer_by_masks, level_table
 from amodal_data.masks import RLE
 from amodal_data.scene import Scene
 from amodal_data.sweep import sweep
 from amodal_data.views import LevelViews, ResizedTargets
 
 __all__ = ["LayeredTargets", "layer_scene", "layer_with_findings"]
-
-_DEEPEST_CODE = 255
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +43,8 @@ class LayeredTargets(LevelViews):
     """uint16 [K], region of each run"""
     table: NDArray[np.uint8]
     """uint8 [R, N] level codes: 0 outside, 1 visible, 1 + l hidden behind l"""
+    ambiguous: NDArray[np.bool_]
+    """bool [R]: two instances are hidden here and nothing says which is in front; neither counts the other"""
     annotation_ids: NDArray[np.int64]
     """int64 [N]; in COCOA the record's id, repeated"""
     region_index: NDArray[np.int32]
@@ -67,9 +68,7 @@ class LayeredTargets(LevelViews):
         """A map of one value a region: [R] of any dtype gives [H, W]."""
         return self._spread(np.take(values, self.run_regions))
 
-    def regions_at(
-        self, y: NDArray[np.int64], x: NDArray[np.int64]
-    ) -> tuple[NDArray[np.uint16], NDArray[np.bool_]]:
+    def regions_at(self, y: NDArray[np.int64], x: NDArray[np.int64]) -> tuple[NDArray[np.uint16], NDArray[np.bool_]]:
         """Region ids at pixels, and whether they lie inside the image; y, x broadcast."""
         height, width = self.size
         inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
@@ -129,6 +128,10 @@ class LayeredTargets(LevelViews):
         areas = self.region_areas()
         return areas @ (self.table > 0), areas @ (self.table == 1)
 
+    def ambiguous_pixels(self) -> int:
+        """Pixels whose levels may be too low because the order of two hidden instances is not known."""
+        return int(self.region_areas()[self.ambiguous].sum())
+
     def level_pixels(self) -> NDArray[np.int64]:
         """Pixels at each level, summed over instances, int64 [levels]; entry 0 counts visible ones."""
         deepest = int(self.table.max(initial=0))
@@ -153,9 +156,7 @@ def _region_boxes(targets: LayeredTargets) -> NDArray[np.int32]:
     """Box of each region, int32 [4, R]: x0, y0, -x1, -y1 (half-open), so that a union is a minimum."""
     height = targets.size[0]
     few = len(targets.table) <= 256  # then one pass of the radix sort is enough
-    by_region = np.argsort(
-        targets.run_regions.astype(np.uint8) if few else targets.run_regions, kind="stable"
-    )
+    by_region = np.argsort(targets.run_regions.astype(np.uint8) if few else targets.run_regions, kind="stable")
     lengths = targets.run_lengths.view(np.int32)
     stops = np.cumsum(lengths, dtype=np.int32)
     starts = (stops - lengths)[by_region]
@@ -193,58 +194,52 @@ def layer_with_findings(scene: Scene) -> tuple[LayeredTargets, tuple[Finding, ..
     Visible masks follow from the order. ``area`` and ``occlude_rate`` are checksums; where one
     disagrees, the stored visible masks of that image are decoded and win.
     """
-    targets = _layer(scene, [instance.visible for instance in scene.instances])
+    targets, odd = _layer(scene, [instance.visible for instance in scene.instances])
     visible, findings = checked_visible(scene, *targets.areas(), targets.modal_rle)
     if visible is not None:
-        targets = _layer(scene, visible)
-    return targets, findings
+        targets, odd = _layer(scene, visible)
+    return targets, (*odd, *findings)
 
 
-def _layer(scene: Scene, visible: Sequence[RLE | None]) -> LayeredTargets:
+def _layer(scene: Scene, visible: Sequence[RLE | None]) -> tuple[LayeredTargets, list[Finding]]:
     instances = scene.instances
     known = [n for n, mask in enumerate(visible) if mask is not None]
     masks = [instance.amodal for instance in instances] + [mask for mask in visible if mask is not None]
     try:
         lengths, regions, bits = sweep(masks, scene.size)
-        amodal = bits[:, : len(instances)]
-        table = level_table(amodal, dict(zip(known, bits.T[len(instances) :], strict=True)), scene.in_front)
+        amodal, given = bits[:, : len(instances)], bits[:, len(instances) :]
+        if scene.total_order:
+            shown = _shown(amodal, dict(zip(known, given.T, strict=True)), scene.in_front)
+            layers = Layers(level_table(amodal, shown, scene.in_front), scene.in_front)
+        else:
+            layers = layer_by_masks(amodal, given, np.bincount(regions, weights=lengths).astype(np.float64), scene)
     except LevelsError as error:
         error.place = f"{scene.source}, image {scene.image_id}"
         raise
     overlap = amodal.T.astype(np.float32) @ amodal.astype(np.float32) > 0
-    return LayeredTargets(
+    ambiguous = np.zeros(len(bits), bool) if layers.ambiguous is None else layers.ambiguous
+    targets = LayeredTargets(
         size=scene.size,
         run_lengths=lengths,
         run_regions=regions,
-        table=table,
+        table=layers.table,
+        ambiguous=ambiguous,
         annotation_ids=np.array([i.annotation_id for i in instances], np.int64),
         region_index=np.array([i.region_index for i in instances], np.int32),
         category_ids=np.array([i.category_id for i in instances], np.int64),
         is_stuff=np.array([i.is_stuff for i in instances], bool),
         order=np.array([i.order for i in instances], np.int32),
         names=tuple(i.name for i in instances),
-        pairs=np.argwhere(scene.in_front & overlap).astype(np.int32),
+        pairs=np.argwhere(layers.in_front & overlap).astype(np.int32),
     )
+    return targets, layers.findings
 
 
-def level_table(
-    amodal: NDArray[np.bool_], visible: dict[int, NDArray[np.bool_]], in_front: NDArray[np.bool_]
-) -> NDArray[np.uint8]:
-    """Level codes, uint8 [R, N].
-
-    amodal: bool [R, N], which instances cover each region. visible: for some instances the regions of
-    their modal mask, bool [R]; the others are visible where no instance in front covers them.
-    """
-    order = in_front.astype(np.float32)
-    shown = amodal & (amodal.astype(np.float32) @ order == 0)
-    for n, regions in visible.items():
+def _shown(
+    amodal: NDArray[np.bool_], given: dict[int, NDArray[np.bool_]], in_front: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Where each instance is visible, bool [R, N]: given for some, else where nothing in front covers it."""
+    shown = amodal & (amodal.astype(np.float32) @ in_front.astype(np.float32) == 0)
+    for n, regions in given.items():
         shown[:, n] = amodal[:, n] & regions
-    hidden = amodal & ~shown
-    codes = amodal * np.where(shown, 1, 2 + hidden.astype(np.float32) @ order)
-    deepest = int(codes.max(initial=0))
-    if deepest > _DEEPEST_CODE:
-        raise LevelsError(
-            f"an instance lies behind {deepest - 1} others; level tables hold up to {_DEEPEST_CODE - 1}",
-            fix="leave instances out, or split the image",
-        )
-    return codes.astype(np.uint8)
+    return shown

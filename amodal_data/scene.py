@@ -1,8 +1,8 @@
 """One annotated image: what every reader makes and everything after the readers works on."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, overload
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,9 +56,11 @@ class Instance:
 class Scene:
     """One annotated image, immutable, checked here once.
 
-    ``size`` is ``(H, W)``; ``in_front`` bool [N, N], ``in_front[j, i]`` iff j is in front of i;
-    ``findings``: what was odd while reading it. Raises :class:`SceneError` for masks of another size,
-    a matrix of another shape, or two instances each in front of the other.
+    ``size`` is ``(H, W)``; ``in_front`` bool [N, N], ``in_front[j, i]`` iff j is in front of i.
+    ``total_order``: True = ``in_front`` is the whole truth (COCOA); False = it is a hint for overlapping
+    pairs, and what visible and hidden masks show comes first (flat layouts, where every instance has a
+    visible mask). ``findings``: what was odd while reading it. Raises :class:`SceneError` for masks of
+    another size, a matrix of another shape, or two instances each in front of the other.
     """
 
     image_id: int
@@ -66,6 +68,7 @@ class Scene:
     size: tuple[int, int]
     instances: tuple[Instance, ...]
     in_front: NDArray[np.bool_]
+    total_order: bool = True
     findings: tuple[Finding, ...] = ()
     source: str = ""
     annotator: str = ""
@@ -74,6 +77,8 @@ class Scene:
         n = len(self.instances)
         if self.in_front.shape != (n, n) or self.in_front.dtype != bool:
             raise SceneError(f"in_front is {self.in_front.dtype} {self.in_front.shape}, not bool {(n, n)}")
+        if not self.total_order and any(instance.visible is None for instance in self.instances):
+            raise SceneError(f"image {self.image_id}: no total order, and an instance without visible mask")
         if (self.in_front & self.in_front.T).any():
             raise SceneError(f"image {self.image_id}: two instances are each in front of the other")
         for instance in self.instances:
@@ -91,7 +96,13 @@ class Source:
 
 
 class Record(Protocol):
-    """One annotated image as a reader found it, still raw."""
+    """One annotated image as a reader found it, still raw: a dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def image_id(self) -> int:
+        """Its id."""
 
     @property
     def file_name(self) -> str:
@@ -157,6 +168,28 @@ class Scenes(Sequence[Scene]):
     def file_names(self) -> list[str]:
         """The file name of every image, without reading the scenes."""
         return [record.file_name for record in self._records]
+
+    @property
+    def image_ids(self) -> list[int]:
+        """The id of every image, without reading the scenes."""
+        return [record.image_id for record in self._records]
+
+    def shifted(self, by: int) -> "Scenes":
+        """The same scenes with ``by`` added to every image id."""
+        moved = self[:]
+        moved._records = [replace(record, image_id=record.image_id + by) for record in self._records]
+        return moved
+
+    def followed_by(self, other: "Scenes", findings: Sequence[Finding] = ()) -> "Scenes":
+        """These scenes and then those of another file of the same layout."""
+        return Scenes(
+            [*self._records, *other._records],
+            self._read,
+            dataset=self.dataset,
+            settings=self.settings,
+            sources=[*self.sources, *other.sources],
+            file_findings=[*self.file_findings, *other.file_findings, *findings],
+        )
 
     @property
     def findings(self) -> tuple[Finding, ...]:

@@ -56,9 +56,7 @@ def _boundaries(masks: Sequence[RLE], pixels: int) -> tuple[NDArray[Any], NDArra
     return keys >> bits, keys & ((1 << bits) - 1)
 
 
-def _accumulate(
-    positions: NDArray[Any], owners: NDArray[Any], masks: int
-) -> tuple[NDArray[Any], list[NDArray[Any]]]:
+def _accumulate(positions: NDArray[Any], owners: NDArray[Any], masks: int) -> tuple[NDArray[Any], list[NDArray[Any]]]:
     """Starts of runs ([K], the first 0) and the bitset of masks covering each: one or more words [K]."""
     kind = next((k for k in (np.uint8, np.uint16, np.uint32) if masks <= k(0).itemsize * 8), np.uint64)
     starts = np.zeros(len(positions) + 1, positions.dtype)  # first: no mask, at position 0

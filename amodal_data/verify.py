@@ -55,13 +55,9 @@ class VerifyReport:
         """The report as a person reads it: at most ten differences are spelt out."""
         lines = [f"{self.images} images checked"]
         if self.stored:
-            lines.append(
-                f"{self.reproduced} of {self.stored} stored masks reproduced, {self.pixels_off} px off"
-            )
+            lines.append(f"{self.reproduced} of {self.stored} stored masks reproduced, {self.pixels_off} px off")
         if self.figures:
-            lines.append(
-                f"{self.figures_reproduced} of {self.figures} areas and occlusion rates equal bit for bit"
-            )
+            lines.append(f"{self.figures_reproduced} of {self.figures} areas and occlusion rates equal bit for bit")
         lines += [f"differs: {one}" for one in self.differences[:10]]
         if len(self.differences) > 10:
             lines.append(f"... and {len(self.differences) - 10} more differences")
@@ -95,9 +91,7 @@ def _check_images(cache: TargetCache, report: VerifyReport, on_image: Callable[[
             image, targets = cache.read(at)
             same = np.array_equal(instance_rows(targets), cache.encoded(at).columns["instances"])
             if not same:
-                report.differences.append(
-                    f"image {image.image_id}: a derived figure is not that of its masks"
-                )
+                report.differences.append(f"image {image.image_id}: a derived figure is not that of its masks")
         except CacheFormatError as error:
             report.differences.append(error.message)
         on_image()
@@ -129,9 +123,7 @@ def _compare(cache: TargetCache, scenes: Scenes, report: VerifyReport, on_image:
         at += 1
         unlike = [name for name in COLUMNS if not np.array_equal(fresh.columns[name], stored.columns[name])]
         if unlike or fresh.row != stored.row:
-            report.differences.append(
-                f"image {scene.image_id}: a fresh build differs in {', '.join(unlike) or 'id'}"
-            )
+            report.differences.append(f"image {scene.image_id}: a fresh build differs in {', '.join(unlike) or 'id'}")
         else:
             _compare_stored_masks(scene, targets, report)
             _compare_figures(scene, targets, report)
@@ -175,6 +167,4 @@ def _compare_figures(scene: Scene, targets: LayeredTargets, report: VerifyReport
             report.figures_reproduced += declared == ours
             if abs(declared - ours) > allowed:
                 where = f"image {scene.image_id}, region {instance.region_index}"
-                report.differences.append(
-                    f"{where}: {name} {declared!r} in the file, {ours!r} from the masks"
-                )
+                report.differences.append(f"{where}: {name} {declared!r} in the file, {ours!r} from the masks")

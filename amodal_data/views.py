@@ -48,8 +48,13 @@ class LevelViews(ABC):
         return self._draw_instances(self.table > 0, n)
 
     def count_map(self) -> Codes:
-        """Number of instances over each pixel, uint8 [H, W], 0 = none (paper, Fig. 1); stops at 255."""
-        return self.draw(np.minimum((self.table > 0).sum(axis=1), 255).astype(np.uint8))
+        """Number of instances over each pixel, uint8 [H, W], 0 = none (paper, Fig. 1); stops at 255.
+
+        Instances listed twice (equal amodal and visible masks) count once.
+        """
+        distinct = list({column.tobytes(): n for n, column in enumerate(self.table.T)}.values())
+        counts = (self.table[:, distinct] > 0).sum(axis=1)  # equal codes everywhere: one object, listed twice
+        return self.draw(np.minimum(counts, 255).astype(np.uint8))
 
     def depth_map(self) -> Codes:
         """Largest code over the instances, uint8 [H, W], 0 = no instance: the target of the GLM.

@@ -39,9 +39,7 @@ def floor(path: Path) -> None:
     content = json.loads(path.read_bytes())
     size = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
     for annotation in content["annotations"]:
-        coco_mask.frPyObjects(
-            [r["segmentation"] for r in annotation["regions"]], *size[annotation["image_id"]]
-        )
+        coco_mask.frPyObjects([r["segmentation"] for r in annotation["regions"]], *size[annotation["image_id"]])
 
 
 def decode_only(path: Path) -> None:
@@ -96,9 +94,7 @@ def build_seconds(path: Path, out: Path) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=300)
     n = parser.parse_args().images
     with tempfile.TemporaryDirectory() as name:

@@ -15,9 +15,7 @@ def main(folder: Path) -> None:
     scene = ad.read_cocoa(annotations)[0]
     targets = ad.layer_scene(scene)
 
-    print(
-        f"{scene.file_name}: {len(scene.instances)} instances, {len(targets.table)} regions of constant cover"
-    )
+    print(f"{scene.file_name}: {len(scene.instances)} instances, {len(targets.table)} regions of constant cover")
     print(f"pixels at level 0, 1, 2, ...: {targets.level_pixels().tolist()}")
     print(f"levels {targets.levels().shape}, count map {targets.count_map().shape}")
 

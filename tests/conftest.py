@@ -34,9 +34,7 @@ def make_scene(masks, ranks=None, visible=None, in_front=None, **more):
     ranks = np.arange(len(masks)) if ranks is None else np.asarray(ranks)
     shown = [None] * len(masks) if visible is None else [RLE.from_mask(v) for v in visible]
     instances = tuple(
-        Instance(
-            RLE.from_mask(mask), annotation_id=7, region_index=n, order=int(ranks[n]) + 1, visible=shown[n]
-        )
+        Instance(RLE.from_mask(mask), annotation_id=7, region_index=n, order=int(ranks[n]) + 1, visible=shown[n])
         for n, mask in enumerate(masks)
     )
     matrix = from_ranks(ranks) if in_front is None else in_front

@@ -12,9 +12,7 @@ def levels(amodal, visible, in_front):
     hidden = amodal & ~visible
     codes = np.zeros(amodal.shape, np.int64)
     for i in range(len(amodal)):
-        behind = sum(
-            (hidden[j] for j in range(len(amodal)) if in_front[j, i]), np.zeros(amodal.shape[1:], int)
-        )
+        behind = sum((hidden[j] for j in range(len(amodal)) if in_front[j, i]), np.zeros(amodal.shape[1:], int))
         codes[i] = np.where(visible[i], 1, np.where(hidden[i], 2 + behind, 0))
     return codes
 

@@ -65,9 +65,7 @@ def test_real_masks_areas_and_rates_come_out_bit_for_bit(real):
 
 
 def test_a_plain_file(tmp_path):
-    scene, found = read_one(
-        tmp_path, region(1), region(4, (5, 5, 20, 15), isStuff=1), depth_constraint="1-4", size=2
-    )
+    scene, found = read_one(tmp_path, region(1), region(4, (5, 5, 20, 15), isStuff=1), depth_constraint="1-4", size=2)
     assert found == []
     assert (scene.image_id, scene.file_name, scene.size, scene.annotator) == (3, "a.jpg", SIZE, "ann")
     assert [i.name for i in scene.instances] == ["cup", "cup"]
@@ -300,9 +298,7 @@ def test_scenes_are_a_sequence(tmp_path):
     import pickle
 
     images = [{"id": n, "file_name": f"{n}.jpg", "height": 20, "width": 30} for n in range(40)]
-    path = write(
-        tmp_path, *[{**annotation(region(1)), "image_id": n, "id": n} for n in range(40)], images=images
-    )
+    path = write(tmp_path, *[{**annotation(region(1)), "image_id": n, "id": n} for n in range(40)], images=images)
     scenes = read_cocoa(path)
     assert [s.image_id for s in scenes] == list(range(40))
     assert [s.image_id for s in scenes[30:]] == list(range(30, 40))

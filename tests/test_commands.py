@@ -103,16 +103,12 @@ def test_limit_dry_run_and_strict(data, tmp_path):
     lenient = run("build-targets", tmp_path / "bad.json", "-o", tmp_path / "b.h5")
     assert lenient.returncode == 0
     assert "1 polygon-too-short" in lenient.stderr
-    strict = run(
-        "build-targets", tmp_path / "bad.json", "-o", tmp_path / "b.h5", "--force", "--strict", "--json"
-    )
+    strict = run("build-targets", tmp_path / "bad.json", "-o", tmp_path / "b.h5", "--force", "--strict", "--json")
     assert strict.returncode == 1
     assert json.loads(strict.stdout)["findings"]["polygon-too-short"] == 1
     dry = run("build-targets", tmp_path / "bad.json", "--dry-run", "--strict", cwd=tmp_path)
     assert dry.returncode == 1
-    listed = run(
-        "inspect", tmp_path / "b.h5", "--findings", "--pick", "findings", "--png", tmp_path / "f.png"
-    )
+    listed = run("inspect", tmp_path / "b.h5", "--findings", "--pick", "findings", "--png", tmp_path / "f.png")
     assert "polygon-too-short at bad.json, image 1, region 0" in listed.stderr
     assert "sheet of 1 images" in listed.stderr
 
@@ -136,7 +132,11 @@ def test_inspect_reads_caches_and_annotation_files(data, cache):
         (["build-targets", "cocoa", "-d", "."], 1, "no cocoa annotation file here"),
         (["build-targets", "missing.json"], 1, "No such file"),
         (["build-targets", "broken.json"], 1, "ends too early"),
-        (["build-targets", "list.json"], 2, "not COCOA"),
+        (["build-targets", "list.json"], 2, "not of COCOA annotations"),
+        (["build-targets", "results.json"], 2, "holds predictions"),
+        (["build-targets", "coco.json"], 2, "keys seen: bbox, image_id"),
+        (["explain", "order-tide"], 2, "did you mean 'order-tied'?"),
+        (["get", "coca"], 2, "did you mean 'cocoa'?"),
         (["inspect", "missing.h5"], 2, "missing.h5"),
         (["inspect", "broken.json"], 1, "not JSON"),
         (["verify", "list.json"], 1, "not a target cache"),
@@ -147,6 +147,8 @@ def test_inspect_reads_caches_and_annotation_files(data, cache):
 def test_errors_name_the_cause_and_the_fix(tmp_path, arguments, code, said):
     (tmp_path / "broken.json").write_text('{"images": [')
     (tmp_path / "list.json").write_text("[1, 2]")
+    (tmp_path / "results.json").write_text('[{"image_id": 1, "score": 0.5}]')
+    (tmp_path / "coco.json").write_text('{"images": [], "annotations": [{"image_id": 1, "bbox": []}]}')
     done = run(*arguments, cwd=tmp_path)
     assert done.returncode == code
     assert said in done.stderr
@@ -164,9 +166,7 @@ def test_several_splits_are_named(tmp_path):
 
 
 def test_missing_photos_are_counted_and_named(data, tmp_path):
-    done = run(
-        "build-targets", data / "COCO_amodal_val2014.json", "--images", tmp_path, "-o", "x.h5", cwd=tmp_path
-    )
+    done = run("build-targets", data / "COCO_amodal_val2014.json", "--images", tmp_path, "-o", "x.h5", cwd=tmp_path)
     assert "0 of 6 photos found; missing: COCO_val2014_000000000001.jpg" in done.stderr
 
 
@@ -186,9 +186,7 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(tmp_path):
     content["images"] = [{**content["images"][0], "id": n} for n in range(20_000)]
     content["annotations"] = [{**content["annotations"][0], "image_id": n, "id": n} for n in range(20_000)]
     path.write_text(json.dumps(content))
-    process = subprocess.Popen(
-        [COMMAND, "build-targets", path, "-o", tmp_path / "x.h5"], stderr=subprocess.PIPE
-    )
+    process = subprocess.Popen([COMMAND, "build-targets", path, "-o", tmp_path / "x.h5"], stderr=subprocess.PIPE)
     process.stderr.readline()  # "...: 20000 annotated images": reading is over, building has begun
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)

@@ -16,13 +16,27 @@ def test_annotation_files_are_found_by_name(tmp_path):
     touch(tmp_path / "COCO_amodal_val2014_with_classes.json")
     touch(tmp_path / "other.json")
     wanted = touch(tmp_path / "annotations" / "COCO_amodal_val2014.json")
-    assert find_annotations(tmp_path, "cocoa").path == wanted
+    assert find_annotations(tmp_path, "cocoa").paths == (wanted,)
     train = touch(tmp_path / "COCO_amodal_train2014.json")
     with pytest.raises(SelectionError, match=r"COCO_amodal_train2014\.json, COCO_amodal_val2014\.json"):
         find_annotations(tmp_path, "cocoa")
-    assert find_annotations(tmp_path, "cocoa", "train").path == train
+    assert find_annotations(tmp_path, "cocoa", "train").paths == (train,)
     with pytest.raises(AnnotationError, match="of split 'test'"):
         find_annotations(tmp_path, "cocoa", "test")
+
+
+def test_every_data_set_has_its_names(tmp_path):
+    for name in ("D2S_amodal_training_rot0.json", "D2S_amodal_augmented.json", "D2S_amodal_validation.json"):
+        touch(tmp_path / name)
+    touch(tmp_path / "update_test_2020.json")
+    touch(tmp_path / "COCO_amodal_val2014_with_classes.json")
+    both = find_annotations(tmp_path, "d2sa", "train").paths
+    assert [path.name for path in both] == ["D2S_amodal_augmented.json", "D2S_amodal_training_rot0.json"]
+    assert find_annotations(tmp_path, "kins").split == "val"
+    assert find_annotations(tmp_path, "cocoa-cls").split == "val"
+    touch(tmp_path / "annotations" / "update_test_2020.json")
+    with pytest.raises(SelectionError, match="the same file twice"):
+        find_annotations(tmp_path, "kins")
 
 
 @pytest.mark.parametrize("below", ["", "val2014", "images/val"])

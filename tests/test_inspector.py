@@ -8,7 +8,7 @@ from amodal_data.cache import CachedImage
 from amodal_data.errors import SelectionError
 from amodal_data.inspector.colours import IDENTITY, level_colours, sem_dist_colours
 from amodal_data.inspector.drawing import draw_instances, draw_sem_dist, label_places
-from amodal_data.inspector.source import open_source
+from amodal_data.source import open_source
 
 
 def shown(masks, name="a.jpg", **more):

@@ -167,9 +167,7 @@ def test_pairs_are_the_overlapping_ones_front_first():
     rng = np.random.default_rng(6)
     for _ in range(50):
         masks, ranks = random_masks(rng, 6), rng.permutation(6)
-        wanted = [
-            [a, b] for a in range(6) for b in range(6) if ranks[a] < ranks[b] and (masks[a] & masks[b]).any()
-        ]
+        wanted = [[a, b] for a in range(6) for b in range(6) if ranks[a] < ranks[b] and (masks[a] & masks[b]).any()]
         assert layer_scene(make_scene(masks, ranks)).pairs.tolist() == wanted
 
 

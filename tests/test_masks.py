@@ -38,9 +38,7 @@ def test_strings_decode_as_character_by_character():
         runs, ptr = decode_counts(strings)
         for n, string in enumerate(strings):
             assert runs[ptr[n] : ptr[n + 1]].tolist() == lone_rle(string)
-    long = coco_mask.frPyObjects(
-        {"size": [30000, 40000], "counts": [5, 900_000_000, 299_999_995]}, 30000, 40000
-    )
+    long = coco_mask.frPyObjects({"size": [30000, 40000], "counts": [5, 900_000_000, 299_999_995]}, 30000, 40000)
     assert decode_counts([long["counts"]])[0].tolist() == [5, 900_000_000, 299_999_995]
 
 
@@ -85,9 +83,7 @@ def test_wrong_sizes_are_told_apart(size, said):
 
 def test_a_bad_rle_leaves_its_neighbours_alone():
     good = {"size": [2, 3], "counts": "15"}
-    found = parse_rles(
-        [good, {"size": [2, 3], "counts": "QQ"}, good, {"size": [2, 3], "counts": "11"}], (2, 3)
-    )
+    found = parse_rles([good, {"size": [2, 3], "counts": "QQ"}, good, {"size": [2, 3], "counts": "11"}], (2, 3))
     assert [isinstance(one, MaskError) for one in found] == [False, True, False, True]
     assert found[0] == found[2] == RLE.from_mask(np.array([[0, 1, 1], [1, 1, 1]]))
 

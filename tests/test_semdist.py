@@ -79,9 +79,7 @@ def test_all_three_decodings_agree_on_ground_truth():
         targets = layer_scene(make_scene(random_masks(rng, 5)))
         codes = targets.levels()
         sure = (codes > 0) * SAFE_CONFIDENCE
-        onehot = [
-            np.stack([code == level + 1 for level in range(int(codes.max()))]).astype(float) for code in codes
-        ]
+        onehot = [np.stack([code == level + 1 for level in range(int(codes.max()))]).astype(float) for code in codes]
         for front, back in targets.pairs:
             a, b = (sure[front], onehot[front]), (sure[back], onehot[back])
             assert instance_order(joint_depth(a, b)) == 1

@@ -33,9 +33,7 @@ def test_scenes_are_deep_and_of_both_kinds(made):
 
 
 def test_depth_constraint_lists_the_overlapping_pairs(made):
-    for scene, annotation in zip(
-        read_cocoa(made[1]), json.loads(made[1].read_text())["annotations"], strict=True
-    ):
+    for scene, annotation in zip(read_cocoa(made[1]), json.loads(made[1].read_text())["annotations"], strict=True):
         pairs = ",".join(f"{a + 1}-{b + 1}" for a, b in layer_scene(scene).pairs)
         assert annotation["depth_constraint"] == pairs
         assert layer_with_findings(scene)[1] == ()

@@ -32,9 +32,7 @@ def test_one_instance_is_a_slice_of_all(targets):
 
 
 @pytest.mark.parametrize("flip", [False, True])
-@pytest.mark.parametrize(
-    "box", [None, (3, 2, 20, 19), (-4.5, -3, 40, 30), (25, 5, 60, 60), (100, 100, 110, 120)]
-)
+@pytest.mark.parametrize("box", [None, (3, 2, 20, 19), (-4.5, -3, 40, 30), (25, 5, 60, 60), (100, 100, 110, 120)])
 @pytest.mark.parametrize("size", [(23, 31), (46, 62), (7, 5), (1, 1)])
 def test_resized_views_equal_resized_maps(targets, size, box, flip):
     x0, y0, x1, y1 = box or (0, 0, 31, 23)

@@ -28,7 +28,7 @@ __all__ = [
     "encode",
 ]
 
-COLUMNS = ("runs/region", "runs/length", "levels", "instances", "pairs", "text")
+COLUMNS = ("runs/region", "runs/length", "levels", "ambiguous", "instances", "pairs", "text")
 """What one image owns a slice of, in the order of the fields of ``ptr``."""
 
 PTR = np.dtype([(name, "<i8") for name in COLUMNS])
@@ -53,6 +53,7 @@ CHUNKS = {
     "runs/region": 4096,
     "runs/length": 4096,
     "levels": 8192,
+    "ambiguous": 8192,
     "instances": 128,
     "pairs": 1024,
     "text": 8192,
@@ -63,6 +64,7 @@ EMPTY: dict[str, NDArray[Any]] = {
     "runs/region": np.zeros(0, "<u2"),
     "runs/length": np.zeros(0, "<u2"),
     "levels": np.zeros(0, "u1"),
+    "ambiguous": np.zeros(0, "u1"),
     "instances": np.zeros(0, INSTANCE),
     "pairs": np.zeros((0, 2), "<i4"),
     "text": np.zeros(0, "u1"),
@@ -99,6 +101,7 @@ def encode(image: CachedImage, targets: LayeredTargets) -> EncodedImage:
         "runs/region": regions.astype("<u2"),
         "runs/length": lengths.astype("<u2"),
         "levels": targets.table.ravel(),
+        "ambiguous": targets.ambiguous.view(np.uint8),
         "instances": instance_rows(targets),
         "pairs": targets.pairs.astype("<i4"),
         "text": np.frombuffer(text, np.uint8),
@@ -127,6 +130,7 @@ def decode(encoded: EncodedImage) -> tuple[CachedImage, LayeredTargets]:
         run_lengths=lengths,
         run_regions=regions,
         table=columns["levels"].reshape(int(row["regions"]), len(instances)).view(np.uint8),
+        ambiguous=columns["ambiguous"].astype(bool),
         annotation_ids=instances["annotation_id"],
         region_index=instances["region_index"],
         category_ids=instances["category_id"],
@@ -160,9 +164,7 @@ def checksum(row: NDArray[Any], columns: dict[str, NDArray[Any]]) -> int:
     return crc
 
 
-def _split(
-    lengths: NDArray[np.uint32], regions: NDArray[np.uint16]
-) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
+def _split(lengths: NDArray[np.uint32], regions: NDArray[np.uint16]) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
     """Cut runs above 65,535 pixels into full pieces and a rest."""
     if lengths.max(initial=0) <= _LONGEST_RUN:
         return lengths, regions

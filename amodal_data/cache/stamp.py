@@ -75,9 +75,7 @@ def stored_digest(path: Path) -> str:
         raise CacheError(f"cannot read the cache: {error.strerror}", place=str(path)) from error
     lines = block.rstrip(b"\0").split(b"\n")
     if lines[0] != FORMAT.encode() or len(lines) != 4:
-        raise CacheFormatError(
-            "not a target cache", place=str(path), fix="amodal-data build-targets makes one"
-        )
+        raise CacheFormatError("not a target cache", place=str(path), fix="amodal-data build-targets makes one")
     version, digest = lines[1].decode("latin-1"), lines[2].decode("latin-1")
     if version != f"version {FORMAT_VERSION}":
         raise CacheFormatError(

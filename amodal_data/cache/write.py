@@ -55,9 +55,7 @@ def refuse_existing(path: Path, *, force: bool) -> None:
         raise OutputExistsError("the output is already there", place=str(path), fix="--force replaces it")
 
 
-def _write_hdf5(
-    path: Path, images: Sequence[EncodedImage], findings: Sequence[Finding], info: CacheInfo
-) -> None:
+def _write_hdf5(path: Path, images: Sequence[EncodedImage], findings: Sequence[Finding], info: CacheInfo) -> None:
     rows = np.array([image.row for image in images], IMAGE)
     ptr = np.zeros(len(images) + 1, PTR)
     with h5py.File(path, "w", userblock_size=USER_BLOCK) as file:
@@ -74,9 +72,7 @@ def _write_hdf5(
 
 def _create(file: h5py.File, name: str, data: NDArray[Any], rows: int) -> None:
     chunk = (min(rows, len(data)), *data.shape[1:])
-    packing = (
-        {"chunks": chunk, "compression": "gzip", "compression_opts": 1, "shuffle": True} if len(data) else {}
-    )
+    packing = {"chunks": chunk, "compression": "gzip", "compression_opts": 1, "shuffle": True} if len(data) else {}
     file.create_dataset(name, data=data, track_times=False, **packing)
 
 

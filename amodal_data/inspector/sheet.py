@@ -107,9 +107,7 @@ def _most_hidden(targets: LayeredTargets) -> int | None:
     return int(np.lexsort((areas - visible, deepest, ~targets.is_stuff & (deepest > 1), areas > 0))[-1])
 
 
-def _photo(
-    path: Path | None, shape: tuple[int, int], size: tuple[int, int]
-) -> tuple[NDArray[np.float64], str]:
+def _photo(path: Path | None, shape: tuple[int, int], size: tuple[int, int]) -> tuple[NDArray[np.float64], str]:
     grey = np.full((*shape, 3), 205.0)
     if path is None:
         return grey, "  (no photo)"

@@ -23,7 +23,8 @@ class Summary:
     ``level_pixels[l]``: pixels at level l, over all instances. ``hidden_share[k]``: instances by how
     much of them is hidden, in the bins 0, (0, .25], (.25, .5], (.5, .75], (.75, 1].
     ``deepest[l]``: instances whose deepest level is l. ``hardest``: image positions, most hidden
-    pixels first.
+    pixels first. ``pixels``: of all images; ``ambiguous_pixels``: those where the order of two hidden
+    instances is not known.
     """
 
     images: int = 0
@@ -32,6 +33,8 @@ class Summary:
     pairs: int = 0
     empty: int = 0
     fully_hidden: int = 0
+    pixels: int = 0
+    ambiguous_pixels: int = 0
     level_pixels: list[int] = field(default_factory=list)
     hidden_share: list[int] = field(default_factory=lambda: [0] * len(_RATES))
     deepest: list[int] = field(default_factory=list)
@@ -57,6 +60,8 @@ class Summary:
             "pairs": self.pairs,
             "empty": self.empty,
             "fully_hidden": self.fully_hidden,
+            "ambiguous_pixels": self.ambiguous_pixels,
+            "ambiguous_share": self.ambiguous_pixels / max(self.pixels, 1),
             "level_pixels": {str(level): n for level, n in enumerate(self.level_pixels)},
             "hidden_share": dict(zip(_RATES, self.hidden_share, strict=True)),
             "deepest_level": {str(level): n for level, n in enumerate(self.deepest)},
@@ -66,21 +71,20 @@ class Summary:
 
     def __str__(self) -> str:
         """The summary as a person reads it."""
-        pixels = {
-            f"level {level}" + " (visible)" * (level == 0): n for level, n in enumerate(self.level_pixels)
-        }
+        pixels = {f"level {level}" + " (visible)" * (level == 0): n for level, n in enumerate(self.level_pixels)}
         caps = [f"{k}: {share:.2%}" for k, share in enumerate(self.lost_at_cap(), 1) if share > 0]
         blocks = [
             f"{self.images:,} images, {self.instances:,} instances ({self.things:,} things, "
             f"{self.instances - self.things:,} stuff), {self.pairs:,} overlapping pairs",
             _bars("pixels per level", pixels),
             _bars("instances by hidden part", dict(zip(_RATES, self.hidden_share, strict=True))),
-            _bars(
-                "instances by deepest level", {f"level {level}": n for level, n in enumerate(self.deepest)}
-            ),
+            _bars("instances by deepest level", {f"level {level}": n for level, n in enumerate(self.deepest)}),
             "pixels merged by a cap at K levels\n  " + (", ".join(caps) or "none at any K"),
             _findings_block(self.findings),
         ]
+        if self.ambiguous_pixels:
+            share = self.ambiguous_pixels / self.pixels
+            blocks.insert(1, f"{self.ambiguous_pixels:,} ambiguous pixels ({share:.2%}): hidden order not known")
         if self.fully_hidden or self.empty:
             blocks.insert(1, f"{self.fully_hidden:,} fully hidden, {self.empty:,} empty")
         return "\n\n".join(blocks)
@@ -107,14 +111,10 @@ def _findings_block(findings: tuple[Finding, ...]) -> str:
         return "findings\n  none"
     severity = {finding.code: finding.severity for finding in findings}
     wide = max(map(len, counts))
-    return "\n".join(
-        ["findings", *(f"  {code:<{wide}}  {n:>6,}  {severity[code]}" for code, n in counts.items())]
-    )
+    return "\n".join(["findings", *(f"  {code:<{wide}}  {n:>6,}  {severity[code]}" for code, n in counts.items())])
 
 
-def summarise(
-    images: Iterable[tuple[CachedImage, LayeredTargets]], findings: Iterable[Finding] = ()
-) -> Summary:
+def summarise(images: Iterable[tuple[CachedImage, LayeredTargets]], findings: Iterable[Finding] = ()) -> Summary:
     """Count over ``images``. ``findings`` is read after them, so it may be a list still being filled."""
     summary = Summary()
     levels, deepest = np.zeros(256, np.int64), np.zeros(256, np.int64)
@@ -129,6 +129,8 @@ def summarise(
         bins = np.digitize(rates, [1e-9, 0.25, 0.5, 0.75], right=True)
         summary.hidden_share = [a + int((bins == b).sum()) for b, a in enumerate(summary.hidden_share)]
         summary.images += 1
+        summary.pixels += targets.size[0] * targets.size[1]
+        summary.ambiguous_pixels += targets.ambiguous_pixels()
         summary.instances += len(areas)
         summary.things += int((~targets.is_stuff).sum())
         summary.pairs += len(targets.pairs)

@@ -1,5 +1,8 @@
-"""Annotation files in, scenes out: one module per layout."""
+"""Annotation files in, scenes out: one module per layout, and one door for all."""
 
 from amodal_data.readers.cocoa import read_cocoa
+from amodal_data.readers.door import read_annotations
+from amodal_data.readers.flat import read_cocoa_cls, read_d2sa, read_kins
+from amodal_data.readers.sln_release import read_sln_release
 
-__all__ = ["read_cocoa"]
+__all__ = ["read_annotations", "read_cocoa", "read_cocoa_cls", "read_d2sa", "read_kins", "read_sln_release"]

@@ -8,10 +8,8 @@ one amodal polygon, ``order`` (1 = front-most, a rank with gaps), ``isStuff``, `
 ``order`` is total, so visible masks follow from it; the stored ones serve as checksums.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +17,11 @@ from amodal_data.errors import LayoutError
 from amodal_data.findings import Finding, Place
 from amodal_data.occlusion import from_ranks, parse_depth_constraint, ranks_from_order
 from amodal_data.readers.files import load_json, stem_of
+from amodal_data.readers.grouping import Grouping, image_size, key_names, top_level
 from amodal_data.readers.regions import RegionMasks, declared, integer, settle, text
-from amodal_data.scene import Instance, Scene, Scenes
+from amodal_data.scene import Instance, Scene, Scenes, Source
 
-__all__ = ["read_cocoa"]
+__all__ = ["cocoa_scenes", "read_cocoa"]
 
 _LARGEST_ORDER = 2**31 - 1
 
@@ -35,7 +34,7 @@ class _Record:
     file_name: str
     size: tuple[int, int]
     annotation: Mapping[str, Any]
-    findings: tuple[Finding, ...]
+    source: str
 
 
 def read_cocoa(path: str | Path, *, annotator: str = "first") -> Scenes:
@@ -49,15 +48,19 @@ def read_cocoa(path: str | Path, *, annotator: str = "first") -> Scenes:
     Raises :class:`amodal_data.errors.AnnotationError` if the file is not JSON, and
     :class:`amodal_data.errors.LayoutError` if it is JSON of another layout.
     """
-    path = Path(path)
-    content, source = load_json(path)
+    content, source = load_json(Path(path))
+    return cocoa_scenes(content, Path(path), source, annotator)
+
+
+def cocoa_scenes(content: Any, path: Path, source: Source, annotator: str = "first") -> Scenes:
+    """The scenes of a parsed COCOA file."""
     images, annotations = _top_level(content, path)
-    grouping = _Grouping(source.name, annotator)
+    grouping = Grouping(source.name)
     grouping.add_images(images)
-    grouping.add_annotations(annotations, listed=images is not None)
+    grouping.add_annotations(annotations, regions=True)
     return Scenes(
-        grouping.records(),
-        partial(_read_records, source=source.name),
+        _records(grouping, annotator),
+        _read_records,
         dataset="cocoa",
         settings={"annotator": annotator},
         sources=[source],
@@ -65,107 +68,58 @@ def read_cocoa(path: str | Path, *, annotator: str = "first") -> Scenes:
     )
 
 
-def _top_level(content: Any, path: Path) -> tuple[list[Any] | None, list[Any]]:
-    """The lists ``images`` (None if the file has none) and ``annotations``."""
-    if isinstance(content, dict) and isinstance(content.get("regions"), list):
-        return None, [content]
-    if isinstance(content, list) and content and all(isinstance(a, dict) and "regions" in a for a in content):
-        return None, content
-    if not isinstance(content, dict):
-        raise LayoutError(
-            f"not COCOA: the top level is a {type(content).__name__}, not an object", place=str(path)
-        )
-    annotations = content.get("annotations")
-    images = content.get("images")
-    if not isinstance(annotations, list) or not (images is None or isinstance(images, list)):
-        keys = ", ".join(sorted(map(str, content))[:8]) or "none"
-        raise LayoutError(f"not COCOA: no lists 'images' and 'annotations'; keys: {keys}", place=str(path))
+def _top_level(content: Any, path: Path) -> tuple[list[Any], list[Any]]:
+    """The lists ``images`` and ``annotations``; made up from the annotations where there are only those."""
+    bare = _bare_annotations(content)
+    images, annotations = _with_images(bare) if bare is not None else top_level(content, path)
     records = [a for a in annotations if isinstance(a, dict)]
     if records and not any("regions" in a for a in records):
-        keys = ", ".join(sorted({str(key) for a in records[:100] for key in a})[:12])
         raise LayoutError(
-            f"not COCOA: no annotation has 'regions'; keys seen: {keys}",
+            f"not COCOA: no annotation has 'regions'; keys seen: {key_names(records)}",
             place=str(path),
             fix="this looks like a flat layout (one annotation an object)",
         )
     return images, annotations
 
 
-class _Grouping:
-    """Joins annotations to images by id and notes what does not fit."""
+def _bare_annotations(content: Any) -> list[Any] | None:
+    if isinstance(content, dict) and isinstance(content.get("regions"), list):
+        return [content]
+    if isinstance(content, dict) and "images" not in content and isinstance(content.get("annotations"), list):
+        content = content["annotations"]
+    if isinstance(content, list) and content and all(isinstance(a, dict) and "regions" in a for a in content):
+        return content
+    return None
 
-    def __init__(self, source: str, annotator: str) -> None:
-        self.source = source
-        self.annotator = annotator
-        self.images: dict[int, Mapping[str, Any]] = {}
-        self.by_image: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
-        self.findings: list[Finding] = []
 
-    def note(self, code: str, message: str, image_id: int = -1) -> None:
-        self.findings.append(Finding(code, Place(self.source, image_id), message))
+def _with_images(annotations: list[Any]) -> tuple[list[Any], list[Any]]:
+    """An image for each ``image_id``, or for each annotation that has none."""
+    ids = [at if integer(a.get("image_id")) is None else integer(a.get("image_id")) for at, a in enumerate(annotations)]
+    images = {i: {"id": i, "file_name": stem_of(text(a.get("url")))} for i, a in zip(ids, annotations, strict=True)}
+    return list(images.values()), [{**a, "image_id": i} for i, a in zip(ids, annotations, strict=True)]
 
-    def add_images(self, images: list[Any] | None) -> None:
-        for at, image in enumerate(images or []):
-            image_id = integer(image.get("id")) if isinstance(image, dict) else None
-            if image_id is None:
-                self.note("annotation-malformed", f"images[{at}] has no integer 'id'")
-            elif image_id in self.images:
-                self.note("duplicate-id", f"images[{at}] repeats id {image_id}", image_id)
-            else:
-                self.images[image_id] = image
 
-    def add_annotations(self, annotations: list[Any], *, listed: bool) -> None:
-        seen: set[int] = set()
-        for at, annotation in enumerate(annotations):
-            if not isinstance(annotation, dict) or not isinstance(annotation.get("regions"), list):
-                self.note("annotation-malformed", f"annotations[{at}] has no list 'regions'")
+def _records(grouping: Grouping, annotator: str) -> list[_Record]:
+    out = []
+    for image_id, image, several in grouping.annotated():
+        if len(several) > 1 and annotator == "first":
+            grouping.note("several-annotators", f"{len(several)} annotations", image_id)
+        for annotation in _choose(several, annotator):
+            size = image_size(image) or _size_from_masks(annotation)
+            if size is None:
+                grouping.note("image-size-unknown", "no usable 'height' and 'width'", image_id)
                 continue
-            image_id = integer(annotation.get("image_id"))
-            if not listed:
-                image_id = at if image_id is None else image_id
-                self.images.setdefault(image_id, {"file_name": stem_of(text(annotation.get("url")))})
-            if image_id is None or image_id not in self.images:
-                self.note(
-                    "image-unknown", f"annotations[{at}] names image {annotation.get('image_id')!r:.40}"
-                )
-                continue
-            annotation_id = integer(annotation.get("id"))
-            if annotation_id is not None and annotation_id in seen:
-                self.note("duplicate-id", f"annotations[{at}] repeats id {annotation_id}", image_id)
-            seen.add(-1 if annotation_id is None else annotation_id)
-            self.by_image[image_id].append(annotation)
-
-    def records(self) -> list[_Record]:
-        out = []
-        for image_id, image in self.images.items():
-            several = self.by_image.get(image_id, [])
-            if not several:
-                self.note("image-unannotated", "no annotation names it", image_id)
-            chosen = self._choose(several)
-            if len(several) > 1 and self.annotator == "first":
-                self.note("several-annotators", f"{len(several)} annotations", image_id)
-            for annotation in chosen:
-                size = _image_size(image) or _size_from_masks(annotation)
-                if size is None:
-                    self.note("image-size-unknown", "no usable 'height' and 'width'", image_id)
-                    continue
-                name = text(image.get("file_name")) or stem_of(text(annotation.get("url")))
-                out.append(_Record(image_id, name, size, annotation, ()))
-        return out
-
-    def _choose(self, several: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        if self.annotator == "all":
-            return several
-        if self.annotator == "first":
-            return several[:1]
-        return [a for a in several if a.get("author") == self.annotator][:1]
+            name = text(image.get("file_name")) or stem_of(text(annotation.get("url")))
+            out.append(_Record(image_id, name, size, annotation, grouping.source))
+    return out
 
 
-def _image_size(image: Mapping[str, Any]) -> tuple[int, int] | None:
-    height, width = integer(image.get("height")), integer(image.get("width"))
-    if height is None or width is None or height < 1 or width < 1 or height * width >= 2**31:
-        return None
-    return height, width
+def _choose(several: list[Mapping[str, Any]], annotator: str) -> list[Mapping[str, Any]]:
+    if annotator == "all":
+        return several
+    if annotator == "first":
+        return several[:1]
+    return [a for a in several if a.get("author") == annotator][:1]
 
 
 def _size_from_masks(annotation: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -174,24 +128,24 @@ def _size_from_masks(annotation: Mapping[str, Any]) -> tuple[int, int] | None:
             mask = region.get(key) if isinstance(region, dict) else None
             size = mask.get("size") if isinstance(mask, dict) else None
             if isinstance(size, list) and len(size) == 2:
-                found = _image_size({"height": size[0], "width": size[1]})
+                found = image_size({"height": size[0], "width": size[1]})
                 if found:
                     return found
     return None
 
 
-def _read_records(records: Sequence[_Record], source: str) -> list[Scene]:
+def _read_records(records: Sequence[_Record]) -> list[Scene]:
     """The scenes of some records: masks checked and rasterised, order resolved."""
-    several = [RegionMasks(record.size, Place(source, record.image_id)) for record in records]
+    several = [RegionMasks(record.size, Place(record.source, record.image_id)) for record in records]
     for record, masks in zip(records, several, strict=True):
         masks.add_all(record.annotation["regions"], "segmentation")
     settle(several)
-    return [_scene(record, masks, source) for record, masks in zip(records, several, strict=True)]
+    return [_scene(record, masks) for record, masks in zip(records, several, strict=True)]
 
 
-def _scene(record: _Record, masks: RegionMasks, source: str) -> Scene:
+def _scene(record: _Record, masks: RegionMasks) -> Scene:
     place, regions, findings = masks.place, record.annotation["regions"], masks.findings
-    kept = sorted(masks.amodal)
+    kept = sorted(masks.masks)
     order = [_order(regions[at], masks, at) for at in kept]
     findings += _order_findings(order, place)
     known = {integer(region.get("order")) for region in regions if isinstance(region, Mapping)}
@@ -202,7 +156,7 @@ def _scene(record: _Record, masks: RegionMasks, source: str) -> Scene:
     annotation_id = integer(record.annotation.get("id"))
     instances = tuple(
         Instance(
-            amodal=masks.amodal[at],
+            amodal=masks.masks[at],
             annotation_id=-1 if annotation_id is None else annotation_id,
             region_index=at,
             is_stuff=regions[at].get("isStuff") in (1, True),
@@ -219,7 +173,7 @@ def _scene(record: _Record, masks: RegionMasks, source: str) -> Scene:
         instances=instances,
         in_front=from_ranks(ranks_from_order(order)),
         findings=tuple(findings),
-        source=source,
+        source=record.source,
         annotator=text(record.annotation.get("author")),
     )
 

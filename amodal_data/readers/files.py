@@ -21,9 +21,7 @@ def load_json(path: Path) -> tuple[Any, Source]:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise AnnotationError(
-            f"cannot read the annotation file: {error.strerror}", place=str(path)
-        ) from error
+        raise AnnotationError(f"cannot read the annotation file: {error.strerror}", place=str(path)) from error
     try:
         parsed = _parse(raw)
     except UnicodeDecodeError as error:
@@ -31,9 +29,7 @@ def load_json(path: Path) -> tuple[Any, Source]:
     except json.JSONDecodeError as error:
         where = f"{path}, line {error.lineno} column {error.colno}"
         cut = error.pos >= len(error.doc.rstrip()) - 1
-        hint = (
-            "the file ends too early: download or copy it again" if cut else "check the file at that position"
-        )
+        hint = "the file ends too early: download or copy it again" if cut else "check the file at that position"
         raise AnnotationError(f"not JSON: {error.msg}", place=where, fix=hint) from error
     except (RecursionError, ValueError) as error:
         raise AnnotationError(f"not usable JSON: {error}", place=str(path)) from error

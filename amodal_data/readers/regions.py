@@ -14,6 +14,7 @@ from amodal_data.polygons import self_intersecting, usable_polygon, well_inside
 from amodal_data.scene import Declared
 
 _NUMBERS = {int, float}
+_ODD = ("region-empty", "region-duplicate")
 
 __all__ = ["RegionMasks", "declared", "integer", "number", "settle", "text"]
 
@@ -48,27 +49,34 @@ def declared(region: Mapping[str, Any], visible: str, hidden: str) -> Declared:
 
 
 class RegionMasks:
-    """The amodal masks of one image on their way from raw values to :class:`RLE`, and what was odd.
+    """The masks of one image on their way from raw values to :class:`RLE`, and what was odd.
 
-    ``amodal``: region position -> mask; positions that are missing were left out, with a finding.
-    Masks are there once :func:`settle` was called.
+    ``masks``: region position -> mask; positions that are missing were left out, with a finding. They
+    are there once :func:`settle` was called. ``mention``: whether empty and equal masks are worth a finding.
     """
 
-    def __init__(self, size: tuple[int, int], place: Place) -> None:
+    def __init__(self, size: tuple[int, int], place: Place, mention: Sequence[str] = _ODD) -> None:
         self.size = size
         self.place = place
-        self.amodal: dict[int, RLE] = {}
+        self.mention = mention
+        self.masks: dict[int, RLE] = {}
         self.findings: list[Finding] = []
         self.polygons: list[tuple[int, NDArray[np.float64]]] = []
         self.rles: list[tuple[int, object]] = []
 
     def note(self, code: str, region: int, message: str) -> None:
         """Add a finding about one region."""
-        place = Place(self.place.file, self.place.image_id, region)
-        self.findings.append(Finding(code, place, message))
+        self.findings.append(Finding(code, self.place_of(region), message))
 
-    def add_all(self, regions: Sequence[object], key: str) -> None:
-        """Take every region's mask under ``key``: one polygon, a list of them, or an RLE of any kind."""
+    def place_of(self, region: int) -> Place:
+        """The place of one region of this image."""
+        return Place(self.place.file, self.place.image_id, region)
+
+    def add_all(self, regions: Sequence[object], key: str, *, optional: bool = False) -> None:
+        """Take every region's mask under ``key``: one polygon, a list of them, or an RLE of any kind.
+
+        ``optional``: a mask that is not there is nothing to mention.
+        """
         for at, region in enumerate(regions):
             value = region.get(key) if isinstance(region, Mapping) else None
             if not isinstance(region, Mapping):
@@ -78,7 +86,7 @@ class RegionMasks:
             elif isinstance(value, list) and value:
                 parts = value if isinstance(value[0], list) else [value]
                 self._add_polygons(at, [_as_points(part) for part in parts])
-            else:
+            elif value is not None or not optional:
                 self.note("segmentation-missing", at, f"no usable {key!r}: {value!r:.40}")
 
     def _add_polygons(self, at: int, parts: list[NDArray[np.float64] | None]) -> None:
@@ -96,7 +104,7 @@ class RegionMasks:
                 code = "rle-wrong-size" if isinstance(mask, MaskSizeError) else "rle-malformed"
                 self.note(code, at, mask.message)
             else:
-                self.amodal[at] = mask
+                self.masks[at] = mask
 
     def check_polygons(self) -> None:
         """Repair or leave out the polygons that cannot go to pycocotools as they are."""
@@ -117,17 +125,18 @@ class RegionMasks:
         for (at, _), mask in zip(self.polygons, masks, strict=True):
             parts[at].append(mask)
         for at, several in parts.items():
-            self.amodal[at] = several[0] if len(several) == 1 else merge(several)
+            self.masks[at] = several[0] if len(several) == 1 else merge(several)
         self._note_empty_and_equal()
 
     def _note_empty_and_equal(self) -> None:
         first: dict[bytes, int] = {}
-        for at in sorted(self.amodal):
-            mask = self.amodal[at]
+        for at in sorted(self.masks):
+            mask = self.masks[at]
             twin = first.setdefault(mask.switches.tobytes(), at)
             if not len(mask.switches):
-                self.note("region-empty", at, "covers no pixel")
-            elif twin != at:
+                if "region-empty" in self.mention:
+                    self.note("region-empty", at, "covers no pixel")
+            elif twin != at and "region-duplicate" in self.mention:
                 self.note("region-duplicate", at, f"same mask as region {twin}")
 
 

@@ -55,9 +55,7 @@ def _backdrop(rng: np.random.Generator, size: tuple[int, int]) -> Pixels:
     return base * (1 + 0.06 * _clouds(rng, size, 6)[:, :, None])
 
 
-def _paint(
-    rng: np.random.Generator, photo: Pixels, mask: NDArray[np.bool_], colour: Pixels, *, flat: bool
-) -> None:
+def _paint(rng: np.random.Generator, photo: Pixels, mask: NDArray[np.bool_], colour: Pixels, *, flat: bool) -> None:
     """Lay one object over the photo, in place, with its shadow."""
     reach = max(4, min(mask.shape) // 40)
     box = _window(mask, 2 * reach)

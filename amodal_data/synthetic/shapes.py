@@ -86,18 +86,14 @@ def _band(rng: np.random.Generator, size: tuple[int, int]) -> Outline:
     """Stuff: everything below a wavy line."""
     height, width = size
     x = np.linspace(0, width, 24)
-    y = height * rng.uniform(0.55, 0.8) + 0.03 * height * np.sin(
-        x / width * rng.uniform(4, 9) + rng.uniform(0, 6)
-    )
+    y = height * rng.uniform(0.55, 0.8) + 0.03 * height * np.sin(x / width * rng.uniform(4, 9) + rng.uniform(0, 6))
     return np.concatenate([np.stack([x, y], axis=1), [[width, height], [0, height]]])
 
 
 def _cut_at_frame(outline: Outline, size: tuple[int, int]) -> Outline:
     """The largest part of the outline inside the image; the outline itself if none is."""
     inside = shapely.intersection(shapely.polygons(outline), shapely.box(0, 0, size[1], size[0]))
-    parts = [
-        part for part in shapely.get_parts(inside) if isinstance(part, shapely.Polygon) and not part.is_empty
-    ]
+    parts = [part for part in shapely.get_parts(inside) if isinstance(part, shapely.Polygon) and not part.is_empty]
     if not parts:
         return outline.clip([0, 0], [size[1], size[0]])
     return shapely.get_coordinates(max(parts, key=shapely.area).exterior)[:-1]
@@ -112,12 +108,8 @@ def arrange(
     """
     height, width = size
     side = min(size)
-    centres = rng.uniform(
-        [0.25 * width, 0.3 * height], [0.75 * width, 0.7 * height], (int(rng.integers(1, 4)), 2)
-    )
-    bands = [SyntheticObject(_band(rng, size), str(rng.choice(_STUFF)), is_stuff=True)] * (
-        rng.random() < stuff
-    )
+    centres = rng.uniform([0.25 * width, 0.3 * height], [0.75 * width, 0.7 * height], (int(rng.integers(1, 4)), 2))
+    bands = [SyntheticObject(_band(rng, size), str(rng.choice(_STUFF)), is_stuff=True)] * (rng.random() < stuff)
     objects = []
     for at in range(count - len(bands)):
         name = str(rng.choice(list(_THINGS)))

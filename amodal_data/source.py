@@ -11,21 +11,20 @@ from amodal_data.cache import CachedImage, TargetCache, decode, is_cache
 from amodal_data.discovery import PhotoFinder
 from amodal_data.errors import LevelsError, SelectionError
 from amodal_data.findings import Finding
-from amodal_data.inspector.sheet import contact_sheet
-from amodal_data.inspector.summary import Summary, summarise
+from amodal_data.inspector import Summary, contact_sheet, summarise
 from amodal_data.levels import LayeredTargets
-from amodal_data.readers import read_cocoa
+from amodal_data.readers import read_annotations
 from amodal_data.scene import Scenes
 
-__all__ = ["InspectorSource", "open_source"]
+__all__ = ["TargetSource", "open_source"]
 
 
-def open_source(path: Path) -> "InspectorSource":
+def open_source(path: Path) -> "TargetSource":
     """Open a cache or an annotation file. Raises the errors of :class:`TargetCache` and the readers."""
-    return InspectorSource(TargetCache(path) if is_cache(path) else read_cocoa(path))
+    return TargetSource(TargetCache(path) if path.is_file() and is_cache(path) else read_annotations(path))
 
 
-class InspectorSource:
+class TargetSource:
     """The images of a cache or of an annotation file, with their targets, in file order."""
 
     def __init__(self, origin: TargetCache | Scenes) -> None:
@@ -45,9 +44,7 @@ class InspectorSource:
 
     def summary(self, on_image: Callable[[], None] = lambda: None) -> Summary:
         """Figures over all images. Of an annotation file, images that cannot be layered are left out."""
-        findings = list(
-            self.origin.findings if isinstance(self.origin, TargetCache) else self.origin.file_findings
-        )
+        findings = list(self.origin.findings if isinstance(self.origin, TargetCache) else self.origin.file_findings)
         return summarise(self._images(findings, on_image), findings)
 
     def _images(
@@ -63,15 +60,16 @@ class InspectorSource:
             if encoded is not None:
                 yield decode(encoded)
 
+    def __iter__(self) -> Iterator[tuple[CachedImage, LayeredTargets]]:
+        return self._images([], lambda: None)
+
     def choose(self, pick: str, limit: int, summary: Summary, image_ids: Sequence[int] = ()) -> list[int]:
         """Positions of the images to show: those of ``image_ids``, else up to ``limit`` picked.
 
         pick: ``hardest`` (most hidden pixels), ``first``, ``random`` (always the same ones) or
         ``findings`` (images with findings). Raises :class:`SelectionError` for an unknown id.
         """
-        ids = (
-            [self.read(at)[0].image_id for at in range(len(self))] if image_ids or pick == "findings" else []
-        )
+        ids = [self.read(at)[0].image_id for at in range(len(self))] if image_ids or pick == "findings" else []
         if image_ids:
             unknown = [one for one in image_ids if one not in ids]
             if unknown:

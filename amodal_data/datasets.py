@@ -1,0 +1,88 @@
+"""What the published data sets consist of: file names, splits, counts, licence, where to ask for them.
+
+Nothing here is downloaded by this package; the facts serve to find and to recognise what is there.
+"""
+
+import re
+from dataclasses import dataclass
+
+__all__ = ["DATASETS", "Dataset", "Part"]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One annotation file: its name, a pattern for it, its split, how many images it lists (0 = unknown)."""
+
+    name: str
+    pattern: re.Pattern[str]
+    split: str
+    images: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """One published data set."""
+
+    title: str
+    licence: str
+    page: str
+    parts: tuple[Part, ...]
+    photos: str
+    photo_url: str = ""
+
+
+def _part(name: str, split: str, images: int = 0) -> Part:
+    return Part(name, re.compile(re.escape(name)), split, images)
+
+
+DATASETS: dict[str, Dataset] = {
+    "cocoa": Dataset(
+        title="COCOA: amodal annotations of COCO 2014 (Zhu et al., CVPR 2017)",
+        licence="annotations: see the page; photos: COCO's, each under its own Flickr licence",
+        page="https://github.com/Wakeupbuddy/amodalAPI",
+        parts=(
+            _part("COCO_amodal_train2014.json", "train", 2500),
+            _part("COCO_amodal_val2014.json", "val", 1323),
+            _part("COCO_amodal_test2014.json", "test", 1250),
+            # BSDS-A, and files named after COCOA's by their makers
+            Part("BSDS_amodal_*.json", re.compile(r"(?:COCO|BSDS)_amodal_(?P<split>[^_]+?)(?:2014)?\.json"), ""),
+        ),
+        photos="COCO 2014 photos in train2014/ and val2014/ beside the annotation files",
+        photo_url="http://images.cocodataset.org/{folder}/{name}",
+    ),
+    "d2sa": Dataset(
+        title="D2SA: amodal annotations of MVTec D2S (Follmann et al., WACV 2019)",
+        licence="CC BY-NC-SA 4.0",
+        page="https://www.mvtec.com/company/research/datasets/mvtec-d2s",
+        parts=(
+            _part("D2S_amodal_training_rot0.json", "train", 438),
+            _part("D2S_amodal_augmented.json", "train", 1562),
+            _part("D2S_amodal_validation.json", "val", 3600),
+            _part("D2S_amodal_test_info.json", "test"),
+        ),
+        photos="the amodal photo archive of the same page, unpacked as images/",
+    ),
+    "cocoa-cls": Dataset(
+        title="COCOA-cls: COCOA's things with COCO's classes (Follmann et al., WACV 2019)",
+        licence="see the page; photos: COCO's, each under its own Flickr licence",
+        page="https://www.mvtec.com/company/research/datasets/mvtec-d2s",
+        parts=(
+            _part("COCO_amodal_train2014_with_classes.json", "train"),
+            _part("COCO_amodal_val2014_with_classes.json", "val", 1223),
+        ),
+        photos="COCO 2014 photos in train2014/ and val2014/ beside the annotation files",
+        photo_url="http://images.cocodataset.org/{folder}/{name}",
+    ),
+    "kins": Dataset(
+        title="KINS: amodal annotations of KITTI (Qi et al., CVPR 2019)",
+        licence="see the page; photos: KITTI's, CC BY-NC-SA 3.0",
+        page="https://github.com/qqlu/Amodal-Instance-Segmentation-through-KINS-Dataset",
+        parts=(
+            _part("update_train_2020.json", "train"),
+            _part("update_test_2020.json", "val"),
+            _part("instances_train.json", "train"),
+            _part("instances_val.json", "val"),
+        ),
+        photos="KITTI object photos in training/image_2/ and testing/image_2/",
+    ),
+}

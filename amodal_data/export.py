@@ -1,0 +1,149 @@
+"""Level tables out again: COCO (amodal or modal), Datumaro with ``z_order``, a table."""
+
+import csv
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from amodal_data.cache import CachedImage
+from amodal_data.checks import occlusion_rates
+from amodal_data.levels import LayeredTargets
+from amodal_data.occlusion import z_order
+
+__all__ = ["export_coco", "export_datumaro", "export_table"]
+
+Images = Iterable[tuple[CachedImage, LayeredTargets]]
+
+
+def export_coco(images: Images, masks: Literal["amodal", "modal"] = "amodal") -> dict[str, Any]:
+    """COCO's instances layout. Image ids are kept, annotation ids count from 1.
+
+    ``amodal``: whole masks, and beside them ``visible_mask``, ``invisible_mask``, ``occlude_rate`` and
+    ``occl_depth`` under MVTec's names, so that :func:`amodal_data.read_d2sa` reads the file back.
+    ``modal``: visible masks; instances of which nothing is visible are left out.
+    """
+    listed: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    names: dict[int, set[str]] = defaultdict(set)
+    for image, targets in images:
+        height, width = image.size
+        listed.append({"id": image.image_id, "file_name": image.file_name, "height": height, "width": width})
+        depth = z_order(_in_front(targets).T)
+        for n, found in enumerate(_instances(targets, masks)):
+            if found is None:
+                continue
+            extra = _amodal_extra(targets, n, int(depth[n])) if masks == "amodal" else {}
+            names[found["category_id"]].add(targets.names[n])
+            own = {"id": len(annotations) + 1, "image_id": image.image_id}
+            annotations.append(own | found | extra)
+    categories = [{"id": k, "name": found.pop() if len(found) == 1 else "object"} for k, found in sorted(names.items())]
+    return {"images": listed, "annotations": annotations, "categories": categories}
+
+
+def _instances(targets: LayeredTargets, masks: str) -> Iterator[dict[str, Any] | None]:
+    """COCO's fields of each instance; None for one without a pixel in the modal set."""
+    which = 0 if masks == "amodal" else 1
+    areas, boxes = targets.areas()[which], targets.boxes()[which]
+    for n in range(len(targets.names)):
+        if which and not areas[n]:
+            yield None
+            continue
+        x0, y0, x1, y1 = boxes[n].tolist()
+        rle = targets.modal_rle(n) if which else targets.amodal_rle(n)
+        yield {
+            "category_id": int(targets.category_ids[n]),
+            "segmentation": rle.to_coco(),
+            "area": int(areas[n]),
+            "bbox": [x0, y0, x1 - x0, y1 - y0],
+            "iscrowd": 0,
+        }
+
+
+def _amodal_extra(targets: LayeredTargets, n: int, depth: int) -> dict[str, Any]:
+    hidden = targets.hidden_rle(n)
+    rate = float(occlusion_rates(*targets.areas())[n])
+    extra = {
+        "visible_mask": targets.modal_rle(n).to_coco(),
+        "occlude_rate": rate,
+        "occl_depth": depth,
+        "amodal_region": {"name": targets.names[n], "isStuff": int(targets.is_stuff[n])},
+    }
+    return extra | ({"invisible_mask": hidden.to_coco()} if hidden.area else {})
+
+
+def _in_front(targets: LayeredTargets) -> NDArray[np.bool_]:
+    """The overlapping pairs as a matrix [N, N]."""
+    matrix = np.zeros((len(targets.names),) * 2, bool)
+    matrix[targets.pairs[:, 0], targets.pairs[:, 1]] = True
+    return matrix
+
+
+def export_datumaro(images: Images) -> dict[str, Any]:
+    """Datumaro's own JSON: amodal masks whose ``z_order`` is higher the further in front they are.
+
+    Attributes: ``occlusion_rate``, ``is_stuff``, ``name``.
+    """
+    labels: dict[int, int] = {}
+    names: dict[int, str] = {}
+    items = []
+    for image, targets in images:
+        rates = occlusion_rates(*targets.areas())
+        above = z_order(_in_front(targets))
+        annotations = []
+        for n, category in enumerate(targets.category_ids.tolist()):
+            label = labels.setdefault(category, len(labels))
+            names.setdefault(label, targets.names[n] if category != 1 else f"category {category}")
+            rle = targets.amodal_rle(n).to_coco()
+            annotations.append(
+                {
+                    "id": n,
+                    "type": "mask",
+                    "group": 0,
+                    "label_id": label,
+                    "z_order": int(above[n]),
+                    "rle": rle,
+                    "attributes": {
+                        "occlusion_rate": float(rates[n]),
+                        "is_stuff": bool(targets.is_stuff[n]),
+                        "name": targets.names[n],
+                    },
+                }
+            )
+        items.append(
+            {
+                "id": image.file_name.rsplit(".", 1)[0] or str(image.image_id),
+                "annotations": annotations,
+                "attr": {"id": image.image_id},
+                "image": {"path": image.file_name, "size": list(image.size)},
+            }
+        )
+    listed = [{"name": names[label], "parent": "", "attributes": []} for label in range(len(names))]
+    return {"info": {}, "categories": {"label": {"labels": listed, "attributes": []}}, "items": items}
+
+
+TABLE = (
+    "image_id", "file_name", "annotation_id", "region_index", "category_id", "name", "is_stuff", "order",
+    "area", "visible_area", "occlusion_rate", "deepest_level", "x0", "y0", "x1", "y1",
+)  # fmt: skip
+"""Columns of the table; the box is the amodal one, half-open pixels; deepest_level -1 = no pixel."""
+
+
+def export_table(images: Images, out: TextIO) -> int:
+    """Write one CSV row an instance to ``out``, after a heading; returns the number of rows."""
+    writer = csv.writer(out)
+    writer.writerow(TABLE)
+    rows = 0
+    for image, targets in images:
+        areas, visible = targets.areas()
+        rates, boxes = occlusion_rates(areas, visible), targets.boxes()[0]
+        deepest = targets.table.max(axis=0, initial=0).astype(int) - 1
+        for n, name in enumerate(targets.names):
+            about = [targets.annotation_ids[n], targets.region_index[n], targets.category_ids[n], name]
+            kind = [int(targets.is_stuff[n]), targets.order[n]]
+            figures = [areas[n], visible[n], float(rates[n]), deepest[n], *boxes[n].tolist()]
+            writer.writerow([image.image_id, image.file_name, *about, *kind, *figures])
+            rows += 1
+    return rows

@@ -1,0 +1,121 @@
+"""Level codes of regions: the definition of Zhang et al., section 3, on bitsets instead of pixels.
+
+Arrays are bool [R, N]: which instances cover, show in, or are hidden in each region of constant cover.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from amodal_data.errors import LevelsError
+from amodal_data.findings import Finding, Place
+from amodal_data.occlusion import ResolvedOrder, resolve_order
+from amodal_data.scene import Scene
+
+__all__ = ["Layers", "layer_by_masks", "level_table"]
+
+_DEEPEST_CODE = 255
+
+
+@dataclass(slots=True, eq=False)
+class Layers:
+    """The level table of an image (uint8 [R, N]), the order it rests on (bool [N, N]), what was odd.
+
+    ``ambiguous`` bool [R]: regions where the order of two hidden instances is not known; None = nowhere.
+    """
+
+    table: NDArray[np.uint8]
+    in_front: NDArray[np.bool_]
+    ambiguous: NDArray[np.bool_] | None = None
+    findings: list[Finding] = field(default_factory=list)
+
+
+def level_table(amodal: NDArray[np.bool_], shown: NDArray[np.bool_], in_front: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Level codes, uint8 [R, N]: 1 where shown, else 2 + the number of instances hidden here in front.
+
+    Raises :class:`LevelsError` for codes above 255.
+    """
+    hidden = amodal & ~shown
+    codes = amodal * np.where(shown, 1, 2 + hidden.astype(np.float32) @ in_front.astype(np.float32))
+    deepest = int(codes.max(initial=0))
+    if deepest > _DEEPEST_CODE:
+        raise LevelsError(
+            f"an instance lies behind {deepest - 1} others; level tables hold up to {_DEEPEST_CODE - 1}",
+            fix="leave instances out, or split the image",
+        )
+    return codes.astype(np.uint8)
+
+
+def layer_by_masks(
+    amodal: NDArray[np.bool_], visible: NDArray[np.bool_], areas: NDArray[np.float64], scene: Scene
+) -> Layers:
+    """The levels of a scene without a total order: the order comes from the masks, then from its hint.
+
+    areas: pixels of each region, float64 [R]. Instances with equal amodal and visible masks are one for
+    levels: they get the same codes and count once.
+    """
+    shown = amodal & visible
+    first, twin_of = _twins(amodal, shown)
+    whole, seen = amodal[:, first], shown[:, first]
+    hidden = whole & ~seen
+    evidence = _pixels(seen, hidden, areas)
+    order = resolve_order(evidence, _pixels(whole, whole, areas) > 0, scene.in_front[np.ix_(first, first)])
+    in_front = order.in_front[np.ix_(twin_of, twin_of)]  # twins: the diagonal, never in front
+    table = level_table(whole, seen, order.in_front)[:, twin_of]
+    return Layers(
+        table,
+        in_front,
+        _ambiguous(hidden, evidence, order.in_front),
+        _findings(scene, order, first, areas @ (visible & ~amodal)),
+    )
+
+
+def _twins(amodal: NDArray[np.bool_], shown: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The first instance of each distinct pair of masks, and for each instance its place among those."""
+    places: dict[bytes, int] = {}
+    first: list[int] = []
+    twin_of: list[int] = []
+    for n, column in enumerate(np.vstack([amodal, shown]).T):
+        key = column.tobytes()
+        if key not in places:
+            places[key] = len(first)
+            first.append(n)
+        twin_of.append(places[key])
+    return np.array(first, np.int64), np.array(twin_of, np.int64)
+
+
+def _pixels(a: NDArray[np.bool_], b: NDArray[np.bool_], areas: NDArray[np.float64]) -> NDArray[np.int64]:
+    """|a_j & b_i| in pixels for all pairs, int64 [N, N]."""
+    return ((a * areas[:, None]).T @ b.astype(np.float64)).astype(np.int64)
+
+
+def _ambiguous(
+    hidden: NDArray[np.bool_], evidence: NDArray[np.int64], in_front: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Regions where two hidden instances have no known order, or evidence both ways, bool [R]."""
+    both_ways = (evidence > 0) & (evidence.T > 0)
+    doubtful = (~(in_front | in_front.T) | both_ways) & ~np.eye(len(in_front), dtype=bool)
+    meets = (hidden.astype(np.float32) @ doubtful.astype(np.float32) > 0) & hidden
+    return np.asarray(meets.any(axis=1))
+
+
+def _findings(
+    scene: Scene, order: ResolvedOrder, first: NDArray[np.int64], outside: NDArray[np.float64]
+) -> list[Finding]:
+    place = Place(scene.source, scene.image_id)
+    regions = [instance.region_index for instance in scene.instances]
+
+    def spell(pairs: tuple[tuple[int, int], ...]) -> str:
+        a, b = pairs[0]
+        return f"{len(pairs)} pairs, the first is {regions[first[a]]} in front of {regions[first[b]]}"
+
+    found = []
+    if order.broken:
+        found.append(Finding("order-cycle", place, spell(order.broken)))
+    if order.overruled:
+        found.append(Finding("order-against-masks", place, spell(order.overruled)))
+    for n in np.flatnonzero(outside).tolist():
+        message = f"{int(outside[n])} px"
+        found.append(Finding("visible-outside-amodal", Place(scene.source, scene.image_id, regions[n]), message))
+    return found

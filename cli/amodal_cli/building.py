@@ -1,0 +1,174 @@
+"""``build-targets``, ``verify`` and ``export``: annotations in, caches and files out."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from amodal_cli.choices import known_dataset
+from amodal_cli.options import Force, Format, ImageFolders, Json, Masks, Quiet, Split
+from amodal_cli.terminal import print_json, progress, refuse_existing, say
+
+if TYPE_CHECKING:
+    from amodal_data import BuildReport, Scenes
+
+
+def build(
+    dataset: Annotated[str, typer.Argument(help="'cocoa', 'd2sa', 'cocoa-cls', 'kins', or an annotation file.")],
+    annotations: Annotated[
+        list[Path] | None, typer.Option("--annotations", metavar="FILE", help="Annotation file; repeatable.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", "-d", exists=True, file_okay=False, help="Folder to find annotations and photos in."),
+    ] = None,
+    split: Annotated[Split | None, typer.Option("--split", help="Which split, if --data holds several.")] = None,
+    images: ImageFolders = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The cache to write [NAME.h5].")] = None,
+    annotator: Annotated[
+        str, typer.Option("--annotator", help="'first', 'all', or a name, where several people annotated.")
+    ] = "first",
+    cocoa: Annotated[
+        Path | None,
+        typer.Option("--cocoa", metavar="FILE", help="COCOA file that lends COCOA-cls its order."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N images.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and report, write nothing.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 if anything was left out or altered.")] = False,
+    max_bad: Annotated[
+        int | None,
+        typer.Option("--max-bad", min=0, help="Exit 1 if more than N things were left out or altered."),
+    ] = None,
+    force: Force = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Turn annotations into visibility levels, exact and checked, in one HDF5 file."""
+    from amodal_data import build_targets
+
+    paths, found_split = _annotation_files(dataset, annotations, data, split)
+    target = output or Path(f"{paths[0].stem}.h5")
+    refuse_existing(target, force=force or dry_run)
+    scenes = _read(paths, annotator, cocoa, limit)
+    names = ", ".join(str(path) for path in paths)
+    say(
+        f"{names}: {len(scenes)} annotated images" + (f", split {found_split}" * bool(found_split)),
+        quiet=quiet,
+    )
+    _report_photos(scenes, [*(images or []), *([data] if data else [])], quiet)
+    with progress("building", len(scenes), quiet=quiet) as advance:
+        report = build_targets(scenes, target, force=force, dry_run=dry_run, on_image=advance)
+    _print_report(report, dry_run=dry_run, quiet=quiet, as_json=as_json)
+    if report.errors > (0 if strict else report.errors if max_bad is None else max_bad):
+        raise typer.Exit(1)
+
+
+def verify(
+    cache: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A target cache.")],
+    annotations: Annotated[
+        list[Path] | None,
+        typer.Option("--annotations", exists=True, metavar="FILE", help="What it was built from; repeatable."),
+    ] = None,
+    cocoa: Annotated[
+        Path | None, typer.Option("--cocoa", metavar="FILE", help="COCOA file that lent COCOA-cls its order.")
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Check a cache: its checksums, and with --annotations every level and every stored mask again."""
+    from amodal_data import TargetCache, verify_cache
+
+    scenes = None
+    with TargetCache(cache) as opened:
+        total = len(opened)
+        if annotations:
+            said = opened.info.settings
+            limit = int(said["limit"]) if "limit" in said else None
+            scenes = _read(annotations, said.get("annotator", "first"), cocoa, limit)
+    with progress("verifying", total * (1 if scenes is None else 2), quiet=quiet) as advance:
+        report = verify_cache(cache, scenes, on_image=advance)
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        print(report)
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+def export(
+    form: Annotated[Format, typer.Argument(help="What to write.")],
+    source: Annotated[Path, typer.Argument(exists=True, help="A cache or an annotation file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
+    masks: Annotated[Masks, typer.Option("--masks", help="Which masks 'coco' holds.")] = Masks.amodal,
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a cache or an annotation file as COCO (amodal or modal), Datumaro (with z_order) or CSV."""
+    import json
+
+    from amodal_data.export import export_coco, export_datumaro, export_table
+    from amodal_data.source import open_source
+
+    refuse_existing(output, force=force)
+    images = open_source(source)
+    if form == Format.table:
+        with output.open("w", newline="") as file:
+            rows = export_table(images, file)
+        say(f"{output}: {rows} instances", quiet=quiet)
+        return
+    written = export_coco(images, masks.value) if form == Format.coco else export_datumaro(images)
+    output.write_text(json.dumps(written))
+    say(f"{output}: {len(images)} images", quiet=quiet)
+
+
+def _annotation_files(
+    dataset: str, annotations: list[Path] | None, data: Path | None, split: Split | None
+) -> tuple[list[Path], str]:
+    """The files to read and the split their names tell ("" = unknown)."""
+    from amodal_data.discovery import find_annotations
+    from amodal_data.errors import SelectionError
+
+    if dataset.endswith((".json", ".npz")) or Path(dataset).is_dir():
+        return [Path(dataset), *(annotations or [])], ""
+    known_dataset(dataset)
+    if annotations:
+        return annotations, ""
+    if data is None:
+        raise SelectionError("nothing to read", fix="-d FOLDER finds the annotation file, --annotations names it")
+    found = find_annotations(data, dataset, split.value if split else None)
+    return list(found.paths), found.split
+
+
+def _read(paths: list[Path], annotator: str, cocoa: Path | None, limit: int | None) -> "Scenes":
+    from amodal_data import read_annotations, read_cocoa
+
+    reference = None if cocoa is None else read_cocoa(cocoa)
+    scenes = read_annotations(paths, annotator=annotator, cocoa=reference)
+    return scenes if limit is None else scenes.first(limit)
+
+
+def _report_photos(scenes: "Scenes", folders: list[Path], quiet: bool) -> None:
+    from amodal_data.discovery import PhotoFinder
+
+    if not folders or quiet:
+        return
+    finder = PhotoFinder(folders)
+    missing = [name for name in scenes.file_names if finder.find(name) is None]
+    note = f"{len(scenes) - len(missing)} of {len(scenes)} photos found"
+    if missing:
+        note += f"; missing: {', '.join(missing[:3])}" + (", ..." * (len(missing) > 3))
+    say(note)
+
+
+def _print_report(report: "BuildReport", *, dry_run: bool, quiet: bool, as_json: bool) -> None:
+    from amodal_data.findings import count_findings
+
+    counts = count_findings(report.findings)
+    if counts:
+        say("findings: " + ", ".join(f"{n} {code}" for code, n in counts.items()), quiet=quiet)
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        print(f"{report.path}: {report.images} images, {report.instances} instances, {report.seconds:.2f} s")
+    hint = f"dry run: {report.path} not written" if dry_run else f"next: amodal-data inspect {report.path}"
+    say(hint, quiet=quiet)

@@ -1,0 +1,57 @@
+"""The text of ``amodal-data get``."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from amodal_cli.terminal import print_json, refuse_existing, say
+from amodal_data.datasets import DATASETS
+from amodal_data.holdings import Holding, holdings, missing_photos
+
+__all__ = ["report"]
+
+
+def report(name: str, folder: Path | None, missing: Path | None, *, force: bool, as_json: bool) -> None:
+    """Print what data set ``name`` consists of and what of it is in ``folder``; write the missing photos."""
+    if missing is not None:
+        refuse_existing(missing, force=force)
+    there = holdings(folder, name) if folder else []
+    absent = missing_photos(folder, name) if folder else {}
+    if as_json:
+        print_json(_document(name, there, absent))
+    else:
+        _print(name, there, absent, folder)
+    if missing is not None:
+        missing.write_text("".join(f"{url or photo}\n" for photo, url in absent.items()))
+        say(f"{missing}: {len(absent)} missing photos")
+
+
+def _document(name: str, there: list[Holding], absent: dict[str, str]) -> dict[str, object]:
+    known = DATASETS[name]
+    return {
+        "schema": "amodal-data/get/1",
+        "dataset": name,
+        "page": known.page,
+        "licence": known.licence,
+        "files": [asdict(one) for one in there],
+        "missing_photos": len(absent),
+    }
+
+
+def _print(name: str, there: list[Holding], absent: dict[str, str], folder: Path | None) -> None:
+    known = DATASETS[name]
+    print(f"{known.title}\n  page     {known.page}\n  licence  {known.licence}\n  photos   {known.photos}")
+    print("  files    put these into one folder and name it with -d:")
+    for part in known.parts:
+        if "*" not in part.name:
+            expected = f"{part.images} images" if part.images else "count not published"
+            print(f"    {part.name:<40} {part.split:<6} {expected}")
+    if folder is None:
+        return
+    print(f"\nin {folder}")
+    for one in there:
+        counted = f", {one.bytes / 1e6:.1f} MB, {one.images} annotated images" if one.images >= 0 else ""
+        unlike = f" (expected {one.expected})" if one.images >= 0 and one.expected not in (0, one.images) else ""
+        print(f"    {one.name:<40} {one.state}{counted}{unlike}")
+    print(f"    photos named by these files and not found: {len(absent)}")
+    if absent:
+        say(f"next: amodal-data get {name} -d {folder} --missing urls.txt")

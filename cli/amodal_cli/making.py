@@ -1,0 +1,67 @@
+"""``synth`` and ``demo``: data without a download."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from amodal_cli.building import build, verify
+from amodal_cli.looking import inspect
+from amodal_cli.options import Force, Layout, Quiet, Split
+from amodal_cli.terminal import progress, refuse_existing, say
+
+if TYPE_CHECKING:
+    from amodal_data.synthetic.flat import FlatLayout
+
+
+def synth(
+    out_dir: Annotated[Path, typer.Argument(file_okay=False, help="Folder to write to.")],
+    n: Annotated[int, typer.Option("-n", min=1, help="Number of scenes.")] = 24,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same files.")] = 0,
+    split: Annotated[Split, typer.Option("--split", help="The split to name them after.")] = Split.val,
+    height: Annotated[int, typer.Option("--height", min=16, help="Image height in pixels.")] = 480,
+    width: Annotated[int, typer.Option("--width", min=16, help="Image width in pixels.")] = 640,
+    layout: Annotated[Layout, typer.Option("--layout", help="Whose annotation layout to write.")] = Layout.cocoa,
+    photos: Annotated[bool, typer.Option("--photos/--no-photos", help="Paint photos too.")] = True,
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write synthetic scenes with exact truth, as photos and annotations in a published layout."""
+    from functools import partial
+
+    from amodal_data import write_cocoa, write_flat
+
+    write = write_cocoa if layout is Layout.cocoa else partial(write_flat, layout=cast("FlatLayout", layout.value))
+    with progress("painting", n, quiet=quiet) as advance:
+        path = write(
+            out_dir,
+            n,
+            seed=seed,
+            split=split.value,
+            size=(height, width),
+            photos=photos,
+            force=force,
+            on_image=advance,
+        )
+    print(path)
+    say(f"next: amodal-data build-targets {layout.value} -d {out_dir}", quiet=quiet)
+
+
+def demo(
+    folder: Annotated[Path, typer.Argument(file_okay=False, help="Folder to write to.")] = Path("demo"),
+    n: Annotated[int, typer.Option("-n", min=1, help="Number of scenes.")] = 24,
+    force: Force = False,
+) -> None:
+    """The whole chain on synthetic scenes: write, build, verify, inspect, draw. No download."""
+    annotations = folder / f"COCO_amodal_{Split.val.value}2014.json"
+    cache, sheet = folder / "val.h5", folder / "sheet.png"
+    for path in (annotations, cache, sheet):
+        refuse_existing(path, force=force)
+    say(f"$ amodal-data synth {folder} -n {n}")
+    synth(folder, n=n, force=force)
+    say(f"$ amodal-data build-targets cocoa -d {folder} -o {cache}")
+    build("cocoa", data=folder, output=cache, force=force)
+    say(f"$ amodal-data verify {cache} --annotations {annotations}")
+    verify(cache, annotations=[annotations])
+    say(f"$ amodal-data inspect {cache} --images {folder} --png {sheet}")
+    inspect(cache, images=[folder], png=sheet, force=force)
