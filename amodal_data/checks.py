@@ -80,7 +80,7 @@ def _stored(scene: Scene, findings: list[Finding]) -> list[tuple[RLE | None, RLE
     raw = [mask for i in scene.instances for mask in (i.declared.visible, i.declared.hidden)]
     present = [at for at, mask in enumerate(raw) if mask is not None]
     masks: list[RLE | None] = [None] * len(raw)
-    for at, mask in zip(present, parse_rles([raw[at] for at in present], scene.size), strict=True):
+    for at, mask in zip(present, parse_rles([raw[at] for at in present], [scene.size] * len(present)), strict=True):
         if isinstance(mask, RLE):
             masks[at] = mask
         else:

@@ -32,6 +32,7 @@ __all__ = [
 
 _LONGEST = 7  # characters of one number: 35 bits, far above any image and safe from int64 overflow
 _MOST_PIXELS = 2**31 - 1
+_PENDING = MaskError("not decoded yet")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,40 +161,43 @@ def parse_rle(value: object, size: tuple[int, int]) -> RLE:
 
     Raises :class:`MaskError` unless the size is the image's, every run is >= 0 and they sum to H * W.
     """
-    found = parse_rles([value], size)[0]
+    found = parse_rles([value], [size])[0]
     if isinstance(found, MaskError):
         raise found
     return found
 
 
-def parse_rles(values: Sequence[object], size: tuple[int, int]) -> list[RLE | MaskError]:
-    """Many masks of one image at once; a bad one gives its error in its place, the others are kept."""
+def parse_rles(values: Sequence[object], sizes: Sequence[tuple[int, int]]) -> list[RLE | MaskError]:
+    """Many masks at once, each with its image's size; a bad one gives its error in its place."""
     out: list[RLE | MaskError] = []
     strings: dict[int, bytes] = {}
-    for at, value in enumerate(values):
+    for at, (value, size) in enumerate(zip(values, sizes, strict=True)):
         try:
             counts = _checked_counts(value, size)
             if isinstance(counts, bytes):
                 strings[at] = counts
-                counts = np.array([size[0] * size[1]])  # a place to fill below
-            out.append(_from_runs(counts, size))
+                out.append(_PENDING)
+            else:
+                out.append(_from_runs(counts, size))
         except MaskError as error:
             out.append(error)
-    if not strings:
-        return out
-    for at, mask in zip(strings, _decode_each(list(strings.values()), size), strict=True):
+    decoded = _decode_strings(list(strings.values()), [sizes[at] for at in strings])
+    for at, mask in zip(strings, decoded, strict=True):
         out[at] = mask
     return out
 
 
-def _decode_each(strings: list[bytes], size: tuple[int, int]) -> list[RLE | MaskError]:
+def _decode_strings(strings: list[bytes], sizes: list[tuple[int, int]]) -> list[RLE | MaskError]:
+    """All at once; if one is bad, in halves, so that a bad one among many costs little."""
+    if not strings:
+        return []
     try:
-        runs, ptr = decode_counts(strings)
-        return [_from_runs(runs[a:b], size) for a, b in pairwise(ptr.tolist())]
+        return _from_many(*decode_counts(strings), sizes)
     except MaskError as error:
         if len(strings) == 1:
             return [error]
-        return [_decode_each([one], size)[0] for one in strings]
+        half = len(strings) // 2
+        return [*_decode_strings(strings[:half], sizes[:half]), *_decode_strings(strings[half:], sizes[half:])]
 
 
 def _checked_counts(value: object, size: tuple[int, int]) -> bytes | NDArray[Any]:
@@ -222,6 +226,31 @@ def _check_size(found: object, size: tuple[int, int]) -> None:
         hint = "; height and width look swapped" if tuple(found) == size[::-1] else ""
         raise MaskSizeError(f"RLE size {_brief(list(found))} is not the image's {list(size)}{hint}")
     raise MaskError(f"RLE size is [height, width], found {_brief(found)}")
+
+
+def _from_many(runs: NDArray[Any], ptr: NDArray[np.int64], sizes: Sequence[tuple[int, int]]) -> list[RLE | MaskError]:
+    """As :func:`_from_runs` for mask i with ``runs[ptr[i]:ptr[i + 1]]``, all sums at once."""
+    pixels = np.array([height * width for height, width in sizes], np.int64)
+    if (ptr[1:] == ptr[:-1]).any():
+        sound = np.zeros(len(sizes), bool)  # rare: an empty string, every one is looked at
+    else:
+        plain = np.minimum.reduceat(runs, ptr[:-1]) >= 0
+        odd = np.searchsorted(ptr, np.flatnonzero(runs == 0), side="right") - 1
+        plain[odd] = False  # a run of length 0, at the start more often than not
+        sound = plain & (np.add.reduceat(runs, ptr[:-1], dtype=np.int64) == pixels)
+    ends = np.cumsum(runs, dtype=np.int64)
+    before = np.append(0, ends)[ptr[:-1]]
+    switches = (ends - np.repeat(before, np.diff(ptr))).astype(np.int32)
+    out: list[RLE | MaskError] = []
+    for n, (a, b) in enumerate(pairwise(ptr.tolist())):
+        if sound[n]:
+            out.append(RLE(sizes[n], switches[a : b - 1]))
+            continue
+        try:
+            out.append(_from_runs(runs[a:b].astype(np.int64), sizes[n]))
+        except MaskError as error:
+            out.append(error)
+    return out
 
 
 def _from_runs(runs: NDArray[np.int64], size: tuple[int, int]) -> RLE:
@@ -260,17 +289,10 @@ def rasterise_many(
     """As :func:`rasterise` for the polygons and size of several images: their strings are decoded at once."""
     encoded = [coco_mask.frPyObjects(list(polygons), *size) if polygons else [] for polygons, size in images]
     counts = [len(masks) for masks in encoded]
-    runs, ptr = decode_counts([mask["counts"] for masks in encoded for mask in masks], np.int32)
+    strings = [mask["counts"] for masks in encoded for mask in masks]
     sizes = [size for (_, size), n in zip(images, counts, strict=True) for _ in range(n)]
-    ends = np.cumsum(runs, dtype=np.int64)  # each mask's runs sum to the number of its pixels
-    before = np.cumsum([0, *(height * width for height, width in sizes)])[:-1]
-    switches = (ends - np.repeat(before, np.diff(ptr))).astype(np.int32)
-    slices = pairwise(ptr.tolist())
-    masks = [RLE(size, switches[a : b - 1]) for (a, b), size in zip(slices, sizes, strict=True)]
-    for at in np.searchsorted(ptr, np.flatnonzero(runs == 0), side="right") - 1:  # rare, see _from_runs
-        masks[at] = _from_runs(runs[ptr[at] : ptr[at + 1]].astype(np.int64), sizes[at])
-    stops = np.cumsum([0, *counts]).tolist()
-    return [masks[a:b] for a, b in pairwise(stops)]
+    masks = [mask for mask in _from_many(*decode_counts(strings, np.int32), sizes) if isinstance(mask, RLE)]
+    return [masks[a:b] for a, b in pairwise(np.cumsum([0, *counts]).tolist())]
 
 
 def merge(masks: Sequence[RLE]) -> RLE:

@@ -138,7 +138,7 @@ def _compare_stored_masks(scene: Scene, targets: LayeredTargets, report: VerifyR
             wanted.append((instance.declared.visible, targets.modal_rle(n), n, "visible"))
         if instance.declared.hidden is not None:
             wanted.append((instance.declared.hidden, targets.hidden_rle(n), n, "hidden"))
-    decoded = parse_rles([raw for raw, *_ in wanted], scene.size)
+    decoded = parse_rles([raw for raw, *_ in wanted], [scene.size] * len(wanted))
     for mask, (_, ours, n, kind) in zip(decoded, wanted, strict=True):
         if not isinstance(mask, RLE):  # a malformed mask of the source: a finding of the build
             continue

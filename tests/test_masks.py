@@ -17,15 +17,15 @@ def test_masks_survive_every_form():
         size = tuple(int(s) for s in rng.integers(1, 40, 2))
         masks = random_masks(rng, 4, size)
         encoded = [coco_mask.encode(np.asfortranarray(m.astype(np.uint8))) for m in masks]
-        for mask, rle, coco in zip(masks, parse_rles(encoded, size), encoded, strict=True):
+        for mask, rle, coco in zip(masks, parse_rles(encoded, [size] * 4), encoded, strict=True):
             assert np.array_equal(rle.decode(), mask)
             assert rle == RLE.from_mask(mask)
             assert hash(rle) == hash(RLE.from_mask(mask))
             assert rle.area == mask.sum()
             assert rle.to_coco() == {"size": list(size), "counts": coco["counts"].decode()}
             assert parse_rle({"size": list(size), "counts": rle.runs.tolist()}, size) == rle
-        assert differing_pixels(*parse_rles(encoded[:2], size)) == (masks[0] ^ masks[1]).sum()
-        assert np.array_equal(merge(parse_rles(encoded, size)).decode(), masks.any(axis=0))
+        assert differing_pixels(*parse_rles(encoded[:2], [size] * 2)) == (masks[0] ^ masks[1]).sum()
+        assert np.array_equal(merge(parse_rles(encoded, [size] * 4)).decode(), masks.any(axis=0))
 
 
 def test_strings_decode_as_character_by_character():
@@ -83,7 +83,7 @@ def test_wrong_sizes_are_told_apart(size, said):
 
 def test_a_bad_rle_leaves_its_neighbours_alone():
     good = {"size": [2, 3], "counts": "15"}
-    found = parse_rles([good, {"size": [2, 3], "counts": "QQ"}, good, {"size": [2, 3], "counts": "11"}], (2, 3))
+    found = parse_rles([good, {"size": [2, 3], "counts": "QQ"}, good, {"size": [2, 3], "counts": "11"}], [(2, 3)] * 4)
     assert [isinstance(one, MaskError) for one in found] == [False, True, False, True]
     assert found[0] == found[2] == RLE.from_mask(np.array([[0, 1, 1], [1, 1, 1]]))
 

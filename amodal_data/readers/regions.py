@@ -20,10 +20,10 @@ __all__ = ["RegionMasks", "declared", "integer", "number", "settle", "text"]
 
 
 def integer(value: object) -> int | None:
-    """An int, or a float that is one; None for anything else, bool included."""
-    if type(value) is int:
-        return value
-    return int(value) if isinstance(value, float) and value.is_integer() else None
+    """An int of 64 bits, or a float that is one; None for anything else, bool included."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and -(2**63) <= value < 2**63 else None
 
 
 def number(value: object) -> float | None:
@@ -96,9 +96,8 @@ class RegionMasks:
         else:
             self.note("segmentation-missing", at, "the polygon holds values that are not numbers")
 
-    def decode_rles(self) -> None:
-        """Check and decode what came as RLE."""
-        decoded = parse_rles([value for _, value in self.rles], self.size)
+    def take_rles(self, decoded: Sequence[RLE | MaskError]) -> None:
+        """Accept the decoded RLEs; a bad one leaves its region out."""
         for (at, _), mask in zip(self.rles, decoded, strict=True):
             if isinstance(mask, MaskError):
                 code = "rle-wrong-size" if isinstance(mask, MaskSizeError) else "rle-malformed"
@@ -153,8 +152,10 @@ def settle(images: Sequence[RegionMasks]) -> None:
         image, at = owners[n]
         image.note("polygon-self-intersecting", at, "shapely calls it invalid")
     masks = rasterise_many([([polygon for _, polygon in image.polygons], image.size) for image in images])
+    every = [value for image in images for _, value in image.rles]
+    decoded = iter(parse_rles(every, [image.size for image in images for _ in image.rles]))
     for image, several in zip(images, masks, strict=True):
-        image.decode_rles()
+        image.take_rles([next(decoded) for _ in image.rles])
         image.take(several)
 
 
