@@ -14,7 +14,7 @@ from amodal_data.masks import RLE, differing_pixels, parse_rles
 from amodal_data.scene import Scene
 from amodal_data.sweep import sweep
 
-__all__ = ["checked_visible", "occlusion_rates"]
+__all__ = ["check_boxes", "checked_visible", "occlusion_rates"]
 
 Areas = NDArray[np.int64]
 
@@ -22,6 +22,21 @@ Areas = NDArray[np.int64]
 def occlusion_rates(areas: Areas, visible_areas: Areas) -> NDArray[np.float64]:
     """Hidden share of each instance as COCOA computes it, ``hidden / (area + 1e-6)``, float64 [N]."""
     return (areas - visible_areas) / (areas + 1e-6)
+
+
+def check_boxes(scene: Scene, boxes: Callable[[], tuple[NDArray[np.int32], NDArray[np.int32]]]) -> list[Finding]:
+    """Findings about ``bbox`` values more than 1 px off; ``boxes`` is asked only if the file has any."""
+    said = [(n, i.declared.box) for n, i in enumerate(scene.instances) if i.declared.box is not None]
+    if not said:
+        return []
+    numbers = [n for n, _ in said]
+    x, y, width, height = np.array([box for _, box in said]).T
+    ours = boxes()[0][numbers]
+    off = np.abs(np.stack([x, y, x + width, y + height], axis=1) - ours).max(axis=1) > 1
+    return [
+        _finding("box-differs", scene, numbers[k], f"{list(said[k][1])}, the mask spans {ours[k].tolist()} (xyxy)")
+        for k in np.flatnonzero(off).tolist()
+    ]
 
 
 def checked_visible(

@@ -81,6 +81,7 @@ CODES: dict[str, Code] = {
         "warning", "Visible and hidden mask do not add up to the amodal mask.", "amodal stands, visible wins"
     ),
     "area-differs": Code("warning", "'area' is more than 1 px off.", "recomputed"),
+    "box-differs": Code("warning", "'bbox' is more than 1 px off.", "recomputed"),
     "occlusion-rate-differs": Code("warning", "'occlude_rate' is more than 1e-6 off.", "recomputed"),
     # the image as a whole
     "image-too-complex": Code("error", "More regions or levels than a level table holds.", "image left out"),

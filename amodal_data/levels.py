@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.checks import checked_visible
+from amodal_data.checks import check_boxes, checked_visible
 from amodal_data.errors import LevelsError
 from amodal_data.findings import Finding
 from amodal_data.layers import Layers, layer_by_masks, level_table
@@ -198,7 +198,7 @@ def layer_with_findings(scene: Scene) -> tuple[LayeredTargets, tuple[Finding, ..
     visible, findings = checked_visible(scene, *targets.areas(), targets.modal_rle)
     if visible is not None:
         targets, odd = _layer(scene, visible)
-    return targets, (*odd, *findings)
+    return targets, (*odd, *findings, *check_boxes(scene, targets.boxes))
 
 
 def _layer(scene: Scene, visible: Sequence[RLE | None]) -> tuple[LayeredTargets, list[Finding]]:

@@ -23,13 +23,15 @@ class Declared:
     """What the file says of a region beside its amodal mask. Checksums: masks stay undecoded until needed.
 
     ``area`` in pixels and ``occlusion_rate`` = hidden / (area + 1e-6), None where the file is silent;
-    ``visible`` and ``hidden`` are COCO RLE objects as they came, None where absent.
+    ``visible`` and ``hidden`` are COCO RLE objects as they came, ``box`` the amodal x, y, width, height;
+    None where absent.
     """
 
     area: float | None = None
     occlusion_rate: float | None = None
     visible: Any = None
     hidden: Any = None
+    box: tuple[float, float, float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

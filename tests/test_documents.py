@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from amodal_data import TargetCache, build_targets, read_cocoa, write_cocoa
+from amodal_data import CODES, TargetCache, build_targets, read_cocoa, write_cocoa
 
 
 def blocks(page, language):
@@ -86,3 +86,9 @@ def test_the_wheel_holds_three_things_and_runs_elsewhere(tmp_path, tool):
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(str(site))
     assert (tmp_path / "out" / "COCO_amodal_val2014.json").exists()
+
+
+def test_every_finding_code_stands_in_the_documents():
+    page = (ROOT / "docs" / "datasets.md").read_text()
+    for name, code in CODES.items():
+        assert f"| `{name}` | {code.severity} | {code.meaning}" in page

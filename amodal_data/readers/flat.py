@@ -40,11 +40,12 @@ class Layout:
     rate: str = ""
     depth: str = ""
     cluster: str = ""
+    box: str = "bbox"
 
 
 LAYOUTS = {
-    "kins-2020": Layout("a_segm", "i_segm", depth="ico_id", cluster="oco_id"),
-    "aistron": Layout("amodal_segm", "visible_segm"),
+    "kins-2020": Layout("a_segm", "i_segm", depth="ico_id", cluster="oco_id", box="a_bbox"),
+    "aistron": Layout("amodal_segm", "visible_segm", box="amodal_bbox"),
     "kins": Layout("segmentation", "inmodal_seg", depth="ico_id", cluster="oco_id"),
     "uoais": Layout("segmentation", "visible_mask", "occluded_mask", "occluded_rate"),
     "sail-vos": Layout("segmentation", "visible_mask", depth="occlu_depth"),
@@ -218,8 +219,18 @@ def _instance(record: _Record, annotation: Object, at: int, whole: RLE, shown: R
             occlusion_rate=number(annotation.get(layout.rate)),
             visible=annotation.get(layout.visible) if isinstance(annotation.get(layout.visible), Mapping) else None,
             hidden=annotation.get(layout.hidden),
+            box=_box(annotation.get(layout.box)),
         ),
     )
+
+
+def _box(value: object) -> tuple[float, float, float, float] | None:
+    if not isinstance(value, list) or len(value) != 4:
+        return None
+    x, y, width, height = map(number, value)
+    if x is None or y is None or width is None or height is None:
+        return None
+    return x, y, width, height
 
 
 def _small(value: object) -> int | None:
