@@ -1,8 +1,9 @@
 """Is this machine fit? Versions, the torch pair, a GPU, disk space."""
 
 import platform
+import re
 import shutil
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,9 @@ def examine(folder: Path) -> dict[str, Any]:
     packages = {name: _version(name) for name in _NEEDED}
     torch, vision = _version("torch"), _version("torchvision")
     problems = [f"{name} is not installed: pip install amodal-data" for name, v in packages.items() if v is None]
-    if torch and vision and not _pair(torch, vision):
-        problems.append(f"torch {torch} and torchvision {vision} do not fit: install both in one command")
+    wanted = _wanted_torch()
+    if torch and wanted and torch.split("+")[0] != wanted:
+        problems.append(f"torchvision {vision} needs torch {wanted}, found {torch}: install both in one command")
     free = shutil.disk_usage(folder).free
     if free < 2**30:
         problems.append(f"less than 1 GiB free at {folder}")
@@ -56,7 +58,11 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _pair(torch: str, vision: str) -> bool:
-    """torchvision 0.(15 + n) belongs to torch 2.n; other generations are not judged."""
-    major, minor = torch.split(".")[:2]
-    return major != "2" or vision.split(".")[:2] == ["0", str(15 + int(minor))]
+def _wanted_torch() -> str | None:
+    """The torch version that the installed torchvision was built for, from its own metadata."""
+    try:
+        needs = requires("torchvision") or []
+    except PackageNotFoundError:
+        return None
+    pinned = [match[1] for need in needs if (match := re.match(r"torch\s*\(?==\s*([\w.]+)", need))]
+    return pinned[0] if pinned else None
