@@ -1,11 +1,13 @@
 """Is this machine fit? Versions, the torch pair, a GPU, disk space."""
 
 import platform
-import re
 import shutil
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 __all__ = ["examine"]
 
@@ -32,8 +34,8 @@ def examine(folder: Path) -> dict[str, Any]:
     torch, vision = _version("torch"), _version("torchvision")
     problems = [f"{name} is not installed: pip install amodal-data" for name, v in packages.items() if v is None]
     wanted = _wanted_torch()
-    if torch and wanted and torch.split("+")[0] != wanted:
-        problems.append(f"torchvision {vision} needs torch {wanted}, found {torch}: install both in one command")
+    if torch and vision and not wanted.contains(torch.split("+")[0], prereleases=True):
+        problems.append(f"torchvision {vision} needs torch{wanted}, found {torch}: install both in one command")
     free = shutil.disk_usage(folder).free
     if free < 2**30:
         problems.append(f"less than 1 GiB free at {folder}")
@@ -58,11 +60,10 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _wanted_torch() -> str | None:
-    """The torch version that the installed torchvision was built for, from its own metadata."""
+def _wanted_torch() -> SpecifierSet:
+    """The torch versions that the installed torchvision was built for, from its own metadata."""
     try:
-        needs = requires("torchvision") or []
+        needs = [Requirement(need) for need in requires("torchvision") or []]
     except PackageNotFoundError:
-        return None
-    pinned = [match[1] for need in needs if (match := re.match(r"torch\s*\(?==\s*([\w.]+)", need))]
-    return pinned[0] if pinned else None
+        needs = []
+    return next((need.specifier for need in needs if need.name == "torch"), SpecifierSet())

@@ -50,5 +50,5 @@ def test_doctor(tmp_path, monkeypatch):
     monkeypatch.setattr("amodal_data.doctor.requires", lambda _: ["numpy", "torch==2.6.0"])
     monkeypatch.setattr("amodal_data.doctor._version", {"torch": "2.5.0+cu124", "torchvision": "0.21"}.get)
     problems = examine(tmp_path)["problems"]
-    assert "torchvision 0.21 needs torch 2.6.0, found 2.5.0+cu124: install both in one command" in problems
+    assert "torchvision 0.21 needs torch==2.6.0, found 2.5.0+cu124: install both in one command" in problems
     assert any("h5py is not installed" in one for one in problems)
