@@ -1,6 +1,6 @@
 """Exact, compact, checked training targets for amodal instance segmentation."""
 
-from amodal_data.build import BuildReport, build_targets
+from amodal_data.build import BuildReport, build_targets, merge_shards
 from amodal_data.cache import CacheInfo, TargetCache
 from amodal_data.errors import AmodalError
 from amodal_data.findings import CODES, Finding, Place
@@ -8,6 +8,7 @@ from amodal_data.inspector import Summary, contact_sheet, summarise
 from amodal_data.levels import LayeredTargets, layer_scene
 from amodal_data.masks import RLE
 from amodal_data.readers import (
+    iter_annotations,
     read_annotations,
     read_cocoa,
     read_cocoa_cls,
@@ -51,8 +52,10 @@ __all__ = [
     "build_targets",
     "contact_sheet",
     "instance_order",
+    "iter_annotations",
     "joint_depth",
     "layer_scene",
+    "merge_shards",
     "modal_part",
     "read_annotations",
     "read_cocoa",

@@ -1,20 +1,40 @@
-"""Many scenes in, one target cache out."""
+"""Many scenes in, one target cache out: parallel, resumable, always the same bytes."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from amodal_data.cache import CachedImage, CacheInfo, EncodedImage, encode, refuse_existing, write_cache
+from amodal_data.cache import (
+    CacheInfo,
+    MemoryPart,
+    Part,
+    Range,
+    ShardFolder,
+    StoredPart,
+    TargetCache,
+    join_parts,
+    refuse_existing,
+    write_cache,
+)
 from amodal_data.cache.stamp import FORMAT_VERSION
-from amodal_data.errors import LevelsError
-from amodal_data.findings import Finding, Place, count_findings
-from amodal_data.levels import layer_with_findings
-from amodal_data.scene import Scene, Scenes
+from amodal_data.errors import CacheError, SelectionError
+from amodal_data.findings import Finding, count_findings, findings_text, read_findings
+from amodal_data.scene import Scene, SceneSource
+from amodal_data.workers import Encoder, encoder, in_batches
 
-__all__ = ["BuildReport", "build_targets", "encode_scene"]
+__all__ = ["BuildReport", "build_targets", "merge_shards"]
+
+SHARD = 1000
+"""Scenes in a shard: what an interrupted build loses at most."""
+BATCH = 50
+"""Scenes in a task: enough to make sending it cheap, few enough to keep all workers busy."""
+
+
+OnImage = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,53 +68,145 @@ def build_targets(
     scenes: Iterable[Scene],
     path: str | Path,
     *,
+    jobs: int = 1,
+    scheduler: str | None = None,
+    shard: tuple[int, int] | None = None,
+    resume: bool = False,
     force: bool = False,
     dry_run: bool = False,
-    on_image: Callable[[], None] = lambda: None,
+    on_image: OnImage = lambda _: None,
 ) -> BuildReport:
     """Layer every scene and write the cache.
 
-    Images keep their order; one that a level table cannot hold is left out with a finding.
-    ``on_image`` is called after each. ``dry_run`` does all but write. The same scenes give the same
-    bytes.
+    Images keep their order; one that a level table cannot hold is left out with a finding. The same
+    scenes give the same bytes, whatever ``jobs``, ``scheduler``, ``shard`` and ``resume``.
 
-    Raises :class:`amodal_data.errors.OutputExistsError` before any work if ``path`` exists and ``force``
-    is not given, :class:`amodal_data.errors.CacheError` if it cannot be written.
+    jobs: processes; scheduler: address of a Dask cluster instead. shard ``(i, n)``, counted from 1:
+    only that part, to be joined by :func:`merge_shards`. resume: go on with an interrupted build, whose
+    finished shards lie in ``NAME.parts/``. dry_run: all but write. ``on_image(k)`` is called whenever k
+    more images are done.
+
+    Raises :class:`amodal_data.errors.OutputExistsError` before any work if ``path`` or an interrupted build
+    is there and neither ``force`` nor ``resume`` is given, :class:`amodal_data.errors.CacheError` if it
+    cannot be written: what is finished stays for ``resume``.
     """
-    path = Path(path)
-    refuse_existing(path, force=force or dry_run)
-    start = time.perf_counter()
-    findings = list(scenes.file_findings) if isinstance(scenes, Scenes) else []
-    images = list(_encoded(scenes, findings, on_image))
+    path, start = Path(path), time.perf_counter()
+    scenes, offset, total = _slice(scenes, shard)
+    info = _info(scenes)
+    folder = ShardFolder(path, info)
+    if resume and not info.sources:
+        raise SelectionError("only scenes that come from files can be resumed: nothing tells that these are the same")
+    if resume and path.exists():
+        return _already_done(path, folder, start)
     if not dry_run:
-        write_cache(path, images, findings, _info(scenes), force=force)
-    instances = sum(len(image.columns["instances"]) for image in images)
-    return BuildReport(path, len(images), instances, tuple(findings), time.perf_counter() - start)
+        refuse_existing(path, force=force)
+        folder.begin(resume=resume, force=force)
+    parts = _parts(scenes, folder, offset, encoder(jobs, scheduler), on_image, keep=not dry_run)
+    about_files = getattr(scenes, "file_findings", ()) if offset == 0 else ()
+    count = sum(part.scenes for part in parts)
+    which = Range(offset, offset + count, offset + count if total is None else total)
+    if not dry_run:
+        write_cache(path, parts, info, which, findings=findings_text(about_files), force=force)
+    report = _report(path, parts, about_files, start)
+    folder.remove()
+    return report
 
 
-def _encoded(scenes: Iterable[Scene], findings: list[Finding], on_image: Callable[[], None]) -> Iterator[EncodedImage]:
-    for scene in scenes:
-        image, found = encode_scene(scene)
-        findings += found
-        if image is not None:
-            yield image
-        on_image()
+def _report(path: Path, parts: list[Part], about_files: Iterable[Finding], start: float) -> BuildReport:
+    findings = (*about_files, *chain.from_iterable(read_findings(part.findings) for part in parts))
+    images = sum(len(part.rows) for part in parts)
+    instances = sum(int(part.ptr["instances"][-1]) for part in parts)
+    return BuildReport(path, images, instances, findings, time.perf_counter() - start)
 
 
-def encode_scene(scene: Scene) -> tuple[EncodedImage | None, tuple[Finding, ...]]:
-    """The cache rows of one scene, None if a level table cannot hold it, and all findings about it."""
-    try:
-        targets, found = layer_with_findings(scene)
-    except LevelsError as error:
-        place = Place(scene.source, scene.image_id)
-        return None, (*scene.findings, Finding("image-too-complex", place, error.message))
-    image = CachedImage(scene.image_id, scene.file_name, scene.size, scene.annotator)
-    return encode(image, targets), (*scene.findings, *found)
+def _slice(scenes: Iterable[Scene], shard: tuple[int, int] | None) -> tuple[Iterable[Scene], int, int | None]:
+    """The scenes of a shard, the number of the first of them, and how many there are in all."""
+    if shard is None:
+        return scenes, 0, None
+    number, of = shard
+    if not 1 <= number <= of:
+        raise SelectionError(f"shard {number}/{of}: count from 1 to {of}")
+    if not isinstance(scenes, SceneSource):
+        raise SelectionError("shards need a sequence of scenes, as the readers return it")
+    total = len(scenes)
+    first, stop = total * (number - 1) // of, total * number // of
+    return scenes.between(first, stop), first, total
+
+
+def _parts(
+    scenes: Iterable[Scene], folder: ShardFolder, offset: int, encode: Encoder, on_image: OnImage, *, keep: bool
+) -> list[Part]:
+    """All parts in order: full shards as files (found or made), the rest in memory."""
+    parts: dict[int, Part] = {}
+    sent: list[int] = []  # the shard that each batch sent out belongs to, by its first scene
+
+    def missing() -> Iterator[Iterable[Scene]]:
+        for number, batch in enumerate(in_batches(scenes, BATCH)):
+            start = offset + number * BATCH // SHARD * SHARD
+            if start not in sent and start not in parts and (found := folder.find(start)):
+                parts[start] = found
+                on_image(found.scenes)
+            if start not in parts:
+                sent.append(start)
+                yield batch
+
+    held: list[MemoryPart] = []
+    for number, part in enumerate(encode(missing())):
+        on_image(part.scenes)
+        held.append(part)
+        if sum(one.scenes for one in held) == SHARD:
+            whole = join_parts(held)
+            parts[sent[number]] = folder.keep(sent[number], whole) if keep else whole
+            held = []
+    if held:
+        parts[sent[-1]] = join_parts(held)
+    return [part for _, part in sorted(parts.items())]
+
+
+def _already_done(path: Path, folder: ShardFolder, start: float) -> BuildReport:
+    """What to say when a build to be resumed has ended long ago."""
+    with TargetCache(path) as cache:
+        if cache.info != folder.info:
+            refuse_existing(path, force=False)
+        folder.remove()
+        return BuildReport(path, len(cache), len(cache.table()), cache.findings, time.perf_counter() - start)
+
+
+def merge_shards(shards: Iterable[str | Path], path: str | Path, *, force: bool = False) -> BuildReport:
+    """Join the shards of one build, given in any order, into the cache that one run would have made.
+
+    Raises :class:`amodal_data.errors.CacheError` if they come from different sources or settings, or if one
+    is missing, doubled or damaged.
+    """
+    path, start = Path(path), time.perf_counter()
+    refuse_existing(path, force=force)
+    ranges = {}
+    infos = []
+    for shard in map(Path, shards):
+        with TargetCache(shard) as cache:
+            if not cache.check_digest():
+                raise CacheError("a damaged shard: its digest does not hold", place=str(shard))
+            ranges[shard] = cache.range
+            infos.append(cache.info)
+    if not infos or any(info != infos[0] for info in infos):
+        raise CacheError("these shards do not belong together: other sources, settings or versions")
+    order = sorted(ranges, key=lambda shard: (ranges[shard].start, ranges[shard].stop))
+    at = 0
+    for shard in order:
+        if ranges[shard].start != at:
+            raise CacheError(f"scenes {at} to {ranges[shard].start} are in no shard, or in two", place=str(shard))
+        at = ranges[shard].stop
+    total = ranges[order[-1]].total
+    if at != total:
+        raise CacheError(f"scenes {at} to {total} are in no shard")
+    parts: list[Part] = [StoredPart(shard) for shard in order]
+    write_cache(path, parts, infos[0], Range(0, total, total), force=force)
+    return _report(path, parts, (), start)
 
 
 def _info(scenes: Iterable[Scene]) -> CacheInfo:
     """Where the scenes come from, as far as they tell."""
-    origin = scenes if isinstance(scenes, Scenes) else None
+    origin = scenes if isinstance(scenes, SceneSource) else None
     return CacheInfo(
         format_version=FORMAT_VERSION,
         package_version=version("amodal-data"),

@@ -4,12 +4,13 @@ Every oddity has a stable code in :data:`CODES`. A :class:`Finding` says where i
 was; the table says how grave that is and what this package does about it.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
-__all__ = ["CODES", "Code", "Finding", "Place", "count_findings"]
+__all__ = ["CODES", "Code", "Finding", "Place", "count_findings", "findings_text", "read_findings"]
 
 Severity = Literal["info", "warning", "error"]
 
@@ -135,3 +136,20 @@ def count_findings(findings: Iterable[Finding]) -> dict[str, int]:
     """How often each code occurs, in the order of :data:`CODES`; codes that do not occur are absent."""
     counts = Counter(finding.code for finding in findings)
     return {code: counts[code] for code in CODES if code in counts}
+
+
+def findings_text(findings: Iterable[Finding]) -> bytes:
+    """Findings as JSON lines, as a cache stores them."""
+    lines = (
+        {**asdict(f.place), "code": f.code, "severity": f.severity, "message": f.message, "action": f.action}
+        for f in findings
+    )
+    return "".join(json.dumps(line) + "\n" for line in lines).encode()
+
+
+def read_findings(text: bytes) -> tuple[Finding, ...]:
+    """The findings of some JSON lines: the inverse of :func:`findings_text`."""
+    lines = [json.loads(line) for line in text.splitlines()]
+    return tuple(
+        Finding(line["code"], Place(line["file"], line["image_id"], line["region"]), line["message"]) for line in lines
+    )

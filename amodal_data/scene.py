@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol, overload
+from typing import Any, ClassVar, Protocol, overload, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from amodal_data.errors import SceneError
 from amodal_data.findings import Finding
 from amodal_data.masks import RLE
 
-__all__ = ["Declared", "Instance", "Record", "Scene", "Scenes", "Source"]
+__all__ = ["Declared", "Instance", "Record", "Scene", "SceneSource", "Scenes", "Source"]
 
 
 _TOGETHER = 16
@@ -111,6 +111,29 @@ class Record(Protocol):
         """The name of its photo, as the file gives it."""
 
 
+@runtime_checkable
+class SceneSource(Protocol):
+    """Scenes that know where they come from and can be cut into batches: :class:`Scenes`, or a stream."""
+
+    dataset: str
+    settings: dict[str, str]
+    sources: tuple[Source, ...]
+
+    @property
+    def file_findings(self) -> tuple[Finding, ...]:
+        """What was odd about the files as a whole; complete once the scenes were iterated."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Scene]: ...
+
+    def batches(self, size: int) -> "Iterator[Scenes]":
+        """Neighbouring scenes, ``size`` at a time, still raw."""
+
+    def between(self, start: int, stop: int) -> "SceneSource":
+        """Only scenes ``start`` to ``stop``."""
+
+
 class Scenes(Sequence[Scene]):
     """The annotated images of a file, each checked and rasterised when it is asked for.
 
@@ -133,7 +156,12 @@ class Scenes(Sequence[Scene]):
         self.dataset = dataset
         self.settings = dict(settings or {})
         self.sources = tuple(sources)
-        self.file_findings = tuple(file_findings)
+        self._file_findings = tuple(file_findings)
+
+    @property
+    def file_findings(self) -> tuple[Finding, ...]:
+        """What was odd about the files as a whole."""
+        return self._file_findings
 
     def __len__(self) -> int:
         return len(self._records)
@@ -159,6 +187,15 @@ class Scenes(Sequence[Scene]):
     def __iter__(self) -> Iterator[Scene]:
         for start in range(0, len(self), _TOGETHER):
             yield from self._read(self._records[start : start + _TOGETHER])
+
+    def between(self, start: int, stop: int) -> "Scenes":
+        """Only scenes ``start`` to ``stop``."""
+        return self[start:stop]
+
+    def batches(self, size: int) -> "Iterator[Scenes]":
+        """Neighbouring scenes, ``size`` at a time, still raw and without what concerns the whole file."""
+        for at in range(0, len(self), size):
+            yield Scenes(self._records[at : at + size], self._read, dataset=self.dataset)
 
     def first(self, n: int) -> "Scenes":
         """The first ``n`` images; ``settings`` says so."""

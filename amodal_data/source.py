@@ -6,7 +6,6 @@ from pathlib import Path
 
 from PIL import Image
 
-from amodal_data.build import encode_scene
 from amodal_data.cache import CachedImage, TargetCache, decode, is_cache
 from amodal_data.discovery import PhotoFinder
 from amodal_data.errors import LevelsError, SelectionError
@@ -15,6 +14,7 @@ from amodal_data.inspector import Summary, contact_sheet, summarise
 from amodal_data.levels import LayeredTargets
 from amodal_data.readers import read_annotations
 from amodal_data.scene import Scenes
+from amodal_data.workers import encode_scene
 
 __all__ = ["TargetSource", "open_source"]
 
@@ -42,16 +42,16 @@ class TargetSource:
             raise LevelsError(f"image {self.origin[at].image_id} does not fit a level table")
         return decode(encoded)
 
-    def summary(self, on_image: Callable[[], None] = lambda: None) -> Summary:
+    def summary(self, on_image: Callable[[int], None] = lambda _: None) -> Summary:
         """Figures over all images. Of an annotation file, images that cannot be layered are left out."""
         findings = list(self.origin.findings if isinstance(self.origin, TargetCache) else self.origin.file_findings)
         return summarise(self._images(findings, on_image), findings)
 
     def _images(
-        self, findings: list[Finding], on_image: Callable[[], None]
+        self, findings: list[Finding], on_image: Callable[[int], None]
     ) -> Iterator[tuple[CachedImage, LayeredTargets]]:
         for at in range(len(self)):
-            on_image()
+            on_image(1)
             if isinstance(self.origin, TargetCache):
                 yield self.origin.read(at)
                 continue
@@ -61,7 +61,7 @@ class TargetSource:
                 yield decode(encoded)
 
     def __iter__(self) -> Iterator[tuple[CachedImage, LayeredTargets]]:
-        return self._images([], lambda: None)
+        return self._images([], lambda _: None)
 
     def choose(self, pick: str, limit: int, summary: Summary, image_ids: Sequence[int] = ()) -> list[int]:
         """Positions of the images to show: those of ``image_ids``, else up to ``limit`` picked.

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from amodal_data.build import encode_scene
 from amodal_data.cache import TargetCache
 from amodal_data.cache.layout import COLUMNS, instance_rows
 from amodal_data.checks import occlusion_rates
 from amodal_data.errors import CacheFormatError
 from amodal_data.levels import LayeredTargets
 from amodal_data.masks import RLE, differing_pixels, parse_rles
-from amodal_data.scene import Scene, Scenes
+from amodal_data.scene import Scene, SceneSource
+from amodal_data.workers import encode_scene
 
 __all__ = ["VerifyReport", "verify_cache"]
 
@@ -65,7 +65,7 @@ class VerifyReport:
 
 
 def verify_cache(
-    path: str | Path, scenes: Scenes | None = None, *, on_image: Callable[[], None] = lambda: None
+    path: str | Path, scenes: SceneSource | None = None, *, on_image: Callable[[int], None] = lambda _: None
 ) -> VerifyReport:
     """Check a cache: the digest of the file, the checksum of every image, every derived column.
 
@@ -78,13 +78,14 @@ def verify_cache(
         if not cache.check_digest():
             report.differences.append("the file's SHA-256 is not the one in its user block")
         _check_images(cache, report, on_image)
+        _check_count(cache, report)
         if scenes is not None:
             _check_sources(cache, scenes, report)
             _compare(cache, scenes, report, on_image)
     return report
 
 
-def _check_images(cache: TargetCache, report: VerifyReport, on_image: Callable[[], None]) -> None:
+def _check_images(cache: TargetCache, report: VerifyReport, on_image: Callable[[int], None]) -> None:
     report.images = len(cache)
     for at in range(len(cache)):
         try:
@@ -94,21 +95,29 @@ def _check_images(cache: TargetCache, report: VerifyReport, on_image: Callable[[
                 report.differences.append(f"image {image.image_id}: a derived figure is not that of its masks")
         except CacheFormatError as error:
             report.differences.append(error.message)
-        on_image()
+        on_image(1)
 
 
-def _check_sources(cache: TargetCache, scenes: Scenes, report: VerifyReport) -> None:
+def _check_count(cache: TargetCache, report: VerifyReport) -> None:
+    """Every scene that was offered is in the cache, or was left out with a finding."""
+    left_out = sum(finding.code == "image-too-complex" for finding in cache.findings)
+    offered = cache.range.stop - cache.range.start
+    if len(cache) + left_out != offered:
+        report.differences.append(f"made from {offered} scenes, holds {len(cache)} images and {left_out} left out")
+
+
+def _check_sources(cache: TargetCache, scenes: SceneSource, report: VerifyReport) -> None:
     if cache.info.sources != scenes.sources:
         built = ", ".join(f"{s.name} ({s.sha256[:12]})" for s in cache.info.sources)
         given = ", ".join(f"{s.name} ({s.sha256[:12]})" for s in scenes.sources)
         report.differences.append(f"built from {built}, compared with {given}")
 
 
-def _compare(cache: TargetCache, scenes: Scenes, report: VerifyReport, on_image: Callable[[], None]) -> None:
+def _compare(cache: TargetCache, scenes: SceneSource, report: VerifyReport, on_image: Callable[[int], None]) -> None:
     at = 0
     for scene in scenes:
         fresh, _ = encode_scene(scene)
-        on_image()
+        on_image(1)
         if fresh is None:  # left out of the cache too
             continue
         if at == len(cache):

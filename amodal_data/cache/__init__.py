@@ -4,7 +4,9 @@ The layout is a contract, written down in docs/cache-format.md. Nobody outside t
 """
 
 from amodal_data.cache.layout import CachedImage, EncodedImage, decode, encode
+from amodal_data.cache.parts import MemoryPart, Part, Range, join_parts
 from amodal_data.cache.read import TargetCache
+from amodal_data.cache.shards import ShardFolder, StoredPart
 from amodal_data.cache.stamp import CacheInfo, is_cache
 from amodal_data.cache.write import refuse_existing, write_cache
 
@@ -12,10 +14,16 @@ __all__ = [
     "CacheInfo",
     "CachedImage",
     "EncodedImage",
+    "MemoryPart",
+    "Part",
+    "Range",
+    "ShardFolder",
+    "StoredPart",
     "TargetCache",
     "decode",
     "encode",
     "is_cache",
+    "join_parts",
     "refuse_existing",
     "write_cache",
 ]

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.cache.layout import COLUMNS, IMAGE, INSTANCE, PTR, CachedImage, EncodedImage, decode
+from amodal_data.cache.parts import Range
 from amodal_data.cache.stamp import CacheInfo, file_digest, stored_digest
 from amodal_data.errors import CacheError, CacheFormatError, ImageLookupError
-from amodal_data.findings import Finding, Place
+from amodal_data.findings import Finding, read_findings
 from amodal_data.levels import LayeredTargets
 from amodal_data.scene import Source
 
@@ -36,6 +37,9 @@ _TABLE = np.dtype(
 class TargetCache(Sequence[LayeredTargets]):
     """A finished cache, read-only: ``len(cache)`` images, ``cache[i]`` their targets.
 
+    ``info`` says where it comes from, ``range`` which scenes of its sources it was made from (all of
+    them, unless it is a shard).
+
     Caches up to 64 MB are held in memory, larger ones read image by image. The file is opened when
     first needed, once per process, and never travels in a pickle: safe to hand to worker processes.
     Every read checks the image's checksum. Raises :class:`CacheFormatError` for a file that is no
@@ -50,7 +54,7 @@ class TargetCache(Sequence[LayeredTargets]):
         self._positions: dict[int, list[int]] | None = None
         self._digest = stored_digest(self.path)
         self._count = len(self._column("ptr")) - 1
-        self.info = self._read_info()
+        self.info, self.range = self._read_info()
 
     def __len__(self) -> int:
         return self._count
@@ -72,22 +76,21 @@ class TargetCache(Sequence[LayeredTargets]):
 
     def read(self, index: int) -> tuple[CachedImage, LayeredTargets]:
         """Image ``index`` and its targets. Raises IndexError, or :class:`CacheFormatError` if damaged."""
-        with self._reading():
-            return decode(self.encoded(index))
-
-    def encoded(self, index: int) -> EncodedImage:
-        """The rows of image ``index`` as they are stored, unchecked."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
-        at = index % len(self)
-        first, stop = self._column("ptr")[at : at + 2]
+        with self._reading():
+            return decode(self.encoded(index % len(self)))
+
+    def encoded(self, index: int) -> EncodedImage:
+        """The rows of image ``index`` (0 to n - 1) as they are stored, their checksum unchecked."""
+        first, stop = self._column("ptr")[index : index + 2]
         columns = {}
         for name in COLUMNS:
             column, a, b = self._column(name), int(first[name]), int(stop[name])
             if not 0 <= a <= b <= len(column):
-                raise CacheFormatError(f"image {at}: its pointers into {name!r} leave the column")
+                raise CacheFormatError(f"image {index}: its pointers into {name!r} leave the column")
             columns[name] = column[a:b]
-        return EncodedImage(self._column("images")[at : at + 1][0], columns)
+        return EncodedImage(self._column("images")[index : index + 1][0], columns)
 
     def by_id(self, image_id: int, annotation_id: int | None = None) -> LayeredTargets:
         """The targets of an image by its id, and by an annotation's id where several people annotated it.
@@ -117,11 +120,7 @@ class TargetCache(Sequence[LayeredTargets]):
     def findings(self) -> tuple[Finding, ...]:
         """What was odd in the sources, as found when the cache was built."""
         with self._reading():
-            lines = [json.loads(line) for line in self._column("findings")[:].tobytes().splitlines()]
-        return tuple(
-            Finding(line["code"], Place(line["file"], line["image_id"], line["region"]), line["message"])
-            for line in lines
-        )
+            return read_findings(self.findings_text)
 
     def table(self) -> NDArray[Any]:
         """One row an instance: a structured array with the fields of ``instances`` after the position and
@@ -139,6 +138,26 @@ class TargetCache(Sequence[LayeredTargets]):
                 own = slice(int(ptr[at]), int(ptr[at + 1]))
                 out["amodal_box"][own], out["modal_box"][own] = targets.boxes()
             return out
+
+    @property
+    def findings_text(self) -> bytes:
+        """The findings as stored: JSON lines."""
+        return self.column("findings").tobytes()
+
+    @property
+    def rows(self) -> NDArray[Any]:
+        """The whole column ``images``, as in :class:`amodal_data.cache.parts.Part`."""
+        return self.column("images")
+
+    @property
+    def ptr(self) -> NDArray[Any]:
+        """The whole column ``ptr``."""
+        return self.column("ptr")
+
+    def column(self, name: str) -> NDArray[Any]:
+        """One whole column, in memory."""
+        with self._reading():
+            return self._column(name)[:]
 
     def check_digest(self) -> bool:
         """Does the SHA-256 in the user block match the file? Reads the whole file."""
@@ -181,11 +200,11 @@ class TargetCache(Sequence[LayeredTargets]):
                 raise CacheFormatError("its columns are not those of a target cache")
             self._file, self._columns, self._pid = file, columns, os.getpid()
 
-    def _read_info(self) -> CacheInfo:
+    def _read_info(self) -> tuple[CacheInfo, Range]:
         with self._reading():
             assert self._file is not None
             attrs = dict(self._file.attrs)
-            return CacheInfo(
+            info = CacheInfo(
                 int(attrs["format_version"]),
                 str(attrs["package_version"]),
                 str(attrs["dataset"]),
@@ -193,6 +212,8 @@ class TargetCache(Sequence[LayeredTargets]):
                 json.loads(attrs["settings"]),
                 str(attrs["rasteriser"]),
             )
+            scenes = int(attrs["scenes"])
+            return info, Range(**json.loads(attrs["shard"])) if "shard" in attrs else Range(0, scenes, scenes)
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -202,7 +223,7 @@ class TargetCache(Sequence[LayeredTargets]):
         except CacheFormatError as error:
             error.place = error.place or str(self.path)
             raise
-        except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        except Exception as error:  # whatever HDF5 and decoding make of damaged bytes
             if isinstance(error, CacheError):
                 raise
             raise CacheFormatError(

@@ -1,8 +1,13 @@
-"""Writing a finished cache, in one go and in one place."""
+"""Writing a finished cache, whatever parts it comes from: always the same bytes.
 
-import json
+One data set after another, chunk by chunk, each chunk packed here and handed to HDF5 as it is. So the
+file does not depend on how the images were cut into parts, nor on HDF5's chunk cache, and memory stays
+at one column of one part.
+"""
+
 import os
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,10 +16,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.cache.layout import CHUNKS, COLUMNS, EMPTY, IMAGE, PTR, EncodedImage
+from amodal_data.cache.layout import CHUNKS, COLUMNS, EMPTY, IMAGE, PTR
+from amodal_data.cache.parts import Part, Range, join_ptr
 from amodal_data.cache.stamp import FORMAT, USER_BLOCK, CacheInfo, canonical_json, file_digest, user_block
 from amodal_data.errors import CacheError, OutputExistsError
-from amodal_data.findings import Finding
 
 __all__ = ["refuse_existing", "write_cache"]
 
@@ -24,29 +29,26 @@ _PIXEL_ORDER = "column-major: position = x * height + y"
 
 
 def write_cache(
-    path: Path,
-    images: Sequence[EncodedImage],
-    findings: Sequence[Finding],
-    info: CacheInfo,
-    *,
-    force: bool = False,
+    path: Path, parts: Sequence[Part], info: CacheInfo, scenes: Range, *, findings: bytes = b"", force: bool = False
 ) -> None:
     """Write a finished cache under a temporary name and put it in place at once.
 
-    Raises :class:`OutputExistsError` if ``path`` exists and ``force`` is not given, and
-    :class:`CacheError` if it cannot be written; nothing half-written stays behind.
+    findings: JSON lines about the files as a whole, put before those of the parts. Raises
+    :class:`OutputExistsError` if ``path`` exists and ``force`` is not given, and :class:`CacheError` if it
+    cannot be written; nothing half-written stays behind.
     """
     refuse_existing(path, force=force)
-    part = path.with_name(path.name + ".part")
+    temporary = path.with_name(path.name + ".part")
     try:
-        _write_hdf5(part, images, findings, info)
-        _seal(part)
-        part.replace(path)
+        _write_hdf5(temporary, parts, info, scenes, findings)
+        _seal(temporary)
+        temporary.replace(path)
         _sync(path.parent)
-    except OSError as error:
-        raise CacheError(f"cannot write the cache: {error.strerror or error}", place=str(path)) from error
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise CacheError(f"cannot write the cache: {reason}", place=str(path)) from error
     finally:
-        part.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def refuse_existing(path: Path, *, force: bool) -> None:
@@ -55,29 +57,65 @@ def refuse_existing(path: Path, *, force: bool) -> None:
         raise OutputExistsError("the output is already there", place=str(path), fix="--force replaces it")
 
 
-def _write_hdf5(path: Path, images: Sequence[EncodedImage], findings: Sequence[Finding], info: CacheInfo) -> None:
-    rows = np.array([image.row for image in images], IMAGE)
-    ptr = np.zeros(len(images) + 1, PTR)
+def _write_hdf5(path: Path, parts: Sequence[Part], info: CacheInfo, scenes: Range, findings: bytes) -> None:
     with h5py.File(path, "w", userblock_size=USER_BLOCK) as file:
-        for name, value in _attributes(info).items():
+        for name, value in _attributes(info, scenes).items():
             file.attrs[name] = value
+        ptr = join_ptr(parts)
         for name in COLUMNS:
-            slices = [image.columns[name] for image in images]
-            ptr[name][1:] = np.cumsum([len(s) for s in slices])
-            _create(file, name, np.concatenate([EMPTY[name], *slices]), CHUNKS[name])
-        _create(file, "images", rows, _BESIDE["images"])
-        _create(file, "ptr", ptr, _BESIDE["ptr"])
-        _create(file, "findings", np.frombuffer(_findings_text(findings), np.uint8), _BESIDE["findings"])
+            pieces = (part.column(name) for part in parts)
+            _write_column(file, name, EMPTY[name], int(ptr[name][-1]), CHUNKS[name], pieces)
+        rows = (part.rows for part in parts)
+        _write_column(file, "images", np.zeros(0, IMAGE), len(ptr) - 1, _BESIDE["images"], rows)
+        _write_column(file, "ptr", np.zeros(0, PTR), len(ptr), _BESIDE["ptr"], [ptr])
+        text = np.frombuffer(findings + b"".join(part.findings for part in parts), np.uint8)
+        _write_column(file, "findings", EMPTY["text"], len(text), _BESIDE["findings"], [text])
 
 
-def _create(file: h5py.File, name: str, data: NDArray[Any], rows: int) -> None:
-    chunk = (min(rows, len(data)), *data.shape[1:])
-    packing = {"chunks": chunk, "compression": "gzip", "compression_opts": 1, "shuffle": True} if len(data) else {}
-    file.create_dataset(name, data=data, track_times=False, **packing)
+def _write_column(
+    file: h5py.File, name: str, empty: NDArray[Any], length: int, rows: int, pieces: Iterable[NDArray[Any]]
+) -> None:
+    """A data set of ``length`` rows, gzip 1 and shuffle, in chunks of ``rows``."""
+    shape, kind = (length, *empty.shape[1:]), empty.dtype
+    if not length:
+        file.create_dataset(name, shape, kind, track_times=False)
+        return
+    chunk = (min(rows, length), *shape[1:])
+    data = file.create_dataset(
+        name, shape, kind, chunks=chunk, compression="gzip", compression_opts=1, shuffle=True, track_times=False
+    )
+    beyond = (0,) * (len(shape) - 1)
+    for at, block in enumerate(_blocks(pieces, chunk[0])):
+        padding = np.zeros((chunk[0] - len(block), *shape[1:]), kind)
+        raw = (block if not len(padding) else np.concatenate([block, padding])).astype(kind, copy=False)
+        data.id.write_direct_chunk((at * chunk[0], *beyond), _pack(raw))
 
 
-def _attributes(info: CacheInfo) -> dict[str, str | int]:
-    return {
+def _blocks(pieces: Iterable[NDArray[Any]], rows: int) -> Iterator[NDArray[Any]]:
+    """Pieces of any length as blocks of exactly ``rows``, the last one maybe shorter."""
+    rest: list[NDArray[Any]] = []
+    held = 0
+    for piece in pieces:
+        rest.append(piece)
+        held += len(piece)
+        if held < rows:
+            continue
+        joined = np.concatenate(rest) if len(rest) > 1 else piece
+        whole = held - held % rows
+        yield from (joined[at : at + rows] for at in range(0, whole, rows))
+        rest, held = [joined[whole:]], held - whole
+    if held:
+        yield np.concatenate(rest)
+
+
+def _pack(block: NDArray[Any]) -> bytes:
+    """HDF5's shuffle filter (all first bytes, all second bytes, ...), then its deflate filter at level 1."""
+    raw = np.ascontiguousarray(block).view(np.uint8).reshape(-1, block.dtype.itemsize)
+    return zlib.compress(raw.T.tobytes(), 1)
+
+
+def _attributes(info: CacheInfo, scenes: Range) -> dict[str, str | int]:
+    attributes: dict[str, str | int] = {
         "format": FORMAT,
         "format_version": info.format_version,
         "package_version": info.package_version,
@@ -88,15 +126,9 @@ def _attributes(info: CacheInfo) -> dict[str, str | int]:
         "rasteriser": info.rasteriser,
         "coding": _CODING,
         "pixel_order": _PIXEL_ORDER,
+        "scenes": scenes.stop - scenes.start,
     }
-
-
-def _findings_text(findings: Sequence[Finding]) -> bytes:
-    lines = [
-        {**asdict(f.place), "code": f.code, "severity": f.severity, "message": f.message, "action": f.action}
-        for f in findings
-    ]
-    return "".join(json.dumps(line) + "\n" for line in lines).encode()
+    return attributes if scenes.whole else attributes | {"shard": canonical_json(asdict(scenes))}
 
 
 def _seal(path: Path) -> None:

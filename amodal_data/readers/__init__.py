@@ -4,5 +4,15 @@ from amodal_data.readers.cocoa import read_cocoa
 from amodal_data.readers.door import read_annotations
 from amodal_data.readers.flat import read_cocoa_cls, read_d2sa, read_kins
 from amodal_data.readers.sln_release import read_sln_release
+from amodal_data.readers.stream import SceneStream, iter_annotations
 
-__all__ = ["read_annotations", "read_cocoa", "read_cocoa_cls", "read_d2sa", "read_kins", "read_sln_release"]
+__all__ = [
+    "SceneStream",
+    "iter_annotations",
+    "read_annotations",
+    "read_cocoa",
+    "read_cocoa_cls",
+    "read_d2sa",
+    "read_kins",
+    "read_sln_release",
+]

@@ -8,14 +8,12 @@ from amodal_data.errors import LayoutError, SelectionError
 from amodal_data.findings import Finding, Place
 from amodal_data.readers.cocoa import cocoa_scenes
 from amodal_data.readers.files import load_json
-from amodal_data.readers.flat import flat_scenes, layout_of
+from amodal_data.readers.flat import dataset_of, flat_scenes, layout_of
 from amodal_data.readers.grouping import key_names, top_level
 from amodal_data.readers.sln_release import read_sln_release
 from amodal_data.scene import Scenes
 
 __all__ = ["read_annotations"]
-
-_DATASETS = {"kins": "kins", "kins-2020": "kins"}
 
 
 def read_annotations(
@@ -60,19 +58,13 @@ def _read_one(path: Path, annotator: str, cocoa: Scenes | None) -> Scenes:
             place=str(path),
             fix="known: 'regions' (COCOA), 'visible_mask' (D2SA), 'inmodal_seg' or 'a_segm' (KINS)",
         )
-    return flat_scenes(content, path, source, _dataset(layout, path.name), layout or "mvtec", cocoa)
+    return flat_scenes(content, path, source, dataset_of(layout, path.name), layout or "mvtec", cocoa)
 
 
 def _about_a_list(content: list[Any], path: Path) -> tuple[str]:
     if any(isinstance(one, Mapping) and "score" in one for one in content):
         return (f"{path.name} holds predictions (a list with 'score'), not annotations",)
     return (f"a list, but not of COCOA annotations; keys seen: {key_names(content)}",)
-
-
-def _dataset(layout: str, name: str) -> str:
-    if layout != "mvtec":
-        return _DATASETS.get(layout, layout)
-    return "cocoa-cls" if name.startswith("COCO") else "d2sa"
 
 
 def _joined(scenes: Scenes, more: Scenes) -> Scenes:

@@ -25,7 +25,7 @@ from amodal_data.readers.grouping import Grouping, image_size, key_names, top_le
 from amodal_data.readers.regions import RegionMasks, integer, number, settle, text
 from amodal_data.scene import Declared, Instance, Scene, Scenes, Source
 
-__all__ = ["LAYOUTS", "flat_scenes", "layout_of", "read_cocoa_cls", "read_d2sa", "read_kins"]
+__all__ = ["LAYOUTS", "dataset_of", "flat_scenes", "layout_of", "read_cocoa_cls", "read_d2sa", "read_kins"]
 
 Object = Mapping[str, Any]
 
@@ -115,6 +115,13 @@ def layout_of(annotations: Sequence[Any]) -> str:
     """The name of the flat layout, judged by the keys of all annotations; "" = none of them."""
     keys = {key for annotation in annotations if isinstance(annotation, Mapping) for key in annotation}
     return next((name for name, telling in _TELLING.items() if telling <= keys), "")
+
+
+def dataset_of(layout: str, file_name: str) -> str:
+    """What to call the data set of a file of this layout."""
+    if layout.startswith("kins"):
+        return "kins"
+    return layout if layout not in ("", "mvtec") else "cocoa-cls" if file_name.startswith("COCO") else "d2sa"
 
 
 def flat_scenes(

@@ -27,9 +27,9 @@ class Grouping:
         """Add a finding about the file or one image."""
         self.findings.append(Finding(code, Place(self.source, image_id), message))
 
-    def add_images(self, images: list[Any]) -> None:
+    def add_images(self, images: list[Any], start: int = 0) -> None:
         """Take the image list; entries without an id, and repeated ids, are left out."""
-        for at, image in enumerate(images):
+        for at, image in enumerate(images, start):
             image_id = integer(image.get("id")) if isinstance(image, Mapping) else None
             if image_id is None:
                 self.note("annotation-malformed", f"images[{at}] has no integer 'id'")
@@ -42,19 +42,26 @@ class Grouping:
         """Take the annotation list; ``regions``: each must hold a list of that name."""
         seen: set[int] = set()
         for at, annotation in enumerate(annotations):
-            if not isinstance(annotation, Mapping) or (regions and not isinstance(annotation.get("regions"), list)):
-                what = "has no list 'regions'" if regions else "is not an object"
-                self.note("annotation-malformed", f"annotations[{at}] {what}")
-                continue
-            image_id = integer(annotation.get("image_id"))
-            if image_id is None or image_id not in self.images:
-                self.note("image-unknown", f"annotations[{at}] names image {annotation.get('image_id')!r:.40}")
+            image_id = self.accept(at, annotation, regions=regions)
+            if image_id is None:
                 continue
             annotation_id = integer(annotation.get("id"))
             if annotation_id is not None and annotation_id in seen:
                 self.note("duplicate-id", f"annotations[{at}] repeats id {annotation_id}", image_id)
             seen.add(-1 if annotation_id is None else annotation_id)
             self.by_image[image_id].append(annotation)
+
+    def accept(self, at: int, annotation: Any, *, regions: bool) -> int | None:
+        """The image that annotation number ``at`` belongs to; None, and a finding, if it cannot be used."""
+        if not isinstance(annotation, Mapping) or (regions and not isinstance(annotation.get("regions"), list)):
+            what = "has no list 'regions'" if regions else "is not an object"
+            self.note("annotation-malformed", f"annotations[{at}] {what}")
+            return None
+        image_id = integer(annotation.get("image_id"))
+        if image_id is None or image_id not in self.images:
+            self.note("image-unknown", f"annotations[{at}] names image {annotation.get('image_id')!r:.40}")
+            return None
+        return image_id
 
     def annotated(self) -> Iterator[tuple[int, Object, list[Object]]]:
         """Image id, image and annotations of every image that has some; the others are noted."""

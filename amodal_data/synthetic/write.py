@@ -28,7 +28,7 @@ def write_cocoa(
     instances: tuple[int, int] = (5, 12),
     photos: bool = True,
     force: bool = False,
-    on_image: Callable[[], None] = lambda: None,
+    on_image: Callable[[int], None] = lambda _: None,
 ) -> Path:
     """Write ``n`` seeded scenes: ``COCO_amodal_{split}2014.json`` and ``{split}2014/COCO_..._id.jpg``.
 
@@ -48,7 +48,7 @@ def write_cocoa(
         annotations.append(cocoa_annotation(objects, size, image_id=at + 1, annotation_id=at + 1))
         if photos:
             _save(folder / f"{split}2014" / name, paint_photo(rng, objects, size))
-        on_image()
+        on_image(1)
     path.write_text(json.dumps({"images": images, "annotations": annotations}))
     return path
 
@@ -71,7 +71,7 @@ def write_flat(
     instances: tuple[int, int] = (5, 12),
     photos: bool = True,
     force: bool = False,
-    on_image: Callable[[], None] = lambda: None,
+    on_image: Callable[[int], None] = lambda _: None,
 ) -> Path:
     """As :func:`write_cocoa` in a flat layout, under the name it is published by; photos in ``images/``.
 
@@ -98,7 +98,7 @@ def write_flat(
             photo = paint_photo(rng, objects, size)
             photo[:margin] = photo[size[0] - margin :] = 0
             _save(folder / "images" / name, photo)
-        on_image()
+        on_image(1)
     categories = [{"id": k, "name": name} for k, name in enumerate(CATEGORIES, 1)]
     path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
     return path

@@ -11,6 +11,7 @@ from amodal_cli.terminal import print_json, progress, refuse_existing, say
 
 if TYPE_CHECKING:
     from amodal_data import BuildReport, Scenes
+    from amodal_data.readers import SceneStream
 
 
 def build(
@@ -33,6 +34,15 @@ def build(
         typer.Option("--cocoa", metavar="FILE", help="COCOA file that lends COCOA-cls its order."),
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N images.")] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Number of processes.")] = 1,
+    scheduler: Annotated[
+        str | None, typer.Option("--scheduler", metavar="ADDRESS", help="Dask scheduler to work on instead.")
+    ] = None,
+    shard: Annotated[str | None, typer.Option("--shard", metavar="I/N", help="Only part I of N, from 1.")] = None,
+    stream: Annotated[
+        bool | None, typer.Option("--stream/--no-stream", help="Never hold the file [above 500 MB].")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted build.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and report, write nothing.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 if anything was left out or altered.")] = False,
     max_bad: Annotated[
@@ -47,17 +57,28 @@ def build(
     from amodal_data import build_targets
 
     paths, found_split = _annotation_files(dataset, annotations, data, split)
-    target = output or Path(f"{paths[0].stem}.h5")
-    refuse_existing(target, force=force or dry_run)
-    scenes = _read(paths, annotator, cocoa, limit)
+    part = _shard(shard)
+    target = output or Path(f"{paths[0].stem}{f'.shard-{part[0]}-of-{part[1]}' if part else ''}.h5")
+    refuse_existing(target, force=force or dry_run or resume)
+    scenes = _read(paths, annotator, cocoa, limit, stream)
     names = ", ".join(str(path) for path in paths)
     say(
         f"{names}: {len(scenes)} annotated images" + (f", split {found_split}" * bool(found_split)),
         quiet=quiet,
     )
     _report_photos(scenes, [*(images or []), *([data] if data else [])], quiet)
-    with progress("building", len(scenes), quiet=quiet) as advance:
-        report = build_targets(scenes, target, force=force, dry_run=dry_run, on_image=advance)
+    with progress("building", len(scenes) // (part[1] if part else 1), quiet=quiet) as advance:
+        report = build_targets(
+            scenes,
+            target,
+            jobs=jobs,
+            scheduler=scheduler,
+            shard=part,
+            resume=resume,
+            force=force,
+            dry_run=dry_run,
+            on_image=advance,
+        )
     _print_report(report, dry_run=dry_run, quiet=quiet, as_json=as_json)
     if report.errors > (0 if strict else report.errors if max_bad is None else max_bad):
         raise typer.Exit(1)
@@ -139,18 +160,57 @@ def _annotation_files(
     return list(found.paths), found.split
 
 
-def _read(paths: list[Path], annotator: str, cocoa: Path | None, limit: int | None) -> "Scenes":
-    from amodal_data import read_annotations, read_cocoa
+_LARGE = 500 * 10**6
+
+
+def _read(
+    paths: list[Path], annotator: str, cocoa: Path | None, limit: int | None, stream: bool | None = None
+) -> "Scenes | SceneStream":
+    from amodal_data import iter_annotations, read_annotations, read_cocoa
 
     reference = None if cocoa is None else read_cocoa(cocoa)
-    scenes = read_annotations(paths, annotator=annotator, cocoa=reference)
+    if stream is None:
+        stream = len(paths) == 1 and paths[0].is_file() and paths[0].stat().st_size > _LARGE
+    if stream and len(paths) > 1:
+        raise typer.BadParameter("--stream reads one file; build each and use amodal-data merge")
+    scenes = (
+        iter_annotations(paths[0], annotator=annotator, cocoa=reference)
+        if stream
+        else read_annotations(paths, annotator=annotator, cocoa=reference)
+    )
     return scenes if limit is None else scenes.first(limit)
 
 
-def _report_photos(scenes: "Scenes", folders: list[Path], quiet: bool) -> None:
+def _shard(value: str | None) -> tuple[int, int] | None:
+    """``"1/3"`` as (1, 3)."""
+    if value is None:
+        return None
+    number, _, of = value.partition("/")
+    if not (number.isdecimal() and of.isdecimal()):
+        raise typer.BadParameter(f"--shard is I/N, like 1/3, found {value!r}")
+    return int(number), int(of)
+
+
+def merge(
+    shards: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, help="The shards, in any order.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The cache to write.")],
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Join the shards of one build into the cache that a single run would have made, byte for byte."""
+    from amodal_data import merge_shards
+
+    report = merge_shards(shards, output, force=force)
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        print(f"{output}: {report.images} images, {report.instances} instances, from {len(shards)} shards")
+
+
+def _report_photos(scenes: "Scenes | SceneStream", folders: list[Path], quiet: bool) -> None:
     from amodal_data.discovery import PhotoFinder
 
-    if not folders or quiet:
+    if not folders or quiet or not hasattr(scenes, "file_names"):
         return
     finder = PhotoFinder(folders)
     missing = [name for name in scenes.file_names if finder.find(name) is None]

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from amodal_cli.building import build, export, verify
+from amodal_cli.building import build, export, merge, verify
 from amodal_cli.looking import doctor, explain, get, inspect
 from amodal_cli.making import demo, synth
 from amodal_cli.terminal import DEBUG, run
@@ -43,6 +43,7 @@ app.command("get", short_help="What to download, and what is there.")(get)
 app.command("build-targets", short_help="Annotations to exact targets in one file.")(build)
 app.command("inspect", short_help="What is in it: figures and a picture.")(inspect)
 app.command("verify", short_help="Check a cache, also against its source.")(verify)
+app.command("merge", short_help="Join the shards of one build.")(merge)
 app.command("export", short_help="COCO, Datumaro or a table.")(export)
 app.command("explain", short_help="What a finding code means.")(explain)
 app.command("doctor", short_help="Versions, torch pair, GPU, disk.")(doctor)

@@ -1,6 +1,7 @@
 """What every command does the same way: exit codes, errors, progress, JSON."""
 
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,16 +18,23 @@ def run(app: typer.Typer, name: str) -> NoReturn:
 
     0 done, 1 the work failed or the data has errors, 2 usage, 3 environment, 130 interrupted.
     """
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         app(prog_name=name)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == 130:
+            print("interrupted; finished shards of a build are kept: --resume goes on", file=sys.stderr)
+        raise
     except Exception as error:
         if DEBUG["on"]:
             raise
         sys.exit(_explain(error))
     sys.exit(0)
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    """SIGTERM ends a command as Ctrl-C does: cleaned up, resumable, exit code 130."""
+    raise KeyboardInterrupt
 
 
 def _explain(error: Exception) -> int:
@@ -57,10 +65,10 @@ def print_json(document: dict[str, Any]) -> None:
 
 
 @contextmanager
-def progress(title: str, total: int, *, quiet: bool = False) -> Iterator[Callable[[], None]]:
+def progress(title: str, total: int, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
     """A bar on stderr with rate and time left; nothing where stderr is no terminal, or when quiet."""
     if quiet or not sys.stderr.isatty():
-        yield lambda: None
+        yield lambda _: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -76,9 +84,9 @@ def progress(title: str, total: int, *, quiet: bool = False) -> Iterator[Callabl
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=total, rate="")
 
-        def advance() -> None:
+        def advance(done: int) -> None:
             speed = bar.tasks[0].speed
-            bar.update(task, advance=1, rate=f"{speed:.0f}/s" if speed else "")
+            bar.update(task, advance=done, rate=f"{speed:.0f}/s" if speed else "")
 
         yield advance
 

@@ -1,0 +1,100 @@
+"""Pieces of a cache: the rows of some neighbouring images, in memory or in a finished shard."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from amodal_data.cache.layout import COLUMNS, EMPTY, IMAGE, PTR, EncodedImage
+from amodal_data.findings import Finding, findings_text
+
+__all__ = ["MemoryPart", "Part", "Range", "join_parts", "join_ptr"]
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Which scenes of a source a part was made from: ``start`` to ``stop`` of ``total``."""
+
+    start: int
+    stop: int
+    total: int
+
+    @property
+    def whole(self) -> bool:
+        """Is this all there is?"""
+        return self.start == 0 and self.stop == self.total
+
+
+class Part(Protocol):
+    """Some neighbouring images as rows. ``scenes`` counts what was offered, left-out images included."""
+
+    @property
+    def rows(self) -> NDArray[Any]:
+        """Their rows of ``images``, IMAGE [n]."""
+
+    @property
+    def ptr(self) -> NDArray[Any]:
+        """Where each image's slices begin within this part, PTR [n + 1]."""
+
+    @property
+    def findings(self) -> bytes:
+        """Their findings as JSON lines."""
+
+    @property
+    def scenes(self) -> int:
+        """How many scenes they come from."""
+
+    def column(self, name: str) -> NDArray[Any]:
+        """Their slice of a column."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MemoryPart:
+    """A :class:`Part` in memory: few large arrays, cheap to send to another process."""
+
+    rows: NDArray[Any]
+    ptr: NDArray[Any]
+    columns: dict[str, NDArray[Any]]
+    findings: bytes
+    scenes: int
+
+    def column(self, name: str) -> NDArray[Any]:
+        """Their slice of a column."""
+        return self.columns[name]
+
+    @classmethod
+    def of(cls, images: Sequence[EncodedImage], findings: Sequence[Finding], scenes: int) -> "MemoryPart":
+        """The rows of ``images``, one after the other."""
+        rows = np.array([image.row for image in images], IMAGE)
+        ptr = np.zeros(len(images) + 1, PTR)
+        columns = {}
+        for name in COLUMNS:
+            slices = [image.columns[name] for image in images]
+            ptr[name][1:] = np.cumsum([len(s) for s in slices])
+            columns[name] = np.concatenate([EMPTY[name], *slices])
+        return cls(rows, ptr, columns, findings_text(findings), scenes)
+
+
+def join_parts(parts: Sequence[Part]) -> MemoryPart:
+    """Several parts as one, in memory."""
+    return MemoryPart(
+        np.concatenate([np.zeros(0, IMAGE), *(part.rows for part in parts)]),
+        join_ptr(parts),
+        {name: np.concatenate([EMPTY[name], *(part.column(name) for part in parts)]) for name in COLUMNS},
+        b"".join(part.findings for part in parts),
+        sum(part.scenes for part in parts),
+    )
+
+
+def join_ptr(parts: Sequence[Part]) -> NDArray[Any]:
+    """The ``ptr`` of several parts one after the other, PTR [n + 1]."""
+    out = np.zeros(sum(len(part.rows) for part in parts) + 1, PTR)
+    at = 0
+    for part in parts:
+        ptr = part.ptr
+        for name in COLUMNS:
+            out[name][at + 1 : at + len(ptr)] = ptr[name][1:] + out[name][at]
+        at += len(ptr) - 1
+    return out

@@ -1,0 +1,95 @@
+"""Finished pieces of a build that is not finished yet, kept beside its output until it is."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from amodal_data.cache.parts import MemoryPart, Part, Range
+from amodal_data.cache.read import TargetCache
+from amodal_data.cache.stamp import CacheInfo
+from amodal_data.cache.write import write_cache
+from amodal_data.errors import CacheError, OutputExistsError
+
+__all__ = ["ShardFolder", "StoredPart"]
+
+
+class StoredPart:
+    """A part that lives in a finished cache file; opened for each look, so that many cost no memory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with TargetCache(path) as cache:
+            self.scenes = cache.range.stop - cache.range.start
+
+    @property
+    def rows(self) -> NDArray[Any]:
+        """Its rows of ``images``."""
+        return self.column("images")
+
+    @property
+    def ptr(self) -> NDArray[Any]:
+        """Where each image's slices begin."""
+        return self.column("ptr")
+
+    @property
+    def findings(self) -> bytes:
+        """Its findings as JSON lines."""
+        return self.column("findings").tobytes()
+
+    def column(self, name: str) -> NDArray[Any]:
+        """One whole column."""
+        with TargetCache(self.path) as cache:
+            return cache.column(name)
+
+
+class ShardFolder:
+    """``NAME.parts/`` beside an output: one finished cache for each shard that a build has done.
+
+    A shard counts only if its digest holds and it comes from the same sources and settings, made by the
+    same package version; anything else there is made again.
+    """
+
+    def __init__(self, output: Path, info: CacheInfo) -> None:
+        self.path = output.with_name(output.name + ".parts")
+        self.info = info
+
+    def begin(self, *, resume: bool, force: bool) -> None:
+        """Refuse, keep or drop what an interrupted build left. Raises :class:`OutputExistsError`."""
+        if not self.path.exists() or resume:
+            return
+        if not force:
+            fix = "--resume goes on with it, --force starts anew"
+            raise OutputExistsError("an interrupted build is here", place=str(self.path), fix=fix)
+        self.remove()
+
+    def find(self, start: int) -> Part | None:
+        """The finished shard that begins with scene ``start``, if there is a sound one."""
+        path = self._file(start)
+        if not path.exists():
+            return None
+        try:
+            with TargetCache(path) as cache:
+                if cache.info == self.info and cache.range.start == start and cache.check_digest():
+                    return StoredPart(path)
+        except CacheError:
+            return None
+        return None
+
+    def keep(self, start: int, part: MemoryPart) -> Part:
+        """Write a finished shard; its scenes are ``start`` to ``start + part.scenes`` of more."""
+        try:
+            self.path.mkdir(exist_ok=True)
+        except OSError as error:
+            raise CacheError(f"cannot write the cache: {error.strerror}", place=str(self.path)) from error
+        stop = start + part.scenes
+        write_cache(self._file(start), [part], self.info, Range(start, stop, stop + 1), force=True)
+        return StoredPart(self._file(start))
+
+    def remove(self) -> None:
+        """Drop all shards."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def _file(self, start: int) -> Path:
+        return self.path / f"{start:09d}.h5"

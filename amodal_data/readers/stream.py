@@ -1,0 +1,209 @@
+"""Annotation files too large to hold: read from front to back, a few images at a time.
+
+First passes take the image list, count each image's annotations and hash the file; the last hands out
+scenes as their annotations come in. So memory holds a small tuple an image and what is being read,
+never the file. Images come in the order in which their annotations are complete; where a file lists
+both alike, as published ones do, that is the order of :func:`read_annotations`, and a cache gets the
+same bytes.
+"""
+
+import hashlib
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from copy import copy
+from pathlib import Path
+from typing import Any
+
+import ijson
+import numpy as np
+from numpy.typing import NDArray
+
+from amodal_data.errors import AnnotationError, LayoutError, SelectionError
+from amodal_data.findings import Finding
+from amodal_data.readers.cocoa import cocoa_scenes
+from amodal_data.readers.flat import dataset_of, flat_scenes, layout_of
+from amodal_data.readers.grouping import Grouping, image_size, key_names
+from amodal_data.readers.regions import integer, text
+from amodal_data.scene import Scene, Scenes, Source
+
+__all__ = ["SceneStream", "iter_annotations"]
+
+
+def iter_annotations(path: str | Path, *, annotator: str = "first", cocoa: Scenes | None = None) -> "SceneStream":
+    """The scenes of one annotation file of any known layout, without ever holding the file.
+
+    annotator, cocoa: as in :func:`read_annotations`. Raises as that does; a NaN in the JSON, which the
+    streaming parser does not accept, is an :class:`AnnotationError` too. Images without ``height`` and
+    ``width`` are left out with a finding.
+    """
+    return SceneStream(Path(path), annotator, cocoa)
+
+
+class SceneStream:
+    """Scenes in passing: iterable any number of times, in batches or one by one; not indexable."""
+
+    def __init__(self, path: Path, annotator: str = "first", cocoa: Scenes | None = None) -> None:
+        self._path = path
+        self._annotator = annotator
+        self._cocoa = cocoa
+        self._grouping = Grouping(path.name)
+        self._later: list[Finding] = []
+        self._window = (0, -1)
+        self.sources = (Source(path.name, _digest(path)), *(cocoa.sources if cocoa is not None else ()))
+        self._take_images()
+        self._count_annotations()
+        self._categories = list(self._items("categories.item"))
+        empty = self._scenes([], {})
+        self.dataset, self.settings = empty.dataset, empty.settings
+        self._window = (0, self._total)
+
+    @property
+    def file_findings(self) -> tuple[Finding, ...]:
+        """What was odd about the file as a whole; complete once the stream was iterated."""
+        return (*self._grouping.findings, *self._later)
+
+    def __len__(self) -> int:
+        return self._window[1] - self._window[0]
+
+    def __iter__(self) -> Iterator[Scene]:
+        for batch in self.batches(16):
+            yield from batch
+
+    def between(self, start: int, stop: int) -> "SceneStream":
+        """Only scenes ``start`` to ``stop`` of this stream."""
+        part = copy(self)
+        part._window = (self._window[0] + start, min(self._window[0] + stop, self._window[1]))
+        return part
+
+    def first(self, n: int) -> "SceneStream":
+        """The first ``n`` scenes; ``settings`` says so."""
+        part = self.between(0, n)
+        part.settings = {**self.settings, "limit": str(n)}
+        return part
+
+    def batches(self, size: int) -> Iterator[Scenes]:
+        """Neighbouring scenes, ``size`` at a time, still raw."""
+        start, stop = self._window
+        held: Scenes | None = None
+        at = 0
+        for scenes in self._ready(size):
+            own = scenes[max(start - at, 0) : max(stop - at, 0)]
+            at += len(scenes)
+            held = own if held is None else held.followed_by(own)
+            while len(held) >= size:
+                yield held[:size]
+                held = held[size:]
+            if at >= stop:
+                break
+        if held is not None and len(held):
+            yield held
+
+    def _ready(self, size: int) -> Iterator[Scenes]:
+        """The scenes of ``size`` images whenever that many have all their annotations."""
+        self._later = []
+        waiting: dict[int, list[Any]] = defaultdict(list)
+        ready: list[int] = []
+        for annotation in self._items("annotations.item"):
+            image_id = integer(annotation.get("image_id")) if isinstance(annotation, Mapping) else None
+            if image_id is None or image_id not in self._sizes or not self._usable(annotation):
+                continue
+            waiting[image_id].append(annotation)
+            if len(waiting[image_id]) == self._counts[image_id]:
+                ready.append(image_id)
+            if len(ready) == size:
+                yield self._scenes(ready, waiting)
+                ready = []
+        if ready:
+            yield self._scenes(ready, waiting)
+
+    def _scenes(self, ready: list[int], waiting: dict[int, list[Any]]) -> Scenes:
+        """The scenes of some complete images, made by the ordinary reader."""
+        images = []
+        for image_id in ready:
+            name, height, width = self._sizes[image_id]
+            images.append({"id": image_id, "file_name": name, "height": height, "width": width})
+        annotations = [annotation for image_id in ready for annotation in waiting.pop(image_id)]
+        content = {"images": images, "annotations": annotations, "categories": getattr(self, "_categories", [])}
+        if self._layout == "cocoa":
+            scenes = cocoa_scenes(content, self._path, self.sources[0], self._annotator)
+        else:
+            dataset = dataset_of(self._layout, self._path.name)
+            scenes = flat_scenes(content, self._path, self.sources[0], dataset, self._layout, self._cocoa)
+        self._later += [finding for finding in scenes.file_findings if finding.code != "duplicate-id"]
+        return scenes
+
+    def _take_images(self) -> None:
+        self._sizes: dict[int, tuple[str, int, int]] = {}
+        for at, image in enumerate(self._items("images.item")):
+            known = len(self._grouping.images)
+            self._grouping.add_images([image], at)
+            if len(self._grouping.images) == known:
+                continue
+            image_id, _ = self._grouping.images.popitem()
+            self._grouping.images[image_id] = {}  # only to know the id
+            self._sizes[image_id] = (text(image.get("file_name")), *(image_size(image) or (0, 0)))
+
+    def _count_annotations(self) -> None:
+        """How many annotations each image has, the layout, and how many scenes there will be."""
+        keys: set[str] = set()
+        ids = array("q")
+        self._counts: Counter[int] = Counter()
+        chosen: Counter[int] = Counter()
+        for at, annotation in enumerate(self._items("annotations.item")):
+            keys.update(annotation if isinstance(annotation, Mapping) else ())
+            accepted = self._grouping.accept(at, annotation, regions="regions" in keys)
+            if accepted is not None and accepted in self._sizes:
+                self._counts[accepted] += 1
+                chosen[accepted] += self._annotator in ("first", "all", annotation.get("author"))
+                ids.append(annotation["id"] if integer(annotation.get("id")) is not None else -1 - at)
+        self._layout = self._layout_by(keys)
+        self._note_counts(np.array(ids, np.int64), chosen)
+        several = sum(chosen.values()) if self._annotator == "all" and self._layout == "cocoa" else len(+chosen)
+        self._total = several if self._layout == "cocoa" else len(self._counts)
+
+    def _layout_by(self, keys: set[str]) -> str:
+        if "regions" in keys:
+            return "cocoa"
+        layout = layout_of([dict.fromkeys(keys)])
+        if keys and not layout:
+            raise LayoutError(f"no amodal layout: keys seen: {key_names([dict.fromkeys(keys)])}", place=str(self._path))
+        if not keys and not self._grouping.images:
+            raise LayoutError("no lists 'images' and 'annotations'", place=str(self._path))
+        return layout or "mvtec"
+
+    def _note_counts(self, ids: NDArray[np.int64], chosen: Counter[int]) -> None:
+        values, times = np.unique(ids, return_counts=True)
+        for repeated in values[(times > 1) & (values >= 0)].tolist():
+            self._grouping.note("duplicate-id", f"annotation id {repeated} occurs more than once")
+        for image_id, (_, height, _) in list(self._sizes.items()):
+            if not self._counts[image_id]:
+                self._grouping.note("image-unannotated", "no annotation names it", image_id)
+            elif not height:
+                self._grouping.note("image-size-unknown", "no usable 'height' and 'width'", image_id)
+                del self._sizes[image_id], self._counts[image_id], chosen[image_id]
+
+    def _usable(self, annotation: Mapping[str, Any]) -> bool:
+        return self._layout != "cocoa" or isinstance(annotation.get("regions"), list)
+
+    def _items(self, prefix: str) -> Iterator[Any]:
+        with _reading(self._path), self._path.open("rb") as file:
+            yield from ijson.items(file, prefix, use_float=True)
+
+
+def _digest(path: Path) -> str:
+    with _reading(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise AnnotationError(f"cannot read the annotation file: {error.strerror}", place=str(path)) from error
+    except (ijson.JSONError, UnicodeDecodeError, ValueError) as error:
+        if isinstance(error, LayoutError | SelectionError):
+            raise
+        raise AnnotationError(f"not JSON: {str(error).splitlines()[0]}", place=str(path)) from error
