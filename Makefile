@@ -4,33 +4,40 @@ BIN := .venv/bin
 
 .PHONY: demo test check format bench clean
 
-demo: .venv/.ready
+demo: .venv/.package
 	$(BIN)/amodal-data demo demo --force
 
-test: .venv/.ready
+test: .venv/.dev
 	$(BIN)/python -m pytest
 
-check: .venv/.ready
+check: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: .venv/.ready
+format: .venv/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/.ready
+bench: .venv/.package
 	$(BIN)/python benchmarks/build.py
+	$(BIN)/python benchmarks/flat.py
 
 clean:
 	rm -rf .venv demo dist
 
 # uv if it is there, else plain venv and pip
-.venv/.ready: pyproject.toml
-	@if command -v uv >/dev/null; then \
-	  uv venv --allow-existing --python $(PYTHON) .venv && uv pip install --python $(BIN)/python --group dev -e .; \
-	else \
-	  $(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet --upgrade "pip>=25.1" && \
-	  $(BIN)/python -m pip install --quiet --group dev -e .; \
-	fi
+.venv/.made:
+	@if command -v uv >/dev/null; then uv venv --allow-existing --python $(PYTHON) .venv; \
+	else $(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"; fi
 	@touch $@
+
+.venv/.package: .venv/.made pyproject.toml
+	@if command -v uv >/dev/null; then uv pip install --python $(BIN)/python -e .; \
+	else $(BIN)/python -m pip install --quiet -e .; fi
+	@touch $@
+
+.venv/.dev: .venv/.made pyproject.toml
+	@if command -v uv >/dev/null; then uv pip install --python $(BIN)/python --group dev -e .; \
+	else $(BIN)/python -m pip install --quiet --group dev -e .; fi
+	@touch $@ .venv/.package

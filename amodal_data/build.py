@@ -183,7 +183,7 @@ def merge_shards(shards: Iterable[str | Path], path: str | Path, *, force: bool 
     ranges = {}
     infos = []
     for shard in map(Path, shards):
-        with TargetCache(shard) as cache:
+        with TargetCache(shard, hold=False) as cache:
             if not cache.check_digest():
                 raise CacheError("a damaged shard: its digest does not hold", place=str(shard))
             ranges[shard] = cache.range

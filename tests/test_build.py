@@ -226,7 +226,7 @@ def test_resuming_over_another_cache_is_refused(large, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_end_with_130_and_keep_finished_shards(large, wanted, tmp_path, number):
-    big = many(tmp_path / "COCO_amodal_val2014.json", 12_000)
+    big = many(tmp_path / "COCO_amodal_val2014.json", 4000)
     out = tmp_path / "c.h5"
     process = subprocess.Popen([COMMAND, "build-targets", big, "-o", out], stderr=subprocess.PIPE, text=True)
     while not list(tmp_path.glob("c.h5.parts/*.h5")):

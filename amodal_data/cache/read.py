@@ -40,14 +40,15 @@ class TargetCache(Sequence[LayeredTargets]):
     ``info`` says where it comes from, ``range`` which scenes of its sources it was made from (all of
     them, unless it is a shard).
 
-    Caches up to 64 MB are held in memory, larger ones read image by image. The file is opened when
+    Caches up to 64 MB are held in memory, larger ones (and any with ``hold=False``) read image by image. The file is opened when
     first needed, once per process, and never travels in a pickle: safe to hand to worker processes.
     Every read checks the image's checksum. Raises :class:`CacheFormatError` for a file that is no
     cache, a newer one, a truncated or a damaged one.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, hold: bool = True) -> None:
         self.path = Path(path)
+        self._hold = hold
         self._file: h5py.File | None = None
         self._columns: dict[str, Any] = {}
         self._pid = -1
@@ -194,7 +195,7 @@ class TargetCache(Sequence[LayeredTargets]):
             file = h5py.File(self.path, "r")
             names = (*COLUMNS, "images", "ptr", "findings")
             columns: dict[str, Any] = {name: file[name] for name in names}
-            if sum(column.nbytes for column in columns.values()) <= _PRELOAD_BYTES:
+            if self._hold and sum(column.nbytes for column in columns.values()) <= _PRELOAD_BYTES:
                 columns = {name: column[:] for name, column in columns.items()}
             if columns["images"].dtype != IMAGE or columns["ptr"].dtype != PTR or not len(columns["ptr"]):
                 raise CacheFormatError("its columns are not those of a target cache")

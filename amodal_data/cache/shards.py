@@ -20,7 +20,7 @@ class StoredPart:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with TargetCache(path) as cache:
+        with TargetCache(path, hold=False) as cache:
             self.scenes = cache.range.stop - cache.range.start
 
     @property
@@ -40,7 +40,7 @@ class StoredPart:
 
     def column(self, name: str) -> NDArray[Any]:
         """One whole column."""
-        with TargetCache(self.path) as cache:
+        with TargetCache(self.path, hold=False) as cache:
             return cache.column(name)
 
 
@@ -70,7 +70,7 @@ class ShardFolder:
         if not path.exists():
             return None
         try:
-            with TargetCache(path) as cache:
+            with TargetCache(path, hold=False) as cache:
                 if cache.info == self.info and cache.range.start == start and cache.check_digest():
                     return StoredPart(path)
         except CacheError:
