@@ -3,6 +3,7 @@
 from amodal_data.build import BuildReport, build_targets, merge_shards
 from amodal_data.cache import CacheInfo, TargetCache
 from amodal_data.errors import AmodalError
+from amodal_data.evaluation import EvaluationReport, Prediction, evaluate
 from amodal_data.findings import CODES, Finding, Place
 from amodal_data.inspector import Summary, contact_sheet, summarise
 from amodal_data.levels import LayeredTargets, layer_scene
@@ -38,10 +39,12 @@ __all__ = [
     "AmodalError",
     "BuildReport",
     "CacheInfo",
+    "EvaluationReport",
     "Finding",
     "Instance",
     "LayeredTargets",
     "Place",
+    "Prediction",
     "ResizedTargets",
     "Scene",
     "Scenes",
@@ -51,6 +54,7 @@ __all__ = [
     "amodal_part",
     "build_targets",
     "contact_sheet",
+    "evaluate",
     "instance_order",
     "iter_annotations",
     "joint_depth",

@@ -10,6 +10,7 @@ AmodalError
 ├── CacheError             a target cache cannot be written or read
 │   ├── CacheFormatError   not a target cache, a newer one, or a damaged one
 │   └── ImageLookupError   an image id that the cache does not hold, or holds several times
+├── PredictionError        predictions that cannot be scored: unknown image, no score, a bad mask
 ├── SelectionError         what was asked for is ambiguous or unknown: say which
 └── OutputExistsError      the output is already there and would have been overwritten
 """
@@ -25,6 +26,7 @@ __all__ = [
     "MaskError",
     "MaskSizeError",
     "OutputExistsError",
+    "PredictionError",
     "SceneError",
     "SelectionError",
 ]
@@ -88,6 +90,10 @@ class CacheFormatError(CacheError):
 
 class ImageLookupError(CacheError, KeyError):
     """No image, or several, under the id asked for."""
+
+
+class PredictionError(AmodalError, ValueError):
+    """Predictions that cannot be scored."""
 
 
 class SelectionError(AmodalError):

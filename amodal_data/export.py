@@ -13,7 +13,7 @@ from amodal_data.checks import occlusion_rates
 from amodal_data.levels import LayeredTargets
 from amodal_data.occlusion import z_order
 
-__all__ = ["export_coco", "export_datumaro", "export_table"]
+__all__ = ["export_coco", "export_datumaro", "export_results", "export_table"]
 
 Images = Iterable[tuple[CachedImage, LayeredTargets]]
 
@@ -122,6 +122,28 @@ def export_datumaro(images: Images) -> dict[str, Any]:
         )
     listed = [{"name": names[label], "parent": "", "attributes": []} for label in range(len(names))]
     return {"info": {}, "categories": {"label": {"labels": listed, "attributes": []}}, "items": items}
+
+
+def export_results(images: Images) -> list[dict[str, Any]]:
+    """The targets themselves as predictions of score 1: COCO results with ``visible_mask`` and ``levels``.
+
+    For trying out evaluators: they must find everything right.
+    """
+    rows = []
+    for image, targets in images:
+        for n in range(len(targets.names)):
+            deepest = int(targets.table[:, n].max(initial=0)) - 1
+            rows.append(
+                {
+                    "image_id": image.image_id,
+                    "category_id": int(targets.category_ids[n]),
+                    "score": 1.0,
+                    "segmentation": targets.amodal_rle(n).to_coco(),
+                    "visible_mask": targets.modal_rle(n).to_coco(),
+                    "levels": [targets.level_rle(n, level).to_coco() for level in range(1, deepest + 1)],
+                }
+            )
+    return rows
 
 
 TABLE = (

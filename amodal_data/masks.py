@@ -300,6 +300,18 @@ def merge(masks: Sequence[RLE]) -> RLE:
     return parse_rle(coco_mask.merge([mask.to_coco() for mask in masks]), masks[0].size)
 
 
+def iou(a: Sequence[RLE], b: Sequence[RLE]) -> NDArray[np.float64]:
+    """IoU of every mask of ``a`` with every one of ``b`` (pycocotools), float64 [A, B]; 0 for two empty ones."""
+    if not (a and b):
+        return np.zeros((len(a), len(b)))
+    found: NDArray[np.float64] = coco_mask.iou([_bytes(mask) for mask in a], [_bytes(mask) for mask in b], [0] * len(b))
+    return np.nan_to_num(found)
+
+
+def _bytes(mask: RLE) -> dict[str, Any]:
+    return coco_mask.frPyObjects({"size": list(mask.size), "counts": mask.runs.tolist()}, *mask.size)
+
+
 def differing_pixels(a: RLE, b: RLE) -> int:
     """Number of pixels in exactly one of two masks of the same size."""
     switches = np.concatenate([a.switches, b.switches])

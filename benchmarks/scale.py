@@ -61,10 +61,12 @@ list(Parallel(n_jobs=2)(delayed(encode_batch)([]) for _ in range(4)))
 """
 IMPORT = "import amodal_data"
 STREAM = """
-import json, resource, sys
+import json, re, sys
+from pathlib import Path
 from amodal_data import build_targets, iter_annotations
 report = build_targets(iter_annotations(sys.argv[1]), sys.argv[2])
-print(json.dumps({"rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "images": report.images}))
+peak = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+print(json.dumps({"rss": peak, "images": report.images}))
 """
 
 

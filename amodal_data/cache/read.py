@@ -40,8 +40,9 @@ class TargetCache(Sequence[LayeredTargets]):
     ``info`` says where it comes from, ``range`` which scenes of its sources it was made from (all of
     them, unless it is a shard).
 
-    Caches up to 64 MB are held in memory, larger ones (and any with ``hold=False``) read image by image. The file is opened when
-    first needed, once per process, and never travels in a pickle: safe to hand to worker processes.
+    Caches up to 64 MB are held in memory, larger ones (and any with ``hold=False``) read image by
+    image. The file is opened when first needed, once per process, and never travels in a pickle: safe to
+    hand to worker processes.
     Every read checks the image's checksum. Raises :class:`CacheFormatError` for a file that is no
     cache, a newer one, a truncated or a damaged one.
     """

@@ -124,10 +124,13 @@ def export(
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write a cache or an annotation file as COCO (amodal or modal), Datumaro (with z_order) or CSV."""
+    """Write a cache or an annotation file as COCO (amodal or modal), Datumaro (with z_order) or CSV.
+
+    'results' writes the targets as predictions of score 1, for trying out evaluators.
+    """
     import json
 
-    from amodal_data.export import export_coco, export_datumaro, export_table
+    from amodal_data.export import export_coco, export_datumaro, export_results, export_table
     from amodal_data.source import open_source
 
     refuse_existing(output, force=force)
@@ -137,7 +140,11 @@ def export(
             rows = export_table(images, file)
         say(f"{output}: {rows} instances", quiet=quiet)
         return
-    written = export_coco(images, masks.value) if form == Format.coco else export_datumaro(images)
+    written: object
+    if form == Format.coco:
+        written = export_coco(images, masks.value)
+    else:
+        written = export_datumaro(images) if form == Format.datumaro else export_results(images)
     output.write_text(json.dumps(written))
     say(f"{output}: {len(images)} images", quiet=quiet)
 

@@ -7,6 +7,7 @@ import typer
 from amodal_cli.building import build, export, merge, verify
 from amodal_cli.looking import doctor, explain, get, inspect
 from amodal_cli.making import demo, synth
+from amodal_cli.scoring import evaluate
 from amodal_cli.terminal import DEBUG, run
 
 app = typer.Typer(
@@ -43,6 +44,7 @@ app.command("get", short_help="What to download, and what is there.")(get)
 app.command("build-targets", short_help="Annotations to exact targets in one file.")(build)
 app.command("inspect", short_help="What is in it: figures and a picture.")(inspect)
 app.command("verify", short_help="Check a cache, also against its source.")(verify)
+app.command("evaluate", short_help="Score predictions by a stated protocol.")(evaluate)
 app.command("merge", short_help="Join the shards of one build.")(merge)
 app.command("export", short_help="COCO, Datumaro or a table.")(export)
 app.command("explain", short_help="What a finding code means.")(explain)

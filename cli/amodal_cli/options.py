@@ -46,6 +46,7 @@ class Format(StrEnum):
 
     coco = "coco"
     datumaro = "datumaro"
+    results = "results"
     table = "table"
 
 

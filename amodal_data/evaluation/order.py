@@ -1,0 +1,161 @@
+"""Pairwise depth order (protocol ``order``): who of two overlapping instances is in front?
+
+Each instance of the ground truth takes the prediction of largest amodal IoU. Methods: R hard (Eq. 4-5
+on argmax levels), joint and soft (from level probabilities), the modal vote |visible_A in amodal_B|
+against its reverse, hard, per pixel and soft, and two that look at no order at all: area (the smaller
+is in front) and the y-axis (the lower is in front). Undecided pairs count as wrong in ``accuracy``.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from amodal_data.evaluation.grids import Grid, grid_of, window_of
+from amodal_data.evaluation.predictions import Prediction, Predictions
+from amodal_data.evaluation.truth import Truth, TruthImage
+from amodal_data.masks import RLE, iou
+from amodal_data.semdist import instance_order, joint_depth, relative_depth, soft_depth
+
+__all__ = ["METHODS", "OrderFigures", "PairSet", "assign", "score_order"]
+
+PairSet = Literal["overlap", "bordering"]
+Probable = tuple[NDArray[Any], NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class OrderFigures:
+    """One method over all pairs. ``accuracy``: right of all; ``coverage``: decided of all."""
+
+    pairs: int
+    decided: int
+    right: int
+
+    def to_dict(self) -> dict[str, float | int | None]:
+        """The figures as JSON-ready values; None where there is nothing to divide by."""
+        return {
+            "accuracy": self.right / self.pairs if self.pairs else None,
+            "coverage": self.decided / self.pairs if self.pairs else None,
+            "accuracy_decided": self.right / self.decided if self.decided else None,
+            "pairs": self.pairs,
+        }
+
+
+def _sign(value: float) -> int:
+    return (value > 0) - (value < 0)
+
+
+def _hard(a: Grid, b: Grid) -> int:
+    return instance_order(relative_depth((a.confidence, a.level), (b.confidence, b.level)))
+
+
+def _modal_vote(a: Grid, b: Grid) -> int:
+    def seen_in(one: Grid, other: Grid) -> int:
+        return int(((one.confidence > 0) & (one.level == 0) & (other.confidence > 0)).sum())
+
+    return _sign(seen_in(a, b) - seen_in(b, a))
+
+
+def _probable(grid: Grid) -> Probable | None:
+    return None if grid.soft is None or grid.probabilities is None else (grid.soft, grid.probabilities)
+
+
+def _joint(a: Probable, b: Probable) -> int:
+    return instance_order(joint_depth(a, b))
+
+
+def _soft(a: Probable, b: Probable) -> int:
+    return _sign(soft_depth(a, b))
+
+
+def _vote_margin(a: Probable, b: Probable) -> NDArray[Any]:
+    """P(A visible) - P(B visible) where both are likely, 0 elsewhere."""
+    both = (a[0] * b[0] > 0.25) * 1.0
+    return np.asarray(both * (a[1][0] - b[1][0]))
+
+
+def _pixel_vote(a: Probable, b: Probable) -> int:
+    return _sign(float(np.sign(_vote_margin(a, b)).sum()))
+
+
+def _soft_vote(a: Probable, b: Probable) -> int:
+    return _sign(float((_vote_margin(a, b) * a[0] * b[0]).sum()))
+
+
+def _area(a: Grid, b: Grid) -> int:
+    return _sign(float(b.confidence.sum() - a.confidence.sum()))
+
+
+def _y_axis(a: Grid, b: Grid) -> int:
+    def middle(grid: Grid) -> float:
+        rows = grid.confidence.sum(axis=1)
+        return float((rows * np.arange(len(rows))).sum() / max(rows.sum(), 1e-9))
+
+    return _sign(middle(a) - middle(b))
+
+
+_BY_GRID: dict[str, Callable[[Grid, Grid], int]] = {
+    "R_hard": _hard, "modal_vote": _modal_vote, "area": _area, "y_axis": _y_axis,
+}  # fmt: skip
+_BY_PROBABILITY: dict[str, Callable[[Probable, Probable], int]] = {
+    "R_joint": _joint, "R_soft": _soft, "modal_vote_pixel": _pixel_vote, "modal_vote_soft": _soft_vote,
+}  # fmt: skip
+METHODS = ("R_hard", "R_joint", "R_soft", "modal_vote", "modal_vote_pixel", "modal_vote_soft", "area", "y_axis")
+
+
+def score_order(truth: Truth, predictions: Predictions, pairs: PairSet = "overlap") -> dict[str, OrderFigures | None]:
+    """All methods over all pairs of all images; None for those that need probabilities where there are none.
+
+    pairs: ``overlap`` = amodal masks overlap in the ground truth; ``bordering`` = of those, modal masks
+    touch as well.
+    """
+    soft = any(p.probabilities is not None for several in predictions.images.values() for p in several)
+    votes: dict[str, list[int]] = {name: [] for name in METHODS if soft or name in _BY_GRID}
+    for image_id, image in truth.images.items():
+        chosen = assign(image, predictions.of(image_id))
+        for front, back in _pairs(image, pairs):
+            for name, vote in _votes(chosen[front], chosen[back], list(votes)).items():
+                votes[name].append(vote)
+    return {name: _figures(votes[name]) if name in votes else None for name in METHODS}
+
+
+def _figures(votes: list[int]) -> OrderFigures:
+    return OrderFigures(len(votes), sum(vote != 0 for vote in votes), sum(vote == 1 for vote in votes))
+
+
+def assign(image: TruthImage, found: tuple[Prediction, ...]) -> list[Prediction | None]:
+    """For each instance of the ground truth the prediction of largest amodal IoU; None if none overlaps it."""
+    masks = [image.targets.amodal_rle(n) for n in range(len(image.rates))]
+    if not found:
+        return [None] * len(masks)
+    overlaps = iou(masks, [p.amodal for p in found])
+    return [found[int(row.argmax())] if row.max() > 0 else None for row in overlaps]
+
+
+def _pairs(image: TruthImage, which: PairSet) -> list[tuple[int, int]]:
+    pairs = [(int(front), int(back)) for front, back in image.targets.pairs]
+    if which == "overlap":
+        return pairs
+    modal = image.targets.modal()
+    grown = [ndimage.binary_dilation(mask, np.ones((3, 3))) for mask in modal]
+    return [(a, b) for a, b in pairs if (grown[a] & modal[b]).any()]
+
+
+def _votes(a: Prediction | None, b: Prediction | None, names: list[str]) -> dict[str, int]:
+    """What each method says, +1 = a is in front; 0 where a prediction is missing or both are the same one."""
+    if a is None or b is None or a is b:
+        return dict.fromkeys(names, 0)
+    window = _window(a.amodal, b.amodal)
+    one, other = grid_of(a, window), grid_of(b, window)
+    votes = {name: vote(one, other) for name, vote in _BY_GRID.items()}
+    p, q = _probable(one), _probable(other)
+    for name, method in _BY_PROBABILITY.items():
+        votes[name] = 0 if p is None or q is None else method(p, q)
+    return {name: votes[name] for name in names}
+
+
+def _window(a: RLE, b: RLE) -> tuple[slice, slice]:
+    return window_of(a, b) or (slice(0, 1), slice(0, 1))

@@ -1,0 +1,191 @@
+"""Predictions to score: COCO results, ours with visible masks and levels, AmodalMask's released proposals.
+
+A results file is a list of ``{"image_id", "category_id", "score", "segmentation"}``; ours adds
+``visible_mask`` and ``levels`` (entry i = level i + 1), AmodalMask's names the masks ``amodalMask`` and
+``invisibleMask``. A companion ``predictions.npz`` beside ``predictions.json`` (rows in the same order)
+holds ``boxes`` float32 [P, 4] and ``levels`` float16 [P, K + 1, S, S]: probabilities, channel 0 = outside.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from amodal_data.errors import MaskError, PredictionError
+from amodal_data.evaluation.truth import Truth
+from amodal_data.masks import RLE, parse_rles
+from amodal_data.readers.files import load_json
+from amodal_data.readers.regions import integer, number
+
+__all__ = ["Prediction", "Predictions", "Source", "read_predictions"]
+
+_AMODAL = ("segmentation", "amodalMask")
+_HIDDEN = ("invisible_mask", "invisibleMask")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """One predicted instance.
+
+    ``levels``: masks of level 1, 2, ...; ``()`` if only visible and hidden are known. ``box`` (x0, y0,
+    x1, y1) and ``probabilities`` [K + 1, S, S] come from the companion file, None without it.
+    """
+
+    amodal: RLE
+    score: float
+    category_id: int = 1
+    visible: RLE | None = None
+    levels: tuple[RLE, ...] = ()
+    box: NDArray[np.float32] | None = None
+    probabilities: NDArray[np.floating] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """The predictions of each image, by id, by falling score (file order on ties)."""
+
+    images: dict[int, tuple[Prediction, ...]]
+    tied_share: float
+    """Share of predictions whose score another one of the same image has too"""
+
+    def of(self, image_id: int) -> tuple[Prediction, ...]:
+        """The predictions of one image; none if it has none."""
+        return self.images.get(image_id, ())
+
+
+Source = str | Path | Sequence[str | Path] | Mapping[int, Iterable[Prediction]]
+
+
+def read_predictions(source: Source, truth: Truth) -> Predictions:
+    """Predictions from one or several results files, or from Python (image id -> predictions).
+
+    Raises :class:`PredictionError` for an image id that the ground truth does not know, a missing score
+    or a mask that is malformed or of another size; :class:`amodal_data.errors.AnnotationError` if a file is not JSON.
+    """
+    if isinstance(source, Mapping):
+        grouped = {image_id: list(several) for image_id, several in source.items()}
+        for image_id in grouped:
+            _known(image_id, truth, "predictions")
+        return _sorted(grouped)
+    paths = [source] if isinstance(source, str | Path) else list(source)
+    found: dict[int, list[Prediction]] = defaultdict(list)
+    for path in map(Path, paths):
+        for image_id, prediction in _read_file(path, truth):
+            found[image_id].append(prediction)
+    return _sorted(found)
+
+
+def _read_file(path: Path, truth: Truth) -> Iterable[tuple[int, Prediction]]:
+    content, _ = load_json(path)
+    if not isinstance(content, list):
+        raise PredictionError(f"a results file is a list, found {type(content).__name__}", place=str(path))
+    ids = [_image_id(row, at, path, truth) for at, row in enumerate(content)]
+    boxes, probabilities = _companion(path, len(content))
+    masks = _Masks(content, ids, truth, path)
+    amodal, visible, hidden = masks.take(_AMODAL, needed=True), masks.take(("visible_mask",)), masks.take(_HIDDEN)
+    levels = masks.take_lists("levels")
+    for at, row in enumerate(content):
+        whole = amodal[at]
+        assert whole is not None
+        seen = visible[at] if hidden[at] is None or visible[at] is not None else _without(whole, hidden[at])
+        yield (
+            ids[at],
+            Prediction(
+                whole,
+                _score(row, at, path),
+                integer(row.get("category_id")) or 1,
+                seen,
+                levels[at],
+                None if boxes is None else boxes[at],
+                None if probabilities is None else probabilities[at],
+            ),
+        )
+
+
+def _image_id(row: Any, at: int, path: Path, truth: Truth) -> int:
+    image_id = integer(row.get("image_id")) if isinstance(row, Mapping) else None
+    if image_id is None:
+        raise PredictionError("a prediction has no integer 'image_id'", place=f"{path}, row {at}")
+    return _known(image_id, truth, f"{path}, row {at}")
+
+
+def _known(image_id: int, truth: Truth, place: str) -> int:
+    if image_id not in truth.images:
+        raise PredictionError(
+            f"image {image_id} is not in the ground truth", place=place, fix="score against the file it was made for"
+        )
+    return image_id
+
+
+def _score(row: Mapping[str, Any], at: int, path: Path) -> float:
+    score = number(row.get("score"))
+    if score is None:
+        raise PredictionError("a prediction has no finite 'score'", place=f"{path}, row {at}")
+    return score
+
+
+def _without(whole: RLE, hidden: RLE | None) -> RLE:
+    return whole if hidden is None else RLE.from_mask(whole.decode() & ~hidden.decode())
+
+
+def _companion(path: Path, rows: int) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
+    beside = path.with_suffix(".npz")
+    if not beside.exists():
+        return None, None
+    try:
+        with np.load(beside, allow_pickle=False) as content:
+            boxes, levels = content["boxes"], content["levels"]
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise PredictionError(f"not a companion of predictions: {error}", place=str(beside)) from error
+    if boxes.shape != (rows, 4) or levels.ndim != 4 or len(levels) != rows or levels.shape[1] < 2:
+        raise PredictionError(f"boxes {boxes.shape} and levels {levels.shape} for {rows} rows", place=str(beside))
+    return boxes, levels
+
+
+class _Masks:
+    """Takes masks out of result rows, all of one key in one batch."""
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]], ids: Sequence[int], truth: Truth, path: Path) -> None:
+        self.rows = rows
+        self.sizes = [truth.images[image_id].targets.size for image_id in ids]
+        self.path = path
+
+    def take(self, keys: Sequence[str], *, needed: bool = False) -> list[RLE | None]:
+        raw = [next((row[key] for key in keys if row.get(key) is not None), None) for row in self.rows]
+        if needed and None in raw:
+            raise PredictionError(f"a prediction has no {keys[0]!r}", place=f"{self.path}, row {raw.index(None)}")
+        there = [at for at, value in enumerate(raw) if value is not None]
+        out: list[RLE | None] = [None] * len(raw)
+        for at, mask in zip(there, self._decode(there, [raw[at] for at in there], keys[0]), strict=True):
+            out[at] = mask
+        return out
+
+    def take_lists(self, key: str) -> list[tuple[RLE, ...]]:
+        lists: list[list[Any]] = [row[key] if isinstance(row.get(key), list) else [] for row in self.rows]
+        owners = [at for at, several in enumerate(lists) for _ in several]
+        masks = iter(self._decode(owners, [value for several in lists for value in several], key))
+        return [tuple(next(masks) for _ in several) for several in lists]
+
+    def _decode(self, owners: list[int], values: list[Any], key: str) -> list[RLE]:
+        out = []
+        for at, mask in zip(owners, parse_rles(values, [self.sizes[at] for at in owners]), strict=True):
+            if isinstance(mask, MaskError):
+                raise PredictionError(f"{key}: {mask.message}", place=f"{self.path}, row {at}")
+            out.append(mask)
+        return out
+
+
+def _sorted(found: Mapping[int, Sequence[Prediction]]) -> Predictions:
+    images = {}
+    tied = total = 0
+    for image_id, several in found.items():
+        scores = np.array([prediction.score for prediction in several])
+        images[image_id] = tuple(several[at] for at in np.argsort(-scores, kind="stable"))
+        values, times = np.unique(scores, return_counts=True)
+        tied += int(times[times > 1].sum())
+        total += len(values) and len(scores)
+    return Predictions(images, tied / total if total else 0.0)
