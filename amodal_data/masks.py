@@ -40,12 +40,14 @@ class RLE:
     """One binary mask, in the one form that equal masks share.
 
     size: ``(H, W)``. switches: int32 [K], the positions ``x * H + y`` at which the mask turns on, off,
-    on, ...: strictly increasing, 0 <= position < H * W. No switch = an empty mask. Raises
-    :class:`MaskError` if the last position lies outside; the order is the maker's duty.
+    on, ...: strictly increasing, 0 <= position < H * W. No switch = an empty mask. ``counts``: the
+    compressed COCO string where it is known already. Raises :class:`MaskError` if the last position lies
+    outside; the order is the maker's duty.
     """
 
     size: tuple[int, int]
     switches: NDArray[np.int32]
+    counts: bytes | None = None
 
     def __post_init__(self) -> None:
         if len(self.switches) and not 0 <= self.switches[-1] < self.size[0] * self.size[1]:
@@ -54,7 +56,10 @@ class RLE:
     @property
     def runs(self) -> NDArray[np.int32]:
         """COCO's run lengths: background, foreground, ..., int32 [K + 1], summing to H * W."""
-        return np.diff(self.switches, prepend=np.int32(0), append=np.int32(self.size[0] * self.size[1]))
+        ends = np.empty(len(self.switches) + 1, np.int32)
+        ends[:-1], ends[-1] = self.switches, self.size[0] * self.size[1]
+        ends[1:] -= self.switches
+        return ends
 
     @property
     def area(self) -> int:
@@ -68,9 +73,15 @@ class RLE:
 
     def to_coco(self) -> dict[str, Any]:
         """COCO's compressed form: ``{"size": [H, W], "counts": str}``, ready for JSON."""
+        return {"size": list(self.size), "counts": self.compressed().decode("ascii")}
+
+    def compressed(self) -> bytes:
+        """COCO's compressed string of the runs."""
+        if self.counts is not None:
+            return self.counts
         plain = {"size": list(self.size), "counts": self.runs.tolist()}
-        counts = coco_mask.frPyObjects(plain, *self.size)["counts"].decode("ascii")
-        return {"size": list(self.size), "counts": counts}
+        counts: bytes = coco_mask.frPyObjects(plain, *self.size)["counts"]
+        return counts
 
     @classmethod
     def from_mask(cls, mask: NDArray[Any]) -> "RLE":
@@ -192,7 +203,7 @@ def _decode_strings(strings: list[bytes], sizes: list[tuple[int, int]]) -> list[
     if not strings:
         return []
     try:
-        return _from_many(*decode_counts(strings), sizes)
+        return _from_many(strings, sizes, np.int64)
     except MaskError as error:
         if len(strings) == 1:
             return [error]
@@ -228,8 +239,11 @@ def _check_size(found: object, size: tuple[int, int]) -> None:
     raise MaskError(f"RLE size is [height, width], found {_brief(found)}")
 
 
-def _from_many(runs: NDArray[Any], ptr: NDArray[np.int64], sizes: Sequence[tuple[int, int]]) -> list[RLE | MaskError]:
-    """As :func:`_from_runs` for mask i with ``runs[ptr[i]:ptr[i + 1]]``, all sums at once."""
+def _from_many(
+    strings: Sequence[bytes], sizes: Sequence[tuple[int, int]], kind: type[np.signedinteger[Any]]
+) -> list[RLE | MaskError]:
+    """As :func:`_from_runs` for many compressed strings, all sums at once."""
+    runs, ptr = decode_counts(strings, kind)
     pixels = np.array([height * width for height, width in sizes], np.int64)
     if (ptr[1:] == ptr[:-1]).any():
         sound = np.zeros(len(sizes), bool)  # rare: an empty string, every one is looked at
@@ -244,7 +258,7 @@ def _from_many(runs: NDArray[Any], ptr: NDArray[np.int64], sizes: Sequence[tuple
     out: list[RLE | MaskError] = []
     for n, (a, b) in enumerate(pairwise(ptr.tolist())):
         if sound[n]:
-            out.append(RLE(sizes[n], switches[a : b - 1]))
+            out.append(RLE(sizes[n], switches[a : b - 1], strings[n]))
             continue
         try:
             out.append(_from_runs(runs[a:b].astype(np.int64), sizes[n]))
@@ -291,7 +305,7 @@ def rasterise_many(
     counts = [len(masks) for masks in encoded]
     strings = [mask["counts"] for masks in encoded for mask in masks]
     sizes = [size for (_, size), n in zip(images, counts, strict=True) for _ in range(n)]
-    masks = [mask for mask in _from_many(*decode_counts(strings, np.int32), sizes) if isinstance(mask, RLE)]
+    masks = [mask for mask in _from_many(strings, sizes, np.int32) if isinstance(mask, RLE)]
     return [masks[a:b] for a, b in pairwise(np.cumsum([0, *counts]).tolist())]
 
 
@@ -304,12 +318,9 @@ def iou(a: Sequence[RLE], b: Sequence[RLE]) -> NDArray[np.float64]:
     """IoU of every mask of ``a`` with every one of ``b`` (pycocotools), float64 [A, B]; 0 for two empty ones."""
     if not (a and b):
         return np.zeros((len(a), len(b)))
-    found: NDArray[np.float64] = coco_mask.iou([_bytes(mask) for mask in a], [_bytes(mask) for mask in b], [0] * len(b))
+    sides = [[{"size": list(mask.size), "counts": mask.compressed()} for mask in side] for side in (a, b)]
+    found: NDArray[np.float64] = coco_mask.iou(*sides, [0] * len(b))
     return np.nan_to_num(found)
-
-
-def _bytes(mask: RLE) -> dict[str, Any]:
-    return coco_mask.frPyObjects({"size": list(mask.size), "counts": mask.runs.tolist()}, *mask.size)
 
 
 def differing_pixels(a: RLE, b: RLE) -> int:

@@ -12,6 +12,15 @@ from amodal_data.evaluation.amodal import KINDS, OCCLUSION
 
 def cocoeval(truth, predictions, ignore, max_dets):
     """A finished COCOeval of one subset. ignore: image id -> bool [N]."""
+    score = prepared(truth, predictions, ignore, max_dets)
+    with contextlib.redirect_stdout(io.StringIO()):
+        score.evaluate()
+        score.accumulate()
+    return score
+
+
+def prepared(truth, predictions, ignore, max_dets):
+    """A COCOeval that has read everything and done nothing yet."""
     annotations, results = [], []
     for image_id, image in truth.images.items():
         for n in range(len(image.rates)):
@@ -41,8 +50,6 @@ def cocoeval(truth, predictions, ignore, max_dets):
         score.params.useCats = 0
         score.params.areaRng, score.params.areaRngLbl = [[0, 1e10]], ["all"]
         score.params.maxDets = list(max_dets)
-        score.evaluate()
-        score.accumulate()
     return score
 
 

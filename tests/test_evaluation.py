@@ -301,7 +301,7 @@ def test_error_types():
     narrow = np.zeros((20, 60), bool)
     narrow[5:15, 15:25] = True  # the visible part of the one behind, nothing of what is hidden
     tall = np.zeros((2, 40, 60), bool)
-    tall[0, 0:30, 10:40], tall[1, 10:40, 10:40] = True, True
+    tall[0, 0:26, 10:40], tall[1, 10:40, 10:40] = True, True
     only = tall[1] & ~tall[0]
     counts = evaluate([make_scene(tall)], {1: [guess(tall[0]), guess(only)]}).diagnosis.counts
     assert counts["hidden-missed"] == 1
