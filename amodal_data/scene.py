@@ -61,8 +61,9 @@ class Scene:
     ``size`` is ``(H, W)``; ``in_front`` bool [N, N], ``in_front[j, i]`` iff j is in front of i.
     ``total_order``: True = ``in_front`` is the whole truth (COCOA); False = it is a hint for overlapping
     pairs, and what visible and hidden masks show comes first (flat layouts, where every instance has a
-    visible mask). ``findings``: what was odd while reading it. Raises :class:`SceneError` for masks of
-    another size, a matrix of another shape, or two instances each in front of the other.
+    visible mask). ``findings``: what was odd while reading it. ``constraint``: pairs of instances (front,
+    back) that the file itself lists (COCOA's ``depth_constraint``). Raises :class:`SceneError` for masks
+    of another size, a matrix of another shape, or two instances each in front of the other.
     """
 
     image_id: int
@@ -74,6 +75,7 @@ class Scene:
     findings: tuple[Finding, ...] = ()
     source: str = ""
     annotator: str = ""
+    constraint: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.instances)

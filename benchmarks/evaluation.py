@@ -35,7 +35,7 @@ from amodal_data.synthetic import write_cocoa
 def detections(rng: np.random.Generator, truth: Truth, each: int) -> Predictions:
     """Boxes around true ones and elsewhere, as a detector's proposals lie."""
     found = {}
-    for image_id, image in truth.images.items():
+    for image_id, image in truth.items():
         height, width = image.targets.size
         boxes = image.targets.boxes()[0].astype(float)
         near = boxes[rng.integers(len(boxes), size=each)]
@@ -70,7 +70,7 @@ def main() -> None:
     truth = read_truth(read_cocoa(write_cocoa(folder, chosen.images, photos=False, force=True)))
     found = detections(rng, truth, chosen.detections)
     ours = min(seconds(lambda: score_amodal(truth, found)) for _ in range(3))
-    first = {i: ignored(image)[0] for i, image in truth.images.items()}
+    first = {i: ignored(image)[0] for i, image in truth.items()}
     one = min(_cocoeval(prepared(truth, found, first, (1, 10, 100))) for _ in range(2))
     print(f"{chosen.images} images, {chosen.detections} detections each: {ours:.2f} s for 12 subsets")
     print(f"  one COCOeval: {one:.2f} s; ours {ours / one:.2f} x of one (below 1)")
@@ -78,7 +78,7 @@ def main() -> None:
     few = read_truth(read_cocoa(folder / "COCO_amodal_val2014.json")[:5])
     many = detections(rng, few, 1000)
     pairs = []
-    for image_id, image in few.images.items():
+    for image_id, image in few.items():
         masks: list[RLE] = [image.targets.amodal_rle(n) for n in range(len(image.rates))]
         pairs.append((iou([p.amodal for p in many.of(image_id)], masks), ignored(image)))
     fast = min(seconds(lambda: [match(*pair) for pair in pairs]) for _ in range(3))

@@ -22,7 +22,7 @@ def cocoeval(truth, predictions, ignore, max_dets):
 def prepared(truth, predictions, ignore, max_dets):
     """A COCOeval that has read everything and done nothing yet."""
     annotations, results = [], []
-    for image_id, image in truth.images.items():
+    for image_id, image in truth.items():
         for n in range(len(image.rates)):
             rle = image.targets.amodal_rle(n).to_coco()
             area = -1 if ignore[image_id][n] else 1
@@ -35,9 +35,7 @@ def prepared(truth, predictions, ignore, max_dets):
         coco = COCO()
         coco.dataset = {
             "info": {},
-            "images": [
-                {"id": i, "height": t.targets.size[0], "width": t.targets.size[1]} for i, t in truth.images.items()
-            ],
+            "images": [{"id": i, "height": t.targets.size[0], "width": t.targets.size[1]} for i, t in truth.items()],
             "annotations": annotations,
             "categories": [{"id": 1, "name": "object"}],
         }
@@ -57,7 +55,7 @@ def figures(truth, predictions, max_dets):
     """AP (last of max_dets) and AR at each, for the 12 subsets, by twelve calls of pycocotools."""
     from amodal_data.evaluation.amodal import ignored
 
-    masks = {image_id: ignored(image) for image_id, image in truth.images.items()}
+    masks = {image_id: ignored(image) for image_id, image in truth.items()}
     out = {}
     for s, (kind, occlusion) in enumerate((k, o) for k in KINDS for o in OCCLUSION):
         score = cocoeval(truth, predictions, {i: m[s] for i, m in masks.items()}, max_dets)

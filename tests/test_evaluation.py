@@ -10,7 +10,7 @@ import pytest
 from conftest import make_scene, random_masks
 from eval_oracle import figures, perturbed
 
-from amodal_data import RLE, evaluate, read_cocoa, write_cocoa, write_flat
+from amodal_data import RLE, build_targets, evaluate, read_cocoa, write_cocoa, write_flat
 from amodal_data.errors import PredictionError, SelectionError
 from amodal_data.evaluation.amodal import score_amodal
 from amodal_data.evaluation.grids import paste
@@ -42,14 +42,14 @@ def generated(seed, images=6, dense=3):
             found += [Prediction(mask, score)] * int(rng.integers(1, 3))
         predictions[k] = found
     truth = read_truth(scenes)
-    images_ = {}
-    for image_id, image in truth.images.items():
+    images_ = []
+    for image_id, image in truth.items():
         rates = np.where(
             rng.random(len(image.rates)) < 0.3, rng.choice([0.25, 1e-5, 0, 1], len(image.rates)), image.rates
         )
         image.targets.is_stuff[:] = rng.random(len(rates)) < 0.4
-        images_[image_id] = TruthImage(image_id, image.file_name, image.targets, rates)
-    truth = Truth(images_, truth.dataset, truth.annotator)
+        images_.append(TruthImage(image_id, image.targets, rates))
+    truth = Truth(tuple(images_), truth.dataset, truth.annotator)
     return truth, read_predictions(predictions, truth)
 
 
@@ -158,7 +158,7 @@ def test_probabilities_give_joint_and_soft_order(scenes, tmp_path):
     truth = read_truth(path)
     rows = json.loads(results.read_text())
     boxes, levels = [], []
-    for image in truth.images.values():
+    for image in truth.images:
         own = image.targets.boxes()[0].astype(float)
         codes = image.targets.roi_levels(own, np.arange(len(own)), 56)
         deepest = 7
@@ -203,7 +203,7 @@ def as_predictions(truth, change=lambda rng, mask: mask, seed=0):
             Prediction(RLE.from_mask(change(rng, t.targets.amodal(n))), float(rng.random()))
             for n in range(len(t.rates))
         ]
-        for i, t in truth.images.items()
+        for i, t in truth.items()
     }
 
 
@@ -279,7 +279,7 @@ def test_released_proposals_split_over_files(scenes, tmp_path):
     files = [tmp_path / "0.json", tmp_path / "1.json"]
     assert evaluate(scenes[0], files).figures["subsets"]["all"]["all"]["AR100"] == 1
     found = read_predictions(files, truth)
-    for image_id, image in truth.images.items():
+    for image_id, image in truth.items():
         modal = {RLE.from_mask(m) for m in image.targets.modal()}
         assert {p.visible for p in found.of(image_id)} == modal
 
@@ -375,3 +375,36 @@ def test_pasting_equals_a_slow_bilinear_reference(size):
                 (1 - b) * channels[:, i2, j] + b * channels[:, i2, j2]
             )
             assert np.allclose(drawn[1:, y, x - 1], wanted[1:], atol=1e-5)
+
+
+def test_pairs_that_the_file_lists(scenes, tmp_path):
+    listed = evaluate(*scenes, "order", pairs="constraint").figures["methods"]["R_hard"]
+    assert listed == evaluate(*scenes, "order").figures["methods"]["R_hard"]  # here they are the overlapping ones
+    build_targets(read_cocoa(scenes[0]), tmp_path / "c.h5")
+    with pytest.raises(SelectionError, match="lists no depth_constraint"):
+        evaluate(tmp_path / "c.h5", scenes[1], "order", pairs="constraint")
+
+
+def test_several_annotators(scenes, tmp_path):
+    content = json.loads(scenes[0].read_text())
+    content["annotations"].append({**content["annotations"][0], "id": 99, "author": "other"})
+    path = tmp_path / "COCO_amodal_val2014.json"
+    path.write_text(json.dumps(content))
+    counted = {
+        who: evaluate(path, scenes[1], annotator=who).figures["subsets"]["all"]["all"]["instances"]
+        for who in ("first", "all", "synthetic")
+    }
+    assert counted["first"] == counted["synthetic"] == counted["all"] - len(content["annotations"][0]["regions"])
+
+
+def test_boundary_ap(scenes):
+    parts = evaluate(*scenes, "coco", boundary=True).figures["parts"]
+    assert all(parts[part]["AP"] > 0.99 for part in ("amodal", "visible", "hidden"))
+
+
+def test_predictions_from_arrays(scenes):
+    scenes_ = read_cocoa(scenes[0])
+    found = {
+        i: [Prediction.from_codes(codes, 0.5) for codes in t.targets.levels()] for i, t in read_truth(scenes_).items()
+    }
+    assert evaluate(scenes_, found, "order").figures["methods"]["R_hard"]["accuracy"] == 1

@@ -71,7 +71,7 @@ def score_amodal(
     matches: list[Matches] = []
     scores: list[NDArray[np.float64]] = []
     counted = np.zeros(len(KINDS) * len(OCCLUSION), np.int64)
-    for image_id, image in truth.images.items():
+    for image_id, image in truth.items():
         found = predictions.of(image_id)[:last]
         if skip_empty and not found:
             continue

@@ -8,12 +8,17 @@ from typing import Any
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from amodal_data.errors import SelectionError
 from amodal_data.evaluation.predictions import Prediction, Predictions
 from amodal_data.evaluation.truth import Truth, TruthImage
 from amodal_data.masks import RLE
 
 __all__ = ["PARTS", "score_coco"]
 
+Rows = list[dict[str, Any]]
+Judge = Callable[[Rows, Rows, Rows], list[float]]
+
+_RESULT = ("image_id", "category_id", "segmentation", "score")
 PARTS = ("amodal", "visible", "hidden")
 _NAMES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
 _RECALLS = ("AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large")
@@ -35,40 +40,65 @@ def _found_mask(prediction: Prediction, part: str) -> RLE | None:
     return RLE.from_mask(prediction.amodal.decode() & ~prediction.visible.decode())
 
 
-def score_coco(truth: Truth, predictions: Predictions) -> dict[str, dict[str, float | None] | None]:
+def score_coco(
+    truth: Truth, predictions: Predictions, *, boundary: bool = False
+) -> dict[str, dict[str, float | None] | None]:
     """COCO's twelve figures for each of ``PARTS``, None for parts that no prediction carries.
 
     Instances and predictions without a pixel in a part are left out of it. Not available is None.
+    boundary: by boundary IoU instead of mask IoU, which needs ``faster-coco-eval`` (else
+    :class:`amodal_data.errors.SelectionError`).
     """
-    return {part: _score(truth, predictions, part) for part in PARTS}
+    judge = _boundary if boundary else _mask
+    return {part: _score(truth, predictions, part, judge) for part in PARTS}
 
 
-def _score(truth: Truth, predictions: Predictions, part: str) -> dict[str, float | None] | None:
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    results: list[dict[str, Any]] = []
-    for image_id, image in truth.images.items():
-        height, width = image.targets.size
-        images.append({"id": image_id, "height": height, "width": width})
-        for n, category in enumerate(image.targets.category_ids.tolist()):
-            _add(annotations, image_id, category, _true_mask(image, n, part))
-        for prediction in predictions.of(image_id):
-            mask = _found_mask(prediction, part)
-            if mask is not None:
-                _add(results, image_id, prediction.category_id, mask, prediction.score)
-    if not results:
-        return None
+def _mask(images: Rows, annotations: Rows, results: Rows) -> list[float]:
     with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
-        score = COCOeval(_dataset(images, annotations), _dataset(images, results), "segm")
+        score = COCOeval(_dataset(COCO(), images, annotations), _dataset(COCO(), images, results), "segm")
         score.evaluate()
         score.accumulate()
         score.summarize()
-    return {n: None if v < 0 else float(v) for n, v in zip(_NAMES + _RECALLS, score.stats, strict=True)}
+    return list(map(float, score.stats))
 
 
-def _dataset(images: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> COCO:
+def _boundary(images: Rows, annotations: Rows, results: Rows) -> list[float]:
+    try:
+        import faster_coco_eval as faster
+    except ImportError as error:
+        fix = 'pip install "amodal-data[boundary]"'
+        raise SelectionError("boundary AP needs the package 'faster-coco-eval'", fix=fix) from error
+    truth = _dataset(faster.COCO(), images, annotations)
+    found = truth.loadRes([{key: row[key] for key in _RESULT} for row in results])
+    score = faster.COCOeval_faster(truth, found, "boundary", print_function=lambda *_: None)
+    score.evaluate()
+    score.accumulate()
+    score.summarize()
+    return list(map(float, score.stats[:12]))
+
+
+def _score(truth: Truth, predictions: Predictions, part: str, judge: Judge) -> dict[str, float | None] | None:
+    images: Rows = []
+    annotations: Rows = []
+    results: Rows = []
+    for at, (image_id, image) in enumerate(truth.items(), 1):
+        height, width = image.targets.size
+        images.append({"id": at, "height": height, "width": width})
+        for n, category in enumerate(image.targets.category_ids.tolist()):
+            _add(annotations, at, category, _true_mask(image, n, part))
+        for prediction in predictions.of(image_id):
+            mask = _found_mask(prediction, part)
+            if mask is not None:
+                _add(results, at, prediction.category_id, mask, prediction.score)
+    if not results:
+        return None
+    stats = judge(images, annotations, results)
+    return {name: None if value < 0 else value for name, value in zip(_NAMES + _RECALLS, stats, strict=True)}
+
+
+def _dataset(coco: Any, images: Rows, annotations: Rows) -> Any:
+    """An empty COCO object of either library, filled."""
     categories = sorted({annotation["category_id"] for annotation in annotations})
-    coco = COCO()
     coco.dataset = {
         "info": {},
         "images": images,
@@ -79,7 +109,7 @@ def _dataset(images: list[dict[str, Any]], annotations: list[dict[str, Any]]) ->
     return coco
 
 
-def _add(rows: list[dict[str, Any]], image_id: int, category: int, mask: RLE, score: float | None = None) -> None:
+def _add(rows: Rows, image_id: int, category: int, mask: RLE, score: float | None = None) -> None:
     if not mask.area:
         return
     row: dict[str, Any] = {"id": len(rows) + 1, "image_id": image_id, "category_id": category, "iscrowd": 0}

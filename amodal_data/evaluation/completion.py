@@ -51,7 +51,7 @@ def score_completion(truth: Truth, predictions: Predictions) -> CompletionScores
     own: list[float] = []
     told: list[float] = []
     error: list[float] = []
-    for image_id, image in truth.images.items():
+    for image_id, image in truth.items():
         chosen = assign(image, predictions.of(image_id))
         for n, prediction in enumerate(chosen):
             whole, seen = image.targets.amodal_rle(n), image.targets.modal_rle(n)

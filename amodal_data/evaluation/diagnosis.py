@@ -40,7 +40,7 @@ class Diagnosis:
 def diagnose(truth: Truth, predictions: Predictions) -> Diagnosis:
     """Type every instance, overlapping pair and surplus prediction."""
     result = Diagnosis()
-    for image_id, image in truth.images.items():
+    for image_id, image in truth.items():
         own = dict.fromkeys(TYPES, 0)
         found = predictions.of(image_id)
         chosen = assign(image, found)
@@ -48,8 +48,9 @@ def diagnose(truth: Truth, predictions: Predictions) -> Diagnosis:
             own[_type(image, n, prediction)] += 1
         own["duplicate"] = _duplicates(image, found)
         own["order-flipped"] = sum(_flipped(chosen[a], chosen[b]) for a, b in image.targets.pairs.tolist())
-        result.images[image_id] = own
+        total = result.images.setdefault(image_id, dict.fromkeys(TYPES, 0))
         for name, count in own.items():
+            total[name] += count
             result.counts[name] += count
     return result
 

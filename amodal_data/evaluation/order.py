@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from amodal_data.errors import SelectionError
 from amodal_data.evaluation.grids import Grid, grid_of, window_of
 from amodal_data.evaluation.predictions import Prediction, Predictions
 from amodal_data.evaluation.truth import Truth, TruthImage
@@ -22,7 +23,7 @@ from amodal_data.semdist import instance_order, joint_depth, relative_depth, sof
 
 __all__ = ["METHODS", "OrderFigures", "PairSet", "assign", "score_order"]
 
-PairSet = Literal["overlap", "bordering"]
+PairSet = Literal["overlap", "bordering", "constraint"]
 Probable = tuple[NDArray[Any], NDArray[Any]]
 
 
@@ -110,11 +111,12 @@ def score_order(truth: Truth, predictions: Predictions, pairs: PairSet = "overla
     """All methods over all pairs of all images; None for those that need probabilities where there are none.
 
     pairs: ``overlap`` = amodal masks overlap in the ground truth; ``bordering`` = of those, modal masks
-    touch as well.
+    touch as well; ``constraint`` = those the annotation file lists in ``depth_constraint``. Raises
+    :class:`amodal_data.errors.SelectionError` for the last where the source does not keep them.
     """
     soft = any(p.probabilities is not None for several in predictions.images.values() for p in several)
     votes: dict[str, list[int]] = {name: [] for name in METHODS if soft or name in _BY_GRID}
-    for image_id, image in truth.images.items():
+    for image_id, image in truth.items():
         chosen = assign(image, predictions.of(image_id))
         for front, back in _pairs(image, pairs):
             for name, vote in _votes(chosen[front], chosen[back], list(votes)).items():
@@ -136,6 +138,11 @@ def assign(image: TruthImage, found: tuple[Prediction, ...]) -> list[Prediction 
 
 
 def _pairs(image: TruthImage, which: PairSet) -> list[tuple[int, int]]:
+    if which == "constraint":
+        if image.constraint is None:
+            fix = "name the COCOA annotation file, not a cache of it"
+            raise SelectionError("this ground truth lists no depth_constraint pairs", fix=fix)
+        return list(image.constraint)
     pairs = [(int(front), int(back)) for front, back in image.targets.pairs]
     if which == "overlap":
         return pairs

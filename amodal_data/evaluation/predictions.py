@@ -43,6 +43,12 @@ class Prediction:
     box: NDArray[np.float32] | None = None
     probabilities: NDArray[np.floating] | None = None
 
+    @classmethod
+    def from_codes(cls, codes: NDArray[np.integer], score: float, category_id: int = 1) -> "Prediction":
+        """From a map of level codes [H, W]: 0 outside, 1 visible, 1 + l behind l."""
+        levels = tuple(RLE.from_mask(codes == code) for code in range(2, int(codes.max(initial=0)) + 1))
+        return cls(RLE.from_mask(codes > 0), score, category_id, RLE.from_mask(codes == 1), levels)
+
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
@@ -57,6 +63,7 @@ class Predictions:
         return self.images.get(image_id, ())
 
 
+Sizes = Mapping[int, tuple[int, int]]
 Source = str | Path | Sequence[str | Path] | Mapping[int, Iterable[Prediction]]
 
 
@@ -66,26 +73,27 @@ def read_predictions(source: Source, truth: Truth) -> Predictions:
     Raises :class:`PredictionError` for an image id that the ground truth does not know, a missing score
     or a mask that is malformed or of another size; :class:`amodal_data.errors.AnnotationError` if a file is not JSON.
     """
+    sizes = truth.sizes()
     if isinstance(source, Mapping):
         grouped = {image_id: list(several) for image_id, several in source.items()}
         for image_id in grouped:
-            _known(image_id, truth, "predictions")
+            _known(image_id, sizes, "predictions")
         return _sorted(grouped)
     paths = [source] if isinstance(source, str | Path) else list(source)
     found: dict[int, list[Prediction]] = defaultdict(list)
     for path in map(Path, paths):
-        for image_id, prediction in _read_file(path, truth):
+        for image_id, prediction in _read_file(path, sizes):
             found[image_id].append(prediction)
     return _sorted(found)
 
 
-def _read_file(path: Path, truth: Truth) -> Iterable[tuple[int, Prediction]]:
+def _read_file(path: Path, sizes: Sizes) -> Iterable[tuple[int, Prediction]]:
     content, _ = load_json(path)
     if not isinstance(content, list):
         raise PredictionError(f"a results file is a list, found {type(content).__name__}", place=str(path))
-    ids = [_image_id(row, at, path, truth) for at, row in enumerate(content)]
+    ids = [_image_id(row, at, path, sizes) for at, row in enumerate(content)]
     boxes, probabilities = _companion(path, len(content))
-    masks = _Masks(content, ids, truth, path)
+    masks = _Masks(content, ids, sizes, path)
     amodal, visible, hidden = masks.take(_AMODAL, needed=True), masks.take(("visible_mask",)), masks.take(_HIDDEN)
     levels = masks.take_lists("levels")
     for at, row in enumerate(content):
@@ -106,15 +114,15 @@ def _read_file(path: Path, truth: Truth) -> Iterable[tuple[int, Prediction]]:
         )
 
 
-def _image_id(row: Any, at: int, path: Path, truth: Truth) -> int:
+def _image_id(row: Any, at: int, path: Path, sizes: Sizes) -> int:
     image_id = integer(row.get("image_id")) if isinstance(row, Mapping) else None
     if image_id is None:
         raise PredictionError("a prediction has no integer 'image_id'", place=f"{path}, row {at}")
-    return _known(image_id, truth, f"{path}, row {at}")
+    return _known(image_id, sizes, f"{path}, row {at}")
 
 
-def _known(image_id: int, truth: Truth, place: str) -> int:
-    if image_id not in truth.images:
+def _known(image_id: int, sizes: Sizes, place: str) -> int:
+    if image_id not in sizes:
         raise PredictionError(
             f"image {image_id} is not in the ground truth", place=place, fix="score against the file it was made for"
         )
@@ -149,9 +157,9 @@ def _companion(path: Path, rows: int) -> tuple[NDArray[Any] | None, NDArray[Any]
 class _Masks:
     """Takes masks out of result rows, all of one key in one batch."""
 
-    def __init__(self, rows: Sequence[Mapping[str, Any]], ids: Sequence[int], truth: Truth, path: Path) -> None:
+    def __init__(self, rows: Sequence[Mapping[str, Any]], ids: Sequence[int], sizes: Sizes, path: Path) -> None:
         self.rows = rows
-        self.sizes = [truth.images[image_id].targets.size for image_id in ids]
+        self.sizes = [sizes[image_id] for image_id in ids]
         self.path = path
 
     def take(self, keys: Sequence[str], *, needed: bool = False) -> list[RLE | None]:

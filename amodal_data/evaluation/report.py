@@ -72,7 +72,9 @@ def evaluate(
     protocol: Protocol = "amodal",
     *,
     max_dets: Sequence[int] = (1, 10, 100),
+    annotator: str = "first",
     pairs: PairSet = "overlap",
+    boundary: bool = False,
     compat: Literal["sln"] | None = None,
     nms: str = "as given",
 ) -> EvaluationReport:
@@ -80,11 +82,12 @@ def evaluate(
 
     ground_truth: an annotation file, a cache, or scenes. predictions: one or several results files, or
     image id -> predictions. compat ``"sln"`` (protocol ``amodal``) adds figures by the SLN release's rule,
-    which skips images without detections. nms: a note of how detections were thinned out, for the report.
+    which skips images without detections. annotator: see :func:`read_truth`. boundary: protocol ``coco`` by
+    boundary IoU. nms: a note of how detections were thinned out, for the report.
 
     Raises :class:`amodal_data.errors.PredictionError` for predictions that cannot be scored.
     """
-    truth = read_truth(ground_truth)
+    truth = read_truth(ground_truth, annotator)
     found = read_predictions(predictions, truth)
     settings: dict[str, Any] = {"images": len(truth.images), "dataset": truth.dataset, "annotator": truth.annotator}
     settings |= {"nms": nms, "amodal-data": version("amodal-data"), "pycocotools": version("pycocotools")}
@@ -98,7 +101,8 @@ def evaluate(
     if compat is not None:
         raise SelectionError("compat belongs to protocol 'amodal'")
     if protocol == "coco":
-        return EvaluationReport(protocol, settings, {"parts": score_coco(truth, found)}, warnings)
+        settings["iou"] = "boundary" if boundary else "mask"
+        return EvaluationReport(protocol, settings, {"parts": score_coco(truth, found, boundary=boundary)}, warnings)
     if protocol == "order":
         settings["pairs"] = pairs
         methods = {name: one and one.to_dict() for name, one in score_order(truth, found, pairs).items()}

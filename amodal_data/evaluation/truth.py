@@ -7,64 +7,76 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.cache import CachedImage, TargetCache
+from amodal_data.cache import CachedImage, TargetCache, is_cache
 from amodal_data.checks import occlusion_rates
 from amodal_data.levels import LayeredTargets, layer_scene
+from amodal_data.readers import read_annotations
 from amodal_data.scene import Scene, Scenes
-from amodal_data.source import TargetSource, open_source
 
 __all__ = ["Truth", "TruthImage", "TruthSource", "read_truth"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TruthImage:
-    """One image of the ground truth.
+    """One image of the ground truth, as one person annotated it.
 
-    ``rates``: occlusion rate of each instance, hidden / (area + 1e-6), float64 [N].
+    ``rates``: occlusion rate of each instance, hidden / (area + 1e-6), float64 [N]. ``constraint``: pairs
+    (front, back) that the file lists, None where the source does not keep them (a cache, a flat file).
     """
 
     image_id: int
-    file_name: str
     targets: LayeredTargets
     rates: NDArray[np.float64]
+    constraint: tuple[tuple[int, int], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """All images, by id. ``annotator`` says whose annotations they are."""
+    """All images. ``annotator`` says whose annotations they are; with "all" an image occurs once for each."""
 
-    images: dict[int, TruthImage]
+    images: tuple[TruthImage, ...]
     dataset: str
     annotator: str
+
+    def items(self) -> Iterator[tuple[int, TruthImage]]:
+        """Image ids and images, as often as there are annotators."""
+        return ((image.image_id, image) for image in self.images)
+
+    def sizes(self) -> dict[int, tuple[int, int]]:
+        """(H, W) of every image id."""
+        return {image.image_id: image.targets.size for image in self.images}
 
 
 TruthSource = str | Path | Scenes | TargetCache | Iterable[Scene]
 
 
-def read_truth(source: TruthSource) -> Truth:
-    """Ground truth from an annotation file, a cache, or scenes. Of several annotators the first counts.
+def read_truth(source: TruthSource, annotator: str = "first") -> Truth:
+    """Ground truth from an annotation file, a cache, or scenes.
 
-    An image id that occurs twice keeps its first entry.
+    annotator: where several people annotated one image, ``"first"`` keeps the first entry, ``"all"`` every
+    one (each is scored against the same predictions), anything else those of the person of that name.
     """
     if isinstance(source, str | Path):
-        source = open_source(Path(source)).origin
-    images: dict[int, TruthImage] = {}
-    for image, targets in _images(source):
-        if image.image_id not in images:
-            rates = occlusion_rates(*targets.areas())
-            images[image.image_id] = TruthImage(image.image_id, image.file_name, targets, rates)
-    dataset = "custom"
-    settings: dict[str, str] = {}
+        path = Path(source)
+        held = path.is_file() and is_cache(path)
+        source = TargetCache(path) if held else read_annotations(path, annotator=annotator)
+    images: list[TruthImage] = []
+    seen: set[int] = set()
+    for image, targets, constraint in _images(source):
+        if annotator not in ("first", "all", image.annotator) or (annotator != "all" and image.image_id in seen):
+            continue
+        seen.add(image.image_id)
+        images.append(TruthImage(image.image_id, targets, occlusion_rates(*targets.areas()), constraint))
+    dataset = source.info.dataset if isinstance(source, TargetCache) else "custom"
+    return Truth(tuple(images), source.dataset if isinstance(source, Scenes) else dataset, annotator)
+
+
+def _images(
+    source: Scenes | TargetCache | Iterable[Scene],
+) -> Iterator[tuple[CachedImage, LayeredTargets, tuple[tuple[int, int], ...] | None]]:
     if isinstance(source, TargetCache):
-        dataset, settings = source.info.dataset, source.info.settings
-    elif isinstance(source, Scenes):
-        dataset, settings = source.dataset, source.settings
-    return Truth(images, dataset, settings.get("annotator", "first"))
-
-
-def _images(source: "Scenes | TargetCache | Iterable[Scene]") -> Iterator[tuple[CachedImage, LayeredTargets]]:
-    if isinstance(source, TargetCache | Scenes):
-        yield from TargetSource(source)
+        yield from ((*source.read(at), None) for at in range(len(source)))
         return
     for scene in source:
-        yield CachedImage(scene.image_id, scene.file_name, scene.size, scene.annotator), layer_scene(scene)
+        image = CachedImage(scene.image_id, scene.file_name, scene.size, scene.annotator)
+        yield image, layer_scene(scene), scene.constraint if scene.total_order else None

@@ -149,7 +149,8 @@ def _scene(record: _Record, masks: RegionMasks) -> Scene:
     order = [_order(regions[at], masks, at) for at in kept]
     findings += _order_findings(order, place)
     known = {integer(region.get("order")) for region in regions if isinstance(region, Mapping)}
-    findings += _constraint_findings(record.annotation.get("depth_constraint"), known, place)
+    said = record.annotation.get("depth_constraint")
+    findings += _constraint_findings(said, known, place)
     size = integer(record.annotation.get("size"))
     if size is not None and size != len(regions):
         findings.append(Finding("size-differs", place, f"'size' is {size}, there are {len(regions)} regions"))
@@ -175,7 +176,15 @@ def _scene(record: _Record, masks: RegionMasks) -> Scene:
         findings=tuple(findings),
         source=record.source,
         annotator=text(record.annotation.get("author")),
+        constraint=_constraint(said, order),
     )
+
+
+def _constraint(value: object, order: list[int | None]) -> tuple[tuple[int, int], ...]:
+    """The pairs of ``depth_constraint`` that name two instances, as positions (front, back)."""
+    pairs = parse_depth_constraint(value) if isinstance(value, str) else None
+    place = {rank: at for at, rank in enumerate(order) if rank is not None}
+    return tuple((place[a], place[b]) for a, b in pairs or [] if a in place and b in place and a != b)
 
 
 def _order(region: Mapping[str, Any], masks: RegionMasks, at: int) -> int | None:

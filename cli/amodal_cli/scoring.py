@@ -24,6 +24,7 @@ class Pairs(StrEnum):
 
     overlap = "overlap"
     bordering = "bordering"
+    constraint = "constraint"
 
 
 class Compat(StrEnum):
@@ -38,6 +39,10 @@ def evaluate(
     protocol: Annotated[Protocol, typer.Option("--protocol", "-p", help="How to score.")] = Protocol.amodal,
     max_dets: Annotated[str, typer.Option("--max-dets", help="Detections an image, like 1,10,100.")] = "1,10,100",
     pairs: Annotated[Pairs, typer.Option("--pairs", help="Pairs of protocol 'order'.")] = Pairs.overlap,
+    annotator: Annotated[
+        str, typer.Option("--annotator", help="'first', 'all', or a name, where several people annotated.")
+    ] = "first",
+    boundary: Annotated[bool, typer.Option("--boundary", help="Protocol 'coco' by boundary IoU.")] = False,
     compat: Annotated[
         Compat | None, typer.Option("--compat", help="Add figures by the SLN release's rule, for comparison.")
     ] = None,
@@ -60,7 +65,9 @@ def evaluate(
         predictions,
         protocol.value,
         max_dets=[int(part) for part in limits],
+        annotator=annotator,
         pairs=pairs.value,
+        boundary=boundary,
         compat=compat.value if compat else None,
         nms=nms,
     )
