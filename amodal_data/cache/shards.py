@@ -84,7 +84,7 @@ class ShardFolder:
         except OSError as error:
             raise CacheError(f"cannot write the cache: {error.strerror}", place=str(self.path)) from error
         stop = start + part.scenes
-        write_cache(self._file(start), [part], self.info, Range(start, stop, stop + 1), force=True)
+        write_cache(self._file(start), [part], self.info, Range(start, stop, stop + 1), compress=False, force=True)
         return StoredPart(self._file(start))
 
     def remove(self) -> None:

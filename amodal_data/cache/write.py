@@ -9,6 +9,7 @@ import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +30,26 @@ _PIXEL_ORDER = "column-major: position = x * height + y"
 
 
 def write_cache(
-    path: Path, parts: Sequence[Part], info: CacheInfo, scenes: Range, *, findings: bytes = b"", force: bool = False
+    path: Path,
+    parts: Sequence[Part],
+    info: CacheInfo,
+    scenes: Range,
+    *,
+    findings: bytes = b"",
+    compress: bool = True,
+    force: bool = False,
 ) -> None:
     """Write a finished cache under a temporary name and put it in place at once.
 
-    findings: JSON lines about the files as a whole, put before those of the parts. Raises
+    findings: JSON lines about the files as a whole, put before those of the parts. compress: False for a
+    file that will not live long. Raises
     :class:`OutputExistsError` if ``path`` exists and ``force`` is not given, and :class:`CacheError` if it
     cannot be written; nothing half-written stays behind.
     """
     refuse_existing(path, force=force)
     temporary = path.with_name(path.name + ".part")
     try:
-        _write_hdf5(temporary, parts, info, scenes, findings)
+        _write_hdf5(temporary, parts, info, scenes, findings, compress)
         _seal(temporary)
         temporary.replace(path)
         _sync(path.parent)
@@ -57,23 +66,32 @@ def refuse_existing(path: Path, *, force: bool) -> None:
         raise OutputExistsError("the output is already there", place=str(path), fix="--force replaces it")
 
 
-def _write_hdf5(path: Path, parts: Sequence[Part], info: CacheInfo, scenes: Range, findings: bytes) -> None:
+def _write_hdf5(
+    path: Path, parts: Sequence[Part], info: CacheInfo, scenes: Range, findings: bytes, compress: bool
+) -> None:
     with h5py.File(path, "w", userblock_size=USER_BLOCK) as file:
         for name, value in _attributes(info, scenes).items():
             file.attrs[name] = value
         ptr = join_ptr(parts)
+        write = partial(_write_column, file, compress)
         for name in COLUMNS:
             pieces = (part.column(name) for part in parts)
-            _write_column(file, name, EMPTY[name], int(ptr[name][-1]), CHUNKS[name], pieces)
+            write(name, EMPTY[name], int(ptr[name][-1]), CHUNKS[name], pieces)
         rows = (part.rows for part in parts)
-        _write_column(file, "images", np.zeros(0, IMAGE), len(ptr) - 1, _BESIDE["images"], rows)
-        _write_column(file, "ptr", np.zeros(0, PTR), len(ptr), _BESIDE["ptr"], [ptr])
+        write("images", np.zeros(0, IMAGE), len(ptr) - 1, _BESIDE["images"], rows)
+        write("ptr", np.zeros(0, PTR), len(ptr), _BESIDE["ptr"], [ptr])
         text = np.frombuffer(findings + b"".join(part.findings for part in parts), np.uint8)
-        _write_column(file, "findings", EMPTY["text"], len(text), _BESIDE["findings"], [text])
+        write("findings", EMPTY["text"], len(text), _BESIDE["findings"], [text])
 
 
 def _write_column(
-    file: h5py.File, name: str, empty: NDArray[Any], length: int, rows: int, pieces: Iterable[NDArray[Any]]
+    file: h5py.File,
+    compress: bool,
+    name: str,
+    empty: NDArray[Any],
+    length: int,
+    rows: int,
+    pieces: Iterable[NDArray[Any]],
 ) -> None:
     """A data set of ``length`` rows, gzip 1 and shuffle, in chunks of ``rows``."""
     shape, kind = (length, *empty.shape[1:]), empty.dtype
@@ -81,14 +99,13 @@ def _write_column(
         file.create_dataset(name, shape, kind, track_times=False)
         return
     chunk = (min(rows, length), *shape[1:])
-    data = file.create_dataset(
-        name, shape, kind, chunks=chunk, compression="gzip", compression_opts=1, shuffle=True, track_times=False
-    )
+    packing = {"compression": "gzip", "compression_opts": 1, "shuffle": True} if compress else {}
+    data = file.create_dataset(name, shape, kind, chunks=chunk, track_times=False, **packing)
     beyond = (0,) * (len(shape) - 1)
     for at, block in enumerate(_blocks(pieces, chunk[0])):
         padding = np.zeros((chunk[0] - len(block), *shape[1:]), kind)
         raw = (block if not len(padding) else np.concatenate([block, padding])).astype(kind, copy=False)
-        data.id.write_direct_chunk((at * chunk[0], *beyond), _pack(raw))
+        data.id.write_direct_chunk((at * chunk[0], *beyond), _pack(raw) if compress else raw.tobytes())
 
 
 def _blocks(pieces: Iterable[NDArray[Any]], rows: int) -> Iterator[NDArray[Any]]:
