@@ -9,7 +9,7 @@ same bytes.
 
 import hashlib
 from array import array
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
@@ -29,6 +29,8 @@ from amodal_data.readers.regions import integer, text
 from amodal_data.scene import Scene, Scenes, Source
 
 __all__ = ["SceneStream", "iter_annotations"]
+
+_KNOWN: dict[str, Any] = {}  # stands for every image whose id has been seen
 
 
 def iter_annotations(path: str | Path, *, annotator: str = "first", cocoa: Scenes | None = None) -> "SceneStream":
@@ -52,9 +54,9 @@ class SceneStream:
         self._later: list[Finding] = []
         self._window = (0, -1)
         self.sources = (Source(path.name, _digest(path)), *(cocoa.sources if cocoa is not None else ()))
+        self._categories = list(self._items("categories.item"))
         self._take_images()
         self._count_annotations()
-        self._categories = list(self._items("categories.item"))
         empty = self._scenes([], {})
         self.dataset, self.settings = empty.dataset, empty.settings
         self._window = (0, self._total)
@@ -86,19 +88,21 @@ class SceneStream:
     def batches(self, size: int) -> Iterator[Scenes]:
         """Neighbouring scenes, ``size`` at a time, still raw."""
         start, stop = self._window
-        held: Scenes | None = None
+        rest: Scenes | None = None
         at = 0
         for scenes in self._ready(size):
             own = scenes[max(start - at, 0) : max(stop - at, 0)]
             at += len(scenes)
-            held = own if held is None else held.followed_by(own)
-            while len(held) >= size:
-                yield held[:size]
-                held = held[size:]
+            rest = own if rest is None else rest.followed_by(own)
+            for batch in rest.batches(size):  # without what concerns the whole file: nothing piles up
+                rest = batch
+                if len(batch) == size:
+                    yield batch
+                    rest = None
             if at >= stop:
                 break
-        if held is not None and len(held):
-            yield held
+        if rest is not None and len(rest):
+            yield rest
 
     def _ready(self, size: int) -> Iterator[Scenes]:
         """The scenes of ``size`` images whenever that many have all their annotations."""
@@ -106,26 +110,35 @@ class SceneStream:
         waiting: dict[int, list[Any]] = defaultdict(list)
         ready: list[int] = []
         for annotation in self._items("annotations.item"):
-            image_id = integer(annotation.get("image_id")) if isinstance(annotation, Mapping) else None
-            if image_id is None or image_id not in self._sizes or not self._usable(annotation):
+            place = self._place_of(annotation)
+            if place is None or not self._heights[place]:
                 continue
-            waiting[image_id].append(annotation)
-            if len(waiting[image_id]) == self._counts[image_id]:
-                ready.append(image_id)
+            waiting[place].append(annotation)
+            if len(waiting[place]) == self._counts[place]:
+                ready.append(place)
             if len(ready) == size:
                 yield self._scenes(ready, waiting)
                 ready = []
         if ready:
             yield self._scenes(ready, waiting)
 
+    def _place_of(self, annotation: Any) -> int | None:
+        """The place in the image list that a usable annotation belongs to."""
+        if not isinstance(annotation, Mapping):
+            return None
+        if self._layout == "cocoa" and not isinstance(annotation.get("regions"), list):
+            return None
+        image_id = integer(annotation.get("image_id"))
+        return None if image_id is None else self._places.get(image_id)
+
     def _scenes(self, ready: list[int], waiting: dict[int, list[Any]]) -> Scenes:
         """The scenes of some complete images, made by the ordinary reader."""
-        images = []
-        for image_id in ready:
-            name, height, width = self._sizes[image_id]
-            images.append({"id": image_id, "file_name": name, "height": height, "width": width})
-        annotations = [annotation for image_id in ready for annotation in waiting.pop(image_id)]
-        content = {"images": images, "annotations": annotations, "categories": getattr(self, "_categories", [])}
+        images = [
+            {"id": self._ids[n], "file_name": self._names[n], "height": self._heights[n], "width": self._widths[n]}
+            for n in ready
+        ]
+        annotations = [annotation for place in ready for annotation in waiting.pop(place)]
+        content = {"images": images, "annotations": annotations, "categories": self._categories}
         if self._layout == "cocoa":
             scenes = cocoa_scenes(content, self._path, self.sources[0], self._annotator)
         else:
@@ -135,33 +148,47 @@ class SceneStream:
         return scenes
 
     def _take_images(self) -> None:
-        self._sizes: dict[int, tuple[str, int, int]] = {}
+        """The image list in a compact form: some 200 bytes an image."""
+        self._names: list[str] = []
+        self._ids, self._heights, self._widths = array("q"), array("i"), array("i")
         for at, image in enumerate(self._items("images.item")):
-            known = len(self._grouping.images)
             self._grouping.add_images([image], at)
-            if len(self._grouping.images) == known:
-                continue
+            if len(self._grouping.images) == len(self._ids):
+                continue  # no id, or a repeated one
             image_id, _ = self._grouping.images.popitem()
-            self._grouping.images[image_id] = {}  # only to know the id
-            self._sizes[image_id] = (text(image.get("file_name")), *(image_size(image) or (0, 0)))
+            self._grouping.images[image_id] = _KNOWN
+            height, width = image_size(image) or (0, 0)
+            self._ids.append(image_id)
+            self._names.append(text(image.get("file_name")))
+            self._heights.append(height)
+            self._widths.append(width)
+        self._places = {image_id: place for place, image_id in enumerate(self._ids)}
 
     def _count_annotations(self) -> None:
         """How many annotations each image has, the layout, and how many scenes there will be."""
         keys: set[str] = set()
         ids = array("q")
-        self._counts: Counter[int] = Counter()
-        chosen: Counter[int] = Counter()
+        self._counts = array("i", bytes(4 * len(self._ids)))
+        named: set[int] = set()
         for at, annotation in enumerate(self._items("annotations.item")):
             keys.update(annotation if isinstance(annotation, Mapping) else ())
-            accepted = self._grouping.accept(at, annotation, regions="regions" in keys)
-            if accepted is not None and accepted in self._sizes:
-                self._counts[accepted] += 1
-                chosen[accepted] += self._annotator in ("first", "all", annotation.get("author"))
-                ids.append(annotation["id"] if integer(annotation.get("id")) is not None else -1 - at)
+            image_id = self._grouping.accept(at, annotation, regions="regions" in keys)
+            if image_id is None:
+                continue
+            self._counts[self._places[image_id]] += 1
+            if annotation.get("author") == self._annotator:
+                named.add(image_id)
+            own = integer(annotation.get("id"))
+            ids.append(-1 - at if own is None else own)
+        self._grouping.images.clear()  # ids are in _places
         self._layout = self._layout_by(keys)
-        self._note_counts(np.array(ids, np.int64), chosen)
-        several = sum(chosen.values()) if self._annotator == "all" and self._layout == "cocoa" else len(+chosen)
-        self._total = several if self._layout == "cocoa" else len(self._counts)
+        self._note_counts(np.array(ids, np.int64))
+        counts = np.array(self._counts) * (np.array(self._heights) > 0)
+        if self._layout == "cocoa" and self._annotator not in ("first", "all"):
+            self._total = sum(1 for image_id in named if counts[self._places[image_id]])
+        else:
+            every = self._layout == "cocoa" and self._annotator == "all"
+            self._total = int(counts.sum() if every else (counts > 0).sum())
 
     def _layout_by(self, keys: set[str]) -> str:
         if "regions" in keys:
@@ -169,23 +196,19 @@ class SceneStream:
         layout = layout_of([dict.fromkeys(keys)])
         if keys and not layout:
             raise LayoutError(f"no amodal layout: keys seen: {key_names([dict.fromkeys(keys)])}", place=str(self._path))
-        if not keys and not self._grouping.images:
+        if not keys and not self._ids:
             raise LayoutError("no lists 'images' and 'annotations'", place=str(self._path))
         return layout or "mvtec"
 
-    def _note_counts(self, ids: NDArray[np.int64], chosen: Counter[int]) -> None:
+    def _note_counts(self, ids: NDArray[np.int64]) -> None:
         values, times = np.unique(ids, return_counts=True)
         for repeated in values[(times > 1) & (values >= 0)].tolist():
             self._grouping.note("duplicate-id", f"annotation id {repeated} occurs more than once")
-        for image_id, (_, height, _) in list(self._sizes.items()):
-            if not self._counts[image_id]:
+        for image_id, count, height in zip(self._ids, self._counts, self._heights, strict=True):
+            if not count:
                 self._grouping.note("image-unannotated", "no annotation names it", image_id)
             elif not height:
                 self._grouping.note("image-size-unknown", "no usable 'height' and 'width'", image_id)
-                del self._sizes[image_id], self._counts[image_id], chosen[image_id]
-
-    def _usable(self, annotation: Mapping[str, Any]) -> bool:
-        return self._layout != "cocoa" or isinstance(annotation.get("regions"), list)
 
     def _items(self, prefix: str) -> Iterator[Any]:
         with _reading(self._path), self._path.open("rb") as file:
