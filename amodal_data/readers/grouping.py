@@ -19,7 +19,7 @@ class Grouping:
 
     def __init__(self, source: str) -> None:
         self.source = source
-        self.images: dict[int, Object] = {}
+        self.images: dict[int, Any] = {}
         self.by_image: dict[int, list[Object]] = defaultdict(list)
         self.findings: list[Finding] = []
 

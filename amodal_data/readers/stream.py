@@ -30,8 +30,6 @@ from amodal_data.scene import Scene, Scenes, Source
 
 __all__ = ["SceneStream", "iter_annotations"]
 
-_KNOWN: dict[str, Any] = {}  # stands for every image whose id has been seen
-
 
 def iter_annotations(path: str | Path, *, annotator: str = "first", cocoa: Scenes | None = None) -> "SceneStream":
     """The scenes of one annotation file of any known layout, without ever holding the file.
@@ -156,13 +154,13 @@ class SceneStream:
             if len(self._grouping.images) == len(self._ids):
                 continue  # no id, or a repeated one
             image_id, _ = self._grouping.images.popitem()
-            self._grouping.images[image_id] = _KNOWN
+            self._grouping.images[image_id] = len(self._ids)  # in place of the record, which is not kept
             height, width = image_size(image) or (0, 0)
             self._ids.append(image_id)
             self._names.append(text(image.get("file_name")))
             self._heights.append(height)
             self._widths.append(width)
-        self._places = {image_id: place for place, image_id in enumerate(self._ids)}
+        self._places: dict[int, int] = self._grouping.images
 
     def _count_annotations(self) -> None:
         """How many annotations each image has, the layout, and how many scenes there will be."""
@@ -180,7 +178,6 @@ class SceneStream:
                 named.add(image_id)
             own = integer(annotation.get("id"))
             ids.append(-1 - at if own is None else own)
-        self._grouping.images.clear()  # ids are in _places
         self._layout = self._layout_by(keys)
         self._note_counts(np.array(ids, np.int64))
         counts = np.array(self._counts) * (np.array(self._heights) > 0)
