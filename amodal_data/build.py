@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -96,19 +96,21 @@ def build_targets(
     folder = ShardFolder(path, info)
     if resume and not info.sources:
         raise SelectionError("only scenes that come from files can be resumed: nothing tells that these are the same")
-    if resume and path.exists():
-        return _already_done(path, folder, start)
+    wanted = Range(offset, offset + len(scenes), total or len(scenes)) if isinstance(scenes, SceneSource) else None
+    if resume and path.exists() and not force:
+        return _already_done(path, folder, wanted, start)
     if not dry_run:
         refuse_existing(path, force=force)
         folder.begin(resume=resume, force=force)
     parts = _parts(scenes, folder, offset, encoder(jobs, scheduler), on_image, keep=not dry_run)
-    about_files = getattr(scenes, "file_findings", ()) if offset == 0 else ()
+    about_files = getattr(scenes, "file_findings", ()) if shard is None or shard[0] == 1 else ()
     count = sum(part.scenes for part in parts)
-    which = Range(offset, offset + count, offset + count if total is None else total)
+    which = Range(offset, offset + count, count if total is None else total)
     if not dry_run:
         write_cache(path, parts, info, which, findings=findings_text(about_files), force=force)
     report = _report(path, parts, about_files, start)
-    folder.remove()
+    if not dry_run:
+        folder.remove()
     return report
 
 
@@ -139,13 +141,16 @@ def _parts(
     """All parts in order: full shards as files (found or made), the rest in memory."""
     parts: dict[int, Part] = {}
     sent: list[int] = []  # the shard that each batch sent out belongs to, by its first scene
+    looked: set[int] = set()
+    end = offset + len(scenes) if isinstance(scenes, SceneSource) else None
 
     def missing() -> Iterator[Iterable[Scene]]:
         for number, batch in enumerate(in_batches(scenes, BATCH)):
             start = offset + number * BATCH // SHARD * SHARD
-            if start not in sent and start not in parts and (found := folder.find(start)):
+            if start not in looked and (found := folder.find(start, end)):
                 parts[start] = found
                 on_image(found.scenes)
+            looked.add(start)
             if start not in parts:
                 sent.append(start)
                 yield batch
@@ -156,17 +161,17 @@ def _parts(
         held.append(part)
         if sum(one.scenes for one in held) == SHARD:
             whole = join_parts(held)
-            parts[sent[number]] = folder.keep(sent[number], whole) if keep else whole
+            parts[sent[number]] = folder.keep(sent[number], whole) if keep else replace(whole, columns={})
             held = []
     if held:
         parts[sent[-1]] = join_parts(held)
     return [part for _, part in sorted(parts.items())]
 
 
-def _already_done(path: Path, folder: ShardFolder, start: float) -> BuildReport:
-    """What to say when a build to be resumed has ended long ago."""
+def _already_done(path: Path, folder: ShardFolder, wanted: Range | None, start: float) -> BuildReport:
+    """What to say when a build to be resumed has ended long ago: it must be this one, and whole."""
     with TargetCache(path) as cache:
-        if cache.info != folder.info:
+        if (cache.info, cache.range) != (folder.info, wanted) or not cache.check_digest():
             refuse_existing(path, force=False)
         folder.remove()
         return BuildReport(path, len(cache), len(cache.table()), cache.findings, time.perf_counter() - start)
@@ -180,26 +185,26 @@ def merge_shards(shards: Iterable[str | Path], path: str | Path, *, force: bool 
     """
     path, start = Path(path), time.perf_counter()
     refuse_existing(path, force=force)
-    ranges = {}
+    found: list[tuple[Range, Path]] = []
     infos = []
     for shard in map(Path, shards):
         with TargetCache(shard, hold=False) as cache:
             if not cache.check_digest():
                 raise CacheError("a damaged shard: its digest does not hold", place=str(shard))
-            ranges[shard] = cache.range
+            found.append((cache.range, shard))
             infos.append(cache.info)
     if not infos or any(info != infos[0] for info in infos):
         raise CacheError("these shards do not belong together: other sources, settings or versions")
-    order = sorted(ranges, key=lambda shard: (ranges[shard].start, ranges[shard].stop))
+    found.sort(key=lambda one: (one[0].start, one[0].stop))
     at = 0
-    for shard in order:
-        if ranges[shard].start != at:
-            raise CacheError(f"scenes {at} to {ranges[shard].start} are in no shard, or in two", place=str(shard))
-        at = ranges[shard].stop
-    total = ranges[order[-1]].total
+    for part, shard in found:
+        if part.start != at:
+            raise CacheError(f"scenes {at} to {part.start} are in no shard, or in two", place=str(shard))
+        at = part.stop
+    total = found[-1][0].total
     if at != total:
         raise CacheError(f"scenes {at} to {total} are in no shard")
-    parts: list[Part] = [StoredPart(shard) for shard in order]
+    parts: list[Part] = [StoredPart(shard) for _, shard in found]
     write_cache(path, parts, infos[0], Range(0, total, total), force=force)
     return _report(path, parts, (), start)
 
@@ -210,8 +215,8 @@ def _info(scenes: Iterable[Scene]) -> CacheInfo:
     return CacheInfo(
         format_version=FORMAT_VERSION,
         package_version=version("amodal-data"),
-        dataset=origin.dataset if origin else "custom",
-        sources=origin.sources if origin else (),
-        settings=origin.settings if origin else {},
+        dataset=origin.dataset if origin is not None else "custom",
+        sources=origin.sources if origin is not None else (),
+        settings=origin.settings if origin is not None else {},
         rasteriser=f"pycocotools {version('pycocotools')}",
     )

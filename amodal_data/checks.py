@@ -14,7 +14,7 @@ from amodal_data.masks import RLE, differing_pixels, parse_rles
 from amodal_data.scene import Scene
 from amodal_data.sweep import sweep
 
-__all__ = ["check_boxes", "checked_visible", "occlusion_rates"]
+__all__ = ["check_boxes", "check_figures", "checked_visible", "occlusion_rates"]
 
 Areas = NDArray[np.int64]
 
@@ -46,7 +46,7 @@ def checked_visible(
 
     ``areas``, ``visible_areas`` (int64 [N]) and ``modal_rle`` are what the order gives.
     """
-    findings = _check_figures(scene, areas, occlusion_rates(areas, visible_areas))
+    findings = check_figures(scene, areas, visible_areas)
     if not (findings or _unchecked(scene)):
         return None, ()
     visible: list[RLE | None] = [instance.visible for instance in scene.instances]
@@ -66,7 +66,9 @@ def _finding(code: str, scene: Scene, n: int, message: str) -> Finding:
     return Finding(code, Place(scene.source, scene.image_id, scene.instances[n].region_index), message)
 
 
-def _check_figures(scene: Scene, areas: Areas, rates: NDArray[np.float64]) -> list[Finding]:
+def check_figures(scene: Scene, areas: Areas, visible_areas: Areas) -> list[Finding]:
+    """Findings about ``area`` and ``occlude_rate`` values that these areas (int64 [N]) contradict."""
+    rates = occlusion_rates(areas, visible_areas)
     declared = [(i.declared.area, i.declared.occlusion_rate) for i in scene.instances]
     said_area, said_rate = np.array(declared, np.float64).reshape(-1, 2).T
     # None became NaN, which compares False: what is not said cannot be wrong

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from amodal_data.cache import CachedImage
 from amodal_data.checks import occlusion_rates
+from amodal_data.errors import SelectionError
 from amodal_data.levels import LayeredTargets
 from amodal_data.occlusion import z_order
 
@@ -28,8 +29,14 @@ def export_coco(images: Images, masks: Literal["amodal", "modal"] = "amodal") ->
     listed: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     names: dict[int, set[str]] = defaultdict(set)
+    known: set[int] = set()
     for image, targets in images:
         height, width = image.size
+        if image.image_id in known:
+            raise SelectionError(
+                f"image id {image.image_id} occurs more than once", fix="export one annotator's work at a time"
+            )
+        known.add(image.image_id)
         listed.append({"id": image.image_id, "file_name": image.file_name, "height": height, "width": width})
         depth = z_order(_in_front(targets).T)
         for n, found in enumerate(_instances(targets, masks)):
@@ -39,7 +46,7 @@ def export_coco(images: Images, masks: Literal["amodal", "modal"] = "amodal") ->
             names[found["category_id"]].add(targets.names[n])
             own = {"id": len(annotations) + 1, "image_id": image.image_id}
             annotations.append(own | found | extra)
-    categories = [{"id": k, "name": found.pop() if len(found) == 1 else "object"} for k, found in sorted(names.items())]
+    categories = [{"id": category, "name": _one_name(found)} for category, found in sorted(names.items())]
     return {"images": listed, "annotations": annotations, "categories": categories}
 
 
@@ -87,7 +94,7 @@ def export_datumaro(images: Images) -> dict[str, Any]:
     Attributes: ``occlusion_rate``, ``is_stuff``, ``name``.
     """
     labels: dict[int, int] = {}
-    names: dict[int, str] = {}
+    names: dict[int, set[str]] = defaultdict(set)
     items = []
     for image, targets in images:
         rates = occlusion_rates(*targets.areas())
@@ -95,7 +102,7 @@ def export_datumaro(images: Images) -> dict[str, Any]:
         annotations = []
         for n, category in enumerate(targets.category_ids.tolist()):
             label = labels.setdefault(category, len(labels))
-            names.setdefault(label, targets.names[n] if category != 1 else f"category {category}")
+            names[label].add(targets.names[n])
             rle = targets.amodal_rle(n).to_coco()
             annotations.append(
                 {
@@ -120,7 +127,7 @@ def export_datumaro(images: Images) -> dict[str, Any]:
                 "image": {"path": image.file_name, "size": list(image.size)},
             }
         )
-    listed = [{"name": names[label], "parent": "", "attributes": []} for label in range(len(names))]
+    listed = [{"name": _one_name(names[label]), "parent": "", "attributes": []} for label in range(len(names))]
     return {"info": {}, "categories": {"label": {"labels": listed, "attributes": []}}, "items": items}
 
 
@@ -144,6 +151,11 @@ def export_results(images: Images) -> list[dict[str, Any]]:
                 }
             )
     return rows
+
+
+def _one_name(found: set[str]) -> str:
+    """What to call a category: its name if all its instances bear the same one, else "object"."""
+    return next(iter(found)) if len(found) == 1 else "object"
 
 
 TABLE = (

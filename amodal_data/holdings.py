@@ -64,6 +64,14 @@ def _count(path: Path) -> tuple[int, str]:
         return -1, f"unreadable: {error.message}"
 
 
+def _names(path: Path) -> list[str]:
+    """The photos an annotation file names; none if it cannot be read, which :func:`holdings` reports."""
+    try:
+        return read_annotations(path).file_names
+    except AmodalError:
+        return []
+
+
 def missing_photos(folder: Path, dataset: str) -> dict[str, str]:
     """Photos that the annotation files in ``folder`` name and that are not there: name -> URL ("" = none)."""
     finder = PhotoFinder([folder])
@@ -71,7 +79,7 @@ def missing_photos(folder: Path, dataset: str) -> dict[str, str]:
     missing = {}
     for paths in annotation_files(folder, dataset).values():
         for path in paths:
-            for name in read_annotations(path).file_names:
+            for name in _names(path):
                 if finder.find(name) is None:
                     photo_folder = "train2014" if "train2014" in name else "val2014"
                     missing[name] = pattern.format(folder=photo_folder, name=name) if pattern else ""

@@ -7,6 +7,7 @@ instances in all regions then fit one small table (Zhang et al., ACM MM 2019, se
     L_i(p) = 1 + |{ j : p in I_j and j < i }|      p in I_i = A_i \\ V_i
 """
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.checks import check_boxes, checked_visible
+from amodal_data.checks import check_boxes, check_figures, checked_visible
 from amodal_data.errors import LevelsError
 from amodal_data.findings import Finding
 from amodal_data.layers import Layers, layer_by_masks, level_table
@@ -89,10 +90,12 @@ class LayeredTargets(LevelViews):
         """The view of ``box`` (x0, y0, x1, y1 in pixels, half-open; default the image) at ``size`` (H, W).
 
         Nearest pixel at each centre; ``flip`` mirrors left and right. What lies outside the image
-        reads 0 everywhere.
+        reads 0 everywhere. Raises ValueError for a size below 1.
         """
+        if min(map(operator.index, size)) < 1 or len(size) != 2:
+            raise ValueError(f"size is (H, W), both at least 1, found {size}")
         height, width = self.size
-        x0, y0, x1, y1 = box or (0, 0, width, height)
+        x0, y0, x1, y1 = (0, 0, width, height) if box is None else box
         rows, columns = _nearest(y0, y1, size[0], height), _nearest(x0, x1, size[1], width)
         return ResizedTargets(self, rows, columns[::-1] if flip else columns)
 
@@ -196,8 +199,10 @@ def layer_with_findings(scene: Scene) -> tuple[LayeredTargets, tuple[Finding, ..
     """
     targets, odd = _layer(scene, [instance.visible for instance in scene.instances])
     visible, findings = checked_visible(scene, *targets.areas(), targets.modal_rle)
-    if visible is not None:
+    if visible is not None:  # what the order gave is no longer what counts: judge the figures again
         targets, odd = _layer(scene, visible)
+        masks = [finding for finding in findings if finding.code.startswith("stored-")]
+        findings = (*check_figures(scene, *targets.areas()), *masks)
     return targets, (*odd, *findings, *check_boxes(scene, targets.boxes))
 
 

@@ -50,6 +50,8 @@ class RLE:
     counts: bytes | None = None
 
     def __post_init__(self) -> None:
+        if self.size[0] * self.size[1] > _MOST_PIXELS:
+            raise MaskError(f"{_spell(self.size)} pixels are more than a mask holds, {_MOST_PIXELS}")
         if len(self.switches) and not 0 <= self.switches[-1] < self.size[0] * self.size[1]:
             raise MaskError(f"a mask ends at {self.switches[-1]}, outside {_spell(self.size)}")
 
@@ -231,6 +233,8 @@ def _checked_counts(value: object, size: tuple[int, int]) -> bytes | NDArray[Any
 
 def _check_size(found: object, size: tuple[int, int]) -> None:
     """Raise :class:`MaskSizeError` unless ``found`` is ``[H, W]``; a swapped pair is pointed out."""
+    if size[0] * size[1] > _MOST_PIXELS:
+        raise MaskSizeError(f"{_spell(size)} pixels are more than a mask holds, {_MOST_PIXELS}")
     if isinstance(found, list | tuple) and len(found) == 2:
         if tuple(found) == size:
             return
@@ -305,7 +309,11 @@ def rasterise_many(
     counts = [len(masks) for masks in encoded]
     strings = [mask["counts"] for masks in encoded for mask in masks]
     sizes = [size for (_, size), n in zip(images, counts, strict=True) for _ in range(n)]
-    masks = [mask for mask in _from_many(strings, sizes, np.int32) if isinstance(mask, RLE)]
+    masks = []
+    for mask in _from_many(strings, sizes, np.int32):
+        if isinstance(mask, MaskError):
+            raise mask
+        masks.append(mask)
     return [masks[a:b] for a, b in pairwise(np.cumsum([0, *counts]).tolist())]
 
 

@@ -4,6 +4,7 @@ Shapes: N instances, R regions, L levels, P boxes. A *code* is what arrays hold:
 instance, 1 visible, ``1 + l`` at visibility level l >= 1. *Level* l = code - 1.
 """
 
+import operator
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
@@ -77,9 +78,9 @@ class LevelViews(ABC):
     def sem_dist(self, confidence: float = SAFE_CONFIDENCE) -> NDArray[np.float32]:
         """Ground-truth sem-dist maps ``M = C - L``, float32 [N, H, W], in (-255, 1) (Eq. 1).
 
-        C is ``confidence`` inside the amodal mask and 0 outside, where M is 0 too.
+        C is ``confidence``, at most 1 - 2**-8, inside the amodal mask and 0 outside, where M is 0 too.
         """
-        inside = np.float32(confidence) - (self.table.astype(np.float32) - 1)
+        inside = np.float32(min(confidence, SAFE_CONFIDENCE)) - (self.table.astype(np.float32) - 1)
         return self._draw_instances(np.where(self.table > 0, inside, np.float32(0)), None)
 
     def roi_levels(self, boxes: NDArray[np.floating], instances: NDArray[np.integer], out: int) -> Codes:
@@ -96,7 +97,7 @@ class LevelViews(ABC):
         return self.table[regions, np.asarray(instances, np.int64)[:, None, None]] * inside
 
     def _draw_instances(self, table: NDArray[Any], n: int | None) -> NDArray[Any]:
-        return self._draw_stack(table.T) if n is None else self.draw(table[:, n])
+        return self._draw_stack(table.T) if n is None else self.draw(table[:, operator.index(n)])
 
     def _draw_stack(self, values: NDArray[Any]) -> NDArray[Any]:
         """[M, R] values as [M, H, W] maps."""

@@ -400,3 +400,76 @@ def test_damage_is_always_detected_and_never_lies(large, tmp_path):
                         continue
         except CacheFormatError:
             continue
+
+
+def test_a_dry_run_leaves_an_interrupted_build_alone(large, tmp_path):
+    out = tmp_path / "c.h5"
+    interrupted_build(large, out)
+    build_targets(read_annotations(large), out, dry_run=True)
+    assert left(tmp_path) == ["c.h5.parts"]
+    (tmp_path / "c.h5.parts" / "notes.txt").write_text("mine")
+    build_targets(read_annotations(large), out, force=True)
+    assert left(tmp_path / "c.h5.parts") == ["notes.txt"]
+
+
+def small(folder, n, people=1, **more):
+    path = write_cocoa(folder, n, seed=5, size=(48, 64), photos=False, **more)
+    content = json.loads(path.read_text())
+    content["annotations"] += [{**a, "author": f"p{k}"} for k in range(1, people) for a in content["annotations"][:n]]
+    content["images"].append({"id": 900, "file_name": "nobody.jpg", "height": 5, "width": 5})
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize("shards", [2, 5])
+@pytest.mark.parametrize("reader", [read_annotations, iter_annotations])
+def test_findings_survive_sharding_and_streaming(tmp_path, shards, reader):
+    path = small(tmp_path, 3, people=2)
+    build_targets(read_annotations(path), tmp_path / "whole.h5")
+    names = [tmp_path / f"{i}.h5" for i in range(1, shards + 1)]
+    for i, name in enumerate(names, 1):
+        build_targets(reader(path), name, shard=(i, shards))
+    merge_shards(names, tmp_path / "merged.h5")
+    assert len(TargetCache(tmp_path / "merged.h5").findings) > 5
+    if reader is read_annotations:
+        assert (tmp_path / "merged.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
+    with pytest.raises(CacheError, match="in two"):
+        merge_shards([*names, names[0], names[1]] if shards == 2 else [*names, names[-1]], tmp_path / "again.h5")
+
+
+def test_streamed_findings_are_those_of_the_ordinary_reader(tmp_path):
+    path = small(tmp_path, 3, people=2)
+    assert list(iter_annotations(path).file_findings) == list(read_annotations(path).file_findings)
+    content = json.loads(path.read_text())
+    content["annotations"].insert(0, {"id": 9, "image_id": 1, "foo": 1})  # broken, before anything tells the layout
+    content["annotations"].append(7)
+    path.write_text(json.dumps(content))
+    assert list(iter_annotations(path).file_findings) == list(read_annotations(path).file_findings)
+    assert sorted(s.image_id for s in iter_annotations(path)) == [1, 2, 3]
+    with pytest.raises(SelectionError, match="no annotations by 'eve'"):
+        iter_annotations(path, annotator="eve")
+
+
+def test_resume_takes_only_what_is_this_build(large, tmp_path):
+    out = tmp_path / "c.h5"
+    interrupted_build(large, out)
+    build_targets(read_annotations(large), out, shard=(1, 7), resume=True, force=True)
+    assert len(TargetCache(out)) == 328
+    with pytest.raises(OutputExistsError):
+        build_targets(read_annotations(large), out, resume=True)  # a shard is not the whole
+    raw = bytearray(out.read_bytes())
+    raw[6000] ^= 1
+    out.write_bytes(raw)
+    with pytest.raises(OutputExistsError):
+        build_targets(read_annotations(large), out, shard=(1, 7), resume=True)  # nor is a damaged one
+
+
+def test_a_shard_is_verified_against_its_own_scenes(large, tmp_path):
+    build_targets(read_annotations(large).between(0, 300), tmp_path / "c.h5", shard=(2, 3))
+    assert verify_cache(tmp_path / "c.h5", read_annotations(large).between(0, 300)).ok
+
+
+def test_a_file_without_images_keeps_its_provenance(tmp_path):
+    (tmp_path / "D2S_amodal_test_info.json").write_text('{"images": []}')
+    build_targets(read_annotations(tmp_path / "D2S_amodal_test_info.json"), tmp_path / "c.h5")
+    assert TargetCache(tmp_path / "c.h5").info.dataset == "d2sa"

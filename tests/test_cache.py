@@ -52,6 +52,9 @@ def test_round_trip_is_identical(cache_path, monkeypatch, preload):
         assert cache.image(0).file_name == "a.jpg"
         with pytest.raises(IndexError):
             cache[6]
+        for wrong in (1.0, "a", None):
+            with pytest.raises(TypeError):
+                cache[wrong]
 
 
 def test_the_same_scenes_give_the_same_bytes(cache_path, tmp_path):

@@ -193,3 +193,58 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(tmp_path):
     process.communicate(timeout=60)
     assert process.returncode == 130
     assert [p.name for p in tmp_path.iterdir() if "h5" in p.name] == []
+
+
+def test_an_input_is_never_the_output(data, cache):
+    annotations = data / "COCO_amodal_val2014.json"
+    before = annotations.read_bytes(), cache.read_bytes()
+    for arguments in (
+        ["build-targets", annotations, "-o", annotations],
+        ["export", "coco", cache, "-o", cache],
+        ["inspect", cache, "--png", cache],
+        ["evaluate", cache, annotations, "--csv", cache],
+    ):
+        done = run(*arguments, "--force")
+        assert done.returncode == 2, arguments
+        assert "is also an input" in done.stderr or "PNG" in done.stderr
+    assert (annotations.read_bytes(), cache.read_bytes()) == before
+
+
+def test_a_data_set_is_known_by_name_even_beside_a_folder_of_that_name(data, tmp_path):
+    (tmp_path / "cocoa").mkdir()
+    for path in data.glob("COCO*.json"):
+        (tmp_path / "cocoa" / path.name).write_bytes(path.read_bytes())
+    assert run("build-targets", "cocoa", "-d", "cocoa", "-o", "x.h5", cwd=tmp_path).returncode == 0
+    done = run("build-targets", "kins", "--annotations", data / "COCO_amodal_val2014.json", "-o", "y.h5", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "a file of cocoa, not of kins" in done.stderr
+
+
+def test_outputs_are_checked_before_any_work(data, cache, tmp_path):
+    for arguments in (
+        ["inspect", cache, "--png", tmp_path / "no" / "a.png"],
+        ["export", "coco", cache, "-o", tmp_path / "no" / "x.json"],
+        ["build-targets", "cocoa", "-d", data, "-o", tmp_path / "no" / "x.h5"],
+    ):
+        done = run(*arguments)
+        assert done.returncode == 2
+        assert "no such folder" in done.stderr
+        assert done.stdout == ""
+    done = run("evaluate", cache, data / "COCO_amodal_val2014.json", "-p", "order", "--csv", tmp_path / "o.csv")
+    assert done.returncode == 2 and not (tmp_path / "o.csv").exists()
+    done = run("inspect", cache, "--png", tmp_path / "e.png", "--id", "999")
+    assert done.returncode == 2 and done.stdout == ""
+    assert run("inspect", cache, "--id", "1").returncode == 2
+    empty = run("inspect", cache, "--png", tmp_path / "e.png", "--pick", "findings")
+    assert "no image to show" in empty.stderr and not (tmp_path / "e.png").exists()
+
+
+def test_a_source_that_contradicts_itself_is_no_fault_of_the_cache(data, tmp_path):
+    content = json.loads((data / "COCO_amodal_val2014.json").read_text())
+    regions = content["annotations"][0]["regions"]
+    regions[0]["order"], regions[0]["occlude_rate"] = "x", 0.75
+    (tmp_path / "odd.json").write_text(json.dumps(content))
+    built = run("build-targets", tmp_path / "odd.json", "-o", tmp_path / "odd.h5", "--json")
+    assert json.loads(built.stdout)["findings"]["order-not-int"] == 1
+    verified = run("verify", tmp_path / "odd.h5", "--annotations", tmp_path / "odd.json")
+    assert verified.returncode == 0, verified.stdout

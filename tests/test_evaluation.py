@@ -408,3 +408,34 @@ def test_predictions_from_arrays(scenes):
         i: [Prediction.from_codes(codes, 0.5) for codes in t.targets.levels()] for i, t in read_truth(scenes_).items()
     }
     assert evaluate(scenes_, found, "order").figures["methods"]["R_hard"]["accuracy"] == 1
+
+
+def test_predictions_in_python_are_checked(scenes):
+    scenes_ = read_cocoa(scenes[0])
+    small = Prediction(RLE.from_mask(np.ones((5, 5))), 0.5)
+    with pytest.raises(PredictionError, match="a mask is"):
+        evaluate(scenes_, {1: [small]})
+    with pytest.raises(PredictionError, match="no finite 'score'"):
+        evaluate(scenes_, {1: [Prediction(RLE.from_mask(np.ones((120, 160))), float("nan"))]})
+    with pytest.raises(PredictionError, match="not in the ground truth"):
+        evaluate(scenes_, {999: []})
+    with pytest.raises(PredictionError, match="named twice"):
+        evaluate(scenes[0], [scenes[1], scenes[1]])
+
+
+def test_category_0_is_a_category(tmp_path):
+    scene = make_scene(np.ones((1, 4, 4), bool))
+    instance = replace(scene.instances[0], category_id=0)
+    zero = replace(scene, instances=(instance,))
+    (tmp_path / "r.json").write_text(
+        json.dumps([{"image_id": 1, "category_id": 0, "score": 1, "segmentation": instance.amodal.to_coco()}])
+    )
+    assert evaluate([zero], tmp_path / "r.json", "coco").figures["parts"]["amodal"]["AP"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04 cut short", b"text", b""])
+def test_companions_that_cannot_be_read(scenes, tmp_path, content):
+    (tmp_path / "r.json").write_bytes(scenes[1].read_bytes())
+    (tmp_path / "r.npz").write_bytes(content)
+    with pytest.raises(PredictionError, match="not a companion"):
+        evaluate(scenes[0], tmp_path / "r.json", "order")

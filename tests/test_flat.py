@@ -220,6 +220,7 @@ def good(**more):
         ([good(visible_mask=None)], ["visible-missing"], 1),
         ([{"segmentation": MASKS["whole"]}, good()], ["visible-missing"], 2),
         ([good(visible_mask=5)], ["segmentation-missing"], 0),
+        ([good(visible_mask=[], invisible_mask=MASKS["whole"], occlude_rate=24 / (24 + 1e-6))], [], 1),
         ([good(visible_mask=MASKS["beside"])], ["visible-outside-amodal", "occlusion-rate-differs",
                                                "stored-masks-inconsistent"], 1),
         ([good(area=30)], ["area-differs"], 1),

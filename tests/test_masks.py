@@ -93,6 +93,13 @@ def test_a_mask_cannot_end_outside():
         RLE((2, 3), np.array([2, 6], np.int32))
 
 
+def test_images_beyond_32_bits_are_refused():
+    with pytest.raises(MaskError, match="more than a mask holds"):
+        parse_rle({"size": [70_000, 70_000], "counts": [5, 4_899_999_995]}, (70_000, 70_000))
+    with pytest.raises(MaskError, match="more than a mask holds"):
+        RLE((70_000, 70_000), np.zeros(0, np.int32))
+
+
 def test_polygons_are_filled_as_pycocotools_does():
     rng = np.random.default_rng(2)
     for _ in range(200):

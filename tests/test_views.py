@@ -85,3 +85,15 @@ def test_views_leave_the_targets_alone(targets):
         np.array_equal(a, b)
         for a, b in zip(before, (targets.table, targets.run_lengths, targets.run_regions), strict=True)
     )
+
+
+def test_wrong_arguments_are_errors(targets):
+    with pytest.raises(TypeError):
+        targets.levels([0, 1])
+    for size in ((0, 5), (-1, 5)):
+        with pytest.raises(ValueError, match="at least 1"):
+            targets.resized(size)
+    with pytest.raises(TypeError):
+        targets.resized((10.5, 10))
+    assert targets.resized((4, 4), box=np.array([0, 0, 8, 8])).size == (4, 4)
+    assert targets.sem_dist(1.0).max(initial=0) < 1

@@ -1,6 +1,7 @@
 """Reading a finished cache, whole or image by image, in one process or many."""
 
 import json
+import operator
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -78,6 +79,7 @@ class TargetCache(Sequence[LayeredTargets]):
 
     def read(self, index: int) -> tuple[CachedImage, LayeredTargets]:
         """Image ``index`` and its targets. Raises IndexError, or :class:`CacheFormatError` if damaged."""
+        index = operator.index(index)
         if not -len(self) <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
         with self._reading():

@@ -1,6 +1,6 @@
 """Finished pieces of a build that is not finished yet, kept beside its output until it is."""
 
-import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,14 +64,15 @@ class ShardFolder:
             raise OutputExistsError("an interrupted build is here", place=str(self.path), fix=fix)
         self.remove()
 
-    def find(self, start: int) -> Part | None:
-        """The finished shard that begins with scene ``start``, if there is a sound one."""
+    def find(self, start: int, end: int | None = None) -> Part | None:
+        """The finished shard that begins with scene ``start`` and ends by ``end``, if there is a sound one."""
         path = self._file(start)
         if not path.exists():
             return None
         try:
             with TargetCache(path, hold=False) as cache:
-                if cache.info == self.info and cache.range.start == start and cache.check_digest():
+                fits = cache.range.start == start and (end is None or cache.range.stop <= end)
+                if cache.info == self.info and fits and cache.check_digest():
                     return StoredPart(path)
         except CacheError:
             return None
@@ -88,8 +89,12 @@ class ShardFolder:
         return StoredPart(self._file(start))
 
     def remove(self) -> None:
-        """Drop all shards."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Drop all shards, and the folder if nothing else is in it."""
+        for pattern in ("*.h5", "*.h5.part"):
+            for path in self.path.glob(pattern):
+                path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.path.rmdir()
 
     def _file(self, start: int) -> Path:
         return self.path / f"{start:09d}.h5"

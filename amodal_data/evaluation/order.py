@@ -64,6 +64,12 @@ def _probable(grid: Grid) -> Probable | None:
     return None if grid.soft is None or grid.probabilities is None else (grid.soft, grid.probabilities)
 
 
+def _padded(one: Probable, levels: int) -> Probable:
+    """The same with probability 0 at levels that this prediction does not know."""
+    missing = levels - len(one[1])
+    return one[0], np.pad(one[1], [(0, missing), (0, 0), (0, 0)])
+
+
 def _joint(a: Probable, b: Probable) -> int:
     return instance_order(joint_depth(a, b))
 
@@ -159,6 +165,9 @@ def _votes(a: Prediction | None, b: Prediction | None, names: list[str]) -> dict
     one, other = grid_of(a, window), grid_of(b, window)
     votes = {name: vote(one, other) for name, vote in _BY_GRID.items()}
     p, q = _probable(one), _probable(other)
+    if p is not None and q is not None:
+        levels = max(len(p[1]), len(q[1]))
+        p, q = _padded(p, levels), _padded(q, levels)
     for name, method in _BY_PROBABILITY.items():
         votes[name] = 0 if p is None or q is None else method(p, q)
     return {name: votes[name] for name in names}

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,15 +77,28 @@ def read_predictions(source: Source, truth: Truth) -> Predictions:
     sizes = truth.sizes()
     if isinstance(source, Mapping):
         grouped = {image_id: list(several) for image_id, several in source.items()}
-        for image_id in grouped:
-            _known(image_id, sizes, "predictions")
+        for image_id, several in grouped.items():
+            size = sizes[_known(image_id, sizes, "predictions")]
+            for at, prediction in enumerate(several):
+                _check(prediction, size, f"predictions of image {image_id}, entry {at}")
         return _sorted(grouped)
     paths = [source] if isinstance(source, str | Path) else list(source)
+    if len({Path(path).resolve() for path in paths}) < len(paths):
+        raise PredictionError("the same results file is named twice", place=", ".join(map(str, paths)))
     found: dict[int, list[Prediction]] = defaultdict(list)
     for path in map(Path, paths):
         for image_id, prediction in _read_file(path, sizes):
             found[image_id].append(prediction)
     return _sorted(found)
+
+
+def _check(prediction: Prediction, size: tuple[int, int], place: str) -> None:
+    masks = [prediction.amodal, *prediction.levels, *([prediction.visible] if prediction.visible else [])]
+    for mask in masks:
+        if mask.size != size:
+            raise PredictionError(f"a mask is {mask.size}, the image {size} (height, width)", place=place)
+    if not np.isfinite(prediction.score):
+        raise PredictionError("a prediction has no finite 'score'", place=place)
 
 
 def _read_file(path: Path, sizes: Sizes) -> Iterable[tuple[int, Prediction]]:
@@ -99,13 +113,15 @@ def _read_file(path: Path, sizes: Sizes) -> Iterable[tuple[int, Prediction]]:
     for at, row in enumerate(content):
         whole = amodal[at]
         assert whole is not None
-        seen = visible[at] if hidden[at] is None or visible[at] is not None else _without(whole, hidden[at])
+        seen, unseen = visible[at], hidden[at]
+        if seen is None and unseen is not None:
+            seen = _without(whole, unseen)
         yield (
             ids[at],
             Prediction(
                 whole,
                 _score(row, at, path),
-                integer(row.get("category_id")) or 1,
+                1 if (category := integer(row.get("category_id"))) is None else category,
                 seen,
                 levels[at],
                 None if boxes is None else boxes[at],
@@ -136,8 +152,8 @@ def _score(row: Mapping[str, Any], at: int, path: Path) -> float:
     return score
 
 
-def _without(whole: RLE, hidden: RLE | None) -> RLE:
-    return whole if hidden is None else RLE.from_mask(whole.decode() & ~hidden.decode())
+def _without(whole: RLE, hidden: RLE) -> RLE:
+    return RLE.from_mask(whole.decode() & ~hidden.decode())
 
 
 def _companion(path: Path, rows: int) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
@@ -145,12 +161,15 @@ def _companion(path: Path, rows: int) -> tuple[NDArray[Any] | None, NDArray[Any]
     if not beside.exists():
         return None, None
     try:
-        with np.load(beside, allow_pickle=False) as content:
+        with beside.open("rb") as file, np.load(file, allow_pickle=False) as content:
             boxes, levels = content["boxes"], content["levels"]
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile) as error:
         raise PredictionError(f"not a companion of predictions: {error}", place=str(beside)) from error
-    if boxes.shape != (rows, 4) or levels.ndim != 4 or len(levels) != rows or levels.shape[1] < 2:
+    square = levels.ndim == 4 and levels.shape[2] == levels.shape[3] and levels.shape[1] >= 2
+    if boxes.shape != (rows, 4) or not square or len(levels) != rows:
         raise PredictionError(f"boxes {boxes.shape} and levels {levels.shape} for {rows} rows", place=str(beside))
+    if not (np.isfinite(boxes).all() and np.isfinite(levels).all()):
+        raise PredictionError("boxes or levels are not finite", place=str(beside))
     return boxes, levels
 
 
@@ -193,7 +212,7 @@ def _sorted(found: Mapping[int, Sequence[Prediction]]) -> Predictions:
     for image_id, several in found.items():
         scores = np.array([prediction.score for prediction in several])
         images[image_id] = tuple(several[at] for at in np.argsort(-scores, kind="stable"))
-        values, times = np.unique(scores, return_counts=True)
+        _, times = np.unique(scores, return_counts=True)
         tied += int(times[times > 1].sum())
-        total += len(values) and len(scores)
+        total += len(scores)
     return Predictions(images, tied / total if total else 0.0)

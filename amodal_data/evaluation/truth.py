@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from amodal_data.cache import CachedImage, TargetCache, is_cache
 from amodal_data.checks import occlusion_rates
+from amodal_data.errors import SelectionError
 from amodal_data.levels import LayeredTargets, layer_scene
 from amodal_data.readers import read_annotations
-from amodal_data.scene import Scene, Scenes
+from amodal_data.scene import Scene, Scenes, SceneSource
 
 __all__ = ["Truth", "TruthImage", "TruthSource", "read_truth"]
 
@@ -67,8 +68,10 @@ def read_truth(source: TruthSource, annotator: str = "first") -> Truth:
             continue
         seen.add(image.image_id)
         images.append(TruthImage(image.image_id, targets, occlusion_rates(*targets.areas()), constraint))
+    if not images and annotator not in ("first", "all"):
+        raise SelectionError(f"no annotations by {annotator!r}", fix="'first', 'all', or an author")
     dataset = source.info.dataset if isinstance(source, TargetCache) else "custom"
-    return Truth(tuple(images), source.dataset if isinstance(source, Scenes) else dataset, annotator)
+    return Truth(tuple(images), source.dataset if isinstance(source, SceneSource) else dataset, annotator)
 
 
 def _images(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from amodal_data.errors import LayoutError
+from amodal_data.errors import LayoutError, SelectionError
 from amodal_data.findings import Finding, Place
 from amodal_data.occlusion import from_ranks, parse_depth_constraint, ranks_from_order
 from amodal_data.readers.files import load_json, stem_of
@@ -21,7 +21,7 @@ from amodal_data.readers.grouping import Grouping, image_size, key_names, top_le
 from amodal_data.readers.regions import RegionMasks, declared, integer, settle, text
 from amodal_data.scene import Instance, Scene, Scenes, Source
 
-__all__ = ["cocoa_scenes", "read_cocoa"]
+__all__ = ["check_annotator", "cocoa_scenes", "read_cocoa"]
 
 _LARGEST_ORDER = 2**31 - 1
 
@@ -41,7 +41,8 @@ def read_cocoa(path: str | Path, *, annotator: str = "first") -> Scenes:
     """Read a file in COCOA's layout.
 
     annotator: where several people annotated one image (BSDS), ``"first"`` takes the first, ``"all"``
-    gives one scene each, anything else takes the person of that name and skips other images.
+    gives one scene each, anything else takes the person of that name and skips other images (and raises
+    :class:`amodal_data.errors.SelectionError` if there is no such person).
     Also read: one bare annotation, or a list of them, without ``images``; then the file name comes from
     ``url`` and the size from a stored mask.
 
@@ -49,7 +50,15 @@ def read_cocoa(path: str | Path, *, annotator: str = "first") -> Scenes:
     :class:`amodal_data.errors.LayoutError` if it is JSON of another layout.
     """
     content, source = load_json(Path(path))
-    return cocoa_scenes(content, Path(path), source, annotator)
+    scenes = cocoa_scenes(content, Path(path), source, annotator)
+    check_annotator(annotator, len(scenes), Path(path))
+    return scenes
+
+
+def check_annotator(annotator: str, scenes: int, path: Path) -> None:
+    """Raise :class:`amodal_data.errors.SelectionError` if a name was asked for and nobody bears it."""
+    if annotator not in ("first", "all") and not scenes:
+        raise SelectionError(f"no annotations by {annotator!r}", place=str(path), fix="'first', 'all', or an author")
 
 
 def cocoa_scenes(content: Any, path: Path, source: Source, annotator: str = "first") -> Scenes:
@@ -181,10 +190,10 @@ def _scene(record: _Record, masks: RegionMasks) -> Scene:
 
 
 def _constraint(value: object, order: list[int | None]) -> tuple[tuple[int, int], ...]:
-    """The pairs of ``depth_constraint`` that name two instances, as positions (front, back)."""
+    """The pairs of ``depth_constraint`` that name two instances and agree with their order, as positions."""
     pairs = parse_depth_constraint(value) if isinstance(value, str) else None
     place = {rank: at for at, rank in enumerate(order) if rank is not None}
-    return tuple((place[a], place[b]) for a, b in pairs or [] if a in place and b in place and a != b)
+    return tuple((place[a], place[b]) for a, b in pairs or [] if a in place and b in place and a < b)
 
 
 def _order(region: Mapping[str, Any], masks: RegionMasks, at: int) -> int | None:

@@ -6,12 +6,12 @@ from typing import Any
 
 from amodal_data.errors import LayoutError, SelectionError
 from amodal_data.findings import Finding, Place
-from amodal_data.readers.cocoa import cocoa_scenes
+from amodal_data.readers.cocoa import check_annotator, cocoa_scenes
 from amodal_data.readers.files import load_json
 from amodal_data.readers.flat import dataset_of, flat_scenes, layout_of
 from amodal_data.readers.grouping import key_names, top_level
 from amodal_data.readers.sln_release import read_sln_release
-from amodal_data.scene import Scenes
+from amodal_data.scene import Scenes, Source
 
 __all__ = ["read_annotations"]
 
@@ -31,6 +31,8 @@ def read_annotations(
     several = [paths] if isinstance(paths, str | Path) else list(paths)
     if not several:
         raise SelectionError("no annotation file given")
+    if len({Path(path).resolve() for path in several}) < len(several):
+        raise SelectionError("the same annotation file is named twice", place=", ".join(map(str, several)))
     scenes = _read_one(Path(several[0]), annotator, cocoa)
     for path in several[1:]:
         scenes = _joined(scenes, _read_one(Path(path), annotator, cocoa))
@@ -43,13 +45,13 @@ def _read_one(path: Path, annotator: str, cocoa: Scenes | None) -> Scenes:
     content, source = load_json(path)
     objects = content if isinstance(content, list) else [content]
     if any(isinstance(one, Mapping) and "regions" in one for one in objects):
-        return cocoa_scenes(content, path, source, annotator)
+        return _cocoa(content, path, source, annotator)
     if isinstance(content, list):
         raise LayoutError(*_about_a_list(content, path), place=str(path))
     annotations = content.get("annotations", []) if isinstance(content, dict) else []
     listed = annotations if isinstance(annotations, list) else []
     if any(isinstance(one, Mapping) and "regions" in one for one in listed):
-        return cocoa_scenes(content, path, source, annotator)
+        return _cocoa(content, path, source, annotator)
     top_level(content, path)
     layout = layout_of(listed)
     if listed and not layout:
@@ -59,6 +61,12 @@ def _read_one(path: Path, annotator: str, cocoa: Scenes | None) -> Scenes:
             fix="known: 'regions' (COCOA), 'visible_mask' (D2SA), 'inmodal_seg' or 'a_segm' (KINS)",
         )
     return flat_scenes(content, path, source, dataset_of(layout, path.name), layout or "mvtec", cocoa)
+
+
+def _cocoa(content: Any, path: Path, source: Source, annotator: str) -> Scenes:
+    scenes = cocoa_scenes(content, path, source, annotator)
+    check_annotator(annotator, len(scenes), path)
+    return scenes
 
 
 def _about_a_list(content: list[Any], path: Path) -> tuple[str]:

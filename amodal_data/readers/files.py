@@ -22,13 +22,15 @@ def load_json(path: Path) -> tuple[Any, Source]:
         raw = path.read_bytes()
     except OSError as error:
         raise AnnotationError(f"cannot read the annotation file: {error.strerror}", place=str(path)) from error
+    if raw.startswith((b"amodal-data/targets\n", b"\x89HDF")):
+        raise AnnotationError("this is an HDF5 file, not annotations", place=str(path))
     try:
         parsed = _parse(raw)
     except UnicodeDecodeError as error:
         raise AnnotationError("not JSON: the file is not UTF-8 text", place=str(path)) from error
     except json.JSONDecodeError as error:
         where = f"{path}, line {error.lineno} column {error.colno}"
-        cut = error.pos >= len(error.doc.rstrip()) - 1
+        cut = error.pos >= len(error.doc.rstrip()) - 1 and error.msg != "Extra data"
         hint = "the file ends too early: download or copy it again" if cut else "check the file at that position"
         raise AnnotationError(f"not JSON: {error.msg}", place=where, fix=hint) from error
     except (RecursionError, ValueError) as error:

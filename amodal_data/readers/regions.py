@@ -86,6 +86,8 @@ class RegionMasks:
             elif isinstance(value, list) and value:
                 parts = value if isinstance(value[0], list) else [value]
                 self._add_polygons(at, [_as_points(part) for part in parts])
+            elif optional and value == []:  # a polygon layout's way to say: nothing of it is visible
+                self.masks[at] = RLE(self.size, np.zeros(0, np.int32))
             elif value is not None or not optional:
                 self.note("segmentation-missing", at, f"no usable {key!r}: {value!r:.40}")
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -64,9 +65,9 @@ def _scene(record: _Record) -> Scene:
 
 def _load(path: Path) -> np.ndarray[tuple[int, int], np.dtype[np.uint64]]:
     try:
-        with np.load(path, allow_pickle=False) as content:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             layer = content["layer"]
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile) as error:
         raise LayoutError(f"not a target file of the SLN release: {error}", place=str(path)) from error
     if layer.dtype != np.uint64 or layer.ndim != 2:
         raise LayoutError(f"'layer' is {layer.dtype} {layer.shape}, not uint64 [H, W]", place=str(path))

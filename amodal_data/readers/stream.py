@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.errors import AnnotationError, LayoutError, SelectionError
-from amodal_data.findings import Finding
-from amodal_data.readers.cocoa import cocoa_scenes
+from amodal_data.findings import Finding, Place
+from amodal_data.readers.cocoa import check_annotator, cocoa_scenes
 from amodal_data.readers.flat import dataset_of, flat_scenes, layout_of
 from amodal_data.readers.grouping import Grouping, image_size, key_names
 from amodal_data.readers.regions import integer, text
@@ -49,7 +49,6 @@ class SceneStream:
         self._annotator = annotator
         self._cocoa = cocoa
         self._grouping = Grouping(path.name)
-        self._later: list[Finding] = []
         self._window = (0, -1)
         self.sources = (Source(path.name, _digest(path)), *(cocoa.sources if cocoa is not None else ()))
         self._categories = list(self._items("categories.item"))
@@ -57,12 +56,19 @@ class SceneStream:
         self._count_annotations()
         empty = self._scenes([], {})
         self.dataset, self.settings = empty.dataset, empty.settings
+        if self._layout == "cocoa":
+            check_annotator(annotator, self._total, path)
         self._window = (0, self._total)
 
     @property
     def file_findings(self) -> tuple[Finding, ...]:
-        """What was odd about the file as a whole; complete once the stream was iterated."""
-        return (*self._grouping.findings, *self._later)
+        """What was odd about the file as a whole: what :func:`read_annotations` finds, in the same order."""
+        return tuple(self._grouping.findings)
+
+    @property
+    def file_names(self) -> list[str]:
+        """The file name of every annotated image, without reading the scenes."""
+        return [name for name, count in zip(self._names, self._counts, strict=True) if count]
 
     def __len__(self) -> int:
         return self._window[1] - self._window[0]
@@ -91,6 +97,8 @@ class SceneStream:
         for scenes in self._ready(size):
             own = scenes[max(start - at, 0) : max(stop - at, 0)]
             at += len(scenes)
+            if not len(own):
+                continue
             rest = own if rest is None else rest.followed_by(own)
             for batch in rest.batches(size):  # without what concerns the whole file: nothing piles up
                 rest = batch
@@ -104,7 +112,6 @@ class SceneStream:
 
     def _ready(self, size: int) -> Iterator[Scenes]:
         """The scenes of ``size`` images whenever that many have all their annotations."""
-        self._later = []
         waiting: dict[int, list[Any]] = defaultdict(list)
         ready: list[int] = []
         for annotation in self._items("annotations.item"):
@@ -138,12 +145,9 @@ class SceneStream:
         annotations = [annotation for place in ready for annotation in waiting.pop(place)]
         content = {"images": images, "annotations": annotations, "categories": self._categories}
         if self._layout == "cocoa":
-            scenes = cocoa_scenes(content, self._path, self.sources[0], self._annotator)
-        else:
-            dataset = dataset_of(self._layout, self._path.name)
-            scenes = flat_scenes(content, self._path, self.sources[0], dataset, self._layout, self._cocoa)
-        self._later += [finding for finding in scenes.file_findings if finding.code != "duplicate-id"]
-        return scenes
+            return cocoa_scenes(content, self._path, self.sources[0], self._annotator)
+        dataset = dataset_of(self._layout, self._path.name)
+        return flat_scenes(content, self._path, self.sources[0], dataset, self._layout, self._cocoa)
 
     def _take_images(self) -> None:
         """The image list in a compact form: some 200 bytes an image."""
@@ -164,28 +168,52 @@ class SceneStream:
 
     def _count_annotations(self) -> None:
         """How many annotations each image has, the layout, and how many scenes there will be."""
-        keys: set[str] = set()
-        ids = array("q")
-        self._counts = array("i", bytes(4 * len(self._ids)))
-        named: set[int] = set()
-        for at, annotation in enumerate(self._items("annotations.item")):
-            keys.update(annotation if isinstance(annotation, Mapping) else ())
-            image_id = self._grouping.accept(at, annotation, regions="regions" in keys)
-            if image_id is None:
-                continue
-            self._counts[self._places[image_id]] += 1
-            if annotation.get("author") == self._annotator:
-                named.add(image_id)
-            own = integer(annotation.get("id"))
-            ids.append(-1 - at if own is None else own)
+        first = next(self._items("annotations.item"), None)
+        regions = isinstance(first, Mapping) and "regions" in first
+        about_images = list(self._grouping.findings)
+        keys, named = self._count(regions)
+        if "regions" in keys and not regions:  # rare: COCOA whose first annotation is broken
+            self._grouping.findings = about_images
+            keys, named = self._count(True)
         self._layout = self._layout_by(keys)
-        self._note_counts(np.array(ids, np.int64))
+        self._note_images()
         counts = np.array(self._counts) * (np.array(self._heights) > 0)
         if self._layout == "cocoa" and self._annotator not in ("first", "all"):
             self._total = sum(1 for image_id in named if counts[self._places[image_id]])
         else:
             every = self._layout == "cocoa" and self._annotator == "all"
             self._total = int(counts.sum() if every else (counts > 0).sum())
+
+    def _count(self, regions: bool) -> tuple[set[str], set[int]]:
+        """One pass over the annotations: all keys, and the images of the annotator asked for by name."""
+        keys: set[str] = set()
+        named: set[int] = set()
+        ids, images, numbers = array("q"), array("q"), array("q")
+        noted: list[tuple[int, Finding]] = []
+        self._counts = array("i", bytes(4 * len(self._ids)))
+        before = self._grouping.findings
+        self._grouping.findings = []
+        for at, annotation in enumerate(self._items("annotations.item")):
+            keys.update(annotation if isinstance(annotation, Mapping) else ())
+            image_id = self._grouping.accept(at, annotation, regions=regions)
+            if image_id is None:
+                noted.append((at, self._grouping.findings.pop()))
+                continue
+            self._counts[self._places[image_id]] += 1
+            if annotation.get("author") == self._annotator:
+                named.add(image_id)
+            own = integer(annotation.get("id"))
+            if own is not None:
+                ids.append(own)
+                images.append(image_id)
+                numbers.append(at)
+        for n in _repeats(np.array(ids, np.int64)):
+            place = Place(self._grouping.source, images[n])
+            text_ = f"annotations[{numbers[n]}] repeats id {ids[n]}"
+            noted.append((numbers[n], Finding("duplicate-id", place, text_)))
+        noted.sort(key=lambda one: one[0])
+        self._grouping.findings = [*before, *(finding for _, finding in noted)]
+        return keys, named
 
     def _layout_by(self, keys: set[str]) -> str:
         if "regions" in keys:
@@ -197,19 +225,29 @@ class SceneStream:
             raise LayoutError("no lists 'images' and 'annotations'", place=str(self._path))
         return layout or "mvtec"
 
-    def _note_counts(self, ids: NDArray[np.int64]) -> None:
-        values, times = np.unique(ids, return_counts=True)
-        for repeated in values[(times > 1) & (values >= 0)].tolist():
-            self._grouping.note("duplicate-id", f"annotation id {repeated} occurs more than once")
+    def _note_images(self) -> None:
+        """What is odd about images, in file order, as the ordinary reader says it."""
+        cocoa = self._layout == "cocoa"
         for image_id, count, height in zip(self._ids, self._counts, self._heights, strict=True):
             if not count:
                 self._grouping.note("image-unannotated", "no annotation names it", image_id)
-            elif not height:
-                self._grouping.note("image-size-unknown", "no usable 'height' and 'width'", image_id)
+            elif cocoa and count > 1 and self._annotator == "first":
+                self._grouping.note("several-annotators", f"{count} annotations", image_id)
+            if count and not height:
+                for _ in range(count if cocoa and self._annotator == "all" else 1):
+                    self._grouping.note("image-size-unknown", "no usable 'height' and 'width'", image_id)
 
     def _items(self, prefix: str) -> Iterator[Any]:
         with _reading(self._path), self._path.open("rb") as file:
             yield from ijson.items(file, prefix, use_float=True)
+
+
+def _repeats(ids: NDArray[np.int64]) -> list[int]:
+    """Positions of values that occurred before."""
+    order = np.argsort(ids, kind="stable")
+    again = np.append(False, ids[order][1:] == ids[order][:-1])
+    found: list[int] = order[again[: len(order)]].tolist()
+    return found
 
 
 def _digest(path: Path) -> str:

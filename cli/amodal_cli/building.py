@@ -7,7 +7,7 @@ import typer
 
 from amodal_cli.choices import known_dataset
 from amodal_cli.options import Force, Format, ImageFolders, Json, Masks, Quiet, Split
-from amodal_cli.terminal import print_json, progress, refuse_existing, say
+from amodal_cli.terminal import check_output, print_json, progress, say
 
 if TYPE_CHECKING:
     from amodal_data import BuildReport, Scenes
@@ -59,8 +59,9 @@ def build(
     paths, found_split = _annotation_files(dataset, annotations, data, split)
     part = _shard(shard)
     target = output or Path(f"{paths[0].stem}{f'.shard-{part[0]}-of-{part[1]}' if part else ''}.h5")
-    refuse_existing(target, force=force or dry_run or resume)
+    check_output(target, force=force or dry_run or resume, inputs=[*paths, *([cocoa] if cocoa else [])])
     scenes = _read(paths, annotator, cocoa, limit, stream)
+    _check_layout(dataset, scenes)
     names = ", ".join(str(path) for path in paths)
     say(
         f"{names}: {len(scenes)} annotated images" + (f", split {found_split}" * bool(found_split)),
@@ -133,7 +134,7 @@ def export(
     from amodal_data.export import export_coco, export_datumaro, export_results, export_table
     from amodal_data.source import open_source
 
-    refuse_existing(output, force=force)
+    check_output(output, force=force, inputs=[source])
     images = open_source(source)
     if form == Format.table:
         with output.open("w", newline="") as file:
@@ -153,10 +154,11 @@ def _annotation_files(
     dataset: str, annotations: list[Path] | None, data: Path | None, split: Split | None
 ) -> tuple[list[Path], str]:
     """The files to read and the split their names tell ("" = unknown)."""
+    from amodal_data.datasets import DATASETS
     from amodal_data.discovery import find_annotations
     from amodal_data.errors import SelectionError
 
-    if dataset.endswith((".json", ".npz")) or Path(dataset).is_dir():
+    if dataset not in DATASETS and (dataset.endswith((".json", ".npz")) or Path(dataset).exists()):
         return [Path(dataset), *(annotations or [])], ""
     known_dataset(dataset)
     if annotations:
@@ -168,6 +170,7 @@ def _annotation_files(
 
 
 _LARGE = 500 * 10**6
+_ALIKE = ({"cocoa"}, {"kins"}, {"d2sa"}, {"cocoa-cls"}, {"d2sa", "cocoa-cls"})  # the last two share a layout
 
 
 def _read(
@@ -186,6 +189,15 @@ def _read(
         else read_annotations(paths, annotator=annotator, cocoa=reference)
     )
     return scenes if limit is None else scenes.first(limit)
+
+
+def _check_layout(dataset: str, scenes: "Scenes | SceneStream") -> None:
+    """A file must be what it was called."""
+    from amodal_data.datasets import DATASETS
+    from amodal_data.errors import SelectionError
+
+    if dataset in DATASETS and len(scenes) and {dataset, scenes.dataset} not in _ALIKE:
+        raise SelectionError(f"this is a file of {scenes.dataset}, not of {dataset}")
 
 
 def _shard(value: str | None) -> tuple[int, int] | None:
@@ -207,6 +219,7 @@ def merge(
     """Join the shards of one build into the cache that a single run would have made, byte for byte."""
     from amodal_data import merge_shards
 
+    check_output(output, force=force, inputs=shards)
     report = merge_shards(shards, output, force=force)
     if as_json:
         print_json(report.to_dict())

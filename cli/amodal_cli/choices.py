@@ -5,7 +5,7 @@ def did_you_mean(word: str, known: list[str]) -> str:
     """The remedy for a wrong name: the nearest known one, or all of them."""
     from difflib import get_close_matches
 
-    near = get_close_matches(word.lower(), known, cutoff=0.5)
+    near = get_close_matches(word.lower(), known, cutoff=0.6)
     return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
 
 

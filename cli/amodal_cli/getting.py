@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from amodal_cli.terminal import print_json, refuse_existing, say
+from amodal_cli.terminal import check_output, print_json, say
 from amodal_data.datasets import DATASETS
 from amodal_data.holdings import Holding, holdings, missing_photos
 
@@ -13,7 +13,7 @@ __all__ = ["report"]
 def report(name: str, folder: Path | None, missing: Path | None, *, force: bool, as_json: bool) -> None:
     """Print what data set ``name`` consists of and what of it is in ``folder``; write the missing photos."""
     if missing is not None:
-        refuse_existing(missing, force=force)
+        check_output(missing, force=force)
     there = holdings(folder, name) if folder else []
     absent = missing_photos(folder, name) if folder else {}
     if as_json:

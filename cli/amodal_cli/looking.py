@@ -7,7 +7,7 @@ import typer
 
 from amodal_cli.choices import did_you_mean, known_dataset
 from amodal_cli.options import Force, ImageFolders, Json, Pick, Quiet
-from amodal_cli.terminal import print_json, progress, refuse_existing, say
+from amodal_cli.terminal import check_output, print_json, progress, say
 
 
 def inspect(
@@ -28,10 +28,15 @@ def inspect(
     from amodal_data.source import open_source
 
     if png is not None:
-        refuse_existing(png, force=force)
+        if png.suffix.lower() != ".png":
+            raise typer.BadParameter(f"--png writes a PNG file, found {png.name!r}")
+        check_output(png, force=force, inputs=[source])
+    elif image_ids:
+        raise typer.BadParameter("--id chooses images of the contact sheet: name it with --png")
     opened = open_source(source)
     with progress("reading", len(opened), quiet=quiet) as advance:
         summary = opened.summary(on_image=advance)
+    chosen = [] if png is None else opened.choose(pick.value, limit, summary, image_ids or [])
     if as_json:
         print_json(summary.to_dict())
     else:
@@ -43,7 +48,9 @@ def inspect(
         if not as_json:
             say(f"next: amodal-data inspect {source} --png sheet.png --images PHOTOS", quiet=quiet)
         return
-    chosen = opened.choose(pick.value, limit, summary, image_ids or [])
+    if not chosen:
+        say(f"no image to show: {png} not written", quiet=quiet)
+        return
     opened.contact_sheet(chosen, images or []).save(png)
     say(f"{png}: contact sheet of {len(chosen)} images", quiet=quiet)
 
@@ -80,7 +87,8 @@ def get(
 ) -> None:
     """Say what a data set consists of, where to ask for it, and what of it is already there.
 
-    Downloads nothing: the publishers want you to accept their licence on their page.
+    Downloads nothing: the publishers want you to accept their licence on their page. Hashes of annotation
+    files are kept in amodal-data-seen.json beside them, to tell when one has changed.
     """
     from amodal_cli.getting import report
 

@@ -8,7 +8,7 @@ import typer
 from amodal_cli.building import build, verify
 from amodal_cli.looking import inspect
 from amodal_cli.options import Force, Layout, Quiet, Split
-from amodal_cli.terminal import progress, refuse_existing, say
+from amodal_cli.terminal import progress, say
 
 if TYPE_CHECKING:
     from amodal_data.synthetic.flat import FlatLayout
@@ -55,6 +55,8 @@ def demo(
     """The whole chain on synthetic scenes: write, build, verify, inspect, draw. No download."""
     annotations = folder / f"COCO_amodal_{Split.val.value}2014.json"
     cache, sheet = folder / "val.h5", folder / "sheet.png"
+    from amodal_data.cache import refuse_existing
+
     for path in (annotations, cache, sheet):
         refuse_existing(path, force=force)
     say(f"$ amodal-data synth {folder} -n {n}")

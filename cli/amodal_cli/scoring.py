@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from amodal_cli.options import Force, Json, Quiet
-from amodal_cli.terminal import print_json, refuse_existing, say
+from amodal_cli.terminal import check_output, print_json, say
 
 
 class Protocol(StrEnum):
@@ -47,7 +47,7 @@ def evaluate(
         Compat | None, typer.Option("--compat", help="Add figures by the SLN release's rule, for comparison.")
     ] = None,
     nms: Annotated[str, typer.Option("--nms", help="How detections were thinned out, for the report.")] = "as given",
-    table: Annotated[Path | None, typer.Option("--csv", help="Write errors per image, worst first.")] = None,
+    table: Annotated[Path | None, typer.Option("--csv", help="Write errors per image ('amodal').")] = None,
     force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -59,7 +59,9 @@ def evaluate(
     if not all(part.isdecimal() and int(part) > 0 for part in limits):
         raise typer.BadParameter(f"--max-dets is like 1,10,100, found {max_dets!r}")
     if table is not None:
-        refuse_existing(table, force=force)
+        if protocol is not Protocol.amodal:
+            raise typer.BadParameter("--csv comes with protocol 'amodal'")
+        check_output(table, force=force, inputs=[ground_truth, *predictions])
     report = score(
         ground_truth,
         predictions,

@@ -3,7 +3,7 @@
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -40,6 +40,10 @@ def _interrupt(number: int, frame: object) -> NoReturn:
 def _explain(error: Exception) -> int:
     from amodal_data.errors import AmodalError, LayoutError, OutputExistsError, SelectionError
 
+    if isinstance(error, OSError) and not isinstance(error, AmodalError):
+        where = f"\n  at:  {error.filename}" if error.filename else ""
+        print(f"error: {error.strerror or error}{printable(where)}", file=sys.stderr)
+        return 1
     if not isinstance(error, AmodalError):
         print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
         print("  fix: this should not happen; --debug before the command shows where", file=sys.stderr)
@@ -91,8 +95,15 @@ def progress(title: str, total: int, *, quiet: bool = False) -> Iterator[Callabl
         yield advance
 
 
-def refuse_existing(path: Path, *, force: bool) -> None:
-    """Stop before any work if an output is already there and --force was not given."""
-    from amodal_data.cache import refuse_existing as refuse
+def check_output(path: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None:
+    """Stop before any work if an output cannot or must not be written: it is already there and --force was
+    not given, its folder is missing, or it is one of the inputs.
+    """
+    from amodal_data.cache import refuse_existing
+    from amodal_data.errors import SelectionError
 
-    refuse(path, force=force)
+    if any(one.exists() and path.exists() and path.samefile(one) for one in inputs):
+        raise SelectionError("the output is also an input", place=str(path), fix="name another file")
+    if not path.absolute().parent.is_dir():
+        raise SelectionError("there is no such folder to write to", place=str(path.absolute().parent))
+    refuse_existing(path, force=force)
