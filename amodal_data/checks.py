@@ -72,13 +72,18 @@ def check_figures(scene: Scene, areas: Areas, visible_areas: Areas) -> list[Find
     declared = [(i.declared.area, i.declared.occlusion_rate) for i in scene.instances]
     said_area, said_rate = np.array(declared, np.float64).reshape(-1, 2).T
     # None became NaN, which compares False: what is not said cannot be wrong
-    off_area = np.flatnonzero(np.abs(said_area - areas) > 1).tolist()
-    off_rate = np.flatnonzero(np.abs(said_rate - rates) > np.minimum(1e-6, 0.5 / (areas + 1))).tolist()
+    off_area = np.abs(said_area - areas) > 1
+    off_rate = np.abs(said_rate - rates) > np.minimum(1e-6, 0.5 / (areas + 1))
+    if not (off_area | off_rate).any():
+        return []
     return [
-        *(_finding("area-differs", scene, n, f"{said_area[n]:g}, the mask has {areas[n]}") for n in off_area),
+        *(
+            _finding("area-differs", scene, n, f"{said_area[n]:g}, the mask has {areas[n]}")
+            for n in np.flatnonzero(off_area).tolist()
+        ),
         *(
             _finding("occlusion-rate-differs", scene, n, f"{said_rate[n]:g}, the masks give {rates[n]:g}")
-            for n in off_rate
+            for n in np.flatnonzero(off_rate).tolist()
         ),
     ]
 

@@ -4,6 +4,7 @@ Arrays are bool [R, N]: which instances cover, show in, or are hidden in each re
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from amodal_data.findings import Finding, Place
 from amodal_data.occlusion import ResolvedOrder, resolve_order
 from amodal_data.scene import Scene
 
-__all__ = ["Layers", "layer_by_masks", "level_table"]
+__all__ = ["Layers", "layer_by_masks", "level_table", "levels_by_order"]
 
 _DEEPEST_CODE = 255
 
@@ -31,13 +32,24 @@ class Layers:
     findings: list[Finding] = field(default_factory=list)
 
 
+def levels_by_order(amodal: NDArray[np.bool_], in_front: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Level codes, uint8 [R, N], of a total order alone: 1 + the number of instances in front that cover the
+    region too (the visible one, and each hidden one). Raises :class:`LevelsError` for codes above 255.
+    """
+    covered = amodal.astype(np.float32)
+    return _codes(covered * (1 + covered @ in_front.astype(np.float32)))
+
+
 def level_table(amodal: NDArray[np.bool_], shown: NDArray[np.bool_], in_front: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Level codes, uint8 [R, N]: 1 where shown, else 2 + the number of instances hidden here in front.
 
     Raises :class:`LevelsError` for codes above 255.
     """
     hidden = amodal & ~shown
-    codes = amodal * np.where(shown, 1, 2 + hidden.astype(np.float32) @ in_front.astype(np.float32))
+    return _codes(amodal * np.where(shown, 1, 2 + hidden.astype(np.float32) @ in_front.astype(np.float32)))
+
+
+def _codes(codes: NDArray[Any]) -> NDArray[np.uint8]:
     deepest = int(codes.max(initial=0))
     if deepest > _DEEPEST_CODE:
         raise LevelsError(

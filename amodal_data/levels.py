@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from amodal_data.checks import check_boxes, check_figures, checked_visible
 from amodal_data.errors import LevelsError
 from amodal_data.findings import Finding
-from amodal_data.layers import Layers, layer_by_masks, level_table
+from amodal_data.layers import Layers, layer_by_masks, level_table, levels_by_order
 from amodal_data.masks import RLE
 from amodal_data.scene import Scene
 from amodal_data.sweep import sweep
@@ -213,7 +213,9 @@ def _layer(scene: Scene, visible: Sequence[RLE | None]) -> tuple[LayeredTargets,
     try:
         lengths, regions, bits = sweep(masks, scene.size)
         amodal, given = bits[:, : len(instances)], bits[:, len(instances) :]
-        if scene.total_order:
+        if scene.total_order and not known:
+            layers = Layers(levels_by_order(amodal, scene.in_front), scene.in_front)
+        elif scene.total_order:
             shown = _shown(amodal, dict(zip(known, given.T, strict=True)), scene.in_front)
             layers = Layers(level_table(amodal, shown, scene.in_front), scene.in_front)
         else:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol, overload, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, overload, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +14,11 @@ from amodal_data.masks import RLE
 __all__ = ["Declared", "Instance", "Record", "Scene", "SceneSource", "Scenes", "Source"]
 
 
-_TOGETHER = 16
+_TOGETHER = 50
 """Images read at once: enough to spread the cost of a numpy call, few enough to stay small."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Declared:
+class Declared(NamedTuple):
     """What the file says of a region beside its amodal mask. Checksums: masks stay undecoded until needed.
 
     ``area`` in pixels and ``occlusion_rate`` = hidden / (area + 1e-6), None where the file is silent;
@@ -32,6 +31,9 @@ class Declared:
     visible: Any = None
     hidden: Any = None
     box: tuple[float, float, float, float] | None = None
+
+
+_SILENT = Declared()  # a file that says nothing beside the mask
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,7 +53,7 @@ class Instance:
     order: int = 0
     name: str = ""
     visible: RLE | None = None
-    declared: Declared = Declared()
+    declared: Declared = _SILENT
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -155,11 +155,14 @@ def _read_records(records: Sequence[_Record]) -> list[Scene]:
 def _scene(record: _Record, masks: RegionMasks) -> Scene:
     place, regions, findings = masks.place, record.annotation["regions"], masks.findings
     kept = sorted(masks.masks)
-    order = [_order(regions[at], masks, at) for at in kept]
+    order: list[int | None] = [regions[at].get("order") for at in kept]
+    if not all(type(rank) is int and abs(rank) <= _LARGEST_ORDER for rank in order):
+        order = [_order(regions[at], masks, at) for at in kept]
     findings += _order_findings(order, place)
-    known = {integer(region.get("order")) for region in regions if isinstance(region, Mapping)}
     said = record.annotation.get("depth_constraint")
-    findings += _constraint_findings(said, known, place)
+    pairs = parse_depth_constraint(said) if isinstance(said, str) else None
+    if said is not None:
+        findings += _constraint_findings(said, pairs, regions, place)
     size = integer(record.annotation.get("size"))
     if size is not None and size != len(regions):
         findings.append(Finding("size-differs", place, f"'size' is {size}, there are {len(regions)} regions"))
@@ -185,15 +188,14 @@ def _scene(record: _Record, masks: RegionMasks) -> Scene:
         findings=tuple(findings),
         source=record.source,
         annotator=text(record.annotation.get("author")),
-        constraint=_constraint(said, order),
+        constraint=_constraint(pairs or [], order),
     )
 
 
-def _constraint(value: object, order: list[int | None]) -> tuple[tuple[int, int], ...]:
-    """The pairs of ``depth_constraint`` that name two instances and agree with their order, as positions."""
-    pairs = parse_depth_constraint(value) if isinstance(value, str) else None
-    place = {rank: at for at, rank in enumerate(order) if rank is not None}
-    return tuple((place[a], place[b]) for a, b in pairs or [] if a in place and b in place and a < b)
+def _constraint(pairs: list[tuple[int, int]], order: list[int | None]) -> tuple[tuple[int, int], ...]:
+    """The pairs that name two instances and agree with their order, as positions."""
+    place = {rank: at for at, rank in enumerate(order)}
+    return tuple((place[a], place[b]) for a, b in pairs if a < b and a in place and b in place)
 
 
 def _order(region: Mapping[str, Any], masks: RegionMasks, at: int) -> int | None:
@@ -218,13 +220,13 @@ def _order_findings(order: list[int | None], place: Place) -> list[Finding]:
     return found
 
 
-def _constraint_findings(value: object, known: set[int | None], place: Place) -> list[Finding]:
+def _constraint_findings(
+    said: object, pairs: list[tuple[int, int]] | None, regions: Sequence[Any], place: Place
+) -> list[Finding]:
     """``depth_constraint`` says which of two overlapping regions is in front: a checksum on ``order``."""
-    if value is None:
-        return []
-    pairs = parse_depth_constraint(value) if isinstance(value, str) else None
     if pairs is None:
-        return [Finding("depth-constraint-malformed", place, f"'depth_constraint' is {value!r:.40}")]
+        return [Finding("depth-constraint-malformed", place, f"'depth_constraint' is {said!r:.40}")]
+    known = {integer(region.get("order")) for region in regions if isinstance(region, dict)}
     against = [f"{a}-{b}" for a, b in pairs if a >= b or a not in known or b not in known]
     if not against:
         return []

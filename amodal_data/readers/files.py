@@ -1,5 +1,6 @@
 """Reading an annotation file from disk: bytes, their SHA-256, the JSON in them."""
 
+import gc
 import hashlib
 import json
 from pathlib import Path
@@ -40,10 +41,15 @@ def load_json(path: Path) -> tuple[Any, Source]:
 
 def _parse(raw: bytes) -> Any:
     """orjson, for speed, where it accepts the file; else json, for NaN, huge integers and clear errors."""
+    collecting = gc.isenabled()
+    gc.disable()  # a parse makes no garbage, only objects that the collector would walk again and again
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError:
         return json.loads(raw)
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def stem_of(location: str) -> str:

@@ -78,10 +78,11 @@ class RegionMasks:
         ``optional``: a mask that is not there is nothing to mention.
         """
         for at, region in enumerate(regions):
-            value = region.get(key) if isinstance(region, Mapping) else None
-            if not isinstance(region, Mapping):
+            if not isinstance(region, dict):
                 self.note("region-malformed", at, f"a region is an object, found {type(region).__name__}")
-            elif isinstance(value, Mapping):
+                continue
+            value = region.get(key)
+            if isinstance(value, dict):
                 self.rles.append((at, value))
             elif isinstance(value, list) and value:
                 parts = value if isinstance(value[0], list) else [value]
