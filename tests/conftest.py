@@ -1,6 +1,7 @@
 """Where the tests find things, and how they make scenes."""
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,11 @@ def real():
     if not REAL.is_dir():
         pytest.skip("no real COCOA sample beside this checkout")
     return REAL / "COCO_amodal_sample.json"
+
+
+def hears_ctrl_c():
+    """For subprocesses that are to be interrupted: a test run in the background inherits a deaf SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def make_scene(masks, ranks=None, visible=None, in_front=None, **more):

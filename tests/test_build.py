@@ -14,7 +14,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from conftest import ROOT, make_scene
+from conftest import ROOT, hears_ctrl_c, make_scene
 
 from amodal_data import TargetCache, build_targets, iter_annotations, merge_shards, read_annotations, verify_cache
 from amodal_data import build as build_module
@@ -228,7 +228,8 @@ def test_resuming_over_another_cache_is_refused(large, tmp_path):
 def test_signals_end_with_130_and_keep_finished_shards(large, wanted, tmp_path, number):
     big = many(tmp_path / "COCO_amodal_val2014.json", 4000)
     out = tmp_path / "c.h5"
-    process = subprocess.Popen([COMMAND, "build-targets", big, "-o", out], stderr=subprocess.PIPE, text=True)
+    command = [COMMAND, "build-targets", big, "-o", out]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=hears_ctrl_c)
     while not list(tmp_path.glob("c.h5.parts/*.h5")):
         time.sleep(0.02)
         assert process.poll() is None

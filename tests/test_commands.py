@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import hears_ctrl_c
 
 from amodal_data import write_cocoa
 
@@ -186,7 +187,8 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(tmp_path):
     content["images"] = [{**content["images"][0], "id": n} for n in range(20_000)]
     content["annotations"] = [{**content["annotations"][0], "image_id": n, "id": n} for n in range(20_000)]
     path.write_text(json.dumps(content))
-    process = subprocess.Popen([COMMAND, "build-targets", path, "-o", tmp_path / "x.h5"], stderr=subprocess.PIPE)
+    command = [COMMAND, "build-targets", path, "-o", tmp_path / "x.h5"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, preexec_fn=hears_ctrl_c)
     process.stderr.readline()  # "...: 20000 annotated images": reading is over, building has begun
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
