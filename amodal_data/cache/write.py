@@ -6,6 +6,7 @@ at one column of one part.
 """
 
 import os
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -54,10 +55,17 @@ def write_cache(
         temporary.replace(path)
         _sync(path.parent)
     except (OSError, RuntimeError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise CacheError(f"cannot write the cache: {reason}", place=str(path)) from error
+        raise CacheError(f"cannot write the cache: {_reason(error)}", place=str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _reason(error: OSError | RuntimeError) -> str:
+    """The operating system's words, also where HDF5 wraps them in a page of its own."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    wrapped = re.search(r"error message = '([^']+)'", str(error))
+    return wrapped[1] if wrapped else str(error)
 
 
 def refuse_existing(path: Path, *, force: bool) -> None:
