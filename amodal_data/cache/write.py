@@ -62,10 +62,9 @@ def write_cache(
 
 def _reason(error: OSError | RuntimeError) -> str:
     """The operating system's words, also where HDF5 wraps them in a page of its own."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
     wrapped = re.search(r"error message = '([^']+)'", str(error))
-    return wrapped[1] if wrapped else str(error)
+    plain = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return wrapped[1] if wrapped else plain
 
 
 def refuse_existing(path: Path, *, force: bool) -> None:
