@@ -97,7 +97,7 @@ def build_targets(
     if resume and not info.sources:
         raise SelectionError("only scenes that come from files can be resumed: nothing tells that these are the same")
     wanted = Range(offset, offset + len(scenes), total or len(scenes)) if isinstance(scenes, SceneSource) else None
-    if resume and path.exists() and not force:
+    if resume and path.exists() and not (force or dry_run):
         return _already_done(path, folder, wanted, start)
     if not dry_run:
         refuse_existing(path, force=force)
@@ -173,8 +173,8 @@ def _already_done(path: Path, folder: ShardFolder, wanted: Range | None, start: 
     with TargetCache(path) as cache:
         if (cache.info, cache.range) != (folder.info, wanted) or not cache.check_digest():
             refuse_existing(path, force=False)
-        folder.remove()
-        return BuildReport(path, len(cache), len(cache.table()), cache.findings, time.perf_counter() - start)
+    folder.remove()
+    return _report(path, [StoredPart(path)], (), start)
 
 
 def merge_shards(shards: Iterable[str | Path], path: str | Path, *, force: bool = False) -> BuildReport:

@@ -148,16 +148,6 @@ class TargetCache(Sequence[LayeredTargets]):
         """The findings as stored: JSON lines."""
         return self.column("findings").tobytes()
 
-    @property
-    def rows(self) -> NDArray[Any]:
-        """The whole column ``images``, as in :class:`amodal_data.cache.parts.Part`."""
-        return self.column("images")
-
-    @property
-    def ptr(self) -> NDArray[Any]:
-        """The whole column ``ptr``."""
-        return self.column("ptr")
-
     def column(self, name: str) -> NDArray[Any]:
         """One whole column, in memory."""
         with self._reading():

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from amodal_data.errors import OutputExistsError
+from amodal_data.cache import refuse_existing
 from amodal_data.synthetic.annotate import cocoa_annotation
 from amodal_data.synthetic.flat import CATEGORIES, FlatLayout, flat_annotations
 from amodal_data.synthetic.photo import paint_photo
@@ -34,7 +34,7 @@ def write_cocoa(
 
     size: (H, W); instances: fewest and most objects of a scene, both included; photos: False writes
     the annotations alone. Scene i depends on ``seed`` and i only. Returns the annotation file. Raises
-    :class:`OutputExistsError` if that is already there and ``force`` is not given.
+    :class:`amodal_data.errors.OutputExistsError` if that is already there and ``force`` is not given.
     """
     folder = Path(folder)
     path = _begin(folder, f"COCO_amodal_{split}2014.json", force)
@@ -106,8 +106,7 @@ def write_flat(
 
 def _begin(folder: Path, name: str, force: bool) -> Path:
     path = folder / name
-    if path.exists() and not force:
-        raise OutputExistsError("the output is already there", place=str(path), fix="--force replaces it")
+    refuse_existing(path, force=force)
     folder.mkdir(parents=True, exist_ok=True)
     return path
 
