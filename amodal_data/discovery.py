@@ -10,7 +10,7 @@ from amodal_data.datasets import DATASETS
 from amodal_data.errors import AnnotationError, SelectionError
 from amodal_data.readers.files import stem_of
 
-__all__ = ["PhotoFinder", "annotation_files", "find_annotations"]
+__all__ = ["PhotoFinder", "annotation_files", "coco_id", "find_annotations"]
 
 _BELOW = (".", "annotations")
 _PHOTOS = {".jpg", ".jpeg", ".png"}
@@ -71,7 +71,7 @@ class PhotoFinder:
         for folder in folders:
             for path in _photos(folder.resolve(), depth=2):
                 self._by_name.setdefault(path.name, path)
-                if (number := _coco_id(path.name)) is not None:
+                if (number := coco_id(path.name)) is not None:
                     self._by_id.setdefault(number, path)
 
     def __len__(self) -> int:
@@ -80,11 +80,11 @@ class PhotoFinder:
     def find(self, file_name: str) -> Path | None:
         """The photo of the image called ``file_name``, None if there is none."""
         name = stem_of(file_name)
-        number = _coco_id(name)
+        number = coco_id(name)
         return self._by_name.get(name) or (None if number is None else self._by_id.get(number))
 
 
-def _coco_id(name: str) -> int | None:
+def coco_id(name: str) -> int | None:
     """``COCO_val2014_000000188819.jpg`` and ``000000188819.jpg`` are image 188819."""
     match = re.search(r"(?:^|_)(\d{12})\.\w+$", name)
     return int(match[1]) if match else None

@@ -9,7 +9,7 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-__all__ = ["examine"]
+__all__ = ["examine", "torch_problem"]
 
 _NEEDED = (
     "h5py",
@@ -33,9 +33,8 @@ def examine(folder: Path) -> dict[str, Any]:
     packages = {name: _version(name) for name in _NEEDED}
     torch, vision = _version("torch"), _version("torchvision")
     problems = [f"{name} is not installed: pip install amodal-data" for name, v in packages.items() if v is None]
-    wanted = _wanted_torch()
-    if torch and vision and not wanted.contains(torch.split("+")[0], prereleases=True):
-        problems.append(f"torchvision {vision} needs torch{wanted}, found {torch}: install both in one command")
+    if torch and vision and (problem := torch_problem()):
+        problems.append(problem)
     free = shutil.disk_usage(folder).free
     if free < 2**30:
         problems.append(f"less than 1 GiB free at {folder}")
@@ -51,6 +50,18 @@ def examine(folder: Path) -> dict[str, Any]:
         "disk_free_gib": round(free / 2**30, 1),
         "problems": problems,
     }
+
+
+def torch_problem() -> str:
+    """Why torch and torchvision cannot be used together, "" if they can; neither is imported."""
+    torch, vision = _version("torch"), _version("torchvision")
+    missing = [name for name, found in (("torch", torch), ("torchvision", vision)) if found is None]
+    if torch is None or vision is None:
+        return f"{' and '.join(missing)} not installed"
+    wanted = _wanted_torch()
+    if wanted.contains(torch.split("+")[0], prereleases=True):
+        return ""
+    return f"torchvision {vision} needs torch{wanted}, found {torch}: install both in one command"
 
 
 def _version(name: str) -> str | None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from amodal_data.cache import CachedImage
 from amodal_data.checks import occlusion_rates
 from amodal_data.errors import SelectionError
+from amodal_data.evaluation.predictions import Prediction
 from amodal_data.levels import LayeredTargets
 from amodal_data.occlusion import z_order
 
@@ -136,21 +137,15 @@ def export_results(images: Images) -> list[dict[str, Any]]:
 
     For trying out evaluators: they must find everything right.
     """
-    rows = []
-    for image, targets in images:
-        for n in range(len(targets.names)):
-            deepest = int(targets.table[:, n].max(initial=0)) - 1
-            rows.append(
-                {
-                    "image_id": image.image_id,
-                    "category_id": int(targets.category_ids[n]),
-                    "score": 1.0,
-                    "segmentation": targets.amodal_rle(n).to_coco(),
-                    "visible_mask": targets.modal_rle(n).to_coco(),
-                    "levels": [targets.level_rle(n, level).to_coco() for level in range(1, deepest + 1)],
-                }
-            )
-    return rows
+    listed = ((image, targets, n) for image, targets in images for n in range(len(targets.names)))
+    return [_as_prediction(targets, n).to_row(image.image_id) for image, targets, n in listed]
+
+
+def _as_prediction(targets: LayeredTargets, n: int) -> Prediction:
+    deepest = int(targets.table[:, n].max(initial=0)) - 1
+    levels = tuple(targets.level_rle(n, level) for level in range(1, deepest + 1))
+    category = int(targets.category_ids[n])
+    return Prediction(targets.amodal_rle(n), 1.0, category, targets.modal_rle(n), levels)
 
 
 def _one_name(found: set[str]) -> str:

@@ -1,7 +1,7 @@
 """Scoring amodal predictions by stated protocols."""
 
 from amodal_data.evaluation.diagnosis import Diagnosis, diagnose
-from amodal_data.evaluation.predictions import Prediction, Predictions, read_predictions
+from amodal_data.evaluation.predictions import Prediction, Predictions, read_predictions, write_predictions
 from amodal_data.evaluation.report import PROTOCOLS, EvaluationReport, Protocol, evaluate
 from amodal_data.evaluation.truth import Truth, read_truth
 
@@ -17,4 +17,5 @@ __all__ = [
     "evaluate",
     "read_predictions",
     "read_truth",
+    "write_predictions",
 ]

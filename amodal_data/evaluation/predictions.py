@@ -6,6 +6,7 @@ A results file is a list of ``{"image_id", "category_id", "score", "segmentation
 holds ``boxes`` float32 [P, 4] and ``levels`` float16 [P, K + 1, S, S]: probabilities, channel 0 = outside.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from amodal_data.masks import RLE, parse_rles
 from amodal_data.readers.files import load_json
 from amodal_data.readers.regions import integer, number
 
-__all__ = ["Prediction", "Predictions", "Source", "read_predictions"]
+__all__ = ["Prediction", "Predictions", "Source", "read_predictions", "write_predictions"]
 
 _AMODAL = ("segmentation", "amodalMask")
 _HIDDEN = ("invisible_mask", "invisibleMask")
@@ -49,6 +50,18 @@ class Prediction:
         """From a map of level codes [H, W]: 0 outside, 1 visible, 1 + l behind l."""
         levels = tuple(RLE.from_mask(codes == code) for code in range(2, int(codes.max(initial=0)) + 1))
         return cls(RLE.from_mask(codes > 0), score, category_id, RLE.from_mask(codes == 1), levels)
+
+    def to_row(self, image_id: int) -> dict[str, Any]:
+        """One row of a results file."""
+        row = {
+            "image_id": image_id,
+            "category_id": self.category_id,
+            "score": self.score,
+            "segmentation": self.amodal.to_coco(),
+        }
+        if self.visible is not None:
+            row |= {"visible_mask": self.visible.to_coco(), "levels": [mask.to_coco() for mask in self.levels]}
+        return row
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +103,30 @@ def read_predictions(source: Source, truth: Truth) -> Predictions:
         for image_id, prediction in _read_file(path, sizes):
             found[image_id].append(prediction)
     return _sorted(found)
+
+
+def write_predictions(
+    path: str | Path, found: Mapping[int, Iterable[Prediction]], file_names: Mapping[int, str] | None = None
+) -> int:
+    """Write a results file, and its companion ``.npz`` where every prediction has a box and probabilities.
+
+    file_names: adds ``file_name`` to the rows of an image. Returns the number of rows. The inverse of
+    :func:`read_predictions`, but for the companion's float16.
+    """
+    path, names = Path(path), file_names or {}
+    listed = [(image_id, prediction) for image_id, several in found.items() for prediction in several]
+    rows = [
+        one.to_row(image_id) | ({"file_name": names[image_id]} if image_id in names else {}) for image_id, one in listed
+    ]
+    path.write_text(json.dumps(rows))
+    boxes = [one.box for _, one in listed if one.box is not None]
+    levels = [one.probabilities for _, one in listed if one.probabilities is not None]
+    if listed and len(boxes) == len(levels) == len(listed):
+        probabilities = np.stack(levels).astype(np.float16)
+        np.savez_compressed(path.with_suffix(".npz"), boxes=np.stack(boxes).astype(np.float32), levels=probabilities)
+    else:
+        path.with_suffix(".npz").unlink(missing_ok=True)  # one of other predictions would be read with these
+    return len(rows)
 
 
 def _check(prediction: Prediction, size: tuple[int, int], place: str) -> None:

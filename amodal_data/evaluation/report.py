@@ -1,7 +1,7 @@
 """One door to all protocols, and what they return: a report that says how it was made."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any, Literal, TextIO
@@ -77,17 +77,18 @@ def evaluate(
     boundary: bool = False,
     compat: Literal["sln"] | None = None,
     nms: str = "as given",
+    only: Collection[int] | None = None,
 ) -> EvaluationReport:
     """Score ``predictions`` against ``ground_truth`` by one protocol; neither is changed.
 
     ground_truth: an annotation file, a cache, or scenes. predictions: one or several results files, or
     image id -> predictions. compat ``"sln"`` (protocol ``amodal``) adds figures by the SLN release's rule,
     which skips images without detections. annotator: see :func:`read_truth`. boundary: protocol ``coco`` by
-    boundary IoU. nms: a note of how detections were thinned out, for the report.
+    boundary IoU. nms: a note of how detections were thinned out, for the report. only: image ids to score.
 
     Raises :class:`amodal_data.errors.PredictionError` for predictions that cannot be scored.
     """
-    truth = read_truth(ground_truth, annotator)
+    truth = read_truth(ground_truth, annotator, only)
     found = read_predictions(predictions, truth)
     settings: dict[str, Any] = {"images": len(truth.images), "dataset": truth.dataset, "annotator": truth.annotator}
     settings |= {"nms": nms, "amodal-data": version("amodal-data"), "pycocotools": version("pycocotools")}

@@ -1,6 +1,6 @@
 """Ground truth to score against: the instances of each image, from scenes, a cache or a file."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,11 +51,12 @@ class Truth:
 TruthSource = str | Path | Scenes | TargetCache | Iterable[Scene]
 
 
-def read_truth(source: TruthSource, annotator: str = "first") -> Truth:
+def read_truth(source: TruthSource, annotator: str = "first", only: Collection[int] | None = None) -> Truth:
     """Ground truth from an annotation file, a cache, or scenes.
 
     annotator: where several people annotated one image, ``"first"`` keeps the first entry, ``"all"`` every
     one (each is scored against the same predictions), anything else those of the person of that name.
+    only: image ids to keep; None = all.
     """
     if isinstance(source, str | Path):
         path = Path(source)
@@ -65,6 +66,8 @@ def read_truth(source: TruthSource, annotator: str = "first") -> Truth:
     seen: set[int] = set()
     for image, targets, constraint in _images(source):
         if annotator not in ("first", "all", image.annotator) or (annotator != "all" and image.image_id in seen):
+            continue
+        if only is not None and image.image_id not in only:
             continue
         seen.add(image.image_id)
         images.append(TruthImage(image.image_id, targets, occlusion_rates(*targets.areas()), constraint))

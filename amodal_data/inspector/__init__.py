@@ -1,6 +1,7 @@
 """Looking at amodal data: figures, pictures."""
 
+from amodal_data.inspector.predicted import layered_predictions
 from amodal_data.inspector.sheet import contact_sheet
 from amodal_data.inspector.summary import Summary, summarise
 
-__all__ = ["Summary", "contact_sheet", "summarise"]
+__all__ = ["Summary", "contact_sheet", "layered_predictions", "summarise"]

@@ -13,6 +13,13 @@ ImageFolders = Annotated[
     list[Path] | None,
     typer.Option("--images", exists=True, file_okay=False, metavar="DIR", help="Folder of photos."),
 ]
+Images = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--images", exists=True, file_okay=False, metavar="DIR", help="Folder of photos; the cache's own if not named."
+    ),
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, or cuda:0, cuda:1, ...")]
 
 
 class Split(StrEnum):

@@ -13,17 +13,18 @@ import typer
 DEBUG = {"on": False}
 
 
-def run(app: typer.Typer, name: str) -> NoReturn:
+def run(app: typer.Typer, name: str, resumable: str) -> NoReturn:
     """Run a command and end the process with its exit code.
 
-    0 done, 1 the work failed or the data has errors, 2 usage, 3 environment, 130 interrupted.
+    0 done, 1 the work failed or the data has errors, 2 usage, 3 environment, 130 interrupted; ``resumable``
+    says what an interruption leaves.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         app(prog_name=name)
     except SystemExit as stop:
         if stop.code == 130:
-            print("interrupted; finished shards of a build are kept: --resume goes on", file=sys.stderr)
+            print(f"interrupted; {resumable}", file=sys.stderr)
         raise
     except Exception as error:
         if DEBUG["on"]:
@@ -39,6 +40,7 @@ def _interrupt(number: int, frame: object) -> NoReturn:
 
 def _explain(error: Exception) -> int:
     from amodal_data.errors import AmodalError, LayoutError, OutputExistsError, SelectionError
+    from sln.errors import ConfigError, MachineError, RunError
 
     if isinstance(error, OSError) and not isinstance(error, AmodalError):
         where = f"\n  at:  {error.filename}" if error.filename else ""
@@ -49,7 +51,9 @@ def _explain(error: Exception) -> int:
         print("  fix: this should not happen; --debug before the command shows where", file=sys.stderr)
         return 1
     print(f"error: {printable(str(error))}", file=sys.stderr)
-    return 2 if isinstance(error, LayoutError | OutputExistsError | SelectionError) else 1
+    if isinstance(error, MachineError):
+        return 3
+    return 2 if isinstance(error, LayoutError | OutputExistsError | SelectionError | ConfigError | RunError) else 1
 
 
 def printable(text: str) -> str:

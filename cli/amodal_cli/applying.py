@@ -1,0 +1,161 @@
+"""``sln predict``, ``evaluate``, ``export``, ``bench`` and ``doctor``."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from amodal_cli.options import Device, Force, Images, Json, Quiet
+from amodal_cli.terminal import check_output, print_json, progress, say
+from amodal_cli.training import FileOption, PresetOption, SetOption, _folders, _preset
+
+Model = Annotated[Path, typer.Argument(exists=True, help="A checkpoint, exported safetensors, or a run directory.")]
+
+
+def predict(
+    model: Model,
+    inputs: Annotated[list[Path], typer.Argument(exists=True, help="Photos, or folders of them.")],
+    out: Annotated[Path, typer.Option("--output", "-o", file_okay=False, help="Folder to write to.")],
+    save: Annotated[
+        str, typer.Option("--save", help="What to write, of coco (results file), png (overlays), npy (sem-dist maps).")
+    ] = "coco,png",
+    least: Annotated[float, typer.Option("--min-score", min=0, max=1, help="Lowest score written.")] = 0.05,
+    device: Device = "auto",
+    force: Force = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Predict photos: COCO results with visible masks and levels, overlays, sem-dist maps."""
+    kinds = [kind.strip() for kind in save.split(",") if kind.strip()]
+    if unknown := [kind for kind in kinds if kind not in ("coco", "png", "npy")]:
+        raise typer.BadParameter(f"--save takes coco, png and npy, found {', '.join(unknown)}")
+    from sln import load
+    from sln.results import photos_in, predict_photos
+
+    photos = photos_in(inputs)
+    out.mkdir(parents=True, exist_ok=True)
+    check_output(out / "predictions.json", force=force)
+    predictor = load(model, device)
+    with progress("predicting", len(photos), quiet=quiet) as advance:
+        report = predict_photos(predictor, photos, out, kinds, least=least, on_photo=advance)
+    for problem in report.problems:
+        say(f"warning: {problem}")
+    if as_json:
+        figures: dict[str, Any] = {"photos": report.photos, "instances": report.instances}
+        print_json({"schema": "sln/predict/1", "path": str(out), **figures, "problems": report.problems})
+    else:
+        print(f"{out}: {report.instances} instances in {report.photos} photos")
+    if report.problems:
+        raise typer.Exit(1)
+
+
+def evaluate(
+    model: Model,
+    val: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A cache to score on.")],
+    images: Images = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N images.")] = None,
+    save: Annotated[
+        Path | None, typer.Option("--save", help="Write the predictions as a results file (.json).")
+    ] = None,
+    device: Device = "auto",
+    force: Force = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Score a model by all protocols: amodal AP and AR, depth order, completion, and the head at true boxes."""
+    if save is not None:
+        check_output(save, force=force, inputs=[val])
+    from sln import CachedTargets, evaluate_model, load
+
+    predictor = load(model, device)
+    data = CachedTargets(val, _folders(images, val), predictor.config.data)
+    total = len(data) if limit is None else min(limit, len(data))
+    with progress("predicting", total, quiet=quiet) as advance:
+        report = evaluate_model(predictor, data, limit, on_image=advance)
+    if save is not None:
+        report.save(save)
+        say(f"{save}: predictions", quiet=quiet)
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        print(report)
+
+
+def export(
+    model: Model,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write: NAME.safetensors.")],
+    force: Force = False,
+) -> None:
+    """Write a checkpoint as safetensors: weights and settings, nothing else; predict and evaluate read it."""
+    if output.suffix != ".safetensors":
+        raise typer.BadParameter(f"writes a .safetensors file, found {output.name!r}")
+    check_output(output, force=force, inputs=[model])
+    from sln.machine import needs_torch
+
+    needs_torch()
+    from sln.weights import load_model, write_safetensors
+
+    write_safetensors(load_model(model), output)
+    print(output)
+
+
+def bench(
+    preset: PresetOption = None,
+    file: FileOption = None,
+    settings: SetOption = None,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Timed runs; the median counts.")] = 5,
+    baseline: Annotated[bool, typer.Option("--baseline/--no-baseline", help="Time Mask R-CNN too.")] = True,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Time training steps and inference, beside torchvision's Mask R-CNN on the same device."""
+    from sln.config import load_config
+
+    config = load_config(_preset(preset), file, settings or [])
+    from sln.machine import needs_torch
+
+    needs_torch()
+    from sln.bench import bench as measure
+
+    report = measure(config, device, repeats, baseline=baseline)
+    if as_json:
+        print_json(report)
+        return
+    print(f"{report['device']}, {report['batch']} images of {report['size']} px")
+    for name in ("sln", "mask_rcnn"):
+        if own := report.get(name):
+            print(f"  {name:<10} trains {own['trained_per_s']:8.2f} images/s, infers {own['inferred_per_s']:8.2f}")
+    if baseline:
+        print(f"  Mask R-CNN takes {report['training_ratio']:.2f} x as long to train, "
+              f"{report['inference_ratio']:.2f} x to infer")  # fmt: skip
+
+
+def doctor(
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Say whether this machine can train: the torch pair, the device, bf16."""
+    from sln.machine import needs_torch
+
+    needs_torch()
+    from importlib.metadata import version
+
+    import torch
+
+    from sln.device import pick_device
+
+    place = pick_device(device)
+    cuda = place.type == "cuda"
+    found = {
+        "schema": "sln/doctor/1",
+        "torch": version("torch"),
+        "torchvision": version("torchvision"),
+        "device": torch.cuda.get_device_name(place) if cuda else f"cpu, {torch.get_num_threads()} threads",
+        "bf16": torch.cuda.is_bf16_supported() if cuda else False,
+    }
+    if as_json:
+        print_json(found)
+        return
+    for name, value in found.items():
+        if name != "schema":
+            print(f"{name:<12} {value}")

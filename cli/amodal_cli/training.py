@@ -1,0 +1,178 @@
+"""``sln fit``, ``config`` and ``runs``."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from amodal_cli.options import Device, Images, Json, Quiet
+from amodal_cli.terminal import print_json, progress, say
+
+if TYPE_CHECKING:
+    from sln import Config
+    from sln.config import Preset as PresetName
+
+
+class Preset(StrEnum):
+    """Where settings start from."""
+
+    paper = "paper"
+    modern = "modern"
+    tiny = "tiny"
+
+
+class Head(StrEnum):
+    """What the network predicts in a region."""
+
+    sln = "sln"
+
+
+PresetOption = Annotated[
+    Preset | None, typer.Option("--preset", help="Where settings start from; modern if none is named.")
+]
+FileOption = Annotated[
+    Path | None, typer.Option("--config", exists=True, dir_okay=False, help="A TOML file of settings.")
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="SECTION.NAME=VALUE", help="Change one setting; repeatable.")
+]
+
+
+def fit(
+    train: Annotated[
+        Path | None, typer.Argument(exists=True, dir_okay=False, help="A cache by build-targets; not with --resume.")
+    ] = None,
+    images: Images = None,
+    run: Annotated[Path | None, typer.Option("--run", help="New run directory; a free name in runs/ if none.")] = None,
+    val: Annotated[
+        Path | None, typer.Option("--val", exists=True, dir_okay=False, help="A cache to choose the best model on.")
+    ] = None,
+    val_images: Annotated[
+        list[Path] | None,
+        typer.Option("--val-images", exists=True, metavar="DIR", help="Its photos; those of --images if none."),
+    ] = None,
+    preset: PresetOption = None,
+    file: FileOption = None,
+    settings: SetOption = None,
+    head: Annotated[Head | None, typer.Option("--head", help="What the network predicts in a region.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Optimiser steps.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything random.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option("--resume", exists=True, file_okay=False, help="Go on with this run directory.")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Try one batch of each stage; train nothing.")] = False,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train on a cache and its photos. Several GPUs: torchrun --nproc-per-node N -m amodal_cli.model fit ..."""
+    if resume is not None:
+        if train or run or val or preset or file or settings or steps or head or seed is not None:
+            raise typer.BadParameter("--resume goes on with the run's own settings and data; name nothing else")
+        _resume(resume, device, quiet, as_json)
+        return
+    if train is None:
+        raise typer.BadParameter("name a cache to train on, or --resume RUN")
+    from sln.config import load_config
+
+    options = {"train.steps": steps, "train.seed": seed, "head.kind": head and head.value}
+    config = load_config(_preset(preset), file, settings or [], options)
+    from sln import Sources
+    from sln import fit as start
+
+    sources = Sources(train, _folders(images, train), val, tuple(val_images or ()))
+    if check:
+        _check(config, sources, device, as_json)
+        return
+    place = run or _free_name(train)
+    with progress("training", config.train.steps, quiet=quiet) as advance:
+        done = start(config, sources, place, device=device, say=lambda text: say(text, quiet=quiet), on_step=advance)
+    _finish(done.path, done.metrics()[-1], quiet, as_json)
+
+
+def _resume(run: Path, device: str, quiet: bool, as_json: bool) -> None:
+    from sln import resume
+    from sln.run import Run
+
+    steps = Run.resume(run).config().train.steps
+    with progress("training", steps, quiet=quiet) as advance:
+        done = resume(run, device=device, say=lambda text: say(text, quiet=quiet), on_step=advance)
+    _finish(done.path, done.metrics()[-1], quiet, as_json)
+
+
+def _check(config: "Config", sources: Any, device: str, as_json: bool) -> None:
+    from sln.training import check
+
+    report = check(config, sources, device=device)
+    if as_json:
+        print_json(report)
+        return
+    print(f"{report['images']} images, {report['parameters'] / 1e6:.1f} M parameters, {report['device']}")
+    for stage in report["stages"]:
+        print(f"  stage {stage['stage']:<6}{stage['steps']:>7} steps of {stage['seconds']:.2f} s")
+    memory = "" if report["memory_gib"] is None else f", {report['memory_gib']:.1f} GiB"
+    print(f"an epoch takes {report['seconds_per_epoch'] / 60:.1f} min, all steps {report['hours']:.2f} h{memory}")
+
+
+def _finish(run: Path, last: dict[str, Any], quiet: bool, as_json: bool) -> None:
+    if as_json:
+        print_json({"schema": "sln/fit/1", "run": str(run), "last": last})
+    else:
+        score = f", AP {last['ap']:.3f}" if last.get("ap") is not None else ""
+        print(f"{run}: {last['step']} steps, loss {last['total']:.3f}{score}")
+        say(f"next: sln predict {run}/best.pt PHOTOS -o predictions", quiet=quiet)
+
+
+def _preset(preset: Preset | None) -> "PresetName | None":
+    return preset.value if preset else None
+
+
+def _folders(images: list[Path] | None, cache: Path) -> tuple[Path, ...]:
+    """Where photos are: as named, else beside the cache."""
+    return tuple(images or (cache.absolute().parent,))
+
+
+def _free_name(cache: Path) -> Path:
+    """``runs/NAME-001`` and so on: the first that is not there."""
+    number = 1
+    while (place := Path("runs") / f"{cache.stem}-{number:03d}").exists():
+        number += 1
+    return place
+
+
+def config(
+    preset: PresetOption = None,
+    file: FileOption = None,
+    settings: SetOption = None,
+    as_json: Json = False,
+) -> None:
+    """Print all settings as commented TOML, ready for --config. Environment: SLN_TRAIN__STEPS=500."""
+    from sln.config import commented, load_config
+
+    found = load_config(_preset(preset), file, settings or [])
+    if as_json:
+        print_json({"schema": "sln/config/1", **found.model_dump(mode="json")})
+    else:
+        print(commented(found), end="")
+
+
+def runs(
+    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="A folder of run directories.")] = Path(
+        "runs"
+    ),
+    as_json: Json = False,
+) -> None:
+    """List the runs in a folder, newest first: steps, loss, AP."""
+    from sln.run import list_runs
+
+    found = list_runs(folder)
+    if as_json:
+        print_json({"schema": "sln/runs/1", "runs": found})
+        return
+    if not found:
+        say(f"no runs in {folder}")
+    for one in found:
+        loss = "" if one["loss"] is None else f"loss {one['loss']:.3f}"
+        score = "" if one["ap"] is None else f"AP {one['ap']:.3f}"
+        print(f"{one['run']:<28}{one['step']:>8} of {one['steps']:<8}{loss:<14}{score:<10}{one['targets']}")

@@ -1,0 +1,214 @@
+"""Samples for training: photos and cached targets, augmented by index, packed into small batches."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from amodal_data import TargetCache
+from amodal_data.errors import AmodalError
+from amodal_data.views import ResizedTargets
+from sln.config import DataConfig
+from sln.photos import find_photos, read_photo
+from sln.targets import Targets
+
+__all__ = ["Batch", "CachedTargets", "Frame", "batches", "fit_in", "on_canvas"]
+
+_SMALLEST = 2
+"""Instances whose box in the input is narrower than this many pixels are left out of a sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """How a photo of size ``photo`` (H, W) lies in the square input of side ``side``.
+
+    ``box`` (x0, y0, x1, y1) of the photo is scaled to ``shown`` (H, W) in the upper left corner.
+    """
+
+    side: int
+    photo: tuple[int, int]
+    shown: tuple[int, int]
+    box: tuple[float, float, float, float]
+
+    def to_photo(self, boxes: Tensor) -> Tensor:
+        """Boxes in pixels of the input [..., 4] as boxes in pixels of the photo."""
+        x0, y0, x1, y1 = self.box
+        scale = boxes.new_tensor([(x1 - x0) / self.shown[1], (y1 - y0) / self.shown[0]] * 2)
+        return boxes * scale + boxes.new_tensor([x0, y0, x0, y0])
+
+
+def fit_in(photo: tuple[int, int], side: int, box: tuple[float, float, float, float] | None = None) -> Frame:
+    """The frame that shows ``box`` of a photo (default all of it) as large as ``side`` allows."""
+    x0, y0, x1, y1 = box or (0.0, 0.0, float(photo[1]), float(photo[0]))
+    scale = side / max(x1 - x0, y1 - y0)
+    shown = (max(1, round((y1 - y0) * scale)), max(1, round((x1 - x0) * scale)))
+    return Frame(side, photo, shown, (x0, y0, x1, y1))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """``images`` uint8 [B, 3, side, side] (0 = padding) and their ``targets``; ``frames`` [B]."""
+
+    images: Tensor
+    targets: Targets
+    frames: tuple[Frame, ...]
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same on another device."""
+        return Batch(self.images.to(device, non_blocking=True), self.targets.to(device), self.frames)
+
+    def parts(self, n: int) -> "Iterator[Batch]":
+        """The batch cut into n."""
+        size = -(-len(self.images) // n)
+        for at in range(0, len(self.images), size):
+            own = slice(at, at + size)
+            yield Batch(self.images[own], self.targets.part(own), self.frames[own])
+
+    @classmethod
+    def stack(cls, samples: Sequence["Batch"]) -> "Batch":
+        """Several samples as one batch."""
+        targets = Targets.stack([sample.targets for sample in samples])
+        return cls(torch.cat([s.images for s in samples]), targets, tuple(f for s in samples for f in s.frames))
+
+
+class CachedTargets(Dataset[Batch]):
+    """The images of a cache with their photos.
+
+    ``dataset[i]`` is image i, whole; ``dataset.sample(i, draw)`` its ``draw``-th random augmentation, the same
+    in every process. The cache and the photos are opened when first needed, once a process.
+
+    cache: path of a finished cache. images: folders of photos. Photos are found and their headers checked
+    here; raises :class:`sln.errors.PhotoError` listing those that are missing or do not fit.
+    """
+
+    def __init__(self, cache: str | Path, images: Iterable[str | Path], settings: DataConfig, seed: int = 0) -> None:
+        self.cache = TargetCache(cache)
+        self.settings = settings
+        self.seed = seed
+        self.images = [self.cache.image(at) for at in range(len(self.cache))]
+        wanted = [(image.file_name, image.size) for image in self.images]
+        self.photos = find_photos(wanted, [Path(folder) for folder in images])
+
+    def __len__(self) -> int:
+        return len(self.cache)
+
+    def __getitem__(self, index: int) -> Batch:
+        return self._cut(index, fit_in(self.images[index].size, self.settings.size), flip=False, draw=0)
+
+    def sample(self, index: int, draw: int) -> Batch:
+        """Image ``index`` as training sees it: cropped, mirrored and jittered at random, by seed and draw."""
+        rng = np.random.default_rng([self.seed, index, draw])
+        size = self.images[index].size
+        frame = fit_in(size, self.settings.size, _crop(rng, size, self.settings.crop))
+        batch = self._cut(index, frame, flip=self.settings.flip and bool(rng.random() < 0.5), draw=draw)
+        images = _jittered(batch.images, self.settings.jitter, int(rng.integers(2**31)))
+        return Batch(images, batch.targets, batch.frames)
+
+    def _cut(self, index: int, frame: Frame, *, flip: bool, draw: int) -> Batch:
+        photo = read_photo(self.photos[index], frame.shown, frame.box)
+        view = self.cache[index].resized(frame.shown, flip=flip, box=frame.box)
+        image_id = self.images[index].image_id
+        seed = hash((self.seed, image_id, draw)) % 2**62
+        canvas = on_canvas(photo[:, ::-1] if flip else photo, self.settings.size)
+        return Batch(canvas, _packed(view, self.settings.size, image_id, seed), (frame,))
+
+
+def on_canvas(photo: NDArray[np.uint8], side: int) -> Tensor:
+    """A photo [H, W, 3] in the upper left corner of a square, uint8 [1, 3, side, side], 0 elsewhere."""
+    canvas = np.zeros((1, 3, side, side), np.uint8)
+    canvas[0, :, : photo.shape[0], : photo.shape[1]] = photo.transpose(2, 0, 1)
+    return torch.from_numpy(canvas)
+
+
+def _crop(rng: np.random.Generator, size: tuple[int, int], smallest: float) -> tuple[float, float, float, float] | None:
+    if smallest >= 1:
+        return None
+    scale = rng.uniform(smallest, 1)
+    height, width = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+    y, x = int(rng.integers(size[0] - height + 1)), int(rng.integers(size[1] - width + 1))
+    return float(x), float(y), float(x + width), float(y + height)
+
+
+def _jittered(images: Tensor, strength: float, seed: int) -> Tensor:
+    """Brightness, contrast and saturation changed at random; padding may change too, it carries nothing."""
+    if strength == 0:
+        return images
+    from torchvision.transforms import v2
+
+    with torch.random.fork_rng(devices=[]):  # the transform draws from torch's global generator
+        torch.manual_seed(seed)
+        changed: Tensor = v2.ColorJitter(strength, strength, strength)(images)
+    return changed
+
+
+def _packed(view: ResizedTargets, side: int, image_id: int, seed: int) -> Targets:
+    """A view's region map and table as tensors; what has no pixels in it is left out."""
+    height, width = view.size
+    regions = np.zeros((side, side), np.int32)
+    regions[:height, :width] = view.draw(np.arange(1, len(view.table) + 1, dtype=np.int32))
+    boxes = _boxes(regions, view.table)
+    kept = (boxes[:, 2:] - boxes[:, :2]).min(axis=1) >= _SMALLEST
+    table = np.pad(view.table[:, kept], [(1, 0), (0, 0)])
+    return Targets(
+        torch.from_numpy(regions)[None],
+        torch.from_numpy(table)[None],
+        torch.from_numpy(boxes[kept])[None],
+        torch.ones(1, int(kept.sum()), dtype=torch.bool),
+        torch.tensor([image_id]),
+        torch.tensor([seed]),
+    )
+
+
+def _boxes(regions: NDArray[np.int32], table: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Amodal boxes of what a region map (ids from 1) shows, float32 [N, 4]; all 0 = not in it."""
+    far = 2**30
+    corners = np.full((len(table), 4), far, np.int64)
+    for at, found in enumerate(ndimage.find_objects(regions, len(table))):
+        if found is not None:
+            y, x = found
+            corners[at] = x.start, y.start, -x.stop, -y.stop
+    inside = table > 0
+    union = np.where(inside[:, :, None], corners[:, None], far).min(axis=0, initial=far)
+    union[(union == far).any(axis=1)] = 0
+    return (union * [1, 1, -1, -1]).astype(np.float32)
+
+
+def batches(
+    dataset: CachedTargets, plan: Sequence[Sequence[tuple[int, int]]], workers: int, *, pin: bool = False
+) -> Iterator[Batch]:
+    """The batches of a plan: each a list of (image, draw), draw 0 = not augmented.
+
+    Raises whatever a photo or the cache raises, as itself, also out of a worker process.
+    """
+    loader: Iterable[Any] = DataLoader(
+        _Plan(dataset, plan), batch_size=None, num_workers=workers, pin_memory=pin, persistent_workers=False
+    )
+    for batch in loader:
+        if isinstance(batch, AmodalError):
+            raise batch
+        yield batch
+
+
+class _Plan(Dataset[Any]):
+    """A plan's batches by number. Errors travel as values: a worker would wrap them in a traceback."""
+
+    def __init__(self, dataset: CachedTargets, plan: Sequence[Sequence[tuple[int, int]]]) -> None:
+        self.dataset = dataset
+        self.plan = plan
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __getitem__(self, number: int) -> Batch | AmodalError:
+        try:
+            rows = self.plan[number]
+            return Batch.stack([self.dataset.sample(i, d) if d else self.dataset[i] for i, d in rows])
+        except AmodalError as error:
+            return error

@@ -1,0 +1,159 @@
+"""How good a network is on a cache: all protocols on its own detections, and its masks at ground-truth boxes."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from amodal_data import EvaluationReport, evaluate
+from amodal_data import Prediction as ScoredMask
+from amodal_data.evaluation import write_predictions
+from amodal_data.evaluation.report import PROTOCOLS
+from sln.data import Batch, CachedTargets, Frame, batches
+from sln.device import autocast
+from sln.layering import decode
+from sln.predict import Predictor
+from sln.prediction import Prediction
+from sln.targets import level_shares
+
+__all__ = ["ModelReport", "TruthBoxFigures", "amodal_ap", "evaluate_model", "predictions_of", "score_at_truth_boxes"]
+
+_BATCH = 8
+Counts = Callable[[int], None]
+
+
+def _whole(data: CachedTargets, limit: int | None = None) -> Iterator[Batch]:
+    images = range(len(data) if limit is None else min(limit, len(data)))
+    plan = [[(i, 0) for i in images[at : at + _BATCH]] for at in range(0, len(images), _BATCH)]
+    return batches(data, plan, 0)
+
+
+def predictions_of(
+    predictor: Predictor, data: CachedTargets, limit: int | None = None, on_image: Counts = lambda _: None
+) -> dict[int, list[ScoredMask]]:
+    """What the network finds in every photo of a cache (the first ``limit``), by image id."""
+    found = {}
+    for batch in _whole(data, limit):
+        ids = batch.targets.image_ids.tolist()
+        for image_id, prediction in zip(ids, predictor.predict_inputs(batch.images, batch.frames), strict=True):
+            found[image_id] = prediction.scored_masks()
+            on_image(1)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class TruthBoxFigures:
+    """The head alone, given the true amodal boxes.
+
+    IoUs are means over instances, cell by cell at ROI resolution: amodal, modal and hidden masks (hidden
+    twice: the true visible part subtracted from the predicted amodal mask, and the predicted visible part).
+    ``order`` has the figures of protocol ``order`` for the same masks. None = nothing to average.
+    """
+
+    instances: int
+    amodal_iou: float | None
+    modal_iou: float | None
+    hidden_iou: float | None
+    own_hidden_iou: float | None
+    order: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as JSON-ready values."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@torch.no_grad()
+def score_at_truth_boxes(predictor: Predictor, data: CachedTargets, limit: int | None = None) -> TruthBoxFigures:
+    """Score the head on the true boxes of every photo of a cache (the first ``limit``)."""
+    model, device, config = predictor.model, predictor.device, predictor.config
+    ious: list[NDArray[np.float64]] = []
+    masks: dict[int, list[ScoredMask]] = {}
+    for batch in _whole(data, limit):
+        here = batch.to(device)
+        owners, instances = here.targets.present.nonzero(as_tuple=True)
+        boxes = here.targets.boxes[owners, instances]
+        with autocast(device, config.train.precision):
+            fused, _ = model.features(here.images.contiguous(memory_format=torch.channels_last))
+            found = model.levels_in(fused, boxes, owners)
+        codes = here.targets.roi_codes(boxes, owners, instances, 2 * config.head.out)
+        truth = decode(level_shares(codes, config.layering.levels))[1]
+        ious.append(_ious(decode(found)[1].cpu().numpy(), truth.cpu().numpy()))
+        for at, (image_id, frame) in enumerate(zip(batch.targets.image_ids.tolist(), batch.frames, strict=True)):
+            masks[image_id] = _as_prediction(frame, boxes[owners == at], found[owners == at]).scored_masks()
+    rows = np.concatenate(ious) if ious else np.zeros((0, 4))
+    means = [float(np.nanmean(column)) if np.isfinite(column).any() else None for column in rows.T]
+    order = evaluate(data.cache, masks, "order", only=masks.keys()).to_dict()["methods"]
+    return TruthBoxFigures(len(rows), means[0], means[1], means[2], means[3], order)
+
+
+def _as_prediction(frame: Frame, boxes: Tensor, probabilities: Tensor) -> Prediction:
+    values = (frame.to_photo(boxes), torch.ones(len(boxes)), probabilities)
+    return Prediction(frame.photo, *(value.float().cpu().numpy() for value in values))
+
+
+def _ious(found: NDArray[np.uint8], truth: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Amodal, modal, hidden (true visible subtracted), hidden (own subtracted), [P, 4]; NaN = none in the truth."""
+    seen, hidden = truth == 1, truth > 1
+    columns = [
+        _iou(found > 0, truth > 0),
+        _iou(found == 1, seen),
+        _iou((found > 0) & ~seen, hidden),
+        _iou(found > 1, hidden),
+    ]
+    return np.stack(columns, 1)
+
+
+def _iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> NDArray[np.float64]:
+    there = b.sum((1, 2))
+    with np.errstate(invalid="ignore"):
+        return np.where(there > 0, (a & b).sum((1, 2)) / (a | b).sum((1, 2)), np.nan)
+
+
+def amodal_ap(predictor: Predictor, data: CachedTargets, limit: int | None = None) -> float | None:
+    """AP of amodal masks over all instances, on the first ``limit`` images; None without ground truth."""
+    found = predictions_of(predictor, data, limit)
+    report = evaluate(data.cache, found, only=found.keys())
+    ap: float | None = report.figures["subsets"]["all"]["all"]["AP"]
+    return ap
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelReport:
+    """The reports of all protocols, the head's figures at true boxes, and the predictions they are of."""
+
+    reports: dict[str, EvaluationReport]
+    truth_boxes: TruthBoxFigures
+    predictions: dict[int, list[ScoredMask]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """One JSON document: schema ``sln/evaluate/1``, the protocols by name, and ``truth_boxes``."""
+        own = {name: report.to_dict() for name, report in self.reports.items()}
+        return {"schema": "sln/evaluate/1", **own, "truth_boxes": self.truth_boxes.to_dict()}
+
+    def save(self, path: Path) -> None:
+        """Write the predictions as a results file."""
+        write_predictions(path, self.predictions)
+
+    def __str__(self) -> str:
+        boxes = self.truth_boxes
+        cells = [("amodal IoU", boxes.amodal_iou), ("modal IoU", boxes.modal_iou), ("hidden IoU", boxes.hidden_iou)]
+        said = ", ".join(f"{name} {'n/a' if value is None else f'{value:.3f}'}" for name, value in cells)
+        return "\n\n".join([*map(str, self.reports.values()), f"at true boxes: {said}"])
+
+
+def evaluate_model(
+    predictor: Predictor, data: CachedTargets, limit: int | None = None, on_image: Counts = lambda _: None
+) -> ModelReport:
+    """All protocols on the network's own detections, on the first ``limit`` images (default all)."""
+    found = predictions_of(predictor, data, limit, on_image)
+    threshold = predictor.config.predict.nms
+    nms = f"mask IoU {threshold}" if threshold < 1 else "none"
+    reports: dict[str, EvaluationReport] = {
+        name: evaluate(data.cache, found, name, nms=nms, only=found.keys()) for name in PROTOCOLS
+    }
+    return ModelReport(reports, score_at_truth_boxes(predictor, data, limit), found)

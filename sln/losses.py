@@ -1,0 +1,76 @@
+"""The named losses of Eq. 6. Means are over all processes, so that a step does not depend on how many there are."""
+
+import torch
+from torch import Tensor, distributed
+from torch.nn import functional
+
+from sln.layering import log_tails
+
+__all__ = ["global_layering_loss", "instance_layering_loss", "level_weights", "mean_over_all", "sem_dist_loss"]
+
+
+def mean_over_all(total: Tensor, count: Tensor | int) -> Tensor:
+    """``total / count``, the count summed over all processes and shared out, so that averaged gradients are the
+    gradient of the one global mean. 0 if there is nothing to average.
+    """
+    counted = torch.as_tensor(count, dtype=torch.float32, device=total.device)
+    if distributed.is_available() and distributed.is_initialized():
+        counted = counted.clone()
+        distributed.all_reduce(counted)
+        counted = counted / distributed.get_world_size()
+    return total / counted.clamp(min=1e-6)
+
+
+def global_layering_loss(logits: Tensor, depth: Tensor) -> Tensor:
+    """l_G: binary cross-entropy of each layer P(n > l), mean over pixels inside the photo and layers.
+
+    logits: [B, K + 1, h, w]; depth: int64 [B, h, w], -1 = outside the photo.
+    """
+    above, below = log_tails(logits)
+    layers = above.shape[1]
+    deeper = depth[:, None] > torch.arange(layers, device=depth.device).view(-1, 1, 1)
+    inside = (depth >= 0)[:, None]
+    lost = -torch.where(deeper, above, below) * inside
+    return mean_over_all(lost.sum(), inside.sum() * layers)
+
+
+def level_weights(shares: Tensor, *, balance: bool) -> Tensor:
+    """The weight of each class in l_I, float32 [K + 1]: 1, or by the inverse root of its frequency, mean 1."""
+    if not balance:
+        return torch.ones(shares.shape[1], device=shares.device)
+    frequency = shares.sum((0, 2, 3))
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.all_reduce(frequency)
+    weights = (frequency.sum() / frequency.clamp(min=1)).sqrt() * (frequency > 0)
+    return weights * frequency.sum() / (weights * frequency).sum().clamp(min=1e-6)
+
+
+def instance_layering_loss(logits: Tensor, shares: Tensor, *, balance: bool = False) -> Tensor:
+    """l_I: cross-entropy between predicted and true classes of each cell, mean over cells.
+
+    logits: [P, K + 1, S, S]; shares: float [P, K + 1, S, S], what part of each cell is which class.
+    """
+    weights = level_weights(shares, balance=balance).view(-1, 1, 1)
+    lost = -(shares * weights * logits.float().log_softmax(1)).sum()
+    return mean_over_all(lost, shares[:, 0].numel())
+
+
+def sem_dist_loss(logits: Tensor, shares: Tensor) -> Tensor:
+    """l_M: the planes of the sem-dist map that falls from level to level.
+
+    S_l = inside and level <= l, with P(S_l) = p_0 + ... + p_l over the level channels: S_0 is the modal mask,
+    S_{K-1} the amodal mask. Binary cross-entropy of each, mean over cells and l = 0..K-1.
+    """
+    log_p = logits.float().log_softmax(1)
+    order = [*range(1, log_p.shape[1]), 0]  # levels first, outside last: planes are heads of the distribution
+    rest, plane = log_tails(log_p[:, order])
+    wanted = shares[:, 1:].cumsum(1).clamp(max=1)
+    lost = -(wanted * plane + (1 - wanted) * rest).sum()
+    return mean_over_all(lost, wanted.numel())
+
+
+def binary_loss(logits: Tensor, wanted: Tensor) -> Tensor:
+    """Binary cross-entropy with logits, mean over all entries of all processes."""
+    return mean_over_all(
+        functional.binary_cross_entropy_with_logits(logits.float(), wanted, reduction="sum"), wanted.numel()
+    )

@@ -1,0 +1,149 @@
+"""SLN: encoder, global layering module, proposals and head, put together from a configuration."""
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import roi_align
+
+from sln.config import Config
+from sln.encoder import Encoder, build_body
+from sln.heads import SemDistHead, build_head
+from sln.layering import GlobalLayeringModule
+from sln.losses import global_layering_loss
+from sln.proposals import RegionProposals, build_proposals, regions_to_train
+from sln.targets import Targets, level_shares
+
+__all__ = ["SLN", "Detections", "build"]
+
+_STRIDE = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detections:
+    """What was found in one input: ``boxes`` float32 [P, 4] in its pixels, ``objectness`` float32 [P],
+    ``probabilities`` float32 [P, K + 1, S, S] (channel 0 = outside, 1 + l = level l).
+    """
+
+    boxes: Tensor
+    objectness: Tensor
+    probabilities: Tensor
+
+
+class SLN(nn.Module):
+    """The Semantics Layering Network. ``config`` has every number of it.
+
+    ``forward`` trains, :meth:`detect` finds. Which parts train is a matter of the stage: :meth:`set_stage`.
+    """
+
+    TRAINED: ClassVar[dict[str, tuple[str, ...]]] = {
+        "glm": ("encoder", "glm"),
+        "rpn": ("proposals",),
+        "ilm": ("head",),
+        "joint": ("encoder", "glm", "proposals", "head"),
+    }
+    """The modules each stage trains; the others are frozen and in eval mode."""
+
+    def __init__(
+        self, config: Config, encoder: Encoder, glm: GlobalLayeringModule, proposals: RegionProposals, head: SemDistHead
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = encoder
+        self.glm = glm
+        self.proposals = proposals
+        self.head = head
+        self.stage = "joint"
+
+    def set_stage(self, stage: str) -> None:
+        """Train the parts of one stage, freeze the others."""
+        self.stage = stage
+        for name, module in self.named_children():
+            for parameter in module.parameters():
+                parameter.requires_grad_(name in self.TRAINED[stage])
+        self.train()
+
+    def train(self, mode: bool = True) -> "SLN":
+        """As of any module, but frozen parts stay in eval mode."""
+        super().train(mode)
+        for name, module in self.named_children():
+            if name not in self.TRAINED[self.stage]:
+                module.eval()
+        return self
+
+    def forward(self, images: Tensor, targets: Targets) -> dict[str, Tensor]:
+        """The named, unweighted losses of the current stage.
+
+        images: uint8, or float in [0, 1], [B, 3, side, side]; 0 outside the photo.
+        """
+        losses: dict[str, Tensor] = {}
+        with self._frozen("encoder"):
+            features = self.encoder(images)
+        with self._frozen("glm"):
+            logits = self.glm(features, images)
+        if self.stage in ("glm", "joint"):
+            losses["global_layering"] = global_layering_loss(logits, targets.depth(_STRIDE))
+        if self.stage == "glm":
+            return losses
+        fused = torch.cat([features, self.glm.layers(logits).to(features.dtype)], 1)
+        wanted = targets if self.stage in ("rpn", "joint") else None
+        with self._frozen("proposals"):
+            found, _, proposed = self.proposals(fused, images.shape[-1], wanted)
+        losses |= proposed
+        if self.stage != "rpn":
+            losses |= self._head_losses(fused, found, targets)
+        return losses
+
+    def _head_losses(self, fused: Tensor, proposals: list[Tensor], targets: Targets) -> dict[str, Tensor]:
+        boxes, owners, instances = regions_to_train(proposals, targets, self.config.train.rois)
+        if not len(boxes):  # photos without instances: the head takes part, with nothing to learn
+            box = boxes.new_tensor([[0, 0, 16, 16]])
+            aligned = self._align(fused, box, owners.new_zeros(1))
+            side = self.config.head.out
+            nothing = aligned.new_zeros(1, self.config.layering.levels + 1, side, side)
+            return {name: 0 * loss for name, loss in self.head.losses(aligned, nothing, self.config.loss).items()}
+        codes = targets.roi_codes(boxes, owners, instances, 2 * self.config.head.out)
+        shares = level_shares(codes, self.config.layering.levels)
+        return self.head.losses(self._align(fused, boxes, owners), shares, self.config.loss)
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Features with the global layering map [B, 4 c + K, H / 4, W / 4], and that map alone [B, K, ...]."""
+        features = self.encoder(images)
+        layers = self.glm.layers(self.glm(features, images))
+        return torch.cat([features, layers.to(features.dtype)], 1), layers
+
+    @torch.no_grad()
+    def detect(self, images: Tensor) -> list[Detections]:
+        """What is in each input, best objectness first; nothing is thinned out but by the proposals' NMS."""
+        fused, _ = self.features(images)
+        boxes, objectness, _ = self.proposals(fused, images.shape[-1])
+        counts = [len(found) for found in boxes]
+        owners = torch.repeat_interleave(torch.tensor(counts, device=images.device))
+        probabilities = self.levels_in(fused, torch.cat(boxes), owners)
+        return [Detections(*one) for one in zip(boxes, objectness, probabilities.split(counts), strict=True)]
+
+    @torch.no_grad()
+    def levels_in(self, fused: Tensor, boxes: Tensor, owners: Tensor) -> Tensor:
+        """Level probabilities of P boxes [P, 4] in inputs ``owners`` int64 [P], float32 [P, K + 1, S, S]."""
+        return self.head.probabilities(self._align(fused, boxes, owners))
+
+    def _align(self, fused: Tensor, boxes: Tensor, owners: Tensor) -> Tensor:
+        rois = torch.cat([owners[:, None].to(boxes.dtype), boxes], 1).to(fused.dtype)
+        side = self.config.head.roi
+        aligned: Tensor = roi_align(fused, rois, (side, side), 1 / _STRIDE, self.config.head.samples, aligned=True)
+        return aligned
+
+    def _frozen(self, name: str) -> torch.no_grad | nullcontext[None]:
+        return nullcontext() if name in self.TRAINED[self.stage] else torch.no_grad()
+
+
+def build(config: Config) -> SLN:
+    """The network of a configuration, freshly initialised from torch's global random generator."""
+    encoder = Encoder(build_body(config.encoder), config.encoder.channels)
+    levels = config.layering.levels
+    glm = GlobalLayeringModule(encoder.out_channels, config.layering.width, levels, see_photo=config.layering.see_photo)
+    fused = encoder.out_channels + levels
+    return SLN(config, encoder, glm, build_proposals(fused, config.proposals), build_head(fused, levels, config.head))

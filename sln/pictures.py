@@ -1,0 +1,129 @@
+"""Pictures of predictions: x-ray of the instances and sem-dist maps, beside the truth where there is one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from amodal_data.inspector import layered_predictions
+from amodal_data.inspector.colours import sem_dist_colours
+from amodal_data.inspector.drawing import dimmed, draw_instances, draw_sem_dist
+from amodal_data.levels import LayeredTargets
+from sln.prediction import Prediction
+
+__all__ = ["Shown", "comparison", "overlay"]
+
+_WIDE, _GAP, _HEAD, _CAPTION = 240, 8, 26, 20
+_INK, _PALE, _PAPER = (38, 38, 44), (110, 110, 120), (252, 252, 250)
+_SURE = 0.5
+"""Pictures show predictions of at least this score (or the best one)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shown:
+    """One row of a comparison: a photo (uint8 [H, W, 3]), what was found, and the truth if it is known."""
+
+    name: str
+    photo: NDArray[np.uint8]
+    prediction: Prediction
+    truth: LayeredTargets | None = None
+
+
+def overlay(photo: NDArray[np.uint8], prediction: Prediction, least: float = _SURE) -> Image.Image:
+    """The photo with predicted instances: visible parts filled, hidden parts striped; scores of at least ``least``."""
+    view = layered_predictions(_sure(prediction, least)[0].scored_masks(), prediction.size)
+    return _image(draw_instances(photo.astype(np.float64), view))
+
+
+def comparison(rows: Sequence[Shown]) -> Image.Image:
+    """One row a photo: photo, instances, sem-dist map of the most hidden instance, in truth and as predicted."""
+    with_truth = any(row.truth is not None for row in rows)
+    titles = ["photo"] + (["truth", "predicted"] if with_truth else ["predicted"])
+    titles += ["true sem-dist map", "predicted sem-dist map"] if with_truth else ["sem-dist map, most hidden"]
+    bands = [_band(row, with_truth) for row in rows]
+    sheet = Image.new("RGB", (len(titles) * (_WIDE + _GAP) + _GAP, _HEAD + sum(b.height + _GAP for b in bands)), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for column, title in enumerate(titles):
+        draw.text((_GAP + column * (_WIDE + _GAP), 6), title, _INK, _font(14))
+    top = _HEAD
+    for band in bands:
+        sheet.paste(band, (_GAP, top))
+        top += band.height + _GAP
+    return sheet
+
+
+def _band(row: Shown, with_truth: bool) -> Image.Image:
+    height = max(1, round(_WIDE * row.photo.shape[0] / row.photo.shape[1]))
+    small = np.asarray(Image.fromarray(row.photo).resize((_WIDE, height)), np.float64)
+    sure, least = _sure(row.prediction, _SURE)
+    found = layered_predictions(sure.scored_masks(), sure.size)
+    view = found.resized((height, _WIDE))
+    panels = [(_image(small), row.name)]
+    if with_truth and row.truth is not None:
+        true_view = row.truth.resized((height, _WIDE))
+        chosen = _most_hidden(row.truth)
+        same = _same(row.truth, chosen, found)
+        panels += [(_image(draw_instances(small, true_view)), f"{len(row.truth.names)} instances")]
+        panels += [(_image(draw_instances(small, view)), _counted(sure, least))]
+        panels += (
+            [(_image(draw_sem_dist(small, true_view, chosen)), f"instance {chosen}")] if chosen is not None else []
+        )
+    else:
+        same = _most_hidden(found)
+        panels += [(_image(draw_instances(small, view)), _counted(sure, least))]
+    if same is not None:
+        caption = f"score {sure.scores[same]:.2f}"
+        panels += [(_image(_sem_dist(small, sure, same)), caption)]
+    band = Image.new("RGB", (len(panels) * (_WIDE + _GAP), height + _CAPTION), _PAPER)
+    draw = ImageDraw.Draw(band)
+    for column, (panel, caption) in enumerate(panels):
+        band.paste(panel, (column * (_WIDE + _GAP), 0))
+        draw.text((column * (_WIDE + _GAP), height + 3), caption[-40:], _PALE, _font(11))
+    return band
+
+
+def _counted(shown: Prediction, least: float) -> str:
+    return f"{len(shown)} of score {least:.2f} and more"
+
+
+def _sure(prediction: Prediction, least: float) -> tuple[Prediction, float]:
+    """The predictions of at least some score, and that score: the best one's if all are below."""
+    if len(prediction) and prediction.scores[0] < least:
+        least = float(prediction.scores[0])
+    kept = prediction.scores >= least
+    values = (prediction.boxes[kept], prediction.scores[kept], prediction.probabilities[kept])
+    return Prediction(prediction.size, *values), least
+
+
+def _most_hidden(targets: LayeredTargets) -> int | None:
+    areas, visible = targets.areas()
+    return int((areas - visible).argmax()) if areas.any() else None
+
+
+def _same(truth: LayeredTargets, chosen: int | None, found: LayeredTargets) -> int | None:
+    """The predicted instance that overlaps the chosen true one most; None if none does."""
+    if chosen is None or not len(found.names):
+        return None
+    mask = truth.amodal(chosen)
+    shared = [(one & mask).sum() / (one | mask).sum() for one in found.amodal()]
+    return int(np.argmax(shared)) if max(shared) > 0 else None
+
+
+def _sem_dist(photo: NDArray[np.float64], prediction: Prediction, n: int) -> NDArray[np.float64]:
+    """One predicted sem-dist map, drawn where its confidence is above .5; the map keeps its shades."""
+    rows = np.linspace(0, prediction.size[0] - 1, photo.shape[0]).round().astype(int)
+    columns = np.linspace(0, prediction.size[1] - 1, photo.shape[1]).round().astype(int)
+    m, inside = (maps[n][rows][:, columns] for maps in (prediction.sem_dist(), prediction.amodal()))
+    picture = dimmed(photo)
+    picture[inside] = sem_dist_colours(m[inside])
+    return picture
+
+
+def _image(picture: NDArray[np.float64]) -> Image.Image:
+    return Image.fromarray(picture.clip(0, 255).astype(np.uint8))
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)

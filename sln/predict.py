@@ -1,0 +1,101 @@
+"""From photos to predictions: a network with its device, and what to keep of its output."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from sln.config import Config, PredictConfig
+from sln.data import Frame, fit_in, on_canvas
+from sln.device import autocast, pick_device
+from sln.errors import PhotoError
+from sln.layering import decode
+from sln.network import SLN, Detections
+from sln.paste import mask_nms
+from sln.photos import read_photo
+from sln.prediction import Prediction
+from sln.weights import load_model
+
+__all__ = ["Photo", "Predictor", "load", "scores"]
+
+Photo = str | Path | NDArray[np.uint8] | Image.Image
+"""A photo by path, as uint8 [H, W, 3], or as a Pillow image."""
+
+
+class Predictor:
+    """A trained network, ready to look at photos.
+
+    device: ``auto`` (CUDA if there is one), ``cpu``, ``cuda``, ``cuda:1``. Raises
+    :class:`sln.errors.MachineError` if it is not there.
+    """
+
+    def __init__(self, model: SLN, device: str = "auto") -> None:
+        self.device = pick_device(device)
+        self.model = model.to(self.device).to(memory_format=torch.channels_last).eval()
+        self.config: Config = model.config
+
+    def predict(self, photo: Photo) -> Prediction:
+        """What is in one photo. Raises :class:`sln.errors.PhotoError` if it cannot be used."""
+        return self.predict_many([photo])[0]
+
+    def predict_many(self, photos: Iterable[Photo]) -> list[Prediction]:
+        """What is in each of some photos, run as one batch."""
+        side = self.config.data.size
+        inputs = [_opened(photo, side) for photo in photos]
+        if not inputs:
+            return []
+        return self.predict_inputs(torch.cat([image for image, _ in inputs]), [frame for _, frame in inputs])
+
+    @torch.no_grad()
+    def predict_inputs(self, images: Tensor, frames: Sequence[Frame]) -> list[Prediction]:
+        """What is in each input, uint8 [B, 3, side, side], whose photos lie in it as ``frames`` say."""
+        settings = self.config.predict
+        images = images.to(self.device).contiguous(memory_format=torch.channels_last)
+        with autocast(self.device, self.config.train.precision):
+            found = self.model.detect(images)
+        return [_kept(one, frame, settings) for one, frame in zip(found, frames, strict=True)]
+
+
+def _opened(photo: Photo, side: int) -> tuple[Tensor, Frame]:
+    if isinstance(photo, str | Path):
+        image = Image.fromarray(read_photo(Path(photo)))
+    elif isinstance(photo, Image.Image):
+        image = photo.convert("RGB")
+    else:
+        if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3:
+            raise PhotoError(f"an array photo is uint8 [H, W, 3], found {photo.dtype} {list(photo.shape)}")
+        image = Image.fromarray(photo)
+    frame = fit_in((image.height, image.width), side)
+    shown = image.resize(frame.shown[::-1], Image.Resampling.BILINEAR)
+    return on_canvas(np.asarray(shown), side), frame
+
+
+def scores(found: Detections, settings: PredictConfig) -> Tensor:
+    """The score of each detection, float32 [P] in [0, 1]: objectness, times mean confidence inside by default."""
+    if settings.score == "objectness":
+        return found.objectness
+    confidence, codes = decode(found.probabilities)
+    inside = codes > 0
+    return found.objectness * (confidence * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)
+
+
+def _kept(found: Detections, frame: Frame, settings: PredictConfig) -> Prediction:
+    """The detections that stay: some cell inside, not swallowed by a better one, the best first."""
+    score = scores(found, settings)
+    kept = mask_nms(found.probabilities, found.boxes, score, frame.side, settings.nms)
+    kept = kept[(found.probabilities[kept, 0] < 0.5).any(2).any(1)][: settings.most]
+    boxes = frame.to_photo(found.boxes[kept])
+    limits = boxes.new_tensor([frame.photo[1], frame.photo[0]] * 2)
+    inside = ((boxes[:, :2] < limits[:2]).all(1)) & (boxes[:, 2:] > 0).all(1)
+    kept, boxes = kept[inside], boxes[inside]
+    values = (boxes, score[kept], found.probabilities[kept])
+    return Prediction(frame.photo, *(value.float().cpu().numpy() for value in values))
+
+
+def load(path: str | Path, device: str = "auto") -> Predictor:
+    """A trained network from a checkpoint, an exported ``.safetensors`` file or a run directory, ready to predict."""
+    return Predictor(load_model(path), device)

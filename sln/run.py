@@ -1,0 +1,133 @@
+"""The run directory: settings, surroundings, metrics, checkpoints, overlays. Made once, never reused."""
+
+import csv
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from sln.config import Config, commented, load_config
+from sln.errors import RunError
+
+__all__ = ["Run", "list_runs"]
+
+_PACKAGES = ("amodal-data", "torch", "torchvision", "numpy")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run directory.
+
+    ``config.toml`` (runnable), ``env.json``, ``metrics.jsonl`` and ``metrics.csv``, ``last.pt``, ``best.pt``,
+    ``overlays/``.
+    """
+
+    path: Path
+
+    @property
+    def last(self) -> Path:
+        """The newest checkpoint."""
+        return self.path / "last.pt"
+
+    @property
+    def best(self) -> Path:
+        """The best checkpoint: highest AP on the validation set, or lowest smoothed training loss without one."""
+        return self.path / "best.pt"
+
+    @property
+    def overlays(self) -> Path:
+        """Pictures made during training."""
+        return self.path / "overlays"
+
+    @classmethod
+    def create(cls, path: Path, config: Config, about: Mapping[str, Any]) -> "Run":
+        """A new run directory. Raises :class:`RunError` if there is anything at ``path`` already."""
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise RunError("a run directory is made once and never reused", place=str(path),
+                           fix="choose another --run, or go on with --resume")  # fmt: skip
+        run = cls(path)
+        run.overlays.mkdir(parents=True, exist_ok=True)
+        (path / "config.toml").write_text(commented(config))
+        surroundings = {
+            "schema": "sln/run/1",
+            **about,
+            "python": platform.python_version(),
+            "packages": {name: version(name) for name in _PACKAGES},
+            "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
+            "command": sys.argv,
+        }
+        (path / "env.json").write_text(json.dumps(surroundings, indent=2) + "\n")
+        return run
+
+    @classmethod
+    def resume(cls, path: Path) -> "Run":
+        """An existing run with a checkpoint. Raises :class:`RunError` if there is nothing to go on from."""
+        run = cls(path)
+        if not run.last.exists():
+            raise RunError("nothing to resume: no last.pt here", place=str(path), fix="start it with --run")
+        return run
+
+    def config(self) -> Config:
+        """Its settings. Raises :class:`RunError` if this is no run directory."""
+        file = self.path / "config.toml"
+        if not file.exists():
+            raise RunError("not a run directory: no config.toml", place=str(self.path))
+        return load_config(file=file, environment={})
+
+    def about(self) -> dict[str, Any]:
+        """``env.json``."""
+        found: dict[str, Any] = json.loads((self.path / "env.json").read_text())
+        return found
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The rows of ``metrics.jsonl``; a last row cut off by a crash is left out."""
+        file = self.path / "metrics.jsonl"
+        lines = file.read_text().split("\n")[:-1] if file.exists() else []
+        return [json.loads(line) for line in lines]
+
+    def add_metrics(self, row: Mapping[str, Any]) -> None:
+        """Append one row."""
+        with (self.path / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def rewind(self, step: int) -> None:
+        """Forget rows above a step: those that came after the checkpoint a run is taken up from."""
+        kept = [row for row in self.metrics() if row["step"] <= step]
+        (self.path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
+
+    def write_table(self) -> None:
+        """``metrics.csv`` from ``metrics.jsonl``."""
+        rows = [_flat(row) for row in self.metrics()]
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        with (self.path / "metrics.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def _flat(row: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        flat |= _flat(value, f"{before}{name}.") if isinstance(value, Mapping) else {before + name: value}
+    return flat
+
+
+def list_runs(folder: Path) -> list[dict[str, Any]]:
+    """What is known of each run directory in a folder (or of that one, if it is one), newest first."""
+    places = [folder, *(sorted(folder.iterdir()) if folder.is_dir() else [])]
+    found = []
+    for path in places:
+        if (path / "env.json").exists() and (path / "config.toml").exists():
+            run = Run(path)
+            rows = run.metrics()
+            steps = run.config().train.steps
+            last = rows[-1] if rows else {}
+            row = {"run": str(path), "step": last.get("step", 0), "steps": steps, "loss": last.get("total")}
+            row |= {"ap": next((r["ap"] for r in reversed(rows) if "ap" in r), None), "targets": run.about()["train"]}
+            found.append((path.stat().st_mtime, row))
+    return [row for _, row in sorted(found, key=lambda one: -one[0])]

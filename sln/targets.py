@@ -1,0 +1,94 @@
+"""Training targets as tensors: one region map and one level table an image; all else is gathered on the device.
+
+Shapes: B images, R regions, N instances, P boxes, K levels, S cells of an ROI's side. Codes are those of
+:mod:`amodal_data.views`: 0 outside, 1 visible, 1 + l behind l.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = ["Targets", "level_shares"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Targets:
+    """The targets of B images of one size [H, W].
+
+    ``regions`` int32 [B, H, W]: row of ``table``; row 0 lies outside the photo. ``table`` uint8 [B, R, N]
+    of codes. ``boxes`` float32 [B, N, 4]: amodal boxes, x0, y0, x1, y1 in pixels of the input, half-open.
+    ``present`` bool [B, N]: False = padding. ``image_ids`` and ``seeds`` int64 [B]: whose sampling is whose.
+    """
+
+    regions: Tensor
+    table: Tensor
+    boxes: Tensor
+    present: Tensor
+    image_ids: Tensor
+    seeds: Tensor
+
+    def to(self, device: torch.device | str) -> "Targets":
+        """The same on another device."""
+        return Targets(*(getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)))
+
+    def part(self, which: slice) -> "Targets":
+        """Some of the images."""
+        return Targets(*(getattr(self, f.name)[which] for f in fields(self)))
+
+    def depth(self, stride: int) -> Tensor:
+        """Largest code over the instances at every ``stride``-th pixel, int64 [B, H / stride, W / stride].
+
+        0 = no instance, -1 = outside the photo. The target of the GLM (``depth_map``).
+        """
+        deepest = (
+            self.table.amax(2).long() if self.table.shape[2] else self.table.new_zeros(self.table.shape[:2]).long()
+        )
+        deepest[:, 0] = -1
+        regions = self.regions[:, stride // 2 :: stride, stride // 2 :: stride].long()
+        return deepest.gather(1, regions.flatten(1)).view(regions.shape)
+
+    def roi_codes(self, boxes: Tensor, images: Tensor, instances: Tensor, out: int) -> Tensor:
+        """Codes of P boxes on a grid of ``out x out`` cell centres, uint8 [P, out, out].
+
+        boxes: float32 [P, 4] in pixels of the input; images, instances: int64 [P], whom each box asks about.
+        """
+        height, width = self.regions.shape[1:]
+        steps = (torch.arange(out, device=boxes.device) + 0.5) / out
+        x = (boxes[:, 0, None] + steps * (boxes[:, 2] - boxes[:, 0])[:, None]).floor().long()[:, None, :]
+        y = (boxes[:, 1, None] + steps * (boxes[:, 3] - boxes[:, 1])[:, None]).floor().long()[:, :, None]
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        places = (images[:, None, None] * height + y.clamp(0, height - 1)) * width + x.clamp(0, width - 1)
+        regions = self.regions.reshape(-1)[places].long() * inside
+        return self.table[images[:, None, None], regions, instances[:, None, None]]
+
+    @classmethod
+    def stack(cls, samples: Sequence["Targets"]) -> "Targets":
+        """Several images as one batch: tables and boxes padded to the largest."""
+        rows = max(sample.table.shape[1] for sample in samples)
+        most = max(sample.table.shape[2] for sample in samples)
+
+        def padded(sample: "Targets") -> list[Tensor]:
+            low, right = rows - sample.table.shape[1], most - sample.table.shape[2]
+            return [
+                sample.regions,
+                functional.pad(sample.table, (0, right, 0, low)),
+                functional.pad(sample.boxes, (0, 0, 0, right)),
+                functional.pad(sample.present, (0, right)),
+                sample.image_ids,
+                sample.seeds,
+            ]
+
+        return cls(*(torch.cat(column) for column in zip(*map(padded, samples), strict=True)))
+
+
+def level_shares(codes: Tensor, levels: int) -> Tensor:
+    """Encode codes [P, 2 S, 2 S] as shares of each cell, float32 [P, K + 1, S, S], channel 1 + l = level l.
+
+    Channel 0 = outside. Four samples a cell; levels of ``levels - 1`` and more share the last one. Channels sum to 1.
+    """
+    capped = codes.clamp(max=levels).long()
+    ones = functional.one_hot(capped, levels + 1).permute(0, 3, 1, 2).float()
+    return functional.avg_pool2d(ones, 2)

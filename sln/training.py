@@ -1,0 +1,169 @@
+"""``fit``: from a cache and photos to a run directory."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from amodal_data.cache.stamp import stored_digest
+from sln.config import Config
+from sln.data import CachedTargets
+from sln.device import memory_used, pick_device
+from sln.errors import ConfigError
+from sln.evaluate import amodal_ap
+from sln.network import SLN
+from sln.photos import read_photo
+from sln.pictures import Shown, comparison
+from sln.predict import Predictor
+from sln.run import Run
+from sln.trainer import Trainer
+from sln.world import World
+
+__all__ = ["Sources", "check", "fit", "resume"]
+
+_OVERLAYS = 4
+Says = Callable[[str], None]
+Counts = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What is trained on: a cache and folders of photos, and the same for validation if there is any."""
+
+    train: Path
+    images: tuple[Path, ...]
+    val: Path | None = None
+    val_images: tuple[Path, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """As ``env.json`` keeps it: absolute paths, and the digests of the caches."""
+        caches = {"train": self.train} | ({"val": self.val} if self.val else {})
+        paths = {"images": self.images, "val_images": self.val_images}
+        return {
+            **{name: str(path.resolve()) for name, path in caches.items()},
+            **{f"{name}_digest": stored_digest(path) for name, path in caches.items()},
+            **{name: [str(folder.resolve()) for folder in folders] for name, folders in paths.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, kept: Mapping[str, Any]) -> "Sources":
+        """Those of a run. Raises :class:`ConfigError` if a cache is not the one it was started with."""
+        for name in ("train", "val"):
+            if name in kept and stored_digest(Path(kept[name])) != kept[f"{name}_digest"]:
+                raise ConfigError("this cache is not the one the run was started with", place=kept[name],
+                                  fix="put it back, or start a new run")  # fmt: skip
+        folders = {name: tuple(map(Path, kept[name])) for name in ("images", "val_images")}
+        return cls(
+            Path(kept["train"]), folders["images"], Path(kept["val"]) if "val" in kept else None, folders["val_images"]
+        )
+
+
+def fit(
+    config: Config,
+    sources: Sources,
+    run: str | Path,
+    *,
+    device: str = "auto",
+    stop_at: int | None = None,
+    say: Says = lambda _: None,
+    on_step: Counts = lambda _: None,
+) -> Run:
+    """Train a network; everything it leaves is in the run directory ``run``, which must not be in use.
+
+    Photos are found and checked before the first step. stop_at: stop after so many steps, as an interruption
+    would. Under torchrun all processes call it alike. Raises :class:`amodal_data.errors.AmodalError`.
+    """
+    place, world = _join(device)
+    trainer = _trainer(config, sources, place, world, say)
+    if world.first:
+        trainer.run = Run.create(Path(run), config, sources.to_dict() | {"device": str(place), "processes": world.size})
+    else:
+        trainer.run = Run(Path(run))
+    trainer.train(stop_at, on_step)
+    return trainer.run
+
+
+def resume(
+    run: str | Path,
+    *,
+    device: str = "auto",
+    stop_at: int | None = None,
+    say: Says = lambda _: None,
+    on_step: Counts = lambda _: None,
+) -> Run:
+    """Go on with a run from its newest checkpoint, with its own settings and sources."""
+    found = Run.resume(Path(run))
+    place, world = _join(device)
+    trainer = _trainer(found.config(), Sources.from_dict(found.about()), place, world, say)
+    trainer.run = found
+    trainer.resume(found.last)
+    say(f"resumed at step {trainer.step} of {trainer.spans[-1].stop}")
+    on_step(trainer.step)
+    trainer.train(stop_at, on_step)
+    return found
+
+
+def check(config: Config, sources: Sources, *, device: str = "auto") -> dict[str, Any]:
+    """Try one batch forward and backward in every stage: seconds, memory and what the whole run will take."""
+    place = pick_device(device)
+    trainer = _trainer(config, sources, place, World(), lambda _: None)
+    stages: list[dict[str, Any]] = []
+    for span in trainer.spans:
+        trainer.step = span.start
+        trainer.enter(span)
+        trainer.one_batch()  # the first one also warms up
+        stages.append({"stage": span.name, "steps": span.stop - span.start, **trainer.one_batch()})
+    total = sum(stage["steps"] * stage["seconds"] for stage in stages)
+    per_epoch = len(trainer.data) / config.train.batch
+    return {
+        "schema": "sln/check/1",
+        "device": str(place),
+        "images": len(trainer.data),
+        "parameters": sum(p.numel() for p in trainer.model.parameters()),
+        "steps_per_epoch": per_epoch,
+        "stages": stages,
+        "seconds_per_epoch": stages[-1]["seconds"] * per_epoch,
+        "hours": total / 3600,
+        "memory_gib": memory_used(place),
+    }
+
+
+def _join(device: str) -> tuple[torch.device, World]:
+    place = pick_device(device)
+    if place.type == "cuda" and "LOCAL_RANK" in os.environ:
+        place = pick_device(f"cuda:{os.environ['LOCAL_RANK']}")
+        torch.cuda.set_device(place)
+    return place, World.join(place)
+
+
+def _trainer(config: Config, sources: Sources, device: torch.device, world: World, say: Says) -> Trainer:
+    data = _opened(sources.train, sources.images, config, say)
+    shown = _opened(sources.val, sources.val_images or sources.images, config, say) if sources.val else None
+
+    def validate(model: SLN) -> dict[str, float | None]:
+        assert shown is not None
+        return {"ap": amodal_ap(Predictor(model, str(device)), shown, config.train.validate_on)}
+
+    def draw(model: SLN, path: Path) -> None:
+        _comparison(Predictor(model, str(device)), data if shown is None else shown, path)
+
+    return Trainer(
+        config, data, device=device, world=world, validate=validate if shown is not None else None, draw=draw, say=say
+    )
+
+
+def _opened(cache: Path, images: Iterable[Path], config: Config, say: Says) -> CachedTargets:
+    data = CachedTargets(cache, images, config.data, config.train.seed)
+    say(f"{cache}: {len(data)} images of {data.cache.info.dataset}, all photos found")
+    return data
+
+
+def _comparison(predictor: Predictor, data: CachedTargets, path: Path) -> None:
+    rows = []
+    for at in range(min(_OVERLAYS, len(data))):
+        photo = read_photo(data.photos[at])
+        rows.append(Shown(data.images[at].file_name, photo, predictor.predict(photo), data.cache[at]))
+    comparison(rows).save(path)

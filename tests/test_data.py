@@ -1,0 +1,180 @@
+"""Samples: photos and cached targets against dense crops."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from amodal_data import TargetCache, build_targets, read_cocoa, write_cocoa
+from sln.config import DataConfig
+from sln.data import CachedTargets, batches, fit_in
+from sln.errors import PhotoError
+from sln.layering import decode
+from sln.photos import read_photo
+from sln.targets import Targets, level_shares
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scenes")
+    scenes = write_cocoa(folder, 6, seed=4, size=(60, 80), instances=(3, 7))
+    build_targets(read_cocoa(scenes), folder / "t.h5")
+    return folder
+
+
+def opened(folder, **settings):
+    return CachedTargets(folder / "t.h5", [folder], DataConfig(**{"size": 64, **settings}), seed=1)
+
+
+def test_a_whole_sample_is_the_resized_image(folder):
+    data = opened(folder)
+    batch = data[2]
+    view = data.cache[2].resized((48, 64))
+    assert batch.images.shape == (1, 3, 64, 64) and not batch.images[:, :, 48:].any()
+    photo = np.asarray(Image.open(data.photos[2]).resize((64, 48), Image.Resampling.BILINEAR))
+    assert (batch.images[0, :, :48].numpy() == photo.transpose(2, 0, 1)).all()
+    regions, table = batch.targets.regions[0, :48].long(), batch.targets.table[0]
+    codes = table[regions].permute(2, 0, 1).numpy()
+    wide = [n for n, mask in enumerate(view.amodal()) if min(np.ptp(np.nonzero(mask), axis=1), default=0) >= 1]
+    assert (codes == view.levels()[wide]).all()
+    for mask, box in zip(codes, batch.targets.boxes[0].tolist(), strict=True):
+        y, x = np.nonzero(mask)
+        assert box == [x.min(), y.min(), x.max() + 1, y.max() + 1]
+    depth = batch.targets.depth(4)[0]
+    assert (depth[:12].numpy() == view.depth_map()[2::4, 2::4]).all() and (depth[12:] == -1).all()
+
+
+def test_roi_codes_equal_dense_crops(folder):
+    data = opened(folder)
+    batch = Targets.stack([data[i].targets for i in range(3)])
+    owners, instances = batch.present.nonzero(as_tuple=True)
+    boxes = batch.boxes[owners, instances] + torch.tensor([-3.3, -2.1, 4.7, 1.2])
+    codes = batch.roi_codes(boxes, owners, instances, 20)
+    for p in range(len(boxes)):
+        dense = batch.table[owners[p]][batch.regions[owners[p]].long()][:, :, instances[p]].numpy()
+        x0, y0, x1, y1 = boxes[p].double().numpy()
+        for i, j in np.ndindex(20, 20):
+            y = int(np.floor(np.float32(y0 + (i + 0.5) / 20 * (y1 - y0))))
+            x = int(np.floor(np.float32(x0 + (j + 0.5) / 20 * (x1 - x0))))
+            wanted = dense[y, x] if 0 <= y < 64 and 0 <= x < 64 else 0
+            assert codes[p, i, j] == wanted
+
+
+def test_shares_count_four_samples_a_cell():
+    codes = torch.tensor([[0, 1, 2, 9], [1, 1, 0, 9]], dtype=torch.uint8)[None]
+    shares = level_shares(torch.nn.functional.pad(codes, (0, 0, 0, 2)), 3)
+    assert shares.shape == (1, 4, 2, 2)
+    assert shares[0, :, 0, 0].tolist() == [0.25, 0.75, 0, 0] and shares[0, :, 0, 1].tolist() == [0.25, 0, 0.25, 0.5]
+    assert shares[0, :, 1].tolist() == [[1, 1], [0, 0], [0, 0], [0, 0]]
+
+
+def test_encoding_and_decoding_codes_is_the_identity():
+    codes = torch.randint(0, 7, (5, 28, 28), dtype=torch.uint8)
+    doubled = codes.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    assert torch.equal(decode(level_shares(doubled, 4))[1], codes.clamp(max=4))
+
+
+def test_augmentation_moves_photo_and_targets_together(folder):
+    """Where an augmented sample shows an instance, the photo shows the pixels of that instance."""
+    data = opened(folder, crop=0.5, jitter=0.0)
+    for draw in range(1, 9):
+        batch = data.sample(1, draw)
+        frame = batch.frames[0]
+        assert batch.targets.regions[0, : frame.shown[0], : frame.shown[1]].min() >= 1
+        photo = read_photo(data.photos[1], frame.shown, frame.box)
+        shown = batch.images[0, :, : frame.shown[0], : frame.shown[1]].numpy().transpose(1, 2, 0)
+        mirrored = not (shown == photo).all()
+        assert (shown == (photo[:, ::-1] if mirrored else photo)).all()
+        view = data.cache[1].resized(frame.shown, flip=mirrored, box=frame.box)
+        regions = batch.targets.regions[0, : frame.shown[0], : frame.shown[1]].numpy()
+        assert (regions == view.draw(np.arange(1, len(view.table) + 1))).all()
+
+
+def test_samples_depend_on_seed_and_draw_only(folder):
+    data, again = opened(folder), opened(folder)
+    one, same, other = data.sample(3, 1), again.sample(3, 1), data.sample(3, 2)
+    assert torch.equal(one.images, same.images) and torch.equal(one.targets.seeds, same.targets.seeds)
+    assert not torch.equal(one.images, other.images) and int(one.targets.seeds) != int(other.targets.seeds)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_come_in_order_from_any_number_of_workers(folder, workers):
+    data = opened(folder)
+    plan = [[(0, 1), (5, 0)], [(3, 2)], [(2, 0), (1, 1), (4, 1)]]
+    found = list(batches(data, plan, workers))
+    assert [batch.targets.image_ids.tolist() for batch in found] == [[1, 6], [4], [3, 2, 5]]
+    assert torch.equal(found[1].images, data.sample(3, 2).images)
+    assert found[2].targets.table.shape[2] == found[2].targets.boxes.shape[1] == found[2].targets.present.shape[1]
+
+
+def test_boxes_go_back_to_the_photo():
+    frame = fit_in((480, 640), 96)
+    assert frame.shown == (72, 96)
+    assert frame.to_photo(torch.tensor([0.0, 0, 96, 72])).tolist() == [0, 0, 640, 480]
+    cut = fit_in((480, 640), 96, (100, 50, 300, 250))
+    assert cut.to_photo(torch.tensor([48.0, 48, 96, 96])).tolist() == [200, 150, 300, 250]
+
+
+def broken(kind):
+    """What goes wrong with a photo, and what is said."""
+
+    def missing(path):
+        path.unlink()
+
+    def truncated(path):
+        path.write_bytes(path.read_bytes()[:700])
+
+    def text(path):
+        path.write_text("no photo")
+
+    def other_size(path):
+        Image.new("RGB", (50, 50)).save(path)
+
+    def bomb(path):
+        import struct
+        import zlib
+
+        def chunk(name, data):
+            return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+        header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+        png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+        path.write_bytes(png)
+
+    return locals()[kind]
+
+
+@pytest.mark.parametrize(
+    "kind, said",
+    [
+        ("missing", "1 of 3 photos not found: COCO_val2014_000000000002.jpg"),
+        ("text", "not a photo this package can read"),
+        ("other_size", "is 50 x 50, its targets 80 x 60"),
+        ("bomb", "more than 100,000,000 pixels"),
+    ],
+)
+def test_photos_are_checked_before_the_first_sample(tmp_path, kind, said):
+    scenes = write_cocoa(tmp_path, 3, size=(60, 80))
+    build_targets(read_cocoa(scenes), tmp_path / "t.h5")
+    broken(kind)(tmp_path / "val2014" / "COCO_val2014_000000000002.jpg")
+    with pytest.raises(PhotoError) as error:
+        opened(tmp_path)
+    assert said in str(error.value) and "fix:" in str(error.value)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_truncated_photo_is_named_wherever_it_is_decoded(tmp_path, workers):
+    scenes = write_cocoa(tmp_path, 3, size=(60, 80))
+    build_targets(read_cocoa(scenes), tmp_path / "t.h5")
+    broken("truncated")(tmp_path / "val2014" / "COCO_val2014_000000000002.jpg")
+    data = opened(tmp_path)
+    with pytest.raises(PhotoError, match="damaged"):
+        list(batches(data, [[(0, 1)], [(1, 1)]], workers))
+
+
+def test_opening_holds_no_photo_and_no_handle(folder):
+    import pickle
+
+    data = pickle.loads(pickle.dumps(opened(folder)))
+    assert isinstance(data.cache, TargetCache) and len(data) == 6
+    assert torch.equal(data[0].images, opened(folder)[0].images)

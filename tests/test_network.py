@@ -1,0 +1,248 @@
+"""The network's parts: shapes, stages, losses and pasting, each against a slow formula."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from amodal_data.evaluation.grids import paste as paste_one
+from sln.config import load_config
+from sln.encoder import Encoder, build_body
+from sln.layering import GlobalLayeringModule, decode, log_tails, soft_sem_dist
+from sln.losses import global_layering_loss, instance_layering_loss, level_weights, sem_dist_loss
+from sln.network import SLN, build
+from sln.paste import mask_nms, paste
+from sln.plan import learning_rate, parameter_groups, photos_of_step, stage_spans
+from sln.proposals import regions_to_train, shuffle_keys
+from sln.targets import Targets
+
+
+def small(*settings, preset="tiny"):
+    return load_config(preset, settings=["data.size=64", *settings], environment={})
+
+
+PAPER_SMALL = (
+    "encoder.depth=10", "encoder.channels=8", "layering.width=8", "proposals.width=8",
+    "proposals.sizes=[16, 32]", "head.width=8", "train.rois=4",
+)  # fmt: skip
+
+
+def one_square(batch=2, side=64, instances=2):
+    """Targets of two overlapping squares: regions 1 (none), 2 (first), 3 (second), 4 (both; the first is in front)."""
+    regions = torch.ones(batch, side, side, dtype=torch.int32)
+    regions[:, 8:40, 8:40] += 1
+    regions[:, 24:56, 24:56] += 2
+    table = torch.tensor([[0, 0], [0, 0], [1, 0], [0, 1], [1, 2]], dtype=torch.uint8)[:, :instances]
+    boxes = torch.tensor([[8.0, 8, 40, 40], [24, 24, 56, 56]])[:instances]
+    ids = torch.arange(batch)
+    present = torch.ones(batch, instances, dtype=torch.bool)
+    return Targets(
+        regions, table.expand(batch, -1, -1).clone(), boxes.expand(batch, -1, -1).clone(), present, ids, ids
+    )
+
+
+@pytest.mark.parametrize("preset, settings", [("tiny", ()), ("modern", PAPER_SMALL), ("paper", PAPER_SMALL)])
+def test_shapes(preset, settings):
+    model = build(small(*settings, preset=preset))
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    losses = model(images, one_square())
+    assert sorted(losses) == ["box", "global_layering", "instance_layering", "objectness", "sem_dist"]
+    assert all(loss.ndim == 0 and loss.isfinite() for loss in losses.values())
+    model.eval()
+    fused, layers = model.features(images)
+    assert fused.shape == (2, 4 * model.config.encoder.channels + 4, 16, 16) and layers.shape == (2, 4, 16, 16)
+    for found in model.detect(images):
+        assert found.boxes.shape == (len(found.objectness), 4) and found.probabilities.shape[1:] == (5, 28, 28)
+        assert torch.allclose(found.probabilities.sum(1), torch.ones(()), atol=1e-5)
+        assert (found.objectness.diff() <= 0).all()
+
+
+@pytest.mark.parametrize("settings", [("encoder.dilation=true", "encoder.depth=50"), ("layering.see_photo=true",),
+                                      ("head.out=56",), ("proposals.stride=8",), ("layering.levels=1",)])  # fmt: skip
+def test_options_of_the_network(settings):
+    model = build(small("encoder.channels=8", *settings))
+    losses = model(torch.zeros(1, 3, 64, 64, dtype=torch.uint8), one_square(1))
+    assert all(loss.isfinite() for loss in losses.values())
+    assert model.config.head.out == model.eval().detect(torch.zeros(1, 3, 64, 64))[0].probabilities.shape[-1]
+
+
+def test_one_by_one_before_upsampling_equals_concatenating_first():
+    config = small("encoder.channels=4").encoder
+    encoder = Encoder(build_body(config), 4).eval()
+    images = torch.rand(1, 3, 64, 64)
+    stages = []
+    for stage in encoder._stages():
+        stage.register_forward_hook(lambda _, __, out: stages.append(out))
+    with torch.no_grad():
+        fast = encoder(images)
+        slow = []
+        for stage, (conv, norm) in zip(stages, encoder.reduce, strict=True):
+            up = functional.interpolate(stage, (16, 16), mode="bilinear", align_corners=False)
+            slow.append(norm(functional.conv2d(up, conv.weight)))
+    assert torch.allclose(fast, torch.cat(slow, 1).relu(), atol=1e-5)
+
+
+@pytest.mark.parametrize("stage", SLN.TRAINED)
+def test_a_stage_trains_its_modules_and_no_other(stage):
+    model = build(small())
+    model.set_stage(stage)
+    trained = {name for name, module in model.named_children() if all(p.requires_grad for p in module.parameters())}
+    assert trained == set(SLN.TRAINED[stage])
+    losses = model(torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8), one_square())
+    named = {"glm": {"global_layering"}, "rpn": {"objectness", "box"}, "ilm": {"instance_layering", "sem_dist"}}
+    assert set(losses) == named.get(stage, set().union(*named.values()))
+    torch.stack(list(losses.values())).sum().backward()
+    for name, module in model.named_children():
+        touched = any(p.grad is not None and p.grad.any() for p in module.parameters())
+        assert touched == (name in SLN.TRAINED[stage]), name
+        assert module.training == (name in SLN.TRAINED[stage])
+
+
+def test_no_weight_decay_on_normalisation_and_biases():
+    model = build(small())
+    model.set_stage("joint")
+    decayed, free = parameter_groups(model, 0.1)
+    named = {id(p): name for name, p in model.named_parameters()}
+    assert free["weight_decay"] == 0.0 and decayed["weight_decay"] == 0.1
+    norms = {id(p) for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d) for p in m.parameters()}
+    assert {id(p) for p in free["params"]} == norms | {key for key, name in named.items() if name.endswith("bias")}
+    assert len(decayed["params"]) + len(free["params"]) == len(named)
+
+
+def test_layers_of_the_glm_are_nested_tails():
+    logits = torch.randn(2, 5, 6, 7) * 5
+    layers = GlobalLayeringModule.layers(logits)
+    p = logits.softmax(1)
+    assert layers.shape == (2, 4, 6, 7) and layers.min() >= 0 and layers.max() <= 1
+    assert (layers.diff(dim=1) <= 1e-6).all()
+    for level in range(4):
+        assert torch.allclose(layers[:, level], p[:, level + 1 :].sum(1), atol=1e-6)
+    above, below = log_tails(logits)
+    assert torch.allclose(above.exp(), layers, atol=1e-6) and torch.allclose(below.exp(), 1 - layers, atol=1e-6)
+
+
+def test_tails_survive_logits_that_saturate():
+    logits = torch.tensor([200.0, 0, -200]).view(1, 3, 1, 1).requires_grad_()
+    above, below = log_tails(logits)
+    assert above.isfinite().all() and below.isfinite().all()
+    (above.sum() + below.sum()).backward()
+    assert logits.grad.isfinite().all()
+
+
+def test_global_layering_loss_equals_its_formula():
+    logits, depth = torch.randn(2, 4, 5, 6), torch.randint(-1, 6, (2, 5, 6))
+    p, lost, count = logits.softmax(1), 0.0, 0
+    for b, y, x in np.ndindex(2, 5, 6):
+        n = int(depth[b, y, x])
+        for level in range(3):
+            if n >= 0:
+                tail = float(p[b, level + 1 :, y, x].sum())
+                lost -= np.log(tail if n > level else 1 - tail)
+                count += 1
+    assert float(global_layering_loss(logits, depth)) == pytest.approx(lost / count, rel=1e-5)
+
+
+def test_instance_and_sem_dist_losses_equal_their_formulas():
+    logits = torch.randn(3, 4, 5, 5)
+    shares = torch.rand(3, 4, 5, 5)
+    shares = shares / shares.sum(1, keepdim=True)
+    p, cells = logits.softmax(1).numpy(), 3 * 25
+    assert float(instance_layering_loss(logits, shares)) == pytest.approx(
+        float(-(shares.numpy() * np.log(p)).sum() / cells), rel=1e-5
+    )
+    lost = 0.0
+    for level in range(3):
+        plane, wanted = p[:, 1 : level + 2].sum(1), shares[:, 1 : level + 2].sum(1).numpy()
+        lost -= (wanted * np.log(plane) + (1 - wanted) * np.log(1 - plane)).sum()
+    assert float(sem_dist_loss(logits, shares)) == pytest.approx(lost / (3 * cells), rel=1e-4)
+
+
+def test_balanced_levels_weigh_rare_ones_up_and_average_to_one():
+    shares = torch.zeros(1, 4, 10, 10)
+    shares[:, 0, :9], shares[:, 1, 9, :8], shares[:, 2, 9, 8:] = 1, 1, 1
+    weights = level_weights(shares, balance=True)
+    assert weights[0] < weights[1] < weights[2] and weights[3] == 0
+    assert float((weights * shares.mean((0, 2, 3))).sum()) == pytest.approx(1)
+    assert weights[2] / weights[0] == pytest.approx((90 / 2) ** 0.5)
+
+
+def test_refinement_starts_as_the_identity_and_learns():
+    model = build(small("head.refine=true", *PAPER_SMALL))
+    features = torch.randn(3, 36, 14, 14)
+    first, final = model.head(features)
+    assert torch.equal(first, final)
+    final.square().sum().backward()
+    assert model.head.refinement.classify.weight.grad.abs().sum() > 0
+
+
+def test_soft_sem_dist_is_eq_1():
+    certain = torch.full((1, 5, 1, 3), -50.0)
+    certain[0, 1, 0, 0] = certain[0, 3, 0, 1] = certain[0, 0, 0, 2] = 50
+    assert torch.allclose(soft_sem_dist(certain)[0, 0, 0], torch.tensor([1.0, -1, 0]), atol=1e-5)
+
+
+def test_decode_takes_the_likeliest_level_among_the_levels():
+    p = torch.tensor([[0.45, 0.2, 0.35], [0.55, 0.05, 0.4]]).T[None]
+    confidence, codes = decode(p)
+    assert confidence.tolist() == [[pytest.approx(0.55), pytest.approx(0.45)]] and codes.tolist() == [[2, 0]]
+
+
+def test_batched_paste_equals_one_by_one():
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.ones(4), (5, 7, 7)).transpose(0, 3, 1, 2).astype(np.float32)
+    boxes = np.array([[3, 4, 20, 30], [-5, -5, 10, 10], [30, 1, 60, 9], [0, 0, 40, 32], [7.3, 8.1, 7.9, 9.2]], np.float32)
+    fast = paste(torch.from_numpy(probabilities), torch.from_numpy(boxes), (32, 40)).numpy()
+    for n in range(5):
+        slow = paste_one(probabilities[n], boxes[n], (slice(0, 32), slice(0, 40)))
+        assert np.allclose(fast[n], slow, atol=1e-5)
+
+
+def test_mask_nms_keeps_what_overlaps_little():
+    inside = torch.tensor([0.0, 1.0]).view(1, 2, 1, 1).expand(3, 2, 8, 8)
+    boxes = torch.tensor([[0.0, 0, 40, 40], [0, 0, 40, 42], [20, 20, 60, 60]])
+    scores = torch.tensor([0.5, 0.9, 0.7])
+    assert mask_nms(inside, boxes, scores, 64, 0.6).tolist() == [1, 2]
+    assert mask_nms(inside, boxes, scores, 64, 1.0).tolist() == [1, 2, 0]
+    assert mask_nms(inside[:0], boxes[:0], scores[:0], 64, 0.6).tolist() == []
+
+
+def test_regions_to_train_begin_with_the_truth():
+    targets = one_square(2)
+    targets.present[1] = False
+    proposals = [torch.tensor([[8.0, 8, 40, 41], [0, 0, 5, 5], [24, 20, 56, 56]])] * 2
+    boxes, images, instances = regions_to_train(proposals, targets, 8)
+    assert boxes.tolist() == [[8, 8, 40, 40], [24, 24, 56, 56], [8, 8, 40, 41], [24, 20, 56, 56]]
+    assert images.tolist() == [0] * 4 and instances.tolist() == [0, 1, 0, 1]
+    assert len(regions_to_train(proposals, targets, 3)[0]) == 3
+    assert len(regions_to_train(proposals, targets, 1)[0]) == 2
+
+
+def test_a_batch_without_instances_trains():
+    model = build(small())
+    targets = one_square(2, instances=0)
+    losses = model(torch.zeros(2, 3, 64, 64, dtype=torch.uint8), targets)
+    assert not losses["instance_layering"].detach().any() and not losses["sem_dist"].detach().any()
+    torch.stack(list(losses.values())).sum().backward()
+
+
+def test_keys_shuffle_by_seed():
+    one, again, other = (shuffle_keys(1000, torch.tensor(seed)) for seed in (3, 3, 4))
+    assert torch.equal(one, again) and not torch.equal(one, other) and len(one.unique()) == 1000
+    ranks = one.argsort().double()
+    assert abs(float(torch.corrcoef(torch.stack([ranks, torch.arange(1000.0).double()]))[0, 1])) < 0.1
+
+
+def test_every_epoch_shows_every_photo_once():
+    drawn = [sample for step in range(6) for sample in photos_of_step(step, 9, 3, 0)]
+    assert sorted(drawn) == [(i, e) for i in range(9) for e in (1, 2)]
+    assert drawn[:9] == [(i, 1) for i, _ in drawn[:9]] and [i for i, _ in drawn[:9]] != [i for i, _ in drawn[9:]]
+
+
+def test_stages_and_learning_rate():
+    train = load_config("paper", settings=["train.steps=100"], environment={}).train
+    spans = stage_spans(train)
+    assert [(s.name, s.start, s.stop) for s in spans] == [
+        ("glm", 0, 25), ("rpn", 25, 50), ("ilm", 50, 75), ("joint", 75, 100)
+    ]  # fmt: skip
+    rates = [learning_rate(step, spans[1], train) for step in range(25, 50)]
+    assert max(rates) == train.lr and rates.index(max(rates)) <= 1 and rates[-1] < 0.05 * train.lr
