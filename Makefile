@@ -4,8 +4,9 @@ BIN := .venv/bin
 
 .PHONY: demo test check format bench clean
 
-demo: .venv/.package
+demo: .venv/.sln
 	$(BIN)/amodal-data demo demo --force
+	$(BIN)/sln demo demo/sln --force
 
 test: .venv/.dev
 	$(BIN)/python -m pytest
@@ -37,7 +38,12 @@ clean:
 	else $(BIN)/python -m pip install --quiet -e .; fi
 	@touch $@
 
+.venv/.sln: .venv/.made pyproject.toml
+	@if command -v uv >/dev/null; then uv pip install --python $(BIN)/python -e ".[sln]"; \
+	else $(BIN)/python -m pip install --quiet -e ".[sln]"; fi
+	@touch $@ .venv/.package
+
 .venv/.dev: .venv/.made pyproject.toml
 	@if command -v uv >/dev/null; then uv pip install --python $(BIN)/python --group dev -e .; \
 	else $(BIN)/python -m pip install --quiet --group dev -e .; fi
-	@touch $@ .venv/.package
+	@touch $@ .venv/.package .venv/.sln

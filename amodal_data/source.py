@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
@@ -9,8 +10,9 @@ from PIL import Image
 from amodal_data.cache import CachedImage, TargetCache, decode, is_cache
 from amodal_data.discovery import PhotoFinder
 from amodal_data.errors import LevelsError, SelectionError
+from amodal_data.evaluation import Diagnosis, Predictions, diagnose, read_predictions, read_truth
 from amodal_data.findings import Finding
-from amodal_data.inspector import Summary, contact_sheet, summarise
+from amodal_data.inspector import PageImage, Summary, contact_sheet, summarise
 from amodal_data.levels import LayeredTargets
 from amodal_data.readers import read_annotations
 from amodal_data.scene import Scenes
@@ -29,9 +31,16 @@ class TargetSource:
 
     def __init__(self, origin: TargetCache | Scenes) -> None:
         self.origin = origin
+        self._known: tuple[Path, Predictions, Diagnosis] | None = None
 
     def __len__(self) -> int:
         return len(self.origin)
+
+    @property
+    def name(self) -> str:
+        """The name of the file it was opened from."""
+        origin = self.origin
+        return origin.path.name if isinstance(origin, TargetCache) else ", ".join(s.name for s in origin.sources)
 
     def read(self, at: int) -> tuple[CachedImage, LayeredTargets]:
         """Image ``at`` and its targets; raises :class:`LevelsError` if they do not fit a level table."""
@@ -81,6 +90,46 @@ class TargetSource:
         if pick == "random":
             return sorted(random.Random(0).sample(range(len(self)), min(limit, len(self))))
         return (summary.hardest if pick == "hardest" else list(range(len(self))))[:limit]
+
+    def page_images(
+        self,
+        positions: Sequence[int],
+        photo_folders: Sequence[Path] = (),
+        findings: Sequence[Finding] = (),
+        predictions: Path | None = None,
+    ) -> Iterator[PageImage]:
+        """These images for :func:`amodal_data.inspector.write_page`, with their findings; with predictions
+        worst first, each with its counts of errors.
+        """
+        finder = PhotoFinder(photo_folders)
+        odd: dict[int, list[Finding]] = {}
+        for finding in findings:
+            odd.setdefault(finding.place.image_id, []).append(finding)
+        found, diagnosis = self._compared(predictions)
+        images = (self.read(at) for at in positions)
+        for image, targets in images:
+            one = PageImage(image, targets, photo=finder.find(image.file_name), findings=odd.get(image.image_id, ()))
+            if found is not None and diagnosis is not None:
+                errors = diagnosis.images.get(image.image_id, {})
+                one = replace(one, predictions=found.of(image.image_id), errors=errors)
+            yield one
+
+    def worst(self, predictions: Path) -> list[int]:
+        """Positions of the images, most errors of these predictions first."""
+        _, diagnosis = self._compared(predictions)
+        assert diagnosis is not None
+        rank = {image_id: at for at, image_id in enumerate(diagnosis.worst())}
+        ids = [self.read(at)[0].image_id for at in range(len(self))]
+        return sorted(range(len(self)), key=lambda at: rank.get(ids[at], len(rank)))
+
+    def _compared(self, predictions: Path | None) -> tuple[Predictions | None, Diagnosis | None]:
+        if predictions is None:
+            return None, None
+        if self._known is None or self._known[0] != predictions:
+            truth = read_truth(self.origin)
+            found = read_predictions(predictions, truth)
+            self._known = (predictions, found, diagnose(truth, found))
+        return self._known[1:]
 
     def contact_sheet(self, positions: Sequence[int], photo_folders: Sequence[Path]) -> Image.Image:
         """The contact sheet of these images."""

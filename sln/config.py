@@ -93,7 +93,7 @@ class ProposalConfig(_Section):
     ratios: tuple[float, ...] = Field((0.5, 1.0, 2.0), min_length=1, description="Anchor height / width.")
     width: Positive = Field(256, description="Channels of the hidden layer.")
     foreground_iou: Share = Field(0.6, description="An anchor with at least this IoU is positive.")
-    background_iou: Share = Field(0.3, description="An anchor with less is negative.")
+    background_iou: Share = Field(0.5, description="An anchor with less is negative.")
     sampled: Positive = Field(
         256, description="Anchors an image that the loss looks at, half of them positive at most."
     )
@@ -121,7 +121,7 @@ class LossConfig(_Section):
     """Eq. 6: weights of the named losses."""
 
     objectness: float = Field(1.0, ge=0, description="RPN: is there an instance (half of l_R).")
-    box: float = Field(1.0, ge=0, description="RPN: where exactly (half of l_R).")
+    box: float = Field(3.0, ge=0, description="RPN: where exactly (half of l_R).")
     global_layering: float = Field(1.0, ge=0, description="l_G on the global layering map.")
     instance_layering: float = Field(1.0, ge=0, description="l_I on the instance layering map.")
     sem_dist: float = Field(2.0, ge=0, description="l_M on the sem-dist map.")
@@ -203,9 +203,9 @@ PRESETS: dict[Preset, dict[str, dict[str, Any]]] = {
     "paper": {
         "data": {"size": 1024, "crop": 1.0, "jitter": 0.0},
         "layering": {"width": 256},
-        "proposals": {"stride": 4, "sizes": (32, 64, 128, 256, 512), "foreground_iou": 0.7},
+        "proposals": {"stride": 4, "sizes": (32, 64, 128, 256, 512), "foreground_iou": 0.7, "background_iou": 0.3},
         "head": {"layers": 2, "width": 256, "dilation": 1, "refine": True},
-        "loss": {"sem_dist": 1.0},
+        "loss": {"sem_dist": 1.0, "box": 1.0},
         "train": {
             "steps": 40000,
             "batch": 2,
@@ -219,7 +219,7 @@ PRESETS: dict[Preset, dict[str, dict[str, Any]]] = {
         "data": {"size": 96, "crop": 1.0, "jitter": 0.1},
         "encoder": {"depth": 10, "channels": 32},
         "layering": {"width": 64},
-        "proposals": {"stride": 4, "sizes": (16, 28, 44, 64), "width": 96, "before_nms": 400, "sampled": 128},
+        "proposals": {"stride": 4, "sizes": (16, 28, 44, 64, 90), "width": 96, "before_nms": 400},
         "head": {"width": 64, "samples": 1},
         "train": {
             "steps": 1500,

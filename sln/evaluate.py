@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from amodal_data import EvaluationReport, evaluate
@@ -17,11 +18,21 @@ from amodal_data.evaluation.report import PROTOCOLS
 from sln.data import Batch, CachedTargets, Frame, batches
 from sln.device import autocast
 from sln.layering import decode
+from sln.photos import read_photo
+from sln.pictures import Shown, comparison
 from sln.predict import Predictor
 from sln.prediction import Prediction
 from sln.targets import level_shares
 
-__all__ = ["ModelReport", "TruthBoxFigures", "amodal_ap", "evaluate_model", "predictions_of", "score_at_truth_boxes"]
+__all__ = [
+    "ModelReport",
+    "TruthBoxFigures",
+    "amodal_ap",
+    "compare_with_truth",
+    "evaluate_model",
+    "predictions_of",
+    "score_at_truth_boxes",
+]
 
 _BATCH = 8
 Counts = Callable[[int], None]
@@ -120,6 +131,15 @@ def amodal_ap(predictor: Predictor, data: CachedTargets, limit: int | None = Non
     report = evaluate(data.cache, found, only=found.keys())
     ap: float | None = report.figures["subsets"]["all"]["all"]["AP"]
     return ap
+
+
+def compare_with_truth(predictor: Predictor, data: CachedTargets, most: int) -> Image.Image:
+    """A picture of the first ``most`` images: instances and sem-dist maps, true and predicted."""
+    rows = []
+    for at in range(min(most, len(data))):
+        photo = read_photo(data.photos[at])
+        rows.append(Shown(data.images[at].file_name, photo, predictor.predict(photo), data.cache[at]))
+    return comparison(rows)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

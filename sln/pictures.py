@@ -11,14 +11,15 @@ from amodal_data.inspector import layered_predictions
 from amodal_data.inspector.colours import sem_dist_colours
 from amodal_data.inspector.drawing import dimmed, draw_instances, draw_sem_dist
 from amodal_data.levels import LayeredTargets
+from amodal_data.masks import iou
 from sln.prediction import Prediction
 
 __all__ = ["Shown", "comparison", "overlay"]
 
 _WIDE, _GAP, _HEAD, _CAPTION = 240, 8, 26, 20
 _INK, _PALE, _PAPER = (38, 38, 44), (110, 110, 120), (252, 252, 250)
-_SURE = 0.5
-"""Pictures show predictions of at least this score (or the best one)."""
+_SURE, _OVERLAP = 0.5, 0.5
+"""Pictures show predictions of at least this score (or the best one) that overlap no better one above this IoU."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,7 +33,8 @@ class Shown:
 
 
 def overlay(photo: NDArray[np.uint8], prediction: Prediction, least: float = _SURE) -> Image.Image:
-    """The photo with predicted instances: visible parts filled, hidden parts striped; scores of at least ``least``."""
+    """The photo with predicted instances: visible parts filled, hidden parts striped; those of score ``least`` and more
+    that overlap no better one by more than half."""
     view = layered_predictions(_sure(prediction, least)[0].scored_masks(), prediction.size)
     return _image(draw_instances(photo.astype(np.float64), view))
 
@@ -89,10 +91,16 @@ def _counted(shown: Prediction, least: float) -> str:
 
 
 def _sure(prediction: Prediction, least: float) -> tuple[Prediction, float]:
-    """The predictions of at least some score, and that score: the best one's if all are below."""
+    """The predictions to show, and their least score: the best one's if all are below."""
     if len(prediction) and prediction.scores[0] < least:
         least = float(prediction.scores[0])
-    kept = prediction.scores >= least
+    kept = [n for n in range(len(prediction)) if prediction.scores[n] >= least]
+    overlap = iou(masks := [prediction.scored_mask(n).amodal for n in kept], masks)
+    shown: list[int] = []
+    for at in range(len(kept)):
+        if not (overlap[at, shown] > _OVERLAP).any():
+            shown.append(at)
+    kept = [kept[at] for at in shown]
     values = (prediction.boxes[kept], prediction.scores[kept], prediction.probabilities[kept])
     return Prediction(prediction.size, *values), least
 

@@ -86,10 +86,10 @@ class Prediction:
 
     def scored_masks(self) -> list[ScoredMask]:
         """The same for :func:`amodal_data.evaluate` and results files: run-length masks, boxes, probabilities."""
-        return [self._scored(n) for n in range(len(self))]
+        return [self.scored_mask(n) for n in range(len(self))]
 
-    def _scored(self, n: int) -> ScoredMask:
-        """Only the box's window is pasted: most photos are much larger than their instances."""
+    def scored_mask(self, n: int) -> ScoredMask:
+        """One of :meth:`scored_masks`. Only the window of its box is pasted."""
         x0, y0, x1, y1 = self.boxes[n]
         rows = slice(max(0, int(y0)), min(self.size[0], int(y1) + 1))
         columns = slice(max(0, int(x0)), min(self.size[1], int(x1) + 1))

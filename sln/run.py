@@ -47,7 +47,7 @@ class Run:
     @classmethod
     def create(cls, path: Path, config: Config, about: Mapping[str, Any]) -> "Run":
         """A new run directory. Raises :class:`RunError` if there is anything at ``path`` already."""
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and (not path.is_dir() or any(one.is_file() for one in path.rglob("*"))):
             raise RunError("a run directory is made once and never reused", place=str(path),
                            fix="choose another --run, or go on with --resume")  # fmt: skip
         run = cls(path)

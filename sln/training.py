@@ -13,10 +13,8 @@ from sln.config import Config
 from sln.data import CachedTargets
 from sln.device import memory_used, pick_device
 from sln.errors import ConfigError
-from sln.evaluate import amodal_ap
+from sln.evaluate import amodal_ap, compare_with_truth
 from sln.network import SLN
-from sln.photos import read_photo
-from sln.pictures import Shown, comparison
 from sln.predict import Predictor
 from sln.run import Run
 from sln.trainer import Trainer
@@ -148,7 +146,7 @@ def _trainer(config: Config, sources: Sources, device: torch.device, world: Worl
         return {"ap": amodal_ap(Predictor(model, str(device)), shown, config.train.validate_on)}
 
     def draw(model: SLN, path: Path) -> None:
-        _comparison(Predictor(model, str(device)), data if shown is None else shown, path)
+        compare_with_truth(Predictor(model, str(device)), data if shown is None else shown, _OVERLAYS).save(path)
 
     return Trainer(
         config, data, device=device, world=world, validate=validate if shown is not None else None, draw=draw, say=say
@@ -159,11 +157,3 @@ def _opened(cache: Path, images: Iterable[Path], config: Config, say: Says) -> C
     data = CachedTargets(cache, images, config.data, config.train.seed)
     say(f"{cache}: {len(data)} images of {data.cache.info.dataset}, all photos found")
     return data
-
-
-def _comparison(predictor: Predictor, data: CachedTargets, path: Path) -> None:
-    rows = []
-    for at in range(min(_OVERLAYS, len(data))):
-        photo = read_photo(data.photos[at])
-        rows.append(Shown(data.images[at].file_name, photo, predictor.predict(photo), data.cache[at]))
-    comparison(rows).save(path)

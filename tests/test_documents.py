@@ -60,7 +60,7 @@ def test_quickstart(tmp_path):
 
 
 @pytest.mark.parametrize("tool", ["build", "hatchling"])
-def test_the_wheel_holds_three_things_and_runs_elsewhere(tmp_path, tool):
+def test_the_wheel_holds_four_things_and_runs_elsewhere(tmp_path, tool):
     """Built with the tools at hand, installed beside the dependencies of this environment."""
     if tool == "build":
         command = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "-o", tmp_path, ROOT]
@@ -74,6 +74,7 @@ def test_the_wheel_holds_three_things_and_runs_elsewhere(tmp_path, tool):
         "amodal_cli",
         "amodal_data",
         "amodal_data",
+        "sln",
     ]
     code = (
         "import sys; sys.modules['torch'] = None\n"

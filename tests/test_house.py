@@ -10,9 +10,14 @@ import sys
 import pytest
 from conftest import ROOT
 
-PACKAGES = {"amodal_data": ROOT / "amodal_data", "amodal_cli": ROOT / "cli" / "amodal_cli"}
+PACKAGES = {
+    "amodal_data": ROOT / "amodal_data",
+    "sln": ROOT / "sln",
+    "amodal_cli": ROOT / "cli" / "amodal_cli",
+}
 FORBIDDEN = {
     "amodal_data": {"torch", "torchvision", "sln", "amodal_cli", "typer"},
+    "sln": {"amodal_cli", "typer", "h5py", "pycocotools"},
 }
 ONLY_IN = {
     "h5py": {"amodal_data/cache/read.py", "amodal_data/cache/write.py"},
@@ -82,15 +87,17 @@ def test_exports_are_sorted_and_exist(name):
     module = importlib.import_module(name)
     exported = getattr(module, "__all__", [])
     assert all(hasattr(module, one) for one in exported)
-    assert not name.startswith("amodal_data.") or exported, f"{name} has no __all__"
+    assert name.startswith("amodal_cli") or exported, f"{name} has no __all__"
 
 
 def test_public_names_are_documented():
     import amodal_data
+    import sln
 
-    for name in amodal_data.__all__:
-        thing = getattr(amodal_data, name)
-        assert not callable(thing) or thing.__doc__, name
+    for package in (amodal_data, sln):
+        for name in package.__all__:
+            thing = getattr(package, name)
+            assert not callable(thing) or thing.__doc__, name
 
 
 def test_packages_are_typed():
@@ -106,32 +113,35 @@ def test_every_module_has_a_docstring_and_no_utils():
 
 
 def commands():
-    from amodal_cli.data import app
+    from amodal_cli import data, model
 
-    return [command.name or command.callback.__name__ for command in app.registered_commands]
+    for module, program in ((data, "amodal-data"), (model, "sln")):
+        for command in module.app.registered_commands:
+            yield module.__name__, program, command.name
 
 
-@pytest.mark.parametrize("name", commands())
-def test_every_command_has_help_and_stands_in_the_readme(name):
-    done = subprocess.run([sys.executable, "-m", "amodal_cli.data", name, "--help"], capture_output=True, text=True)
+@pytest.mark.parametrize("module, program, name", commands())
+def test_every_command_has_help_and_stands_in_the_readme(module, program, name):
+    done = subprocess.run([sys.executable, "-m", module, name, "--help"], capture_output=True, text=True)
     assert done.returncode == 0
     assert "Options:" in done.stdout
     for option in re.split(r"\n  (?=-)", done.stdout.split("Options:")[1])[1:]:
         assert re.search(r"\s{2,}[A-Z'].*\w", option), f"no help: {option}"
-    assert f"amodal-data {name}" in README
+    assert f"{program} {name}" in README
 
 
-def test_help_is_quick_and_light():
+@pytest.mark.parametrize("module, command", [("data", "build-targets"), ("model", "predict")])
+def test_help_is_quick_and_light(module, command):
     code = (
-        "import sys, time; sys.argv = ['amodal-data', '--help']\n"
+        "import sys, time; sys.argv = ['command', '--help']\n"
         "import atexit\n"
         "heavy = {'torch', 'shapely', 'skimage', 'numpy', 'h5py'}\n"
         "quick = lambda: time.process_time() < 0.5\n"
         "atexit.register(lambda: print(sorted(heavy & set(sys.modules)), quick(), file=sys.stderr))\n"
-        "from amodal_cli.data import main; main()"
+        f"from amodal_cli.{module} import main; main()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "build-targets" in done.stdout
+    assert command in done.stdout
     assert done.stderr.strip() == "[] True"
 
 

@@ -36,9 +36,7 @@ def one_square(batch=2, side=64, instances=2):
     boxes = torch.tensor([[8.0, 8, 40, 40], [24, 24, 56, 56]])[:instances]
     ids = torch.arange(batch)
     present = torch.ones(batch, instances, dtype=torch.bool)
-    return Targets(
-        regions, table.expand(batch, -1, -1).clone(), boxes.expand(batch, -1, -1).clone(), present, ids, ids
-    )
+    return Targets(regions, table.expand(batch, -1, -1).clone(), boxes.expand(batch, -1, -1).clone(), present, ids, ids)
 
 
 @pytest.mark.parametrize("preset, settings", [("tiny", ()), ("modern", PAPER_SMALL), ("paper", PAPER_SMALL)])
@@ -190,7 +188,9 @@ def test_decode_takes_the_likeliest_level_among_the_levels():
 def test_batched_paste_equals_one_by_one():
     rng = np.random.default_rng(0)
     probabilities = rng.dirichlet(np.ones(4), (5, 7, 7)).transpose(0, 3, 1, 2).astype(np.float32)
-    boxes = np.array([[3, 4, 20, 30], [-5, -5, 10, 10], [30, 1, 60, 9], [0, 0, 40, 32], [7.3, 8.1, 7.9, 9.2]], np.float32)
+    boxes = np.array(
+        [[3, 4, 20, 30], [-5, -5, 10, 10], [30, 1, 60, 9], [0, 0, 40, 32], [7.3, 8.1, 7.9, 9.2]], np.float32
+    )
     fast = paste(torch.from_numpy(probabilities), torch.from_numpy(boxes), (32, 40)).numpy()
     for n in range(5):
         slow = paste_one(probabilities[n], boxes[n], (slice(0, 32), slice(0, 40)))

@@ -7,7 +7,7 @@ together with a number.
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["IDENTITY", "level_colours", "sem_dist_colours"]
+__all__ = ["IDENTITY", "level_colours", "sem_dist_anchors", "sem_dist_colours"]
 
 _VIRIDIS = (
     "440154",
@@ -55,6 +55,11 @@ def sem_dist_colours(m: NDArray[np.floating]) -> NDArray[np.float64]:
     below brown."""
     place = np.where(m >= 0, 0.5 + 0.45 * m, 0.5 + 0.5 * np.maximum(m, -4) / 4)
     return _along(_rgb(_PUOR), place)
+
+
+def sem_dist_anchors() -> NDArray[np.float64]:
+    """The eleven colours that :func:`sem_dist_colours` runs along, RGB 0..255, from brown over pale to violet."""
+    return _rgb(_PUOR)
 
 
 def _along(anchors: NDArray[np.float64], place: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -9,6 +9,8 @@ from amodal_cli.options import Device, Force, Images, Json, Quiet
 from amodal_cli.terminal import check_output, print_json, progress, say
 from amodal_cli.training import FileOption, PresetOption, SetOption, _folders, _preset
 
+_DRAWN = 6
+
 Model = Annotated[Path, typer.Argument(exists=True, help="A checkpoint, exported safetensors, or a run directory.")]
 
 
@@ -57,15 +59,20 @@ def evaluate(
     save: Annotated[
         Path | None, typer.Option("--save", help="Write the predictions as a results file (.json).")
     ] = None,
+    png: Annotated[
+        Path | None, typer.Option("--png", help="Draw the first images: truth and prediction side by side.")
+    ] = None,
     device: Device = "auto",
     force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Score a model by all protocols: amodal AP and AR, depth order, completion, and the head at true boxes."""
-    if save is not None:
-        check_output(save, force=force, inputs=[val])
+    for path in (save, png):
+        if path is not None:
+            check_output(path, force=force, inputs=[val])
     from sln import CachedTargets, evaluate_model, load
+    from sln.evaluate import compare_with_truth
 
     predictor = load(model, device)
     data = CachedTargets(val, _folders(images, val), predictor.config.data)
@@ -75,6 +82,9 @@ def evaluate(
     if save is not None:
         report.save(save)
         say(f"{save}: predictions", quiet=quiet)
+    if png is not None:
+        compare_with_truth(predictor, data, _DRAWN).save(png)
+        say(f"{png}: {min(_DRAWN, len(data))} images, truth and prediction", quiet=quiet)
     if as_json:
         print_json(report.to_dict())
     else:

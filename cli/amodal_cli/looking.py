@@ -1,7 +1,7 @@
 """``inspect``, ``explain``, ``get`` and ``doctor``: what is there, and what does it mean?"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,16 +9,27 @@ from amodal_cli.choices import did_you_mean, known_dataset
 from amodal_cli.options import Force, ImageFolders, Json, Pick, Quiet
 from amodal_cli.terminal import check_output, print_json, progress, say
 
+if TYPE_CHECKING:
+    from amodal_data import Summary
+    from amodal_data.source import TargetSource
+
 
 def inspect(
     source: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A cache or an annotation file.")],
     images: ImageFolders = None,
     png: Annotated[Path | None, typer.Option("--png", help="Write a contact sheet.")] = None,
-    pick: Annotated[Pick, typer.Option("--pick", help="Which images the contact sheet shows.")] = Pick.hardest,
-    image_ids: Annotated[
-        list[int] | None, typer.Option("--id", help="Show this image id on the contact sheet; repeatable.")
+    page: Annotated[
+        Path | None, typer.Option("--html", help="Write a page to look through in a browser, all in one file.")
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="At most N images on the contact sheet.")] = 6,
+    compare: Annotated[
+        Path | None,
+        typer.Option("--compare", exists=True, dir_okay=False, help="Predictions to show beside the truth."),
+    ] = None,
+    pick: Annotated[Pick, typer.Option("--pick", help="Which images to show.")] = Pick.hardest,
+    image_ids: Annotated[list[int] | None, typer.Option("--id", help="Show this image id; repeatable.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="At most N images: 24 on the page, 6 on the sheet by default.")
+    ] = None,
     findings: Annotated[bool, typer.Option("--findings", help="List every finding.")] = False,
     force: Force = False,
     quiet: Quiet = False,
@@ -27,16 +38,10 @@ def inspect(
     """Say what is in a cache or an annotation file, in figures and as a picture."""
     from amodal_data.source import open_source
 
-    if png is not None:
-        if png.suffix.lower() != ".png":
-            raise typer.BadParameter(f"--png writes a PNG file, found {png.name!r}")
-        check_output(png, force=force, inputs=[source])
-    elif image_ids:
-        raise typer.BadParameter("--id chooses images of the contact sheet: name it with --png")
+    _check_pictures(source, png, page, compare, image_ids, force)
     opened = open_source(source)
     with progress("reading", len(opened), quiet=quiet) as advance:
         summary = opened.summary(on_image=advance)
-    chosen = [] if png is None else opened.choose(pick.value, limit, summary, image_ids or [])
     if as_json:
         print_json(summary.to_dict())
     else:
@@ -44,15 +49,54 @@ def inspect(
     if findings and not as_json:
         for finding in summary.findings:
             say(str(finding))
-    if png is None:
-        if not as_json:
-            say(f"next: amodal-data inspect {source} --png sheet.png --images PHOTOS", quiet=quiet)
-        return
-    if not chosen:
-        say(f"no image to show: {png} not written", quiet=quiet)
-        return
-    opened.contact_sheet(chosen, images or []).save(png)
-    say(f"{png}: contact sheet of {len(chosen)} images", quiet=quiet)
+    if png is None and page is None and not as_json:
+        say(f"next: amodal-data inspect {source} --html page.html --images PHOTOS", quiet=quiet)
+    for path, most in ((png, 6), (page, 24)):
+        if path is None:
+            continue
+        chosen = _chosen(opened, summary, pick, limit or most, image_ids, compare)
+        if not chosen:
+            say(f"no image to show: {path} not written", quiet=quiet)
+        elif path is png:
+            opened.contact_sheet(chosen, images or []).save(path)
+            say(f"{path}: contact sheet of {len(chosen)} images", quiet=quiet)
+        else:
+            _write_page(path, opened, summary, chosen, images or [], compare)
+            say(f"{path}: {len(chosen)} of {len(opened)} images, {path.stat().st_size / 1024:,.0f} KB", quiet=quiet)
+
+
+def _check_pictures(
+    source: Path, png: Path | None, page: Path | None, compare: Path | None, ids: list[int] | None, force: bool
+) -> None:
+    """What is asked for fits together, and its files may be written."""
+    for path, suffixes in ((png, (".png",)), (page, (".html", ".htm"))):
+        if path is not None:
+            if path.suffix.lower() not in suffixes:
+                raise typer.BadParameter(f"writes a {suffixes[0]} file, found {path.name!r}")
+            check_output(path, force=force, inputs=[source])
+    if ids and png is None and page is None:
+        raise typer.BadParameter("--id chooses images of --png or --html: name one")
+    if compare is not None and page is None:
+        raise typer.BadParameter("--compare shows predictions on a page: name it with --html")
+
+
+def _chosen(
+    opened: "TargetSource", summary: "Summary", pick: Pick, limit: int, ids: list[int] | None, compare: Path | None
+) -> list[int]:
+    """Positions of the images to show: with predictions the worst ones, unless told otherwise."""
+    if compare is not None and pick is Pick.hardest and not ids:
+        return opened.worst(compare)[:limit]
+    return opened.choose(pick.value, limit, summary, ids or [])
+
+
+def _write_page(
+    path: Path, opened: "TargetSource", summary: "Summary", chosen: list[int], images: list[Path], compare: Path | None
+) -> None:
+    from amodal_data.inspector import write_page
+
+    facts = {"images": summary.images, "instances": summary.instances, "overlapping pairs": summary.pairs}
+    title = f"{opened.name}" + (f" and {compare.name}" if compare else "")
+    write_page(path, opened.page_images(chosen, images, summary.findings, compare), title=title, facts=facts)
 
 
 def explain(

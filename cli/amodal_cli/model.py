@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from amodal_cli.applying import bench, doctor, evaluate, export, predict
+from amodal_cli.showing import demo
 from amodal_cli.terminal import DEBUG, run
 from amodal_cli.training import config, fit, runs
 
@@ -43,6 +44,7 @@ app.command("config", short_help="All settings, with their meaning.")(config)
 app.command("runs", short_help="The runs in a folder.")(runs)
 app.command("export", short_help="A checkpoint as safetensors.")(export)
 app.command("bench", short_help="Speed here, against Mask R-CNN.")(bench)
+app.command("demo", short_help="Train a tiny network and look.")(demo)
 app.command("doctor", short_help="Is this machine fit to train?")(doctor)
 
 

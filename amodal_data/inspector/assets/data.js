@@ -1,0 +1,150 @@
+"use strict";
+// What is in the page: JSON blocks, and regions packed as base64 of LEB128 numbers.
+
+function block(name) { return JSON.parse(document.getElementById(name).textContent); }
+
+function bytesOf(text) {
+  const raw = atob(text), bytes = new Uint8Array(raw.length);
+  for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
+  return bytes;
+}
+
+function unpackRuns(text, pixels) {
+  const bytes = bytesOf(text), regions = new Uint16Array(pixels);
+  let at = 0, place = 0;
+  function number() {
+    let value = 0, shift = 1, byte;
+    do { byte = bytes[at++]; value += (byte & 127) * shift; shift *= 128; } while (byte & 128);
+    return value;
+  }
+  while (at < bytes.length) {
+    const region = number(), length = number();
+    regions.fill(region, place, place + length);
+    place += length;
+  }
+  return regions;
+}
+
+// One set of instances on an image: truth or predictions. table[n][region] is a level code.
+class Layers {
+  constructor(document, shown, size, kind) {
+    this.height = shown[0];
+    this.width = shown[1];
+    this.scale = shown[1] / size[1];
+    this.kind = kind;
+    this.table = document.table;
+    this.instances = document.instances;
+    this.pairs = document.pairs;
+    this.leftOut = document.left_out || 0;
+    this.regions = unpackRuns(document.runs, shown[0] * shown[1]);
+    this.deepest = Math.max(0, ...this.instances.map((one) => one.levels.findLastIndex((n) => n > 0)));
+    this.confidences = new Map();
+  }
+
+  code(n, pixel) { return this.table[n][this.regions[pixel]]; }
+
+  label(n) {
+    const name = this.instances[n].name;
+    return name ? `${n} ${name}` : `instance ${n}`;
+  }
+
+  // Confidence at a pixel: pasted from the box's grid where it is known, else 1 inside.
+  confidence(n, pixel) {
+    const one = this.instances[n];
+    if (!one.confidence) return this.code(n, pixel) ? 255 / 256 : 0;
+    if (!this.confidences.has(n)) this.confidences.set(n, bytesOf(one.confidence));
+    const grid = this.confidences.get(n), side = Math.round(Math.sqrt(grid.length));
+    const [x0, y0, x1, y1] = one.box;
+    const x = (((pixel % this.width) + 0.5) / this.scale - x0) / Math.max(x1 - x0, 1e-6) * side - 0.5;
+    const y = ((Math.floor(pixel / this.width) + 0.5) / this.scale - y0) / Math.max(y1 - y0, 1e-6) * side - 0.5;
+    if (x < -0.5 || y < -0.5 || x > side - 0.5 || y > side - 0.5) return 0;
+    const cx = Math.min(Math.max(x, 0), side - 1), cy = Math.min(Math.max(y, 0), side - 1);
+    const i = Math.min(Math.floor(cy), side - 2), j = Math.min(Math.floor(cx), side - 2), v = cy - i, u = cx - j;
+    const top = grid[i * side + j] * (1 - u) + grid[i * side + j + 1] * u;
+    const low = grid[(i + 1) * side + j] * (1 - u) + grid[(i + 1) * side + j + 1] * u;
+    return Math.min((top * (1 - v) + low * v) / 255, 255 / 256);
+  }
+
+  // Instances at a pixel, nearest first.
+  stack(pixel) {
+    const found = [];
+    for (let n = 0; n < this.table.length; n++) {
+      const code = this.code(n, pixel);
+      if (code) found.push({ n, level: code - 1, confidence: this.confidence(n, pixel) });
+    }
+    return found.sort((a, b) => a.level - b.level);
+  }
+
+  // Where both instances are: who is closer, the larger region deciding (Eq. 4-5).
+  relativeDepth(a, b) {
+    const depth = new Int8Array(this.regions.length);
+    for (let p = 0; p < depth.length; p++) {
+      const one = this.code(a, p), other = this.code(b, p);
+      if (one && other) depth[p] = Math.max(-127, Math.min(127, other - one));
+    }
+    return depth;
+  }
+
+  order(depth) {
+    const best = { 1: 0, "-1": 0 }, total = { 1: 0, "-1": 0 }, seen = new Uint8Array(depth.length);
+    for (let start = 0; start < depth.length; start++) {
+      const sign = Math.sign(depth[start]);
+      if (!sign || seen[start]) continue;
+      let area = 0;
+      const rest = [start];
+      seen[start] = 1;
+      while (rest.length) {
+        const p = rest.pop(), x = p % this.width, y = (p - x) / this.width;
+        area++;
+        for (let i = Math.max(0, y - 1); i <= Math.min(this.height - 1, y + 1); i++)
+          for (let j = Math.max(0, x - 1); j <= Math.min(this.width - 1, x + 1); j++) {
+            const q = i * this.width + j;
+            if (!seen[q] && Math.sign(depth[q]) === sign) { seen[q] = 1; rest.push(q); }
+          }
+      }
+      best[sign] = Math.max(best[sign], area);
+      total[sign] += area;
+    }
+    return Math.sign(best[1] - best[-1]) || Math.sign(total[1] - total[-1]);
+  }
+}
+
+// One image, unpacked when first looked at.
+class Picture {
+  constructor(position) {
+    const own = block(`image-${position}`);
+    Object.assign(this, { position, id: own.id, size: own.size, shown: own.shown, findings: own.findings, errors: own.errors });
+    this.problem = own.photo_problem;
+    this.truth = own.truth && new Layers(own.truth, own.shown, own.size, "truth");
+    this.predicted = own.predicted && new Layers(own.predicted, own.shown, own.size, "predicted");
+    this.layers = [this.truth, this.predicted].filter(Boolean);
+    this.matches = own.matches;
+    this.deepest = Math.max(...this.layers.map((one) => one.deepest));
+    this.source = own.photo;
+    this.photo = null;
+  }
+
+  // The instance of one side that stands for instance n of the other; null = none does.
+  counterpart(kind, n) {
+    if (!this.matches || n === null) return null;
+    if (kind === "predicted") return this.matches[n] ?? null;
+    const found = this.matches.indexOf(n);
+    return found < 0 ? null : found;
+  }
+
+  // RGB of the photo, grey without one.
+  async load() {
+    if (this.photo) return;
+    const [height, width] = this.shown, canvas = new OffscreenCanvas(width, height);
+    const pen = canvas.getContext("2d", { willReadFrequently: true });
+    pen.fillStyle = "#cdcdcd";
+    pen.fillRect(0, 0, width, height);
+    if (this.source) {
+      const image = new Image();
+      image.src = this.source;
+      await image.decode();
+      pen.drawImage(image, 0, 0, width, height);
+    }
+    this.photo = pen.getImageData(0, 0, width, height).data;
+  }
+}

@@ -1,0 +1,149 @@
+// Views: each fills an ImageData of the picture's size. Photos are dimmed under maps; outside is never coloured.
+
+const RIM = [70, 70, 78];
+let COLOURS = null;
+
+const identity = (n) => COLOURS.identity[n % COLOURS.identity.length];
+
+function levelColours(n) { return COLOURS.levels[Math.max(0, Math.min(n, COLOURS.levels.length) - 1)]; }
+
+// Along the anchors of the sem-dist colours: pale at 0, violet towards 1 (visible), brown below.
+function semDistColour(m) {
+  const place = (m >= 0 ? 0.5 + 0.45 * m : 0.5 + (0.5 * Math.max(m, -4)) / 4) * (COLOURS.sem_dist.length - 1);
+  const at = Math.min(Math.floor(place), COLOURS.sem_dist.length - 2), rest = place - at;
+  return COLOURS.sem_dist[at].map((value, channel) => value * (1 - rest) + COLOURS.sem_dist[at + 1][channel] * rest);
+}
+
+class Drawing {
+  constructor(picture, layers) {
+    this.picture = picture;
+    this.layers = layers;
+    this.width = picture.shown[1];
+    this.height = picture.shown[0];
+    this.image = new ImageData(this.width, this.height);
+    this.image.data.set(picture.photo);
+  }
+
+  dim() {
+    const data = this.image.data;
+    for (let p = 0; p < data.length; p += 4) {
+      const grey = (data[p] + data[p + 1] + data[p + 2]) / 3;
+      for (let c = 0; c < 3; c++) data[p + c] = 255 - 0.45 * (255 - (0.75 * grey + 0.25 * data[p + c]));
+    }
+    return this;
+  }
+
+  clear() { this.image.data.fill(0); return this; }
+
+  blend(p, colour, strength, shade = 1) {
+    const data = this.image.data;
+    for (let c = 0; c < 3; c++) data[4 * p + c] = (1 - strength) * data[4 * p + c] + strength * colour[c] * shade;
+    data[4 * p + 3] = 255;
+  }
+
+  // Calls `paint` at the pixels of a mask that have a neighbour outside it.
+  outline(inside, colour, shade = 1) {
+    const { width, height } = this;
+    for (let y = 0, p = 0; y < height; y++)
+      for (let x = 0; x < width; x++, p++)
+        if (inside(p) && ((x && !inside(p - 1)) || (x < width - 1 && !inside(p + 1)) || (y && !inside(p - width)) ||
+          (y < height - 1 && !inside(p + width)))) this.blend(p, colour, 1, shade);
+  }
+
+  // X-ray: visible parts filled, parts hidden at up to `plane` striped on top in the hidden instance's colour.
+  instances(chosen, plane = Infinity) {
+    const { layers, width } = this, pixels = layers.regions.length;
+    const shown = chosen.filter((n) => n < layers.table.length);
+    const below = (n, p) => { const code = layers.code(n, p); return code > 0 && reaches(layers, n, p, code, plane); };
+    for (const n of shown)
+      for (let p = 0; p < pixels; p++) if (layers.code(n, p) === 1 && below(n, p)) this.blend(p, identity(n), 0.62);
+    for (const n of shown) {
+      for (let p = 0; p < pixels; p++)
+        if (layers.code(n, p) > 1 && below(n, p) && ((p % width) + Math.floor(p / width) + 3 * n) % 8 < 4)
+          this.blend(p, identity(n), 0.9, 0.8);
+      this.outline((p) => layers.code(n, p) > 1 && below(n, p), identity(n), 0.62);
+    }
+    for (const n of shown) this.outline((p) => layers.code(n, p) === 1 && below(n, p), identity(n), 0.5);
+    return this;
+  }
+
+  // Global layers: how many of the chosen instances lie over each pixel at levels up to the plane.
+  count(chosen, plane, highest) {
+    const { layers } = this, colours = levelColours(highest);
+    for (let p = 0; p < layers.regions.length; p++) {
+      let count = 0;
+      for (const n of chosen) { const code = layers.code(n, p); if (code && reaches(layers, n, p, code, plane)) count++; }
+      if (count) this.blend(p, colours[Math.min(count, colours.length) - 1], 1);
+    }
+    return this;
+  }
+
+  levels(n, plane, highest) {
+    const { layers } = this, colours = levelColours(highest);
+    for (let p = 0; p < layers.regions.length; p++) {
+      const code = layers.code(n, p);
+      if (code && reaches(layers, n, p, code, plane)) this.blend(p, colours[Math.min(code, colours.length) - 1], 1);
+    }
+    this.outline((p) => layers.code(n, p) > 0, RIM);
+    return this;
+  }
+
+  semDist(n, plane) {
+    const { layers } = this;
+    for (let p = 0; p < layers.regions.length; p++) {
+      const code = layers.code(n, p);
+      if (code && reaches(layers, n, p, code, plane)) this.blend(p, semDistColour(layers.confidence(n, p) - (code - 1)), 1);
+    }
+    this.outline((p) => layers.code(n, p) > 0, RIM);
+    return this;
+  }
+
+  // Eq. 4-5 on the overlap: A's colour where A is closer, B's where B is.
+  relative(a, b) {
+    const { layers } = this, depth = layers.relativeDepth(a, b);
+    for (const n of [a, b]) for (let p = 0; p < depth.length; p++) if (layers.code(n, p) && !depth[p]) this.blend(p, identity(n), 0.25);
+    for (let p = 0; p < depth.length; p++) if (depth[p]) this.blend(p, identity(depth[p] > 0 ? a : b), 0.95);
+    for (const n of [a, b]) this.outline((p) => layers.code(n, p) > 0, identity(n), 0.5);
+    return layers.order(depth);
+  }
+
+  // One layer of the exploded view: what the chosen instances show at one level, on nothing.
+  layer(chosen, level) {
+    this.clear();
+    const { layers } = this;
+    for (const n of chosen) {
+      for (let p = 0; p < layers.regions.length; p++) if (layers.code(n, p) === level + 1) this.blend(p, identity(n), 1);
+      this.outline((p) => layers.code(n, p) === level + 1, identity(n), 0.5);
+    }
+    return this;
+  }
+}
+
+// Has the plane fallen to this pixel? At plane l all levels up to l show; between l and l + 1 those pixels of level
+// l + 1 whose confidence is known and above a threshold that falls from 1 to .5.
+function reaches(layers, n, p, code, plane) {
+  const level = code - 1, whole = Math.floor(plane), rest = plane - whole;
+  if (plane === Infinity || level <= whole) return true;
+  return level === whole + 1 && rest > 0 && Boolean(layers.instances[n].confidence) && layers.confidence(n, p) >= 1 - 0.5 * rest;
+}
+
+// The most interior visible pixel of each instance, for its label: distance by two passes.
+function labelPlaces(layers, chosen) {
+  const { width, height } = layers, places = [];
+  for (const n of chosen) {
+    const far = new Uint16Array(width * height);
+    let best = -1, most = 0;
+    for (let y = 0, p = 0; y < height; y++)
+      for (let x = 0; x < width; x++, p++)
+        if (layers.code(n, p) === 1) far[p] = 1 + Math.min(x ? far[p - 1] : 0, y ? far[p - width] : 0);
+    for (let y = height - 1; y >= 0; y--)
+      for (let x = width - 1; x >= 0; x--) {
+        const p = y * width + x;
+        if (!far[p]) continue;
+        far[p] = Math.min(far[p], 1 + Math.min(x < width - 1 ? far[p + 1] : 0, y < height - 1 ? far[p + width] : 0));
+        if (far[p] > most) { most = far[p]; best = p; }
+      }
+    if (best >= 0) places.push({ n, x: (best % width + 0.5) / width, y: (Math.floor(best / width) + 0.5) / height });
+  }
+  return places;
+}

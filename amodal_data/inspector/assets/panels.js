@@ -1,0 +1,244 @@
+// The stage: one figure for the truth and one for the predictions, their legend, tables and what is under the cursor.
+
+const VIEWS = [
+  ["photo", "Photo", "The photo as it is."],
+  ["instances", "Instances", "Filled: visible. Striped: hidden, in the colour of the hidden instance. Click one to see it alone."],
+  ["layers", "Global layers", "How many instances lie over each pixel."],
+  ["levels", "Levels", "Visibility levels of one instance: 0 visible, l behind l others."],
+  ["semdist", "Sem-dist map", "M = confidence - level of one instance: near 1 visible, near 0 behind one, below behind more."],
+  ["relative", "Relative depth", "Where A and B overlap: the colour of the closer one (R = L_B - L_A)."],
+  ["exploded", "Exploded", "One layer a level, the visible one in front. Drag to turn."],
+];
+const SINGLE = new Set(["levels", "semdist"]);
+const WITH_PLANE = new Set(["instances", "layers", "levels", "semdist"]);
+
+function element(name, options = {}, ...children) {
+  const made = Object.assign(document.createElement(name), options);
+  made.append(...children);
+  return made;
+}
+
+function percent(share) {
+  const value = 100 * share;
+  return `${value > 0 && value < 1 ? value.toFixed(1) : Math.round(value)} %`;
+}
+
+// The instance of a side that is shown alone, or stands for the one of the other side that is; null = none.
+function aloneOn(picture, layers, state) {
+  if (state.alone === null) return null;
+  const n = state.side === layers.kind ? state.alone : picture.counterpart(layers.kind, state.alone);
+  return n !== null && n < layers.instances.length ? n : null;
+}
+
+// The instance a one-instance view shows: the one alone, else things before stuff, the most hidden one.
+function singleOf(picture, layers, state) {
+  if (state.alone !== null) return aloneOn(picture, layers, state) ?? -1;
+  if (layers.kind === "predicted" && picture.truth) return picture.counterpart("predicted", singleOf(picture, picture.truth, state)) ?? -1;
+  let best = -1, most = -1;
+  layers.instances.forEach((one, n) => {
+    const hidden = one.area * one.rate + (one.stuff ? 0 : 1e9) * (one.rate > 0);
+    if (one.area && hidden > most) { most = hidden; best = n; }
+  });
+  return best;
+}
+
+function chosenOf(picture, layers, state) {
+  if (state.alone !== null) { const n = aloneOn(picture, layers, state); return n === null ? [] : [n]; }
+  return layers.instances.map((_, n) => n).filter((n) => (layers.instances[n].score ?? 1) >= state.least);
+}
+
+function swatch(colour) {
+  const made = element("span", { className: "swatch" });
+  made.style.background = `rgb(${colour.join(",")})`;
+  return made;
+}
+
+// Draws one set of layers in the current view; returns { canvas or node, caption, tags }.
+function drawFigure(picture, layers, state) {
+  const drawing = new Drawing(picture, layers), chosen = chosenOf(picture, layers, state);
+  const title = layers.kind === "truth" ? (picture.predicted ? "truth" : "") : "predicted";
+  const said = (text) => [title, text].filter(Boolean).join(": ");
+  const shown = `${chosen.length} of ${layers.instances.length} instances`;
+  const single = SINGLE.has(state.view) ? singleOf(picture, layers, state) : -1;
+  const highest = Math.max(2, picture.deepest + 1);
+  if (state.view === "photo") return { drawing, caption: said(picture.problem), tags: [] };
+  drawing.dim();
+  if (state.view === "instances") {
+    drawing.instances(chosen, state.plane);
+    return { drawing, caption: said(shown), tags: labelPlaces(layers, chosen) };
+  }
+  if (state.view === "layers") {
+    drawing.count(chosen, state.plane, Math.max(2, mostOver(layers)));
+    return { drawing, caption: said(shown), tags: [] };
+  }
+  if (single < 0) return { drawing, caption: said("no instance stands for it"), tags: [] };
+  if (state.view === "levels") drawing.levels(single, state.plane, highest);
+  else drawing.semDist(single, state.plane);
+  return { drawing, caption: said(`${layers.label(single)}, ${percent(layers.instances[single].rate)} hidden`), tags: [] };
+}
+
+function mostOver(layers) {
+  let most = 0;
+  for (let region = 0; region < (layers.table[0] || []).length; region++)
+    most = Math.max(most, layers.table.reduce((count, row) => count + (row[region] > 0), 0));
+  return most;
+}
+
+function drawRelative(picture, layers, state) {
+  const drawing = new Drawing(picture, layers).dim();
+  const { a, b } = pairOn(picture, layers, state);
+  if (a === null || b === null || a === b) return { drawing, caption: `${layers.kind}: no two instances stand for them`, tags: [], order: null };
+  const order = drawing.relative(a, b);
+  const places = labelPlaces(layers, [a, b]).map((place) => ({ ...place, text: `${place.n === a ? "A" : "B"}: ${place.n}` }));
+  return { drawing, caption: `${layers.kind === "truth" ? "truth" : "predicted"}: A is ${layers.label(a)}, B is ${layers.label(b)}`, tags: places, order };
+}
+
+// The pair picked, else the first overlapping one.
+function pairOf(layers, state) {
+  const count = layers.instances.length;
+  if (count < 2) return { a: null, b: null };
+  if (state.a !== null && state.b !== null && state.a < count && state.b < count && state.a !== state.b) return { a: state.a, b: state.b };
+  const [a, b] = layers.pairs[0] || [0, 1];
+  return { a, b };
+}
+
+// The pair on one side: predictions stand for the true instances that were picked.
+function pairOn(picture, layers, state) {
+  if (layers.kind === "truth" || !picture.truth) return pairOf(layers, state);
+  const { a, b } = pairOf(picture.truth, state);
+  return { a: picture.counterpart("predicted", a), b: picture.counterpart("predicted", b) };
+}
+
+function figure(picture, layers, made) {
+  const canvas = element("canvas", { width: picture.shown[1], height: picture.shown[0] });
+  canvas.getContext("2d").putImageData(made.drawing.image, 0, 0);
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", `${made.caption || "photo"}, image ${picture.id}`);
+  canvas.dataset.kind = layers.kind;
+  // small images are enlarged, never blurred: level edges are pixel edges
+  const zoom = Math.max(1, Math.min(6, Math.floor(480 / picture.shown[1])));
+  canvas.style.width = `${picture.shown[1] * zoom}px`;
+  canvas.style.imageRendering = zoom > 1 ? "pixelated" : "auto";
+  const sheet = element("div", { className: "sheet" }, canvas);
+  for (const tag of spread(made.tags)) {
+    const label = element("span", { className: "tag", textContent: tag.text ?? String(tag.n) });
+    label.style.left = `${100 * tag.x}%`;
+    label.style.top = `${100 * tag.y}%`;
+    sheet.append(label);
+  }
+  const mark = element("span", { className: "mark", hidden: true });
+  sheet.append(mark);
+  return element("figure", {}, sheet, element("figcaption", { textContent: made.caption }));
+}
+
+// Labels that would lie on each other are moved apart downwards, inside the picture.
+function spread(tags) {
+  const placed = [];
+  for (const tag of [...tags].sort((one, other) => one.y - other.y)) {
+    let y = Math.min(0.97, Math.max(0.03, tag.y));
+    const x = Math.min(0.97, Math.max(0.03, tag.x));
+    for (const before of placed) if (Math.abs(before.x - x) < 0.06 && Math.abs(before.y - y) < 0.05) y = before.y + 0.05;
+    placed.push({ ...tag, x, y: Math.min(0.97, y) });
+  }
+  return placed;
+}
+
+// Layers of levels in space, the visible one in front.
+function explode(picture, layers, state) {
+  const turn = element("div", { className: "turn" }), chosen = chosenOf(picture, layers, state);
+  for (let level = layers.deepest; level >= 0; level--) {
+    const drawing = new Drawing(picture, layers).layer(chosen, level);
+    const canvas = element("canvas", { width: picture.shown[1], height: picture.shown[0] });
+    canvas.getContext("2d").putImageData(drawing.image, 0, 0);
+    canvas.setAttribute("role", "img");
+    canvas.setAttribute("aria-label", `level ${level}`);
+    turn.append(canvas);
+  }
+  const place = () => {
+    turn.style.transform = `rotateX(${state.tilt}deg) rotateY(${state.spin}deg)`;
+    const gap = Math.min(190, 480 / Math.max(1, layers.deepest));
+    [...turn.children].forEach((canvas, at) => { canvas.style.transform = `translateZ(${(at - layers.deepest / 2) * gap}px)`; });
+  };
+  place();
+  const box = element("div", { className: "exploded" }, turn);
+  box.addEventListener("pointerdown", (event) => { box.setPointerCapture(event.pointerId); });
+  box.addEventListener("pointermove", (event) => {
+    if (!event.buttons) return;
+    state.spin = Math.max(-80, Math.min(80, state.spin + event.movementX * 0.4));
+    state.tilt = Math.max(-80, Math.min(80, state.tilt - event.movementY * 0.4));
+    place();
+  });
+  const title = picture.predicted ? `${layers.kind}: ` : "";
+  return element("figure", {}, box, element("figcaption", { textContent: `${title}level 0 (visible) in front, level ${layers.deepest} at the back` }));
+}
+
+function drawLegend(picture, state, target) {
+  target.replaceChildren();
+  const highest = Math.max(2, picture.deepest + 1);
+  if (state.view === "levels")
+    levelColours(highest).forEach((colour, level) => target.append(element("span", {}, swatch(colour), `level ${level}${level ? "" : " (visible)"}`)));
+  if (state.view === "layers") {
+    const most = Math.max(2, ...picture.layers.map(mostOver));
+    levelColours(most).forEach((colour, at) => target.append(element("span", {}, swatch(colour), `${at + 1} ${at ? "instances" : "instance"}`)));
+  }
+  if (state.view === "semdist") {
+    const ramp = element("canvas", { className: "ramp", width: 200, height: 1 }), deepest = Math.max(1, picture.deepest);
+    const pen = ramp.getContext("2d");
+    for (let x = 0; x < 200; x++) {
+      pen.fillStyle = `rgb(${semDistColour(1 - ((deepest + 1) * (199 - x)) / 199).map(Math.round).join(",")})`;
+      pen.fillRect(x, 0, 1, 1);
+    }
+    target.append(element("span", {}, `M = ${-deepest} (behind more)`, ramp, "1 (visible)"));
+  }
+}
+
+// The table of one set of instances: colour, name, area, share hidden, pixels per level, who hides it.
+function instanceTable(picture, layers, state, act) {
+  const body = element("tbody"), chosen = new Set(chosenOf(picture, layers, state));
+  const scored = layers.kind === "predicted";
+  layers.instances.forEach((one, n) => {
+    const alone = state.alone === n && state.side === layers.kind;
+    const pick = element("button", { type: "button", textContent: layers.label(n), title: "Show this instance alone" });
+    pick.setAttribute("aria-pressed", String(alone));
+    pick.addEventListener("click", () => act(layers.kind, n));
+    const front = layers.pairs.filter(([, back]) => back === n).map(([first]) => first);
+    const cells = [
+      element("td", {}, swatch(identity(n)), pick),
+      element("td", { className: "number", textContent: percent(one.rate) }),
+      scored ? element("td", { className: "number", textContent: one.score.toFixed(2) }) : element("td", { textContent: front.join(", ") || "nothing" }),
+      element("td", {}, levelBar(one, picture)),
+      element("td", { className: "number", textContent: one.area.toLocaleString("en") }),
+    ];
+    body.append(element("tr", { className: chosen.has(n) ? "" : "off" }, ...cells));
+  });
+  const heads = ["instance", "hidden", scored ? "score" : "behind", "levels", "pixels"], numbers = scored ? [1, 2, 4] : [1, 4];
+  const head = element("tr", {}, ...heads.map((text, at) => element("th", { scope: "col", textContent: text, className: numbers.includes(at) ? "number" : "" })));
+  const left = layers.leftOut ? ` (${layers.leftOut} more of lower score are not in this page)` : "";
+  const caption = element("caption", { textContent: (scored ? "predicted" : "instances") + left });
+  return element("div", { className: "wide" }, element("table", {}, caption, element("thead", {}, head), body));
+}
+
+function levelBar(one, picture) {
+  const bar = element("canvas", { width: 84, height: 12 }), pen = bar.getContext("2d"), colours = levelColours(Math.max(2, picture.deepest + 1));
+  let x = 0;
+  one.levels.forEach((pixels, level) => {
+    const wide = (84 * pixels) / Math.max(1, one.area);
+    pen.fillStyle = `rgb(${colours[Math.min(level, colours.length - 1)].join(",")})`;
+    pen.fillRect(x, 0, wide, 12);
+    x += wide;
+  });
+  bar.setAttribute("role", "img");
+  bar.setAttribute("aria-label", one.levels.map((pixels, level) => `level ${level}: ${pixels}`).join(", "));
+  bar.title = bar.getAttribute("aria-label");
+  return bar;
+}
+
+// What lies under a pixel, nearest first.
+function stackText(layers, pixel) {
+  const found = layers.stack(pixel);
+  if (!found.length) return "no instance";
+  return found.map(({ n, level, confidence }) => {
+    const where = level ? `level ${level}, hidden` : "level 0, visible";
+    return `${layers.label(n)} (${where}, M = ${(confidence - level).toFixed(2)})`;
+  }).join("; behind it: ");
+}

@@ -1,0 +1,156 @@
+"""Does the network learn: what codes can hold, overfitting 8 scenes, training from scratch on 4,000.
+
+python benchmarks/train_gates.py ceiling
+python benchmarks/train_gates.py overfit --seeds 0 1 2     # learning rate 3e-3, levels balanced
+python benchmarks/train_gates.py overfit --plain           # the preset as it stands
+python benchmarks/train_gates.py scratch
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from amodal_data import build_targets, evaluate, instance_order, read_cocoa, relative_depth, write_cocoa
+from sln import CachedTargets, Predictor, load_config
+from sln.data import fit_in
+from sln.evaluate import predictions_of, score_at_truth_boxes
+from sln.layering import decode
+from sln.prediction import Prediction
+from sln.targets import Targets, level_shares
+from sln.trainer import Trainer
+
+EAGER = ("train.lr=3e-3", "loss.balance_levels=true")
+
+
+def scenes(folder: Path, n: int, seed: int, size: int = 96) -> Path:
+    """Photos and a cache in ``folder``."""
+    annotations = write_cocoa(folder, n, seed=seed, size=(size, size), instances=(2, 6))
+    build_targets(read_cocoa(annotations), folder / "targets.h5")
+    return folder
+
+
+def opened(folder: Path, config) -> CachedTargets:
+    return CachedTargets(folder / "targets.h5", [folder], config.data, config.train.seed)
+
+
+def train(folder: Path, settings: list[str]) -> tuple[Predictor, str]:
+    config = load_config("tiny", settings=settings, environment={})
+    wall, cpu = time.perf_counter(), time.process_time()
+    trainer = Trainer(config, opened(folder, config), device=torch.device("cpu"))
+    trainer.train()
+    spent = (
+        f"{config.train.steps} steps, {time.perf_counter() - wall:.0f} s wall, {time.process_time() - cpu:.0f} s CPU"
+    )
+    return Predictor(trainer.model, "cpu"), spent
+
+
+def shown(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.3f}"
+
+
+def at_truth_boxes(predictor: Predictor, data: CachedTargets) -> str:
+    figures = score_at_truth_boxes(predictor, data)
+    order = {name: shown(figures.order[name]["accuracy"]) for name in ("R_hard", "R_joint", "R_soft", "area", "y_axis")}
+    ious = f"amodal {shown(figures.amodal_iou)} modal {shown(figures.modal_iou)} hidden {shown(figures.hidden_iou)}"
+    return f"at true boxes: IoU {ious}; order {order}"
+
+
+def own(predictor: Predictor, data: CachedTargets) -> str:
+    found = predictions_of(predictor, data)
+    figures = evaluate(data.cache, found).figures["subsets"]["all"]["all"]
+    order = evaluate(data.cache, found, "order").figures["methods"]
+    votes = {name: shown(order[name]["accuracy"]) for name in ("R_hard", "R_joint", "R_soft", "area", "y_axis")}
+    return f"own detections: AP {shown(figures['AP'])} AR100 {shown(figures['AR100'])}; order {votes}"
+
+
+def overfit(folder: Path, seeds: list[int], plain: bool, settings: list[str]) -> None:
+    for seed in seeds:
+        data = scenes(folder / str(seed), 8, 100 + seed)
+        chosen = [*(() if plain else EAGER), f"train.seed={seed}", *settings]
+        predictor, spent = train(data, chosen)
+        data = opened(data, predictor.config)
+        print(
+            f"overfit, seed {seed}: {spent}\n  {at_truth_boxes(predictor, data)}\n  {own(predictor, data)}", flush=True
+        )
+
+
+def scratch(folder: Path, settings: list[str]) -> None:
+    learned, held_out = scenes(folder / "train", 4000, 1), scenes(folder / "val", 300, 2)
+    predictor, spent = train(learned, settings)
+    data = opened(held_out, predictor.config)
+    print(f"from scratch: {spent}\n  {at_truth_boxes(predictor, data)}\n  {own(predictor, data)}", flush=True)
+
+
+def ceiling(folder: Path, settings: list[str]) -> None:
+    """Codes encoded and decoded on the ROI grid, and pasted back to the photo."""
+    data = scenes(folder / "ceiling", 100, 7, size=256)
+    for out in (28, 56):
+        config = load_config("tiny", settings=["data.size=256", f"head.out={out}", *settings], environment={})
+        print(ceiling_at(opened(data, config), out, config.layering.levels))
+
+
+def ceiling_at(data: CachedTargets, out: int, levels: int) -> str:
+    exact, pasted, right, capped, unseen, pairs = [], [], 0, 0, 0, 0
+    for i in range(len(data)):
+        targets = data[i].targets
+        instances = torch.arange(targets.boxes.shape[1])
+        owners = torch.zeros_like(instances)
+        codes = targets.roi_codes(targets.boxes[0], owners, instances, 2 * out)
+        shares = level_shares(codes, levels)
+        cells = decode(shares)[1]
+        again = decode(level_shares(cells.repeat_interleave(2, 1).repeat_interleave(2, 2), levels))[1]
+        exact += [float((a == b).float().mean()) for a, b in zip(cells, again, strict=True)]
+        size = data.images[i].size
+        boxes = fit_in(size, data.settings.size).to_photo(targets.boxes[0]).numpy()
+        found = Prediction(size, boxes, np.ones(len(boxes), np.float32), shares.numpy())
+        truth = data.cache[i].levels()
+        kept = truth[(truth > 0).any((1, 2))]
+        if len(kept) == len(found):
+            pasted += [float((a & b).sum() / (a | b).sum()) for a, b in zip(found.amodal(), kept > 0, strict=True)]
+        for front, back in data.cache[i].pairs.tolist():
+            pairs += 1
+            vote, below = window_vote(targets, front, back, out, levels)
+            right += vote == 1
+            capped += below == "capped"
+            unseen += below == "unseen"
+    return (
+        f"ROI {out} x {out}: {len(exact)} instances, encode and decode equal {np.mean(exact):.4f}; amodal IoU after "
+        f"pasting {np.mean(pasted):.4f}; {pairs} pairs: R right {right}, only at or above the cap {capped}, "
+        f"overlap falls between the grid's points {unseen}, wrong {pairs - right - capped - unseen}"
+    )
+
+
+def window_vote(targets: Targets, front: int, back: int, out: int, levels: int) -> tuple[int, str]:
+    """Hard R of a pair from codes encoded and decoded on a grid over the overlap of their boxes."""
+    box = torch.cat([targets.boxes[0, [front, back], :2].amax(0), targets.boxes[0, [front, back], 2:].amin(0)])
+    pair = torch.tensor([front, back])
+    codes = targets.roi_codes(box.expand(2, 4), torch.zeros(2, dtype=torch.int64), pair, out)
+    doubled = codes.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    (c, found), both = decode(level_shares(doubled, levels)), (codes > 0).all(0)
+    a, b = ((c[n].numpy(), found[n].numpy().astype(int) - 1) for n in (0, 1))
+    vote = instance_order(relative_depth(a, b))
+    if not both.any():
+        return vote, "unseen"
+    return vote, "capped" if bool((codes.amin(0)[both] >= levels).all()) and vote == 0 else "seen"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("gate", choices=("ceiling", "overfit", "scratch"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--plain", action="store_true", help="the preset as it stands")
+    parser.add_argument("--set", action="append", default=[], dest="settings")
+    parser.add_argument("--threads", type=int, default=2)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    with tempfile.TemporaryDirectory() as place:
+        if given.gate == "overfit":
+            overfit(Path(place), given.seeds, given.plain, given.settings)
+        elif given.gate == "scratch":
+            scratch(Path(place), given.settings)
+        else:
+            ceiling(Path(place), given.settings)

@@ -1,0 +1,341 @@
+"""Predictions as values and as files; the ``sln`` command as a user meets it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from PIL import Image
+
+from amodal_data import build_targets, evaluate, instance_order, read_cocoa, relative_depth, write_cocoa
+from amodal_data.evaluation import read_predictions, read_truth, write_predictions
+from amodal_data.inspector import layered_predictions
+from sln import CachedTargets, Sources, fit, load, load_config
+from sln.errors import ConfigError, MachineError, PhotoError
+from sln.evaluate import evaluate_model, score_at_truth_boxes
+from sln.network import Detections
+from sln.pictures import Shown, comparison, overlay
+from sln.predict import Predictor, scores
+from sln.prediction import Prediction
+from sln.results import photo_ids, photos_in
+from sln.targets import level_shares
+
+SMALL = (
+    "data.size=64",
+    "encoder.channels=8",
+    "layering.width=16",
+    "proposals.width=16",
+    "head.width=16",
+    "head.layers=2",
+)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Scenes, a cache and a run of two steps."""
+    folder = tmp_path_factory.mktemp("place")
+    scenes = write_cocoa(folder, 5, seed=4, size=(60, 80), instances=(2, 4))
+    build_targets(read_cocoa(scenes), folder / "t.h5")
+    config = load_config("tiny", settings=[*SMALL, "train.steps=2", "train.batch=4"], environment={})
+    fit(config, Sources(folder / "t.h5", (folder,)), folder / "run", device="cpu")
+    return folder
+
+
+def from_truth(targets, out=28, levels=4):
+    """The truth as a network that knows everything would say it."""
+    boxes = targets.boxes()[0].astype(np.float32)
+    codes = np.stack([targets.resized((1, 1)).source.roi_levels(boxes[n : n + 1], np.array([n]), 2 * out)[0]
+                      for n in range(len(boxes))])  # fmt: skip
+    shares = level_shares(torch.from_numpy(codes), levels).numpy()
+    return Prediction(targets.size, boxes, np.linspace(1, 0.5, len(boxes), dtype=np.float32), shares)
+
+
+def test_a_prediction_made_of_the_truth_is_the_truth(place):
+    data = CachedTargets(place / "t.h5", [place], load_config("tiny").data)
+    found = {}
+    for at in range(len(data)):
+        targets = data.cache[at]
+        prediction = from_truth(targets)
+        found[data.images[at].image_id] = prediction.scored_masks()
+        ious = [(a & b).sum() / (a | b).sum() for a, b in zip(prediction.amodal(), targets.amodal(), strict=True)]
+        assert min(ious) > 0.85
+        order = prediction.order()
+        assert (order == -order.T).all()
+        for front, back in targets.pairs:
+            both = (prediction.amodal()[front] & prediction.amodal()[back]).sum()
+            assert order[front, back] == 1 or both < 10
+        m = prediction.sem_dist()
+        inside = prediction.amodal()
+        assert m.dtype == np.float32 and m.max() < 1
+        assert np.allclose((m - np.floor(m))[inside], prediction.confidence.clip(0, 1 - 2**-8)[inside], atol=1e-5)
+        assert (-np.floor(m)[inside] == prediction.levels[inside] - 1).all()
+        assert (prediction.modal() == (prediction.levels == 1)).all()
+        a, b = prediction.levels[:2].astype(int)
+        assert instance_order(relative_depth((a > 0, a - 1), (b > 0, b - 1))) in (order[0, 1], 0)
+    report = evaluate(data.cache, found)
+    assert report.figures["subsets"]["all"]["all"]["AP"] > 0.8
+
+
+def test_scored_masks_equal_the_maps(place):
+    prediction = from_truth(CachedTargets(place / "t.h5", [place], load_config("tiny").data).cache[0])
+    drawn = layered_predictions(prediction.scored_masks(), prediction.size)
+    assert (drawn.levels() == prediction.levels).all()
+
+
+def test_layered_predictions_keep_each_predictions_own_codes():
+    codes = np.random.default_rng(0).integers(0, 5, (4, 9, 7)).astype(np.uint8)
+    from amodal_data import RLE
+    from amodal_data import Prediction as ScoredMask
+
+    found = [ScoredMask.from_codes(one, 0.5) for one in codes]
+    assert (layered_predictions(found, (9, 7)).levels() == codes).all()
+    bare = ScoredMask(RLE.from_mask(codes[0] > 0), 0.5)
+    assert (layered_predictions([bare], (9, 7)).levels()[0] == (codes[0] > 0)).all()
+    assert layered_predictions([], (9, 7)).levels().shape == (0, 9, 7)
+
+
+def test_results_files_say_what_was_predicted(place, tmp_path):
+    data = CachedTargets(place / "t.h5", [place], load_config("tiny").data)
+    found = {data.images[at].image_id: from_truth(data.cache[at]).scored_masks() for at in range(3)}
+    assert write_predictions(tmp_path / "p.json", found) == sum(map(len, found.values()))
+    again = read_predictions(tmp_path / "p.json", read_truth(data.cache))
+    for image_id, masks in found.items():
+        for one, two in zip(masks, again.of(image_id), strict=True):
+            assert (one.amodal, one.visible, one.levels) == (two.amodal, two.visible, two.levels)
+            assert np.array_equal(one.box, two.box) and np.array_equal(one.probabilities, two.probabilities)
+    write_predictions(tmp_path / "p.json", {1: []})
+    assert not (tmp_path / "p.npz").exists()
+
+
+def test_scores_are_objectness_times_confidence_inside():
+    p = torch.zeros(2, 3, 2, 2)
+    p[0, 0] = torch.tensor([[0.1, 0.3], [0.9, 0.6]])
+    p[1, 0] = 1
+    found = Detections(torch.zeros(2, 4), torch.tensor([0.5, 0.9]), p)
+    settings = load_config("tiny").predict
+    assert scores(found, settings).tolist() == pytest.approx([0.5 * 0.8, 0])
+    assert scores(found, settings.model_copy(update={"score": "objectness"})).tolist() == pytest.approx([0.5, 0.9])
+
+
+def test_predictions_do_not_depend_on_the_batch(place):
+    predictor = load(place / "run", "cpu")
+    photos = sorted((place / "val2014").iterdir())
+    together = predictor.predict_many(photos)
+    for photo, found in zip(photos, together, strict=True):
+        alone = predictor.predict(photo)
+        assert len(alone) == len(found) and np.allclose(alone.boxes, found.boxes, atol=1e-3)
+        with Image.open(photo) as image:
+            assert np.array_equal(predictor.predict(image).boxes, alone.boxes)
+            assert np.array_equal(predictor.predict(np.asarray(image.convert("RGB"))).boxes, alone.boxes)
+    assert predictor.predict_many([]) == []
+    with pytest.raises(PhotoError, match="uint8"):
+        predictor.predict(np.full((4, 4, 3), np.nan))
+
+
+def test_a_model_scored_by_every_protocol(place):
+    predictor = load(place / "run", "cpu")
+    data = CachedTargets(place / "t.h5", [place], predictor.config.data)
+    report = evaluate_model(predictor, data, limit=3)
+    document = report.to_dict()
+    assert set(document) == {"schema", "amodal", "coco", "order", "completion", "truth_boxes"}
+    assert document["amodal"]["settings"] | {"images": 3, "nms": "mask IoU 0.6"} == document["amodal"]["settings"]
+    assert document["truth_boxes"]["instances"] == sum(len(data.cache[at].names) for at in range(3))
+    assert json.dumps(document) and "at true boxes" in str(report)
+
+
+def test_the_head_at_true_boxes_against_masks_it_cannot_miss(place, monkeypatch):
+    """A head that answers with the truth gets 1.0 everywhere."""
+    predictor = load(place / "run", "cpu")
+    data = CachedTargets(place / "t.h5", [place], predictor.config.data)
+    queue = []
+
+    def knows(fused, boxes, owners):
+        targets, instances = queue.pop(0)
+        return level_shares(targets.roi_codes(boxes, owners, instances, 56), 4)
+
+    from sln import evaluate as module
+
+    batches = list(module._whole(data))
+    queue += [(b.targets, b.targets.present.nonzero(as_tuple=True)[1]) for b in batches]
+    monkeypatch.setattr(predictor.model, "levels_in", knows)
+    figures = score_at_truth_boxes(predictor, data)
+    assert figures.amodal_iou == figures.modal_iou == figures.hidden_iou == figures.own_hidden_iou == 1.0
+    assert figures.order["R_hard"]["accuracy"] > 0.9
+
+
+def test_pictures_have_a_panel_for_everything(place):
+    data = CachedTargets(place / "t.h5", [place], load_config("tiny").data)
+    photo = np.asarray(Image.open(data.photos[0]).convert("RGB"))
+    prediction = from_truth(data.cache[0])
+    with_truth = comparison([Shown("a", photo, prediction, data.cache[0])])
+    without = comparison([Shown("a", photo, prediction), Shown("b", photo, Prediction(
+        prediction.size, prediction.boxes[:0], prediction.scores[:0], prediction.probabilities[:0]))])  # fmt: skip
+    assert with_truth.width == 5 * 248 + 8 and without.width == 3 * 248 + 8
+    assert overlay(photo, prediction).size == (80, 60)
+
+
+def test_photo_ids_never_repeat(tmp_path):
+    names = ["COCO_val2014_000000000002.jpg", "x.png", "b/000000000002.jpg", "y.png"]
+    assert photo_ids([Path(name) for name in names]) == [2, 1, 3, 4]
+    with pytest.raises(PhotoError, match="no photos here"):
+        photos_in([tmp_path])
+
+
+def sln(*arguments, cwd=None, code=0, **environment):
+    done = subprocess.run(
+        [sys.executable, "-m", "amodal_cli.model", *map(str, arguments)],
+        capture_output=True, text=True, cwd=cwd, env={**os.environ, **environment},
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_the_commands_one_after_the_other(place, tmp_path):
+    settings = [part for setting in (*SMALL, "train.batch=4") for part in ("--set", setting)]
+    run = tmp_path / "runs" / "one"
+    fitted = sln("fit", place / "t.h5", "--run", run, "--preset", "tiny", "--steps", 2, *settings, "--json")
+    assert json.loads(fitted.stdout)["last"]["step"] == 2
+    assert {p.name for p in run.iterdir()} == {
+        "config.toml", "env.json", "metrics.jsonl", "metrics.csv", "last.pt", "best.pt", "overlays"
+    }  # fmt: skip
+    again = sln("config", "--config", run / "config.toml", "--json")
+    assert json.loads(again.stdout)["train"]["steps"] == 2
+    assert "one" in sln("runs", tmp_path / "runs").stdout
+    out = tmp_path / "out"
+    sln("predict", run / "best.pt", place / "val2014", "-o", out, "--save", "coco,png,npy", "--min-score", 0)
+    rows = json.loads((out / "predictions.json").read_text())
+    assert {row["image_id"] for row in rows} == {1, 2, 3, 4, 5} and rows[0]["file_name"].endswith(".jpg")
+    assert len(list((out / "overlays").iterdir())) == 10
+    maps = np.load(out / "sem_dist" / f"{1:012d}.npy")
+    assert maps.shape == (sum(row["image_id"] == 1 for row in rows), 60, 80)
+    assert evaluate(place / "t.h5", out / "predictions.json", "order").figures["methods"]["R_joint"] is not None
+    scored = sln("evaluate", run, place / "t.h5", "--json", "--save", out / "val.json", "--png", out / "val.png")
+    document = json.loads(scored.stdout)
+    assert document["schema"] == "sln/evaluate/1" and document["amodal"]["schema"] == "amodal-data/evaluate/1"
+    assert (out / "val.png").exists() and (out / "val.npz").exists()
+    sln("export", run / "best.pt", "-o", out / "m.safetensors")
+    assert "AP" in sln("evaluate", out / "m.safetensors", place / "t.h5", "--limit", 2).stdout
+    assert "already" in sln("predict", run, place / "val2014", "-o", out, code=2).stderr
+
+
+def test_bad_settings_are_told_all_at_once():
+    done = sln("config", "--set", "train.stepz=4", "--set", "head.width=x", code=2, SLN_DATA__SIZE="77")
+    for part in ("train.stepz: no such setting; did you mean train.steps?", "head.width", "data.size"):
+        assert part in done.stderr
+    with pytest.raises(ConfigError, match="no multiple of head"):
+        load_config(settings=["head.out=30"], environment={})
+
+
+def test_precedence_of_settings(tmp_path):
+    file = tmp_path / "c.toml"
+    file.write_text("[train]\nsteps = 2\nbatch = 2\nlr = 0.5\nseed = 2\n")
+    config = load_config(
+        "tiny",
+        file,
+        ["train.lr=0.25", "train.seed=3"],
+        {"train.seed": 4},
+        {"SLN_TRAIN__LR": "1", "SLN_TRAIN__BATCH": "6"},
+    )
+    assert (config.train.steps, config.train.batch, config.train.lr, config.train.seed) == (2, 6, 0.25, 4)
+
+
+@pytest.mark.parametrize("preset", ["paper", "modern", "tiny"])
+def test_printed_settings_can_be_read_back(preset, tmp_path):
+    text = sln("config", "--preset", preset).stdout
+    (tmp_path / "c.toml").write_text(text)
+    assert load_config(file=tmp_path / "c.toml", environment={}) == load_config(preset, environment={})
+
+
+@pytest.mark.parametrize(
+    "arguments, code, said",
+    [
+        (("fit",), 2, "name a cache"),
+        (("fit", "{t}", "--resume", "{run}"), 2, "--resume goes on"),
+        (("fit", "{t}", "--images", "{empty}"), 1, "5 of 5 photos not found"),
+        (("fit", "{t}", "--device", "cuda", "--run", "{new}"), 3, "no CUDA device"),
+        (("fit", "{t}", "--run", "{run}"), 2, "never reused"),
+        (("fit", "{json}", "--run", "{new}"), 1, "target cache"),
+        (("fit", "--resume", "{empty}"), 2, "nothing to resume"),
+        (("predict", "{json}", "{photos}", "-o", "{new}"), 1, "not a checkpoint"),
+        (("predict", "{run}", "{empty}", "-o", "{new}"), 1, "no photos here"),
+        (("predict", "{run}", "{photos}", "-o", "{new}", "--save", "gif"), 2, "--save takes"),
+        (("predict", "{run}", "{photos}", "-o", "{new}", "--device", "tpu"), 3, "device"),
+        (("evaluate", "{run}", "{t}", "--images", "{empty}"), 1, "photos not found"),
+        (("export", "{run}", "-o", "{new}.bin"), 2, ".safetensors"),
+        (("runs", "{t}"), 2, ""),
+    ],
+)  # fmt: skip
+def test_errors_are_clear_and_have_their_code(place, tmp_path, arguments, code, said):
+    (tmp_path / "empty").mkdir()
+    names = {
+        "t": place / "t.h5", "run": place / "run", "empty": tmp_path / "empty", "new": tmp_path / "new",
+        "json": place / "COCO_amodal_val2014.json", "photos": place / "val2014",
+    }  # fmt: skip
+    settings = ("--preset", "tiny") if arguments[0] == "fit" and "--resume" not in arguments else ()
+    done = sln(*(part.format(**names) for part in arguments), *settings, code=code)
+    assert said in done.stderr and done.stdout == ""
+
+
+def test_photos_that_cannot_be_read_are_reported_and_the_others_done(place, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    good = sorted((place / "val2014").iterdir())[0].read_bytes()
+    (folder / "a.jpg").write_bytes(good)
+    (folder / "b.jpg").write_bytes(good[:600])
+    (folder / "c.png").write_text("no")
+    done = sln("predict", place / "run", folder, "-o", tmp_path / "out", code=1)
+    assert "1 photos" in done.stdout and "b.jpg" in done.stderr and "c.png" in done.stderr
+    assert {row["image_id"] for row in json.loads((tmp_path / "out" / "predictions.json").read_text())} <= {1}
+
+
+@pytest.mark.parametrize(
+    "versions, said", [({"torch": None}, "torch not installed"), ({"torch": "1.0"}, "needs torch")]
+)
+def test_a_machine_without_a_fitting_torch(monkeypatch, versions, said):
+    from amodal_data import doctor
+    from sln.machine import needs_torch
+
+    real = doctor._version
+    monkeypatch.setattr(doctor, "_version", lambda name: versions.get(name, real(name)))
+    with pytest.raises(MachineError, match=said):
+        needs_torch()
+
+
+def test_without_torch_settings_work_and_training_says_what_to_install(place, tmp_path):
+    """As on a machine where only the base package is installed."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import importlib.metadata as m\nreal = m.version\n"
+        "def version(name):\n"
+        "    if name in ('torch', 'torchvision'): raise m.PackageNotFoundError(name)\n"
+        "    return real(name)\n"
+        "m.version = version\n"
+    )
+    assert "steps" in sln("config", PYTHONPATH=str(tmp_path)).stdout
+    done = sln("fit", place / "t.h5", "--preset", "tiny", code=3, PYTHONPATH=str(tmp_path))
+    assert "torch and torchvision not installed" in done.stderr and "amodal-data[sln]" in done.stderr
+
+
+def test_bench_and_doctor_speak():
+    report = json.loads(sln("bench", "--preset", "tiny", "--set", "train.batch=1", "--repeats", 1, "--json").stdout)
+    assert report["sln"]["trained_per_s"] > 0 and report["training_ratio"] > 0
+    assert "torchvision" in sln("doctor").stdout
+
+
+def test_predictors_say_which_device_is_missing():
+    with pytest.raises(MachineError, match="cuda:7"):
+        Predictor(None, "cuda:7")
+
+
+def test_train_tiny(tmp_path):
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / "train_tiny.py", tmp_path, "--scenes", "12", "--steps", "12"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "held-out AP 0." in done.stdout and (tmp_path / "predictions.png").exists()
