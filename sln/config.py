@@ -125,7 +125,7 @@ class LossConfig(_Section):
     global_layering: float = Field(1.0, ge=0, description="l_G on the global layering map.")
     instance_layering: float = Field(1.0, ge=0, description="l_I on the instance layering map.")
     sem_dist: float = Field(2.0, ge=0, description="l_M on the sem-dist map.")
-    balance_levels: bool = Field(False, description="Weigh rare levels up in l_I.")
+    balance_levels: bool = Field(False, description="Weigh rare levels up in l_I, among the pixels inside.")
 
 
 class Stage(_Section):

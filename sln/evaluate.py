@@ -22,6 +22,7 @@ from sln.photos import read_photo
 from sln.pictures import Shown, comparison
 from sln.predict import Predictor
 from sln.prediction import Prediction
+from sln.report import write_report
 from sln.targets import level_shares
 
 __all__ = [
@@ -158,6 +159,16 @@ class ModelReport:
     def save(self, path: Path) -> None:
         """Write the predictions as a results file."""
         write_predictions(path, self.predictions)
+
+    def write_page(self, path: Path, data: CachedTargets, title: str) -> int:
+        """Write the worst images as a page, truth and prediction side by side; returns how many."""
+        diagnosis = self.reports["amodal"].diagnosis
+        assert diagnosis is not None
+        own, order = self.reports["amodal"].figures["subsets"]["all"]["all"], self.reports["order"].figures["methods"]
+        facts = {"AP": own["AP"], "AR100": own["AR100"], "order by R joint": (order["R_joint"] or {}).get("accuracy")}
+        facts = {name: "n/a" if value is None else f"{value:.3f}" for name, value in facts.items()}
+        facts |= {name: n for name, n in diagnosis.counts.items() if n}
+        return write_report(path, data, self.predictions, diagnosis, title=title, facts=facts)
 
     def __str__(self) -> str:
         boxes = self.truth_boxes

@@ -35,10 +35,10 @@ def global_layering_loss(logits: Tensor, depth: Tensor) -> Tensor:
 
 
 def level_weights(shares: Tensor, *, balance: bool) -> Tensor:
-    """The weight of each class in l_I, float32 [K + 1]: 1, or by the inverse root of its frequency, mean 1."""
+    """The weight of each level in l_I, float32 [K]: 1, or by the inverse root of its frequency, mean 1 inside."""
     if not balance:
-        return torch.ones(shares.shape[1], device=shares.device)
-    frequency = shares.sum((0, 2, 3))
+        return torch.ones(shares.shape[1] - 1, device=shares.device)
+    frequency = shares[:, 1:].sum((0, 2, 3))
     if distributed.is_available() and distributed.is_initialized():
         distributed.all_reduce(frequency)
     weights = (frequency.sum() / frequency.clamp(min=1)).sqrt() * (frequency > 0)
@@ -48,11 +48,16 @@ def level_weights(shares: Tensor, *, balance: bool) -> Tensor:
 def instance_layering_loss(logits: Tensor, shares: Tensor, *, balance: bool = False) -> Tensor:
     """l_I: cross-entropy between predicted and true classes of each cell, mean over cells.
 
-    logits: [P, K + 1, S, S]; shares: float [P, K + 1, S, S], what part of each cell is which class.
+    logits: [P, K + 1, S, S]; shares: float [P, K + 1, S, S], what part of each cell is which class. It is the
+    sum of "inside or not" and "which level, given inside"; balancing weighs the second only, else rare levels would
+    grow beyond the object's edge.
     """
     weights = level_weights(shares, balance=balance).view(-1, 1, 1)
-    lost = -(shares * weights * logits.float().log_softmax(1)).sum()
-    return mean_over_all(lost, shares[:, 0].numel())
+    log_p = logits.float().log_softmax(1)
+    log_inside = log_p[:, 1:].logsumexp(1)
+    inside = shares[:, 0] * log_p[:, 0] + (1 - shares[:, 0]) * log_inside
+    level = (shares[:, 1:] * weights * (log_p[:, 1:] - log_inside[:, None])).sum(1)
+    return mean_over_all(-(inside + level).sum(), shares[:, 0].numel())
 
 
 def sem_dist_loss(logits: Tensor, shares: Tensor) -> Tensor:

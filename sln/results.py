@@ -13,11 +13,12 @@ from sln.errors import PhotoError
 from sln.photos import read_photo
 from sln.pictures import Shown, comparison, overlay
 from sln.predict import Predictor
+from sln.report import write_found
 
 __all__ = ["KINDS", "PredictReport", "photo_ids", "photos_in", "predict_photos"]
 
-KINDS = ("coco", "png", "npy")
-"""What can be saved: results file with companion, overlays, sem-dist arrays."""
+KINDS = ("coco", "png", "npy", "html")
+"""What can be saved: results file with companion, overlays, sem-dist arrays, a page."""
 
 _SUFFIXES = {".jpg", ".jpeg", ".png"}
 
@@ -67,7 +68,8 @@ def predict_photos(
     batch: int = 8,
     on_photo: Callable[[int], None] = lambda _: None,
 ) -> PredictReport:
-    """Predict every photo and write ``predictions.json`` (with ``.npz``), ``overlays/`` and ``sem_dist/`` in ``out``.
+    """Predict every photo and write ``predictions.json`` (with ``.npz``), ``predictions.html``, ``overlays/`` and
+    ``sem_dist/`` in ``out``.
 
     kinds: some of :data:`KINDS`. least: lowest score written. A photo that cannot be used is reported, the
     others are done.
@@ -75,12 +77,17 @@ def predict_photos(
     report = PredictReport()
     found: dict[int, list[ScoredMask]] = {}
     names: dict[int, str] = {}
+    sizes: dict[int, tuple[int, int]] = {}
     numbered = list(zip(photo_ids(photos), photos, strict=True))
     for image_id, one in _predicted(predictor, numbered, batch, report, on_photo):
         kept = [mask for mask in one.prediction.scored_masks() if mask.score >= least]
-        found[image_id], names[image_id] = kept, one.name
+        found[image_id], names[image_id], sizes[image_id] = kept, one.name, one.prediction.size
         report.photos, report.instances = report.photos + 1, report.instances + len(kept)
         _save_maps(one, image_id, out, kinds, least, report)
+    if "html" in kinds:
+        paths = dict(numbered)
+        write_found(out / "predictions.html", [(i, paths[i], sizes[i], masks) for i, masks in found.items()])
+        report.written.append("predictions.html")
     if "coco" in kinds:
         write_predictions(out / "predictions.json", found, names)
         report.written.append("predictions.json")

@@ -24,7 +24,7 @@ class Run:
     """A run directory.
 
     ``config.toml`` (runnable), ``env.json``, ``metrics.jsonl`` and ``metrics.csv``, ``last.pt``, ``best.pt``,
-    ``overlays/``.
+    ``overlays/``, and when finished ``report.html``.
     """
 
     path: Path
@@ -43,6 +43,11 @@ class Run:
     def overlays(self) -> Path:
         """Pictures made during training."""
         return self.path / "overlays"
+
+    @property
+    def report(self) -> Path:
+        """The inspector page of the finished run."""
+        return self.path / "report.html"
 
     @classmethod
     def create(cls, path: Path, config: Config, about: Mapping[str, Any]) -> "Run":

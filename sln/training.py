@@ -13,11 +13,12 @@ from sln.config import Config
 from sln.data import CachedTargets
 from sln.device import memory_used, pick_device
 from sln.errors import ConfigError
-from sln.evaluate import amodal_ap, compare_with_truth
+from sln.evaluate import amodal_ap, compare_with_truth, evaluate_model
 from sln.network import SLN
 from sln.predict import Predictor
 from sln.run import Run
 from sln.trainer import Trainer
+from sln.weights import load_model
 from sln.world import World
 
 __all__ = ["Sources", "check", "fit", "resume"]
@@ -81,6 +82,7 @@ def fit(
     else:
         trainer.run = Run(Path(run))
     trainer.train(stop_at, on_step)
+    _report(trainer, sources, say)
     return trainer.run
 
 
@@ -101,7 +103,21 @@ def resume(
     say(f"resumed at step {trainer.step} of {trainer.spans[-1].stop}")
     on_step(trainer.step)
     trainer.train(stop_at, on_step)
+    _report(trainer, Sources.from_dict(found.about()), say)
     return found
+
+
+def _report(trainer: Trainer, sources: Sources, say: Says) -> None:
+    """``report.html`` of a finished run: its best model on the validation set, else on what it was trained on."""
+    run, config = trainer.run, trainer.config
+    if run is None or not trainer.world.first or trainer.step < trainer.spans[-1].stop:
+        return
+    data = trainer.data
+    if sources.val is not None:
+        data = CachedTargets(sources.val, sources.val_images or sources.images, config.data)
+    scored = evaluate_model(Predictor(load_model(run.best), str(trainer.device)), data, config.train.validate_on)
+    shown = scored.write_page(run.report, data, f"{run.path.name} on {data.cache.path.name}")
+    say(f"{run.report}: the {shown} worst images")
 
 
 def check(config: Config, sources: Sources, *, device: str = "auto") -> dict[str, Any]:

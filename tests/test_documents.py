@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from PIL import Image
 
 from amodal_data import CODES, TargetCache, build_targets, read_cocoa, write_cocoa
 
@@ -23,7 +24,7 @@ def test_the_first_screen_of_the_readme_runs(tmp_path):
         cwd=tmp_path, capture_output=True, text=True, env={"PATH": path},
     )  # fmt: skip
     assert shell.returncode == 0, shell.stderr
-    assert (tmp_path / "sheet.png").exists()
+    assert (tmp_path / "page.html").exists()
     (code,) = blocks("README.md", "python")
     python = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert python.returncode == 0, python.stderr
@@ -57,6 +58,15 @@ def test_quickstart(tmp_path):
     right, pairs = re.search(r"right for (\d+) of (\d+)", done.stdout).groups()
     assert right == pairs and int(pairs) > 5
     assert (tmp_path / "quickstart.png").exists()
+
+
+def test_the_level_plane_as_an_animation(tmp_path):
+    build_targets(read_cocoa(write_cocoa(tmp_path, 1, seed=1, size=(120, 160))), tmp_path / "t.h5")
+    command = [sys.executable, ROOT / "examples" / "level_plane.py", tmp_path / "t.h5", tmp_path / "p.webp"]
+    done = subprocess.run([*command, "--images", tmp_path, "--id", "1"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with Image.open(tmp_path / "p.webp") as picture:
+        assert picture.n_frames == int(TargetCache(tmp_path / "t.h5")[0].table.max()) + 1
 
 
 @pytest.mark.parametrize("tool", ["build", "hatchling"])

@@ -120,7 +120,7 @@ def commands():
             yield module.__name__, program, command.name
 
 
-@pytest.mark.parametrize("module, program, name", commands())
+@pytest.mark.parametrize("module, program, name", list(commands()))
 def test_every_command_has_help_and_stands_in_the_readme(module, program, name):
     done = subprocess.run([sys.executable, "-m", module, name, "--help"], capture_output=True, text=True)
     assert done.returncode == 0

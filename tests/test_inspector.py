@@ -94,3 +94,13 @@ def test_choosing_images(tmp_path):
     assert source.choose("first", 3, summary, [1]) == [0, 1, 2, 3, 4]
     with pytest.raises(SelectionError, match="no image with id 8"):
         source.choose("first", 3, summary, [8])
+
+
+def test_the_plane_shows_levels_up_to_it():
+    codes = np.zeros((3, 24, 24), bool)
+    codes[:, 4:20, 4:20] = True
+    targets = layer_scene(make_scene(codes))
+    photo = np.full((24, 24, 3), 120.0)
+    pictures = [draw_instances(photo, targets, plane) for plane in (0, 1, 2, None)]
+    assert (pictures[2] == pictures[3]).all()
+    assert not (pictures[0] == pictures[1]).all() and not (pictures[1] == pictures[2]).all()

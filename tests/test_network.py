@@ -157,11 +157,17 @@ def test_instance_and_sem_dist_losses_equal_their_formulas():
 
 def test_balanced_levels_weigh_rare_ones_up_and_average_to_one():
     shares = torch.zeros(1, 4, 10, 10)
-    shares[:, 0, :9], shares[:, 1, 9, :8], shares[:, 2, 9, 8:] = 1, 1, 1
+    shares[:, 0, :8], shares[:, 1, 8:, :8], shares[:, 2, 8:, 8:] = 1, 1, 1
     weights = level_weights(shares, balance=True)
-    assert weights[0] < weights[1] < weights[2] and weights[3] == 0
-    assert float((weights * shares.mean((0, 2, 3))).sum()) == pytest.approx(1)
-    assert weights[2] / weights[0] == pytest.approx((90 / 2) ** 0.5)
+    assert weights[0] < weights[1] and weights[2] == 0
+    assert float((weights * shares[:, 1:].mean((0, 2, 3))).sum() / 0.2) == pytest.approx(1)
+    assert weights[1] / weights[0] == pytest.approx((16 / 4) ** 0.5)
+    logits = torch.randn(1, 4, 10, 10)
+    p = logits.softmax(1)
+    given = p[:, 1:] / p[:, 1:].sum(1, keepdim=True)
+    slow = -(shares[:, 0] * p[:, 0].log() + (1 - shares[:, 0]) * (1 - p[:, 0]).log()).sum()
+    slow -= sum(float(weights[k] * (shares[:, k + 1] * given[:, k].log()).sum()) for k in range(3))
+    assert float(instance_layering_loss(logits, shares, balance=True)) == pytest.approx(float(slow) / 100, rel=1e-5)
 
 
 def test_refinement_starts_as_the_identity_and_learns():

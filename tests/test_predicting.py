@@ -202,23 +202,35 @@ def test_the_commands_one_after_the_other(place, tmp_path):
     fitted = sln("fit", place / "t.h5", "--run", run, "--preset", "tiny", "--steps", 2, *settings, "--json")
     assert json.loads(fitted.stdout)["last"]["step"] == 2
     assert {p.name for p in run.iterdir()} == {
-        "config.toml", "env.json", "metrics.jsonl", "metrics.csv", "last.pt", "best.pt", "overlays"
+        "config.toml", "env.json", "metrics.jsonl", "metrics.csv", "last.pt", "best.pt", "overlays", "report.html"
     }  # fmt: skip
     again = sln("config", "--config", run / "config.toml", "--json")
     assert json.loads(again.stdout)["train"]["steps"] == 2
     assert "one" in sln("runs", tmp_path / "runs").stdout
     out = tmp_path / "out"
-    sln("predict", run / "best.pt", place / "val2014", "-o", out, "--save", "coco,png,npy", "--min-score", 0)
+    sln("predict", run / "best.pt", place / "val2014", "-o", out, "--save", "coco,png,npy,html", "--min-score", 0)
     rows = json.loads((out / "predictions.json").read_text())
     assert {row["image_id"] for row in rows} == {1, 2, 3, 4, 5} and rows[0]["file_name"].endswith(".jpg")
     assert len(list((out / "overlays").iterdir())) == 10
+    assert '"id":5' in (out / "predictions.html").read_text()
     maps = np.load(out / "sem_dist" / f"{1:012d}.npy")
     assert maps.shape == (sum(row["image_id"] == 1 for row in rows), 60, 80)
     assert evaluate(place / "t.h5", out / "predictions.json", "order").figures["methods"]["R_joint"] is not None
-    scored = sln("evaluate", run, place / "t.h5", "--json", "--save", out / "val.json", "--png", out / "val.png")
+    scored = sln(
+        "evaluate",
+        run,
+        place / "t.h5",
+        "--json",
+        "--save",
+        out / "val.json",
+        "--png",
+        out / "val.png",
+        "--html",
+        out / "val.html",
+    )
     document = json.loads(scored.stdout)
     assert document["schema"] == "sln/evaluate/1" and document["amodal"]["schema"] == "amodal-data/evaluate/1"
-    assert (out / "val.png").exists() and (out / "val.npz").exists()
+    assert "truth" in (out / "val.html").read_text() and (out / "val.png").exists() and (out / "val.npz").exists()
     sln("export", run / "best.pt", "-o", out / "m.safetensors")
     assert "AP" in sln("evaluate", out / "m.safetensors", place / "t.h5", "--limit", 2).stdout
     assert "already" in sln("predict", run, place / "val2014", "-o", out, code=2).stderr

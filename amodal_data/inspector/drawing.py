@@ -21,10 +21,15 @@ def dimmed(photo: Picture) -> Picture:
     return 255 - 0.45 * (255 - (0.75 * grey + 0.25 * photo))
 
 
-def draw_instances(photo: Picture, view: LevelViews) -> Picture:
-    """X-ray: visible parts filled, hidden parts as diagonal stripes in the hidden instance's colour."""
+def draw_instances(photo: Picture, view: LevelViews, plane: int | None = None) -> Picture:
+    """X-ray: visible parts filled, hidden parts as diagonal stripes in the hidden instance's colour.
+
+    plane: show levels up to this one only (0 = what is seen); None = whole objects.
+    """
     picture = dimmed(photo)
     codes = view.levels()
+    if plane is not None:
+        codes = np.where(codes > plane + 1, 0, codes)
     for n, code in enumerate(codes):
         colour = IDENTITY[n % len(IDENTITY)]
         _blend(picture, code == 1, colour, 0.62)

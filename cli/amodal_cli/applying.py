@@ -19,7 +19,10 @@ def predict(
     inputs: Annotated[list[Path], typer.Argument(exists=True, help="Photos, or folders of them.")],
     out: Annotated[Path, typer.Option("--output", "-o", file_okay=False, help="Folder to write to.")],
     save: Annotated[
-        str, typer.Option("--save", help="What to write, of coco (results file), png (overlays), npy (sem-dist maps).")
+        str,
+        typer.Option(
+            "--save", help="Of coco (results), png (overlays), npy (sem-dist maps), html (a page)."
+        ),
     ] = "coco,png",
     least: Annotated[float, typer.Option("--min-score", min=0, max=1, help="Lowest score written.")] = 0.05,
     device: Device = "auto",
@@ -29,8 +32,8 @@ def predict(
 ) -> None:
     """Predict photos: COCO results with visible masks and levels, overlays, sem-dist maps."""
     kinds = [kind.strip() for kind in save.split(",") if kind.strip()]
-    if unknown := [kind for kind in kinds if kind not in ("coco", "png", "npy")]:
-        raise typer.BadParameter(f"--save takes coco, png and npy, found {', '.join(unknown)}")
+    if unknown := [kind for kind in kinds if kind not in ("coco", "png", "npy", "html")]:
+        raise typer.BadParameter(f"--save takes coco, png, npy and html, found {', '.join(unknown)}")
     from sln import load
     from sln.results import photos_in, predict_photos
 
@@ -62,13 +65,16 @@ def evaluate(
     png: Annotated[
         Path | None, typer.Option("--png", help="Draw the first images: truth and prediction side by side.")
     ] = None,
+    page: Annotated[
+        Path | None, typer.Option("--html", help="Write a page of the worst images, truth and prediction.")
+    ] = None,
     device: Device = "auto",
     force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Score a model by all protocols: amodal AP and AR, depth order, completion, and the head at true boxes."""
-    for path in (save, png):
+    for path in (save, png, page):
         if path is not None:
             check_output(path, force=force, inputs=[val])
     from sln import CachedTargets, evaluate_model, load
@@ -85,6 +91,9 @@ def evaluate(
     if png is not None:
         compare_with_truth(predictor, data, _DRAWN).save(png)
         say(f"{png}: {min(_DRAWN, len(data))} images, truth and prediction", quiet=quiet)
+    if page is not None:
+        shown = report.write_page(page, data, f"{model} on {val.name}")
+        say(f"{page}: the {shown} worst images", quiet=quiet)
     if as_json:
         print_json(report.to_dict())
     else:

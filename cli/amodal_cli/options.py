@@ -19,7 +19,7 @@ Images = Annotated[
         "--images", exists=True, file_okay=False, metavar="DIR", help="Folder of photos; the cache's own if not named."
     ),
 ]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, or cuda:0, cuda:1, ...")]
+Device = Annotated[str, typer.Option("--device", help="Where to run: auto, cpu, cuda, or cuda:0, cuda:1, ...")]
 
 
 class Split(StrEnum):

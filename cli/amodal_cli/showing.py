@@ -48,6 +48,6 @@ def demo(
 
 def _forget(run: Path) -> None:
     """Remove what an earlier demo left of its run: only files this package writes there."""
-    for pattern in ("overlays/step_*.png", "*.pt", "metrics.*", "config.toml", "env.json"):
+    for pattern in ("overlays/step_*.png", "*.pt", "metrics.*", "config.toml", "env.json", "report.html"):
         for file in run.glob(pattern):
             file.unlink()

@@ -239,6 +239,6 @@ function stackText(layers, pixel) {
   if (!found.length) return "no instance";
   return found.map(({ n, level, confidence }) => {
     const where = level ? `level ${level}, hidden` : "level 0, visible";
-    return `${layers.label(n)} (${where}, M = ${(confidence - level).toFixed(2)})`;
+    return `${layers.label(n)} (${where}, M = ${confidence.toFixed(3)} - ${level} = ${(confidence - level).toFixed(3)})`;
   }).join("; behind it: ");
 }
