@@ -107,7 +107,9 @@ class ProposalConfig(_Section):
 class HeadConfig(_Section):
     """ILM: one region to its instance layering map and sem-dist map."""
 
-    kind: Literal["sln"] = Field("sln", description="What the head predicts.")
+    kind: Literal["sln", "sln-noglm", "arcnn", "arcnn-visible"] = Field(
+        "sln", description="What the head predicts; sln-noglm and the arcnn heads do not see the GLM's layers."
+    )
     roi: Positive = Field(14, description="Side of the ROI-Align grid.")
     samples: Positive = Field(2, description="ROI-Align samples each cell at this many points a side.")
     out: Positive = Field(28, description="Side of the output grid; a multiple of roi.")
@@ -125,6 +127,8 @@ class LossConfig(_Section):
     global_layering: float = Field(1.0, ge=0, description="l_G on the global layering map.")
     instance_layering: float = Field(1.0, ge=0, description="l_I on the instance layering map.")
     sem_dist: float = Field(2.0, ge=0, description="l_M on the sem-dist map.")
+    amodal: float = Field(1.0, ge=0, description="Heads arcnn and arcnn-visible: the amodal mask.")
+    visible: float = Field(1.0, ge=0, description="Head arcnn-visible: the visible mask.")
     balance_levels: bool = Field(False, description="Weigh rare levels up in l_I, among the pixels inside.")
 
 

@@ -1,21 +1,46 @@
-"""What is predicted in a region: SLN's head, from ROI features to level probabilities."""
+"""What is predicted in a region: SLN's head and the baselines it is measured against.
 
+All share one stack of layers, one set of ROIs and one form of output: probabilities [P, K + 1, S, S], channel 0 =
+outside, 1 + l = level l.
+"""
+
+from typing import Protocol
+
+import torch
 from torch import Tensor, nn
 
 from sln.config import HeadConfig, LossConfig
 from sln.layering import InstanceLayeringModule, Refinement
-from sln.losses import instance_layering_loss, sem_dist_loss
+from sln.losses import binary_loss, instance_layering_loss, sem_dist_loss
 
-__all__ = ["SemDistHead", "build_head"]
+__all__ = ["Head", "MaskHead", "SemDistHead", "build_head"]
+
+
+class Head(Protocol):
+    """A module that predicts level probabilities in regions.
+
+    ``sees_layers``: are the global layering map's channels, the last K, among its input?
+    """
+
+    sees_layers: bool
+
+    def losses(self, features: Tensor, shares: Tensor, settings: LossConfig) -> dict[str, Tensor]:
+        """Named losses; shares: see :func:`sln.targets.level_shares`."""
+        ...
+
+    def probabilities(self, features: Tensor) -> Tensor:
+        """ROI features [P, f, s, s] to probabilities, float32 [P, K' + 1, S, S]."""
+        ...
 
 
 class SemDistHead(nn.Module):
-    """ILM, and refinement where there is one."""
+    """SLN: the ILM, and refinement where there is one."""
 
-    def __init__(self, ilm: InstanceLayeringModule, refinement: Refinement | None) -> None:
+    def __init__(self, ilm: InstanceLayeringModule, refinement: Refinement | None, *, sees_layers: bool) -> None:
         super().__init__()
         self.ilm = ilm
         self.refinement = refinement
+        self.sees_layers = sees_layers
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """ROI features [P, f, s, s] to logits of the ILM and final logits, both [P, K + 1, S, S]."""
@@ -23,7 +48,7 @@ class SemDistHead(nn.Module):
         return logits, logits if self.refinement is None else self.refinement(logits, features)
 
     def losses(self, features: Tensor, shares: Tensor, settings: LossConfig) -> dict[str, Tensor]:
-        """l_I on the ILM's output, l_M on the final one; shares: see :func:`sln.targets.level_shares`."""
+        """l_I on the ILM's output, l_M on the final one."""
         first, final = self(features)
         return {
             "instance_layering": instance_layering_loss(first, shares, balance=settings.balance_levels),
@@ -31,14 +56,53 @@ class SemDistHead(nn.Module):
         }
 
     def probabilities(self, features: Tensor) -> Tensor:
-        """Final probabilities, float32 [P, K + 1, S, S], channel 0 = outside, 1 + l = level l."""
+        """Softmax of the final logits."""
         return self(features)[1].float().softmax(1)
 
 
-def build_head(inputs: int, levels: int, settings: HeadConfig) -> SemDistHead:
-    """The head of a configuration."""
+class MaskHead(nn.Module):
+    """Amodal R-CNN: an amodal mask, or an amodal and a visible one, each by its own sigmoid.
+
+    Without a visible mask all is level 0; with one, what is amodal and not visible is level 1.
+    """
+
+    sees_layers = False
+
+    def __init__(self, stack: InstanceLayeringModule, *, visible: bool) -> None:
+        super().__init__()
+        self.stack = stack
+        self.visible = visible
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits of the masks, [P, 1 or 2, S, S]: amodal, visible."""
+        return self.stack(features)
+
+    def losses(self, features: Tensor, shares: Tensor, settings: LossConfig) -> dict[str, Tensor]:
+        """Binary cross-entropy of each mask, ``amodal`` and ``visible``."""
+        logits = self(features)
+        losses = {"amodal": binary_loss(logits[:, 0], 1 - shares[:, 0])}
+        return losses | ({"visible": binary_loss(logits[:, 1], shares[:, 1])} if self.visible else {})
+
+    def probabilities(self, features: Tensor) -> Tensor:
+        """The amodal probability, split by the visible one where it is predicted."""
+        masks = self(features).float().sigmoid()
+        amodal = masks[:, :1]
+        if not self.visible:
+            return torch.cat([1 - amodal, amodal], 1)
+        return torch.cat([1 - amodal, amodal * masks[:, 1:], amodal * (1 - masks[:, 1:])], 1)
+
+
+def build_head(features: int, levels: int, settings: HeadConfig) -> SemDistHead | MaskHead:
+    """The head of a configuration, on ``features`` channels, and the K of the global layering map if it sees them."""
     scale = settings.out // settings.roi
-    ilm = InstanceLayeringModule(
-        inputs, settings.width, levels, layers=settings.layers, dilation=settings.dilation, scale=scale
+    sees = settings.kind == "sln"
+    inputs = features + levels * sees
+    masks = {"arcnn": 1, "arcnn-visible": 2}.get(settings.kind)
+    classes = levels + 1 if masks is None else masks
+    stack = InstanceLayeringModule(
+        inputs, settings.width, classes, layers=settings.layers, dilation=settings.dilation, scale=scale
     )
-    return SemDistHead(ilm, Refinement(inputs, settings.width, levels, scale=scale) if settings.refine else None)
+    if masks is not None:
+        return MaskHead(stack, visible=masks == 2)
+    refinement = Refinement(inputs, settings.width, levels, scale=scale) if settings.refine else None
+    return SemDistHead(stack, refinement, sees_layers=sees)

@@ -48,13 +48,13 @@ def log_tails(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class InstanceLayeringModule(nn.Module):
-    """ILM: a softmax over {outside, level 0, ..., level K - 1} in each cell of a region's grid."""
+    """ILM: scores of {outside, level 0, ..., level K - 1}, K + 1 classes, in each cell of a region's grid."""
 
-    def __init__(self, inputs: int, width: int, levels: int, *, layers: int, dilation: int, scale: int) -> None:
+    def __init__(self, inputs: int, width: int, classes: int, *, layers: int, dilation: int, scale: int) -> None:
         super().__init__()
         self.scale = scale
         self.hidden = block(inputs, width, layers, dilation)
-        self.classify = nn.Conv2d(width, levels + 1, 3, padding=1)
+        self.classify = nn.Conv2d(width, classes, 3, padding=1)
 
     def forward(self, features: Tensor) -> Tensor:
         """ROI features [P, f, s, s] to logits of the instance layering map, [P, K + 1, S, S], channel 0 = outside."""

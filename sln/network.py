@@ -10,7 +10,7 @@ from torchvision.ops import roi_align
 
 from sln.config import Config
 from sln.encoder import Encoder, build_body
-from sln.heads import SemDistHead, build_head
+from sln.heads import MaskHead, SemDistHead, build_head
 from sln.layering import GlobalLayeringModule
 from sln.losses import global_layering_loss
 from sln.proposals import RegionProposals, build_proposals, regions_to_train
@@ -47,7 +47,12 @@ class SLN(nn.Module):
     """The modules each stage trains; the others are frozen and in eval mode."""
 
     def __init__(
-        self, config: Config, encoder: Encoder, glm: GlobalLayeringModule, proposals: RegionProposals, head: SemDistHead
+        self,
+        config: Config,
+        encoder: Encoder,
+        glm: GlobalLayeringModule,
+        proposals: RegionProposals,
+        head: SemDistHead | MaskHead,
     ) -> None:
         super().__init__()
         self.config = config
@@ -131,6 +136,8 @@ class SLN(nn.Module):
         return self.head.probabilities(self._align(fused, boxes, owners))
 
     def _align(self, fused: Tensor, boxes: Tensor, owners: Tensor) -> Tensor:
+        if not self.head.sees_layers:
+            fused = fused[:, : self.encoder.out_channels]
         rois = torch.cat([owners[:, None].to(boxes.dtype), boxes], 1).to(fused.dtype)
         side = self.config.head.roi
         aligned: Tensor = roi_align(fused, rois, (side, side), 1 / _STRIDE, self.config.head.samples, aligned=True)
@@ -146,4 +153,10 @@ def build(config: Config) -> SLN:
     levels = config.layering.levels
     glm = GlobalLayeringModule(encoder.out_channels, config.layering.width, levels, see_photo=config.layering.see_photo)
     fused = encoder.out_channels + levels
-    return SLN(config, encoder, glm, build_proposals(fused, config.proposals), build_head(fused, levels, config.head))
+    return SLN(
+        config,
+        encoder,
+        glm,
+        build_proposals(fused, config.proposals),
+        build_head(encoder.out_channels, levels, config.head),
+    )

@@ -14,7 +14,15 @@ from sln.config import Config
 from sln.errors import MachineError, WeightsError
 from sln.network import SLN, build
 
-__all__ = ["SCHEMA", "load_model", "load_pretrained", "read_checkpoint", "save_atomically", "write_safetensors"]
+__all__ = [
+    "SCHEMA",
+    "load_model",
+    "load_pretrained",
+    "read_checkpoint",
+    "read_content",
+    "save_atomically",
+    "write_safetensors",
+]
 
 SCHEMA = "sln/checkpoint/1"
 
@@ -34,13 +42,14 @@ def save_atomically(content: dict[str, Any], path: Path) -> None:
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """A checkpoint of ``sln fit``, loaded without running any code in it. Raises :class:`WeightsError`."""
-    content = _loaded(Path(path))
+    content = read_content(Path(path))
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise WeightsError("not a checkpoint of sln fit", place=str(path), fix="best.pt or last.pt of a run directory")
     return content
 
 
-def _loaded(path: Path) -> Any:
+def read_content(path: Path) -> Any:
+    """Whatever a torch file holds, without running code in it. Raises :class:`WeightsError`."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
@@ -112,7 +121,7 @@ def load_pretrained(body: nn.Module, weights: str, depth: int) -> str:
         found = get_model_weights(f"resnet{depth}").DEFAULT.get_state_dict(progress=False)
         place = f"torchvision resnet{depth}"
     else:
-        found, place = _loaded(Path(weights)), weights
+        found, place = read_content(Path(weights)), weights
     if isinstance(found, Mapping) and isinstance(found.get("model"), Mapping):
         found = found["model"]
     if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):

@@ -252,3 +252,47 @@ def test_stages_and_learning_rate():
     ]  # fmt: skip
     rates = [learning_rate(step, spans[1], train) for step in range(25, 50)]
     assert max(rates) == train.lr and rates.index(max(rates)) <= 1 and rates[-1] < 0.05 * train.lr
+
+
+@pytest.mark.parametrize(
+    "kind, channels, names",
+    [
+        ("sln-noglm", 5, {"instance_layering", "sem_dist"}),
+        ("arcnn", 2, {"amodal"}),
+        ("arcnn-visible", 3, {"amodal", "visible"}),
+    ],
+)
+def test_baselines_differ_in_the_head_only(kind, channels, names):
+    sln, other = build(small()), build(small(f"head.kind={kind}"))
+    for name in ("encoder", "glm", "proposals"):
+        one, two = (dict(m.get_submodule(name).state_dict()) for m in (sln, other))
+        assert {k: v.shape for k, v in one.items()} == {k: v.shape for k, v in two.items()}
+    sizes = [sum(p.numel() for p in model.head.parameters()) for model in (sln, other)]
+    assert sizes[1] == pytest.approx(sizes[0], rel=0.05)
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    losses = other(images, one_square())
+    assert set(losses) == {"global_layering", "objectness", "box"} | names
+    fused, _ = other.eval().features(images)
+    boxes, owners = torch.tensor([[8.0, 8, 40, 40]]), torch.tensor([0])
+    p = other.levels_in(fused, boxes, owners)
+    assert p.shape == (1, channels, 28, 28) and torch.allclose(p.sum(1), torch.ones(()), atol=1e-5)
+    layered = fused.clone()
+    layered[:, other.encoder.out_channels :] += 1
+    assert torch.equal(p, other.levels_in(layered, boxes, owners))  # these heads do not see the GLM's layers
+    assert not torch.equal(sln.eval().levels_in(fused, boxes, owners), sln.levels_in(layered, boxes, owners))
+
+
+def test_mask_heads_learn_from_shares():
+    head = build(small("head.kind=arcnn-visible")).head.eval()
+    features, shares = torch.randn(2, 128, 14, 14), torch.rand(2, 5, 28, 28)
+    shares = shares / shares.sum(1, keepdim=True)
+    amodal, visible = head(features).detach().sigmoid().unbind(1)
+    losses = head.losses(features, shares, load_config("tiny").loss)
+
+    def slow(p, wanted):
+        return float(-(wanted * p.log() + (1 - wanted) * (1 - p).log()).mean())
+
+    assert float(losses["amodal"].detach()) == pytest.approx(slow(amodal, 1 - shares[:, 0]), rel=1e-4)
+    assert float(losses["visible"].detach()) == pytest.approx(slow(visible, shares[:, 1]), rel=1e-4)
+    p = head.probabilities(features)
+    assert torch.allclose(p[:, 1:].sum(1), amodal, atol=1e-6) and torch.allclose(p[:, 1], amodal * visible, atol=1e-6)

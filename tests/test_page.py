@@ -142,7 +142,11 @@ def test_hovering_tells_the_stack_nearest_first(visit, place):
     parts = said.split("; behind it: ")
     assert len(parts) == len(stack) > 1
     for part, (code, n) in zip(parts, stack, strict=True):
-        assert part.startswith(f"{n} ") and f"level {code - 1}," in part and f"- {code - 1} = {1 - code + 255 / 256:.3f})" in part
+        assert (
+            part.startswith(f"{n} ")
+            and f"level {code - 1}," in part
+            and f"- {code - 1} = {1 - code + 255 / 256:.3f})" in part
+        )
     page.mouse.move(*pixel_of(page, "truth", 0.001, 0.001))
     if not levels[:, 0, 0].any():
         assert page.locator("#hover").inner_text() == "no instance"

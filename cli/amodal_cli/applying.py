@@ -7,7 +7,7 @@ import typer
 
 from amodal_cli.options import Device, Force, Images, Json, Quiet
 from amodal_cli.terminal import check_output, print_json, progress, say
-from amodal_cli.training import FileOption, PresetOption, SetOption, _folders, _preset
+from amodal_cli.training import FileOption, PresetOption, SetOption, photo_folders, preset_name
 
 _DRAWN = 6
 
@@ -20,9 +20,7 @@ def predict(
     out: Annotated[Path, typer.Option("--output", "-o", file_okay=False, help="Folder to write to.")],
     save: Annotated[
         str,
-        typer.Option(
-            "--save", help="Of coco (results), png (overlays), npy (sem-dist maps), html (a page)."
-        ),
+        typer.Option("--save", help="Of coco (results), png (overlays), npy (sem-dist maps), html (a page)."),
     ] = "coco,png",
     least: Annotated[float, typer.Option("--min-score", min=0, max=1, help="Lowest score written.")] = 0.05,
     device: Device = "auto",
@@ -81,7 +79,7 @@ def evaluate(
     from sln.evaluate import compare_with_truth
 
     predictor = load(model, device)
-    data = CachedTargets(val, _folders(images, val), predictor.config.data)
+    data = CachedTargets(val, photo_folders(images, val), predictor.config.data)
     total = len(data) if limit is None else min(limit, len(data))
     with progress("predicting", total, quiet=quiet) as advance:
         report = evaluate_model(predictor, data, limit, on_image=advance)
@@ -130,7 +128,7 @@ def bench(
     """Time training steps and inference, beside torchvision's Mask R-CNN on the same device."""
     from sln.config import load_config
 
-    config = load_config(_preset(preset), file, settings or [])
+    config = load_config(preset_name(preset), file, settings or [])
     from sln.machine import needs_torch
 
     needs_torch()

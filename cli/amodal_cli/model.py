@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from amodal_cli.applying import bench, doctor, evaluate, export, predict
+from amodal_cli.ordering import order
 from amodal_cli.showing import demo
 from amodal_cli.terminal import DEBUG, run
 from amodal_cli.training import config, fit, runs
@@ -40,6 +41,7 @@ def _main(
 app.command("fit", short_help="Train on cached targets and photos.")(fit)
 app.command("predict", short_help="Photos to masks, levels, overlays.")(predict)
 app.command("evaluate", short_help="Score a model on a cache.")(evaluate)
+app.add_typer(order, name="order", short_help="OrderNet: fit, evaluate.")
 app.command("config", short_help="All settings, with their meaning.")(config)
 app.command("runs", short_help="The runs in a folder.")(runs)
 app.command("export", short_help="A checkpoint as safetensors.")(export)

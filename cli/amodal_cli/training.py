@@ -26,6 +26,9 @@ class Head(StrEnum):
     """What the network predicts in a region."""
 
     sln = "sln"
+    sln_noglm = "sln-noglm"
+    arcnn = "arcnn"
+    arcnn_visible = "arcnn-visible"
 
 
 PresetOption = Annotated[
@@ -77,11 +80,11 @@ def fit(
     from sln.config import load_config
 
     options = {"train.steps": steps, "train.seed": seed, "head.kind": head and head.value}
-    config = load_config(_preset(preset), file, settings or [], options)
+    config = load_config(preset_name(preset), file, settings or [], options)
     from sln import Sources
     from sln import fit as start
 
-    sources = Sources(train, _folders(images, train), val, tuple(val_images or ()))
+    sources = Sources(train, photo_folders(images, train), val, tuple(val_images or ()))
     if check:
         _check(config, sources, device, as_json)
         return
@@ -124,11 +127,11 @@ def _finish(run: Path, last: dict[str, Any], quiet: bool, as_json: bool) -> None
         say(f"next: sln predict {run}/best.pt PHOTOS -o predictions", quiet=quiet)
 
 
-def _preset(preset: Preset | None) -> "PresetName | None":
+def preset_name(preset: Preset | None) -> "PresetName | None":
     return preset.value if preset else None
 
 
-def _folders(images: list[Path] | None, cache: Path) -> tuple[Path, ...]:
+def photo_folders(images: list[Path] | None, cache: Path) -> tuple[Path, ...]:
     """Where photos are: as named, else beside the cache."""
     return tuple(images or (cache.absolute().parent,))
 
@@ -150,7 +153,7 @@ def config(
     """Print all settings as commented TOML, ready for --config. Environment: SLN_TRAIN__STEPS=500."""
     from sln.config import commented, load_config
 
-    found = load_config(_preset(preset), file, settings or [])
+    found = load_config(preset_name(preset), file, settings or [])
     if as_json:
         print_json({"schema": "sln/config/1", **found.model_dump(mode="json")})
     else:
