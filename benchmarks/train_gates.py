@@ -20,7 +20,7 @@ from sln.data import fit_in
 from sln.evaluate import predictions_of, score_at_truth_boxes
 from sln.layering import decode
 from sln.prediction import Prediction
-from sln.targets import Targets, level_shares
+from sln.targets import SAMPLES, Targets, level_shares
 from sln.trainer import Trainer
 
 EAGER = ("train.lr=3e-3", "loss.balance_levels=true")
@@ -99,10 +99,9 @@ def ceiling_at(data: CachedTargets, out: int, levels: int) -> str:
         targets = data[i].targets
         instances = torch.arange(targets.boxes.shape[1])
         owners = torch.zeros_like(instances)
-        codes = targets.roi_codes(targets.boxes[0], owners, instances, 2 * out)
-        shares = level_shares(codes, levels)
+        shares = targets.roi_shares(targets.boxes[0], owners, instances, out, levels)
         cells = decode(shares)[1]
-        again = decode(level_shares(cells.repeat_interleave(2, 1).repeat_interleave(2, 2), levels))[1]
+        again = decode(level_shares(magnified(cells), levels))[1]
         exact += [float((a == b).float().mean()) for a, b in zip(cells, again, strict=True)]
         size = data.images[i].size
         boxes = fit_in(size, data.settings.size).to_photo(targets.boxes[0]).numpy()
@@ -124,13 +123,16 @@ def ceiling_at(data: CachedTargets, out: int, levels: int) -> str:
     )
 
 
+def magnified(codes: torch.Tensor) -> torch.Tensor:
+    return codes.repeat_interleave(SAMPLES, 1).repeat_interleave(SAMPLES, 2)
+
+
 def window_vote(targets: Targets, front: int, back: int, out: int, levels: int) -> tuple[int, str]:
     """Hard R of a pair from codes encoded and decoded on a grid over the overlap of their boxes."""
     box = torch.cat([targets.boxes[0, [front, back], :2].amax(0), targets.boxes[0, [front, back], 2:].amin(0)])
     pair = torch.tensor([front, back])
     codes = targets.roi_codes(box.expand(2, 4), torch.zeros(2, dtype=torch.int64), pair, out)
-    doubled = codes.repeat_interleave(2, 1).repeat_interleave(2, 2)
-    (c, found), both = decode(level_shares(doubled, levels)), (codes > 0).all(0)
+    (c, found), both = decode(level_shares(magnified(codes), levels)), (codes > 0).all(0)
     a, b = ((c[n].numpy(), found[n].numpy().astype(int) - 1) for n in (0, 1))
     vote = instance_order(relative_depth(a, b))
     if not both.any():

@@ -43,6 +43,12 @@ class Frame:
         scale = boxes.new_tensor([(x1 - x0) / self.shown[1], (y1 - y0) / self.shown[0]] * 2)
         return boxes * scale + boxes.new_tensor([x0, y0, x0, y0])
 
+    def to_input(self, boxes: Tensor) -> Tensor:
+        """The inverse of :meth:`to_photo`."""
+        x0, y0, x1, y1 = self.box
+        scale = boxes.new_tensor([self.shown[1] / (x1 - x0), self.shown[0] / (y1 - y0)] * 2)
+        return (boxes - boxes.new_tensor([x0, y0, x0, y0])) * scale
+
 
 def fit_in(photo: tuple[int, int], side: int, box: tuple[float, float, float, float] | None = None) -> Frame:
     """The frame that shows ``box`` of a photo (default all of it) as large as ``side`` allows."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from sln.pictures import Shown, comparison
 from sln.predict import Predictor
 from sln.prediction import Prediction
 from sln.report import write_report
-from sln.targets import level_shares
 
 __all__ = [
     "ModelReport",
@@ -31,6 +31,7 @@ __all__ = [
     "amodal_ap",
     "compare_with_truth",
     "evaluate_model",
+    "predictions_at_truth",
     "predictions_of",
     "score_at_truth_boxes",
 ]
@@ -92,8 +93,7 @@ def score_at_truth_boxes(predictor: Predictor, data: CachedTargets, limit: int |
         with autocast(device, config.train.precision):
             fused, _ = model.features(here.images.contiguous(memory_format=torch.channels_last))
             found = model.levels_in(fused, boxes, owners)
-        codes = here.targets.roi_codes(boxes, owners, instances, 2 * config.head.out)
-        truth = decode(level_shares(codes, config.layering.levels))[1]
+        truth = decode(here.targets.roi_shares(boxes, owners, instances, config.head.out, config.layering.levels))[1]
         ious.append(_ious(decode(found)[1].cpu().numpy(), truth.cpu().numpy()))
         for at, (image_id, frame) in enumerate(zip(batch.targets.image_ids.tolist(), batch.frames, strict=True)):
             masks[image_id] = _as_prediction(frame, boxes[owners == at], found[owners == at]).scored_masks()
@@ -101,6 +101,31 @@ def score_at_truth_boxes(predictor: Predictor, data: CachedTargets, limit: int |
     means = [float(np.nanmean(column)) if np.isfinite(column).any() else None for column in rows.T]
     order = evaluate(data.cache, masks, "order", only=masks.keys()).to_dict()["methods"]
     return TruthBoxFigures(len(rows), means[0], means[1], means[2], means[3], order)
+
+
+@torch.no_grad()
+def predictions_at_truth(
+    predictor: Predictor, data: CachedTargets, limit: int | None = None
+) -> Iterator[list[ScoredMask | None]]:
+    """What the head says at the true box of every instance, image by image in the cache's order, score 1.
+
+    None for an instance without a pixel.
+    """
+    model, device = predictor.model, predictor.device
+    position = count()
+    for batch in _whole(data, limit):
+        with autocast(device, predictor.config.train.precision):
+            images = batch.images.to(device).contiguous(memory_format=torch.channels_last)
+            fused, _ = model.features(images)
+        for at, frame in enumerate(batch.frames):
+            true = torch.from_numpy(data.cache[next(position)].boxes()[0]).float()
+            there = (true[:, 2] > true[:, 0]).nonzero()[:, 0]
+            boxes = frame.to_input(true[there]).to(device)
+            with autocast(device, predictor.config.train.precision):
+                found = model.levels_in(fused, boxes, torch.full((len(boxes),), at, device=device))
+            masks = iter(_as_prediction(frame, boxes, found).scored_masks())
+            kept = set(there.tolist())
+            yield [next(masks) if n in kept else None for n in range(len(true))]
 
 
 def _as_prediction(frame: Frame, boxes: Tensor, probabilities: Tensor) -> Prediction:

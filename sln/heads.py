@@ -25,7 +25,7 @@ class Head(Protocol):
     sees_layers: bool
 
     def losses(self, features: Tensor, shares: Tensor, settings: LossConfig) -> dict[str, Tensor]:
-        """Named losses; shares: see :func:`sln.targets.level_shares`."""
+        """Named losses; shares [P, K + 1, S, S]: see :func:`sln.targets.settled`."""
         ...
 
     def probabilities(self, features: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from sln.heads import MaskHead, SemDistHead, build_head
 from sln.layering import GlobalLayeringModule
 from sln.losses import global_layering_loss
 from sln.proposals import RegionProposals, build_proposals, regions_to_train
-from sln.targets import Targets, level_shares
+from sln.targets import Targets, settled
 
 __all__ = ["SLN", "Detections", "build"]
 
@@ -105,13 +105,14 @@ class SLN(nn.Module):
         boxes, owners, instances = regions_to_train(proposals, targets, self.config.train.rois)
         if not len(boxes):  # photos without instances: the head takes part, with nothing to learn
             box = boxes.new_tensor([[0, 0, 16, 16]])
-            aligned = self._align(fused, box, owners.new_zeros(1))
+            aligned = self.align(fused, box, owners.new_zeros(1))
             side = self.config.head.out
             nothing = aligned.new_zeros(1, self.config.layering.levels + 1, side, side)
             return {name: 0 * loss for name, loss in self.head.losses(aligned, nothing, self.config.loss).items()}
-        codes = targets.roi_codes(boxes, owners, instances, 2 * self.config.head.out)
-        shares = level_shares(codes, self.config.layering.levels)
-        return self.head.losses(self._align(fused, boxes, owners), shares, self.config.loss)
+        shares = settled(
+            targets.roi_shares(boxes, owners, instances, self.config.head.out, self.config.layering.levels)
+        )
+        return self.head.losses(self.align(fused, boxes, owners), shares, self.config.loss)
 
     @torch.no_grad()
     def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -133,9 +134,10 @@ class SLN(nn.Module):
     @torch.no_grad()
     def levels_in(self, fused: Tensor, boxes: Tensor, owners: Tensor) -> Tensor:
         """Level probabilities of P boxes [P, 4] in inputs ``owners`` int64 [P], float32 [P, K + 1, S, S]."""
-        return self.head.probabilities(self._align(fused, boxes, owners))
+        return self.head.probabilities(self.align(fused, boxes, owners))
 
-    def _align(self, fused: Tensor, boxes: Tensor, owners: Tensor) -> Tensor:
+    def align(self, fused: Tensor, boxes: Tensor, owners: Tensor) -> Tensor:
+        """What the head sees in each of P boxes, [P, f, s, s]: with the global layering map if it asks for it."""
         if not self.head.sees_layers:
             fused = fused[:, : self.encoder.out_channels]
         rois = torch.cat([owners[:, None].to(boxes.dtype), boxes], 1).to(fused.dtype)

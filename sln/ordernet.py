@@ -129,7 +129,7 @@ def _crops(images: Iterable[PairMaps], size: int, rgb: bool) -> Iterator[Tensor 
 def _square(planes: Tensor, both: NDArray[np.bool_], size: int) -> Tensor:
     """The square around a mask, a tenth of air around it, bilinear at ``size``; 0 outside the image."""
     rows, columns = np.nonzero(both)
-    side = 1.1 * max(np.ptp(rows), np.ptp(columns), 1) + 1
+    side = 1.1 * max(int(rows.max() - rows.min()), int(columns.max() - columns.min()), 1) + 1
     y, x = (rows.min() + rows.max() + 1) / 2, (columns.min() + columns.max() + 1) / 2
     height, width = planes.shape[1:]
     steps = (torch.arange(size) + 0.5) / size - 0.5

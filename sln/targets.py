@@ -11,7 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["Targets", "level_shares"]
+from sln.layering import decode
+
+__all__ = ["SAMPLES", "Targets", "level_shares", "settled"]
+
+SAMPLES = 3
+"""Each cell of a region is sampled at this many points a side; odd, so that inside and outside never tie."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,6 +69,10 @@ class Targets:
         regions = self.regions.reshape(-1)[places].long() * inside
         return self.table[images[:, None, None], regions, instances[:, None, None]]
 
+    def roi_shares(self, boxes: Tensor, images: Tensor, instances: Tensor, out: int, levels: int) -> Tensor:
+        """What part of each cell of P boxes lies at which level: :func:`level_shares` of :meth:`roi_codes`."""
+        return level_shares(self.roi_codes(boxes, images, instances, SAMPLES * out), levels)
+
     @classmethod
     def stack(cls, samples: Sequence["Targets"]) -> "Targets":
         """Several images as one batch: tables and boxes padded to the largest."""
@@ -85,10 +94,19 @@ class Targets:
 
 
 def level_shares(codes: Tensor, levels: int) -> Tensor:
-    """Encode codes [P, 2 S, 2 S] as shares of each cell, float32 [P, K + 1, S, S], channel 1 + l = level l.
+    """Encode codes [P, n S, n S] as shares of each cell, float32 [P, K + 1, S, S], channel 1 + l = level l.
 
-    Channel 0 = outside. Four samples a cell; levels of ``levels - 1`` and more share the last one. Channels sum to 1.
+    Channel 0 = outside; n is :data:`SAMPLES`. Levels of ``levels - 1`` and more share the last one. Channels sum to 1.
     """
     capped = codes.clamp(max=levels).long()
     ones = functional.one_hot(capped, levels + 1).permute(0, 3, 1, 2).float()
-    return functional.avg_pool2d(ones, 2)
+    return functional.avg_pool2d(ones, SAMPLES)
+
+
+def settled(shares: Tensor) -> Tensor:
+    """Shares [P, K + 1, S, S] rounded to the class each cell decodes to: 0 and 1 only, channels sum to 1.
+
+    What heads learn. Left as shares, half-covered cells teach a confidence of a half, and edges come out too wide.
+    """
+    codes = decode(shares)[1].long()
+    return functional.one_hot(codes, shares.shape[1]).permute(0, 3, 1, 2).float()

@@ -11,7 +11,7 @@ from sln.data import CachedTargets, batches, fit_in
 from sln.errors import PhotoError
 from sln.layering import decode
 from sln.photos import read_photo
-from sln.targets import Targets, level_shares
+from sln.targets import Targets, level_shares, settled
 
 
 @pytest.fixture(scope="module")
@@ -60,17 +60,19 @@ def test_roi_codes_equal_dense_crops(folder):
             assert codes[p, i, j] == wanted
 
 
-def test_shares_count_four_samples_a_cell():
-    codes = torch.tensor([[0, 1, 2, 9], [1, 1, 0, 9]], dtype=torch.uint8)[None]
-    shares = level_shares(torch.nn.functional.pad(codes, (0, 0, 0, 2)), 3)
-    assert shares.shape == (1, 4, 2, 2)
-    assert shares[0, :, 0, 0].tolist() == [0.25, 0.75, 0, 0] and shares[0, :, 0, 1].tolist() == [0.25, 0, 0.25, 0.5]
-    assert shares[0, :, 1].tolist() == [[1, 1], [0, 0], [0, 0], [0, 0]]
+def test_shares_count_nine_samples_a_cell():
+    codes = torch.tensor([[0, 1, 1, 2, 9, 0], [0, 1, 1, 2, 9, 0], [0, 1, 1, 1, 0, 0]], dtype=torch.uint8)[None]
+    shares = level_shares(codes, 3)
+    assert shares.shape == (1, 4, 1, 2)
+    assert torch.allclose(shares[0, :, 0].T * 9, torch.tensor([[3.0, 6, 0, 0], [4, 1, 2, 2]]))
+    assert settled(shares)[0, :, 0].T.tolist() == [[0, 1, 0, 0], [0, 0, 1, 0]]
+    doubtful = torch.tensor([0.55, 0.45, 0, 0]).view(1, 4, 1, 1)
+    assert settled(doubtful).flatten().tolist() == [1, 0, 0, 0]
 
 
 def test_encoding_and_decoding_codes_is_the_identity():
     codes = torch.randint(0, 7, (5, 28, 28), dtype=torch.uint8)
-    doubled = codes.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    doubled = codes.repeat_interleave(3, 1).repeat_interleave(3, 2)
     assert torch.equal(decode(level_shares(doubled, 4))[1], codes.clamp(max=4))
 
 

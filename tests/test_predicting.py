@@ -49,7 +49,7 @@ def place(tmp_path_factory):
 def from_truth(targets, out=28, levels=4):
     """The truth as a network that knows everything would say it."""
     boxes = targets.boxes()[0].astype(np.float32)
-    codes = np.stack([targets.resized((1, 1)).source.roi_levels(boxes[n : n + 1], np.array([n]), 2 * out)[0]
+    codes = np.stack([targets.resized((1, 1)).source.roi_levels(boxes[n : n + 1], np.array([n]), 3 * out)[0]
                       for n in range(len(boxes))])  # fmt: skip
     shares = level_shares(torch.from_numpy(codes), levels).numpy()
     return Prediction(targets.size, boxes, np.linspace(1, 0.5, len(boxes), dtype=np.float32), shares)
@@ -156,7 +156,7 @@ def test_the_head_at_true_boxes_against_masks_it_cannot_miss(place, monkeypatch)
 
     def knows(fused, boxes, owners):
         targets, instances = queue.pop(0)
-        return level_shares(targets.roi_codes(boxes, owners, instances, 56), 4)
+        return targets.roi_shares(boxes, owners, instances, 28, 4)
 
     from sln import evaluate as module
 

@@ -6,7 +6,7 @@ against its reverse, hard, per pixel and soft, and two that look at no order at 
 is in front) and the y-axis (the lower is in front). Undecided pairs count as wrong in ``accuracy``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from amodal_data.evaluation.truth import Truth, TruthImage
 from amodal_data.masks import RLE, iou
 from amodal_data.semdist import instance_order, joint_depth, relative_depth, soft_depth
 
-__all__ = ["METHODS", "OrderFigures", "PairSet", "assign", "score_order"]
+__all__ = ["METHODS", "OrderFigures", "PairSet", "assign", "pair_votes", "score_order"]
 
 PairSet = Literal["overlap", "bordering", "constraint"]
 Probable = tuple[NDArray[Any], NDArray[Any]]
@@ -125,7 +125,7 @@ def score_order(truth: Truth, predictions: Predictions, pairs: PairSet = "overla
     for image_id, image in truth.items():
         chosen = assign(image, predictions.of(image_id))
         for front, back in _pairs(image, pairs):
-            for name, vote in _votes(chosen[front], chosen[back], list(votes)).items():
+            for name, vote in pair_votes(chosen[front], chosen[back], list(votes)).items():
                 votes[name].append(vote)
     return {name: _figures(votes[name]) if name in votes else None for name in METHODS}
 
@@ -157,8 +157,8 @@ def _pairs(image: TruthImage, which: PairSet) -> list[tuple[int, int]]:
     return [(a, b) for a, b in pairs if (grown[a] & modal[b]).any()]
 
 
-def _votes(a: Prediction | None, b: Prediction | None, names: list[str]) -> dict[str, int]:
-    """What each method says, +1 = a is in front; 0 where a prediction is missing or both are the same one."""
+def pair_votes(a: Prediction | None, b: Prediction | None, names: Sequence[str] = METHODS) -> dict[str, int]:
+    """What each method says, +1 = a is in front, -1 = b; 0 = undecided, or a prediction is missing, or both are one."""
     if a is None or b is None or a is b:
         return dict.fromkeys(names, 0)
     window = _window(a.amodal, b.amodal)

@@ -128,6 +128,7 @@ def _finish(run: Path, last: dict[str, Any], quiet: bool, as_json: bool) -> None
 
 
 def preset_name(preset: Preset | None) -> "PresetName | None":
+    """The preset as :mod:`sln.config` names it."""
     return preset.value if preset else None
 
 

@@ -1,0 +1,82 @@
+"""OrderNet: antisymmetric, learns a plain rule, and runs from the command line."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from amodal_data import build_targets, read_cocoa, write_cocoa
+from sln import CachedTargets, load_config
+from sln.errors import TrainingError, WeightsError
+from sln.ordernet import OrderNet, PairMaps, decide, fit_order, load_order, make_pairs, save_order
+from sln.pairs import pair_maps
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pairs")
+    build_targets(read_cocoa(write_cocoa(folder, 12, seed=4, size=(64, 64), instances=(3, 5))), folder / "t.h5")
+    return folder
+
+
+@pytest.mark.parametrize("rgb", [False, True])
+def test_swapping_the_two_flips_the_sign(rgb):
+    torch.manual_seed(0)
+    net = OrderNet(10, rgb=rgb).eval()
+    pairs = torch.randn(3, 2 + 3 * rgb, 64, 64)
+    swapped = pairs[:, [1, 0, *range(2, pairs.shape[1])]]
+    assert torch.allclose(net(pairs), -net(swapped), atol=1e-5) and net(pairs).abs().sum() > 0
+    same = pairs.clone()
+    same[:, 1] = same[:, 0]
+    assert torch.allclose(net(same), torch.zeros(3), atol=1e-6)
+
+
+def test_pairs_are_the_square_around_both():
+    maps = np.zeros((2, 40, 60), np.float32)
+    maps[0, 10:20, 10:30], maps[1, 15:25, 20:40] = 1, 1
+    image = PairMaps(maps, maps > 0, np.array([True, True]), np.array([[0, 1], [1, 0]]))
+    found = make_pairs([image], 32, seed=1)
+    assert found.crops.shape == (2, 2, 32, 32) and found.missing == 0
+    for crop, first in zip(found.crops, found.first.tolist(), strict=True):
+        upper = 0 if crop[0, :16].sum() > crop[0, 16:].sum() else 1  # instance 0 lies higher
+        assert crop[0].sum() > 20 and crop[1].sum() > 20 and first in (0.0, 1.0) and upper in (0, 1)
+    lost = PairMaps(maps, maps > 0, np.array([True, False]), np.array([[0, 1]]))
+    assert make_pairs([lost], 32).missing == 1 and len(make_pairs([lost], 32).crops) == 0
+    assert len(make_pairs([image], 32, most=1).crops) == 1
+    with pytest.raises(TrainingError):
+        fit_order(make_pairs([lost], 32))
+
+
+def test_true_sem_dist_maps_give_the_order_away(folder):
+    """Sem-dist maps carry the order; a few steps on them find it."""
+    data = CachedTargets(folder / "t.h5", [folder], load_config("tiny").data)
+    pairs = make_pairs(pair_maps(data, "sem-dist"), 32)
+    assert len(pairs.crops) > 20 and 0.2 < float(pairs.first.mean()) < 0.8
+    net = fit_order(pairs, depth=10, epochs=10, batch=8)
+    assert decide(net, pairs).mean() > 0.9
+
+
+def test_the_commands(folder, tmp_path):
+    def order(*arguments, code=0):
+        done = subprocess.run([sys.executable, "-m", "amodal_cli.model", "order", *map(str, arguments)],
+                              capture_output=True, text=True)  # fmt: skip
+        assert done.returncode == code, done.stderr
+        return done.stdout + (done.stderr if code else "")
+
+    net = tmp_path / "o.pt"
+    order("fit", folder / "t.h5", "-o", net, "--size", 32, "--epochs", 1, "--source", "masks", "--rgb", "--limit", 4)
+    document = json.loads(order("evaluate", net, folder / "t.h5", "--json"))
+    assert document["source"] == "masks" and document["coverage"] == 1 and 0 <= document["accuracy"] <= 1
+    assert "already" in order("fit", folder / "t.h5", "-o", net, code=2)
+    assert "not a checkpoint" in order("evaluate", folder / "t.h5", folder / "t.h5", code=1)
+
+
+def test_files_of_other_kinds_are_told(tmp_path):
+    save_order(OrderNet(10), tmp_path / "o.pt", source="masks", size=32)
+    assert load_order(tmp_path / "o.pt")[1:] == ("masks", 32)
+    torch.save({"schema": "x"}, tmp_path / "x.pt")
+    with pytest.raises(WeightsError, match="not an OrderNet"):
+        load_order(tmp_path / "x.pt")
