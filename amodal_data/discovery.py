@@ -66,22 +66,27 @@ class PhotoFinder:
     """
 
     def __init__(self, folders: Sequence[Path]) -> None:
-        self._by_name: dict[str, Path] = {}
-        self._by_id: dict[int, Path] = {}
-        for folder in folders:
-            for path in _photos(folder.resolve(), depth=2):
-                self._by_name.setdefault(path.name, path)
-                if (number := coco_id(path.name)) is not None:
-                    self._by_id.setdefault(number, path)
+        self._by_name: dict[str, list[Path]] = {}
+        self._by_id: dict[int, list[Path]] = {}
+        for path in dict.fromkeys(path for folder in folders for path in _photos(folder.resolve(), depth=2)):
+            self._by_name.setdefault(path.name, []).append(path)
+            if (number := coco_id(path.name)) is not None:
+                self._by_id.setdefault(number, []).append(path)
 
     def __len__(self) -> int:
         return len(self._by_name)
 
     def find(self, file_name: str) -> Path | None:
-        """The photo of the image called ``file_name``, None if there is none."""
+        """The photo of the image called ``file_name``, None if there is none; the first of :meth:`candidates`."""
+        return next(iter(self.candidates(file_name)), None)
+
+    def candidates(self, file_name: str) -> list[Path]:
+        """All photos that may be ``file_name``: those whose folders agree with it too, if there are any."""
         name = stem_of(file_name)
         number = coco_id(name)
-        return self._by_name.get(name) or (None if number is None else self._by_id.get(number))
+        found = self._by_name.get(name) or ([] if number is None else self._by_id.get(number, []))
+        wanted = tuple(part for part in re.split(r"[\\/]", file_name) if part not in ("", "."))
+        return [path for path in found if path.parts[-len(wanted) :] == wanted] or found
 
 
 def coco_id(name: str) -> int | None:

@@ -15,9 +15,10 @@ import numpy as np
 import torch
 
 from amodal_data import build_targets, evaluate, instance_order, read_cocoa, relative_depth, write_cocoa
+from amodal_data.evaluation.order import pair_votes
 from sln import CachedTargets, Predictor, load_config
 from sln.data import fit_in
-from sln.evaluate import predictions_of, score_at_truth_boxes
+from sln.evaluate import predictions_at_truth, predictions_of, score_at_truth_boxes
 from sln.layering import decode
 from sln.prediction import Prediction
 from sln.targets import SAMPLES, Targets, level_shares
@@ -59,6 +60,17 @@ def at_truth_boxes(predictor: Predictor, data: CachedTargets) -> str:
     return f"at true boxes: IoU {ious}; order {order}"
 
 
+def wide_pairs(predictor: Predictor, data: CachedTargets) -> str:
+    """Hard R over pairs that overlap in at least 4 pixels: fewer vanish between the cells of a 28 x 28 grid."""
+    votes = []
+    for targets, masks in zip(data.cache, predictions_at_truth(predictor, data), strict=True):
+        levels = targets.levels()
+        for front, back in targets.pairs.tolist():
+            if ((levels[front] > 0) & (levels[back] > 0)).sum() >= 4:
+                votes.append(pair_votes(masks[front], masks[back])["R_hard"] == 1)
+    return f"hard R right in {sum(votes)} of {len(votes)} pairs that overlap in 4 pixels or more"
+
+
 def own(predictor: Predictor, data: CachedTargets) -> str:
     found = predictions_of(predictor, data)
     figures = evaluate(data.cache, found).figures["subsets"]["all"]["all"]
@@ -82,7 +94,8 @@ def scratch(folder: Path, settings: list[str]) -> None:
     learned, held_out = scenes(folder / "train", 4000, 1), scenes(folder / "val", 300, 2)
     predictor, spent = train(learned, settings)
     data = opened(held_out, predictor.config)
-    print(f"from scratch: {spent}\n  {at_truth_boxes(predictor, data)}\n  {own(predictor, data)}", flush=True)
+    print(f"from scratch: {spent}\n  {at_truth_boxes(predictor, data)}\n  {wide_pairs(predictor, data)}"
+              f"\n  {own(predictor, data)}", flush=True)  # fmt: skip
 
 
 def ceiling(folder: Path, settings: list[str]) -> None:

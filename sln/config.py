@@ -196,6 +196,10 @@ class Config(_Section):
             wrong.append(
                 f"train.batch ({self.train.batch}) cannot be cut into train.accumulate ({self.train.accumulate})"
             )
+        if self.encoder.dilation and self.encoder.depth < 50:
+            wrong.append("encoder.dilation needs encoder.depth 50 or more")
+        if self.train.steps < len(self.train.stages):
+            wrong.append(f"train.steps ({self.train.steps}) are fewer than the {len(self.train.stages)} stages")
         if self.proposals.background_iou > self.proposals.foreground_iou:
             wrong.append("proposals.background_iou is above proposals.foreground_iou")
         if wrong:

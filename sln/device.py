@@ -44,6 +44,7 @@ def no_memory(device: torch.device, size: int, batch: int, accumulate: int, rois
     if device.type == "cuda":
         total = f" of {torch.cuda.get_device_properties(device).total_memory / 2**30:.1f} GiB"
     said = f"out of memory{total}: {batch // accumulate} photos of {size} px at once, {rois} regions each"
-    advice = [f"--set train.accumulate={min(batch, 2 * accumulate)}"] if accumulate < batch else []
+    finer = [parts for parts in range(accumulate + 1, batch + 1) if batch % parts == 0]
+    advice = [f"--set train.accumulate={finer[0]}"] if finer else []
     advice += [f"--set train.rois={max(4, rois // 2)}", f"--set data.size={max(32, size * 3 // 4 // 32 * 32)}"]
     return TrainingError(said, place=str(device), fix=" or ".join(advice))

@@ -88,15 +88,19 @@ def score_at_truth_boxes(predictor: Predictor, data: CachedTargets, limit: int |
     masks: dict[int, list[ScoredMask]] = {}
     for batch in _whole(data, limit):
         here = batch.to(device)
-        owners, instances = here.targets.present.nonzero(as_tuple=True)
+        ids = batch.targets.image_ids.tolist()
+        fresh = torch.tensor([ids.index(one) == at and one not in masks for at, one in enumerate(ids)], device=device)
+        present = here.targets.present & fresh[:, None]  # the first annotator of an image, as the protocols take it
+        owners, instances = present.nonzero(as_tuple=True)
         boxes = here.targets.boxes[owners, instances]
         with autocast(device, config.train.precision):
             fused, _ = model.features(here.images.contiguous(memory_format=torch.channels_last))
             found = model.levels_in(fused, boxes, owners)
         truth = decode(here.targets.roi_shares(boxes, owners, instances, config.head.out, config.layering.levels))[1]
         ious.append(_ious(decode(found)[1].cpu().numpy(), truth.cpu().numpy()))
-        for at, (image_id, frame) in enumerate(zip(batch.targets.image_ids.tolist(), batch.frames, strict=True)):
-            masks[image_id] = _as_prediction(frame, boxes[owners == at], found[owners == at]).scored_masks()
+        for at in fresh.nonzero()[:, 0].tolist():
+            own = owners == at
+            masks[ids[at]] = _as_prediction(batch.frames[at], boxes[own], found[own]).scored_masks()
     rows = np.concatenate(ious) if ious else np.zeros((0, 4))
     means = [float(np.nanmean(column)) if np.isfinite(column).any() else None for column in rows.T]
     order = evaluate(data.cache, masks, "order", only=masks.keys()).to_dict()["methods"]

@@ -80,8 +80,9 @@ class MaskHead(nn.Module):
     def losses(self, features: Tensor, shares: Tensor, settings: LossConfig) -> dict[str, Tensor]:
         """Binary cross-entropy of each mask, ``amodal`` and ``visible``."""
         logits = self(features)
-        losses = {"amodal": binary_loss(logits[:, 0], 1 - shares[:, 0])}
-        return losses | ({"visible": binary_loss(logits[:, 1], shares[:, 1])} if self.visible else {})
+        inside, counted = shares[:, 1:].sum(1), shares.sum(1)
+        losses = {"amodal": binary_loss(logits[:, 0], inside.clamp(max=1), counted)}
+        return losses | ({"visible": binary_loss(logits[:, 1], shares[:, 1], counted)} if self.visible else {})
 
     def probabilities(self, features: Tensor) -> Tensor:
         """The amodal probability, split by the visible one where it is predicted."""

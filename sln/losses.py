@@ -1,4 +1,7 @@
-"""The named losses of Eq. 6. Means are over all processes, so that a step does not depend on how many there are."""
+"""The named losses of Eq. 6. Means are over all processes, so that a step does not depend on how many there are.
+
+Cells whose shares are all 0 do not count: a process without instances takes part with such cells.
+"""
 
 import torch
 from torch import Tensor, distributed
@@ -55,9 +58,9 @@ def instance_layering_loss(logits: Tensor, shares: Tensor, *, balance: bool = Fa
     weights = level_weights(shares, balance=balance).view(-1, 1, 1)
     log_p = logits.float().log_softmax(1)
     log_inside = log_p[:, 1:].logsumexp(1)
-    inside = shares[:, 0] * log_p[:, 0] + (1 - shares[:, 0]) * log_inside
+    inside = shares[:, 0] * log_p[:, 0] + shares[:, 1:].sum(1) * log_inside
     level = (shares[:, 1:] * weights * (log_p[:, 1:] - log_inside[:, None])).sum(1)
-    return mean_over_all(-(inside + level).sum(), shares[:, 0].numel())
+    return mean_over_all(-(inside + level).sum(), shares.sum())
 
 
 def sem_dist_loss(logits: Tensor, shares: Tensor) -> Tensor:
@@ -70,12 +73,13 @@ def sem_dist_loss(logits: Tensor, shares: Tensor) -> Tensor:
     order = [*range(1, log_p.shape[1]), 0]  # levels first, outside last: planes are heads of the distribution
     rest, plane = log_tails(log_p[:, order])
     wanted = shares[:, 1:].cumsum(1).clamp(max=1)
-    lost = -(wanted * plane + (1 - wanted) * rest).sum()
-    return mean_over_all(lost, wanted.numel())
+    counted = shares.sum(1, keepdim=True)
+    lost = -(wanted * plane + (counted - wanted) * rest).sum()
+    return mean_over_all(lost, counted.sum() * wanted.shape[1])
 
 
-def binary_loss(logits: Tensor, wanted: Tensor) -> Tensor:
-    """Binary cross-entropy with logits, mean over all entries of all processes."""
-    return mean_over_all(
-        functional.binary_cross_entropy_with_logits(logits.float(), wanted, reduction="sum"), wanted.numel()
-    )
+def binary_loss(logits: Tensor, wanted: Tensor, counted: Tensor | None = None) -> Tensor:
+    """Binary cross-entropy with logits, mean over all entries of all processes; ``counted`` weighs the entries."""
+    weight = torch.ones_like(wanted) if counted is None else counted
+    lost = functional.binary_cross_entropy_with_logits(logits.float(), wanted, weight, reduction="sum")
+    return mean_over_all(lost, weight.sum())

@@ -108,7 +108,7 @@ class SLN(nn.Module):
             aligned = self.align(fused, box, owners.new_zeros(1))
             side = self.config.head.out
             nothing = aligned.new_zeros(1, self.config.layering.levels + 1, side, side)
-            return {name: 0 * loss for name, loss in self.head.losses(aligned, nothing, self.config.loss).items()}
+            return self.head.losses(aligned, nothing, self.config.loss)
         shares = settled(
             targets.roi_shares(boxes, owners, instances, self.config.head.out, self.config.layering.levels)
         )
@@ -140,9 +140,10 @@ class SLN(nn.Module):
         """What the head sees in each of P boxes, [P, f, s, s]: with the global layering map if it asks for it."""
         if not self.head.sees_layers:
             fused = fused[:, : self.encoder.out_channels]
-        rois = torch.cat([owners[:, None].to(boxes.dtype), boxes], 1).to(fused.dtype)
-        side = self.config.head.roi
-        aligned: Tensor = roi_align(fused, rois, (side, side), 1 / _STRIDE, self.config.head.samples, aligned=True)
+        rois = torch.cat([owners[:, None].float(), boxes.float()], 1)  # in bf16 edges would move by pixels
+        head = self.config.head
+        size = (head.roi, head.roi)
+        aligned: Tensor = roi_align(fused.float(), rois, size, 1 / _STRIDE, head.samples, aligned=True)
         return aligned
 
     def _frozen(self, name: str) -> torch.no_grad | nullcontext[None]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from amodal_data.discovery import PhotoFinder
 from sln.errors import PhotoError
@@ -38,9 +38,15 @@ def photo_size(path: Path) -> tuple[int, int]:
 
 
 def read_photo(
-    path: Path, size: tuple[int, int] | None = None, box: tuple[float, float, float, float] | None = None
+    path: Path,
+    size: tuple[int, int] | None = None,
+    box: tuple[float, float, float, float] | None = None,
+    *,
+    upright: bool = False,
 ) -> NDArray[np.uint8]:
     """Decode a photo to RGB, uint8 [H, W, 3]; ``box`` (x0, y0, x1, y1) of it, scaled to ``size`` (H, W) if given.
+
+    upright: turn it as its EXIF data says; annotations are those of the pixels as stored, so not for training.
 
     Raises :class:`PhotoError` if it is missing, truncated, huge or no photo.
     """
@@ -49,7 +55,11 @@ def read_photo(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as image:
-                photo = image.convert("RGB")
+                if image.mode.startswith(("I", "F")):
+                    raise PhotoError(
+                        f"{image.mode} pixels, not 8 bits a channel", place=str(path), fix="convert it first"
+                    )
+                photo = (ImageOps.exif_transpose(image) if upright else image).convert("RGB")
     except (OSError, ValueError, SyntaxError) as error:
         raise PhotoError(f"the photo is damaged: {error}", place=str(path), fix="fetch it again") from error
     if size is not None:
@@ -67,10 +77,13 @@ def find_photos(wanted: Sequence[tuple[str, tuple[int, int]]], folders: Iterable
     missing: list[str] = []
     wrong: list[str] = []
     for name, size in wanted:
-        path = finder.find(name)
-        if path is None:
+        candidates = finder.candidates(name)
+        if not candidates:
             missing.append(name)
             continue
+        path, *others = candidates
+        if others:
+            wrong.append(f"{name} is there {len(others) + 1} times, in {path.parent} and {others[0].parent}")
         try:
             real = photo_size(path)
         except PhotoError as error:

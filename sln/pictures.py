@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from amodal_data import sem_dist
 from amodal_data.inspector import layered_predictions
 from amodal_data.inspector.colours import sem_dist_colours
 from amodal_data.inspector.drawing import dimmed, draw_instances, draw_sem_dist
@@ -16,7 +17,7 @@ from sln.prediction import Prediction
 
 __all__ = ["Shown", "comparison", "overlay"]
 
-_WIDE, _GAP, _HEAD, _CAPTION = 240, 8, 26, 20
+_WIDE, _GAP, _HEAD, _CAPTION, _LONGEST = 240, 8, 26, 20, 1280
 _INK, _PALE, _PAPER = (38, 38, 44), (110, 110, 120), (252, 252, 250)
 _SURE, _OVERLAP = 0.5, 0.5
 """Pictures show predictions of at least this score (or the best one) that overlap no better one above this IoU."""
@@ -34,9 +35,13 @@ class Shown:
 
 def overlay(photo: NDArray[np.uint8], prediction: Prediction, least: float = _SURE) -> Image.Image:
     """The photo with predicted instances: visible parts filled, hidden parts striped; those of score ``least`` and more
-    that overlap no better one by more than half."""
+    that overlap no better one by more than half. At most 1280 pixels on the longer side.
+    """
+    scale = min(1.0, _LONGEST / max(prediction.size))
+    height, width = (max(1, round(side * scale)) for side in prediction.size)
+    small = np.asarray(Image.fromarray(photo).resize((width, height)), np.float64)
     view = layered_predictions(_sure(prediction, least)[0].scored_masks(), prediction.size)
-    return _image(draw_instances(photo.astype(np.float64), view))
+    return _image(draw_instances(small, view.resized((height, width))))
 
 
 def comparison(rows: Sequence[Shown]) -> Image.Image:
@@ -121,11 +126,9 @@ def _same(truth: LayeredTargets, chosen: int | None, found: LayeredTargets) -> i
 
 def _sem_dist(photo: NDArray[np.float64], prediction: Prediction, n: int) -> NDArray[np.float64]:
     """One predicted sem-dist map, drawn where its confidence is above .5; the map keeps its shades."""
-    rows = np.linspace(0, prediction.size[0] - 1, photo.shape[0]).round().astype(int)
-    columns = np.linspace(0, prediction.size[1] - 1, photo.shape[1]).round().astype(int)
-    m, inside = (maps[n][rows][:, columns] for maps in (prediction.sem_dist(), prediction.amodal()))
-    picture = dimmed(photo)
-    picture[inside] = sem_dist_colours(m[inside])
+    confidence, codes = prediction.shrunk(n, (photo.shape[0], photo.shape[1]))
+    picture, inside = dimmed(photo), codes > 0
+    picture[inside] = sem_dist_colours(sem_dist(confidence[inside], codes[inside] - 1.0))
     return picture
 
 

@@ -23,7 +23,7 @@ from sln.weights import load_model
 __all__ = ["Photo", "Predictor", "load", "scores"]
 
 Photo = str | Path | NDArray[np.uint8] | Image.Image
-"""A photo by path, as uint8 [H, W, 3], or as a Pillow image."""
+"""A photo by path (turned upright as its EXIF data says), as uint8 [H, W, 3], or as a Pillow image (as it is)."""
 
 
 class Predictor:
@@ -62,8 +62,10 @@ class Predictor:
 
 def _opened(photo: Photo, side: int) -> tuple[Tensor, Frame]:
     if isinstance(photo, str | Path):
-        image = Image.fromarray(read_photo(Path(photo)))
+        image = Image.fromarray(read_photo(Path(photo), upright=True))
     elif isinstance(photo, Image.Image):
+        if photo.mode.startswith(("I", "F")):
+            raise PhotoError(f"{photo.mode} pixels, not 8 bits a channel", fix="convert it first")
         image = photo.convert("RGB")
     else:
         if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3:

@@ -1,5 +1,6 @@
 """What was found in one photo, as numpy values."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -72,17 +73,22 @@ class Prediction:
         By the joint rule: P(L_A < L_B) against P(L_A > L_B) where C_A C_B > c**2, largest region decides.
         """
         order = np.zeros((len(self), len(self)), np.int8)
-        if not len(self):
-            return order
-        pasted = torch.cat(pasted_in_parts(*self._tensors(), self.size)).numpy()
         for a in range(len(self)):
             for b in range(a):
-                if (both := (self.confidence[a] * self.confidence[b] > c * c)).any():
-                    rows, columns = (slice(at.min(), at.max() + 1) for at in np.nonzero(both))
-                    one, other = (_given_inside(pasted[n, :, rows, columns]) for n in (a, b))
-                    order[a, b] = instance_order(joint_depth(one, other, c))
+                one, other = self.boxes[a], self.boxes[b]
+                window = self._window([*np.maximum(one[:2], other[:2]), *np.minimum(one[2:], other[2:])])
+                if window[1] > window[0] and window[3] > window[2]:
+                    front, back = (_given_inside(self._pasted(n, window)) for n in (a, b))
+                    order[a, b] = instance_order(joint_depth(front, back, c))
                     order[b, a] = -order[a, b]
         return order
+
+    def shrunk(self, n: int, size: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """Confidence and codes of instance n in a picture of the photo of another ``size`` (H, W)."""
+        probabilities, boxes = self._tensors()
+        scale = boxes.new_tensor([size[1] / self.size[1], size[0] / self.size[0]] * 2)
+        confidence, codes = decode(paste(probabilities[n : n + 1], boxes[n : n + 1] * scale, size))
+        return confidence[0].numpy(), codes[0].numpy()
 
     def scored_masks(self) -> list[ScoredMask]:
         """The same for :func:`amodal_data.evaluate` and results files: run-length masks, boxes, probabilities."""
@@ -90,18 +96,25 @@ class Prediction:
 
     def scored_mask(self, n: int) -> ScoredMask:
         """One of :meth:`scored_masks`. Only the window of its box is pasted."""
-        x0, y0, x1, y1 = self.boxes[n]
-        rows = slice(max(0, int(y0)), min(self.size[0], int(y1) + 1))
-        columns = slice(max(0, int(x0)), min(self.size[1], int(x1) + 1))
-        window = (rows.stop - rows.start, columns.stop - columns.start)
-        probabilities, boxes = self._tensors()
-        corner = boxes.new_tensor([columns.start, rows.start] * 2)
+        top, low, left, right = window = self._window(self.boxes[n])
         codes = np.zeros(self.size, np.uint8)
-        if min(window) > 0:
-            pasted = paste(probabilities[n : n + 1], boxes[n : n + 1] - corner, window)
-            codes[rows, columns] = decode(pasted)[1][0].numpy()
+        if low > top and right > left:
+            codes[top:low, left:right] = decode(torch.from_numpy(self._pasted(n, window))[None])[1][0].numpy()
         found = ScoredMask.from_codes(codes, float(self.scores[n]))
         return replace(found, box=self.boxes[n], probabilities=self.probabilities[n].astype(np.float16))
+
+    def _window(self, box: Sequence[float] | NDArray[np.float32]) -> tuple[int, int, int, int]:
+        """The pixels of the photo that a box (x0, y0, x1, y1) touches: top, low, left, right."""
+        x0, y0, x1, y1 = (float(edge) for edge in box)
+        height, width = self.size
+        return max(0, int(y0)), min(height, int(y1) + 1), max(0, int(x0)), min(width, int(x1) + 1)
+
+    def _pasted(self, n: int, window: tuple[int, int, int, int]) -> NDArray[np.float32]:
+        """Probabilities of instance n in a window of the photo, float32 [K + 1, h, w]."""
+        top, low, left, right = window
+        probabilities, boxes = self._tensors()
+        corner = boxes.new_tensor([left, top] * 2)
+        return paste(probabilities[n : n + 1], boxes[n : n + 1] - corner, (low - top, right - left))[0].numpy()
 
     def _levels_above(self, c: float) -> NDArray[np.uint8]:
         if c == 0.5:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from amodal_data import sem_dist
 from amodal_data.discovery import coco_id
 from amodal_data.evaluation import Prediction as ScoredMask
 from amodal_data.evaluation import write_predictions
@@ -13,6 +14,7 @@ from sln.errors import PhotoError
 from sln.photos import read_photo
 from sln.pictures import Shown, comparison, overlay
 from sln.predict import Predictor
+from sln.prediction import Prediction
 from sln.report import write_found
 
 __all__ = ["KINDS", "PredictReport", "photo_ids", "photos_in", "predict_photos"]
@@ -106,7 +108,7 @@ def _predicted(
         opened = []
         for image_id, path in numbered[first : first + batch]:
             try:
-                opened.append((image_id, path, read_photo(path)))
+                opened.append((image_id, path, read_photo(path, upright=True)))
             except PhotoError as error:
                 report.problems.append(f"{error.message}: {error.place}")
         predictions = predictor.predict_many([photo for _, _, photo in opened])
@@ -128,5 +130,19 @@ def _save_maps(
     if "npy" in kinds:
         folder = out / "sem_dist"
         folder.mkdir(parents=True, exist_ok=True)
-        np.save(folder / f"{stem}.npy", one.prediction.sem_dist()[one.prediction.scores >= least].astype(np.float16))
+        _save_sem_dist(folder / f"{stem}.npy", one.prediction, least)
         report.written.append(f"sem_dist/{stem}.npy")
+
+
+def _save_sem_dist(path: Path, prediction: Prediction, least: float) -> None:
+    """Sem-dist maps as float16 [P, H, W], written one by one: all of them at once may not fit into memory."""
+    kept = np.flatnonzero(prediction.scores >= least)
+    shape = (len(kept), *prediction.size)
+    if not len(kept):
+        np.save(path, np.zeros(shape, np.float16))
+        return
+    maps = np.lib.format.open_memmap(path, "w+", np.float16, shape)
+    for at, n in enumerate(kept):
+        confidence, codes = prediction.shrunk(int(n), prediction.size)
+        maps[at] = sem_dist(confidence, np.maximum(codes, 1) - 1.0)
+    maps.flush()

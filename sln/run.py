@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from amodal_data.errors import AmodalError
 from sln.config import Config, commented, load_config
 from sln.errors import RunError
 
@@ -122,17 +123,22 @@ def _flat(row: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     return flat
 
 
+def _about(run: Run) -> dict[str, Any]:
+    """One row of :func:`list_runs`; ``problem`` says why a run cannot be read."""
+    row: dict[str, Any] = {"run": str(run.path), "step": 0, "steps": 0, "loss": None, "ap": None, "targets": ""}
+    try:
+        rows = run.metrics()
+        last = rows[-1] if rows else {}
+        ap = next((one["ap"] for one in reversed(rows) if "ap" in one), None)
+        row |= {"step": last.get("step", 0), "steps": run.config().train.steps, "loss": last.get("total"), "ap": ap}
+        return row | {"targets": run.about()["train"], "problem": ""}
+    except (AmodalError, OSError, ValueError, KeyError) as error:
+        return row | {"problem": str(error).split("\n")[0]}
+
+
 def list_runs(folder: Path) -> list[dict[str, Any]]:
     """What is known of each run directory in a folder (or of that one, if it is one), newest first."""
     places = [folder, *(sorted(folder.iterdir()) if folder.is_dir() else [])]
-    found = []
-    for path in places:
-        if (path / "env.json").exists() and (path / "config.toml").exists():
-            run = Run(path)
-            rows = run.metrics()
-            steps = run.config().train.steps
-            last = rows[-1] if rows else {}
-            row = {"run": str(path), "step": last.get("step", 0), "steps": steps, "loss": last.get("total")}
-            row |= {"ap": next((r["ap"] for r in reversed(rows) if "ap" in r), None), "targets": run.about()["train"]}
-            found.append((path.stat().st_mtime, row))
+    runs = [path for path in places if (path / "env.json").exists() and (path / "config.toml").exists()]
+    found = [(path.stat().st_mtime, _about(Run(path))) for path in runs]
     return [row for _, row in sorted(found, key=lambda one: -one[0])]

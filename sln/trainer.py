@@ -1,5 +1,6 @@
 """The training loop: stages, steps, checkpoints. A run stopped anywhere goes on as if it had not been."""
 
+import math
 import signal
 import threading
 import time
@@ -27,11 +28,11 @@ __all__ = ["Trainer", "new_model"]
 Says = Callable[[str], None]
 
 
-def new_model(config: Config, say: Says = lambda _: None) -> SLN:
+def new_model(config: Config, say: Says = lambda _: None, *, pretrained: bool = True) -> SLN:
     """A network to train: initialised from the seed, its encoder filled with pretrained weights if there are any."""
     torch.manual_seed(config.train.seed)
     model = build(config)
-    if config.encoder.weights:
+    if config.encoder.weights and pretrained:
         say(load_pretrained(model.encoder.body, config.encoder.weights, config.encoder.depth))
     return model
 
@@ -45,11 +46,19 @@ class _Seen:
     norms: list[Tensor] = field(default_factory=list)
     ids: list[Tensor] = field(default_factory=list)
 
+    @classmethod
+    def on(cls, device: torch.device, kept: Mapping[str, Any]) -> "_Seen":
+        """What a checkpoint kept, on a device."""
+        losses = [{name: value.to(device) for name, value in one.items()} for one in kept["losses"]]
+        totals, norms, ids = ([value.to(device) for value in kept[name]] for name in ("totals", "norms", "ids"))
+        return cls(losses, totals, norms, ids)
+
 
 class Trainer:
     """One network, its data and its optimiser, step by step.
 
-    ``step`` counts finished steps. With ``run`` metrics and checkpoints are written by process 0.
+    ``step`` counts finished steps. With ``run`` metrics and checkpoints are written by process 0. ``fresh`` False:
+    a checkpoint will be loaded, pretrained weights are not looked for.
     """
 
     def __init__(
@@ -63,6 +72,7 @@ class Trainer:
         validate: Callable[[SLN], Mapping[str, float | None]] | None = None,
         draw: Callable[[SLN, Path], None] | None = None,
         say: Says = lambda _: None,
+        fresh: bool = True,
     ) -> None:
         if not len(data):
             raise ConfigError("there are no images to train on", place=str(data.cache.path))
@@ -72,11 +82,12 @@ class Trainer:
             raise ConfigError(f"train.batch {config.train.batch} cannot be shared by {self.world.size} processes")
         self.validate, self.draw, self.say = validate, draw, say
         self.spans = stage_spans(config.train)
-        self.model = new_model(config, say).to(device).to(memory_format=torch.channels_last)
+        self.model = new_model(config, say, pretrained=fresh).to(device).to(memory_format=torch.channels_last)
         self.step = 0
         self.best: float | None = None
         self.smoothed: float | None = None
         self._seen = _Seen()
+        self._settled = True  # nothing half done: the state may be saved
         self.enter(self.spans[0])
 
     def resume(self, checkpoint: Path) -> None:
@@ -90,33 +101,44 @@ class Trainer:
             self.enter(self._span())
             if self.step > self._span().start:
                 self.optimiser.load_state_dict(content["optimiser"])
-        self.best, self.smoothed, self._seen = content["best"], content["smoothed"], _Seen(**content["seen"])
+        self.best, self.smoothed = content["best"], content["smoothed"]
+        self._seen = _Seen.on(self.device, content["seen"])
         if self.run is not None and self.world.first:
             self.run.rewind(self.step)
 
     def train(self, stop_at: int | None = None, on_step: Callable[[int], None] = lambda _: None) -> None:
-        """Train to the end, or until ``stop_at`` steps are done.
+        """Train to the end, or until ``stop_at`` steps are done, as if interrupted there.
 
-        A checkpoint is written every ``save_every`` steps, at the end, when interrupted (then KeyboardInterrupt
-        is raised) and when something fails; not after a loss that is not finite.
+        A checkpoint is written every ``save_every`` steps, at the end of each stage, when interrupted (then
+        KeyboardInterrupt is raised) and when something fails between two steps; not in the middle of a step, and not
+        after a loss that is not finite.
         """
-        last = min(stop_at or self.spans[-1].stop, self.spans[-1].stop)
-        rest = batches(self.data, self.plan(last), self.config.train.workers)
+        end = self.spans[-1].stop
+        last = min(stop_at or end, end)
         started = time.perf_counter()
         with _graceful() as asked_to_stop:
             try:
+                if self._seen.totals and self._due():  # cut off between a step and its books
+                    started = self._keep_books(started)
+                rest = batches(self.data, self.plan(last), self.config.train.workers)
                 while self.step < last:
                     if self.step == self._span().start:
                         self.enter(self._span())
-                    self._one_step(next(rest).to(self.device))
+                    batch = next(rest).to(self.device)
+                    self._settled = False
+                    self._one_step(batch)
+                    self._settled = True
                     on_step(1)
-                    started = self._keep_books(last, started)
+                    if self._due():
+                        started = self._keep_books(started)
                     if asked_to_stop():
                         raise KeyboardInterrupt
-            except BaseException as error:
-                if not isinstance(error, TrainingError) and self._healthy():
+            except BaseException:
+                if self._settled and self._healthy():
                     self._save(self.run.last if self.run else None)
                 raise
+        if self.step < end:
+            self._save(self.run.last if self.run else None)
         if self.run is not None and self.world.first:
             self.run.write_table()
 
@@ -155,7 +177,9 @@ class Trainer:
             self.optimiser: torch.optim.Optimizer = torch.optim.SGD(groups, lr=train.lr, momentum=0.9)
         else:
             self.optimiser = torch.optim.AdamW(groups, lr=train.lr)
-        self.smoothed, self.best = None, None  # losses of different stages do not compare
+        self.smoothed = None
+        if self.validate is None:
+            self.best = None  # losses of different stages do not compare; AP does
 
     def _one_step(self, batch: Batch) -> None:
         train = self.config.train
@@ -193,43 +217,62 @@ class Trainer:
         """Were all losses since the last row finite?"""
         return all(bool(torch.isfinite(value)) for value in self._seen.totals + self._seen.norms)
 
-    def _keep_books(self, last: int, started: float) -> float:
-        """Metrics and checkpoints that are due; returns when the current stretch of steps began."""
-        train = self.config.train
-        end_of_stage = any(self.step == span.stop for span in self.spans)
-        saving = self.step % train.save_every == 0 or self.step == last or end_of_stage
-        if not (saving or self.step % train.log_every == 0):
-            return started
-        row = self._row(time.perf_counter() - started)
-        if saving:
+    def _due(self) -> bool:
+        """Does this step end with a row of metrics?"""
+        return self._saving() or self.step % self.config.train.log_every == 0
+
+    def _saving(self) -> bool:
+        return self.step % self.config.train.save_every == 0 or any(self.step == span.stop for span in self.spans)
+
+    def _keep_books(self, started: float) -> float:
+        """A row of metrics, and a checkpoint if one is due; returns when the next stretch of steps begins.
+
+        The checkpoint is written first, with what the row is made of: whatever happens while validating, a
+        resumed run does its books again.
+        """
+        totals = self._finite_totals()
+        if self._saving():
+            self._save(self.run.last if self.run else None)
+        self._settled = False
+        row = self._row(totals, time.perf_counter() - started)
+        if self._saving():
             self._evaluate_and_save(row)
         if self.run is not None and self.world.first:
             self.run.add_metrics(row)
+        self._settled = True
         return time.perf_counter()
 
-    def _row(self, seconds: float) -> dict[str, Any]:
-        """A row of metrics: means since the last one. Raises :class:`TrainingError` if a loss is not finite."""
-        seen, self._seen = self._seen, _Seen()
-        totals = self.world.mean(torch.stack(seen.totals)).tolist()
-        for total, norm, ids in zip(totals, torch.stack(seen.norms).tolist(), seen.ids, strict=True):
-            if not (total - total == 0 and norm - norm == 0):
-                kept = f"the last good checkpoint is {self.run.last}" if self.run else ""
+    def _finite_totals(self) -> list[float]:
+        """The losses since the last row, means over all processes. Raises :class:`TrainingError`."""
+        totals: list[float] = self.world.mean(torch.stack(self._seen.totals)).tolist()
+        norms = torch.stack(self._seen.norms).tolist()
+        for total, norm, ids in zip(totals, norms, self._seen.ids, strict=True):
+            if not (math.isfinite(total) and math.isfinite(norm)):
+                kept = f"; the last good checkpoint is {self.run.last}" if self.run else ""
                 raise TrainingError(
-                    f"the loss is not finite ({total}, gradient {norm}); {kept}",
+                    f"the loss is not finite ({total}, gradient {norm}){kept}",
                     place=f"step {self.step}, images {', '.join(map(str, ids.tolist()))}",
                     fix="lower train.lr, or look at these images",
                 )
+        return totals
+
+    def _row(self, totals: list[float], seconds: float) -> dict[str, Any]:
+        """A row of metrics: means since the last one."""
+        seen, self._seen = self._seen, _Seen()
         for total in totals:
             self.smoothed = total if self.smoothed is None else 0.98 * self.smoothed + 0.02 * total
         span = next(span for span in self.spans if span.start < self.step <= span.stop)
-        names = seen.losses[0]
+        names = list(seen.losses[0])
+        losses = self.world.mean(
+            torch.stack([torch.stack([one[name] for name in names]) for one in seen.losses]).mean(0)
+        )
         row = {
             "step": self.step,
             "stage": span.name,
             "epoch": self.step * self.config.train.batch / len(self.data),
             "lr": learning_rate(self.step - 1, span, self.config.train),
             "total": sum(totals) / len(totals),
-            "losses": {name: float(torch.stack([one[name] for one in seen.losses]).mean()) for name in names},
+            "losses": dict(zip(names, losses.tolist(), strict=True)),
             "gradient": float(torch.stack(seen.norms).mean()),
             "images_per_s": len(totals) * self.config.train.batch / max(seconds, 1e-9),
         }
@@ -239,14 +282,14 @@ class Trainer:
     def _evaluate_and_save(self, row: dict[str, Any]) -> None:
         if self.run is None or not self.world.first:
             return
-        better = -(self.smoothed or 0.0)
+        better: float | None = None if self.validate else -(self.smoothed or 0.0)
         if self.validate is not None and row["stage"] in ("ilm", "joint"):
             row |= self.validate(self.model)
             better = row["ap"] or 0.0
         if self.draw is not None and row["stage"] in ("ilm", "joint"):
             self.draw(self.model, self.run.overlays / f"step_{self.step:06d}.png")
         self.model.train()
-        if self.best is None or better > self.best:
+        if better is not None and (self.best is None or better > self.best):
             self.best = better
             self._save(self.run.best)
         self._save(self.run.last)

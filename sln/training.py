@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,21 +89,27 @@ def fit(
 def resume(
     run: str | Path,
     *,
+    images: Iterable[Path] = (),
+    val_images: Iterable[Path] = (),
     device: str = "auto",
     stop_at: int | None = None,
     say: Says = lambda _: None,
     on_step: Counts = lambda _: None,
 ) -> Run:
-    """Go on with a run from its newest checkpoint, with its own settings and sources."""
+    """Go on with a run from its newest checkpoint, with its own settings and sources; photos may have moved."""
     found = Run.resume(Path(run))
     place, world = _join(device)
-    trainer = _trainer(found.config(), Sources.from_dict(found.about()), place, world, say)
+    sources = Sources.from_dict(found.about())
+    sources = replace(
+        sources, images=tuple(images) or sources.images, val_images=tuple(val_images) or sources.val_images
+    )
+    trainer = _trainer(found.config(), sources, place, world, say, fresh=False)
     trainer.run = found
     trainer.resume(found.last)
     say(f"resumed at step {trainer.step} of {trainer.spans[-1].stop}")
     on_step(trainer.step)
     trainer.train(stop_at, on_step)
-    _report(trainer, Sources.from_dict(found.about()), say)
+    _report(trainer, sources, say)
     return found
 
 
@@ -115,7 +121,7 @@ def _report(trainer: Trainer, sources: Sources, say: Says) -> None:
     data = trainer.data
     if sources.val is not None:
         data = CachedTargets(sources.val, sources.val_images or sources.images, config.data)
-    scored = evaluate_model(Predictor(load_model(run.best), str(trainer.device)), data, config.train.validate_on)
+    scored = evaluate_model(Predictor(load_model(run.path), str(trainer.device)), data, config.train.validate_on)
     shown = scored.write_page(run.report, data, f"{run.path.name} on {data.cache.path.name}")
     say(f"{run.report}: the {shown} worst images")
 
@@ -153,7 +159,9 @@ def _join(device: str) -> tuple[torch.device, World]:
     return place, World.join(place)
 
 
-def _trainer(config: Config, sources: Sources, device: torch.device, world: World, say: Says) -> Trainer:
+def _trainer(
+    config: Config, sources: Sources, device: torch.device, world: World, say: Says, *, fresh: bool = True
+) -> Trainer:
     data = _opened(sources.train, sources.images, config, say)
     shown = _opened(sources.val, sources.val_images or sources.images, config, say) if sources.val else None
 
@@ -164,9 +172,8 @@ def _trainer(config: Config, sources: Sources, device: torch.device, world: Worl
     def draw(model: SLN, path: Path) -> None:
         compare_with_truth(Predictor(model, str(device)), data if shown is None else shown, _OVERLAYS).save(path)
 
-    return Trainer(
-        config, data, device=device, world=world, validate=validate if shown is not None else None, draw=draw, say=say
-    )
+    scored = validate if shown is not None else None
+    return Trainer(config, data, device=device, world=world, validate=scored, draw=draw, say=say, fresh=fresh)
 
 
 def _opened(cache: Path, images: Iterable[Path], config: Config, say: Says) -> CachedTargets:

@@ -1,5 +1,6 @@
 """Weights in files: checkpoints of runs, exported safetensors, pretrained encoders."""
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,10 +59,10 @@ def read_content(path: Path) -> Any:
 
 
 def load_model(path: str | Path) -> SLN:
-    """A trained network from a checkpoint, an exported ``.safetensors`` file, or a run directory (its ``best.pt``)."""
+    """A trained network from a checkpoint, an exported ``.safetensors`` file, or a run directory (its best)."""
     path = Path(path)
     if path.is_dir():
-        path = path / "best.pt"
+        path = path / ("best.pt" if (path / "best.pt").exists() else "last.pt")
     config, state = _read_safetensors(path) if path.suffix == ".safetensors" else _config_and_state(path)
     model = build(config.model_copy(update={"encoder": config.encoder.model_copy(update={"weights": ""})}))
     _fill(model, state, str(path))
@@ -102,7 +103,11 @@ def _read_safetensors(path: Path) -> tuple[Config, Mapping[str, Tensor]]:
         raise WeightsError(f"not a safetensors file: {error}", place=str(path)) from error
     if about.get("schema") != SCHEMA:
         raise WeightsError("not exported by sln export", place=str(path))
-    return _config(Config.model_validate_json(about["config"]).model_dump(), path), state
+    try:
+        values = json.loads(about["config"])
+    except (KeyError, ValueError) as error:
+        raise WeightsError("its settings cannot be read", place=str(path)) from error
+    return _config(values, path), state
 
 
 def load_pretrained(body: nn.Module, weights: str, depth: int) -> str:

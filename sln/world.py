@@ -2,11 +2,15 @@
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from torch import Tensor, distributed, nn
 
 __all__ = ["World"]
+
+_PATIENCE = timedelta(hours=3)
+"""How long processes wait for the first one, which validates alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +27,8 @@ class World:
         if size == 1:
             return cls()
         if not distributed.is_initialized():
-            distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+            backend = "nccl" if device.type == "cuda" else "gloo"
+            distributed.init_process_group(backend, timeout=_PATIENCE)
         return cls(distributed.get_rank(), size)
 
     @property

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from amodal_data.errors import MaskError, PredictionError
 from amodal_data.evaluation.truth import Truth
 from amodal_data.masks import RLE, parse_rles
-from amodal_data.readers.files import load_json
+from amodal_data.readers.files import load_json, stem_of
 from amodal_data.readers.regions import integer, number
 
 __all__ = ["Prediction", "Predictions", "Source", "read_predictions", "write_predictions"]
@@ -100,7 +100,7 @@ def read_predictions(source: Source, truth: Truth) -> Predictions:
         raise PredictionError("the same results file is named twice", place=", ".join(map(str, paths)))
     found: dict[int, list[Prediction]] = defaultdict(list)
     for path in map(Path, paths):
-        for image_id, prediction in _read_file(path, sizes):
+        for image_id, prediction in _read_file(path, sizes, truth.names()):
             found[image_id].append(prediction)
     return _sorted(found)
 
@@ -138,11 +138,14 @@ def _check(prediction: Prediction, size: tuple[int, int], place: str) -> None:
         raise PredictionError("a prediction has no finite 'score'", place=place)
 
 
-def _read_file(path: Path, sizes: Sizes) -> Iterable[tuple[int, Prediction]]:
+def _read_file(path: Path, sizes: Sizes, names: Mapping[int, str]) -> Iterable[tuple[int, Prediction]]:
     content, _ = load_json(path)
     if not isinstance(content, list):
         raise PredictionError(f"a results file is a list, found {type(content).__name__}", place=str(path))
-    ids = [_image_id(row, at, path, sizes) for at, row in enumerate(content)]
+    by_name: dict[str, list[int]] = defaultdict(list)
+    for image_id, name in names.items():
+        by_name[name].append(image_id)
+    ids = [_image_id(row, at, path, sizes, names, by_name) for at, row in enumerate(content)]
     boxes, probabilities = _companion(path, len(content))
     masks = _Masks(content, ids, sizes, path)
     amodal, visible, hidden = masks.take(_AMODAL, needed=True), masks.take(("visible_mask",)), masks.take(_HIDDEN)
@@ -167,11 +170,23 @@ def _read_file(path: Path, sizes: Sizes) -> Iterable[tuple[int, Prediction]]:
         )
 
 
-def _image_id(row: Any, at: int, path: Path, sizes: Sizes) -> int:
+def _image_id(
+    row: Any, at: int, path: Path, sizes: Sizes, names: Mapping[int, str], by_name: Mapping[str, Sequence[int]]
+) -> int:
+    """The id of a row's image; a ``file_name`` that the ground truth knows too counts more than the id."""
     image_id = integer(row.get("image_id")) if isinstance(row, Mapping) else None
+    place = f"{path}, row {at}"
     if image_id is None:
-        raise PredictionError("a prediction has no integer 'image_id'", place=f"{path}, row {at}")
-    return _known(image_id, sizes, f"{path}, row {at}")
+        raise PredictionError("a prediction has no integer 'image_id'", place=place)
+    name = stem_of(row["file_name"]) if isinstance(row.get("file_name"), str) else ""
+    if not name or not names.get(image_id, name) or names.get(image_id) == name:
+        return _known(image_id, sizes, place)
+    same = by_name.get(name, ())
+    if len(same) != 1:
+        found = f"{len(same)} images" if same else "no image"
+        raise PredictionError(f"{found} called {name!r} in the ground truth", place=place,
+                              fix="score against the file it was made for")  # fmt: skip
+    return same[0]
 
 
 def _known(image_id: int, sizes: Sizes, place: str) -> int:

@@ -12,6 +12,7 @@ from amodal_data.checks import occlusion_rates
 from amodal_data.errors import SelectionError
 from amodal_data.levels import LayeredTargets, layer_scene
 from amodal_data.readers import read_annotations
+from amodal_data.readers.files import stem_of
 from amodal_data.scene import Scene, Scenes, SceneSource
 
 __all__ = ["Truth", "TruthImage", "TruthSource", "read_truth"]
@@ -29,6 +30,7 @@ class TruthImage:
     targets: LayeredTargets
     rates: NDArray[np.float64]
     constraint: tuple[tuple[int, int], ...] | None = None
+    file_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,10 @@ class Truth:
     def items(self) -> Iterator[tuple[int, TruthImage]]:
         """Image ids and images, as often as there are annotators."""
         return ((image.image_id, image) for image in self.images)
+
+    def names(self) -> dict[int, str]:
+        """The file name of every image id, without folders; "" where it is not known."""
+        return {image.image_id: stem_of(image.file_name) for image in self.images}
 
     def sizes(self) -> dict[int, tuple[int, int]]:
         """(H, W) of every image id."""
@@ -70,7 +76,9 @@ def read_truth(source: TruthSource, annotator: str = "first", only: Collection[i
         if only is not None and image.image_id not in only:
             continue
         seen.add(image.image_id)
-        images.append(TruthImage(image.image_id, targets, occlusion_rates(*targets.areas()), constraint))
+        images.append(
+            TruthImage(image.image_id, targets, occlusion_rates(*targets.areas()), constraint, image.file_name)
+        )
     if not images and annotator not in ("first", "all"):
         raise SelectionError(f"no annotations by {annotator!r}", fix="'first', 'all', or an author")
     dataset = source.info.dataset if isinstance(source, TargetCache) else "custom"

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from amodal_data.cache import CachedImage
 from amodal_data.checks import occlusion_rates
@@ -165,9 +165,11 @@ def _photo(path: Path | None, size: tuple[int, int], shown: tuple[int, int]) -> 
     if path is None:
         return None, "no photo"
     try:
-        with Image.open(path) as image:
+        with Image.open(path) as opened:
+            # predictions are made on upright photos, annotations on the pixels as stored
+            image = opened if (opened.height, opened.width) == size else ImageOps.exif_transpose(opened)
             if (image.height, image.width) != size:
-                return None, f"the photo is {image.width} x {image.height}"
+                return None, f"the photo is {opened.width} x {opened.height}"
             photo = image.convert("RGB").resize(shown[::-1], Image.Resampling.LANCZOS)
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
         return None, "the photo cannot be read"

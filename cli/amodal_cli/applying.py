@@ -10,6 +10,7 @@ from amodal_cli.terminal import check_output, print_json, progress, say
 from amodal_cli.training import FileOption, PresetOption, SetOption, photo_folders, preset_name
 
 _DRAWN = 6
+_WRITTEN = {"coco": "predictions.json", "html": "predictions.html", "png": "overlays", "npy": "sem_dist"}
 
 Model = Annotated[Path, typer.Argument(exists=True, help="A checkpoint, exported safetensors, or a run directory.")]
 
@@ -22,7 +23,9 @@ def predict(
         str,
         typer.Option("--save", help="Of coco (results), png (overlays), npy (sem-dist maps), html (a page)."),
     ] = "coco,png",
-    least: Annotated[float, typer.Option("--min-score", min=0, max=1, help="Lowest score written.")] = 0.05,
+    least: Annotated[
+        float, typer.Option("--min-score", min=0, max=1, help="Lowest score written (pictures: .5).")
+    ] = 0.05,
     device: Device = "auto",
     force: Force = False,
     quiet: Quiet = False,
@@ -30,14 +33,18 @@ def predict(
 ) -> None:
     """Predict photos: COCO results with visible masks and levels, overlays, sem-dist maps."""
     kinds = [kind.strip() for kind in save.split(",") if kind.strip()]
-    if unknown := [kind for kind in kinds if kind not in ("coco", "png", "npy", "html")]:
+    if not kinds:
+        raise typer.BadParameter("--save names nothing to write")
+    if unknown := [kind for kind in kinds if kind not in _WRITTEN]:
         raise typer.BadParameter(f"--save takes coco, png, npy and html, found {', '.join(unknown)}")
     from sln import load
     from sln.results import photos_in, predict_photos
 
     photos = photos_in(inputs)
     out.mkdir(parents=True, exist_ok=True)
-    check_output(out / "predictions.json", force=force)
+    for kind, name in _WRITTEN.items():
+        if kind in kinds:
+            check_output(out / name, force=force)
     predictor = load(model, device)
     with progress("predicting", len(photos), quiet=quiet) as advance:
         report = predict_photos(predictor, photos, out, kinds, least=least, on_photo=advance)

@@ -1,5 +1,6 @@
 """``sln fit``, ``config`` and ``runs``."""
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,7 @@ from amodal_cli.terminal import print_json, progress, say
 if TYPE_CHECKING:
     from sln import Config
     from sln.config import Preset as PresetName
+    from sln.run import Run
 
 
 class Preset(StrEnum):
@@ -69,11 +71,11 @@ def fit(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Train on a cache and its photos. Several GPUs: torchrun --nproc-per-node N -m amodal_cli.model fit ..."""
+    """Train on a cache and its photos. Several GPUs: torchrun --nproc-per-node N -m amodal_cli.model -- fit ..."""
     if resume is not None:
-        if train or run or val or preset or file or settings or steps or head or seed is not None:
-            raise typer.BadParameter("--resume goes on with the run's own settings and data; name nothing else")
-        _resume(resume, device, quiet, as_json)
+        if train or run or val or preset or file or settings or steps or head or seed is not None or check:
+            raise typer.BadParameter("--resume goes on with the run's own settings and data: name photos at most")
+        _resume(resume, images or [], val_images or [], device, quiet, as_json)
         return
     if train is None:
         raise typer.BadParameter("name a cache to train on, or --resume RUN")
@@ -88,20 +90,36 @@ def fit(
     if check:
         _check(config, sources, device, as_json)
         return
+    if run is None and not _first_process():
+        raise typer.BadParameter("several processes need a name for their run: --run")
     place = run or _free_name(train)
+    quiet = quiet or not _first_process()
     with progress("training", config.train.steps, quiet=quiet) as advance:
         done = start(config, sources, place, device=device, say=lambda text: say(text, quiet=quiet), on_step=advance)
-    _finish(done.path, done.metrics()[-1], quiet, as_json)
+    _finish(done, quiet, as_json)
 
 
-def _resume(run: Path, device: str, quiet: bool, as_json: bool) -> None:
+def _first_process() -> bool:
+    """Is this the process that talks? torchrun numbers them."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _resume(run: Path, images: list[Path], val_images: list[Path], device: str, quiet: bool, as_json: bool) -> None:
     from sln import resume
     from sln.run import Run
 
     steps = Run.resume(run).config().train.steps
+    quiet = quiet or not _first_process()
     with progress("training", steps, quiet=quiet) as advance:
-        done = resume(run, device=device, say=lambda text: say(text, quiet=quiet), on_step=advance)
-    _finish(done.path, done.metrics()[-1], quiet, as_json)
+        done = resume(
+            run,
+            images=images,
+            val_images=val_images,
+            device=device,
+            say=lambda text: say(text, quiet=quiet),
+            on_step=advance,
+        )
+    _finish(done, quiet, as_json)
 
 
 def _check(config: "Config", sources: Any, device: str, as_json: bool) -> None:
@@ -118,13 +136,16 @@ def _check(config: "Config", sources: Any, device: str, as_json: bool) -> None:
     print(f"an epoch takes {report['seconds_per_epoch'] / 60:.1f} min, all steps {report['hours']:.2f} h{memory}")
 
 
-def _finish(run: Path, last: dict[str, Any], quiet: bool, as_json: bool) -> None:
+def _finish(run: "Run", quiet: bool, as_json: bool) -> None:
+    if not _first_process():
+        return
+    last = run.metrics()[-1]
     if as_json:
-        print_json({"schema": "sln/fit/1", "run": str(run), "last": last})
+        print_json({"schema": "sln/fit/1", "run": str(run.path), "last": last})
     else:
         score = f", AP {last['ap']:.3f}" if last.get("ap") is not None else ""
-        print(f"{run}: {last['step']} steps, loss {last['total']:.3f}{score}")
-        say(f"next: sln predict {run}/best.pt PHOTOS -o predictions", quiet=quiet)
+        print(f"{run.path}: {last['step']} steps, loss {last['total']:.3f}{score}")
+        say(f"next: sln predict {run.path}/best.pt PHOTOS -o predictions", quiet=quiet)
 
 
 def preset_name(preset: Preset | None) -> "PresetName | None":
@@ -179,4 +200,5 @@ def runs(
     for one in found:
         loss = "" if one["loss"] is None else f"loss {one['loss']:.3f}"
         score = "" if one["ap"] is None else f"AP {one['ap']:.3f}"
-        print(f"{one['run']:<28}{one['step']:>8} of {one['steps']:<8}{loss:<14}{score:<10}{one['targets']}")
+        steps = f"{one['step']:>8} of {one['steps']:<8}"
+        print(f"{one['run']:<28}{steps}{loss:<14}{score:<10}{one['problem'] or one['targets']}")

@@ -65,10 +65,10 @@ class Layers {
     return Math.min((top * (1 - v) + low * v) / 255, 255 / 256);
   }
 
-  // Instances at a pixel, nearest first.
-  stack(pixel) {
+  // Of some instances those at a pixel, nearest first.
+  stack(pixel, chosen) {
     const found = [];
-    for (let n = 0; n < this.table.length; n++) {
+    for (const n of chosen) {
       const code = this.code(n, pixel);
       if (code) found.push({ n, level: code - 1, confidence: this.confidence(n, pixel) });
     }

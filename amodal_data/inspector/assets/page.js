@@ -10,10 +10,11 @@ let picture = null, list = null, timer = null, turn = 0;
 function readAddress() {
   const given = new URLSearchParams(location.hash.slice(1));
   const number = (name) => (/^\d+(\.\d+)?$/.test(given.get(name) ?? "") ? Number(given.get(name)) : null);
+  const whole = (name) => (Number.isInteger(number(name)) ? number(name) : null);
   const view = VIEWS.find(([name]) => name === given.get("view"));
   Object.assign(state, {
-    view: view ? view[0] : "instances", plane: number("plane") ?? Infinity, alone: number("alone"),
-    side: given.get("side") === "predicted" ? "predicted" : "truth", a: number("a"), b: number("b"),
+    view: view ? view[0] : "instances", plane: number("plane") ?? Infinity, alone: whole("alone"),
+    side: given.get("side") === "predicted" ? "predicted" : "truth", a: whole("a"), b: whole("b"),
     least: Math.min(1, number("score") ?? 0.5),
   });
   const position = about.images.findIndex((one) => String(one.id) === given.get("image"));
@@ -87,7 +88,9 @@ function show() {
   byId("plane-text").textContent = `${at.toFixed(smooth ? 2 : 0)} of ${picture.deepest}: ${named}`;
   slider.setAttribute("aria-valuetext", byId("plane-text").textContent);
   drawLegend(picture, state, byId("legend"));
+  const focused = document.activeElement?.dataset.pick;
   byId("tables").replaceChildren(...picture.layers.map((layers) => instanceTable(picture, layers, state, isolate)));
+  if (focused) document.querySelector(`[data-pick="${focused}"]`)?.focus();
   byId("hover").textContent = "Point at the picture to see what lies there, nearest first.";
   writeAddress();
   document.title = `${about.images[picture.position].name}: ${state.view} - ${about.title}`;
@@ -119,7 +122,7 @@ function pixelUnder(event) {
 function hover(event) {
   const under = pixelUnder(event);
   if (!under) return;
-  const lines = picture.layers.map((layers) => (picture.layers.length > 1 ? `${layers.kind}: ` : "") + stackText(layers, under.pixel));
+  const lines = picture.layers.map((layers) => (picture.layers.length > 1 ? `${layers.kind}: ` : "") + stackText(layers, under.pixel, everywhere(layers)));
   byId("hover").replaceChildren(...lines.map((text) => element("span", { textContent: text })).flatMap((node, at) => (at ? [element("br"), node] : [node])));
   for (const mark of document.querySelectorAll(".mark")) {
     mark.hidden = picture.layers.length < 2;
@@ -128,10 +131,13 @@ function hover(event) {
   }
 }
 
+// What a pixel can be asked about: all that is drawn when no instance is alone.
+function everywhere(layers) { return chosenOf(picture, layers, { ...state, alone: null }); }
+
 function click(event) {
   const under = pixelUnder(event);
   if (!under) return;
-  const layers = picture.layers.find((one) => one.kind === under.kind), top = layers.stack(under.pixel)[0];
+  const layers = picture.layers.find((one) => one.kind === under.kind), top = layers.stack(under.pixel, everywhere(layers))[0];
   if (top) isolate(under.kind, top.n);
   else if (state.alone !== null) isolate(state.side, state.alone);
 }
@@ -177,7 +183,7 @@ function key(event) {
   };
   const view = VIEWS[Number(event.key) - 1];
   const found = view ? () => setView(view[0]) : does[event.key];
-  if (found && !(event.target.id === "plane" && event.key.startsWith("Arrow")) && found() !== false) event.preventDefault();
+  if (found && !(event.target.type === "range" && event.key.startsWith("Arrow")) && found() !== false) event.preventDefault();
 }
 
 function start() {

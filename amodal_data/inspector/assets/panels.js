@@ -117,7 +117,7 @@ function figure(picture, layers, made) {
   canvas.dataset.kind = layers.kind;
   // small images are enlarged, never blurred: level edges are pixel edges
   const zoom = Math.max(1, Math.min(6, Math.floor(480 / picture.shown[1])));
-  canvas.style.width = `${picture.shown[1] * zoom}px`;
+  canvas.style.width = `min(${picture.shown[1] * zoom}px, calc(66vh * ${picture.shown[1] / picture.shown[0]}))`;
   canvas.style.imageRendering = zoom > 1 ? "pixelated" : "auto";
   const sheet = element("div", { className: "sheet" }, canvas);
   for (const tag of spread(made.tags)) {
@@ -200,6 +200,7 @@ function instanceTable(picture, layers, state, act) {
     const alone = state.alone === n && state.side === layers.kind;
     const pick = element("button", { type: "button", textContent: layers.label(n), title: "Show this instance alone" });
     pick.setAttribute("aria-pressed", String(alone));
+    pick.dataset.pick = `${layers.kind} ${n}`;
     pick.addEventListener("click", () => act(layers.kind, n));
     const front = layers.pairs.filter(([, back]) => back === n).map(([first]) => first);
     const cells = [
@@ -234,8 +235,8 @@ function levelBar(one, picture) {
 }
 
 // What lies under a pixel, nearest first.
-function stackText(layers, pixel) {
-  const found = layers.stack(pixel);
+function stackText(layers, pixel, chosen) {
+  const found = layers.stack(pixel, chosen);
   if (!found.length) return "no instance";
   return found.map(({ n, level, confidence }) => {
     const where = level ? `level ${level}, hidden` : "level 0, visible";
