@@ -85,17 +85,15 @@ def overfit(folder: Path, seeds: list[int], plain: bool, settings: list[str]) ->
         chosen = [*(() if plain else EAGER), f"train.seed={seed}", *settings]
         predictor, spent = train(data, chosen)
         data = opened(data, predictor.config)
-        print(
-            f"overfit, seed {seed}: {spent}\n  {at_truth_boxes(predictor, data)}\n  {own(predictor, data)}", flush=True
-        )
+        print(f"overfit, seed {seed}: {spent}\n  {at_truth_boxes(predictor, data)}\n  {wide_pairs(predictor, data)}")
+        print(f"  {own(predictor, data)}", flush=True)
 
 
 def scratch(folder: Path, settings: list[str]) -> None:
     learned, held_out = scenes(folder / "train", 4000, 1), scenes(folder / "val", 300, 2)
     predictor, spent = train(learned, settings)
     data = opened(held_out, predictor.config)
-    print(f"from scratch: {spent}\n  {at_truth_boxes(predictor, data)}\n  {wide_pairs(predictor, data)}"
-              f"\n  {own(predictor, data)}", flush=True)  # fmt: skip
+    print(f"from scratch: {spent}\n  {at_truth_boxes(predictor, data)}\n  {own(predictor, data)}", flush=True)
 
 
 def ceiling(folder: Path, settings: list[str]) -> None:

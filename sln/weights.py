@@ -64,9 +64,8 @@ def load_model(path: str | Path) -> SLN:
     if path.is_dir():
         path = path / ("best.pt" if (path / "best.pt").exists() else "last.pt")
     config, state = _read_safetensors(path) if path.suffix == ".safetensors" else _config_and_state(path)
-    model = build(config.model_copy(update={"encoder": config.encoder.model_copy(update={"weights": ""})}))
+    model = build(config)
     _fill(model, state, str(path))
-    model.config = config
     return model
 
 

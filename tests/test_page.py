@@ -476,3 +476,27 @@ def test_masks_are_matched_by_overlap(place):
     one = PageImage(CachedImage(1, "a", (4, 4)), targets, [Prediction(mask, 0.5)])
     assert image_document(one)["matches"] == [0, None]
     assert read_annotations(place / "COCO_amodal_val2014.json")
+
+
+def test_portrait_photos_keep_their_shape(visit, tmp_path):
+    scene = make_scene(np.ones((1, 640, 427), bool))
+    write_page(tmp_path / "p.html", [PageImage(CachedImage(1, "a.jpg", (640, 427)), layer_scene(scene))], title="p")
+    box = visit(tmp_path / "p.html").locator("#stage canvas").bounding_box()
+    assert box["height"] / box["width"] == pytest.approx(640 / 427, rel=0.01)
+
+
+def test_what_is_not_drawn_cannot_be_pointed_at(visit, tmp_path):
+    codes = np.pad(np.ones((8, 8), np.uint8), 4)
+    found = [Prediction.from_codes(codes, 0.2), Prediction.from_codes(codes, 0.9)]
+    write_page(tmp_path / "p.html", [PageImage(CachedImage(1, "a.jpg", (16, 16)), predictions=found)], title="p")
+    page = visit(tmp_path / "p.html")
+    page.mouse.move(*pixel_of(page, "predicted", 0.5, 0.5))
+    assert "behind it" not in page.locator("#hover").inner_text()
+    page.focus("#least")
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate("[state.least, state.plane === Infinity]") == [0.45, True]
+    page.locator("#tables button").nth(1).focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.dataset.pick") == "predicted 1"
+    for hash in ("#alone=0.5", "#view=relative&a=0.5&b=1.5"):
+        assert visit(tmp_path / "p.html", hash).evaluate("[state.alone, state.a]") == [None, None]

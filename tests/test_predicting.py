@@ -351,3 +351,66 @@ def test_train_tiny(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "held-out AP 0." in done.stdout and (tmp_path / "predictions.png").exists()
+
+
+def test_the_first_annotator_counts_at_true_boxes(tmp_path, place):
+    from dataclasses import replace
+
+    from conftest import make_scene
+
+    masks = np.zeros((2, 60, 80), bool)
+    masks[0, 10:40, 10:40], masks[1, 25:55, 25:60] = True, True
+    scenes = [make_scene(masks), make_scene(masks[::-1])]
+    name = "COCO_val2014_000000000001.jpg"
+    scenes = [replace(s, file_name=name, annotator=who) for s, who in zip(scenes, "ab", strict=True)]
+    build_targets(scenes, tmp_path / "t.h5")
+    predictor = load(place / "run", "cpu")
+    data = CachedTargets(tmp_path / "t.h5", [place], predictor.config.data)
+    figures = score_at_truth_boxes(predictor, data)
+    assert len(data) == 2 and figures.instances == 2
+
+
+def test_a_name_counts_more_than_a_number(place, tmp_path):
+    data = CachedTargets(place / "t.h5", [place], load_config("tiny").data)
+    mask = from_truth(data.cache[2]).scored_masks()[:1]
+    write_predictions(tmp_path / "p.json", {77: mask}, {77: data.images[2].file_name})
+    assert list(read_predictions(tmp_path / "p.json", read_truth(data.cache)).images) == [data.images[2].image_id]
+    write_predictions(tmp_path / "p.json", {1: mask}, {1: "elsewhere.jpg"})
+    with pytest.raises(ValueError, match=r"no image called 'elsewhere.jpg'"):
+        read_predictions(tmp_path / "p.json", read_truth(data.cache))
+
+
+def test_photos_are_turned_upright_and_deep_ones_refused(place, tmp_path):
+    from sln.photos import read_photo
+
+    photo = Image.new("RGB", (60, 40), "red")
+    photo.putpixel((0, 0), (0, 0, 255))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo.save(tmp_path / "a.png", exif=exif)
+    assert read_photo(tmp_path / "a.png").shape == (40, 60, 3)
+    assert read_photo(tmp_path / "a.png", upright=True).shape == (60, 40, 3)
+    assert load(place / "run", "cpu").predict(tmp_path / "a.png").size == (60, 40)
+    Image.fromarray(np.full((9, 9), 40000, np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(PhotoError, match="8 bits"):
+        read_photo(tmp_path / "deep.png")
+
+
+def test_several_photos_of_one_name_are_told_apart_or_refused(tmp_path):
+    from sln.photos import find_photos
+
+    for folder in ("training", "testing"):
+        (tmp_path / folder / "image_2").mkdir(parents=True)
+        Image.new("RGB", (8, 6)).save(tmp_path / folder / "image_2" / "000000.png")
+    (found,) = find_photos([("training/image_2/000000.png", (6, 8))], [tmp_path])
+    assert found.parts[-3] == "training"
+    with pytest.raises(PhotoError, match="2 times"):
+        find_photos([("000000.png", (6, 8))], [tmp_path])
+    assert find_photos([("000000.png", (6, 8))], [tmp_path / "testing"])[0].parts[-3] == "testing"
+
+
+def test_order_and_maps_at_other_sizes_agree_with_the_full_ones(place):
+    prediction = from_truth(CachedTargets(place / "t.h5", [place], load_config("tiny").data).cache[0])
+    confidence, codes = prediction.shrunk(0, prediction.size)
+    assert np.allclose(confidence, prediction.confidence[0], atol=1e-6) and (codes == prediction.levels[0]).all()
+    assert prediction.shrunk(0, (30, 40))[1].shape == (30, 40)

@@ -328,3 +328,82 @@ def test_a_few_steps_on_real_images(real, tmp_path):
         with Image.open(photo) as image:
             assert found.size == (image.height, image.width)
         assert found.levels.shape == (len(found), *found.size) and len(found) > 0
+
+
+def test_what_was_cut_off_while_validating_is_done_again(folder, tmp_path, monkeypatch):
+    chosen = config("train.steps=6", "train.save_every=2")
+    whole = fit(chosen, sources(folder), tmp_path / "whole", device="cpu")
+    data = CachedTargets(folder / "t.h5", [folder], chosen.data)
+    run = Run.create(tmp_path / "parts", chosen, sources(folder).to_dict())
+
+    def fail(model, path):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(chosen, data, device=torch.device("cpu"), run=run, draw=fail).train()
+    assert read_checkpoint(run.last)["step"] == 2 and not run.best.exists() and not run.metrics()
+    assert load_model(run.path).config == chosen  # the last one, while there is no best
+    parts = resume(run.path, device="cpu")
+    assert same(weights(whole), weights(parts)) and [row["step"] for row in parts.metrics()] == [2, 4, 6]
+    assert same(read_checkpoint(whole.best)["model"], read_checkpoint(parts.best)["model"])
+
+
+def test_a_step_that_breaks_half_way_is_not_saved(folder, tmp_path, monkeypatch):
+    chosen = config("train.steps=6", "train.save_every=2")
+    whole = fit(chosen, sources(folder), tmp_path / "whole", device="cpu")
+    data = CachedTargets(folder / "t.h5", [folder], chosen.data)
+    run = Run.create(tmp_path / "parts", chosen, sources(folder).to_dict())
+    trainer = Trainer(chosen, data, device=torch.device("cpu"), run=run)
+    trainer.train(3)
+    step = trainer.optimiser.step
+    monkeypatch.setattr(trainer.optimiser, "step", lambda: (step(), 1 / 0))
+    with pytest.raises(ZeroDivisionError):
+        trainer.train()
+    assert read_checkpoint(run.last)["step"] == 3
+    assert same(weights(whole), weights(resume(run.path, device="cpu")))
+
+
+def test_resuming_needs_no_pretrained_file_and_may_move_the_photos(folder, tmp_path):
+    import shutil
+
+    from torchvision.models import resnet18
+
+    torch.save(resnet18().state_dict(), tmp_path / "18.pt")
+    photos = tmp_path / "photos"
+    shutil.copytree(folder / "val2014", photos)
+    chosen = config("train.steps=2", "encoder.depth=18", f"encoder.weights={tmp_path / '18.pt'}")
+    run = fit(chosen, Sources(folder / "t.h5", (photos,)), tmp_path / "run", device="cpu", stop_at=1)
+    (tmp_path / "18.pt").unlink()
+    photos.rename(tmp_path / "moved")
+    done = resume(run.path, images=[tmp_path / "moved"], device="cpu")
+    assert read_checkpoint(done.last)["step"] == 2
+
+
+def test_torchrun_trains_with_two_processes(folder, tmp_path):
+    settings = [part for setting in SMALL for part in ("--set", setting)]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+    command = ["amodal_cli.model", "--", "fit", folder / "t.h5", "--run", tmp_path / "run", "--preset", "tiny"]
+    done = subprocess.run(
+        [*torchrun, *command, "--steps", "3", "--device", "cpu", *settings, "--json"],
+        capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["last"]["step"] == 3 and Run(tmp_path / "run").about()["processes"] == 2
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_a_process_without_instances_does_not_change_the_mean(folder):
+    """Its stand-in region counts for nothing."""
+    from sln.config import LossConfig
+    from sln.heads import build_head
+
+    for kind in ("sln", "arcnn-visible"):
+        head = build_head(32, 4, config(f"head.kind={kind}").head).eval()
+        features, nothing = torch.randn(1, 32 + 4 * (kind == "sln"), 14, 14), torch.zeros(1, 5, 28, 28)
+        some = torch.zeros(1, 5, 28, 28)
+        some[:, 0] = 1
+        alone = head.losses(features, some, LossConfig())
+        both = head.losses(features.expand(2, -1, -1, -1), torch.cat([some, nothing]), LossConfig())
+        for name, loss in alone.items():
+            assert float(both[name].detach()) == pytest.approx(float(loss.detach()), rel=1e-5)
+        assert not any(loss.detach().any() for loss in head.losses(features, nothing, LossConfig()).values())
