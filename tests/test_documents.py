@@ -1,5 +1,6 @@
 """What the documents say runs, runs."""
 
+import json
 import re
 import subprocess
 import sys
@@ -67,6 +68,21 @@ def test_the_level_plane_as_an_animation(tmp_path):
     assert done.returncode == 0, done.stderr
     with Image.open(tmp_path / "p.webp") as picture:
         assert picture.n_frames == int(TargetCache(tmp_path / "t.h5")[0].table.max()) + 1
+
+
+def test_the_synthetic_benchmark_in_its_short_form(tmp_path):
+    command = [sys.executable, ROOT / "examples" / "synthetic_benchmark", tmp_path, "--smoke"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert set(results["heads"]) == {"sln", "sln-noglm", "arcnn-visible", "arcnn"}
+    assert results["truth_order"]["R_hard"] == 1.0 and len(results["order_net"]) == 9
+    sizes = [own["parameters"] for own in results["heads"].values()]
+    assert max(sizes) / min(sizes) < 1.05
+    for table in ("Table 1", "Table 2", "Table 3", "sln minus arcnn-visible"):
+        assert table in done.stdout
+    again = subprocess.run(command, capture_output=True, text=True)  # nothing is done twice
+    assert again.stdout == done.stdout.partition("Table 1")[1] + done.stdout.partition("Table 1")[2]
 
 
 @pytest.mark.parametrize("tool", ["build", "hatchling"])

@@ -89,7 +89,7 @@ def _blend(picture: Picture, mask: Mask, colour: NDArray[np.float64], strength: 
 
 def _stripes(shape: tuple[int, ...], phase: int) -> Mask:
     y, x = np.indices(shape)
-    stripes: Mask = (x + y + 3 * phase) % 8 < 4
+    stripes: Mask = (x + y + 3 * phase) % 8 < 3
     return stripes
 
 

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from amodal_data.cache import CachedImage
 from amodal_data.checks import occlusion_rates
 from amodal_data.evaluation.predictions import Prediction
-from amodal_data.findings import Finding
+from amodal_data.findings import CODES, Finding
 from amodal_data.inspector.predicted import layered_predictions
 from amodal_data.levels import LayeredTargets
 from amodal_data.masks import iou
@@ -74,7 +74,10 @@ def image_document(one: PageImage) -> dict[str, Any]:
         "truth": None if one.truth is None else _targets(one.truth, shown),
         "predicted": None if one.predictions is None else _predicted(one, shown),
         "matches": _matches(one),
-        "findings": [{"code": f.code, "severity": f.severity, "text": f.message} for f in one.findings],
+        "findings": [
+            {"code": f.code, "severity": f.severity, "text": f"{CODES[f.code].meaning} ({f.message})"}
+            for f in one.findings
+        ],
         "errors": one.errors,
     }
 

@@ -59,7 +59,7 @@ class Drawing {
       for (let p = 0; p < pixels; p++) if (layers.code(n, p) === 1 && below(n, p)) this.blend(p, identity(n), 0.62);
     for (const n of shown) {
       for (let p = 0; p < pixels; p++)
-        if (layers.code(n, p) > 1 && below(n, p) && ((p % width) + Math.floor(p / width) + 3 * n) % 8 < 4)
+        if (layers.code(n, p) > 1 && below(n, p) && ((p % width) + Math.floor(p / width) + 3 * n) % 8 < 3)
           this.blend(p, identity(n), 0.9, 0.8);
       this.outline((p) => layers.code(n, p) > 1 && below(n, p), identity(n), 0.62);
     }
@@ -127,15 +127,16 @@ function reaches(layers, n, p, code, plane) {
   return level === whole + 1 && rest > 0 && Boolean(layers.instances[n].confidence) && layers.confidence(n, p) >= 1 - 0.5 * rest;
 }
 
-// The most interior visible pixel of each instance, for its label: distance by two passes.
+// The most interior pixel of each instance where it is visible, if possible over nothing else, for its label.
 function labelPlaces(layers, chosen) {
   const { width, height } = layers, places = [];
+  const over = layers.table.length ? layers.table[0].map((_, region) => layers.table.filter((row) => row[region]).length) : [];
   for (const n of chosen) {
-    const far = new Uint16Array(width * height);
+    const far = new Uint16Array(width * height), plain = over.some((count, region) => count === 1 && layers.table[n][region] === 1);
     let best = -1, most = 0;
     for (let y = 0, p = 0; y < height; y++)
       for (let x = 0; x < width; x++, p++)
-        if (layers.code(n, p) === 1) far[p] = 1 + Math.min(x ? far[p - 1] : 0, y ? far[p - width] : 0);
+        if (layers.code(n, p) === 1 && (!plain || over[layers.regions[p]] === 1)) far[p] = 1 + Math.min(x ? far[p - 1] : 0, y ? far[p - width] : 0);
     for (let y = height - 1; y >= 0; y--)
       for (let x = width - 1; x >= 0; x--) {
         const p = y * width + x;

@@ -3,7 +3,7 @@
 const about = block("about");
 COLOURS = about.colours;
 const byId = (name) => document.getElementById(name);
-const state = { view: "instances", plane: Infinity, alone: null, side: "truth", a: null, b: null, least: 0.5, spin: -50, tilt: 10 };
+const state = { view: "instances", plane: Infinity, alone: null, side: "truth", a: null, b: null, least: 0.5, spin: -54, tilt: 10 };
 const pictures = new Map();
 let picture = null, list = null, timer = null, turn = 0;
 
@@ -65,6 +65,7 @@ function show() {
   byId("score-tools").hidden = !picture.predicted || SINGLE.has(state.view) || state.view === "relative";
   byId("least").value = state.least;
   byId("least-text").textContent = state.least.toFixed(2);
+  byId("all").hidden = state.alone === null;
   byId("pair-tools").hidden = state.view !== "relative";
   byId("about-view").textContent = VIEWS.find(([name]) => name === state.view)[2];
   const stage = byId("stage"), side = picture.truth || picture.predicted;
@@ -122,8 +123,9 @@ function pixelUnder(event) {
 function hover(event) {
   const under = pixelUnder(event);
   if (!under) return;
-  const lines = picture.layers.map((layers) => (picture.layers.length > 1 ? `${layers.kind}: ` : "") + stackText(layers, under.pixel, everywhere(layers)));
-  byId("hover").replaceChildren(...lines.map((text) => element("span", { textContent: text })).flatMap((node, at) => (at ? [element("br"), node] : [node])));
+  const lines = picture.layers.flatMap((layers) => [
+    `${picture.layers.length > 1 ? `${layers.kind}, ` : ""}nearest first (M = confidence - level)`, ...stackLines(layers, under.pixel, everywhere(layers))]);
+  byId("hover").replaceChildren(...lines.map((text) => element("span", { textContent: text })));
   for (const mark of document.querySelectorAll(".mark")) {
     mark.hidden = picture.layers.length < 2;
     mark.style.left = `${100 * under.x}%`;
@@ -199,6 +201,7 @@ function start() {
   byId("previous").addEventListener("click", () => open(list.neighbour(-1)));
   byId("next").addEventListener("click", () => open(list.neighbour(1)));
   byId("play").addEventListener("click", play);
+  byId("all").addEventListener("click", () => { state.alone = null; show(); });
   byId("plane").addEventListener("input", (event) => { state.plane = Number(event.target.value); show(); });
   byId("least").addEventListener("input", (event) => { state.least = Number(event.target.value); show(); });
   for (const name of ["a", "b"]) byId(`pair-${name}`).addEventListener("change", () => {

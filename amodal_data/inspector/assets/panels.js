@@ -152,12 +152,12 @@ function explode(picture, layers, state) {
     canvas.getContext("2d").putImageData(drawing.image, 0, 0);
     canvas.setAttribute("role", "img");
     canvas.setAttribute("aria-label", `level ${level}`);
-    turn.append(canvas);
+    turn.append(element("div", { className: "layer" }, canvas, element("span", { className: "tag", textContent: `level ${level}` })));
   }
   const place = () => {
     turn.style.transform = `rotateX(${state.tilt}deg) rotateY(${state.spin}deg)`;
-    const gap = Math.min(190, 480 / Math.max(1, layers.deepest));
-    [...turn.children].forEach((canvas, at) => { canvas.style.transform = `translateZ(${(at - layers.deepest / 2) * gap}px)`; });
+    const gap = Math.min(230, 560 / Math.max(1, layers.deepest));
+    [...turn.children].forEach((layer, at) => { layer.style.transform = `translateZ(${(at - layers.deepest / 2) * gap}px)`; });
   };
   place();
   const box = element("div", { className: "exploded" }, turn);
@@ -188,13 +188,15 @@ function drawLegend(picture, state, target) {
       pen.fillStyle = `rgb(${semDistColour(1 - ((deepest + 1) * (199 - x)) / 199).map(Math.round).join(",")})`;
       pen.fillRect(x, 0, 1, 1);
     }
-    target.append(element("span", {}, `M = ${-deepest} (behind more)`, ramp, "1 (visible)"));
+    const places = ["near 1: visible", "near 0: behind one", "near -1: behind two", "near -2: behind three"].slice(0, deepest + 1);
+    target.append(element("span", {}, `M = ${-deepest}`, ramp, "1"), ...places.map((text, level) => element("span", {}, swatch(semDistColour(255 / 256 - level).map(Math.round)), text)));
   }
 }
 
 // The table of one set of instances: colour, name, area, share hidden, pixels per level, who hides it.
 function instanceTable(picture, layers, state, act) {
-  const body = element("tbody"), chosen = new Set(chosenOf(picture, layers, state));
+  const shown = SINGLE.has(state.view) ? [singleOf(picture, layers, state)] : chosenOf(picture, layers, state);
+  const body = element("tbody"), chosen = new Set(shown);
   const scored = layers.kind === "predicted";
   layers.instances.forEach((one, n) => {
     const alone = state.alone === n && state.side === layers.kind;
@@ -206,7 +208,7 @@ function instanceTable(picture, layers, state, act) {
     const cells = [
       element("td", {}, swatch(identity(n)), pick),
       element("td", { className: "number", textContent: percent(one.rate) }),
-      scored ? element("td", { className: "number", textContent: one.score.toFixed(2) }) : element("td", { textContent: front.join(", ") || "nothing" }),
+      scored ? element("td", { className: "number", textContent: one.score.toFixed(2) }) : element("td", { textContent: front.join(", ") || "nothing", title: front.map((one) => layers.label(one)).join(", ") }),
       element("td", {}, levelBar(one, picture)),
       element("td", { className: "number", textContent: one.area.toLocaleString("en") }),
     ];
@@ -220,10 +222,10 @@ function instanceTable(picture, layers, state, act) {
 }
 
 function levelBar(one, picture) {
-  const bar = element("canvas", { width: 84, height: 12 }), pen = bar.getContext("2d"), colours = levelColours(Math.max(2, picture.deepest + 1));
+  const bar = element("canvas", { width: 56, height: 12 }), pen = bar.getContext("2d"), colours = levelColours(Math.max(2, picture.deepest + 1));
   let x = 0;
   one.levels.forEach((pixels, level) => {
-    const wide = (84 * pixels) / Math.max(1, one.area);
+    const wide = (56 * pixels) / Math.max(1, one.area);
     pen.fillStyle = `rgb(${colours[Math.min(level, colours.length - 1)].join(",")})`;
     pen.fillRect(x, 0, wide, 12);
     x += wide;
@@ -234,12 +236,12 @@ function levelBar(one, picture) {
   return bar;
 }
 
-// What lies under a pixel, nearest first.
-function stackText(layers, pixel, chosen) {
+// What lies under a pixel, nearest first, one line each.
+function stackLines(layers, pixel, chosen) {
   const found = layers.stack(pixel, chosen);
-  if (!found.length) return "no instance";
+  if (!found.length) return ["no instance"];
   return found.map(({ n, level, confidence }) => {
     const where = level ? `level ${level}, hidden` : "level 0, visible";
-    return `${layers.label(n)} (${where}, M = ${confidence.toFixed(3)} - ${level} = ${(confidence - level).toFixed(3)})`;
-  }).join("; behind it: ");
+    return `${layers.label(n)}: ${where}; M = ${confidence.toFixed(3)} - ${level} = ${(confidence - level).toFixed(3)}`;
+  });
 }
