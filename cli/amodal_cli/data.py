@@ -1,43 +1,12 @@
 """``amodal-data``: from annotation files to checked targets. Heavy imports wait until a command runs."""
 
-from typing import Annotated
-
-import typer
-
 from amodal_cli.building import build, export, merge, verify
 from amodal_cli.looking import doctor, explain, get, inspect
 from amodal_cli.making import demo, synth
 from amodal_cli.scoring import evaluate
-from amodal_cli.terminal import DEBUG, run
+from amodal_cli.terminal import new_app, run
 
-app = typer.Typer(
-    help="Exact, compact, checked training targets for amodal instance segmentation.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-def _version(show: bool) -> None:
-    if show:
-        from importlib.metadata import version
-
-        print(f"amodal-data {version('amodal-data')}")
-        raise typer.Exit
-
-
-@app.callback()
-def _main(
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    DEBUG["on"] = debug
-
-
+app = new_app("amodal-data", "Exact, compact, checked training targets for amodal instance segmentation.")
 app.command("demo", short_help="The whole chain on synthetic scenes.")(demo)
 app.command("synth", short_help="Synthetic scenes with exact truth.")(synth)
 app.command("get", short_help="What to download, and what is there.")(get)

@@ -1,43 +1,12 @@
 """``sln``: train, predict, evaluate. torch waits until a command needs it."""
 
-from typing import Annotated
-
-import typer
-
 from amodal_cli.applying import bench, doctor, evaluate, export, predict
 from amodal_cli.ordering import order
 from amodal_cli.showing import demo
-from amodal_cli.terminal import DEBUG, run
+from amodal_cli.terminal import new_app, run
 from amodal_cli.training import config, fit, runs
 
-app = typer.Typer(
-    help="The Semantics Layering Network: sem-dist maps for amodal instance segmentation.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-def _version(show: bool) -> None:
-    if show:
-        from importlib.metadata import version
-
-        print(f"sln {version('amodal-data')}")
-        raise typer.Exit
-
-
-@app.callback()
-def _main(
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    DEBUG["on"] = debug
-
-
+app = new_app("sln", "The Semantics Layering Network: sem-dist maps for amodal instance segmentation.")
 app.command("fit", short_help="Train on cached targets and photos.")(fit)
 app.command("predict", short_help="Photos to masks, levels, overlays.")(predict)
 app.command("evaluate", short_help="Score a model on a cache.")(evaluate)

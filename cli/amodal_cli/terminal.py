@@ -6,11 +6,41 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 DEBUG = {"on": False}
+
+
+def new_app(name: str, about: str) -> typer.Typer:
+    """An empty program with ``--debug`` and ``--version``."""
+    app = typer.Typer(
+        help=about,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    def show_version(show: bool) -> None:
+        if show:
+            from importlib.metadata import version
+
+            print(f"{name} {version('amodal-data')}")
+            raise typer.Exit
+
+    @app.callback()
+    def _main(
+        debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+        version: Annotated[
+            bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")
+        ] = False,
+    ) -> None:
+        DEBUG["on"] = debug
+
+    return app
 
 
 def run(app: typer.Typer, name: str, resumable: str) -> NoReturn:
