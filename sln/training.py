@@ -78,7 +78,8 @@ def fit(
     place, world = _join(device)
     trainer = _trainer(config, sources, place, world, say)
     if world.first:
-        trainer.run = Run.create(Path(run), config, sources.to_dict() | {"device": str(place), "processes": world.size})
+        about = {"device": str(place), "processes": world.size, "threads": torch.get_num_threads()}
+        trainer.run = Run.create(Path(run), config, sources.to_dict() | about)
     else:
         trainer.run = Run(Path(run))
     trainer.train(stop_at, on_step)
@@ -107,6 +108,8 @@ def resume(
     trainer.run = found
     trainer.resume(found.last)
     say(f"resumed at step {trainer.step} of {trainer.spans[-1].stop}")
+    if (threads := found.about().get("threads")) != torch.get_num_threads():
+        say(f"note: {torch.get_num_threads()} threads now, {threads} before: not bit for bit the same run")
     on_step(trainer.step)
     trainer.train(stop_at, on_step)
     _report(trainer, sources, say)
