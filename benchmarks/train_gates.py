@@ -96,9 +96,9 @@ def scratch(folder: Path, settings: list[str]) -> None:
     print(f"from scratch: {spent}\n  {at_truth_boxes(predictor, data)}\n  {own(predictor, data)}", flush=True)
 
 
-def ceiling(folder: Path, settings: list[str]) -> None:
+def ceiling(folder: Path, n: int, settings: list[str]) -> None:
     """Codes encoded and decoded on the ROI grid, and pasted back to the photo."""
-    data = scenes(folder / "ceiling", 100, 7, size=256)
+    data = scenes(folder / "ceiling", n, 7, size=256)
     for out in (28, 56):
         config = load_config("tiny", settings=["data.size=256", f"head.out={out}", *settings], environment={})
         print(ceiling_at(opened(data, config), out, config.layering.levels))
@@ -157,6 +157,7 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--plain", action="store_true", help="the preset as it stands")
     parser.add_argument("--set", action="append", default=[], dest="settings")
+    parser.add_argument("--scenes", type=int, default=100, help="of the ceiling")
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -166,4 +167,4 @@ if __name__ == "__main__":
         elif given.gate == "scratch":
             scratch(Path(place), given.settings)
         else:
-            ceiling(Path(place), given.settings)
+            ceiling(Path(place), given.scenes, given.settings)

@@ -414,3 +414,23 @@ def test_order_and_maps_at_other_sizes_agree_with_the_full_ones(place):
     confidence, codes = prediction.shrunk(0, prediction.size)
     assert np.allclose(confidence, prediction.confidence[0], atol=1e-6) and (codes == prediction.levels[0]).all()
     assert prediction.shrunk(0, (30, 40))[1].shape == (30, 40)
+
+
+def test_true_codes_survive_the_networks_own_grid():
+    """Encode and decode at ROI resolution is the identity, and R right wherever the overlap meets the grid."""
+    command = [sys.executable, ROOT / "benchmarks" / "train_gates.py", "ceiling", "--scenes", "20"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("encode and decode equal 1.0000") == 2 and done.stdout.count("wrong 0") == 2
+
+
+def test_a_tiny_network_learns_two_scenes_by_heart(tmp_path):
+    """The short form of `benchmarks/train_gates.py overfit`."""
+    build_targets(read_cocoa(write_cocoa(tmp_path, 2, seed=5, size=(64, 64), instances=(3, 4))), tmp_path / "t.h5")
+    settings = ["data.size=64", "data.flip=false", "train.steps=120", "train.batch=2", "train.lr=3e-3"]
+    config = load_config("tiny", settings=settings, environment={})
+    run = fit(config, Sources(tmp_path / "t.h5", (tmp_path,)), tmp_path / "run", device="cpu")
+    predictor = load(run.last, "cpu")
+    figures = score_at_truth_boxes(predictor, CachedTargets(tmp_path / "t.h5", [tmp_path], config.data))
+    assert figures.amodal_iou > 0.85 and figures.modal_iou > 0.75
+    assert run.metrics()[-1]["total"] < 0.5 * run.metrics()[0]["total"]
