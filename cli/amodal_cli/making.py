@@ -57,10 +57,10 @@ def demo(
 ) -> None:
     """The whole chain on synthetic scenes: write, build, verify, inspect, draw. No download."""
     annotations = folder / f"COCO_amodal_{Split.val.value}2014.json"
-    cache, sheet = folder / "val.h5", folder / "sheet.png"
+    cache, sheet, page = folder / "val.h5", folder / "sheet.png", folder / "page.html"
     from amodal_data.cache import refuse_existing
 
-    for path in (annotations, cache, sheet):
+    for path in (annotations, cache, sheet, page):
         refuse_existing(path, force=force)
     say(f"$ amodal-data synth {folder} -n {n}")
     synth(folder, n=n, force=force)
@@ -68,5 +68,5 @@ def demo(
     build("cocoa", data=folder, output=cache, force=force)
     say(f"$ amodal-data verify {cache} --annotations {annotations}")
     verify(cache, annotations=[annotations])
-    say(f"$ amodal-data inspect {cache} --images {folder} --png {sheet}")
-    inspect(cache, images=[folder], png=sheet, force=force)
+    say(f"$ amodal-data inspect {cache} --images {folder} --png {sheet} --html {page}")
+    inspect(cache, images=[folder], png=sheet, page=page, force=force)
