@@ -58,7 +58,7 @@ def test_demo_runs_the_whole_chain(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "stored masks reproduced, 0 px off" in done.stdout
     assert sorted(p.name for p in (tmp_path / "demo").iterdir()) == [
-        "COCO_amodal_val2014.json", "sheet.png", "val.h5", "val2014",
+        "COCO_amodal_val2014.json", "page.html", "sheet.png", "val.h5", "val2014",
     ]  # fmt: skip
     again = run("demo", "-n", "3", cwd=tmp_path)
     assert again.returncode == 2
