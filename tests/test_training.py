@@ -115,26 +115,25 @@ def test_a_run_does_not_go_on_with_another_cache(folder, tmp_path):
 
 
 def test_sigterm_and_ctrl_c_leave_a_checkpoint_to_go_on_from(folder, tmp_path):
-    chosen = config("train.steps=12")
-    whole = fit(chosen, sources(folder), tmp_path / "whole", device="cpu")
     settings = [part for setting in (*SMALL, "train.steps=12") for part in ("--set", setting)]
     run = tmp_path / "run"
-    command = [sys.executable, "-m", "amodal_cli.model", "fit", folder / "t.h5", "--run", run, "--preset", "tiny"]
+    command = [sys.executable, "-m", "amodal_cli.model", "fit", folder / "t.h5", "--preset", "tiny", "--device", "cpu"]
+    # equal bits need equal thread counts, so all of them are processes of the same environment
+    subprocess.run([*command, *settings, "--run", tmp_path / "whole"], check=True, capture_output=True)
     go_on = [sys.executable, "-m", "amodal_cli.model", "fit", "--resume", run, "--device", "cpu"]
-    env = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}  # equal bits need equal thread counts
-    for number, start in ((signal.SIGTERM, [*command, "--device", "cpu", *settings]), (signal.SIGINT, go_on)):
+    for number, start in ((signal.SIGTERM, [*command, *settings, "--run", run]), (signal.SIGINT, go_on)):
         before = len(Run(run).metrics())
-        with subprocess.Popen(start, stderr=subprocess.PIPE, text=True, preexec_fn=hears_ctrl_c, env=env) as process:
+        with subprocess.Popen(start, stderr=subprocess.PIPE, text=True, preexec_fn=hears_ctrl_c) as process:
             while len(Run(run).metrics()) <= before and process.poll() is None:
                 time.sleep(0.005)
             process.send_signal(number)
             said = process.communicate()[1]
         assert process.returncode == 130 and "--resume" in said, said
     assert 0 < read_checkpoint(run / "last.pt")["step"] < 12
-    done = subprocess.run([*go_on, "--json"], capture_output=True, text=True, env=env)
+    done = subprocess.run([*go_on, "--json"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["last"]["step"] == 12
-    assert same(weights(Run(run)), weights(whole))
+    assert same(weights(Run(run)), weights(Run(tmp_path / "whole")))
 
 
 @pytest.mark.parametrize("kills", [6])
