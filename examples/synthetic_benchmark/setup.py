@@ -24,7 +24,7 @@ class Sizes:
     order_epochs: int
 
 
-FULL = Sizes({"train": 1200, "tune": 200, "test": 300}, 2, 1100, 2, 260, 100, 3000, 2)
+FULL = Sizes({"train": 1200, "tune": 200, "test": 300}, 2, 1100, 1, 220, 60, 1500, 2)
 SMOKE = Sizes({"train": 12, "tune": 4, "test": 6}, 1, 4, 1, 3, 3, 24, 1)
 
 
