@@ -78,7 +78,7 @@ class TargetSource:
         pick: ``hardest`` (most hidden pixels), ``first``, ``random`` (always the same ones) or
         ``findings`` (images with findings). Raises :class:`SelectionError` for an unknown id.
         """
-        ids = [self.read(at)[0].image_id for at in range(len(self))] if image_ids or pick == "findings" else []
+        ids = self._ids() if image_ids or pick == "findings" else []
         if image_ids:
             unknown = [one for one in image_ids if one not in ids]
             if unknown:
@@ -119,8 +119,12 @@ class TargetSource:
         _, diagnosis = self._compared(predictions)
         assert diagnosis is not None
         rank = {image_id: at for at, image_id in enumerate(diagnosis.worst())}
-        ids = [self.read(at)[0].image_id for at in range(len(self))]
+        ids = self._ids()
         return sorted(range(len(self)), key=lambda at: rank.get(ids[at], len(rank)))
+
+    def _ids(self) -> list[int]:
+        """The image id at every position."""
+        return [self.read(at)[0].image_id for at in range(len(self))]
 
     def _compared(self, predictions: Path | None) -> tuple[Predictions | None, Diagnosis | None]:
         if predictions is None:

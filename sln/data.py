@@ -186,16 +186,12 @@ def _boxes(regions: NDArray[np.int32], table: NDArray[np.uint8]) -> NDArray[np.f
     return (union * [1, 1, -1, -1]).astype(np.float32)
 
 
-def batches(
-    dataset: CachedTargets, plan: Sequence[Sequence[tuple[int, int]]], workers: int, *, pin: bool = False
-) -> Iterator[Batch]:
+def batches(dataset: CachedTargets, plan: Sequence[Sequence[tuple[int, int]]], workers: int) -> Iterator[Batch]:
     """The batches of a plan: each a list of (image, draw), draw 0 = not augmented.
 
     Raises whatever a photo or the cache raises, as itself, also out of a worker process.
     """
-    loader: Iterable[Any] = DataLoader(
-        _Plan(dataset, plan), batch_size=None, num_workers=workers, pin_memory=pin, persistent_workers=False
-    )
+    loader: Iterable[Any] = DataLoader(_Plan(dataset, plan), batch_size=None, num_workers=workers)
     for batch in loader:
         if isinstance(batch, AmodalError):
             raise batch

@@ -8,7 +8,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from sln.config import EncoderConfig
 
-__all__ = ["Encoder", "block", "build_body"]
+__all__ = ["Encoder", "block", "build_body", "unit_range"]
 
 _LAYERS: dict[int, tuple[type[nn.Module], list[int]]] = {
     10: (resnet.BasicBlock, [1, 1, 1, 1]),
@@ -42,8 +42,7 @@ class Encoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """images: uint8, or float in [0, 1], [B, 3, H, W]. Returns float [B, 4 c, H / 4, W / 4], >= 0."""
-        scaled = images / 255 if images.dtype == torch.uint8 else images
-        x = (scaled - self.mean) / self.deviation
+        x = (unit_range(images) - self.mean) / self.deviation
         for name in ("conv1", "bn1", "relu", "maxpool"):
             x = self.body.get_submodule(name)(x)
         size = x.shape[-2:]
@@ -55,6 +54,11 @@ class Encoder(nn.Module):
 
     def _stages(self) -> list[nn.Module]:
         return [self.body.get_submodule(f"layer{at}") for at in (1, 2, 3, 4)]
+
+
+def unit_range(images: Tensor) -> Tensor:
+    """Photos as float in [0, 1]: uint8 divided by 255, floats as they are."""
+    return images / 255 if images.dtype == torch.uint8 else images
 
 
 def _width(stage: nn.Module) -> int:

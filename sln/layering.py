@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sln.encoder import block
+from sln.encoder import block, unit_range
 
 __all__ = ["GlobalLayeringModule", "InstanceLayeringModule", "Refinement", "decode", "log_tails", "soft_sem_dist"]
 
@@ -25,8 +25,9 @@ class GlobalLayeringModule(nn.Module):
     def forward(self, features: Tensor, images: Tensor) -> Tensor:
         """Logits of the depth, [B, K + 1, H / 4, W / 4], from features and photos (uint8 or [0, 1])."""
         if self.see_photo:
-            scaled = images / 255 if images.dtype == torch.uint8 else images
-            small = functional.interpolate(scaled, features.shape[-2:], mode="bilinear", align_corners=False)
+            small = functional.interpolate(
+                unit_range(images), features.shape[-2:], mode="bilinear", align_corners=False
+            )
             features = torch.cat([features, small - 0.5], 1)
         return self.classify(self.hidden(features))
 

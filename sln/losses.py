@@ -9,7 +9,14 @@ from torch.nn import functional
 
 from sln.layering import log_tails
 
-__all__ = ["global_layering_loss", "instance_layering_loss", "level_weights", "mean_over_all", "sem_dist_loss"]
+__all__ = [
+    "binary_loss",
+    "global_layering_loss",
+    "instance_layering_loss",
+    "level_weights",
+    "mean_over_all",
+    "sem_dist_loss",
+]
 
 
 def mean_over_all(total: Tensor, count: Tensor | int) -> Tensor:

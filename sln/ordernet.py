@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from amodal_data import sem_dist
 from sln.config import EncoderConfig
 from sln.encoder import build_body
 from sln.errors import TrainingError, WeightsError
@@ -68,8 +69,9 @@ class OrderNet(nn.Module):
 class PairMaps:
     """The instances of one image and the pairs asked about.
 
-    ``maps`` float32 [N, H, W]: amodal masks or sem-dist maps; ``known`` bool [N]: is there a map at all (a
-    prediction may be missing); ``pairs`` int [E, 2] as (front, back); ``photo`` uint8 [H, W, 3] for ``rgb``.
+    ``maps`` float32 [N, H, W]: amodal masks or sem-dist maps; ``inside`` bool [N, H, W]: the amodal masks;
+    ``known`` bool [N]: is there a map at all (a prediction may be missing); ``pairs`` int [E, 2] as
+    (front, back); ``photo`` uint8 [H, W, 3] for ``rgb``.
     """
 
     maps: NDArray[np.float32]
@@ -77,6 +79,21 @@ class PairMaps:
     known: NDArray[np.bool_]
     pairs: NDArray[np.integer]
     photo: NDArray[np.uint8] | None = None
+
+    @classmethod
+    def from_codes(
+        cls,
+        codes: NDArray[np.uint8],
+        source: Source,
+        known: NDArray[np.bool_],
+        pairs: NDArray[np.integer],
+        photo: NDArray[np.uint8] | None = None,
+    ) -> "PairMaps":
+        """From level codes [N, H, W] (0 outside, 1 visible, 1 + l behind l): amodal masks, or ``M = C - L``."""
+        inside = codes > 0
+        levels = np.maximum(codes, 1) - 1.0
+        maps = inside if source == "masks" else sem_dist(inside.astype(np.float32), levels)
+        return cls(maps.astype(np.float32), inside, known, pairs, photo)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

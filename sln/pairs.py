@@ -1,10 +1,12 @@
 """Where OrderNet's maps come from: the truth of a cache, or what a network found for each true instance."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from amodal_data import LayeredTargets, sem_dist
+from amodal_data import LayeredTargets
 from amodal_data.evaluation.order import assign
 from amodal_data.evaluation.truth import read_truth
 from amodal_data.inspector import layered_predictions
@@ -38,15 +40,11 @@ def pair_maps(
             known = np.array([one is not None for one in chosen], bool)
             kept = layered_predictions([one for one in chosen if one is not None], image.targets.size)
             shown = _spread(kept, known)
-        codes = shown.levels()
-        maps = codes > 0 if source == "masks" else sem_dist((codes > 0).astype(np.float32), np.maximum(codes, 1) - 1.0)
-        yield PairMaps(maps.astype(np.float32), codes > 0, known, image.targets.pairs, photo)
+        yield PairMaps.from_codes(shown.levels(), source, known, image.targets.pairs, photo)
 
 
-def _spread(found: LayeredTargets, known: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> LayeredTargets:
+def _spread(found: LayeredTargets, known: NDArray[np.bool_]) -> LayeredTargets:
     """The same with an empty instance wherever none was found."""
-    from dataclasses import replace
-
     table = np.zeros((len(found.table), len(known)), np.uint8)
     table[:, known] = found.table
     return replace(found, table=table)

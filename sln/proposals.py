@@ -1,7 +1,5 @@
 """RPN: class-agnostic region proposals with their scores, and the regions a head is trained on."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -57,7 +55,8 @@ class RegionProposals(RegionProposalNetwork):  # type: ignore[misc]  # torchvisi
         with torch.autocast(features.device.type, enabled=False):  # bf16 boxes would be off by pixels
             features = features.float()
             objectness, deltas = self.head([features])
-            images = ImageList(features.new_zeros(len(features), 3, side, side), [(side, side)] * len(features))
+            shape = features.new_zeros(1).expand(len(features), 3, side, side)  # anchors need its shape alone
+            images = ImageList(shape, [(side, side)] * len(features))
             anchors = self.anchor_generator(images, objectness)
             scores, boxes = objectness[0].permute(0, 2, 3, 1).flatten(1), deltas[0].permute(0, 2, 3, 1)
             boxes = boxes.reshape(len(features), -1, 4)
@@ -133,7 +132,7 @@ def build_proposals(inputs: int, settings: ProposalConfig) -> RegionProposals:
     """The RPN of a configuration."""
     anchors = AnchorGenerator((settings.sizes,), (settings.ratios,))
     head = ProposalHead(inputs, settings.width, len(settings.sizes) * len(settings.ratios), settings.stride)
-    both: Any = {"training": settings.before_nms, "testing": settings.before_nms}
+    modes = ("training", "testing")
     return RegionProposals(
         anchors,
         head,
@@ -141,7 +140,7 @@ def build_proposals(inputs: int, settings: ProposalConfig) -> RegionProposals:
         bg_iou_thresh=settings.background_iou,
         batch_size_per_image=settings.sampled,
         positive_fraction=0.5,
-        pre_nms_top_n=both,
-        post_nms_top_n={"training": settings.after_nms, "testing": settings.after_nms},
+        pre_nms_top_n=dict.fromkeys(modes, settings.before_nms),
+        post_nms_top_n=dict.fromkeys(modes, settings.after_nms),
         nms_thresh=settings.nms,
     )

@@ -17,10 +17,7 @@ from sln.predict import Predictor
 from sln.prediction import Prediction
 from sln.report import write_found
 
-__all__ = ["KINDS", "PredictReport", "photo_ids", "photos_in", "predict_photos"]
-
-KINDS = ("coco", "png", "npy", "html")
-"""What can be saved: results file with companion, overlays, sem-dist arrays, a page."""
+__all__ = ["PredictReport", "photo_ids", "photos_in", "predict_photos"]
 
 _SUFFIXES = {".jpg", ".jpeg", ".png"}
 
@@ -73,7 +70,8 @@ def predict_photos(
     """Predict every photo and write ``predictions.json`` (with ``.npz``), ``predictions.html``, ``overlays/`` and
     ``sem_dist/`` in ``out``.
 
-    kinds: some of :data:`KINDS`. least: lowest score written. A photo that cannot be used is reported, the
+    kinds: of ``coco`` (results file with companion), ``png``, ``npy`` (sem-dist arrays), ``html`` (a page).
+    least: lowest score written. A photo that cannot be used is reported, the
     others are done.
     """
     report = PredictReport()

@@ -80,7 +80,7 @@ class Trainer:
         self.world = world or World()
         if config.train.batch % (self.world.size * config.train.accumulate):
             raise ConfigError(f"train.batch {config.train.batch} cannot be shared by {self.world.size} processes")
-        self.validate, self.draw, self.say = validate, draw, say
+        self.validate, self.draw = validate, draw
         self.spans = stage_spans(config.train)
         self.model = new_model(config, say, pretrained=fresh).to(device).to(memory_format=torch.channels_last)
         self.step = 0
@@ -135,10 +135,10 @@ class Trainer:
                         raise KeyboardInterrupt
             except BaseException:
                 if self._settled and self._healthy():
-                    self._save(self.run.last if self.run else None)
+                    self._save()
                 raise
         if self.step < end:
-            self._save(self.run.last if self.run else None)
+            self._save()
         if self.run is not None and self.world.first:
             self.run.write_table()
 
@@ -232,7 +232,7 @@ class Trainer:
         """
         totals = self._finite_totals()
         if self._saving():
-            self._save(self.run.last if self.run else None)
+            self._save()
         self._settled = False
         row = self._row(totals, time.perf_counter() - started)
         if self._saving():
@@ -291,11 +291,11 @@ class Trainer:
         self.model.train()
         if better is not None and (self.best is None or better > self.best):
             self.best = better
-            self._save(self.run.best)
-        self._save(self.run.last)
+            self._save(best=True)
+        self._save()
 
-    def _save(self, path: Path | None) -> None:
-        if path is None or not self.world.first:
+    def _save(self, *, best: bool = False) -> None:
+        if self.run is None or not self.world.first:
             return
         content = {
             "schema": SCHEMA,
@@ -307,7 +307,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
         }
-        save_atomically(content, path)
+        save_atomically(content, self.run.best if best else self.run.last)
 
 
 @contextmanager

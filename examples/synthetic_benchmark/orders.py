@@ -10,7 +10,6 @@ import torch
 from setup import HEADS, Sizes, config, opened
 from trunk import train_trunk, with_head
 
-import amodal_data as ad
 from amodal_data.inspector import layered_predictions
 from sln.evaluate import predictions_at_truth
 from sln.heads import build_head
@@ -26,7 +25,7 @@ def maps(out: Path, split: str, kind: str, form: str, sizes: Sizes) -> Iterator[
     data = opened(out, split)
     if kind == "truth":
         for targets in data.cache:
-            yield as_maps(targets.levels(), form, np.ones(len(targets.names), bool), targets.pairs)
+            yield PairMaps.from_codes(targets.levels(), form, np.ones(len(targets.names), bool), targets.pairs)
         return
     model = train_trunk(out, 0, sizes.trunk_steps)
     head = build_head(model.encoder.out_channels, model.config.layering.levels, config(1, 0, kind).head)
@@ -36,15 +35,7 @@ def maps(out: Path, split: str, kind: str, form: str, sizes: Sizes) -> Iterator[
         known = np.array([one is not None for one in found], bool)
         codes = np.zeros((len(found), *targets.size), np.uint8)
         codes[known] = layered_predictions([one for one in found if one is not None], targets.size).levels()
-        yield as_maps(codes, form, known, targets.pairs)
-
-
-def as_maps(codes: np.ndarray, form: str, known: np.ndarray, pairs: np.ndarray) -> PairMaps:
-    """Amodal masks, or sem-dist maps M = C - L."""
-    inside = codes > 0
-    levels = np.maximum(codes, 1) - 1.0
-    drawn = inside if form == "masks" else ad.sem_dist(inside.astype(np.float32), levels)
-    return PairMaps(drawn.astype(np.float32), inside, known, pairs)
+        yield PairMaps.from_codes(codes, form, known, targets.pairs)
 
 
 def one(out: Path, kind: str, form: str, sizes: Sizes) -> None:
