@@ -3,7 +3,7 @@
 python benchmarks/train_gates.py ceiling
 python benchmarks/train_gates.py overfit --seeds 0 1 2     # learning rate 3e-3, levels balanced
 python benchmarks/train_gates.py overfit --plain           # the preset as it stands
-python benchmarks/train_gates.py scratch
+python benchmarks/train_gates.py scratch --even         # no band behind, no growth: size says nothing of order
 """
 
 import argparse
@@ -27,9 +27,10 @@ from sln.trainer import Trainer
 EAGER = ("train.lr=3e-3", "loss.balance_levels=true")
 
 
-def scenes(folder: Path, n: int, seed: int, size: int = 96) -> Path:
-    """Photos and a cache in ``folder``."""
-    annotations = write_cocoa(folder, n, seed=seed, size=(size, size), instances=(2, 6))
+def scenes(folder: Path, n: int, seed: int, size: int = 96, *, even: bool = False) -> Path:
+    """Photos and a cache in ``folder``. ``even``: size and place of an object say nothing about order."""
+    how = {"stuff": 0.0, "growth": 0.0} if even else {}
+    annotations = write_cocoa(folder, n, seed=seed, size=(size, size), instances=(2, 6), **how)
     build_targets(read_cocoa(annotations), folder / "targets.h5")
     return folder
 
@@ -89,8 +90,9 @@ def overfit(folder: Path, seeds: list[int], plain: bool, settings: list[str]) ->
         print(f"  {own(predictor, data)}", flush=True)
 
 
-def scratch(folder: Path, settings: list[str]) -> None:
-    learned, held_out = scenes(folder / "train", 4000, 1), scenes(folder / "val", 300, 2)
+def scratch(folder: Path, settings: list[str], even: bool) -> None:
+    learned = scenes(folder / "train", 4000, 1, even=even)
+    held_out = scenes(folder / "val", 300, 2, even=even)
     predictor, spent = train(learned, settings)
     data = opened(held_out, predictor.config)
     print(f"from scratch: {spent}\n  {at_truth_boxes(predictor, data)}\n  {own(predictor, data)}", flush=True)
@@ -156,6 +158,7 @@ if __name__ == "__main__":
     parser.add_argument("gate", choices=("ceiling", "overfit", "scratch"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--plain", action="store_true", help="the preset as it stands")
+    parser.add_argument("--even", action="store_true", help="from scratch on scenes where size says nothing of order")
     parser.add_argument("--set", action="append", default=[], dest="settings")
     parser.add_argument("--scenes", type=int, default=100, help="of the ceiling")
     parser.add_argument("--threads", type=int, default=2)
@@ -165,6 +168,6 @@ if __name__ == "__main__":
         if given.gate == "overfit":
             overfit(Path(place), given.seeds, given.plain, given.settings)
         elif given.gate == "scratch":
-            scratch(Path(place), given.settings)
+            scratch(Path(place), given.settings, given.even)
         else:
             ceiling(Path(place), given.scenes, given.settings)

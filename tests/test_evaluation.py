@@ -15,6 +15,7 @@ from amodal_data.errors import PredictionError, SelectionError
 from amodal_data.evaluation.amodal import score_amodal
 from amodal_data.evaluation.grids import paste
 from amodal_data.evaluation.matching import match
+from amodal_data.evaluation.order import pair_votes
 from amodal_data.evaluation.predictions import Prediction, read_predictions
 from amodal_data.evaluation.truth import Truth, TruthImage, read_truth
 from amodal_data.export import export_results
@@ -178,6 +179,22 @@ def test_probabilities_give_joint_and_soft_order(scenes, tmp_path):
     np.savez(tmp_path / "results.npz", boxes=np.zeros((1, 4)), levels=np.zeros((1, 2, 3, 3)))
     with pytest.raises(PredictionError, match="rows"):
         evaluate(path, tmp_path / "results.json", "order")
+
+
+def test_a_pair_that_overlaps_only_in_doubt_is_decided_where_it_is_surest():
+    """Amodal masks at C > .5 just miss each other; the little that is known of the overlap says who is in front."""
+    sure = np.clip(1 - (np.arange(12) - 3) / 4, 0, 1) * 0.98  # of A, falling; B is its mirror image
+    assert 0 < float((sure * sure[::-1]).max()) < 0.25
+    level = {"A": (1, 0), "B": (0.2, 0.8)}
+    a, b = (
+        replace(Prediction.from_codes(np.broadcast_to(inside > 0.5, (8, 12)) * 1, 1.0),
+                box=np.array([0, 0, 12, 8], np.float32),
+                probabilities=np.stack([1 - inside, *(p * inside for p in level[name])])[:, None].repeat(12, 1))
+        for name, inside in (("A", sure), ("B", sure[::-1]))
+    )  # fmt: skip
+    for name in ("R_joint", "R_soft", "modal_vote_pixel", "modal_vote_soft"):
+        assert pair_votes(a, b)[name] == 1 and pair_votes(b, a)[name] == -1
+        assert pair_votes(replace(a, box=np.array([0, 0, 3, 8])), replace(b, box=np.array([9, 0, 12, 8])))[name] == 0
 
 
 def test_perfect_predictions(scenes):

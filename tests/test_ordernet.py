@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from amodal_data import build_targets, read_cocoa, write_cocoa
+from amodal_data import RLE, TargetCache, build_targets, read_cocoa, write_cocoa
+from amodal_data.evaluation.predictions import read_predictions
+from amodal_data.evaluation.truth import read_truth
 from sln import CachedTargets, load_config
 from sln.errors import TrainingError, WeightsError
 from sln.ordernet import OrderNet, PairMaps, decide, fit_order, load_order, make_pairs, save_order
@@ -53,25 +55,49 @@ def test_pairs_are_the_square_around_both():
 def test_true_sem_dist_maps_give_the_order_away(folder):
     """Sem-dist maps carry the order; a few steps on them find it."""
     data = CachedTargets(folder / "t.h5", [folder], load_config("tiny").data)
-    pairs = make_pairs(pair_maps(data, "sem-dist"), 32)
+    pairs = make_pairs(pair_maps(data.cache, "sem-dist"), 32)
     assert len(pairs.crops) > 20 and 0.2 < float(pairs.first.mean()) < 0.8
     net = fit_order(pairs, depth=10, epochs=12, batch=8)
     assert decide(net, pairs).mean() > 0.85
 
 
-def test_the_commands(folder, tmp_path):
-    def order(*arguments, code=0):
-        done = subprocess.run([sys.executable, "-m", "amodal_cli.model", "order", *map(str, arguments)],
-                              capture_output=True, text=True)  # fmt: skip
-        assert done.returncode == code, done.stderr
-        return done.stdout + (done.stderr if code else "")
+def order(*arguments, code=0):
+    done = subprocess.run([sys.executable, "-m", "amodal_cli.model", "order", *map(str, arguments)],
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == code, done.stderr
+    return done.stdout + (done.stderr if code else "")
 
+
+def test_the_commands(folder, tmp_path):
     net = tmp_path / "o.pt"
     order("fit", folder / "t.h5", "-o", net, "--size", 32, "--epochs", 1, "--source", "masks", "--rgb", "--limit", 4)
     document = json.loads(order("evaluate", net, folder / "t.h5", "--json"))
     assert document["source"] == "masks" and document["coverage"] == 1 and 0 <= document["accuracy"] <= 1
     assert "already" in order("fit", folder / "t.h5", "-o", net, code=2)
     assert "not a checkpoint" in order("evaluate", folder / "t.h5", folder / "t.h5", code=1)
+
+
+def test_released_results_take_the_truths_place(folder, tmp_path):
+    """AmodalMask's layout, here with the true masks: the network scores as it does on the truth's own maps."""
+    cache, rows = TargetCache(folder / "t.h5"), []
+    for at, targets in enumerate(cache):
+        for n in range(len(targets.names)):
+            whole, hidden = targets.amodal(n), targets.amodal(n) & ~targets.modal(n)
+            masks = {"amodalMask": RLE.from_mask(whole).to_coco(), "invisibleMask": RLE.from_mask(hidden).to_coco()}
+            rows.append({"image_id": cache.image(at).image_id, "score": 1.0} | masks)
+    (tmp_path / "released.json").write_text(json.dumps(rows))
+    found = read_predictions(tmp_path / "released.json", read_truth(cache, "all")).images
+    own, released = (make_pairs(pair_maps(cache, "masks", given), 32) for given in (None, found))
+    assert torch.equal(own.crops, released.crops) and torch.equal(own.first, released.first) and not released.missing
+    rows = [row for row in rows if row["image_id"] != cache.image(0).image_id]
+    (tmp_path / "released.json").write_text(json.dumps(rows))
+    net = tmp_path / "o.pt"
+    given = ["--predictions", tmp_path / "released.json"]
+    order("fit", folder / "t.h5", "-o", net, "--size", 32, "--epochs", 1, *given)
+    document = json.loads(order("evaluate", net, folder / "t.h5", *given, "--json"))
+    missing = len(cache[0].pairs)
+    assert document["pairs"] == len(own.first) and document["coverage"] == 1 - missing / len(own.first)
+    assert "not both" in order("evaluate", net, folder / "t.h5", *given, "--model", net, code=2)
 
 
 def test_files_of_other_kinds_are_told(tmp_path):

@@ -7,6 +7,7 @@ from PIL import Image
 from amodal_data import build_targets, layer_scene, read_cocoa, verify_cache, write_cocoa
 from amodal_data.errors import OutputExistsError
 from amodal_data.levels import layer_with_findings
+from amodal_data.synthetic import arrange, cocoa_annotation
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +56,21 @@ def test_photos_are_textured_and_of_the_right_size(made):
         pixels = np.asarray(Image.open(path))
         assert pixels.shape == (120, 160, 3)
         assert pixels.std() > 15
+
+
+def smaller_in_front(**how):
+    """How often the smaller of two overlapping objects is the one in front."""
+    smaller = []
+    for seed in range(150):
+        rng = np.random.default_rng(seed)
+        record = cocoa_annotation(arrange(rng, (96, 96), 5, **how), (96, 96), image_id=1, annotation_id=1)
+        areas = [region["area"] for region in record["regions"]]
+        for pair in filter(None, record["depth_constraint"].split(",")):
+            front, back = (int(order) - 1 for order in pair.split("-"))
+            smaller.append(areas[front] < areas[back])
+    return np.mean(smaller)
+
+
+def test_size_gives_the_order_away_unless_asked_not_to():
+    assert smaller_in_front() > 0.7
+    assert 0.4 < smaller_in_front(stuff=0, growth=0) < 0.6

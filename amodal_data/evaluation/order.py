@@ -4,8 +4,12 @@ Each instance of the ground truth takes the prediction of largest amodal IoU. Me
 on argmax levels), joint and soft (from level probabilities), the modal vote |visible_A in amodal_B|
 against its reverse, hard, per pixel and soft, and two that look at no order at all: area (the smaller
 is in front) and the y-axis (the lower is in front). Undecided pairs count as wrong in ``accuracy``.
+
+The methods that read probabilities decide where C_A C_B > c**2, c = .5. The pairs asked about overlap in the
+ground truth: where no pixel passes, those do that reach half of the pair's surest.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -70,17 +74,22 @@ def _padded(one: Probable, levels: int) -> Probable:
     return one[0], np.pad(one[1], [(0, missing), (0, 0), (0, 0)])
 
 
+def _threshold(a: Probable, b: Probable) -> float:
+    """c, lowered for a pair whose surest pixel does not pass."""
+    return min(0.5, math.sqrt(max(0.0, float((a[0] * b[0]).max(initial=0))) / 2))
+
+
 def _joint(a: Probable, b: Probable) -> int:
-    return instance_order(joint_depth(a, b))
+    return instance_order(joint_depth(a, b, _threshold(a, b)))
 
 
 def _soft(a: Probable, b: Probable) -> int:
-    return _sign(soft_depth(a, b))
+    return _sign(soft_depth(a, b, _threshold(a, b)))
 
 
 def _vote_margin(a: Probable, b: Probable) -> NDArray[Any]:
     """P(A visible) - P(B visible) where both are likely, 0 elsewhere."""
-    both = (a[0] * b[0] > 0.25) * 1.0
+    both = (a[0] * b[0] > _threshold(a, b) ** 2) * 1.0
     return np.asarray(both * (a[1][0] - b[1][0]))
 
 

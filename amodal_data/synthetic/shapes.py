@@ -100,11 +100,12 @@ def _cut_at_frame(outline: Outline, size: tuple[int, int]) -> Outline:
 
 
 def arrange(
-    rng: np.random.Generator, size: tuple[int, int], count: int, *, stuff: float = 0.5
+    rng: np.random.Generator, size: tuple[int, int], count: int, *, stuff: float = 0.5, growth: float = 0.8
 ) -> list[SyntheticObject]:
     """``count`` objects front to back, crowded so that they hide each other several levels deep.
 
-    size: (H, W); stuff: the chance that the rearmost object is a band of stuff.
+    size: (H, W); stuff: the chance that the rearmost object is a band of stuff; growth: how much larger
+    than the foremost the rearmost tends to be, 0.8 = by 80 %. With both 0, size says nothing about order.
     """
     height, width = size
     side = min(size)
@@ -113,7 +114,7 @@ def arrange(
     objects = []
     for at in range(count - len(bands)):
         name = str(rng.choice(list(_THINGS)))
-        scale = side * rng.uniform(0.09, 0.16) * (1 + 0.8 * at / count)  # what is behind tends to be larger
+        scale = side * rng.uniform(0.09, 0.16) * (1 + growth * at / count)
         middle = centres[int(rng.integers(len(centres)))] + rng.normal(0, 0.17 * side, 2)
         outline = _THINGS[name](rng) @ _turn(rng.uniform(-0.7, 0.7)) * scale + middle
         objects.append(SyntheticObject(_cut_at_frame(outline, size), name))

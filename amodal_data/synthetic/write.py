@@ -26,14 +26,17 @@ def write_cocoa(
     split: str = "val",
     size: tuple[int, int] = (480, 640),
     instances: tuple[int, int] = (5, 12),
+    stuff: float = 0.5,
+    growth: float = 0.8,
     photos: bool = True,
     force: bool = False,
     on_image: Callable[[int], None] = lambda _: None,
 ) -> Path:
     """Write ``n`` seeded scenes: ``COCO_amodal_{split}2014.json`` and ``{split}2014/COCO_..._id.jpg``.
 
-    size: (H, W); instances: fewest and most objects of a scene, both included; photos: False writes
-    the annotations alone. Scene i depends on ``seed`` and i only. Returns the annotation file. Raises
+    size: (H, W); instances: fewest and most objects of a scene, both included; stuff, growth: see
+    :func:`amodal_data.synthetic.arrange`; photos: False writes the annotations alone. Scene i depends on
+    ``seed`` and i only. Returns the annotation file. Raises
     :class:`amodal_data.errors.OutputExistsError` if that is already there and ``force`` is not given.
     """
     folder = Path(folder)
@@ -42,7 +45,7 @@ def write_cocoa(
     annotations: list[dict[str, Any]] = []
     for at in range(n):
         rng = np.random.default_rng([seed, at])
-        objects = arrange(rng, size, int(rng.integers(instances[0], instances[1] + 1)))
+        objects = arrange(rng, size, int(rng.integers(instances[0], instances[1] + 1)), stuff=stuff, growth=growth)
         name = f"COCO_{split}2014_{at + 1:012d}.jpg"
         images.append({"id": at + 1, "file_name": name, "height": size[0], "width": size[1]})
         annotations.append(cocoa_annotation(objects, size, image_id=at + 1, annotation_id=at + 1))

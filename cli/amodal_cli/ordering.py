@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -11,6 +11,9 @@ from amodal_cli.terminal import check_output, print_json, say
 from amodal_cli.training import photo_folders
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from amodal_data import Prediction
     from sln.ordernet import OrderPairs, Source
 
 order = typer.Typer(
@@ -31,6 +34,10 @@ class Maps(StrEnum):
 ModelOption = Annotated[
     Path | None, typer.Option("--model", exists=True, help="Maps a model predicts; the truth's own if none is named.")
 ]
+PredictionsOption = Annotated[
+    Path | None,
+    typer.Option("--predictions", exists=True, dir_okay=False, help="Maps of a results file, such as a released one."),
+]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N images.")]
 
 
@@ -41,6 +48,7 @@ def order_fit(
     images: Images = None,
     source: Annotated[Maps, typer.Option("--source", help="What it looks at.")] = Maps.sem_dist,
     model: ModelOption = None,
+    predictions: PredictionsOption = None,
     rgb: Annotated[bool, typer.Option("--rgb", help="Show it the photo too.")] = False,
     pairs: Annotated[int, typer.Option("--pairs", min=1, help="Pairs to train on at most.")] = 3000,
     size: Annotated[int, typer.Option("--size", min=32, help="Side of its input in pixels.")] = 96,
@@ -57,7 +65,7 @@ def order_fit(
     needs_torch()
     from sln.ordernet import fit_order, save_order
 
-    found = _pairs(train, images, source.value, model, rgb, size, pairs, limit, seed)
+    found = _pairs(train, images, source.value, _Found(model, predictions), rgb, size, pairs, limit, seed)
     say(f"{len(found.first)} pairs, {found.missing} left out: nothing was predicted for one of the two", quiet=quiet)
     save_order(fit_order(found, epochs=epochs, seed=seed), output, source=source.value, size=size)
     print(output)
@@ -69,6 +77,7 @@ def order_evaluate(
     val: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A cache.")],
     images: Images = None,
     model: ModelOption = None,
+    predictions: PredictionsOption = None,
     limit: Limit = None,
     as_json: Json = False,
 ) -> None:
@@ -79,7 +88,7 @@ def order_evaluate(
     from sln.ordernet import decide, load_order
 
     loaded, source, size = load_order(net)
-    found = _pairs(val, images, source, model, loaded.rgb, size, None, limit, 0)
+    found = _pairs(val, images, source, _Found(model, predictions), loaded.rgb, size, None, limit, 0)
     total, right = len(found.first) + found.missing, int(decide(loaded, found).sum())
     accuracy = right / total if total else None
     if as_json:
@@ -89,22 +98,45 @@ def order_evaluate(
         print(f"{right} of {total} pairs right" + ("" if accuracy is None else f" ({accuracy:.3f}), by {source}"))
 
 
+class _Found(NamedTuple):
+    """Where predicted maps come from; the truth's own if neither is named."""
+
+    model: Path | None
+    predictions: Path | None
+
+
 def _pairs(
     cache: Path,
     images: list[Path] | None,
     source: "Source",
-    model: Path | None,
+    found: _Found,
     rgb: bool,
     size: int,
     most: int | None,
     limit: int | None,
     seed: int,
 ) -> "OrderPairs":
+    from amodal_data import TargetCache
+    from amodal_data.evaluation.predictions import read_predictions
+    from amodal_data.evaluation.truth import read_truth
     from sln import CachedTargets, load
     from sln.config import DataConfig
+    from sln.evaluate import predictions_of
     from sln.ordernet import make_pairs
     from sln.pairs import pair_maps
 
-    predictor = None if model is None else load(model)
-    data = CachedTargets(cache, photo_folders(images, cache), predictor.config.data if predictor else DataConfig())
-    return make_pairs(pair_maps(data, source, predictor, limit=limit, rgb=rgb), size, most=most, seed=seed, rgb=rgb)
+    if found.model is not None and found.predictions is not None:
+        raise typer.BadParameter("--model or --predictions, not both")
+    held = TargetCache(cache)
+    masks: Mapping[int, Sequence[Prediction]] | None = None
+    if found.predictions is not None:
+        masks = read_predictions(found.predictions, read_truth(held, "all")).images
+    predictor = None if found.model is None else load(found.model)
+    data = None
+    if predictor is not None or rgb:
+        settings = DataConfig() if predictor is None else predictor.config.data
+        data = CachedTargets(cache, photo_folders(images, cache), settings)
+    if predictor is not None and data is not None:
+        masks = predictions_of(predictor, data, limit)
+    maps = pair_maps(held, source, masks, limit=limit, photos=data.photos if rgb and data is not None else None)
+    return make_pairs(maps, size, most=most, seed=seed, rgb=rgb)
