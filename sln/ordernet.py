@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from amodal_data import sem_dist
 from sln.config import EncoderConfig
+from sln.device import autocast, pick_device
 from sln.encoder import build_body
 from sln.errors import TrainingError, WeightsError
 from sln.weights import read_content, save_atomically
@@ -139,7 +140,7 @@ def _crops(images: Iterable[PairMaps], size: int, rgb: bool) -> Iterator[Tensor 
                 continue
             planes = [torch.from_numpy(image.maps[n].astype(np.float32)) for n in (front, back)]
             if rgb and image.photo is not None:
-                planes += list(torch.from_numpy(image.photo).permute(2, 0, 1).float() / 255 - 0.5)
+                planes += list(torch.tensor(image.photo).permute(2, 0, 1).float() / 255 - 0.5)
             yield _square(torch.stack(planes), both, size).half()
 
 
@@ -163,12 +164,18 @@ def fit_order(
     batch: int = 32,
     lr: float = 1e-3,
     seed: int = 0,
+    device: str = "cpu",
+    precision: str = "auto",
 ) -> OrderNet:
-    """Train an OrderNet: AdamW, one cosine, binary cross-entropy. Raises :class:`TrainingError` without pairs."""
+    """Train an OrderNet: AdamW, one cosine, binary cross-entropy. Raises :class:`TrainingError` without pairs.
+
+    device: see :class:`sln.Predictor`; precision: ``float32``, ``bf16``, or ``auto`` = bf16 on CUDA.
+    """
     if not len(pairs.crops):
         raise TrainingError("no overlapping pair to learn from")
     torch.manual_seed(seed)
-    net = OrderNet(depth, rgb=pairs.crops.shape[1] == 5).to(memory_format=torch.channels_last)
+    place = pick_device(device)
+    net = OrderNet(depth, rgb=pairs.crops.shape[1] == 5).to(place).to(memory_format=torch.channels_last)
     steps = epochs * max(1, len(pairs.crops) // batch)
     optimiser = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
@@ -176,8 +183,10 @@ def fit_order(
     order = torch.cat([torch.randperm(len(pairs.crops), generator=generator) for _ in range(epochs + 1)])
     for step in range(steps):
         own = order[step * batch : (step + 1) * batch]
-        logits = net(pairs.crops[own].float().contiguous(memory_format=torch.channels_last))
-        loss = functional.binary_cross_entropy_with_logits(logits, pairs.first[own])
+        seen = pairs.crops[own].to(place).float().contiguous(memory_format=torch.channels_last)
+        with autocast(place, precision):
+            logits = net(seen)
+        loss = functional.binary_cross_entropy_with_logits(logits.float(), pairs.first[own].to(place))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
@@ -186,9 +195,11 @@ def fit_order(
 
 
 @torch.no_grad()
-def decide(net: OrderNet, pairs: OrderPairs, batch: int = 64) -> NDArray[np.bool_]:
+def decide(net: OrderNet, pairs: OrderPairs, batch: int = 64, precision: str = "auto") -> NDArray[np.bool_]:
     """Which pairs the network decides rightly, bool [n]; a logit of exactly 0 is undecided, so wrong."""
-    logits = [net(part.float()) for part in pairs.crops.split(batch)]
+    place = net.score.weight.device
+    with autocast(place, precision):
+        logits = [net(part.to(place).float()).float().cpu() for part in pairs.crops.split(batch)]
     found = torch.cat(logits) if logits else torch.zeros(0)
     return ((found * (2 * pairs.first - 1)) > 0).numpy()
 
@@ -196,7 +207,8 @@ def decide(net: OrderNet, pairs: OrderPairs, batch: int = 64) -> NDArray[np.bool
 def save_order(net: OrderNet, path: Path, *, source: Source, size: int) -> None:
     """Write a network with what it was trained on."""
     about = {"schema": SCHEMA, "depth": net.depth, "rgb": net.rgb, "source": source, "size": size}
-    save_atomically(about | {"model": net.state_dict()}, path)
+    weights = {name: value.cpu() for name, value in net.state_dict().items()}
+    save_atomically(about | {"model": weights}, path)
 
 
 def load_order(path: Path) -> tuple[OrderNet, Source, int]:

@@ -63,7 +63,7 @@ class Prediction:
         return self.confidence > c
 
     def sem_dist(self) -> NDArray[np.float32]:
-        """Sem-dist maps M = C - L (Eq. 1), float32 [P, H, W]; the level is the likeliest of the K everywhere."""
+        """Sem-dist maps M = C - L (Eq. 1), float32 [P, H, W]; the level is the median of the K everywhere."""
         confidence = self.confidence.clip(0, SAFE_CONFIDENCE)
         return confidence - (np.maximum(self._levels_above(0), 1) - np.float32(1))
 

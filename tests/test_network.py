@@ -185,10 +185,19 @@ def test_soft_sem_dist_is_eq_1():
     assert torch.allclose(soft_sem_dist(certain)[0, 0, 0], torch.tensor([1.0, -1, 0]), atol=1e-5)
 
 
-def test_decode_takes_the_likeliest_level_among_the_levels():
+def test_decode_takes_the_median_level_among_the_levels():
     p = torch.tensor([[0.45, 0.2, 0.35], [0.55, 0.05, 0.4]]).T[None]
     confidence, codes = decode(p)
     assert confidence.tolist() == [[pytest.approx(0.55), pytest.approx(0.45)]] and codes.tolist() == [[2, 0]]
+    spread = torch.tensor([0.0, 0.4, 0.35, 0.25])[None, :, None]  # the likeliest level is 0, yet rather hidden
+    assert decode(spread)[1].tolist() == [[2]]
+    rng = np.random.default_rng(0)
+    for p in rng.dirichlet(np.ones(5) / 2, 200).astype(np.float32):
+        inside, level = p[1:] / p[1:].sum(), 0
+        while inside[: level + 1].sum() < 0.5:
+            level += 1
+        wanted = (1 + level) * (p[0] < 0.5)
+        assert decode(torch.from_numpy(p)[None, :, None])[1].item() == wanted
 
 
 def test_batched_paste_equals_one_by_one():

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from amodal_cli.options import Force, Images, Json, Quiet
+from amodal_cli.options import Device, Force, Images, Json, Quiet
 from amodal_cli.terminal import check_output, print_json, say
 from amodal_cli.training import photo_folders
 
@@ -55,6 +55,7 @@ def order_fit(
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="Times every pair is seen.")] = 4,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")] = 0,
     limit: Limit = None,
+    device: Device = "auto",
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
@@ -67,7 +68,7 @@ def order_fit(
 
     found = _pairs(train, images, source.value, _Found(model, predictions), rgb, size, pairs, limit, seed)
     say(f"{len(found.first)} pairs, {found.missing} left out: nothing was predicted for one of the two", quiet=quiet)
-    save_order(fit_order(found, epochs=epochs, seed=seed), output, source=source.value, size=size)
+    save_order(fit_order(found, epochs=epochs, seed=seed, device=device), output, source=source.value, size=size)
     print(output)
 
 

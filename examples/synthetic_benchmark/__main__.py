@@ -1,43 +1,57 @@
 """The paper's tables on data everyone can regenerate (Protocol A: one trunk, every head on identical features).
 
-    python examples/synthetic_benchmark out            # about an hour on two cores; goes on where it was stopped
+    python examples/synthetic_benchmark out            # goes on where it was stopped
+    python examples/synthetic_benchmark out --bf16     # about half the time on a CPU with AMX
     python examples/synthetic_benchmark out --smoke    # two minutes; the figures mean nothing
 
-Writes out/results.json and out/tables.txt. Parts that are done are kept in out/ and not done again.
+Writes out/results.json, out/tables.txt and out/differences.svg. Parts that are done are kept in out/ and not
+done again. `ablations.py` takes such a folder apart; `end_to_end.py` is Protocol B.
 """
 
 import argparse
-import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import orders
 import tables
-from setup import FULL, SMOKE, make_data
+import torch
+from setup import FULL, SMOKE, Sizes, config, make_data
+from trunk import train_trunk, with_head
+
+from sln import Predictor
+from sln.heads import build_head
 
 
-def main(out: Path, smoke: bool) -> None:
+def main(out: Path, sizes: Sizes, flags: list[str], precision: str, rgb: bool) -> None:
     """Make the data, run the trunks (two at a time, a core each), then OrderNet, then the tables."""
-    sizes = SMOKE if smoke else FULL
     out.mkdir(parents=True, exist_ok=True)
     make_data(out, sizes)
     here = Path(__file__).parent
-    each = [[sys.executable, str(here / "trunk.py"), str(out), str(seed)] for seed in range(sizes.trunks)]
-    running = [subprocess.Popen([*command, *(["--smoke"] if smoke else [])]) for command in each]
-    if any(process.wait() for process in running):
+    each = [[sys.executable, str(here / "trunk.py"), str(out), str(number), *flags] for number in range(sizes.trunks)]
+    running = [subprocess.Popen(command) for command in each]
+    ended = [process.wait() for process in running]
+    if any(ended):
         raise SystemExit("a trunk failed; run again to go on")
-    orders.run(out, sizes)
-    results = tables.gather(out, sizes)
-    (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    text = tables.written(results)
-    (out / "tables.txt").write_text(text)
-    print(text)
+    orders.run(out, sizes, partial(first_head, sizes=sizes, precision=precision), precision, rgb=rgb)
+    tables.publish(out, tables.gather(out, sizes))
+
+
+def first_head(out: Path, kind: str, sizes: Sizes, precision: str) -> Predictor:
+    """The first trunk with its first head of a kind."""
+    model = train_trunk(out, 0, sizes.trunk_steps, precision)
+    head = build_head(model.encoder.out_channels, model.config.layering.levels, config(1, 0, kind).head)
+    head.load_state_dict(torch.load(out / f"head_0_{kind}_0.pt", weights_only=True))
+    return with_head(model, head.eval())
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--smoke", action="store_true")
+    parser.add_argument("--bf16", action="store_true", help="train in bf16")
+    parser.add_argument("--rgb", action="store_true", help="three more OrderNets, which see the photo too")
     given = parser.parse_args()
-    main(given.out, given.smoke)
+    chosen = [flag for flag, wanted in (("--smoke", given.smoke), ("--bf16", given.bf16)) if wanted]
+    main(given.out, SMOKE if given.smoke else FULL, chosen, "bf16" if given.bf16 else "float32", given.rgb)

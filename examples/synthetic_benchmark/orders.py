@@ -1,60 +1,87 @@
 """OrderNet on the maps of every source: true and predicted, masks and sem-dist maps (the paper's Table 2)."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from setup import HEADS, Sizes, config, opened
-from trunk import train_trunk, with_head
+from setup import HEADS, Sizes, opened
 
 from amodal_data.inspector import layered_predictions
+from sln import Predictor
 from sln.evaluate import predictions_at_truth
-from sln.heads import build_head
-from sln.ordernet import PairMaps, decide, fit_order, make_pairs
+from sln.ordernet import PairMaps, Source, decide, fit_order, make_pairs
+from sln.photos import read_photo
 
 SIDE = 96
-SOURCES = [("truth", "masks"), ("truth", "sem-dist")]
-SOURCES += [(kind, "masks") for kind in HEADS] + [(kind, "sem-dist") for kind in HEADS if kind != "arcnn"]
 
 
-def maps(out: Path, split: str, kind: str, form: str, sizes: Sizes) -> Iterator[PairMaps]:
-    """The maps of one source: the first trunk's first head of its kind at true boxes, or the truth itself."""
-    data = opened(out, split)
-    if kind == "truth":
-        for targets in data.cache:
-            yield PairMaps.from_codes(targets.levels(), form, np.ones(len(targets.names), bool), targets.pairs)
-        return
-    model = train_trunk(out, 0, sizes.trunk_steps)
-    head = build_head(model.encoder.out_channels, model.config.layering.levels, config(1, 0, kind).head)
-    head.load_state_dict(torch.load(out / f"head_0_{kind}_0.pt", weights_only=True))
-    for at, found in enumerate(predictions_at_truth(with_head(model, head.eval()), data)):
-        targets = data.cache[at]
-        known = np.array([one is not None for one in found], bool)
-        codes = np.zeros((len(found), *targets.size), np.uint8)
-        codes[known] = layered_predictions([one for one in found if one is not None], targets.size).levels()
-        yield PairMaps.from_codes(codes, form, known, targets.pairs)
+@dataclass(frozen=True)
+class Looks:
+    """What one OrderNet looks at: the maps of the truth or of a head, masks or sem-dist, with the photo or not."""
+
+    kind: str
+    form: Source
+    rgb: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.form}" + (" + RGB" if self.rgb else "")
 
 
-def one(out: Path, kind: str, form: str, sizes: Sizes) -> None:
+SOURCES = [Looks("truth", "masks"), Looks("truth", "sem-dist")]
+SOURCES += [Looks(kind, "masks") for kind in HEADS] + [Looks(kind, "sem-dist") for kind in HEADS if kind != "arcnn"]
+WITH_RGB = [Looks("truth", "masks", True), Looks("sln", "masks", True), Looks("sln", "sem-dist", True)]
+Opener = Callable[[Path, str], Predictor]
+"""From the folder and the kind of a head to a predictor with that head."""
+
+
+def maps(out: Path, split: str, looks: Looks, opener: Opener) -> Iterator[PairMaps]:
+    """The maps of one source at true boxes, or the truth itself."""
+    predictor = None if looks.kind == "truth" else opener(out, looks.kind)
+    data = opened(out, split, predictor and predictor.config)
+    found = None if predictor is None else predictions_at_truth(predictor, data)
+    for at, targets in enumerate(data.cache):
+        photo = read_photo(data.photos[at]) if looks.rgb else None
+        codes, known = targets.levels(), np.ones(len(targets.names), bool)
+        if found is not None:
+            masks = next(found)
+            known = np.array([one is not None for one in masks], bool)
+            codes = np.zeros_like(codes)
+            codes[known] = layered_predictions([one for one in masks if one is not None], targets.size).levels()
+        yield PairMaps.from_codes(codes, looks.form, known, targets.pairs, photo)
+
+
+def path_of(out: Path, looks: Looks) -> Path:
+    """Where the result of one OrderNet lies."""
+    return out / f"order_{looks.kind}_{looks.form}{'_rgb' * looks.rgb}.json"
+
+
+def one(out: Path, looks: Looks, sizes: Sizes, opener: Opener, precision: str, device: str) -> None:
     """Train on the source's maps of the training split, score on those of the test split."""
-    path = out / f"order_{kind}_{form}.json"
+    path = path_of(out, looks)
     if path.exists():
         return
-    torch.set_num_threads(1)
-    learned = make_pairs(maps(out, "train", kind, form, sizes), SIDE, most=sizes.pairs)
-    net = fit_order(learned, epochs=sizes.order_epochs)
-    asked = make_pairs(maps(out, "test", kind, form, sizes), SIDE, most=sizes.pairs)
-    right = decide(net, asked)
+    if device == "cpu":
+        torch.set_num_threads(1)
+    learned = make_pairs(maps(out, "train", looks, opener), SIDE, most=sizes.pairs, rgb=looks.rgb)
+    net = fit_order(learned, epochs=sizes.order_epochs, precision=precision, device=device)
+    asked = make_pairs(maps(out, "test", looks, opener), SIDE, most=sizes.pairs, rgb=looks.rgb)
+    right = decide(net, asked, precision=precision)
     total = len(right) + asked.missing
     path.write_text(json.dumps({"right": int(right.sum()), "pairs": total, "trained_on": len(learned.first)}))
-    print(f"OrderNet on {form} of {kind}: {right.sum() / max(total, 1):.3f} of {total}", flush=True)
+    print(f"OrderNet on {looks}: {right.sum() / max(total, 1):.3f} of {total}", flush=True)
 
 
-def run(out: Path, sizes: Sizes) -> None:
-    """All sources, two at a time."""
+def run(out: Path, sizes: Sizes, opener: Opener, precision: str, *, device: str = "cpu", rgb: bool = False) -> None:
+    """All sources; on the CPU two at a time."""
+    sources = SOURCES + WITH_RGB * rgb
+    if device != "cpu":
+        for looks in sources:
+            one(out, looks, sizes, opener, precision, device)
+        return
     with ProcessPoolExecutor(2) as pool:
-        for done in [pool.submit(one, out, kind, form, sizes) for kind, form in SOURCES]:
+        for done in [pool.submit(one, out, looks, sizes, opener, precision, device) for looks in sources]:
             done.result()

@@ -1,5 +1,7 @@
 """Scores of one head: its masks at true boxes, who it says is in front, its own detections; and of the truth itself."""
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -9,52 +11,56 @@ from amodal_data.evaluation.order import METHODS, pair_votes
 from sln import CachedTargets, Predictor
 from sln.evaluate import predictions_at_truth, predictions_of
 
+IOUS = ("amodal", "modal", "hidden", "own_hidden")
 
-def score_regions(predictor: Predictor, data: CachedTargets) -> dict:
-    """IoU of every instance with its truth, in pixels of the photo; hidden in both forms; NaN = nothing hidden."""
+
+def score_at_truth(predictor: Predictor, data: CachedTargets) -> dict[str, Any]:
+    """IoU of every instance, and who is said to be in front in every overlapping pair, at true boxes.
+
+    ``iou``: in pixels of the photo, by instance, hidden in both forms; NaN = nothing there in the truth.
+    ``right``: 1 where a method decides a pair rightly. ``covered``: the front instance of the pair is itself
+    hidden on more than half of the overlap, so visible parts tell nothing. ``scene``, ``pair_scene``: whose.
+    """
     scene: list[int] = []
-    ious: dict[str, list[float]] = {"amodal": [], "modal": [], "hidden": [], "own_hidden": []}
+    pair_scene: list[int] = []
+    covered: list[bool] = []
+    ious: dict[str, list[float]] = {name: [] for name in IOUS}
+    right: dict[str, list[int]] = {name: [] for name in METHODS}
     for at, masks in enumerate(predictions_at_truth(predictor, data)):
-        levels = data.cache[at].levels()
+        targets = data.cache[at]
+        levels = targets.levels()
         for codes, mask in zip(levels, masks, strict=True):
-            if mask is None or not codes.any():
-                continue
-            whole, seen = mask.amodal.decode(), mask.visible.decode()
-            scene.append(at)
-            ious["amodal"].append(_iou(whole, codes > 0))
-            ious["modal"].append(_iou(seen, codes == 1))
-            ious["hidden"].append(_iou(whole & (codes != 1), codes > 1))
-            ious["own_hidden"].append(_iou(whole & ~seen, codes > 1))
-    return {"scene": scene, "iou": ious}
+            if mask is not None and codes.any():
+                scene.append(at)
+                for name, value in zip(IOUS, _ious(mask, codes), strict=True):
+                    ious[name].append(value)
+        for front, back in targets.pairs.tolist():
+            overlap = (levels[front] > 0) & (levels[back] > 0)
+            pair_scene.append(at)
+            covered.append(bool((levels[front][overlap] > 1).mean() > 0.5))
+            for name, vote in pair_votes(masks[front], masks[back]).items():
+                right[name].append(int(vote == 1))
+    return {"scene": scene, "iou": ious, "pair_scene": pair_scene, "covered": covered, "right": right}
+
+
+def _ious(mask: ScoredMask, codes: np.ndarray) -> list[float]:
+    whole = mask.amodal.decode()
+    seen = whole if mask.visible is None else mask.visible.decode()
+    return [
+        _iou(whole, codes > 0),
+        _iou(seen, codes == 1),
+        _iou(whole & (codes != 1), codes > 1),
+        _iou(whole & ~seen, codes > 1),
+    ]
 
 
 def _iou(found: np.ndarray, truth: np.ndarray) -> float:
     return float((found & truth).sum() / (found | truth).sum()) if truth.any() else float("nan")
 
 
-def score_pairs(predictor: Predictor, data: CachedTargets) -> dict:
-    """Every overlapping pair at true boxes: what each method says (1 = right), and whether it is covered.
-
-    Covered: the front instance is itself hidden on more than half of the overlap, so visible parts tell nothing.
-    """
-    scene: list[int] = []
-    covered: list[bool] = []
-    votes: dict[str, list[int]] = {name: [] for name in METHODS}
-    for at, masks in enumerate(predictions_at_truth(predictor, data)):
-        targets = data.cache[at]
-        levels = targets.levels()
-        for front, back in targets.pairs.tolist():
-            overlap = (levels[front] > 0) & (levels[back] > 0)
-            scene.append(at)
-            covered.append(bool((levels[front][overlap] > 1).mean() > 0.5))
-            for name, vote in pair_votes(masks[front], masks[back]).items():
-                votes[name].append(int(vote == 1))
-    return {"scene": scene, "covered": covered, "right": votes}
-
-
 @torch.no_grad()
-def score_detections(predictor: Predictor, data: CachedTargets, limit: int) -> dict:
-    """AP and AR of the head on the trunk's proposals, on the first ``limit`` images, in the paper's columns."""
+def score_detections(predictor: Predictor, data: CachedTargets, limit: int) -> dict[str, Any]:
+    """AP and AR of own detections on the first ``limit`` images in the paper's columns, and the order of those."""
     found = predictions_of(predictor, data, limit)
     figures = evaluate(data.cache, found, only=found.keys()).figures["subsets"]
     order = evaluate(data.cache, found, "order", only=found.keys()).figures["methods"]
@@ -68,3 +74,13 @@ def score_truth(data: CachedTargets) -> dict[str, float]:
         found[image.image_id] = [ScoredMask.from_codes(codes, 1.0) for codes in targets.levels()]
     figures = evaluate(data.cache, found, "order").figures["methods"]
     return {name: one["accuracy"] for name, one in figures.items() if one is not None}
+
+
+def score_all(predictor: Predictor, tune: CachedTargets, test: CachedTargets, detected: int) -> dict[str, Any]:
+    """What a head's file of scores holds: all of the test split, and of the tune split what rules are chosen by."""
+    return {
+        "parameters": sum(p.numel() for p in predictor.model.head.parameters()),
+        "tune": score_at_truth(predictor, tune)["right"],
+        "test": score_at_truth(predictor, test),
+        "detections": score_detections(predictor, test, detected),
+    }

@@ -1,6 +1,6 @@
-"""One trunk: train it, freeze it, cache what it sees, train every head on exactly that, score them.
+"""Protocol A, one trunk: train it, freeze it, cache what it sees, train every head on exactly that, score them.
 
-python trunk.py OUT SEED [--smoke]
+python trunk.py OUT NUMBER [--smoke] [--bf16]
 """
 
 import argparse
@@ -9,18 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scoring import score_detections, score_pairs, score_regions
-from setup import FULL, HEADS, SMOKE, Sizes, config, opened
+from scoring import score_all
+from setup import FIRST_TRUNK, FULL, HEADS, SMOKE, Sizes, config, opened, scores_path
 from torch import Tensor, nn
 
-from sln import Predictor
+from sln import Config, Predictor
 from sln.data import CachedTargets, batches
+from sln.device import autocast
 from sln.heads import MaskHead, SemDistHead, build_head
 from sln.network import SLN
 from sln.targets import settled
 from sln.trainer import Trainer
 
-JITTER, BATCH = 0.08, 64
+JITTER, BATCH, RATE = 0.08, 64, 2e-3
+CPU = torch.device("cpu")
 
 
 class BothHeads(nn.Module):
@@ -42,15 +44,15 @@ class BothHeads(nn.Module):
         return self.sem_dist.probabilities(features)
 
 
-def train_trunk(out: Path, seed: int, steps: int) -> SLN:
+def train_trunk(out: Path, number: int, steps: int, precision: str) -> SLN:
     """ENC, GLM and RPN, trained jointly with both heads; kept in ``out``."""
-    chosen = config(steps, seed)
-    trainer = Trainer(chosen, opened(out, "train"), device=torch.device("cpu"))
+    chosen = config(steps, number, precision=precision)
+    trainer = Trainer(chosen, opened(out, "train"), device=CPU)
     model = trainer.model
     features, levels = model.encoder.out_channels, chosen.layering.levels
     masks = build_head(features, levels, config(1, 0, "arcnn-visible").head)
     model.head = BothHeads(model.head, masks, features).to(memory_format=torch.channels_last)
-    path = out / f"trunk{seed}.pt"
+    path = out / f"trunk{number}.pt"
     if path.exists():
         model.load_state_dict(torch.load(path, weights_only=True))
     else:
@@ -77,21 +79,26 @@ def cached_features(model: SLN, data: CachedTargets, seed: int) -> tuple[Tensor,
     return torch.cat(features), torch.cat(codes)
 
 
-def train_head(kind: str, seed: int, features: Tensor, codes: Tensor, model: SLN, steps: int) -> nn.Module:
-    """One head on the cached features, its own seed for weights and order."""
-    torch.manual_seed(100 + seed)
-    chosen = config(1, seed, kind)
-    levels, width = chosen.layering.levels, model.encoder.out_channels
-    head = build_head(width, levels, chosen.head).to(memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(head.parameters(), lr=2e-3, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps)
+def train_head(
+    head: nn.Module, settings: Config, seed: int, seen: tuple[Tensor, Tensor], steps: int, levels: int | None = None
+) -> nn.Module:
+    """A new head on the cached features and codes; the features end with the GLM's layers.
+
+    ``seed`` is of the order of regions; ``levels`` as many as the codes tell apart, K unless given.
+    """
+    features, codes = seen
+    head = head.to(memory_format=torch.channels_last)
+    layers = settings.layering.levels
+    optimiser = torch.optim.AdamW(head.parameters(), lr=RATE, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps)
     generator = torch.Generator().manual_seed(seed)
     for _ in range(steps):
         own = torch.randint(len(features), (min(BATCH, len(features)),), generator=generator)
-        seen = features[own].float()
-        shares = nn.functional.one_hot(codes[own].long(), levels + 1).permute(0, 3, 1, 2).float()
-        losses = head.losses(seen if head.sees_layers else seen[:, :width], shares, chosen.loss)
-        total = torch.stack([getattr(chosen.loss, name) * loss for name, loss in losses.items()]).sum()
+        inputs = features[own].float()
+        shares = nn.functional.one_hot(codes[own].long(), (levels or layers) + 1).permute(0, 3, 1, 2).float()
+        with autocast(CPU, settings.train.precision):
+            losses = head.losses(inputs if head.sees_layers else inputs[:, :-layers], shares, settings.loss)
+        total = torch.stack([getattr(settings.loss, name) * loss for name, loss in losses.items()]).sum()
         optimiser.zero_grad(set_to_none=True)
         total.backward()
         optimiser.step()
@@ -105,39 +112,34 @@ def with_head(model: SLN, head: nn.Module) -> Predictor:
     return Predictor(model, "cpu")
 
 
-def run(out: Path, seed: int, sizes: Sizes) -> None:
+def run(out: Path, number: int, sizes: Sizes, precision: str) -> None:
     """Everything of one trunk; each head's scores in a file of their own, so that a stopped run goes on."""
     torch.set_num_threads(1)
-    model = train_trunk(out, seed, sizes.trunk_steps)
-    todo = [(kind, s) for s in range(sizes.head_seeds) for kind in HEADS if not _scores(out, seed, kind, s).exists()]
+    model = train_trunk(out, number, sizes.trunk_steps, precision)
+    every = [(kind, seed) for seed in range(sizes.head_seeds) for kind in HEADS]
+    todo = [one for one in every if not scores_path(out, number, *one).exists()]
     if not todo:
         return
-    features, codes = cached_features(model, opened(out, "train"), seed)
-    print(f"trunk {seed}: {len(features)} regions cached", flush=True)
-    test = opened(out, "test")
-    for kind, head_seed in todo:
-        head = train_head(kind, head_seed, features, codes, model, sizes.head_steps)
-        torch.save(head.state_dict(), out / f"head_{seed}_{kind}_{head_seed}.pt")
-        predictor = with_head(model, head)
-        scores = {
-            "parameters": sum(p.numel() for p in head.parameters()),
-            "regions": score_regions(predictor, test),
-            "pairs": score_pairs(predictor, test),
-            "detections": score_detections(predictor, test, sizes.detected),
-        }
-        _scores(out, seed, kind, head_seed).write_text(json.dumps(scores))
-        means = {name: round(float(np.nanmean(values)), 3) for name, values in scores["regions"]["iou"].items()}
-        print(f"trunk {seed}, {kind}, seed {head_seed}: {means}", flush=True)
-
-
-def _scores(out: Path, seed: int, kind: str, head_seed: int) -> Path:
-    return out / f"scores_{seed}_{kind}_{head_seed}.json"
+    seen = cached_features(model, opened(out, "train"), number)
+    print(f"trunk {number}: {len(seen[0])} regions cached", flush=True)
+    tune, test = opened(out, "tune"), opened(out, "test")
+    for kind, seed in todo:
+        chosen = config(1, seed, kind, precision)
+        torch.manual_seed(100 + FIRST_TRUNK + seed)
+        head = build_head(model.encoder.out_channels, chosen.layering.levels, chosen.head)
+        head = train_head(head, chosen, seed, seen, sizes.head_steps)
+        torch.save(head.state_dict(), out / f"head_{number}_{kind}_{seed}.pt")
+        scores = score_all(with_head(model, head), tune, test, sizes.detected)
+        scores_path(out, number, kind, seed).write_text(json.dumps(scores))
+        means = {name: round(float(np.nanmean(values)), 3) for name, values in scores["test"]["iou"].items()}
+        print(f"trunk {number}, {kind}, seed {seed}: {means}", flush=True)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("seed", type=int)
+    parser.add_argument("number", type=int)
     parser.add_argument("--smoke", action="store_true")
+    parser.add_argument("--bf16", action="store_true")
     given = parser.parse_args()
-    run(given.out, given.seed, SMOKE if given.smoke else FULL)
+    run(given.out, given.number, SMOKE if given.smoke else FULL, "bf16" if given.bf16 else "float32")

@@ -1,0 +1,71 @@
+"""Protocol B: every head trained end to end with its own encoder and proposals, 256 px, 3 seeds, for a GPU.
+
+    python examples/synthetic_benchmark/end_to_end.py out            # on CUDA; goes on where it was stopped
+    python examples/synthetic_benchmark/end_to_end.py out --smoke    # on the CPU; the figures mean nothing
+
+Writes the same tables as Protocol A: out/results.json, out/tables.txt, out/differences.svg.
+"""
+
+import argparse
+import json
+from functools import partial
+from pathlib import Path
+
+import orders
+import tables
+import torch
+from scoring import score_all
+from setup import FIRST_TRUNK, HEADS, Sizes, make_data, opened, scores_path
+
+from sln import Config, Predictor, load_config
+from sln.device import pick_device
+from sln.network import build
+from sln.trainer import Trainer
+
+FULL = Sizes({"train": 8000, "tune": 400, "test": 1000}, 1, 12000, 3, 0, 1000, 3000, 4)
+SMOKE = Sizes({"train": 8, "tune": 3, "test": 4}, 1, 2, 1, 0, 2, 12, 1)
+
+
+def settings(sizes: Sizes, kind: str, seed: int) -> Config:
+    """``modern`` at 256 px with a ResNet-18; in the short form ``tiny``."""
+    options = {"train.steps": sizes.trunk_steps, "train.seed": FIRST_TRUNK + seed, "head.kind": kind}
+    if sizes is SMOKE:
+        return load_config("tiny", options=options | {"train.batch": 2}, environment={})
+    own = {"data.size": 256, "encoder.depth": 18, "proposals.sizes": (16, 32, 64, 112, 200), "train.batch": 16}
+    return load_config("modern", options=options | own | {"train.lr": 0.02}, environment={})
+
+
+def trained(out: Path, kind: str, sizes: Sizes, device: str, seed: int = 0) -> Predictor:
+    """The network of one head and seed; trained if it is not there yet."""
+    chosen, path = settings(sizes, kind, seed), out / f"network_{kind}_{seed}.pt"
+    if path.exists():
+        model = build(chosen)
+        model.load_state_dict(torch.load(path, weights_only=True))
+        return Predictor(model, device)
+    trainer = Trainer(chosen, opened(out, "train", chosen), device=pick_device(device))
+    trainer.train()
+    torch.save({name: value.cpu() for name, value in trainer.model.state_dict().items()}, path)
+    return Predictor(trainer.model, device)
+
+
+def main(out: Path, sizes: Sizes, device: str) -> None:
+    """Train, score, then OrderNet, then the tables."""
+    out.mkdir(parents=True, exist_ok=True)
+    make_data(out, sizes, 96 if sizes is SMOKE else 256)
+    for kind, seed in ((kind, seed) for seed in range(sizes.head_seeds) for kind in HEADS):
+        path = scores_path(out, 0, kind, seed)
+        if not path.exists():
+            predictor = trained(out, kind, sizes, device, seed)
+            tune, test = (opened(out, split, predictor.config) for split in ("tune", "test"))
+            path.write_text(json.dumps(score_all(predictor, tune, test, sizes.detected)))
+            print(f"{kind}, seed {seed}", flush=True)
+    orders.run(out, sizes, partial(trained, sizes=sizes, device=device), "auto", device=device)
+    tables.publish(out, tables.gather(out, sizes, settings(sizes, "sln", 0)))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--smoke", action="store_true")
+    given = parser.parse_args()
+    main(given.out, SMOKE if given.smoke else FULL, "cpu" if given.smoke else "cuda")

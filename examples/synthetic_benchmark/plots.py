@@ -1,0 +1,47 @@
+"""The differences as one picture: a dot and its interval a line, 0 in the middle."""
+
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from differences import verdict
+
+WIDTH, ROW, LEFT, RIGHT = 760, 22, 210, 150
+COLOURS = {"ahead": "#1b7837", "tie": "#6b6b6b", "behind": "#b2182b"}
+
+
+def draw(path: Path, against: dict[str, dict[str, Any]]) -> None:
+    """Write an SVG of SLN's differences to the heads of ``against``; those much larger than the rest are left out."""
+    rows: list[tuple[str, dict[str, Any] | None]] = []
+    for kind, found in against.items():
+        rows.append((f"sln minus {kind}", None))
+        rows += [(name, own) for name, own in found.items() if own["low"] is not None and abs(own["difference"]) < 0.1]
+    reach = max((max(abs(own["low"]), abs(own["high"])) for _, own in rows if own), default=0) or 0.01
+    middle, scale = LEFT + (WIDTH - LEFT - RIGHT) / 2, (WIDTH - LEFT - RIGHT) / 2 / reach
+    height = ROW * (len(rows) + 2)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" font-family="sans-serif" '
+        f'font-size="13"><rect width="100%" height="100%" fill="white"/>',
+        f'<line x1="{middle}" y1="{ROW / 2}" x2="{middle}" y2="{height - ROW}" stroke="#999"/>',
+    ]
+    for at, (name, own) in enumerate(rows, 1):
+        parts += _row(name, own, at * ROW, middle, scale)
+    for value in (-reach, 0, reach):
+        parts.append(
+            f'<text x="{middle + value * scale}" y="{height - 4}" text-anchor="middle" fill="#555">{value:+.3f}</text>'
+        )
+    path.write_text("\n".join([*parts, "</svg>"]) + "\n")
+
+
+def _row(name: str, own: dict[str, Any] | None, y: float, middle: float, scale: float) -> list[str]:
+    if own is None:
+        return [f'<text x="8" y="{y + 5}" font-weight="bold">{escape(name)}</text>']
+    said = verdict(own)
+    low, dot, high = (middle + own[key] * scale for key in ("low", "difference", "high"))
+    colour = COLOURS[said]
+    return [
+        f'<text x="20" y="{y + 5}">{escape(name)}</text>',
+        f'<line x1="{low:.1f}" y1="{y}" x2="{high:.1f}" y2="{y}" stroke="{colour}" stroke-width="3"/>',
+        f'<circle cx="{dot:.1f}" cy="{y}" r="5" fill="{colour}"/>',
+        f'<text x="{WIDTH - RIGHT + 14}" y="{y + 5}" fill="{colour}">{own["difference"]:+.4f} {said}</text>',
+    ]
