@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import ROOT
 from PIL import Image
@@ -70,19 +71,58 @@ def test_the_level_plane_as_an_animation(tmp_path):
         assert picture.n_frames == int(TargetCache(tmp_path / "t.h5")[0].table.max()) + 1
 
 
+BENCHMARK = ROOT / "examples" / "synthetic_benchmark"
+
+
 def test_the_synthetic_benchmark_in_its_short_form(tmp_path):
-    command = [sys.executable, ROOT / "examples" / "synthetic_benchmark", tmp_path, "--smoke"]
+    command = [sys.executable, BENCHMARK, tmp_path, "--smoke", "--rgb"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "results.json").read_text())
-    assert set(results["heads"]) == {"sln", "sln-noglm", "arcnn-visible", "arcnn"}
-    assert results["truth_order"]["R_hard"] == 1.0 and len(results["order_net"]) == 9
+    assert set(results["heads"]) == set(results["ways"]) == {"sln", "sln-noglm", "arcnn-visible", "arcnn"}
+    assert results["truth_order"]["R_hard"] == 1.0 and len(results["order_net"]) == 12
     sizes = [own["parameters"] for own in results["heads"].values()]
     assert max(sizes) / min(sizes) < 1.05
     for table in ("Table 1", "Table 2", "Table 3", "sln minus arcnn-visible"):
         assert table in done.stdout
+    assert "<svg" in (tmp_path / "differences.svg").read_text()
     again = subprocess.run(command, capture_output=True, text=True)  # nothing is done twice
     assert again.stdout == done.stdout.partition("Table 1")[1] + done.stdout.partition("Table 1")[2]
+    command = [sys.executable, BENCHMARK / "ablations.py", tmp_path, "--smoke"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "ablations.json").read_text())
+    assert len(figures) > 10 and all(np.isfinite(own["amodal"]["mean"]) for own in figures.values())
+
+
+def test_the_end_to_end_benchmark_in_its_short_form(tmp_path):
+    command = [sys.executable, BENCHMARK / "end_to_end.py", tmp_path, "--smoke"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Table 3" in done.stdout and json.loads((tmp_path / "results.json").read_text())["order_net"]
+
+
+def test_differences_and_their_intervals(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARK)
+    from differences import interval, over_runs, verdict
+
+    rng = np.random.default_rng(0)
+    scene = np.repeat(np.arange(200), 5)
+    shared = rng.normal(0, 1, 200)[scene]  # what all instances of a scene share widens the interval
+    wide, narrow = (
+        interval((own + rng.normal(0, 0.1, (3, 1000))), scene) for own in (shared, shared[rng.permutation(1000)])
+    )
+    assert wide["high"] - wide["low"] > 1.5 * (narrow["high"] - narrow["low"])
+    assert wide["high"] - wide["low"] == pytest.approx(2 * 1.96 / 200**0.5, rel=0.2)
+    assert len(wide["runs"]) == 3 and wide["difference"] == pytest.approx(np.mean(wide["runs"]))
+    lost = interval(np.array([[np.nan, 1.0, 3.0]]), np.array([0, 1, 2]))
+    assert lost["difference"] == 2
+    assert (
+        verdict(interval(shared[None] ** 2, scene)) == "ahead"
+        and verdict(interval(-(shared[None] ** 2), scene)) == "behind"
+    )
+    assert verdict(over_runs(np.array([-1.0, 1.0, 0.5]))) == "tie" and verdict(over_runs(np.array([1.0]))) == "n/a"
+    assert over_runs(np.array([1.0, 2.0, 3.0]))["high"] == pytest.approx(2 + 4.303 / 3**0.5, abs=1e-3)
 
 
 @pytest.mark.parametrize("tool", ["build", "hatchling"])

@@ -1,7 +1,7 @@
 """Pairwise depth order (protocol ``order``): who of two overlapping instances is in front?
 
 Each instance of the ground truth takes the prediction of largest amodal IoU. Methods: R hard (Eq. 4-5
-on argmax levels), joint and soft (from level probabilities), the modal vote |visible_A in amodal_B|
+on hard levels), joint and soft (from level probabilities), the modal vote |visible_A in amodal_B|
 against its reverse, hard, per pixel and soft, and two that look at no order at all: area (the smaller
 is in front) and the y-axis (the lower is in front). Undecided pairs count as wrong in ``accuracy``.
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import orders
 import tables
 import torch
-from setup import FULL, SMOKE, Sizes, config, make_data
+from setup import FULL, HEAD, SMOKE, Sizes, config, make_data
 from trunk import train_trunk, with_head
 
 from sln import Predictor
@@ -41,7 +41,7 @@ def main(out: Path, sizes: Sizes, flags: list[str], precision: str, rgb: bool) -
 def first_head(out: Path, kind: str, sizes: Sizes, precision: str) -> Predictor:
     """The first trunk with its first head of a kind."""
     model = train_trunk(out, 0, sizes.trunk_steps, precision)
-    head = build_head(model.encoder.out_channels, model.config.layering.levels, config(1, 0, kind).head)
+    head = build_head(model.encoder.out_channels, model.config.layering.levels, config(1, 0, kind, settings=HEAD).head)
     head.load_state_dict(torch.load(out / f"head_0_{kind}_0.pt", weights_only=True))
     return with_head(model, head.eval())
 

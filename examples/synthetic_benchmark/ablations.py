@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from differences import interval
 from scoring import score_at_truth
-from setup import FIRST_TRUNK, FULL, SMOKE, Sizes, config, opened
+from setup import FIRST_TRUNK, FULL, HEAD, SMOKE, Sizes, config, opened
 from torch import Tensor, nn
 from torch.nn import functional
 from trunk import cached_features, train_head, train_trunk, with_head
@@ -59,13 +59,13 @@ VARIANTS: dict[str, Sequence[str]] = {
     "l_M by regression": (),
     "K = 2": (),
     "K = 3": (),
-    "twice as wide": ("head.width=128",),
+    "half as wide": ("head.width=64",),
 }
 
 
 def variant(name: str, model: SLN, precision: str) -> tuple[Config, nn.Module, int]:
     """Settings, a new head, and the levels it tells apart."""
-    chosen = config(1, 0, precision=precision, settings=VARIANTS[name])
+    chosen = config(1, 0, precision=precision, settings=[*HEAD, *VARIANTS[name]])
     features, layers, own = model.encoder.out_channels, model.config.layering.levels, chosen.head
     head = build_head(features, layers, own)
     if name == "l_M by regression" and isinstance(head, SemDistHead):
@@ -85,7 +85,7 @@ def run(out: Path, sizes: Sizes, precision: str) -> dict[str, list[dict[str, Any
     features, codes = cached_features(model, opened(out, "train"), 0)
     tune = opened(out, "tune")
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in VARIANTS}
-    for name, seed in ((name, seed) for name in VARIANTS for seed in SEEDS):
+    for name, seed in ((name, seed) for name in VARIANTS for seed in SEEDS[: sizes.head_seeds]):
         path = out / f"ablation_{re.sub('[^a-zA-Z0-9]+', '-', name)}_{seed}.json"
         if not path.exists():
             torch.manual_seed(100 + FIRST_TRUNK + seed)

@@ -29,7 +29,7 @@ SMOKE = Sizes({"train": 8, "tune": 3, "test": 4}, 1, 2, 1, 0, 2, 12, 1)
 def settings(sizes: Sizes, kind: str, seed: int) -> Config:
     """``modern`` at 256 px with a ResNet-18; in the short form ``tiny``."""
     options = {"train.steps": sizes.trunk_steps, "train.seed": FIRST_TRUNK + seed, "head.kind": kind}
-    if sizes is SMOKE:
+    if sizes == SMOKE:
         return load_config("tiny", options=options | {"train.batch": 2}, environment={})
     own = {"data.size": 256, "encoder.depth": 18, "proposals.sizes": (16, 32, 64, 112, 200), "train.batch": 16}
     return load_config("modern", options=options | own | {"train.lr": 0.02}, environment={})
@@ -51,7 +51,7 @@ def trained(out: Path, kind: str, sizes: Sizes, device: str, seed: int = 0) -> P
 def main(out: Path, sizes: Sizes, device: str) -> None:
     """Train, score, then OrderNet, then the tables."""
     out.mkdir(parents=True, exist_ok=True)
-    make_data(out, sizes, 96 if sizes is SMOKE else 256)
+    make_data(out, sizes, 96 if sizes == SMOKE else 256)
     for kind, seed in ((kind, seed) for seed in range(sizes.head_seeds) for kind in HEADS):
         path = scores_path(out, 0, kind, seed)
         if not path.exists():

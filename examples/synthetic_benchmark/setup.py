@@ -13,6 +13,10 @@ FIRST_TRUNK = 10
 """Seed of the first trunk: earlier ones were used up while settings were chosen."""
 
 
+HEAD = ("head.width=128",)
+"""What every head is beyond the tiny preset: as wide as in ``modern``."""
+
+
 @dataclass(frozen=True)
 class Sizes:
     """How much of everything. ``detected``: test photos on which detections are scored; ``pairs``: of OrderNet."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from scoring import score_all
-from setup import FIRST_TRUNK, FULL, HEADS, SMOKE, Sizes, config, opened, scores_path
+from setup import FIRST_TRUNK, FULL, HEAD, HEADS, SMOKE, Sizes, config, opened, scores_path
 from torch import Tensor, nn
 
 from sln import Config, Predictor
@@ -124,7 +124,7 @@ def run(out: Path, number: int, sizes: Sizes, precision: str) -> None:
     print(f"trunk {number}: {len(seen[0])} regions cached", flush=True)
     tune, test = opened(out, "tune"), opened(out, "test")
     for kind, seed in todo:
-        chosen = config(1, seed, kind, precision)
+        chosen = config(1, seed, kind, precision, HEAD)
         torch.manual_seed(100 + FIRST_TRUNK + seed)
         head = build_head(model.encoder.out_channels, chosen.layering.levels, chosen.head)
         head = train_head(head, chosen, seed, seen, sizes.head_steps)
