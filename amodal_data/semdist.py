@@ -20,6 +20,7 @@ __all__ = [
     "amodal_part",
     "instance_order",
     "joint_depth",
+    "median_level",
     "modal_part",
     "regional_order",
     "relative_depth",
@@ -79,6 +80,16 @@ def joint_depth(a: tuple[Any, Any], b: tuple[Any, Any], c: float = 0.5) -> Any:
     front_a = (p_a * (p_b.sum(0) - p_b.cumsum(0))).sum(0)
     front_b = (p_b * (p_a.sum(0) - p_a.cumsum(0))).sum(0)
     return omega * ((front_a > front_b) * 1 - (front_a < front_b) * 1)
+
+
+def median_level(p: Any) -> Any:
+    """The median level, whole numbers [...], of probabilities P [K, ...], level 0 first, of whatever sum.
+
+    The lowest level with half of the probability at or in front of it: a pixel is visible where P(visible) is half
+    or more, however the rest is spread over the levels behind. 0 where all are 0.
+    """
+    reached = p.cumsum(0)
+    return (2 * reached[:-1] < reached[-1:]).sum(0)
 
 
 def soft_depth(a: tuple[Any, Any], b: tuple[Any, Any], c: float = 0.5) -> float:

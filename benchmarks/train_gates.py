@@ -9,14 +9,16 @@ python benchmarks/train_gates.py scratch --even         # no band behind, no gro
 import argparse
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from amodal_data import Prediction as ScoredMask
 from amodal_data import build_targets, evaluate, instance_order, read_cocoa, relative_depth, write_cocoa
 from amodal_data.evaluation.order import pair_votes
-from sln import CachedTargets, Predictor, load_config
+from sln import CachedTargets, Config, Predictor, load_config
 from sln.data import fit_in
 from sln.evaluate import predictions_at_truth, predictions_of, score_at_truth_boxes
 from sln.layering import decode
@@ -61,15 +63,35 @@ def at_truth_boxes(predictor: Predictor, data: CachedTargets) -> str:
     return f"at true boxes: IoU {ious}; order {order}"
 
 
-def wide_pairs(predictor: Predictor, data: CachedTargets) -> str:
-    """Hard R over pairs that overlap in at least 4 pixels: fewer vanish between the cells of a 28 x 28 grid."""
-    votes = []
-    for targets, masks in zip(data.cache, predictions_at_truth(predictor, data), strict=True):
-        levels = targets.levels()
+def pairs_by_overlap(predictor: Predictor, data: CachedTargets) -> str:
+    """Hard R where the overlap is thinner than a cell and where it is not, beside the true codes on the same grid."""
+    found, ceiling, wide = [], [], []
+    for at, (targets, masks) in enumerate(zip(data.cache, predictions_at_truth(predictor, data), strict=True)):
+        levels, true = targets.levels(), on_grid(data, at, predictor.config)
         for front, back in targets.pairs.tolist():
-            if ((levels[front] > 0) & (levels[back] > 0)).sum() >= 4:
-                votes.append(pair_votes(masks[front], masks[back])["R_hard"] == 1)
-    return f"hard R right in {sum(votes)} of {len(votes)} pairs that overlap in 4 pixels or more"
+            wide.append(((levels[front] > 0) & (levels[back] > 0)).sum() >= 4)
+            found.append(pair_votes(masks[front], masks[back])["R_hard"] == 1)
+            ceiling.append(pair_votes(true[front], true[back])["R_hard"] == 1)
+    thick, (thin, possible) = _count(found, wide), (_count(right, ~np.array(wide)) for right in (found, ceiling))
+    return (
+        f"hard R right in {thick} of {sum(wide)} pairs that overlap in 4 pixels or more, in {thin} of "
+        f"{len(wide) - sum(wide)} thinner ones (true codes on the same grid: {possible})"
+    )
+
+
+def _count(right: list[bool], which: Sequence[bool]) -> int:
+    return sum(one for one, wanted in zip(right, which, strict=True) if wanted)
+
+
+def on_grid(data: CachedTargets, at: int, config: Config) -> list[ScoredMask]:
+    """The true codes of an image on the head's grid, as masks of the photo."""
+    targets = data[at].targets
+    instances = torch.arange(targets.boxes.shape[1])
+    shares = targets.roi_shares(
+        targets.boxes[0], torch.zeros_like(instances), instances, config.head.out, config.layering.levels
+    )
+    boxes = fit_in(data.images[at].size, data.settings.size).to_photo(targets.boxes[0]).numpy()
+    return Prediction(data.images[at].size, boxes, np.ones(len(boxes), np.float32), shares.numpy()).scored_masks()
 
 
 def own(predictor: Predictor, data: CachedTargets) -> str:
@@ -86,7 +108,9 @@ def overfit(folder: Path, seeds: list[int], plain: bool, settings: list[str]) ->
         chosen = [*(() if plain else EAGER), f"train.seed={seed}", *settings]
         predictor, spent = train(data, chosen)
         data = opened(data, predictor.config)
-        print(f"overfit, seed {seed}: {spent}\n  {at_truth_boxes(predictor, data)}\n  {wide_pairs(predictor, data)}")
+        print(
+            f"overfit, seed {seed}: {spent}\n  {at_truth_boxes(predictor, data)}\n  {pairs_by_overlap(predictor, data)}"
+        )
         print(f"  {own(predictor, data)}", flush=True)
 
 

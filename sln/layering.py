@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from amodal_data.semdist import median_level
 from sln.encoder import block, unit_range
 
 __all__ = ["GlobalLayeringModule", "InstanceLayeringModule", "Refinement", "decode", "log_tails", "soft_sem_dist"]
@@ -97,11 +98,9 @@ def soft_sem_dist(logits: Tensor) -> Tensor:
 def decode(probabilities: Tensor, c: float = 0.5) -> tuple[Tensor, Tensor]:
     """Confidence and codes from probabilities [P, K + 1, ...], channel 0 = outside.
 
-    C = 1 - p_outside, float [P, ...]; the level is the median of the K, "outside" taking no part: the lowest with
-    half of the probability at or in front of it, so that a pixel is visible where P(visible) is a half or more of C
-    however the rest is spread over the levels behind. Codes uint8 [P, ...] are 0 where C <= c, else 1 + level.
+    C = 1 - p_outside, float [P, ...]; the level is the median of the K, "outside" taking no part. Codes uint8
+    [P, ...] are 0 where C <= c, else 1 + level.
     """
     confidence = 1 - probabilities[:, 0]
-    reached = probabilities[:, 1:].cumsum(1)
-    codes = (1 + (2 * reached[:, :-1] < reached[:, -1:]).sum(1)) * (confidence > c)
+    codes = (1 + median_level(probabilities[:, 1:].transpose(0, 1))) * (confidence > c)
     return confidence, codes.to(torch.uint8)

@@ -192,7 +192,7 @@ def test_a_pair_that_overlaps_only_in_doubt_is_decided_where_it_is_surest():
                 probabilities=np.stack([1 - inside, *(p * inside for p in level[name])])[:, None].repeat(12, 1))
         for name, inside in (("A", sure), ("B", sure[::-1]))
     )  # fmt: skip
-    for name in ("R_joint", "R_soft", "modal_vote_pixel", "modal_vote_soft"):
+    for name in ("R_hard", "R_joint", "R_soft", "modal_vote_pixel", "modal_vote_soft"):
         assert pair_votes(a, b)[name] == 1 and pair_votes(b, a)[name] == -1
         assert pair_votes(replace(a, box=np.array([0, 0, 3, 8])), replace(b, box=np.array([9, 0, 12, 8])))[name] == 0
 

@@ -15,7 +15,7 @@ from amodal_data import (
     soft_depth,
     split_sem_dist,
 )
-from amodal_data.semdist import SAFE_CONFIDENCE
+from amodal_data.semdist import SAFE_CONFIDENCE, median_level
 
 
 @pytest.mark.parametrize("confidence", [0.6, SAFE_CONFIDENCE])
@@ -71,6 +71,18 @@ def test_joint_and_soft_depth_equal_sums_over_levels():
         assert soft_depth((c_a, p_a), (c_b, p_b)) == pytest.approx(wanted)
     nothing = np.zeros((2, 2))
     assert soft_depth((nothing, p_a[:, :2, :2]), (nothing, p_b[:, :2, :2])) == 0
+
+
+def test_median_level_is_the_first_with_half_of_the_probability():
+    rng = np.random.default_rng(6)
+    p = rng.dirichlet(np.ones(4) / 2, (30, 5)).transpose(2, 0, 1) * rng.random((30, 5))
+    for at in np.ndindex(30, 5):
+        own, level = p[(slice(None), *at)], 0
+        while own[: level + 1].sum() < own.sum() / 2:
+            level += 1
+        assert median_level(p)[at] == level
+    assert median_level(np.zeros((3, 2))).tolist() == [0, 0]
+    assert median_level(np.array([[0.4], [0.35], [0.25]])).tolist() == [1]  # level 0 is the likeliest
 
 
 def test_all_three_decodings_agree_on_ground_truth():

@@ -23,7 +23,7 @@ from amodal_data.evaluation.grids import Grid, grid_of, window_of
 from amodal_data.evaluation.predictions import Prediction, Predictions
 from amodal_data.evaluation.truth import Truth, TruthImage
 from amodal_data.masks import RLE, iou
-from amodal_data.semdist import instance_order, joint_depth, relative_depth, soft_depth
+from amodal_data.semdist import instance_order, joint_depth, median_level, relative_depth, soft_depth
 
 __all__ = ["METHODS", "OrderFigures", "PairSet", "assign", "pair_votes", "score_order"]
 
@@ -54,7 +54,12 @@ def _sign(value: float) -> int:
 
 
 def _hard(a: Grid, b: Grid) -> int:
-    return instance_order(relative_depth((a.confidence, a.level), (b.confidence, b.level)))
+    """Eq. 4-5, on confidences where both predictions carry them, else on masks."""
+    p, q = _probable(a), _probable(b)
+    if p is None or q is None:
+        return instance_order(relative_depth((a.confidence, a.level), (b.confidence, b.level)))
+    hard = ((p[0], median_level(p[1])), (q[0], median_level(q[1])))
+    return instance_order(relative_depth(*hard, _threshold(p, q)))
 
 
 def _modal_vote(a: Grid, b: Grid) -> int:
