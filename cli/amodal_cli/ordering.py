@@ -35,8 +35,14 @@ ModelOption = Annotated[
     Path | None, typer.Option("--model", exists=True, help="Maps a model predicts; the truth's own if none is named.")
 ]
 PredictionsOption = Annotated[
-    Path | None,
-    typer.Option("--predictions", exists=True, dir_okay=False, help="Maps of a results file, such as a released one."),
+    list[Path] | None,
+    typer.Option(
+        "--predictions",
+        exists=True,
+        dir_okay=False,
+        metavar="FILE",
+        help="Maps of results files, such as released ones; repeatable.",
+    ),
 ]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N images.")]
 
@@ -103,7 +109,7 @@ class _Found(NamedTuple):
     """Where predicted maps come from; the truth's own if neither is named."""
 
     model: Path | None
-    predictions: Path | None
+    predictions: list[Path] | None
 
 
 def _pairs(
@@ -126,11 +132,11 @@ def _pairs(
     from sln.ordernet import make_pairs
     from sln.pairs import pair_maps
 
-    if found.model is not None and found.predictions is not None:
+    if found.model is not None and found.predictions:
         raise typer.BadParameter("--model or --predictions, not both")
     held = TargetCache(cache)
     masks: Mapping[int, Sequence[Prediction]] | None = None
-    if found.predictions is not None:
+    if found.predictions:
         masks = read_predictions(found.predictions, read_truth(held, "all")).images
     predictor = None if found.model is None else load(found.model)
     data = None
