@@ -89,11 +89,15 @@ class PairMaps:
         known: NDArray[np.bool_],
         pairs: NDArray[np.integer],
         photo: NDArray[np.uint8] | None = None,
+        confidence: NDArray[np.float32] | None = None,
     ) -> "PairMaps":
-        """From level codes [N, H, W] (0 outside, 1 visible, 1 + l behind l): amodal masks, or ``M = C - L``."""
+        """From level codes [N, H, W] (0 outside, 1 visible, 1 + l behind l): amodal masks, or ``M = C - L``.
+
+        confidence: C, float32 [N, H, W] in [0, 1]; 1 inside and 0 outside unless given. L is 0 outside.
+        """
         inside = codes > 0
         levels = np.maximum(codes, 1) - 1.0
-        maps = inside if source == "masks" else sem_dist(inside.astype(np.float32), levels)
+        maps = inside if source == "masks" else sem_dist(inside * 1.0 if confidence is None else confidence, levels)
         return cls(maps.astype(np.float32), inside, known, pairs, photo)
 
 
@@ -112,7 +116,7 @@ class OrderPairs:
 def make_pairs(
     images: Iterable[PairMaps], size: int, *, most: int | None = None, seed: int = 0, rgb: bool = False
 ) -> OrderPairs:
-    """Crops of all pairs (at most ``most``), each the square around both instances, in random order of the two."""
+    """Crops of all pairs (the first ``most``), each the square around both instances, in random order of the two."""
     rng = np.random.default_rng(seed)
     crops: list[Tensor] = []
     first: list[float] = []

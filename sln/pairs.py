@@ -1,25 +1,26 @@
-"""Where OrderNet's maps come from: the truth of a cache, or what a network found for each true instance."""
+"""Where OrderNet's maps come from: the truth of a cache, or what was found for each true instance."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data import LayeredTargets, TargetCache
+from amodal_data import LayeredTargets
 from amodal_data import Prediction as ScoredMask
+from amodal_data.errors import PredictionError
+from amodal_data.evaluation.grids import grid_of
 from amodal_data.evaluation.order import assign
-from amodal_data.evaluation.truth import read_truth
+from amodal_data.evaluation.truth import Truth
 from amodal_data.inspector import layered_predictions
 from sln.ordernet import PairMaps, Source
 from sln.photos import read_photo
 
-__all__ = ["pair_maps"]
+__all__ = ["pair_maps", "predicted_maps"]
 
 
 def pair_maps(
-    cache: TargetCache,
+    truth: Truth,
     source: Source,
     found: Mapping[int, Sequence[ScoredMask]] | None = None,
     *,
@@ -29,21 +30,42 @@ def pair_maps(
     """The maps and true pairs of every image (the first ``limit``): the truth's own, or of what was ``found``.
 
     found: predictions by image id; each true instance takes the one of largest amodal IoU, one that none overlaps
-    has no map. photos: of the images of the cache, in its order, to be shown as well.
+    has no map. photos: of the images, in the truth's order, to be shown as well. Raises
+    :class:`amodal_data.errors.PredictionError` if sem-dist maps are asked of predictions without visible masks.
     """
-    for at, image in enumerate(read_truth(cache, "all").images[:limit]):
+    if source == "sem-dist" and found and not any(one.visible for several in found.values() for one in several):
+        raise PredictionError("no visible masks: sem-dist maps would be the amodal masks again", fix="--source masks")
+    for at, image in enumerate(truth.images[:limit]):
         photo = None if photos is None else read_photo(photos[at])
-        shown, known = image.targets, np.ones(len(image.targets.names), bool)
-        if found is not None:
-            chosen = assign(image, tuple(found.get(image.image_id, ())))
-            known = np.array([one is not None for one in chosen], bool)
-            kept = layered_predictions([one for one in chosen if one is not None], image.targets.size)
-            shown = _spread(kept, known)
-        yield PairMaps.from_codes(shown.levels(), source, known, image.targets.pairs, photo)
+        if found is None:
+            known = np.ones(len(image.targets.names), bool)
+            yield PairMaps.from_codes(image.targets.levels(), source, known, image.targets.pairs, photo)
+        else:
+            yield predicted_maps(assign(image, tuple(found.get(image.image_id, ()))), image.targets, source, photo)
 
 
-def _spread(found: LayeredTargets, known: NDArray[np.bool_]) -> LayeredTargets:
-    """The same with an empty instance wherever none was found."""
-    table = np.zeros((len(found.table), len(known)), np.uint8)
-    table[:, known] = found.table
-    return replace(found, table=table)
+def predicted_maps(
+    chosen: Sequence[ScoredMask | None],
+    targets: LayeredTargets,
+    source: Source,
+    photo: NDArray[np.uint8] | None = None,
+) -> PairMaps:
+    """The maps of the predictions chosen for the instances of ``targets``, None = none, and the true pairs.
+
+    Sem-dist maps carry the predicted confidences where there are any.
+    """
+    known = np.array([one is not None for one in chosen], bool)
+    there = [one for one in chosen if one is not None]
+    codes = np.zeros((len(chosen), *targets.size), np.uint8)
+    codes[known] = layered_predictions(there, targets.size).levels()
+    confidence = np.zeros(codes.shape, np.float32)
+    for n, one in enumerate(chosen):
+        if one is not None:
+            confidence[n] = _confidence(one, targets.size)
+    return PairMaps.from_codes(codes, source, known, targets.pairs, photo, confidence)
+
+
+def _confidence(one: ScoredMask, size: tuple[int, int]) -> NDArray[np.floating]:
+    """C over the whole image: as predicted, or 0 and 1."""
+    grid = grid_of(one, (slice(0, size[0]), slice(0, size[1])))
+    return grid.confidence if grid.soft is None else grid.soft

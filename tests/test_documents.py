@@ -1,5 +1,6 @@
 """What the documents say runs, runs."""
 
+import importlib
 import json
 import re
 import subprocess
@@ -99,30 +100,59 @@ def test_the_end_to_end_benchmark_in_its_short_form(tmp_path):
     command = [sys.executable, BENCHMARK / "end_to_end.py", tmp_path, "--smoke"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "Table 3" in done.stdout and json.loads((tmp_path / "results.json").read_text())["order_net"]
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["sizes"]["trunks"] == 1 and len(results["order_net"]) == 9 and "Table 3" in done.stdout
+    assert len(list(tmp_path.glob("network_*_0.pt"))) == len(results["heads"]) == 4
+    other = subprocess.run([sys.executable, BENCHMARK, tmp_path, "--smoke"], capture_output=True, text=True)
+    assert other.returncode == 1 and "other settings" in other.stderr
 
 
-def test_differences_and_their_intervals(monkeypatch):
+@pytest.fixture
+def benchmark_modules(monkeypatch):
     monkeypatch.syspath_prepend(BENCHMARK)
-    from differences import interval, over_runs, verdict
+    return importlib.import_module("differences")
 
+
+def test_intervals_widen_with_what_scenes_share(benchmark_modules):
+    interval, verdict = benchmark_modules.interval, benchmark_modules.verdict
     rng = np.random.default_rng(0)
     scene = np.repeat(np.arange(200), 5)
-    shared = rng.normal(0, 1, 200)[scene]  # what all instances of a scene share widens the interval
+    shared = rng.normal(0, 1, 200)[scene]
     wide, narrow = (
-        interval((own + rng.normal(0, 0.1, (3, 1000))), scene) for own in (shared, shared[rng.permutation(1000)])
+        interval(own + rng.normal(0, 0.1, (4, 1000)), scene, 2) for own in (shared, shared[rng.permutation(1000)])
     )
     assert wide["high"] - wide["low"] > 1.5 * (narrow["high"] - narrow["low"])
     assert wide["high"] - wide["low"] == pytest.approx(2 * 1.96 / 200**0.5, rel=0.2)
-    assert len(wide["runs"]) == 3 and wide["difference"] == pytest.approx(np.mean(wide["runs"]))
+    assert wide["difference"] == pytest.approx(np.mean(wide["runs"])) and len(wide["runs"]) == 4
+    assert wide["trunks"] == pytest.approx(np.reshape(wide["runs"], (2, 2)).mean(axis=1))
     lost = interval(np.array([[np.nan, 1.0, 3.0]]), np.array([0, 1, 2]))
     assert lost["difference"] == 2
-    assert (
-        verdict(interval(shared[None] ** 2, scene)) == "ahead"
-        and verdict(interval(-(shared[None] ** 2), scene)) == "behind"
-    )
-    assert verdict(over_runs(np.array([-1.0, 1.0, 0.5]))) == "tie" and verdict(over_runs(np.array([1.0]))) == "n/a"
-    assert over_runs(np.array([1.0, 2.0, 3.0]))["high"] == pytest.approx(2 + 4.303 / 3**0.5, abs=1e-3)
+    nothing = interval(np.array([[np.nan]]), np.array([0]))
+    assert nothing["difference"] is None and verdict(nothing) == "open"
+    better = shared[None] ** 2
+    assert verdict(interval(better, scene)) == "ahead" and verdict(interval(-better, scene)) == "behind"
+    assert verdict(interval(np.concatenate([3 * better, -better]), scene, 2)) == "open"  # the trunks disagree
+    for runs, wanted in (([0.1, 0.2], "ahead"), ([0.1, -0.2], "open"), ([-0.1, -0.2], "behind"), ([0.1], "open")):
+        assert verdict({"low": None, "high": None, "runs": runs, "trunks": runs}) == wanted
+
+
+def test_rules_are_chosen_on_the_tune_split_and_kept_on_the_test_split(benchmark_modules):
+    def run(better, worse):
+        ways = {way: [0, 0] for several in benchmark_modules.WAYS.values() for way in several}
+        detected = {"all": {"all": {"AP": 0.5, "AR10": None, "AR100": 0.5}}}
+        test = {
+            "right": ways | {worse: [1, 1], better: [0, 1]}, "pair_scene": [0, 1], "covered": [False, True],
+            "scene": [0, 1], "iou": {name: [0.5, 0.75] for name in ("amodal", "modal", "hidden", "own_hidden")},
+        }  # fmt: skip
+        return {"tune": ways | {better: [1, 1]}, "test": test, "detections": {"subsets": detected}}
+
+    scores = {"sln": [run("R_soft", "R_joint")] * 2, "arcnn": [run("area", "y_axis")] * 2}
+    ways = benchmark_modules.choose_ways(scores)
+    assert ways == {"sln": "R_soft", "arcnn": "area"}
+    found = benchmark_modules.differences(scores["sln"], scores["arcnn"], "arcnn", ("R_soft", "y_axis"), 2)
+    assert found["order, all pairs"]["difference"] == -0.5 and found["order, covered pairs"]["difference"] == 0
+    assert "modal IoU" not in found and found["amodal IoU"]["difference"] == 0
+    assert found["AP"]["runs"] == [0, 0] and found["AR10"]["difference"] is None
 
 
 @pytest.mark.parametrize("tool", ["build", "hatchling"])

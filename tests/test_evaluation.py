@@ -197,6 +197,19 @@ def test_a_pair_that_overlaps_only_in_doubt_is_decided_where_it_is_surest():
         assert pair_votes(replace(a, box=np.array([0, 0, 3, 8])), replace(b, box=np.array([9, 0, 12, 8])))[name] == 0
 
 
+@pytest.mark.parametrize(("surest", "wanted"), [(0.6, 1), (0.3, 1), (0.24, -1)])
+def test_the_threshold_falls_only_where_no_pixel_passes(surest, wanted):
+    """One column says A is in front, six say B at C_A C_B = .16: they count only if the one is below .25 itself."""
+    inside = np.sqrt(np.array([surest, *[0.16] * 6]))
+    a, b = (
+        replace(Prediction.from_codes(np.ones((7, 7), int), 1.0), box=np.array([0, 0, 7, 7], np.float32),
+                probabilities=np.stack([1 - inside, inside * seen, inside * (1 - seen)])[:, None].repeat(7, 1))
+        for seen in (np.array([0.9, *[0.1] * 6]), np.array([0.1, *[0.9] * 6]))
+    )  # fmt: skip
+    votes = pair_votes(a, b)
+    assert {votes[name] for name in ("R_hard", "R_joint", "R_soft", "modal_vote_pixel", "modal_vote_soft")} == {wanted}
+
+
 def test_perfect_predictions(scenes):
     subsets = evaluate(*scenes).figures["subsets"]
     for own in (o for kind in subsets.values() for o in kind.values()):

@@ -3,18 +3,20 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from conftest import make_scene
 
-from amodal_data import RLE, TargetCache, build_targets, read_cocoa, write_cocoa
+from amodal_data import RLE, Prediction, TargetCache, build_targets, layer_scene, read_cocoa, write_cocoa
 from amodal_data.evaluation.predictions import read_predictions
 from amodal_data.evaluation.truth import read_truth
 from sln import CachedTargets, load_config
 from sln.errors import TrainingError, WeightsError
 from sln.ordernet import OrderNet, PairMaps, decide, fit_order, load_order, make_pairs, save_order
-from sln.pairs import pair_maps
+from sln.pairs import pair_maps, predicted_maps
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +57,7 @@ def test_pairs_are_the_square_around_both():
 def test_true_sem_dist_maps_give_the_order_away(folder):
     """Sem-dist maps carry the order; a few steps on them find it."""
     data = CachedTargets(folder / "t.h5", [folder], load_config("tiny").data)
-    pairs = make_pairs(pair_maps(data.cache, "sem-dist"), 32)
+    pairs = make_pairs(pair_maps(read_truth(data.cache), "sem-dist"), 32)
     assert len(pairs.crops) > 20 and 0.2 < float(pairs.first.mean()) < 0.8
     net = fit_order(pairs, depth=10, epochs=12, batch=8)
     assert decide(net, pairs).mean() > 0.85
@@ -86,8 +88,9 @@ def test_released_results_take_the_truths_place(folder, tmp_path):
             masks = {"amodalMask": RLE.from_mask(whole).to_coco(), "invisibleMask": RLE.from_mask(hidden).to_coco()}
             rows.append({"image_id": cache.image(at).image_id, "score": 1.0} | masks)
     (tmp_path / "released.json").write_text(json.dumps(rows))
-    found = read_predictions(tmp_path / "released.json", read_truth(cache, "all")).images
-    own, released = (make_pairs(pair_maps(cache, "masks", given), 32) for given in (None, found))
+    truth = read_truth(cache, "all")
+    found = read_predictions(tmp_path / "released.json", truth).images
+    own, released = (make_pairs(pair_maps(truth, "masks", given), 32) for given in (None, found))
     assert torch.equal(own.crops, released.crops) and torch.equal(own.first, released.first) and not released.missing
     rows = [row for row in rows if row["image_id"] != cache.image(0).image_id]
     (tmp_path / "released.json").write_text(json.dumps(rows))
@@ -97,7 +100,22 @@ def test_released_results_take_the_truths_place(folder, tmp_path):
     document = json.loads(order("evaluate", net, folder / "t.h5", *given, "--json"))
     missing = len(cache[0].pairs)
     assert document["pairs"] == len(own.first) and document["coverage"] == 1 - missing / len(own.first)
+    (tmp_path / "plain.json").write_text(json.dumps([row | {"invisibleMask": None} for row in rows]))
+    plain = ["--predictions", tmp_path / "plain.json", "--force"]
+    assert "--source masks" in order("fit", folder / "t.h5", "-o", net, *plain, code=1)
     assert "not both" in order("evaluate", net, folder / "t.h5", *given, "--model", net, code=2)
+
+
+def test_predicted_sem_dist_maps_carry_the_confidence():
+    probabilities = np.zeros((3, 4, 4), np.float32)
+    probabilities[:, :, :2], probabilities[:, :, 2:] = [[[0.1]], [[0.2]], [[0.7]]], [[[0.6]], [[0.4]], [[0.0]]]
+    codes = np.array([[2, 2, 0, 0]] * 4)  # left half behind one, right half outside
+    one = replace(Prediction.from_codes(codes, 1.0), box=np.array([0, 0, 4, 4]), probabilities=probabilities)
+    scene = layer_scene(make_scene(np.ones((2, 4, 4), bool)))
+    found = predicted_maps([one, None], scene, "sem-dist")
+    assert np.allclose(found.maps[0, :, 0], 0.9 - 1) and np.allclose(found.maps[0, :, 3], 0.4)
+    assert found.known.tolist() == [True, False] and not found.maps[1].any()
+    assert np.array_equal(predicted_maps([one, None], scene, "masks").maps[0], codes > 0)
 
 
 def test_files_of_other_kinds_are_told(tmp_path):

@@ -54,7 +54,7 @@ def _sign(value: float) -> int:
 
 
 def _hard(a: Grid, b: Grid) -> int:
-    """Eq. 4-5, on confidences where both predictions carry them, else on masks."""
+    """Eq. 4-5, on confidences where both predictions carry them (with the lower c, if need be), else on masks."""
     p, q = _probable(a), _probable(b)
     if p is None or q is None:
         return instance_order(relative_depth((a.confidence, a.level), (b.confidence, b.level)))
@@ -80,8 +80,9 @@ def _padded(one: Probable, levels: int) -> Probable:
 
 
 def _threshold(a: Probable, b: Probable) -> float:
-    """c, lowered for a pair whose surest pixel does not pass."""
-    return min(0.5, math.sqrt(max(0.0, float((a[0] * b[0]).max(initial=0))) / 2))
+    """c = .5, lowered for a pair of which no pixel passes."""
+    surest = float((a[0] * b[0]).max(initial=0))
+    return 0.5 if surest > 0.25 else math.sqrt(max(0.0, surest) / 2)
 
 
 def _joint(a: Probable, b: Probable) -> int:

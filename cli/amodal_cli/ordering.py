@@ -86,15 +86,18 @@ def order_evaluate(
     model: ModelOption = None,
     predictions: PredictionsOption = None,
     limit: Limit = None,
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Score an OrderNet: accuracy over all overlapping pairs, those without a prediction counted wrong."""
     from sln.machine import needs_torch
 
     needs_torch()
+    from sln.device import pick_device
     from sln.ordernet import decide, load_order
 
     loaded, source, size = load_order(net)
+    loaded = loaded.to(pick_device(device))
     found = _pairs(val, images, source, _Found(model, predictions), loaded.rgb, size, None, limit, 0)
     total, right = len(found.first) + found.missing, int(decide(loaded, found).sum())
     accuracy = right / total if total else None
@@ -123,7 +126,6 @@ def _pairs(
     limit: int | None,
     seed: int,
 ) -> "OrderPairs":
-    from amodal_data import TargetCache
     from amodal_data.evaluation.predictions import read_predictions
     from amodal_data.evaluation.truth import read_truth
     from sln import CachedTargets, load
@@ -134,10 +136,10 @@ def _pairs(
 
     if found.model is not None and found.predictions:
         raise typer.BadParameter("--model or --predictions, not both")
-    held = TargetCache(cache)
+    truth = read_truth(cache, "all")
     masks: Mapping[int, Sequence[Prediction]] | None = None
     if found.predictions:
-        masks = read_predictions(found.predictions, read_truth(held, "all")).images
+        masks = read_predictions(found.predictions, truth).images
     predictor = None if found.model is None else load(found.model)
     data = None
     if predictor is not None or rgb:
@@ -145,5 +147,5 @@ def _pairs(
         data = CachedTargets(cache, photo_folders(images, cache), settings)
     if predictor is not None and data is not None:
         masks = predictions_of(predictor, data, limit)
-    maps = pair_maps(held, source, masks, limit=limit, photos=data.photos if rgb and data is not None else None)
+    maps = pair_maps(truth, source, masks, limit=limit, photos=data.photos if rgb and data is not None else None)
     return make_pairs(maps, size, most=most, seed=seed, rgb=rgb)

@@ -16,17 +16,13 @@ from pathlib import Path
 
 import orders
 import tables
-import torch
-from setup import FULL, HEAD, SMOKE, Sizes, config, make_data
-from trunk import train_trunk, with_head
-
-from sln import Predictor
-from sln.heads import build_head
+from setup import FULL, SMOKE, Sizes, claim, make_data
+from trunk import first_head
 
 
 def main(out: Path, sizes: Sizes, flags: list[str], precision: str, rgb: bool) -> None:
     """Make the data, run the trunks (two at a time, a core each), then OrderNet, then the tables."""
-    out.mkdir(parents=True, exist_ok=True)
+    claim(out, "A", sizes, precision)
     make_data(out, sizes)
     here = Path(__file__).parent
     each = [[sys.executable, str(here / "trunk.py"), str(out), str(number), *flags] for number in range(sizes.trunks)]
@@ -36,14 +32,6 @@ def main(out: Path, sizes: Sizes, flags: list[str], precision: str, rgb: bool) -
         raise SystemExit("a trunk failed; run again to go on")
     orders.run(out, sizes, partial(first_head, sizes=sizes, precision=precision), precision, rgb=rgb)
     tables.publish(out, tables.gather(out, sizes))
-
-
-def first_head(out: Path, kind: str, sizes: Sizes, precision: str) -> Predictor:
-    """The first trunk with its first head of a kind."""
-    model = train_trunk(out, 0, sizes.trunk_steps, precision)
-    head = build_head(model.encoder.out_channels, model.config.layering.levels, config(1, 0, kind, settings=HEAD).head)
-    head.load_state_dict(torch.load(out / f"head_0_{kind}_0.pt", weights_only=True))
-    return with_head(model, head.eval())
 
 
 if __name__ == "__main__":

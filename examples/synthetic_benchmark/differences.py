@@ -1,11 +1,14 @@
-"""SLN minus another head, pair by pair, with intervals; and the rule by which each head tells the order."""
+"""SLN minus another head, case by case, with intervals; and the rule by which each head tells the order.
+
+A run is what :func:`scoring.score_all` says of one head; runs are sorted by trunk, then by seed.
+"""
 
 from typing import Any
 
 import numpy as np
 
 DRAWS = 2000
-Runs = list[dict[str, Any]]
+Run = dict[str, Any]
 
 WAYS = {
     "sln": ("R_hard", "R_joint", "R_soft"),
@@ -18,69 +21,74 @@ MUTE = {"arcnn": ("modal", "own_hidden")}
 """What a head says nothing about."""
 
 
-def choose_ways(scores: dict[str, Runs]) -> dict[str, str]:
-    """For each head its best way on the tune split, mean over runs."""
-    return {kind: max(WAYS[kind], key=lambda way: _mean([run["tune"][way] for run in scores[kind]])) for kind in scores}
-
-
-def _mean(values: Any) -> float:
+def mean(values: Any) -> float | None:
+    """The mean of all finite values; None without any."""
     array = np.array(values, np.float64)
-    return float(np.nanmean(array)) if np.isfinite(array).any() else float("nan")
+    return float(array[np.isfinite(array)].mean()) if np.isfinite(array).any() else None
 
 
-def differences(sln: Runs, other: Runs, kind: str, ways: tuple[str, str]) -> dict[str, Any]:
-    """SLN minus another kind on the test split: per instance or pair, mean over runs; AP and AR per run."""
+def choose_ways(scores: dict[str, list[Run]]) -> dict[str, str]:
+    """For each kind of head its best way on the tune split, mean over runs."""
+    return {
+        kind: max(WAYS[kind], key=lambda way: mean([run["tune"][way] for run in runs]) or 0)
+        for kind, runs in scores.items()
+    }
+
+
+def differences(
+    sln: list[Run], other: list[Run], kind: str, ways: tuple[str, str], trunks: int
+) -> dict[str, dict[str, Any]]:
+    """SLN minus another kind on the test split, both told the order of in their own way (``ways``)."""
     found = {}
     scene = np.array(sln[0]["test"]["scene"])
     for name in (name for name in sln[0]["test"]["iou"] if name not in MUTE.get(kind, ())):
         one, two = (np.array([run["test"]["iou"][name] for run in runs], float) for runs in (sln, other))
-        found[f"{name.replace('_', '-')} IoU"] = interval(one - two, scene)
+        found[f"{name.replace('_', '-')} IoU"] = interval(one - two, scene, trunks)
     scene, covered = np.array(sln[0]["test"]["pair_scene"]), np.array(sln[0]["test"]["covered"], bool)
     one, two = (
         np.array([run["test"]["right"][way] for run in runs], float)
         for runs, way in zip((sln, other), ways, strict=True)
     )
     for title, kept in (("all pairs", np.ones(len(covered), bool)), ("covered pairs", covered)):
-        found[f"order, {title}"] = interval((one - two)[:, kept], scene[kept])
+        found[f"order, {title}"] = interval((one - two)[:, kept], scene[kept], trunks)
     for name in ("AP", "AR10", "AR100"):
-        gaps = [_detected(a, name) - _detected(b, name) for a, b in zip(sln, other, strict=True)]
-        found[name] = over_runs(np.array(gaps))
+        values = [[run["detections"]["subsets"]["all"]["all"][name] for run in runs] for runs in (sln, other)]
+        gaps = np.subtract(*np.array(values, float))
+        found[name] = {"difference": mean(gaps), "low": None, "high": None, **_by_run(gaps, trunks)}
     return found
 
 
-def _detected(run: dict[str, Any], name: str) -> float:
-    value = run["detections"]["subsets"]["all"]["all"][name]
-    return float("nan") if value is None else value
+def _by_run(gaps: np.ndarray, trunks: int) -> dict[str, Any]:
+    by_trunk = [mean(part) for part in np.split(gaps, trunks)]
+    return {"runs": [mean(gap) for gap in gaps], "trunks": by_trunk}
 
 
-def interval(values: np.ndarray, scene: np.ndarray) -> dict[str, Any]:
-    """Mean of [runs, cases] and its 95 % bootstrap interval, whole scenes drawn at a time; and each run's mean."""
+def interval(values: np.ndarray, scene: np.ndarray, trunks: int = 1) -> dict[str, Any]:
+    """Of differences float [runs, cases]: mean, 95 % bootstrap interval, mean of each run and each trunk.
+
+    scene: int [cases]; whole scenes are drawn, of the mean over runs. So the interval is about other scenes,
+    not about other trainings: for those look at the runs. A case that is NaN in any run does not count; all is
+    None without cases.
+    """
     there = np.isfinite(values).all(axis=0)
     if not there.any():
-        return {"difference": None, "low": None, "high": None, "runs": []}
-    mean = values[:, there].mean(axis=0)
+        return {"difference": None, "low": None, "high": None, "runs": [], "trunks": []}
+    values = values[:, there]
     _, scene = np.unique(scene[there], return_inverse=True)
-    sums, counts = np.bincount(scene, mean), np.bincount(scene)
+    sums, counts = np.bincount(scene, values.mean(axis=0)), np.bincount(scene)
     drawn = np.random.default_rng(0).integers(len(sums), size=(DRAWS, len(sums)))
     low, high = np.quantile(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), [0.025, 0.975])
-    runs = values[:, there].mean(axis=1).tolist()
-    return {"difference": float(mean.mean()), "low": float(low), "high": float(high), "runs": runs}
-
-
-def over_runs(gaps: np.ndarray) -> dict[str, Any]:
-    """Mean over runs and its 95 % interval by Student's t, for figures that belong to a whole set."""
-    from scipy import stats
-
-    low = high = None
-    if len(gaps) > 1 and np.isfinite(gaps).all():
-        half = float(stats.t.ppf(0.975, len(gaps) - 1) * gaps.std(ddof=1) / np.sqrt(len(gaps)))
-        low, high = float(gaps.mean()) - half, float(gaps.mean()) + half
-    mean = float(gaps.mean()) if np.isfinite(gaps).all() else None
-    return {"difference": mean, "low": low, "high": high, "runs": gaps.tolist()}
+    return {
+        "difference": mean(values), "low": float(low), "high": float(high), **_by_run(values.mean(axis=1), trunks),
+    }  # fmt: skip
 
 
 def verdict(own: dict[str, Any]) -> str:
-    """``ahead``, ``behind`` or ``tie``, by whether the interval holds 0."""
-    if own["low"] is None:
-        return "n/a"
-    return "ahead" if own["low"] > 0 else "behind" if own["high"] < 0 else "tie"
+    """``ahead`` or ``behind`` if the interval leaves 0 out and every trunk agrees; without an interval, if all runs do.
+
+    Else ``open``: no proof of a difference, nor of none.
+    """
+    parts = own["runs"] if own["low"] is None else [*own["trunks"], own["low"], own["high"]]
+    if len(parts) < 2 or None in parts:
+        return "open"
+    return "ahead" if min(parts) > 0 else "behind" if max(parts) < 0 else "open"

@@ -1,9 +1,9 @@
 """Protocol B: every head trained end to end with its own encoder and proposals, 256 px, 3 seeds, for a GPU.
 
-    python examples/synthetic_benchmark/end_to_end.py out            # on CUDA; goes on where it was stopped
-    python examples/synthetic_benchmark/end_to_end.py out --smoke    # on the CPU; the figures mean nothing
+    python examples/synthetic_benchmark/end_to_end.py out-b            # on CUDA; goes on where it was stopped
+    python examples/synthetic_benchmark/end_to_end.py out-b --smoke    # on the CPU; the figures mean nothing
 
-Writes the same tables as Protocol A: out/results.json, out/tables.txt, out/differences.svg.
+Writes the same tables as Protocol A: results.json, tables.txt, differences.svg.
 """
 
 import argparse
@@ -15,15 +15,21 @@ import orders
 import tables
 import torch
 from scoring import score_all
-from setup import FIRST_TRUNK, HEADS, Sizes, make_data, opened, scores_path
+from setup import FIRST_TRUNK, HEADS, Sizes, claim, make_data, opened, scores_path
 
 from sln import Config, Predictor, load_config
 from sln.device import pick_device
 from sln.network import build
 from sln.trainer import Trainer
 
-FULL = Sizes({"train": 8000, "tune": 400, "test": 1000}, 1, 12000, 3, 0, 1000, 3000, 4)
-SMOKE = Sizes({"train": 8, "tune": 3, "test": 4}, 1, 2, 1, 0, 2, 12, 1)
+FULL = Sizes(
+    scenes={"train": 8000, "tune": 400, "test": 1000}, trunks=1, trunk_steps=12000, head_seeds=3, head_steps=0,
+    detected=1000, pairs=3000, order_epochs=4,
+)  # fmt: skip
+SMOKE = Sizes(
+    scenes={"train": 8, "tune": 3, "test": 4}, trunks=1, trunk_steps=2, head_seeds=1, head_steps=0,
+    detected=2, pairs=12, order_epochs=1,
+)  # fmt: skip
 
 
 def settings(sizes: Sizes, kind: str, seed: int) -> Config:
@@ -50,7 +56,7 @@ def trained(out: Path, kind: str, sizes: Sizes, device: str, seed: int = 0) -> P
 
 def main(out: Path, sizes: Sizes, device: str) -> None:
     """Train, score, then OrderNet, then the tables."""
-    out.mkdir(parents=True, exist_ok=True)
+    claim(out, "B", sizes, "auto")
     make_data(out, sizes, 96 if sizes == SMOKE else 256)
     for kind, seed in ((kind, seed) for seed in range(sizes.head_seeds) for kind in HEADS):
         path = scores_path(out, 0, kind, seed)

@@ -6,14 +6,14 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from setup import HEADS, Sizes, opened
 
-from amodal_data.inspector import layered_predictions
+from amodal_data.evaluation.truth import read_truth
 from sln import Predictor
 from sln.evaluate import predictions_at_truth
 from sln.ordernet import PairMaps, Source, decide, fit_order, make_pairs
+from sln.pairs import pair_maps, predicted_maps
 from sln.photos import read_photo
 
 SIDE = 96
@@ -42,16 +42,13 @@ def maps(out: Path, split: str, looks: Looks, opener: Opener) -> Iterator[PairMa
     """The maps of one source at true boxes, or the truth itself."""
     predictor = None if looks.kind == "truth" else opener(out, looks.kind)
     data = opened(out, split, predictor and predictor.config)
-    found = None if predictor is None else predictions_at_truth(predictor, data)
-    for at, targets in enumerate(data.cache):
-        photo = read_photo(data.photos[at]) if looks.rgb else None
-        codes, known = targets.levels(), np.ones(len(targets.names), bool)
-        if found is not None:
-            masks = next(found)
-            known = np.array([one is not None for one in masks], bool)
-            codes = np.zeros_like(codes)
-            codes[known] = layered_predictions([one for one in masks if one is not None], targets.size).levels()
-        yield PairMaps.from_codes(codes, looks.form, known, targets.pairs, photo)
+    photos = data.photos if looks.rgb else None
+    if predictor is None:
+        yield from pair_maps(read_truth(data.cache), looks.form, photos=photos)
+        return
+    for at, masks in enumerate(predictions_at_truth(predictor, data)):
+        photo = read_photo(photos[at]) if photos else None
+        yield predicted_maps(masks, data.cache[at], looks.form, photo)
 
 
 def path_of(out: Path, looks: Looks) -> Path:
@@ -68,7 +65,7 @@ def one(out: Path, looks: Looks, sizes: Sizes, opener: Opener, precision: str, d
         torch.set_num_threads(1)
     learned = make_pairs(maps(out, "train", looks, opener), SIDE, most=sizes.pairs, rgb=looks.rgb)
     net = fit_order(learned, epochs=sizes.order_epochs, precision=precision, device=device)
-    asked = make_pairs(maps(out, "test", looks, opener), SIDE, most=sizes.pairs, rgb=looks.rgb)
+    asked = make_pairs(maps(out, "test", looks, opener), SIDE, rgb=looks.rgb)
     right = decide(net, asked, precision=precision)
     total = len(right) + asked.missing
     path.write_text(json.dumps({"right": int(right.sum()), "pairs": total, "trained_on": len(learned.first)}))

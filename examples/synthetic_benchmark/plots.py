@@ -7,16 +7,21 @@ from typing import Any
 from differences import verdict
 
 WIDTH, ROW, LEFT, RIGHT = 760, 22, 210, 150
-COLOURS = {"ahead": "#1b7837", "tie": "#6b6b6b", "behind": "#b2182b"}
+REACH = 0.06
+COLOURS = {"ahead": "#1b7837", "open": "#6b6b6b", "behind": "#b2182b"}
 
 
 def draw(path: Path, against: dict[str, dict[str, Any]]) -> None:
-    """Write an SVG of SLN's differences to the heads of ``against``; those much larger than the rest are left out."""
+    """Write an SVG of SLN's differences to the heads of ``against``.
+
+    A bar is the interval over scenes, for AP and AR the range of the runs. What lies beyond :data:`REACH` is drawn
+    at the edge, with its number.
+    """
     rows: list[tuple[str, dict[str, Any] | None]] = []
     for kind, found in against.items():
         rows.append((f"sln minus {kind}", None))
-        rows += [(name, own) for name, own in found.items() if own["low"] is not None and abs(own["difference"]) < 0.1]
-    reach = max((max(abs(own["low"]), abs(own["high"])) for _, own in rows if own), default=0) or 0.01
+        rows += [(name, own) for name, own in found.items() if own["difference"] is not None]
+    reach = max(min(REACH, max(map(abs, _ends(own)))) for _, own in rows if own) or 0.01
     middle, scale = LEFT + (WIDTH - LEFT - RIGHT) / 2, (WIDTH - LEFT - RIGHT) / 2 / reach
     height = ROW * (len(rows) + 2)
     parts = [
@@ -25,7 +30,7 @@ def draw(path: Path, against: dict[str, dict[str, Any]]) -> None:
         f'<line x1="{middle}" y1="{ROW / 2}" x2="{middle}" y2="{height - ROW}" stroke="#999"/>',
     ]
     for at, (name, own) in enumerate(rows, 1):
-        parts += _row(name, own, at * ROW, middle, scale)
+        parts += _row(name, own, at * ROW, middle, scale, reach)
     for value in (-reach, 0, reach):
         parts.append(
             f'<text x="{middle + value * scale}" y="{height - 4}" text-anchor="middle" fill="#555">{value:+.3f}</text>'
@@ -33,11 +38,19 @@ def draw(path: Path, against: dict[str, dict[str, Any]]) -> None:
     path.write_text("\n".join([*parts, "</svg>"]) + "\n")
 
 
-def _row(name: str, own: dict[str, Any] | None, y: float, middle: float, scale: float) -> list[str]:
+def _ends(own: dict[str, Any]) -> tuple[float, float]:
+    if own["low"] is not None:
+        return own["low"], own["high"]
+    runs = [run for run in own["runs"] if run is not None]
+    return min(runs), max(runs)
+
+
+def _row(name: str, own: dict[str, Any] | None, y: float, middle: float, scale: float, reach: float) -> list[str]:
     if own is None:
         return [f'<text x="8" y="{y + 5}" font-weight="bold">{escape(name)}</text>']
     said = verdict(own)
-    low, dot, high = (middle + own[key] * scale for key in ("low", "difference", "high"))
+    first, last = _ends(own)
+    low, dot, high = (middle + max(-reach, min(reach, value)) * scale for value in (first, own["difference"], last))
     colour = COLOURS[said]
     return [
         f'<text x="20" y="{y + 5}">{escape(name)}</text>',

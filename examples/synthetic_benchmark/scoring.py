@@ -77,7 +77,11 @@ def score_truth(data: CachedTargets) -> dict[str, float]:
 
 
 def score_all(predictor: Predictor, tune: CachedTargets, test: CachedTargets, detected: int) -> dict[str, Any]:
-    """What a head's file of scores holds: all of the test split, and of the tune split what rules are chosen by."""
+    """What a head's file of scores holds.
+
+    ``test``: :func:`score_at_truth` on the test split; ``tune``: of the tune split only ``right``, which rules are
+    chosen by; ``detections``: :func:`score_detections`; ``parameters`` of the head.
+    """
     return {
         "parameters": sum(p.numel() for p in predictor.model.head.parameters()),
         "tune": score_at_truth(predictor, tune)["right"],

@@ -1,7 +1,8 @@
 """Sizes of the experiment, its data, its settings."""
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import amodal_data as ad
@@ -13,26 +14,51 @@ FIRST_TRUNK = 10
 """Seed of the first trunk: earlier ones were used up while settings were chosen."""
 
 
-HEAD = ("head.width=128",)
-"""What every head is beyond the tiny preset: as wide as in ``modern``."""
+AS_MODERN = ("head.width=128",)
+"""What the heads have of ``modern``; all else is ``tiny``."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much of everything. ``detected``: test photos on which detections are scored; ``pairs``: of OrderNet."""
+    """How much of everything."""
 
     scenes: dict[str, int]
+    """Of each split"""
     trunks: int
+    """Encoders with GLM and RPN; 1 where every head has its own"""
     trunk_steps: int
+    """Training steps of a trunk, or of a whole network"""
     head_seeds: int
+    """Trainings of each kind of head on each trunk"""
     head_steps: int
+    """Training steps of a head on a frozen trunk; 0 where there is none"""
     detected: int
+    """Test photos on which own detections are scored"""
     pairs: int
+    """Pairs an OrderNet is trained on"""
     order_epochs: int
+    """Times it sees each of them"""
 
 
-FULL = Sizes({"train": 1400, "tune": 200, "test": 300}, 2, 1200, 3, 800, 120, 3000, 2)
-SMOKE = Sizes({"train": 12, "tune": 4, "test": 6}, 1, 4, 1, 3, 3, 24, 1)
+FULL = Sizes(
+    scenes={"train": 1400, "tune": 200, "test": 300}, trunks=2, trunk_steps=1200, head_seeds=3, head_steps=800,
+    detected=120, pairs=3000, order_epochs=2,
+)  # fmt: skip
+SMOKE = Sizes(
+    scenes={"train": 12, "tune": 4, "test": 6}, trunks=1, trunk_steps=4, head_seeds=1, head_steps=3,
+    detected=3, pairs=24, order_epochs=1,
+)  # fmt: skip
+
+
+def claim(out: Path, protocol: str, sizes: Sizes, precision: str) -> None:
+    """Make the folder, or make sure that what lies in it was made the same way."""
+    out.mkdir(parents=True, exist_ok=True)
+    about = json.dumps({"protocol": protocol, "precision": precision, **asdict(sizes)}, indent=1) + "\n"
+    path = out / "settings.json"
+    if not path.exists():
+        path.write_text(about)
+    elif path.read_text() != about:
+        raise SystemExit(f"{path} is of a run with other settings; name another folder")
 
 
 def make_data(out: Path, sizes: Sizes, side: int = 96) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import plots
-from differences import MUTE, WAYS, choose_ways, differences, verdict
+from differences import MUTE, WAYS, choose_ways, differences, mean, verdict
 from orders import SOURCES, WITH_RGB, path_of
 from scoring import score_truth
-from setup import HEADS, Sizes, opened, scores_path
+from setup import HEADS, Sizes, config, opened, scores_path
 
 from sln import Config
 
@@ -31,10 +31,11 @@ def gather(out: Path, sizes: Sizes, settings: Config | None = None) -> dict[str,
         "sizes": {name: getattr(sizes, name) for name in sizes.__dataclass_fields__},
         "heads": {kind: _means(own) for kind, own in scores.items()},
         "ways": ways,
+        "nms": (settings or config(1, 0)).predict.nms,
         "truth_order": score_truth(opened(out, "test", settings)),
         "order_net": {name: own["right"] / max(own["pairs"], 1) for name, own in nets.items()},
         "sln_against": {
-            kind: differences(scores["sln"], scores[kind], kind, (ways["sln"], ways[kind]))
+            kind: differences(scores["sln"], scores[kind], kind, (ways["sln"], ways[kind]), sizes.trunks)
             for kind in HEADS
             if kind != "sln"
         },
@@ -47,35 +48,24 @@ def _means(runs: list[dict[str, Any]]) -> dict[str, Any]:
     subsets = [run["detections"]["subsets"] for run in runs]
     return {
         "parameters": runs[0]["parameters"],
-        "iou": {name: _mean([run["test"]["iou"][name] for run in runs]) for name in runs[0]["test"]["iou"]},
-        "order": {name: _mean(right) for name, right in rights.items()},
-        "order_covered": {name: _mean(right[:, covered]) for name, right in rights.items()},
+        "iou": {name: mean([run["test"]["iou"][name] for run in runs]) for name in runs[0]["test"]["iou"]},
+        "order": {name: mean(right) for name, right in rights.items()},
+        "order_covered": {name: mean(right[:, covered]) for name, right in rights.items()},
         "pairs": len(covered),
         "covered_pairs": int(covered.sum()),
         "subsets": {
             kind: {
                 occlusion: {
-                    name: _mean([_number(one[kind][occlusion][name]) for one in subsets])
-                    for name in ("AP", "AR10", "AR100")
+                    name: mean([one[kind][occlusion][name] for one in subsets]) for name in ("AP", "AR10", "AR100")
                 }
                 for occlusion in OCCLUSIONS
             }
             for kind in ("all", "things", "stuff")
         },
         "detected_order": {
-            name: _mean([_number(run["detections"]["order"][name]) for run in runs])
-            for name in runs[0]["detections"]["order"]
+            name: mean([run["detections"]["order"][name] for run in runs]) for name in runs[0]["detections"]["order"]
         },
     }
-
-
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else value
-
-
-def _mean(values: Any) -> float | None:
-    array = np.array(values, np.float64)
-    return float(np.nanmean(array)) if np.isfinite(array).any() else None
 
 
 def publish(out: Path, results: dict[str, Any]) -> None:
@@ -97,7 +87,10 @@ def _cell(value: float | None, width: int = 9) -> str:
 
 
 def _table_1(results: dict[str, Any]) -> str:
-    lines = ["Table 1: amodal masks, own detections (AP, AR10, AR100, AR of not, partly, heavily occluded)"]
+    lines = [
+        "Table 1: amodal masks, own detections (AP, AR10, AR100, AR of not, partly, heavily occluded)",
+        _scored_on(results),
+    ]
     for kind in ("all", "things", "stuff"):
         names = ("AP", "AR10", "AR100", *AR_OF.values())
         lines += ["", f"{kind:<16}" + "".join(f"{name:>9}" for name in names)]
@@ -106,6 +99,10 @@ def _table_1(results: dict[str, Any]) -> str:
             cells = [figures["all"][name] for name in names[:3]] + [figures[one]["AR100"] for one in AR_OF]
             lines.append(f"{head:<16}" + "".join(map(_cell, cells)))
     return "\n".join(lines)
+
+
+def _scored_on(results: dict[str, Any]) -> str:
+    return f"on the first {results['sizes']['detected']} test scenes, mask NMS {results['nms']}, 100 detections at most"
 
 
 def _table_2(results: dict[str, Any]) -> str:
@@ -125,7 +122,8 @@ def _table_2(results: dict[str, Any]) -> str:
             cells.append(f"{pair if _tells(head, name) else 'n/a':>18}{mark}")
         lines.append(f"{name:<18}" + "".join(cells).rstrip())
     lines += ["", "the truth's own levels"] + [f"  {n:<26}{_cell(v)}" for n, v in results["truth_order"].items()]
-    lines += ["", "OrderNet"] + [f"  {name:<26}{_cell(value)}" for name, value in results["order_net"].items()]
+    lines += ["", "OrderNet, one training each, on all pairs"]
+    lines += [f"  {name:<26}{_cell(value)}" for name, value in results["order_net"].items()]
     lines += ["", f"{'own detections':<18}" + "".join(f"{head:>19}" for head in heads)]
     for name in first["detected_order"]:
         cells = [_cell(own["detected_order"][name] if _tells(head, name) else None, 19) for head, own in heads.items()]
@@ -140,7 +138,7 @@ def _tells(head: str, way: str) -> bool:
 
 def _table_3(results: dict[str, Any]) -> str:
     columns = [(occlusion, name) for occlusion in ("all", "partial", "heavy") for name in ("AP", "AR10", "AR100")]
-    lines = ["Table 3: by occlusion, as for D2SA", ""]
+    lines = ["Table 3: by occlusion, as for D2SA", _scored_on(results), ""]
     lines.append(f"{'':<16}" + "".join(f"{f'{occlusion} {name}':>14}" for occlusion, name in columns))
     for head, own in results["heads"].items():
         cells = [own["subsets"]["all"][occlusion][name] for occlusion, name in columns]
@@ -158,16 +156,18 @@ def _at_true_boxes(results: dict[str, Any]) -> str:
 
 
 def _verdicts(results: dict[str, Any]) -> str:
-    lines = ["Differences (95 % intervals: bootstrap over scenes; of AP and AR: over runs)"]
+    lines = [
+        "Differences, mean over runs; in brackets 95 % intervals over scenes",
+        "ahead, behind: the interval leaves 0 out and all trunks agree; of AP and AR: all runs agree",
+    ]
     for kind, found in results["sln_against"].items():
         lines += ["", f"sln minus {kind}"]
         for name, own in found.items():
             if own["difference"] is None:
                 lines.append(f"  {name:<22}{'n/a':>9}")
                 continue
-            spread = "" if own["low"] is None else f"   {own['low']:+.4f} to {own['high']:+.4f}   {verdict(own):<7}"
-            ahead = sum(run > 0 for run in own["runs"])
-            lines.append(
-                f"  {name:<22}{own['difference']:>+9.4f}{spread}   above 0 in {ahead} of {len(own['runs'])} runs"
-            )
+            spread = "" if own["low"] is None else f"[{own['low']:+.4f}, {own['high']:+.4f}]"
+            ahead = sum((run or 0) > 0 for run in own["runs"])
+            told = f"{verdict(own):<7}above 0 in {ahead} of {len(own['runs'])} runs"
+            lines.append(f"  {name:<22}{own['difference']:>+9.4f}  {spread:<20}{told}")
     return "\n".join(lines)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from scoring import score_all
-from setup import FIRST_TRUNK, FULL, HEAD, HEADS, SMOKE, Sizes, config, opened, scores_path
+from setup import AS_MODERN, FIRST_TRUNK, FULL, HEADS, SMOKE, Sizes, config, opened, scores_path
 from torch import Tensor, nn
 
 from sln import Config, Predictor
@@ -72,8 +72,9 @@ def cached_features(model: SLN, data: CachedTargets, seed: int) -> tuple[Tensor,
         boxes = batch.targets.boxes[owners, instances]
         size = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
         boxes = boxes + size * JITTER * (2 * torch.rand(boxes.shape, generator=generator) - 1)
-        fused, _ = model.features(batch.images.contiguous(memory_format=torch.channels_last))
-        features.append(model.align(fused, boxes, owners).half())
+        with autocast(CPU, model.config.train.precision):
+            fused, _ = model.features(batch.images.contiguous(memory_format=torch.channels_last))
+            features.append(model.align(fused, boxes, owners).half())
         shares = batch.targets.roi_shares(boxes, owners, instances, out, levels)
         codes.append(settled(shares).argmax(1).to(torch.uint8))
     return torch.cat(features), torch.cat(codes)
@@ -112,6 +113,16 @@ def with_head(model: SLN, head: nn.Module) -> Predictor:
     return Predictor(model, "cpu")
 
 
+def first_head(out: Path, kind: str, sizes: Sizes, precision: str) -> Predictor:
+    """The first trunk with its first head of a kind."""
+    model = train_trunk(out, 0, sizes.trunk_steps, precision)
+    head = build_head(
+        model.encoder.out_channels, model.config.layering.levels, config(1, 0, kind, settings=AS_MODERN).head
+    )
+    head.load_state_dict(torch.load(out / f"head_0_{kind}_0.pt", weights_only=True))
+    return with_head(model, head.eval())
+
+
 def run(out: Path, number: int, sizes: Sizes, precision: str) -> None:
     """Everything of one trunk; each head's scores in a file of their own, so that a stopped run goes on."""
     torch.set_num_threads(1)
@@ -124,7 +135,7 @@ def run(out: Path, number: int, sizes: Sizes, precision: str) -> None:
     print(f"trunk {number}: {len(seen[0])} regions cached", flush=True)
     tune, test = opened(out, "tune"), opened(out, "test")
     for kind, seed in todo:
-        chosen = config(1, seed, kind, precision, HEAD)
+        chosen = config(1, seed, kind, precision, AS_MODERN)
         torch.manual_seed(100 + FIRST_TRUNK + seed)
         head = build_head(model.encoder.out_channels, chosen.layering.levels, chosen.head)
         head = train_head(head, chosen, seed, seen, sizes.head_steps)
