@@ -9,7 +9,6 @@ python benchmarks/train_gates.py scratch --even         # no band behind, no gro
 import argparse
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +16,11 @@ import torch
 
 from amodal_data import Prediction as ScoredMask
 from amodal_data import build_targets, evaluate, instance_order, read_cocoa, relative_depth, write_cocoa
-from amodal_data.evaluation.order import pair_votes
-from sln import CachedTargets, Config, Predictor, load_config
+from sln import CachedTargets, Predictor, load_config
 from sln.data import fit_in
 from sln.evaluate import predictions_at_truth, predictions_of, score_at_truth_boxes
 from sln.layering import decode
+from sln.paste import paste
 from sln.prediction import Prediction
 from sln.targets import SAMPLES, Targets, level_shares
 from sln.trainer import Trainer
@@ -63,35 +62,25 @@ def at_truth_boxes(predictor: Predictor, data: CachedTargets) -> str:
     return f"at true boxes: IoU {ious}; order {order}"
 
 
-def pairs_by_overlap(predictor: Predictor, data: CachedTargets) -> str:
-    """Hard R where the overlap is thinner than a cell and where it is not, beside the true codes on the same grid."""
-    found, ceiling, wide = [], [], []
-    for at, (targets, masks) in enumerate(zip(data.cache, predictions_at_truth(predictor, data), strict=True)):
-        levels, true = targets.levels(), on_grid(data, at, predictor.config)
+def at_roi_resolution(predictor: Predictor, data: CachedTargets) -> str:
+    """Hard R on the head's grid over the overlap of two boxes, as :func:`window_vote` of the ceiling looks at codes."""
+    right, side = [], predictor.config.head.out
+    for targets, masks in zip(data.cache, predictions_at_truth(predictor, data), strict=True):
         for front, back in targets.pairs.tolist():
-            wide.append(((levels[front] > 0) & (levels[back] > 0)).sum() >= 4)
-            found.append(pair_votes(masks[front], masks[back])["R_hard"] == 1)
-            ceiling.append(pair_votes(true[front], true[back])["R_hard"] == 1)
-    thick, (thin, possible) = _count(found, wide), (_count(right, ~np.array(wide)) for right in (found, ceiling))
-    return (
-        f"hard R right in {thick} of {sum(wide)} pairs that overlap in 4 pixels or more, in {thin} of "
-        f"{len(wide) - sum(wide)} thinner ones (true codes on the same grid: {possible})"
-    )
+            one, other = masks[front], masks[back]
+            right.append(one is not None and other is not None and overlap_vote(one, other, side) == 1)
+    return f"hard R at ROI resolution: right in {sum(right)} of {len(right)} pairs"
 
 
-def _count(right: list[bool], which: Sequence[bool]) -> int:
-    return sum(one for one, wanted in zip(right, which, strict=True) if wanted)
-
-
-def on_grid(data: CachedTargets, at: int, config: Config) -> list[ScoredMask]:
-    """The true codes of an image on the head's grid, as masks of the photo."""
-    targets = data[at].targets
-    instances = torch.arange(targets.boxes.shape[1])
-    shares = targets.roi_shares(
-        targets.boxes[0], torch.zeros_like(instances), instances, config.head.out, config.layering.levels
-    )
-    boxes = fit_in(data.images[at].size, data.settings.size).to_photo(targets.boxes[0]).numpy()
-    return Prediction(data.images[at].size, boxes, np.ones(len(boxes), np.float32), shares.numpy()).scored_masks()
+def overlap_vote(one: ScoredMask, other: ScoredMask, side: int) -> int:
+    """Eq. 4-5 on ``side`` x ``side`` points over the overlap of two boxes."""
+    boxes = torch.from_numpy(np.stack([one.box, other.box]))
+    corner, end = boxes[:, :2].amax(0), boxes[:, 2:].amin(0)
+    moved = (boxes - corner.repeat(2)) * (side / (end - corner)).repeat(2)
+    probabilities = torch.from_numpy(np.stack([one.probabilities, other.probabilities]))
+    confidence, codes = decode(paste(probabilities, moved, (side, side)), 0)
+    a, b = ((confidence[n].numpy(), codes[n].numpy().astype(int) - 1) for n in (0, 1))
+    return instance_order(relative_depth(a, b))
 
 
 def own(predictor: Predictor, data: CachedTargets) -> str:
@@ -108,10 +97,8 @@ def overfit(folder: Path, seeds: list[int], plain: bool, settings: list[str]) ->
         chosen = [*(() if plain else EAGER), f"train.seed={seed}", *settings]
         predictor, spent = train(data, chosen)
         data = opened(data, predictor.config)
-        print(
-            f"overfit, seed {seed}: {spent}\n  {at_truth_boxes(predictor, data)}\n  {pairs_by_overlap(predictor, data)}"
-        )
-        print(f"  {own(predictor, data)}", flush=True)
+        found = (at_truth_boxes(predictor, data), at_roi_resolution(predictor, data), own(predictor, data))
+        print("\n  ".join([f"overfit, seed {seed}: {spent}", *found]), flush=True)
 
 
 def scratch(folder: Path, settings: list[str], even: bool) -> None:

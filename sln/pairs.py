@@ -11,12 +11,49 @@ from amodal_data import Prediction as ScoredMask
 from amodal_data.errors import PredictionError
 from amodal_data.evaluation.grids import grid_of
 from amodal_data.evaluation.order import assign
-from amodal_data.evaluation.truth import Truth
+from amodal_data.evaluation.predictions import read_predictions
+from amodal_data.evaluation.truth import Truth, read_truth
 from amodal_data.inspector import layered_predictions
-from sln.ordernet import PairMaps, Source
+from sln.config import DataConfig
+from sln.data import CachedTargets
+from sln.evaluate import predictions_of
+from sln.ordernet import OrderPairs, PairMaps, Source, make_pairs
 from sln.photos import read_photo
+from sln.predict import load
 
-__all__ = ["pair_maps", "predicted_maps"]
+__all__ = ["order_pairs", "pair_maps", "predicted_maps"]
+
+
+def order_pairs(
+    cache: Path,
+    source: Source,
+    *,
+    model: Path | None = None,
+    predictions: Sequence[Path] = (),
+    photos: Sequence[Path] = (),
+    rgb: bool = False,
+    size: int = 96,
+    most: int | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+) -> OrderPairs:
+    """The pairs of a cache's images (the first ``limit``) as an OrderNet takes them.
+
+    Maps are the truth's own, or what a ``model`` finds, or what results files of ``predictions`` hold. ``photos``:
+    folders, needed for a model and for ``rgb``. Otherwise as :func:`sln.ordernet.make_pairs`.
+    """
+    truth = read_truth(cache, "all")
+    found: Mapping[int, Sequence[ScoredMask]] | None = None
+    if predictions:
+        found = read_predictions(list(predictions), truth).images
+    shown: Sequence[Path] | None = None
+    if model is not None or rgb:
+        predictor = None if model is None else load(model)
+        data = CachedTargets(cache, photos, DataConfig() if predictor is None else predictor.config.data)
+        shown = data.photos if rgb else None
+        found = found if predictor is None else predictions_of(predictor, data, limit)
+    maps = pair_maps(truth, source, found, limit=limit, photos=shown)
+    return make_pairs(maps, size, most=most, seed=seed, rgb=rgb)
 
 
 def pair_maps(

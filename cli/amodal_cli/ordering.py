@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,9 +11,6 @@ from amodal_cli.terminal import check_output, print_json, say
 from amodal_cli.training import photo_folders
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from amodal_data import Prediction
     from sln.ordernet import OrderPairs, Source
 
 order = typer.Typer(
@@ -72,7 +69,7 @@ def order_fit(
     needs_torch()
     from sln.ordernet import fit_order, save_order
 
-    found = _pairs(train, images, source.value, _Found(model, predictions), rgb, size, pairs, limit, seed)
+    found = _pairs(train, source.value, model, predictions, images, rgb, size=size, most=pairs, limit=limit, seed=seed)
     say(f"{len(found.first)} pairs, {found.missing} left out: nothing was predicted for one of the two", quiet=quiet)
     save_order(fit_order(found, epochs=epochs, seed=seed, device=device), output, source=source.value, size=size)
     print(output)
@@ -98,7 +95,7 @@ def order_evaluate(
 
     loaded, source, size = load_order(net)
     loaded = loaded.to(pick_device(device))
-    found = _pairs(val, images, source, _Found(model, predictions), loaded.rgb, size, None, limit, 0)
+    found = _pairs(val, source, model, predictions, images, loaded.rgb, size=size, limit=limit)
     total, right = len(found.first) + found.missing, int(decide(loaded, found).sum())
     accuracy = right / total if total else None
     if as_json:
@@ -108,44 +105,18 @@ def order_evaluate(
         print(f"{right} of {total} pairs right" + ("" if accuracy is None else f" ({accuracy:.3f}), by {source}"))
 
 
-class _Found(NamedTuple):
-    """Where predicted maps come from; the truth's own if neither is named."""
-
-    model: Path | None
-    predictions: list[Path] | None
-
-
 def _pairs(
     cache: Path,
-    images: list[Path] | None,
     source: "Source",
-    found: _Found,
+    model: Path | None,
+    predictions: list[Path] | None,
+    images: list[Path] | None,
     rgb: bool,
-    size: int,
-    most: int | None,
-    limit: int | None,
-    seed: int,
+    **how: Any,
 ) -> "OrderPairs":
-    from amodal_data.evaluation.predictions import read_predictions
-    from amodal_data.evaluation.truth import read_truth
-    from sln import CachedTargets, load
-    from sln.config import DataConfig
-    from sln.evaluate import predictions_of
-    from sln.ordernet import make_pairs
-    from sln.pairs import pair_maps
+    from sln.pairs import order_pairs
 
-    if found.model is not None and found.predictions:
+    if model is not None and predictions:
         raise typer.BadParameter("--model or --predictions, not both")
-    truth = read_truth(cache, "all")
-    masks: Mapping[int, Sequence[Prediction]] | None = None
-    if found.predictions:
-        masks = read_predictions(found.predictions, truth).images
-    predictor = None if found.model is None else load(found.model)
-    data = None
-    if predictor is not None or rgb:
-        settings = DataConfig() if predictor is None else predictor.config.data
-        data = CachedTargets(cache, photo_folders(images, cache), settings)
-    if predictor is not None and data is not None:
-        masks = predictions_of(predictor, data, limit)
-    maps = pair_maps(truth, source, masks, limit=limit, photos=data.photos if rgb and data is not None else None)
-    return make_pairs(maps, size, most=most, seed=seed, rgb=rgb)
+    folders = photo_folders(images, cache)
+    return order_pairs(cache, source, model=model, predictions=predictions or (), photos=folders, rgb=rgb, **how)
