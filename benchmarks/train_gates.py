@@ -63,13 +63,26 @@ def at_truth_boxes(predictor: Predictor, data: CachedTargets) -> str:
 
 
 def at_roi_resolution(predictor: Predictor, data: CachedTargets) -> str:
-    """Hard R on the head's grid over the overlap of two boxes, as :func:`window_vote` of the ceiling looks at codes."""
-    right, side = [], predictor.config.head.out
-    for targets, masks in zip(data.cache, predictions_at_truth(predictor, data), strict=True):
-        for front, back in targets.pairs.tolist():
-            one, other = masks[front], masks[back]
-            right.append(one is not None and other is not None and overlap_vote(one, other, side) == 1)
-    return f"hard R at ROI resolution: right in {sum(right)} of {len(right)} pairs"
+    """Hard R on the head's grid over the overlap of two boxes, for the pairs that the true codes on it decide."""
+    right, pairs, side = [], 0, predictor.config.head.out
+    for at, masks in enumerate(predictions_at_truth(predictor, data)):
+        true = on_grid(data, at, predictor.config)[1].scored_masks()
+        for front, back in data.cache[at].pairs.tolist():
+            pairs += 1
+            if overlap_vote(true[front], true[back], side) == 1:
+                one, other = masks[front], masks[back]
+                right.append(one is not None and other is not None and overlap_vote(one, other, side) == 1)
+    return f"hard R at ROI resolution: right in {sum(right)} of {len(right)} pairs that true codes decide there, of {pairs}"
+
+
+def on_grid(data: CachedTargets, at: int, config: Config) -> tuple[torch.Tensor, Prediction]:
+    """The true codes of an image on the head's grid: shares of each cell, and as if they had been predicted."""
+    targets, size = data[at].targets, data.images[at].size
+    instances = torch.arange(targets.boxes.shape[1])
+    owners = torch.zeros_like(instances)
+    shares = targets.roi_shares(targets.boxes[0], owners, instances, config.head.out, config.layering.levels)
+    boxes = fit_in(size, data.settings.size).to_photo(targets.boxes[0]).numpy()
+    return shares, Prediction(size, boxes, np.ones(len(boxes), np.float32), shares.numpy())
 
 
 def overlap_vote(one: ScoredMask, other: ScoredMask, side: int) -> int:
@@ -114,22 +127,18 @@ def ceiling(folder: Path, n: int, settings: list[str]) -> None:
     data = scenes(folder / "ceiling", n, 7, size=256)
     for out in (28, 56):
         config = load_config("tiny", settings=["data.size=256", f"head.out={out}", *settings], environment={})
-        print(ceiling_at(opened(data, config), out, config.layering.levels))
+        print(ceiling_at(opened(data, config), config))
 
 
-def ceiling_at(data: CachedTargets, out: int, levels: int) -> str:
+def ceiling_at(data: CachedTargets, config: Config) -> str:
+    out, levels = config.head.out, config.layering.levels
     exact, pasted, right, capped, unseen, pairs = [], [], 0, 0, 0, 0
     for i in range(len(data)):
         targets = data[i].targets
-        instances = torch.arange(targets.boxes.shape[1])
-        owners = torch.zeros_like(instances)
-        shares = targets.roi_shares(targets.boxes[0], owners, instances, out, levels)
+        shares, found = on_grid(data, i, config)
         cells = decode(shares)[1]
         again = decode(level_shares(magnified(cells), levels))[1]
         exact += [float((a == b).float().mean()) for a, b in zip(cells, again, strict=True)]
-        size = data.images[i].size
-        boxes = fit_in(size, data.settings.size).to_photo(targets.boxes[0]).numpy()
-        found = Prediction(size, boxes, np.ones(len(boxes), np.float32), shares.numpy())
         truth = data.cache[i].levels()
         kept = truth[(truth > 0).any((1, 2))]
         if len(kept) == len(found):

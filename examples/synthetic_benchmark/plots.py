@@ -7,7 +7,7 @@ from typing import Any
 from differences import verdict
 
 WIDTH, ROW, LEFT, RIGHT = 760, 22, 210, 150
-REACH = 0.06
+REACH = 0.03
 COLOURS = {"ahead": "#1b7837", "open": "#6b6b6b", "behind": "#b2182b"}
 
 
@@ -33,7 +33,7 @@ def draw(path: Path, against: dict[str, dict[str, Any]]) -> None:
         parts += _row(name, own, at * ROW, middle, scale, reach)
     for value in (-reach, 0, reach):
         parts.append(
-            f'<text x="{middle + value * scale}" y="{height - 4}" text-anchor="middle" fill="#555">{value:+.3f}</text>'
+            f'<text x="{middle + value * scale}" y="{height - 4}" text-anchor="middle" fill="#555">{value:+.3g}</text>'
         )
     path.write_text("\n".join([*parts, "</svg>"]) + "\n")
 
