@@ -16,7 +16,7 @@ import torch
 
 from amodal_data import Prediction as ScoredMask
 from amodal_data import build_targets, evaluate, instance_order, read_cocoa, relative_depth, write_cocoa
-from sln import CachedTargets, Predictor, load_config
+from sln import CachedTargets, Config, Predictor, load_config
 from sln.data import fit_in
 from sln.evaluate import predictions_at_truth, predictions_of, score_at_truth_boxes
 from sln.layering import decode
@@ -72,7 +72,8 @@ def at_roi_resolution(predictor: Predictor, data: CachedTargets) -> str:
             if overlap_vote(true[front], true[back], side) == 1:
                 one, other = masks[front], masks[back]
                 right.append(one is not None and other is not None and overlap_vote(one, other, side) == 1)
-    return f"hard R at ROI resolution: right in {sum(right)} of {len(right)} pairs that true codes decide there, of {pairs}"
+    counted = f"{sum(right)} of {len(right)} pairs that true codes decide there, of {pairs}"
+    return f"hard R at ROI resolution: right in {counted}"
 
 
 def on_grid(data: CachedTargets, at: int, config: Config) -> tuple[torch.Tensor, Prediction]:
