@@ -28,7 +28,7 @@ from sln.layering import InstanceLayeringModule, soft_sem_dist
 from sln.losses import instance_layering_loss, mean_over_all
 from sln.network import SLN
 
-SEEDS, STEPS = (5, 6), 500
+SEEDS, STEPS = (5, 6), 400
 
 
 class RegressedMap(SemDistHead):
