@@ -33,7 +33,7 @@ def draw(path: Path, against: dict[str, dict[str, Any]]) -> None:
         parts += _row(name, own, at * ROW, middle, scale, reach)
     for value in (-reach, 0, reach):
         parts.append(
-            f'<text x="{middle + value * scale}" y="{height - 4}" text-anchor="middle" fill="#555">{value:+.3g}</text>'
+            f'<text x="{middle + value * scale}" y="{height - 4}" text-anchor="middle" fill="#555">{f"{value:+.3g}" if value else "0"}</text>'
         )
     path.write_text("\n".join([*parts, "</svg>"]) + "\n")
 
