@@ -32,9 +32,8 @@ def draw(path: Path, against: dict[str, dict[str, Any]]) -> None:
     for at, (name, own) in enumerate(rows, 1):
         parts += _row(name, own, at * ROW, middle, scale, reach)
     for value in (-reach, 0, reach):
-        parts.append(
-            f'<text x="{middle + value * scale}" y="{height - 4}" text-anchor="middle" fill="#555">{f"{value:+.3g}" if value else "0"}</text>'
-        )
+        place, label = middle + value * scale, f"{value:+.3g}" if value else "0"
+        parts.append(f'<text x="{place}" y="{height - 4}" text-anchor="middle" fill="#555">{label}</text>')
     path.write_text("\n".join([*parts, "</svg>"]) + "\n")
 
 
