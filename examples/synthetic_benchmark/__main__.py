@@ -1,4 +1,4 @@
-"""The paper's tables on data everyone can regenerate (Protocol A: one trunk, every head on identical features).
+"""The paper's tables on data everyone can regenerate (Protocol A: every head on identical features).
 
     python examples/synthetic_benchmark out            # goes on where it was stopped
     python examples/synthetic_benchmark out --bf16     # about half the time on a CPU with AMX
@@ -36,8 +36,8 @@ def main(out: Path, sizes: Sizes, flags: list[str], precision: str, rgb: bool) -
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--smoke", action="store_true")
+    parser.add_argument("out", type=Path, help="a folder for everything")
+    parser.add_argument("--smoke", action="store_true", help="the short form")
     parser.add_argument("--bf16", action="store_true", help="train in bf16")
     parser.add_argument("--rgb", action="store_true", help="three more OrderNets, which see the photo too")
     given = parser.parse_args()

@@ -172,7 +172,7 @@ def _star(figure: dict[str, Any]) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="the folder of a finished benchmark")
-    parser.add_argument("--smoke", action="store_true")
+    parser.add_argument("--smoke", action="store_true", help="the short form")
     parser.add_argument("--bf16", action="store_true", help="train in bf16")
     given = parser.parse_args()
     figures = compared(run(given.out, SMOKE if given.smoke else FULL, "bf16" if given.bf16 else "float32"))

@@ -71,7 +71,7 @@ def main(out: Path, sizes: Sizes, device: str) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--smoke", action="store_true")
+    parser.add_argument("out", type=Path, help="a folder for everything")
+    parser.add_argument("--smoke", action="store_true", help="the short form")
     given = parser.parse_args()
     main(given.out, SMOKE if given.smoke else FULL, "cpu" if given.smoke else "cuda")

@@ -7,7 +7,7 @@ from typing import Any
 from differences import verdict
 
 WIDTH, ROW, LEFT, RIGHT = 760, 22, 210, 150
-REACH = 0.03
+REACH = 0.06
 COLOURS = {"ahead": "#1b7837", "open": "#6b6b6b", "behind": "#b2182b"}
 
 
