@@ -36,11 +36,13 @@ def order_pairs(
     most: int | None = None,
     limit: int | None = None,
     seed: int = 0,
+    device: str = "auto",
 ) -> OrderPairs:
     """The pairs of a cache's images (the first ``limit``) as an OrderNet takes them.
 
     Maps are the truth's own, or what a ``model`` finds, or what results files of ``predictions`` hold. ``photos``:
-    folders, needed for a model and for ``rgb``. Otherwise as :func:`sln.ordernet.make_pairs`.
+    folders, needed for a model and for ``rgb``; ``device``: where the model runs. Otherwise as
+    :func:`sln.ordernet.make_pairs`.
     """
     truth = read_truth(cache, "all")
     found: Mapping[int, Sequence[ScoredMask]] | None = None
@@ -48,7 +50,7 @@ def order_pairs(
         found = read_predictions(list(predictions), truth).images
     shown: Sequence[Path] | None = None
     if model is not None or rgb:
-        predictor = None if model is None else load(model)
+        predictor = None if model is None else load(model, device)
         data = CachedTargets(cache, photos, DataConfig() if predictor is None else predictor.config.data)
         shown = data.photos if rgb else None
         found = found if predictor is None else predictions_of(predictor, data, limit)
@@ -95,10 +97,12 @@ def predicted_maps(
     there = [one for one in chosen if one is not None]
     codes = np.zeros((len(chosen), *targets.size), np.uint8)
     codes[known] = layered_predictions(there, targets.size).levels()
-    confidence = np.zeros(codes.shape, np.float32)
-    for n, one in enumerate(chosen):
-        if one is not None:
-            confidence[n] = _confidence(one, targets.size)
+    confidence = None
+    if source == "sem-dist":
+        confidence = np.zeros(codes.shape, np.float32)
+        for n, one in enumerate(chosen):
+            if one is not None:
+                confidence[n] = _confidence(one, targets.size)
     return PairMaps.from_codes(codes, source, known, targets.pairs, photo, confidence)
 
 

@@ -54,12 +54,7 @@ def _sign(value: float) -> int:
 
 
 def _hard(a: Grid, b: Grid) -> int:
-    """Eq. 4-5, on confidences where both predictions carry them (with the lower c, if need be), else on masks."""
-    p, q = _probable(a), _probable(b)
-    if p is None or q is None:
-        return instance_order(relative_depth((a.confidence, a.level), (b.confidence, b.level)))
-    hard = ((p[0], median_level(p[1])), (q[0], median_level(q[1])))
-    return instance_order(relative_depth(*hard, _threshold(p, q)))
+    return instance_order(relative_depth((a.confidence, a.level), (b.confidence, b.level)))
 
 
 def _modal_vote(a: Grid, b: Grid) -> int:
@@ -85,26 +80,30 @@ def _threshold(a: Probable, b: Probable) -> float:
     return 0.5 if surest > 0.25 else math.sqrt(max(0.0, surest) / 2)
 
 
-def _joint(a: Probable, b: Probable) -> int:
-    return instance_order(joint_depth(a, b, _threshold(a, b)))
+def _hard_by_confidence(a: Probable, b: Probable, c: float) -> int:
+    """Eq. 4-5 on confidences and median levels."""
+    return instance_order(relative_depth((a[0], median_level(a[1])), (b[0], median_level(b[1])), c))
 
 
-def _soft(a: Probable, b: Probable) -> int:
-    return _sign(soft_depth(a, b, _threshold(a, b)))
+def _joint(a: Probable, b: Probable, c: float) -> int:
+    return instance_order(joint_depth(a, b, c))
 
 
-def _vote_margin(a: Probable, b: Probable) -> NDArray[Any]:
+def _soft(a: Probable, b: Probable, c: float) -> int:
+    return _sign(soft_depth(a, b, c))
+
+
+def _vote_margin(a: Probable, b: Probable, c: float) -> NDArray[Any]:
     """P(A visible) - P(B visible) where both are likely, 0 elsewhere."""
-    both = (a[0] * b[0] > _threshold(a, b) ** 2) * 1.0
-    return np.asarray(both * (a[1][0] - b[1][0]))
+    return np.asarray((a[0] * b[0] > c**2) * (a[1][0] - b[1][0]))
 
 
-def _pixel_vote(a: Probable, b: Probable) -> int:
-    return _sign(float(np.sign(_vote_margin(a, b)).sum()))
+def _pixel_vote(a: Probable, b: Probable, c: float) -> int:
+    return _sign(float(np.sign(_vote_margin(a, b, c)).sum()))
 
 
-def _soft_vote(a: Probable, b: Probable) -> int:
-    return _sign(float((_vote_margin(a, b) * a[0] * b[0]).sum()))
+def _soft_vote(a: Probable, b: Probable, c: float) -> int:
+    return _sign(float((_vote_margin(a, b, c) * a[0] * b[0]).sum()))
 
 
 def _area(a: Grid, b: Grid) -> int:
@@ -122,9 +121,11 @@ def _y_axis(a: Grid, b: Grid) -> int:
 _BY_GRID: dict[str, Callable[[Grid, Grid], int]] = {
     "R_hard": _hard, "modal_vote": _modal_vote, "area": _area, "y_axis": _y_axis,
 }  # fmt: skip
-_BY_PROBABILITY: dict[str, Callable[[Probable, Probable], int]] = {
-    "R_joint": _joint, "R_soft": _soft, "modal_vote_pixel": _pixel_vote, "modal_vote_soft": _soft_vote,
+_BY_PROBABILITY: dict[str, Callable[[Probable, Probable, float], int]] = {
+    "R_hard": _hard_by_confidence, "R_joint": _joint, "R_soft": _soft,
+    "modal_vote_pixel": _pixel_vote, "modal_vote_soft": _soft_vote,
 }  # fmt: skip
+"""Where both predictions carry probabilities; these count before those of the same name on grids"""
 METHODS = ("R_hard", "R_joint", "R_soft", "modal_vote", "modal_vote_pixel", "modal_vote_soft", "area", "y_axis")
 
 
@@ -178,13 +179,15 @@ def pair_votes(a: Prediction | None, b: Prediction | None, names: Sequence[str] 
         return dict.fromkeys(names, 0)
     window = _window(a.amodal, b.amodal)
     one, other = grid_of(a, window), grid_of(b, window)
-    votes = {name: vote(one, other) for name, vote in _BY_GRID.items()}
+    votes = dict.fromkeys(METHODS, 0)
     p, q = _probable(one), _probable(other)
+    rest = set(_BY_GRID)
     if p is not None and q is not None:
-        levels = max(len(p[1]), len(q[1]))
+        levels, c = max(len(p[1]), len(q[1])), _threshold(p, q)
         p, q = _padded(p, levels), _padded(q, levels)
-    for name, method in _BY_PROBABILITY.items():
-        votes[name] = 0 if p is None or q is None else method(p, q)
+        votes |= {name: method(p, q, c) for name, method in _BY_PROBABILITY.items()}
+        rest -= _BY_PROBABILITY.keys()
+    votes |= {name: _BY_GRID[name](one, other) for name in rest}
     return {name: votes[name] for name in names}
 
 

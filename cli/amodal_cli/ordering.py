@@ -69,7 +69,8 @@ def order_fit(
     needs_torch()
     from sln.ordernet import fit_order, save_order
 
-    found = _pairs(train, source.value, model, predictions, images, rgb, size=size, most=pairs, limit=limit, seed=seed)
+    how = {"size": size, "most": pairs, "limit": limit, "seed": seed, "device": device}
+    found = _pairs(train, source.value, model, predictions, images, rgb, **how)
     say(f"{len(found.first)} pairs, {found.missing} left out: nothing was predicted for one of the two", quiet=quiet)
     save_order(fit_order(found, epochs=epochs, seed=seed, device=device), output, source=source.value, size=size)
     print(output)
@@ -95,7 +96,7 @@ def order_evaluate(
 
     loaded, source, size = load_order(net)
     loaded = loaded.to(pick_device(device))
-    found = _pairs(val, source, model, predictions, images, loaded.rgb, size=size, limit=limit)
+    found = _pairs(val, source, model, predictions, images, loaded.rgb, size=size, limit=limit, device=device)
     total, right = len(found.first) + found.missing, int(decide(loaded, found).sum())
     accuracy = right / total if total else None
     if as_json:

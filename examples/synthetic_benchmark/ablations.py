@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from differences import interval, mean
+from differences import interval, mean, verdict
 from scoring import score_at_truth
 from setup import AS_MODERN, FIRST_TRUNK, FULL, SMOKE, Sizes, claim, config, opened
 from torch import Tensor, nn
@@ -126,10 +126,11 @@ def compared(found: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any]
 
 
 def _figure(runs: list[dict[str, Any]], base: list[dict[str, Any]] | None, column: str) -> dict[str, Any]:
+    """The mean, and the difference to ``base``; seeds stand where the benchmark has trunks: all must agree."""
     values, scene = _values(runs, column)
     if base is None:
         return {"mean": mean(values)}
-    return {"mean": mean(values), **interval(values - _values(base, column)[0], scene)}
+    return {"mean": mean(values), **interval(values - _values(base, column)[0], scene, len(runs))}
 
 
 def _values(runs: list[dict[str, Any]], column: str) -> tuple[np.ndarray, np.ndarray]:
@@ -154,19 +155,14 @@ def written(results: dict[str, dict[str, Any]]) -> str:
         cells = ""
         for column in COLUMNS:
             figure = own[column]
-            if figure["mean"] is None:
+            if figure["mean"] is None or figure.get("difference", 0) is None:
                 cells += f"{'n/a':>11} "
             elif "difference" not in figure:
                 cells += f"{figure['mean']:>11.3f} "
             else:
-                cells += f"{figure['difference']:>+11.4f}{_star(figure)}"
+                cells += f"{figure['difference']:>+11.4f}{' ' if verdict(figure) == 'open' else '*'}"
         lines.append(f"{name:<50}{cells}".rstrip())
     return "\n".join(lines) + "\n"
-
-
-def _star(figure: dict[str, Any]) -> str:
-    told = [figure["low"], figure["high"], *figure["runs"]]
-    return "*" if min(told) > 0 or max(told) < 0 else " "
 
 
 if __name__ == "__main__":

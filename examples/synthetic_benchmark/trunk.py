@@ -17,7 +17,7 @@ from sln import Config, Predictor
 from sln.data import CachedTargets, batches
 from sln.device import autocast
 from sln.heads import MaskHead, SemDistHead, build_head
-from sln.network import SLN
+from sln.network import SLN, build
 from sln.targets import settled
 from sln.trainer import Trainer
 
@@ -46,14 +46,13 @@ class BothHeads(nn.Module):
 
 def train_trunk(out: Path, number: int, steps: int, precision: str) -> SLN:
     """ENC, GLM and RPN, trained jointly with both heads; kept in ``out``."""
-    chosen = config(steps, number, precision=precision)
-    trainer = Trainer(chosen, opened(out, "train"), device=CPU)
-    model = trainer.model
+    chosen, path = config(steps, number, precision=precision), out / f"trunk{number}.pt"
+    trainer = None if path.exists() else Trainer(chosen, opened(out, "train"), device=CPU)
+    model = build(chosen) if trainer is None else trainer.model
     features, levels = model.encoder.out_channels, chosen.layering.levels
     masks = build_head(features, levels, config(1, 0, "arcnn-visible").head)
     model.head = BothHeads(model.head, masks, features).to(memory_format=torch.channels_last)
-    path = out / f"trunk{number}.pt"
-    if path.exists():
+    if trainer is None:
         model.load_state_dict(torch.load(path, weights_only=True))
     else:
         trainer.train()
@@ -126,11 +125,11 @@ def first_head(out: Path, kind: str, sizes: Sizes, precision: str) -> Predictor:
 def run(out: Path, number: int, sizes: Sizes, precision: str) -> None:
     """Everything of one trunk; each head's scores in a file of their own, so that a stopped run goes on."""
     torch.set_num_threads(1)
-    model = train_trunk(out, number, sizes.trunk_steps, precision)
     every = [(kind, seed) for seed in range(sizes.head_seeds) for kind in HEADS]
     todo = [one for one in every if not scores_path(out, number, *one).exists()]
     if not todo:
         return
+    model = train_trunk(out, number, sizes.trunk_steps, precision)
     seen = cached_features(model, opened(out, "train"), number)
     print(f"trunk {number}: {len(seen[0])} regions cached", flush=True)
     tune, test = opened(out, "tune"), opened(out, "test")
