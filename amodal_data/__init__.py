@@ -3,7 +3,7 @@
 from amodal_data.build import BuildReport, build_targets, merge_shards
 from amodal_data.cache import CacheInfo, TargetCache
 from amodal_data.errors import AmodalError
-from amodal_data.evaluation import EvaluationReport, Prediction, evaluate
+from amodal_data.evaluation import EvaluationReport, ScoredMask, evaluate
 from amodal_data.findings import CODES, Finding, Place
 from amodal_data.inspector import Summary, contact_sheet, summarise
 from amodal_data.levels import LayeredTargets, layer_scene
@@ -44,10 +44,10 @@ __all__ = [
     "Instance",
     "LayeredTargets",
     "Place",
-    "Prediction",
     "ResizedTargets",
     "Scene",
     "Scenes",
+    "ScoredMask",
     "Summary",
     "TargetCache",
     "VerifyReport",
@@ -77,3 +77,6 @@ __all__ = [
     "write_cocoa",
     "write_flat",
 ]
+
+Prediction = ScoredMask
+"""What :class:`ScoredMask` was called in version 0.1."""

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import chain
@@ -17,10 +18,10 @@ from amodal_data.cache import (
     StoredPart,
     TargetCache,
     join_parts,
-    refuse_existing,
     write_cache,
 )
 from amodal_data.cache.stamp import FORMAT_VERSION
+from amodal_data.disk import refuse_existing, remove_leftovers, sole_writer
 from amodal_data.errors import CacheError, SelectionError
 from amodal_data.findings import Finding, count_findings, findings_text, read_findings
 from amodal_data.scene import Scene, SceneSource
@@ -88,7 +89,8 @@ def build_targets(
 
     Raises :class:`amodal_data.errors.OutputExistsError` before any work if ``path`` or an interrupted build
     is there and neither ``force`` nor ``resume`` is given, :class:`amodal_data.errors.CacheError` if it
-    cannot be written: what is finished stays for ``resume``.
+    cannot be written: what is finished stays for ``resume``; :class:`amodal_data.errors.InUseError` if another
+    process writes the same cache.
     """
     path, start = Path(path), time.perf_counter()
     scenes, offset, total = _slice(scenes, shard)
@@ -97,21 +99,34 @@ def build_targets(
     if resume and not info.sources:
         raise SelectionError("only scenes that come from files can be resumed: nothing tells that these are the same")
     wanted = Range(offset, offset + len(scenes), total or len(scenes)) if isinstance(scenes, SceneSource) else None
-    if resume and path.exists() and not (force or dry_run):
-        return _already_done(path, folder, wanted, start)
-    if not dry_run:
-        refuse_existing(path, force=force)
-        folder.begin(resume=resume, force=force)
-    parts = _parts(scenes, folder, offset, encoder(jobs, scheduler), on_image, keep=not dry_run)
-    about_files = getattr(scenes, "file_findings", ()) if shard is None or shard[0] == 1 else ()
-    count = sum(part.scenes for part in parts)
-    which = Range(offset, offset + count, count if total is None else total)
-    if not dry_run:
-        write_cache(path, parts, info, which, findings=findings_text(about_files), force=force)
-    report = _report(path, parts, about_files, start)
-    if not dry_run:
-        folder.remove()
-    return report
+    with nullcontext() if dry_run else _writing(path):
+        if resume and path.exists() and not (force or dry_run):
+            return _already_done(path, folder, wanted, start)
+        if not dry_run:
+            refuse_existing(path, force=force)
+            folder.begin(resume=resume, force=force)
+        parts = _parts(scenes, folder, offset, encoder(jobs, scheduler), on_image, keep=not dry_run)
+        about_files = getattr(scenes, "file_findings", ()) if shard is None or shard[0] == 1 else ()
+        count = sum(part.scenes for part in parts)
+        which = Range(offset, offset + count, count if total is None else total)
+        if not dry_run:
+            write_cache(path, parts, info, which, findings=findings_text(about_files), force=force)
+        report = _report(path, parts, about_files, start)
+        if not dry_run:
+            folder.remove()
+        return report
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Be the only one who writes this cache, now and until the block ends; what killed builds left is removed."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(sole_writer(path.with_name(f".{path.name}.lock"), f"the cache {path.name}"))
+        except OSError as error:
+            raise CacheError(f"cannot write the cache: {error.strerror}", place=str(path)) from error
+        remove_leftovers(path)
+        yield
 
 
 def _report(path: Path, parts: list[Part], about_files: Iterable[Finding], start: float) -> BuildReport:
@@ -183,11 +198,16 @@ def merge_shards(shards: Iterable[str | Path], path: str | Path, *, force: bool 
     Raises :class:`amodal_data.errors.CacheError` if they come from different sources or settings, or if one
     is missing, doubled or damaged.
     """
-    path, start = Path(path), time.perf_counter()
+    with _writing(Path(path)):
+        return _merge([Path(shard) for shard in shards], Path(path), force=force)
+
+
+def _merge(shards: list[Path], path: Path, *, force: bool) -> BuildReport:
+    start = time.perf_counter()
     refuse_existing(path, force=force)
     found: list[tuple[Range, Path]] = []
     infos = []
-    for shard in map(Path, shards):
+    for shard in shards:
         with TargetCache(shard, hold=False) as cache:
             if not cache.check_digest():
                 raise CacheError("a damaged shard: its digest does not hold", place=str(shard))

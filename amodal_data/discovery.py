@@ -8,12 +8,12 @@ from pathlib import Path
 
 from amodal_data.datasets import DATASETS
 from amodal_data.errors import AnnotationError, SelectionError
+from amodal_data.photos import PHOTO_SUFFIXES
 from amodal_data.readers.files import stem_of
 
 __all__ = ["PhotoFinder", "annotation_files", "coco_id", "find_annotations"]
 
 _BELOW = (".", "annotations")
-_PHOTOS = {".jpg", ".jpeg", ".png"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +105,6 @@ def _photos(root: Path, depth: int) -> Iterator[Path]:
                     continue
                 if entry.is_dir():
                     below.append(Path(entry.path))
-                elif Path(entry.name).suffix.lower() in _PHOTOS:
+                elif Path(entry.name).suffix.lower() in PHOTO_SUFFIXES and entry.is_file():
                     yield Path(entry.path)
         folders = below

@@ -11,7 +11,9 @@ AmodalError
 │   ├── CacheFormatError   not a target cache, a newer one, or a damaged one
 │   └── ImageLookupError   an image id that the cache does not hold, or holds several times
 ├── PredictionError        predictions that cannot be scored: unknown image, no score, a bad mask
+├── PhotoError             a photo that is missing, unreadable, huge, or of another size than its targets
 ├── SelectionError         what was asked for is ambiguous or unknown: say which
+├── InUseError             another process is writing the same output
 └── OutputExistsError      the output is already there and would have been overwritten
 """
 
@@ -21,11 +23,13 @@ __all__ = [
     "CacheError",
     "CacheFormatError",
     "ImageLookupError",
+    "InUseError",
     "LayoutError",
     "LevelsError",
     "MaskError",
     "MaskSizeError",
     "OutputExistsError",
+    "PhotoError",
     "PredictionError",
     "SceneError",
     "SelectionError",
@@ -98,6 +102,14 @@ class PredictionError(AmodalError, ValueError):
 
 class SelectionError(AmodalError):
     """What was asked for is ambiguous or unknown."""
+
+
+class PhotoError(AmodalError):
+    """A photo that cannot be used."""
+
+
+class InUseError(AmodalError):
+    """Another process is writing the same output."""
 
 
 class OutputExistsError(AmodalError, FileExistsError):

@@ -3,7 +3,7 @@
 import csv
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal, TextIO
+from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from amodal_data.cache import CachedImage
 from amodal_data.checks import occlusion_rates
 from amodal_data.errors import SelectionError
-from amodal_data.evaluation.predictions import Prediction
+from amodal_data.evaluation.predictions import ScoredMask
 from amodal_data.levels import LayeredTargets
 from amodal_data.occlusion import z_order
 
@@ -39,11 +39,11 @@ def export_coco(images: Images, masks: Literal["amodal", "modal"] = "amodal") ->
             )
         known.add(image.image_id)
         listed.append({"id": image.image_id, "file_name": image.file_name, "height": height, "width": width})
-        depth = z_order(_in_front(targets).T)
+        depth, rates = z_order(_in_front(targets).T), occlusion_rates(*targets.areas())
         for n, found in enumerate(_instances(targets, masks)):
             if found is None:
                 continue
-            extra = _amodal_extra(targets, n, int(depth[n])) if masks == "amodal" else {}
+            extra = _amodal_extra(targets, n, int(depth[n]), float(rates[n])) if masks == "amodal" else {}
             names[found["category_id"]].add(targets.names[n])
             own = {"id": len(annotations) + 1, "image_id": image.image_id}
             annotations.append(own | found | extra)
@@ -70,9 +70,8 @@ def _instances(targets: LayeredTargets, masks: str) -> Iterator[dict[str, Any] |
         }
 
 
-def _amodal_extra(targets: LayeredTargets, n: int, depth: int) -> dict[str, Any]:
+def _amodal_extra(targets: LayeredTargets, n: int, depth: int, rate: float) -> dict[str, Any]:
     hidden = targets.hidden_rle(n)
-    rate = float(occlusion_rates(*targets.areas())[n])
     extra = {
         "visible_mask": targets.modal_rle(n).to_coco(),
         "occlude_rate": rate,
@@ -141,16 +140,21 @@ def export_results(images: Images) -> list[dict[str, Any]]:
     return [_as_prediction(targets, n).to_row(image.image_id) for image, targets, n in listed]
 
 
-def _as_prediction(targets: LayeredTargets, n: int) -> Prediction:
+def _as_prediction(targets: LayeredTargets, n: int) -> ScoredMask:
     deepest = int(targets.table[:, n].max(initial=0)) - 1
     levels = tuple(targets.level_rle(n, level) for level in range(1, deepest + 1))
     category = int(targets.category_ids[n])
-    return Prediction(targets.amodal_rle(n), 1.0, category, targets.modal_rle(n), levels)
+    return ScoredMask(targets.amodal_rle(n), 1.0, category, targets.modal_rle(n), levels)
 
 
 def _one_name(found: set[str]) -> str:
     """What to call a category: its name if all its instances bear the same one, else "object"."""
     return next(iter(found)) if len(found) == 1 else "object"
+
+
+def cell(text: str) -> str:
+    """A text as a CSV cell that no spreadsheet takes for a formula: an apostrophe in front if it looks like one."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 TABLE = (
@@ -160,7 +164,7 @@ TABLE = (
 """Columns of the table; the box is the amodal one, half-open pixels; deepest_level -1 = no pixel."""
 
 
-def export_table(images: Images, out: TextIO) -> int:
+def export_table(images: Images, out: IO[str]) -> int:
     """Write one CSV row an instance to ``out``, after a heading; returns the number of rows."""
     writer = csv.writer(out)
     writer.writerow(TABLE)
@@ -170,9 +174,9 @@ def export_table(images: Images, out: TextIO) -> int:
         rates, boxes = occlusion_rates(areas, visible), targets.boxes()[0]
         deepest = targets.table.max(axis=0, initial=0).astype(int) - 1
         for n, name in enumerate(targets.names):
-            about = [targets.annotation_ids[n], targets.region_index[n], targets.category_ids[n], name]
+            about = [targets.annotation_ids[n], targets.region_index[n], targets.category_ids[n], cell(name)]
             kind = [int(targets.is_stuff[n]), targets.order[n]]
             figures = [areas[n], visible[n], float(rates[n]), deepest[n], *boxes[n].tolist()]
-            writer.writerow([image.image_id, image.file_name, *about, *kind, *figures])
+            writer.writerow([image.image_id, cell(image.file_name), *about, *kind, *figures])
             rows += 1
     return rows

@@ -148,8 +148,11 @@ def findings_text(findings: Iterable[Finding]) -> bytes:
 
 
 def read_findings(text: bytes) -> tuple[Finding, ...]:
-    """The findings of some JSON lines: the inverse of :func:`findings_text`."""
+    """The findings of some JSON lines: the inverse of :func:`findings_text`. Raises ValueError if they are not."""
     lines = [json.loads(line) for line in text.splitlines()]
+    kinds = {"code": str, "file": str, "image_id": int, "region": int, "message": str}
+    if not all(type(line) is dict and type(line.get(name)) is kind for line in lines for name, kind in kinds.items()):
+        raise ValueError("a finding whose fields are of other kinds")
     return tuple(
         Finding(line["code"], Place(line["file"], line["image_id"], line["region"]), line["message"]) for line in lines
     )

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from amodal_data.datasets import DATASETS
 from amodal_data.discovery import PhotoFinder, annotation_files
+from amodal_data.disk import open_regular, replaced
 from amodal_data.errors import AmodalError
 from amodal_data.readers import read_annotations
 
@@ -35,9 +37,12 @@ class Holding:
 
 
 def holdings(folder: Path, dataset: str) -> list[Holding]:
-    """All annotation files of ``dataset``, looked for in ``folder``. Hashes are recorded on first sight."""
+    """All annotation files of ``dataset``, looked for in ``folder``.
+
+    Hashes are recorded on first sight, where the folder can be written.
+    """
     record_path = folder / RECORD
-    record: dict[str, Any] = json.loads(record_path.read_text()) if record_path.exists() else {}
+    record = _recorded(record_path)
     found = {path.name: path for paths in annotation_files(folder, dataset).values() for path in paths}
     known = {part.name: part for part in DATASETS[dataset].parts if "*" not in part.name}
     out = []
@@ -52,9 +57,20 @@ def holdings(folder: Path, dataset: str) -> list[Holding]:
         state = "changed since first seen" if record.setdefault(name, digest) != digest else state
         images, problem = _count(found[name])
         out.append(Holding(name, split, expected, images, len(raw), digest, problem or state))
-    if record:
-        record_path.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+    if record and record != _recorded(record_path):
+        with suppress(OSError), replaced(record_path) as file:  # a listing never needs to write
+            file.write(json.dumps(record, indent=1, sort_keys=True) + "\n")
     return out
+
+
+def _recorded(path: Path) -> dict[str, Any]:
+    """What was seen before; nothing if there is no such record, or it cannot be read."""
+    try:
+        with open_regular(path) as file:
+            found = json.load(file)
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _count(path: Path) -> tuple[int, str]:

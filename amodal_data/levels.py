@@ -16,15 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.checks import check_boxes, check_figures, checked_visible
+from amodal_data.codes import Layers, layer_by_masks, level_table, levels_by_order
 from amodal_data.errors import LevelsError
 from amodal_data.findings import Finding
-from amodal_data.layers import Layers, layer_by_masks, level_table, levels_by_order
 from amodal_data.masks import RLE
 from amodal_data.scene import Scene
 from amodal_data.sweep import sweep
 from amodal_data.views import LevelViews, ResizedTargets
 
-__all__ = ["LayeredTargets", "layer_scene", "layer_with_findings"]
+__all__ = ["NOWHERE", "LayeredTargets", "layer_scene", "layer_with_findings", "union_boxes"]
+
+NOWHERE = np.int32(0x7FFFFFFF)
+"""A corner of a region that is not there, for :func:`union_boxes`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,7 +147,7 @@ class LayeredTargets(LevelViews):
 
     def boxes(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Amodal and modal boxes, int32 [N, 4] each: x0, y0, x1, y1, half-open; all 0 = no pixel."""
-        boxes = _union_boxes(_region_boxes(self), np.hstack([self.table > 0, self.table == 1]))
+        boxes = union_boxes(_region_boxes(self), np.hstack([self.table > 0, self.table == 1]))
         return boxes[: len(self.names)], boxes[len(self.names) :]
 
 
@@ -175,12 +178,15 @@ def _region_boxes(targets: LayeredTargets) -> NDArray[np.int32]:
     return np.array([x0[first], low, -x1[ends - 1] - 1, -high])
 
 
-def _union_boxes(corners: NDArray[np.int32], where: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Box of the regions chosen by each column of ``where`` (bool [R, N]), int32 [N, 4]."""
-    far = np.int32(0x7FFFFFFF)
-    boxes = np.where(where, corners[:, :, None], far).min(axis=1, initial=far)
+def union_boxes(corners: NDArray[np.int32], where: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Boxes (x0, y0, x1, y1) of the regions that each column of ``where`` (bool [R, N]) chooses, int32 [N, 4].
+
+    corners: int32 [4, R], x0, y0, -x1, -y1 of each region, so that a union is a minimum; :data:`NOWHERE` = not there.
+    All 0 = no region.
+    """
+    boxes = np.where(where, corners[:, :, None], NOWHERE).min(axis=1, initial=NOWHERE)
     boxes[2:] *= -1
-    return (boxes * where.any(axis=0)).T
+    return (boxes * (boxes[0] != NOWHERE)).T
 
 
 def layer_scene(scene: Scene) -> LayeredTargets:

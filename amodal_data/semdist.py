@@ -8,6 +8,7 @@ Eq. 1-5 use operators only and work on numpy arrays and torch tensors alike. Com
 of two instances are numpy.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,13 +19,18 @@ __all__ = [
     "SAFE_CONFIDENCE",
     "RegionalOrder",
     "amodal_part",
+    "given_inside",
     "instance_order",
     "joint_depth",
     "median_level",
     "modal_part",
+    "pair_order",
+    "pair_threshold",
     "regional_order",
     "relative_depth",
+    "same_levels",
     "sem_dist",
+    "sem_dist_of_codes",
     "soft_depth",
     "split_sem_dist",
 ]
@@ -40,6 +46,22 @@ def sem_dist(confidence: Any, level: Any) -> Any:
     the fractional part survives float32. level: L, whole numbers >= 0, 0 = visible.
     """
     return confidence.clip(0, SAFE_CONFIDENCE) - 1.0 * level
+
+
+def sem_dist_of_codes(confidence: Any, codes: Any) -> Any:
+    """Eq. 1 from level codes (0 outside, 1 visible, 1 + l behind l): L = code - 1, and 0 outside, as the paper has it.
+
+    confidence: C in [0, 1]; where a code is 0 it may be above 0: nearly inside, not sure enough.
+    """
+    return sem_dist(confidence, 1.0 * codes - (codes > 0))
+
+
+def given_inside(p: Any) -> tuple[Any, Any]:
+    """``(C, P)`` from probabilities [K + 1, ...], channel 0 = outside: C = 1 - p_outside, and P the probabilities of
+    the K levels given that the pixel is inside (0 where it surely is not).
+    """
+    inside = 1 - p[0]
+    return inside, p[1:] / inside.clip(1e-6)
 
 
 def modal_part(m: Any) -> Any:
@@ -103,6 +125,30 @@ def soft_depth(a: tuple[Any, Any], b: tuple[Any, Any], c: float = 0.5) -> float:
     gap = sum(level * (p_b[level] - p_a[level]) for level in range(1, len(p_a)))
     total = float(weight.sum())
     return float((weight * gap).sum()) / total if total > 0 else 0.0
+
+
+def pair_threshold(a: tuple[Any, Any], b: tuple[Any, Any], c: float = 0.5) -> float:
+    """The threshold for a pair that is known to overlap: c, or where no pixel passes half of the pair's surest one."""
+    both = a[0] * b[0]
+    surest = float(both.max()) if both.size else 0.0
+    return c if surest > c * c else math.sqrt(max(0.0, surest) / 2)
+
+
+def pair_order(a: tuple[Any, Any], b: tuple[Any, Any], c: float = 0.5) -> int:
+    """Which of two overlapping instances is in front: +1 = A, -1 = B, 0 = undecided. The one rule of this package.
+
+    a, b: ``(C, P)`` as in :func:`joint_depth`, numpy, on one grid; K may differ. The joint rule with
+    :func:`pair_threshold`, then the largest component decides (:func:`instance_order`).
+    """
+    a, b = same_levels(a, b)
+    return instance_order(joint_depth(a, b, pair_threshold(a, b, c)))
+
+
+def same_levels(a: tuple[Any, Any], b: tuple[Any, Any]) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+    """Two ``(C, P)`` with as many levels: probability 0 at those that one of them does not know."""
+    most = max(len(a[1]), len(b[1]))
+    one, other = ((c, np.pad(p, [(0, most - len(p)), *[(0, 0)] * (p.ndim - 1)])) for c, p in (a, b))
+    return one, other
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -24,9 +24,9 @@ from pycocotools.cocoeval import COCOeval
 from test_evaluation import slow_match
 
 from amodal_data import RLE
+from amodal_data.evaluation import Predictions, ScoredMask, read_predictions
 from amodal_data.evaluation.amodal import ignored, score_amodal
 from amodal_data.evaluation.matching import THRESHOLDS, match
-from amodal_data.evaluation.predictions import Prediction, Predictions, read_predictions
 from amodal_data.evaluation.truth import Truth, read_truth
 from amodal_data.masks import iou, rasterise
 from amodal_data.readers import read_cocoa
@@ -45,7 +45,7 @@ def detections(rng: np.random.Generator, truth: Truth, each: int) -> Predictions
         x0, y0, x1, y1 = moved.clip(0, [width, height, width, height]).T
         polygons = list(np.stack([x0, y0, x1, y0, x1, y1, x0, y1], axis=1))
         masks = zip(rasterise(polygons, (height, width)), rng.random(each), strict=True)
-        found[image_id] = [Prediction(mask, float(score)) for mask, score in masks]
+        found[image_id] = [ScoredMask(mask, float(score)) for mask, score in masks]
     return read_predictions(found, truth)
 
 

@@ -14,16 +14,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from amodal_data import Prediction as ScoredMask
-from amodal_data import build_targets, evaluate, instance_order, read_cocoa, relative_depth, write_cocoa
+from amodal_data import ScoredMask, build_targets, evaluate, instance_order, read_cocoa, relative_depth, write_cocoa
 from sln import CachedTargets, Config, Predictor, load_config
-from sln.data import fit_in
+from sln.data.samples import fit_in
 from sln.evaluate import predictions_at_truth, predictions_of, score_at_truth_boxes
-from sln.layering import decode
-from sln.paste import paste
-from sln.prediction import Prediction
-from sln.targets import SAMPLES, Targets, level_shares
-from sln.trainer import Trainer
+from sln.network.layering import decode
+from sln.network.targets import SAMPLES, Targets, level_shares
+from sln.predicting.paste import paste
+from sln.predicting.prediction import Prediction
+from sln.training.loop import Trainer
 
 EAGER = ("train.lr=3e-3", "loss.balance_levels=true")
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sln.config import Config, load_config
-    from sln.data import CachedTargets
+    from sln.data.samples import CachedTargets
     from sln.evaluate import evaluate_model
-    from sln.network import SLN, build
-    from sln.predict import Predictor, load
-    from sln.prediction import Prediction
-    from sln.training import Sources, fit, resume
+    from sln.network.model import SLN, build
+    from sln.predicting.prediction import Prediction
+    from sln.predicting.predictor import Predictor, load
+    from sln.training.fit import Sources, fit, resume
 
 __all__ = [
     "SLN",
@@ -30,18 +30,18 @@ __all__ = [
 ]
 
 _HOMES = {
-    "SLN": "network",
-    "CachedTargets": "data",
+    "SLN": "network.model",
+    "CachedTargets": "data.samples",
     "Config": "config",
-    "Prediction": "prediction",
-    "Predictor": "predict",
-    "Sources": "training",
-    "build": "network",
+    "Prediction": "predicting.prediction",
+    "Predictor": "predicting.predictor",
+    "Sources": "training.fit",
+    "build": "network.model",
     "evaluate_model": "evaluate",
-    "fit": "training",
-    "load": "predict",
+    "fit": "training.fit",
+    "load": "predicting.predictor",
     "load_config": "config",
-    "resume": "training",
+    "resume": "training.fit",
 }
 
 

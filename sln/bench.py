@@ -10,8 +10,8 @@ from torchvision.models.detection import maskrcnn_resnet50_fpn
 
 from sln.config import Config
 from sln.device import autocast, memory_used, pick_device
-from sln.network import build
-from sln.targets import Targets
+from sln.network.model import build
+from sln.network.targets import Targets
 
 __all__ = ["bench"]
 

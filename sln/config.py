@@ -8,6 +8,7 @@ import difflib
 import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,22 +19,16 @@ from sln.errors import ConfigError
 __all__ = [
     "PRESETS",
     "Config",
-    "DataConfig",
-    "EncoderConfig",
-    "HeadConfig",
-    "LayeringConfig",
-    "LossConfig",
-    "PredictConfig",
     "Preset",
-    "ProposalConfig",
-    "Stage",
     "TrainConfig",
     "commented",
     "load_config",
+    "steps_of",
 ]
 
 Preset = Literal["paper", "modern", "tiny"]
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, lt=2**31)]
+Small = Annotated[int, Field(ge=1, le=256)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -47,6 +42,7 @@ class DataConfig(_Section):
     size: int = Field(
         512,
         ge=32,
+        le=8192,
         multiple_of=32,
         description="Side of the square input in pixels; photos are fitted in, the rest is padding.",
     )
@@ -88,9 +84,11 @@ class ProposalConfig(_Section):
 
     stride: Literal[4, 8] = Field(8, description="Distance of anchors in pixels.")
     sizes: tuple[Positive, ...] = Field(
-        (32, 64, 128, 256, 384), min_length=1, description="Anchor sizes in pixels of the input."
+        (32, 64, 128, 256, 384), min_length=1, max_length=32, description="Anchor sizes in pixels of the input."
     )
-    ratios: tuple[float, ...] = Field((0.5, 1.0, 2.0), min_length=1, description="Anchor height / width.")
+    ratios: tuple[Annotated[float, Field(gt=0, le=100)], ...] = Field(
+        (0.5, 1.0, 2.0), min_length=1, max_length=32, description="Anchor height / width."
+    )
     width: Positive = Field(256, description="Channels of the hidden layer.")
     foreground_iou: Share = Field(0.6, description="An anchor with at least this IoU is positive.")
     background_iou: Share = Field(0.5, description="An anchor with less is negative.")
@@ -110,12 +108,12 @@ class HeadConfig(_Section):
     kind: Literal["sln", "sln-noglm", "arcnn", "arcnn-visible"] = Field(
         "sln", description="What the head predicts; sln-noglm and the arcnn heads do not see the GLM's layers."
     )
-    roi: Positive = Field(14, description="Side of the ROI-Align grid.")
-    samples: Positive = Field(2, description="ROI-Align samples each cell at this many points a side.")
-    out: Positive = Field(28, description="Side of the output grid; a multiple of roi.")
-    layers: Positive = Field(4, description="3x3 layers before the output layer.")
+    roi: Small = Field(14, description="Side of the ROI-Align grid.")
+    samples: Small = Field(2, description="ROI-Align samples each cell at this many points a side.")
+    out: Small = Field(28, description="Side of the output grid; a multiple of roi.")
+    layers: Small = Field(4, description="3x3 layers before the output layer.")
     width: Positive = Field(128, description="Their channels.")
-    dilation: Positive = Field(2, description="Their dilation.")
+    dilation: Small = Field(2, description="Their dilation.")
     refine: bool = Field(False, description="Refine by a second block that sees the sem-dist map, as in the paper.")
 
 
@@ -155,7 +153,9 @@ class TrainConfig(_Section):
     schedule: Literal["cosine", "constant"] = Field("cosine", description="The learning rate after the warm-up.")
     clip: float = Field(5.0, ge=0, description="Largest norm of the gradient; 0 = no limit.")
     seed: int = Field(0, ge=0, description="Seed of the weights, the order of the photos and every random choice.")
-    workers: int = Field(2, ge=0, description="Processes that load photos; 0 = the training process itself.")
+    workers: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
+        "auto", description="Processes that load photos; 0 = the training process itself, auto = 2 if there are cores."
+    )
     precision: Literal["auto", "float32", "bf16"] = Field(
         "auto", description="bf16 on CUDA and float32 on the CPU, or one of them."
     )
@@ -200,11 +200,21 @@ class Config(_Section):
             wrong.append("encoder.dilation needs encoder.depth 50 or more")
         if self.train.steps < len(self.train.stages):
             wrong.append(f"train.steps ({self.train.steps}) are fewer than the {len(self.train.stages)} stages")
+        elif 0 in (steps := steps_of(self.train)):
+            none = self.train.stages[steps.index(0)].name
+            wrong.append(f"stage {none} has no step: its share of train.steps ({self.train.steps}) is too small")
         if self.proposals.background_iou > self.proposals.foreground_iou:
             wrong.append("proposals.background_iou is above proposals.foreground_iou")
         if wrong:
             raise ValueError("; ".join(wrong))
         return self
+
+
+def steps_of(train: TrainConfig) -> list[int]:
+    """How many steps each stage has; together they are ``train.steps``."""
+    total = sum(stage.share for stage in train.stages)
+    ends = [round(part / total * train.steps) for part in accumulate(stage.share for stage in train.stages)]
+    return [stop - start for start, stop in pairwise([0, *ends])]
 
 
 PRESETS: dict[Preset, dict[str, dict[str, Any]]] = {

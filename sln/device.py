@@ -6,7 +6,7 @@ import torch
 
 from sln.errors import MachineError, TrainingError
 
-__all__ = ["autocast", "memory_used", "no_memory", "pick_device"]
+__all__ = ["autocast", "memory_used", "no_memory", "out_of_memory", "pick_device"]
 
 
 def pick_device(name: str) -> torch.device:
@@ -36,6 +36,12 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 def memory_used(device: torch.device) -> float | None:
     """Most memory used on a CUDA device so far, GiB; None on the CPU."""
     return torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Did a step fail for lack of memory, on a GPU or on the CPU (whose allocator raises a plain RuntimeError)?"""
+    said = ("can't allocate memory", "not enough memory")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in said)
 
 
 def no_memory(device: torch.device, size: int, batch: int, accumulate: int, rois: int) -> TrainingError:

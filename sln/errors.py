@@ -3,13 +3,13 @@
 AmodalError
 ├── ConfigError        settings that are unknown, malformed or do not fit together
 ├── MachineError       a missing package, a device that is not there, torch and torchvision that do not fit
-├── PhotoError         a photo that is missing, unreadable, huge, or of another size than its targets
+├── PhotoError         (of amodal_data) a photo that is missing, unreadable, huge or of another size
 ├── WeightsError       a checkpoint that cannot be read or does not fit the network
 ├── RunError           a run directory that is taken, unfinished or not one
 └── TrainingError      training cannot go on: a loss that is not finite, no memory left
 """
 
-from amodal_data.errors import AmodalError
+from amodal_data.errors import AmodalError, PhotoError
 
 __all__ = ["ConfigError", "MachineError", "PhotoError", "RunError", "TrainingError", "WeightsError"]
 
@@ -20,10 +20,6 @@ class ConfigError(AmodalError, ValueError):
 
 class MachineError(AmodalError):
     """This machine lacks something: a package, a device, a fitting pair of torch and torchvision."""
-
-
-class PhotoError(AmodalError):
-    """A photo that cannot be used."""
 
 
 class WeightsError(AmodalError):

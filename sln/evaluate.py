@@ -12,18 +12,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from amodal_data import EvaluationReport, evaluate
-from amodal_data import Prediction as ScoredMask
+from amodal_data import EvaluationReport, ScoredMask, evaluate
 from amodal_data.evaluation import write_predictions
 from amodal_data.evaluation.report import PROTOCOLS
-from sln.data import Batch, CachedTargets, Frame, batches
+from amodal_data.photos import read_photo
+from sln.data.samples import Batch, CachedTargets, Frame, batches
 from sln.device import autocast
-from sln.layering import decode
-from sln.photos import read_photo
-from sln.pictures import Shown, comparison
-from sln.predict import Predictor
-from sln.prediction import Prediction
-from sln.report import write_report
+from sln.network.layering import decode
+from sln.predicting.page import write_report
+from sln.predicting.pictures import Shown, comparison
+from sln.predicting.prediction import Prediction
+from sln.predicting.predictor import Predictor
 
 __all__ = [
     "ModelReport",

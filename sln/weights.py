@@ -1,20 +1,27 @@
-"""Weights in files: checkpoints of runs, exported safetensors, pretrained encoders."""
+"""Weights in files: checkpoints of runs, exported safetensors, pretrained encoders.
+
+Nothing in a file is believed: no code of it runs, memory is bounded by what its settings ask for, and what does not fit
+is a :class:`WeightsError`.
+"""
 
 import json
-import os
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from amodal_data.cache import is_cache
+from amodal_data.disk import open_regular, replaced, replaced_path
 from sln.config import Config
 from sln.errors import MachineError, WeightsError
-from sln.network import SLN, build
+from sln.network.model import SLN, build
 
 __all__ = [
     "SCHEMA",
+    "config_of",
     "load_model",
     "load_pretrained",
     "read_checkpoint",
@@ -24,19 +31,36 @@ __all__ = [
 ]
 
 SCHEMA = "sln/checkpoint/1"
+_LARGEST = 16 * 2**30
+"""Bytes of a file of weights, or of the network it asks for"""
+
+
+class _Remembering:
+    """A file that keeps the error of a failed write: torch.save turns it into one that says nothing."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.failed: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.failed = error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 def save_atomically(content: dict[str, Any], path: Path) -> None:
-    """Write a checkpoint so that there is always a whole one: to a temporary file, flushed, then renamed."""
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        with temporary.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write a checkpoint so that there is always a whole one. Raises OSError if the disk does not take it."""
+    with replaced(path, "wb") as file:
+        out = _Remembering(file)
+        try:
+            torch.save(content, cast(IO[bytes], out))
+        except (OSError, RuntimeError) as error:
+            raise out.failed or error from error
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -44,41 +68,94 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     content = read_content(Path(path))
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise WeightsError("not a checkpoint of sln fit", place=str(path), fix="best.pt or last.pt of a run directory")
+    if missing := {"config", "model"} - content.keys():
+        raise WeightsError(f"a checkpoint without {' and '.join(sorted(missing))}", place=str(path))
     return content
 
 
 def read_content(path: Path) -> Any:
     """Whatever a torch file holds, without running code in it. Raises :class:`WeightsError`."""
+    with _opened(path) as file:
+        try:
+            _check_size(file, path)
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except WeightsError:
+            raise
+        except Exception as error:  # whatever unpickling makes of foreign or damaged bytes
+            said = str(error).split("\n")[0][:100]
+            raise WeightsError(f"not a checkpoint that can be read: {said}", place=str(path)) from error
+
+
+def _opened(path: Path) -> IO[bytes]:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        file = open_regular(path)
     except FileNotFoundError as error:
         raise WeightsError("there is no such checkpoint", place=str(path)) from error
-    except Exception as error:  # whatever unpickling makes of foreign or damaged bytes
-        said = str(error).split("\n")[0][:100]
-        raise WeightsError(f"not a checkpoint that can be read: {said}", place=str(path)) from error
+    except OSError as error:
+        raise WeightsError(f"cannot read the checkpoint: {error.strerror}", place=str(path)) from error
+    if is_cache(path):
+        file.close()
+        raise WeightsError(
+            "this is a target cache, not a checkpoint", place=str(path), fix="sln fit trains on it and writes best.pt"
+        )
+    return file
+
+
+def _check_size(file: IO[bytes], path: Path) -> None:
+    """A file must not be, nor unpack to, more than any checkpoint is."""
+    size = file.seek(0, 2)
+    file.seek(0)
+    if size > _LARGEST:
+        raise WeightsError(f"{size / 2**30:.0f} GiB are more than a checkpoint has", place=str(path))
+    if zipfile.is_zipfile(file):
+        file.seek(0)
+        with zipfile.ZipFile(file) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > size:
+            raise WeightsError(f"it would unpack from {size} to {unpacked} bytes", place=str(path))
+    file.seek(0)
 
 
 def load_model(path: str | Path) -> SLN:
-    """A trained network from a checkpoint, an exported ``.safetensors`` file, or a run directory (its best)."""
+    """A trained network from a checkpoint, an exported ``.safetensors`` file, or a run directory (its best).
+
+    Raises :class:`WeightsError` for anything else, and for weights that are not finite numbers of the shapes that
+    its settings ask for.
+    """
     path = Path(path)
     if path.is_dir():
         path = path / ("best.pt" if (path / "best.pt").exists() else "last.pt")
-    config, state = _read_safetensors(path) if path.suffix == ".safetensors" else _config_and_state(path)
+    if path.suffix == ".safetensors":
+        return _from_safetensors(path)
+    content = read_checkpoint(path)
+    config = config_of(content["config"], path)
+    state = _tensors(content["model"], str(path))
+    _check(_outline(config, path), state, str(path))
+    return _filled(config, state)
+
+
+def _filled(config: Config, state: Mapping[str, Tensor]) -> SLN:
     model = build(config)
-    _fill(model, state, str(path))
+    model.load_state_dict(dict(state))
     return model
 
 
-def _config_and_state(path: Path) -> tuple[Config, Mapping[str, Tensor]]:
-    content = read_checkpoint(path)
-    return _config(content["config"], path), content["model"]
-
-
-def _config(values: Any, path: Path) -> Config:
+def config_of(values: Any, path: Path) -> Config:
+    """The settings of a checkpoint. Raises :class:`WeightsError` if they are not those of this version."""
     try:
         return Config.model_validate(values)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WeightsError("its settings are not those of this version", place=str(path)) from error
+
+
+def _outline(config: Config, path: Path) -> dict[str, Tensor]:
+    """The tensors of a network of these settings, without their memory. Raises :class:`WeightsError` if too large."""
+    with torch.device("meta"):
+        state = build(config).state_dict()
+    size = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+    if size > _LARGEST:
+        raise WeightsError(f"its settings ask for a network of {size / 2**30:.0f} GiB", place=str(path))
+    return state
 
 
 def write_safetensors(model: SLN, path: Path) -> None:
@@ -86,27 +163,36 @@ def write_safetensors(model: SLN, path: Path) -> None:
     from safetensors.torch import save_file
 
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(state, path, {"schema": SCHEMA, "config": model.config.model_dump_json()})
+    with replaced_path(path) as temporary:
+        save_file(state, temporary, {"schema": SCHEMA, "config": model.config.model_dump_json()})
 
 
-def _read_safetensors(path: Path) -> tuple[Config, Mapping[str, Tensor]]:
+def _from_safetensors(path: Path) -> SLN:
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError as error:
         raise MachineError("safetensors is not installed", fix='pip install "amodal-data[sln]"') from error
     try:
-        with safe_open(path, "pt") as file:
+        with _opened(path), safe_open(path, "pt") as file:
             about = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
+            if about.get("schema") != SCHEMA:
+                raise WeightsError("not exported by sln export", place=str(path))
+            config = config_of(_settings(about, path), path)
+            wanted = _outline(config, path)
+            shapes = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  no mapping
+            _check_shapes(wanted, shapes, str(path))
+            state = {name: file.get_tensor(name) for name in shapes}
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"not a safetensors file: {error}", place=str(path)) from error
-    if about.get("schema") != SCHEMA:
-        raise WeightsError("not exported by sln export", place=str(path))
+    _check(wanted, state, str(path))
+    return _filled(config, state)
+
+
+def _settings(about: Mapping[str, str], path: Path) -> Any:
     try:
-        values = json.loads(about["config"])
-    except (KeyError, ValueError) as error:
+        return json.loads(about["config"])
+    except (KeyError, ValueError, RecursionError) as error:
         raise WeightsError("its settings cannot be read", place=str(path)) from error
-    return _config(values, path), state
 
 
 def load_pretrained(body: nn.Module, weights: str, depth: int) -> str:
@@ -126,32 +212,60 @@ def load_pretrained(body: nn.Module, weights: str, depth: int) -> str:
         found, place = read_content(Path(weights)), weights
     if isinstance(found, Mapping) and isinstance(found.get("model"), Mapping):
         found = found["model"]
-    if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise WeightsError("not a dictionary of tensors", place=place)
     prefix = "backbone.body."
-    detector = any(name.startswith(prefix) for name in found)
-    own = {name.removeprefix(prefix): value for name, value in found.items() if not detector or name.startswith(prefix)}
-    wanted = set(body.state_dict())
-    _fill(body, {name: value for name, value in own.items() if not name.startswith("fc.")}, place, optional=_COUNTERS)
+    given = _tensors(found, place)
+    detector = any(name.startswith(prefix) for name in given)
+    own = {name.removeprefix(prefix): value for name, value in given.items() if not detector or name.startswith(prefix)}
+    own = {name: value for name, value in own.items() if not name.startswith("fc.")}
+    counted = [name for name in body.state_dict() if name.endswith("num_batches_tracked")]
+    own = {name: value for name, value in own.items() if not name.endswith("num_batches_tracked")}
+    wanted = {name: tensor for name, tensor in body.state_dict().items() if name not in counted}
+    _check(wanted, own, place)
+    body.load_state_dict(own, strict=False)
     return f"encoder: {len(wanted)} tensors from {place}{' (Mask R-CNN)' if detector else ''}"
 
 
-_COUNTERS = "num_batches_tracked"
+def _tensors(found: Any, place: str) -> dict[str, Tensor]:
+    """A state dict. Raises :class:`WeightsError` for anything else, or anything but ordinary tensors in it."""
+    if not isinstance(found, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in found.items()
+    ):
+        raise WeightsError("not a dictionary of tensors", place=place)
+    odd = [name for name, tensor in found.items() if not _ordinary(tensor)]
+    if odd:
+        raise WeightsError(f"{odd[0]} is no ordinary dense tensor", place=place)
+    return dict(found)
 
 
-def _fill(module: nn.Module, state: Mapping[str, Tensor], place: str, optional: str = "") -> None:
-    """Load a state dict if every name and shape fits, else say which do not."""
-    own = module.state_dict()
-    own_names = {name for name in own if not (optional and name.endswith(optional))}
-    given = {name for name in state if not (optional and name.endswith(optional))}
-    missing, extra = sorted(own_names - given), sorted(given - own_names)
+def _ordinary(tensor: Tensor) -> bool:
+    """Dense, of real numbers, and with memory behind all of it: sizes may be larger than what is stored."""
+    if tensor.layout is not torch.strided or tensor.is_complex() or tensor.is_quantized or tensor.is_meta:
+        return False
+    return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
+
+
+def _check(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], place: str) -> None:
+    """Names, shapes and kinds of numbers must be those wanted, and all numbers finite."""
+    _check_shapes(wanted, {name: list(tensor.shape) for name, tensor in given.items()}, place)
+    tests: dict[str, Callable[[str, Tensor], bool]] = {
+        "of another kind of numbers": lambda name, own: own.is_floating_point() != wanted[name].is_floating_point(),
+        "not finite": lambda name, own: not bool(torch.isfinite(own).all()),
+        "negative": lambda name, own: name.endswith("running_var") and bool((own < 0).any()),
+    }
+    for kind, test in tests.items():
+        if wrong := [name for name, tensor in given.items() if test(name, tensor)]:
+            raise WeightsError(f"{len(wrong)} of its tensors are {kind} ({wrong[0]})", place=place,
+                               fix="take an earlier checkpoint")  # fmt: skip
+
+
+def _check_shapes(wanted: Mapping[str, Tensor], given: Mapping[str, list[int]], place: str) -> None:
+    missing, extra = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
     shapes = [
-        f"{name} is {list(state[name].shape)}, expected {list(own[name].shape)}"
-        for name in sorted(given & own_names)
-        if state[name].shape != own[name].shape
+        f"{name} is {given[name]}, expected {list(wanted[name].shape)}"
+        for name in sorted(given.keys() & wanted.keys())
+        if given[name] != list(wanted[name].shape)
     ]
     kinds = {"missing": missing, "unknown": extra, "of another shape": shapes}
     wrong = [f"{len(names)} {kind} ({names[0]}{', ...' * (len(names) > 1)})" for kind, names in kinds.items() if names]
     if wrong:
         raise WeightsError(f"tensors do not fit the network: {'; '.join(wrong)}", place=place)
-    module.load_state_dict({name: state[name] for name in own_names | (set(state) & set(own))}, strict=False)

@@ -4,6 +4,10 @@ import os
 import signal
 from pathlib import Path
 
+# small networks and images: a second thread waits more than it works. Before numpy and torch are imported
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings

@@ -200,7 +200,7 @@ def test_pointers_that_leave_their_column_are_noticed(cache_path):
         ptr = file["ptr"][:]
         ptr["levels"][3] += 10**6
         file["ptr"][...] = ptr
-    with pytest.raises(CacheFormatError, match="leave the column"):
+    with pytest.raises(CacheFormatError, match="do not cut 'levels' into slices"):
         list(TargetCache(cache_path))
 
 

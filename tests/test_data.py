@@ -6,12 +6,12 @@ import torch
 from PIL import Image
 
 from amodal_data import TargetCache, build_targets, read_cocoa, write_cocoa
+from amodal_data.photos import read_photo
 from sln.config import DataConfig
-from sln.data import CachedTargets, batches, fit_in
+from sln.data.samples import CachedTargets, batches, fit_in
 from sln.errors import PhotoError
-from sln.layering import decode
-from sln.photos import read_photo
-from sln.targets import Targets, level_shares, settled
+from sln.network.layering import decode
+from sln.network.targets import Targets, level_shares, settled
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,11 @@ from eval_oracle import figures, perturbed
 
 from amodal_data import RLE, build_targets, evaluate, read_cocoa, write_cocoa, write_flat
 from amodal_data.errors import PredictionError, SelectionError
+from amodal_data.evaluation import ScoredMask, read_predictions
 from amodal_data.evaluation.amodal import score_amodal
 from amodal_data.evaluation.grids import paste
 from amodal_data.evaluation.matching import match
 from amodal_data.evaluation.order import pair_votes
-from amodal_data.evaluation.predictions import Prediction, read_predictions
 from amodal_data.evaluation.truth import Truth, TruthImage, read_truth
 from amodal_data.export import export_results
 from amodal_data.masks import parse_rle
@@ -40,7 +40,7 @@ def generated(seed, images=6, dense=3):
             base = masks[int(rng.integers(n))] if n and rng.random() < 0.8 else random_masks(rng, 1, (20, 24))[0]
             mask = RLE.from_mask(perturbed(rng, base, int(rng.integers(0, 4))))
             score = float(rng.choice([0.5, rng.random()]))
-            found += [Prediction(mask, score)] * int(rng.integers(1, 3))
+            found += [ScoredMask(mask, score)] * int(rng.integers(1, 3))
         predictions[k] = found
     truth = read_truth(scenes)
     images_ = []
@@ -85,7 +85,7 @@ def test_more_than_a_thousand_detections():
     truth, _ = generated(7, images=2)
     rng = np.random.default_rng(0)
     masks = [RLE.from_mask(m) for m in random_masks(rng, 1200, (20, 24), ("box",))]
-    found = {0: [Prediction(mask, float(s)) for mask, s in zip(masks, rng.random(1200).round(2), strict=True)]}
+    found = {0: [ScoredMask(mask, float(s)) for mask, s in zip(masks, rng.random(1200).round(2), strict=True)]}
     compare(truth, read_predictions(found, truth), (1, 10, 100, 1000))
 
 
@@ -187,7 +187,7 @@ def test_a_pair_that_overlaps_only_in_doubt_is_decided_where_it_is_surest():
     assert 0 < float((sure * sure[::-1]).max()) < 0.25
     level = {"A": (1, 0), "B": (0.2, 0.8)}
     a, b = (
-        replace(Prediction.from_codes(np.broadcast_to(inside > 0.5, (8, 12)) * 1, 1.0),
+        replace(ScoredMask.from_codes(np.broadcast_to(inside > 0.5, (8, 12)) * 1, 1.0),
                 box=np.array([0, 0, 12, 8], np.float32),
                 probabilities=np.stack([1 - inside, *(p * inside for p in level[name])])[:, None].repeat(12, 1))
         for name, inside in (("A", sure), ("B", sure[::-1]))
@@ -202,7 +202,7 @@ def test_the_threshold_falls_only_where_no_pixel_passes(surest, wanted):
     """One column says A is in front, six say B at C_A C_B = .16: they count only if the one is below .25 itself."""
     inside = np.sqrt(np.array([surest, *[0.16] * 6]))
     a, b = (
-        replace(Prediction.from_codes(np.ones((7, 7), int), 1.0), box=np.array([0, 0, 7, 7], np.float32),
+        replace(ScoredMask.from_codes(np.ones((7, 7), int), 1.0), box=np.array([0, 0, 7, 7], np.float32),
                 probabilities=np.stack([1 - inside, inside * seen, inside * (1 - seen)])[:, None].repeat(7, 1))
         for seen in (np.array([0.9, *[0.1] * 6]), np.array([0.1, *[0.9] * 6]))
     )  # fmt: skip
@@ -230,7 +230,7 @@ def as_predictions(truth, change=lambda rng, mask: mask, seed=0):
     rng = np.random.default_rng(seed)
     return {
         i: [
-            Prediction(RLE.from_mask(change(rng, t.targets.amodal(n))), float(rng.random()))
+            ScoredMask(RLE.from_mask(change(rng, t.targets.amodal(n))), float(rng.random()))
             for n in range(len(t.rates))
         ]
         for i, t in truth.items()
@@ -248,7 +248,7 @@ def test_valid_properties(scenes):
     assert evaluate(scenes_, lifted).figures["subsets"] == base
     speck = np.zeros((120, 160), bool)
     speck[0, 0] = True
-    worse = {i: [*found, Prediction(RLE.from_mask(speck), 2.0)] for i, found in noisy.items()}
+    worse = {i: [*found, ScoredMask(RLE.from_mask(speck), 2.0)] for i, found in noisy.items()}
     after = evaluate(scenes_, worse).figures["subsets"]
     for kind, occlusion in ((k, o) for k in base for o in base[k]):
         for name, value in base[kind][occlusion].items():
@@ -305,7 +305,7 @@ def test_released_proposals_split_over_files(scenes, tmp_path):
         rows.append({"image_id": row["image_id"], "category_id": 1, "score": 1.0, "amodalMask": row["segmentation"],
                      "invisibleMask": hidden.to_coco(), "foreground_ness": 0.5})  # fmt: skip
     for n in (0, 1):
-        (tmp_path / f"{n}.json").write_text(json.dumps(rows[n::2]))
+        (tmp_path / f"{n}.json").write_text(json.dumps([row for row in rows if row["image_id"] % 2 == n]))
     files = [tmp_path / "0.json", tmp_path / "1.json"]
     assert evaluate(scenes[0], files).figures["subsets"]["all"]["all"]["AR100"] == 1
     found = read_predictions(files, truth)
@@ -321,7 +321,7 @@ def test_error_types():
     front, back, lone, _ = masks
 
     def guess(amodal, visible=None, score=0.9):
-        return Prediction(RLE.from_mask(amodal), score, visible=RLE.from_mask(amodal if visible is None else visible))
+        return ScoredMask(RLE.from_mask(amodal), score, visible=RLE.from_mask(amodal if visible is None else visible))
 
     shifted = np.roll(lone, (4, 3), (0, 1))
     found = {1: [guess(front, front & ~back), guess(back), guess(back, score=0.1), guess(shifted)]}
@@ -435,18 +435,18 @@ def test_boundary_ap(scenes):
 def test_predictions_from_arrays(scenes):
     scenes_ = read_cocoa(scenes[0])
     found = {
-        i: [Prediction.from_codes(codes, 0.5) for codes in t.targets.levels()] for i, t in read_truth(scenes_).items()
+        i: [ScoredMask.from_codes(codes, 0.5) for codes in t.targets.levels()] for i, t in read_truth(scenes_).items()
     }
     assert evaluate(scenes_, found, "order").figures["methods"]["R_hard"]["accuracy"] == 1
 
 
 def test_predictions_in_python_are_checked(scenes):
     scenes_ = read_cocoa(scenes[0])
-    small = Prediction(RLE.from_mask(np.ones((5, 5))), 0.5)
+    small = ScoredMask(RLE.from_mask(np.ones((5, 5))), 0.5)
     with pytest.raises(PredictionError, match="a mask is"):
         evaluate(scenes_, {1: [small]})
     with pytest.raises(PredictionError, match="no finite 'score'"):
-        evaluate(scenes_, {1: [Prediction(RLE.from_mask(np.ones((120, 160))), float("nan"))]})
+        evaluate(scenes_, {1: [ScoredMask(RLE.from_mask(np.ones((120, 160))), float("nan"))]})
     with pytest.raises(PredictionError, match="not in the ground truth"):
         evaluate(scenes_, {999: []})
     with pytest.raises(PredictionError, match="named twice"):

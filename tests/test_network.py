@@ -7,14 +7,14 @@ from torch.nn import functional
 
 from amodal_data.evaluation.grids import paste as paste_one
 from sln.config import load_config
-from sln.encoder import Encoder, build_body
-from sln.layering import GlobalLayeringModule, decode, log_tails, soft_sem_dist
-from sln.losses import global_layering_loss, instance_layering_loss, level_weights, sem_dist_loss
-from sln.network import SLN, build
-from sln.paste import mask_nms, paste
-from sln.plan import learning_rate, parameter_groups, photos_of_step, stage_spans
-from sln.proposals import regions_to_train, shuffle_keys
-from sln.targets import Targets
+from sln.network.encoder import Encoder, build_body
+from sln.network.layering import GlobalLayeringModule, decode, log_tails, soft_sem_dist
+from sln.network.losses import global_layering_loss, instance_layering_loss, level_weights, sem_dist_loss
+from sln.network.model import SLN, build
+from sln.network.proposals import regions_to_train, shuffle_keys
+from sln.network.targets import Targets
+from sln.predicting.paste import mask_nms, paste
+from sln.training.schedule import learning_rate, parameter_groups, photos_of_step, stage_spans
 
 
 def small(*settings, preset="tiny"):

@@ -11,12 +11,12 @@ import torch
 from conftest import make_scene
 
 from amodal_data import RLE, Prediction, TargetCache, build_targets, layer_scene, read_cocoa, write_cocoa
-from amodal_data.evaluation.predictions import read_predictions
+from amodal_data.evaluation import read_predictions
 from amodal_data.evaluation.truth import read_truth
 from sln import CachedTargets, load_config
 from sln.errors import TrainingError, WeightsError
-from sln.ordernet import OrderNet, PairMaps, decide, fit_order, load_order, make_pairs, save_order
-from sln.pairs import pair_maps, predicted_maps
+from sln.ordering.maps import pair_maps, predicted_maps
+from sln.ordering.net import OrderNet, PairMaps, decide, fit_order, load_order, make_pairs, save_order
 
 
 @pytest.fixture(scope="module")

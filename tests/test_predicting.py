@@ -18,12 +18,12 @@ from amodal_data.inspector import layered_predictions
 from sln import CachedTargets, Sources, fit, load, load_config
 from sln.errors import ConfigError, MachineError, PhotoError
 from sln.evaluate import evaluate_model, score_at_truth_boxes
-from sln.network import Detections
-from sln.pictures import Shown, comparison, overlay
-from sln.predict import Predictor, scores
-from sln.prediction import Prediction
-from sln.results import photo_ids, photos_in
-from sln.targets import level_shares
+from sln.network.model import Detections
+from sln.network.targets import level_shares
+from sln.predicting.folder import photo_ids, photos_in
+from sln.predicting.pictures import Shown, comparison, overlay
+from sln.predicting.prediction import Prediction
+from sln.predicting.predictor import Predictor, scores
 
 SMALL = (
     "data.size=64",
@@ -89,8 +89,7 @@ def test_scored_masks_equal_the_maps(place):
 
 def test_layered_predictions_keep_each_predictions_own_codes():
     codes = np.random.default_rng(0).integers(0, 5, (4, 9, 7)).astype(np.uint8)
-    from amodal_data import RLE
-    from amodal_data import Prediction as ScoredMask
+    from amodal_data import RLE, ScoredMask
 
     found = [ScoredMask.from_codes(one, 0.5) for one in codes]
     assert (layered_predictions(found, (9, 7)).levels() == codes).all()
@@ -381,7 +380,7 @@ def test_a_name_counts_more_than_a_number(place, tmp_path):
 
 
 def test_photos_are_turned_upright_and_deep_ones_refused(place, tmp_path):
-    from sln.photos import read_photo
+    from amodal_data.photos import read_photo
 
     photo = Image.new("RGB", (60, 40), "red")
     photo.putpixel((0, 0), (0, 0, 255))
@@ -397,7 +396,7 @@ def test_photos_are_turned_upright_and_deep_ones_refused(place, tmp_path):
 
 
 def test_several_photos_of_one_name_are_told_apart_or_refused(tmp_path):
-    from sln.photos import find_photos
+    from sln.data.photos import find_photos
 
     for folder in ("training", "testing"):
         (tmp_path / folder / "image_2").mkdir(parents=True)

@@ -16,10 +16,10 @@ from PIL import Image
 from amodal_data import build_targets, read_cocoa, write_cocoa
 from sln import CachedTargets, Sources, fit, load, load_config, resume
 from sln.errors import ConfigError, RunError, TrainingError, WeightsError
-from sln.network import build
-from sln.run import Run, list_runs
-from sln.trainer import Trainer
-from sln.training import check
+from sln.network.model import build
+from sln.training.fit import check
+from sln.training.loop import Trainer
+from sln.training.rundir import Run, list_runs
 from sln.weights import load_model, load_pretrained, read_checkpoint, save_atomically, write_safetensors
 
 SMALL = (
@@ -85,7 +85,8 @@ def test_validation_chooses_the_best(folder, tmp_path):
     run = fit(chosen, sources(folder, val=folder / "t.h5"), tmp_path / "run", device="cpu")
     scored = [row["ap"] for row in run.metrics()]
     assert len(scored) == 2 and all(0 <= ap <= 1 for ap in scored)
-    assert read_checkpoint(run.best)["best"] == max(scored)
+    assert read_checkpoint(run.best)["step"] == run.metrics()[scored.index(max(scored))]["step"]
+    assert resume(run.path, device="cpu").best.stat().st_size == run.best.stat().st_size  # finished: nothing to do
 
 
 def test_the_run_directory(folder, tmp_path):
@@ -167,9 +168,9 @@ GRADIENTS = """
 import sys, torch
 from pathlib import Path
 from sln import CachedTargets, load_config
-from sln.data import Batch, batches
-from sln.trainer import Trainer
-from sln.world import World
+from sln.data.samples import Batch, batches
+from sln.training.loop import Trainer
+from sln.processes import World
 world = World.join(torch.device("cpu"))
 folder, out = Path(sys.argv[1]), Path(sys.argv[2])
 config = load_config("tiny", settings=sys.argv[3:], environment={})
@@ -394,16 +395,15 @@ def test_torchrun_trains_with_two_processes(folder, tmp_path):
 
 def test_a_process_without_instances_does_not_change_the_mean(folder):
     """Its stand-in region counts for nothing."""
-    from sln.config import LossConfig
-    from sln.heads import build_head
+    from sln.network.heads import build_head
 
     for kind in ("sln", "arcnn-visible"):
         head = build_head(32, 4, config(f"head.kind={kind}").head).eval()
         features, nothing = torch.randn(1, 32 + 4 * (kind == "sln"), 14, 14), torch.zeros(1, 5, 28, 28)
         some = torch.zeros(1, 5, 28, 28)
         some[:, 0] = 1
-        alone = head.losses(features, some, LossConfig())
-        both = head.losses(features.expand(2, -1, -1, -1), torch.cat([some, nothing]), LossConfig())
+        alone = head.losses(features, some)
+        both = head.losses(features.expand(2, -1, -1, -1), torch.cat([some, nothing]))
         for name, loss in alone.items():
             assert float(both[name].detach()) == pytest.approx(float(loss.detach()), rel=1e-5)
-        assert not any(loss.detach().any() for loss in head.losses(features, nothing, LossConfig()).values())
+        assert not any(loss.detach().any() for loss in head.losses(features, nothing).values())

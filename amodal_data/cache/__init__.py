@@ -5,10 +5,10 @@ The layout is a contract, written down in docs/cache-format.md. Nobody outside t
 
 from amodal_data.cache.layout import CachedImage, EncodedImage, decode, encode
 from amodal_data.cache.parts import MemoryPart, Part, Range, join_parts
-from amodal_data.cache.read import TargetCache
-from amodal_data.cache.shards import ShardFolder, StoredPart
+from amodal_data.cache.read import StoredPart, TargetCache
+from amodal_data.cache.shards import ShardFolder
 from amodal_data.cache.stamp import CacheInfo, is_cache
-from amodal_data.cache.write import refuse_existing, write_cache
+from amodal_data.cache.write import write_cache
 
 __all__ = [
     "CacheInfo",
@@ -24,6 +24,5 @@ __all__ = [
     "encode",
     "is_cache",
     "join_parts",
-    "refuse_existing",
     "write_cache",
 ]

@@ -16,6 +16,7 @@ from amodal_data.errors import CacheFormatError
 from amodal_data.levels import LayeredTargets
 
 __all__ = [
+    "BESIDE",
     "CHUNKS",
     "COLUMNS",
     "EMPTY",
@@ -24,8 +25,10 @@ __all__ = [
     "PTR",
     "CachedImage",
     "EncodedImage",
+    "checksum",
     "decode",
     "encode",
+    "instance_rows",
 ]
 
 COLUMNS = ("runs/region", "runs/length", "levels", "ambiguous", "instances", "pairs", "text")
@@ -70,6 +73,9 @@ EMPTY: dict[str, NDArray[Any]] = {
     "text": np.zeros(0, "u1"),
 }
 """Each column of no image at all: its dtype and shape."""
+
+BESIDE = {"images": 512, "ptr": 256, "findings": 8192}
+"""The same for the columns that are of the file as a whole."""
 
 _LONGEST_RUN = 65_535
 
@@ -117,11 +123,11 @@ def encode(image: CachedImage, targets: LayeredTargets) -> EncodedImage:
 
 
 def decode(encoded: EncodedImage) -> tuple[CachedImage, LayeredTargets]:
-    """The inverse of :func:`encode`. Raises :class:`CacheFormatError` if the checksum does not hold."""
+    """The inverse of :func:`encode`, of rows whose checksum holds and whose parts fit together."""
     row, columns = encoded.row, encoded.columns
-    if checksum(row, columns) != int(row["crc32"]):
-        raise CacheFormatError(f"image {int(row['id'])}: its checksum does not match its data")
     file_name, annotator, *names = columns["text"].tobytes().decode("utf-8").split("\0")
+    if len(names) != len(columns["instances"]):
+        raise CacheFormatError(f"{len(names)} names for {len(columns['instances'])} instances")
     size = (int(row["height"]), int(row["width"]))
     instances = columns["instances"]
     lengths, regions = _join(columns["runs/length"], columns["runs/region"])

@@ -13,15 +13,16 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.cache.layout import COLUMNS, IMAGE, INSTANCE, PTR, CachedImage, EncodedImage, decode
+from amodal_data.cache.layout import COLUMNS, INSTANCE, CachedImage, EncodedImage, checksum, decode
 from amodal_data.cache.parts import Range
-from amodal_data.cache.stamp import CacheInfo, file_digest, stored_digest
+from amodal_data.cache.stamp import FORMAT_VERSION, CacheInfo, file_digest, stored_digest
+from amodal_data.cache.structure import check_image, check_pointers, check_range, check_rows, checked_columns
 from amodal_data.errors import CacheError, CacheFormatError, ImageLookupError
 from amodal_data.findings import Finding, read_findings
 from amodal_data.levels import LayeredTargets
 from amodal_data.scene import Source
 
-__all__ = ["TargetCache"]
+__all__ = ["StoredPart", "TargetCache"]
 
 _PRELOAD_BYTES = 64 * 2**20
 _TABLE = np.dtype(
@@ -55,7 +56,8 @@ class TargetCache(Sequence[LayeredTargets]):
         self._columns: dict[str, Any] = {}
         self._pid = -1
         self._positions: dict[int, list[int]] | None = None
-        self._digest = stored_digest(self.path)
+        self._digest, self._file_id = stored_digest(self.path), _file_id(self.path)
+        self._sound = np.zeros(0, bool)
         self._count = len(self._column("ptr")) - 1
         self.info, self.range = self._read_info()
 
@@ -82,11 +84,32 @@ class TargetCache(Sequence[LayeredTargets]):
         index = operator.index(index)
         if not -len(self) <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
-        with self._reading():
-            return decode(self.encoded(index % len(self)))
+        index %= len(self)
+        with self._reading(f"image {index}"):
+            encoded = self.encoded(index)
+            if index < len(self._sound) and self._sound[index]:  # held in memory, and looked at before
+                return decode(encoded)
+            check_rows(encoded.row, encoded.columns)
+            image, targets = decode(encoded)
+            check_image(targets, encoded.columns["instances"])
+            self._sound[index : index + 1] = True
+            return image, targets
 
     def encoded(self, index: int) -> EncodedImage:
-        """The rows of image ``index`` (0 to n - 1) as they are stored, their checksum unchecked."""
+        """The rows of image ``index`` (0 to n - 1) as they are stored. Raises :class:`CacheFormatError` if their
+        checksum does not hold.
+        """
+        encoded = self._encoded(index)
+        if checksum(encoded.row, encoded.columns) != int(encoded.row["crc32"]):
+            raise CacheFormatError(f"image {int(encoded.row['id'])}: its checksum does not match its data")
+        return encoded
+
+    def check_pointers(self) -> None:
+        """Do the slices of all images cut the columns up? Raises :class:`CacheFormatError`."""
+        with self._reading():
+            check_pointers(self._column("ptr")[:], {name: len(self._column(name)) for name in COLUMNS})
+
+    def _encoded(self, index: int) -> EncodedImage:
         first, stop = self._column("ptr")[index : index + 2]
         columns = {}
         for name in COLUMNS:
@@ -172,7 +195,7 @@ class TargetCache(Sequence[LayeredTargets]):
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_file": None, "_columns": {}, "_pid": -1}
+        return {**self.__dict__, "_file": None, "_columns": {}, "_pid": -1, "_sound": np.zeros(0, bool)}
 
     def __repr__(self) -> str:
         return f"TargetCache({str(self.path)!r}: {len(self)} images of {self.info.dataset})"
@@ -185,41 +208,92 @@ class TargetCache(Sequence[LayeredTargets]):
 
     def _open(self) -> None:
         with self._reading():
+            if stored_digest(self.path) != self._digest or _file_id(self.path) != self._file_id:
+                raise CacheFormatError("the file was replaced by another one while it was in use", fix="open it again")
             file = h5py.File(self.path, "r")
-            names = (*COLUMNS, "images", "ptr", "findings")
-            columns: dict[str, Any] = {name: file[name] for name in names}
-            if self._hold and sum(column.nbytes for column in columns.values()) <= _PRELOAD_BYTES:
+            columns: dict[str, Any] = dict(checked_columns(file))
+            lengths = {name: len(column) for name, column in columns.items()}
+            held = self._hold and sum(column.nbytes for column in columns.values()) <= _PRELOAD_BYTES
+            if held:
                 columns = {name: column[:] for name, column in columns.items()}
-            if columns["images"].dtype != IMAGE or columns["ptr"].dtype != PTR or not len(columns["ptr"]):
-                raise CacheFormatError("its columns are not those of a target cache")
+            ends = columns["ptr"]
+            check_pointers(ends[:] if held else np.concatenate([ends[:1], ends[-1:]]), lengths)
+            self._sound = np.zeros(lengths["images"] if held else 0, bool)
             self._file, self._columns, self._pid = file, columns, os.getpid()
 
     def _read_info(self) -> tuple[CacheInfo, Range]:
         with self._reading():
             assert self._file is not None
             attrs = dict(self._file.attrs)
+            version, scenes = int(attrs["format_version"]), int(attrs["scenes"])
+            texts = {name: attrs[name] for name in ("package_version", "dataset", "rasteriser", "sources", "settings")}
+            settings = json.loads(texts["settings"])
+            sources = tuple(Source(**source) for source in json.loads(texts["sources"]))
+            said = [
+                *texts.values(),
+                *settings,
+                *settings.values(),
+                *(part for s in sources for part in (s.name, s.sha256)),
+            ]
+            if version != FORMAT_VERSION or not all(isinstance(one, str) for one in said):
+                raise CacheFormatError("it does not say where it comes from")
+            if not settings.get("limit", "0").isdecimal():
+                raise CacheFormatError(f"its setting 'limit' is {settings['limit']!r:.40}")
             info = CacheInfo(
-                int(attrs["format_version"]),
-                str(attrs["package_version"]),
-                str(attrs["dataset"]),
-                tuple(Source(**source) for source in json.loads(attrs["sources"])),
-                json.loads(attrs["settings"]),
-                str(attrs["rasteriser"]),
+                version, texts["package_version"], texts["dataset"], sources, settings, texts["rasteriser"]
             )
-            scenes = int(attrs["scenes"])
-            return info, Range(**json.loads(attrs["shard"])) if "shard" in attrs else Range(0, scenes, scenes)
+            own = Range(**json.loads(attrs["shard"])) if "shard" in attrs else Range(0, scenes, scenes)
+            check_range(own, self._count)
+            return info, own
 
     @contextmanager
-    def _reading(self) -> Iterator[None]:
-        """Whatever goes wrong while reading is an error that names the file."""
+    def _reading(self, what: str = "") -> Iterator[None]:
+        """Whatever goes wrong while reading is an error that names the file, and what of it."""
         try:
             yield
         except CacheFormatError as error:
-            error.place = error.place or str(self.path)
+            error.place = error.place or ", ".join(filter(None, [str(self.path), what]))
             raise
         except Exception as error:  # whatever HDF5 and decoding make of damaged bytes
             if isinstance(error, CacheError):
                 raise
             raise CacheFormatError(
-                f"the target cache is damaged: {error}", place=str(self.path), fix="build it again"
+                f"the target cache is damaged: {str(error) or type(error).__name__}",
+                place=", ".join(filter(None, [str(self.path), what])),
+                fix="build it again",
             ) from error
+
+
+def _file_id(path: Path) -> tuple[int, int]:
+    """Which file bears this name now."""
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
+class StoredPart:
+    """A part that lives in a finished cache file; opened for each look, so that many cost no memory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with TargetCache(path, hold=False) as cache:
+            self.scenes = cache.range.stop - cache.range.start
+
+    @property
+    def rows(self) -> NDArray[Any]:
+        """Its rows of ``images``."""
+        return self.column("images")
+
+    @property
+    def ptr(self) -> NDArray[Any]:
+        """Where each image's slices begin."""
+        return self.column("ptr")
+
+    @property
+    def findings(self) -> bytes:
+        """Its findings as JSON lines."""
+        return self.column("findings").tobytes()
+
+    def column(self, name: str) -> NDArray[Any]:
+        """One whole column."""
+        with TargetCache(self.path, hold=False) as cache:
+            return cache.column(name)

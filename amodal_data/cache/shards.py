@@ -2,46 +2,14 @@
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-from numpy.typing import NDArray
 
 from amodal_data.cache.parts import MemoryPart, Part, Range
-from amodal_data.cache.read import TargetCache
+from amodal_data.cache.read import StoredPart, TargetCache
 from amodal_data.cache.stamp import CacheInfo
 from amodal_data.cache.write import write_cache
 from amodal_data.errors import CacheError, OutputExistsError
 
-__all__ = ["ShardFolder", "StoredPart"]
-
-
-class StoredPart:
-    """A part that lives in a finished cache file; opened for each look, so that many cost no memory."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        with TargetCache(path, hold=False) as cache:
-            self.scenes = cache.range.stop - cache.range.start
-
-    @property
-    def rows(self) -> NDArray[Any]:
-        """Its rows of ``images``."""
-        return self.column("images")
-
-    @property
-    def ptr(self) -> NDArray[Any]:
-        """Where each image's slices begin."""
-        return self.column("ptr")
-
-    @property
-    def findings(self) -> bytes:
-        """Its findings as JSON lines."""
-        return self.column("findings").tobytes()
-
-    def column(self, name: str) -> NDArray[Any]:
-        """One whole column."""
-        with TargetCache(self.path, hold=False) as cache:
-            return cache.column(name)
+__all__ = ["ShardFolder"]
 
 
 class ShardFolder:
@@ -90,7 +58,7 @@ class ShardFolder:
 
     def remove(self) -> None:
         """Drop all shards, and the folder if nothing else is in it."""
-        for pattern in ("*.h5", "*.h5.part"):
+        for pattern in ("[0-9]*.h5", ".[0-9]*.h5.*.part"):
             for path in self.path.glob(pattern):
                 path.unlink(missing_ok=True)
         with suppress(OSError):

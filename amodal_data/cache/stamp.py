@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from amodal_data.disk import open_regular
 from amodal_data.errors import CacheError, CacheFormatError
 from amodal_data.scene import Source
 
@@ -50,13 +51,13 @@ def canonical_json(value: Any) -> str:
 
 def is_cache(path: Path) -> bool:
     """Does the file begin as a target cache does, of whatever version?"""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return file.read(len(FORMAT) + 1) == f"{FORMAT}\n".encode()
 
 
 def file_digest(path: Path) -> str:
     """SHA-256 of all bytes of a cache after its user block."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         file.seek(USER_BLOCK)
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -69,7 +70,7 @@ def user_block(digest: str) -> bytes:
 def stored_digest(path: Path) -> str:
     """The stored digest, after making sure that the file is a cache this package reads."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             block = file.read(USER_BLOCK)
     except OSError as error:
         raise CacheError(f"cannot read the cache: {error.strerror}", place=str(path)) from error

@@ -5,7 +5,6 @@ file does not depend on how the images were cut into parts, nor on HDF5's chunk 
 at one column of one part.
 """
 
-import os
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,14 +17,15 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.cache.layout import CHUNKS, COLUMNS, EMPTY, IMAGE, PTR
+from amodal_data.cache.layout import BESIDE, CHUNKS, COLUMNS, EMPTY, IMAGE, PTR
 from amodal_data.cache.parts import Part, Range, join_ptr
+from amodal_data.cache.read import StoredPart, TargetCache
 from amodal_data.cache.stamp import FORMAT, USER_BLOCK, CacheInfo, canonical_json, file_digest, user_block
-from amodal_data.errors import CacheError, OutputExistsError
+from amodal_data.disk import refuse_existing, replaced_path
+from amodal_data.errors import CacheError
 
-__all__ = ["refuse_existing", "write_cache"]
+__all__ = ["write_cache"]
 
-_BESIDE = {"images": 512, "ptr": 256, "findings": 8192}
 _CODING = "0 outside, 1 visible, 1+l hidden behind l"
 _PIXEL_ORDER = "column-major: position = x * height + y"
 
@@ -44,20 +44,25 @@ def write_cache(
 
     findings: JSON lines about the files as a whole, put before those of the parts. compress: False for a
     file that will not live long. Raises
-    :class:`OutputExistsError` if ``path`` exists and ``force`` is not given, and :class:`CacheError` if it
-    cannot be written; nothing half-written stays behind.
+    :class:`amodal_data.errors.OutputExistsError` if ``path`` exists and ``force`` is not given, and
+    :class:`CacheError` if it cannot be written; nothing half-written stays behind.
     """
     refuse_existing(path, force=force)
-    temporary = path.with_name(path.name + ".part")
     try:
-        _write_hdf5(temporary, parts, info, scenes, findings, compress)
-        _seal(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
+        with replaced_path(path) as temporary:
+            _write_hdf5(temporary, parts, info, scenes, findings, compress)
+            _seal(temporary)
+            if any(isinstance(part, StoredPart) for part in parts):
+                _check(temporary)
     except (OSError, RuntimeError) as error:
         raise CacheError(f"cannot write the cache: {_reason(error)}", place=str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+def _check(path: Path) -> None:
+    """Every image of a file joined from others is whole, before it gets its name. Raises :class:`CacheFormatError`."""
+    with TargetCache(path, hold=False) as cache:
+        for at in range(len(cache)):
+            cache.encoded(at)
 
 
 def _reason(error: OSError | RuntimeError) -> str:
@@ -65,12 +70,6 @@ def _reason(error: OSError | RuntimeError) -> str:
     wrapped = re.search(r"error message = '([^']+)'", str(error))
     plain = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return wrapped[1] if wrapped else plain
-
-
-def refuse_existing(path: Path, *, force: bool) -> None:
-    """Raise :class:`OutputExistsError` if ``path`` exists, unless ``force``."""
-    if path.exists() and not force:
-        raise OutputExistsError("the output is already there", place=str(path), fix="--force replaces it")
 
 
 def _write_hdf5(
@@ -85,10 +84,10 @@ def _write_hdf5(
             pieces = (part.column(name) for part in parts)
             write(name, EMPTY[name], int(ptr[name][-1]), CHUNKS[name], pieces)
         rows = (part.rows for part in parts)
-        write("images", np.zeros(0, IMAGE), len(ptr) - 1, _BESIDE["images"], rows)
-        write("ptr", np.zeros(0, PTR), len(ptr), _BESIDE["ptr"], [ptr])
+        write("images", np.zeros(0, IMAGE), len(ptr) - 1, BESIDE["images"], rows)
+        write("ptr", np.zeros(0, PTR), len(ptr), BESIDE["ptr"], [ptr])
         text = np.frombuffer(findings + b"".join(part.findings for part in parts), np.uint8)
-        write("findings", EMPTY["text"], len(text), _BESIDE["findings"], [text])
+        write("findings", EMPTY["text"], len(text), BESIDE["findings"], [text])
 
 
 def _write_column(
@@ -156,16 +155,6 @@ def _attributes(info: CacheInfo, scenes: Range) -> dict[str, str | int]:
 
 
 def _seal(path: Path) -> None:
-    """Write the user block, which holds the digest of all that follows it, and force both to disk."""
+    """Write the user block, which holds the digest of all that follows it."""
     with path.open("r+b") as file:
         file.write(user_block(file_digest(path)))
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -77,8 +77,7 @@ def score_amodal(
             continue
         ignore = ignored(image)
         counted += (~ignore).sum(axis=1)
-        masks = [image.targets.amodal_rle(n) for n in range(len(image.rates))]
-        matches.append(match(iou([p.amodal for p in found], masks), ignore))
+        matches.append(match(iou([p.amodal for p in found], image.amodal_masks()), ignore))
         scores.append(np.array([p.score for p in found]))
     return _accumulate(matches, scores, counted, tuple(sorted(max_dets)))
 

@@ -9,11 +9,12 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from amodal_data.errors import SelectionError
-from amodal_data.evaluation.predictions import Prediction, Predictions
+from amodal_data.evaluation.predictions import Predictions, ScoredMask
 from amodal_data.evaluation.truth import Truth, TruthImage
 from amodal_data.masks import RLE
+from amodal_data.runs import minus
 
-__all__ = ["PARTS", "score_coco"]
+__all__ = ["PARTS", "score_coco", "without_classes"]
 
 Rows = list[dict[str, Any]]
 Judge = Callable[[Rows, Rows, Rows], list[float]]
@@ -32,25 +33,35 @@ def _true_mask(image: TruthImage, n: int, part: str) -> RLE:
     return which[part](n)
 
 
-def _found_mask(prediction: Prediction, part: str) -> RLE | None:
+def _found_mask(prediction: ScoredMask, part: str) -> RLE | None:
     if part == "amodal":
         return prediction.amodal
     if prediction.visible is None or part == "visible":
         return prediction.visible
-    return RLE.from_mask(prediction.amodal.decode() & ~prediction.visible.decode())
+    return minus(prediction.amodal, prediction.visible)
 
 
 def score_coco(
     truth: Truth, predictions: Predictions, *, boundary: bool = False
 ) -> dict[str, dict[str, float | None] | None]:
-    """COCO's twelve figures for each of ``PARTS``, None for parts that no prediction carries.
+    """COCO's twelve figures for each of ``PARTS``, None for parts that no prediction carries, and for all of them
+    :func:`without_classes`.
 
     Instances and predictions without a pixel in a part are left out of it. Not available is None.
     boundary: by boundary IoU instead of mask IoU, which needs ``faster-coco-eval`` (else
     :class:`amodal_data.errors.SelectionError`).
     """
+    if without_classes(truth, predictions):
+        return dict.fromkeys(PARTS)
     judge = _boundary if boundary else _mask
     return {part: _score(truth, predictions, part, judge) for part in PARTS}
+
+
+def without_classes(truth: Truth, predictions: Predictions) -> bool:
+    """Do the predictions, over several images, know one class where the truth has several? They tell no classes."""
+    known = {one.category_id for several in predictions.images.values() for one in several}
+    true = {category for image in truth.images for category in image.targets.category_ids.tolist()}
+    return len(true) > 1 and len(known) == 1 and sum(bool(several) for several in predictions.images.values()) > 1
 
 
 def _mask(images: Rows, annotations: Rows, results: Rows) -> list[float]:

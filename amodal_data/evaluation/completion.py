@@ -9,11 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.evaluation.grids import Grid, grid_of, window_of
+from amodal_data.evaluation.grids import Grid, grid_of
 from amodal_data.evaluation.order import assign
 from amodal_data.evaluation.predictions import Predictions
-from amodal_data.evaluation.truth import Truth
-from amodal_data.semdist import SAFE_CONFIDENCE
+from amodal_data.evaluation.truth import Truth, TruthImage
+from amodal_data.masks import RLE
+from amodal_data.runs import Window, crop, window_of
+from amodal_data.semdist import SAFE_CONFIDENCE, sem_dist_of_codes
 
 __all__ = ["OCCLUDED", "CompletionScores", "score_completion"]
 
@@ -28,7 +30,8 @@ class CompletionScores:
     ``mIoU_full``: amodal masks. ``mIoU_occ_gt_visible``: hidden parts, ground-truth visible subtracted from
     both sides; ``mIoU_occ_own_visible``: each side's own visible part subtracted; both over instances with
     a hidden part. ``occlusion_accuracy``: occluded (hidden share >= .05) or not told right.
-    ``sem_dist_error``: mean |M - M_truth| inside the true amodal masks.
+    ``sem_dist_error``: mean |M - M_truth| inside the true amodal masks. ``mIoU_occ_own_visible`` and
+    ``occlusion_accuracy`` are None where no prediction tells visible from hidden parts.
     """
 
     instances: int
@@ -58,9 +61,9 @@ def score_completion(truth: Truth, predictions: Predictions) -> CompletionScores
             window = window_of(whole, *([prediction.amodal] if prediction else []))
             if window is None or not len(whole.switches):
                 continue
-            amodal, visible = whole.decode()[window], seen.decode()[window]
+            amodal, visible = crop(whole, window), crop(seen, window)
             grid = grid_of(prediction, window) if prediction else _nothing(amodal.shape)
-            mine = grid.confidence > 0
+            mine = grid.inside
             shown = mine & (grid.level == 0)
             hidden = amodal & ~visible
             full.append(_overlap(mine, amodal))
@@ -68,13 +71,23 @@ def score_completion(truth: Truth, predictions: Predictions) -> CompletionScores
                 given.append(_overlap(mine & ~visible, hidden))
                 own.append(_overlap(mine & ~shown, hidden))
             told.append((_share(mine, shown) >= OCCLUDED) == (_share(amodal, visible) >= OCCLUDED))
-            levels = image.targets.levels(n)[window].astype(np.int64)
-            error.append(_error(grid, levels))
+            error.append(_error(grid, _codes(image, n, whole, seen, window)))
+    if predictions.silent:
+        own, told = [], []
     return CompletionScores(len(full), len(given), *map(_mean, (full, given, own, told, error)))
 
 
+def _codes(image: TruthImage, n: int, whole: RLE, seen: RLE, window: Window) -> NDArray[np.uint8]:
+    """The true level codes of instance n in a window, uint8 [h, w]."""
+    targets = image.targets
+    codes = crop(whole, window) + crop(whole, window) * ~crop(seen, window) * np.uint8(1)
+    for level in range(2, int(targets.table[:, n].max(initial=0))):
+        codes[crop(targets.level_rle(n, level), window)] = level + 1
+    return codes
+
+
 def _nothing(shape: tuple[int, ...]) -> Grid:
-    return Grid(np.zeros(shape), np.zeros(shape, np.int64))
+    return Grid(np.zeros(shape, bool), np.zeros(shape, np.uint8))
 
 
 def _overlap(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
@@ -87,12 +100,11 @@ def _share(amodal: NDArray[np.bool_], visible: NDArray[np.bool_]) -> float:
     return (area - int((amodal & visible).sum())) / (area + 1e-6)
 
 
-def _error(grid: Grid, codes: NDArray[np.int64]) -> float:
+def _error(grid: Grid, codes: NDArray[np.uint8]) -> float:
     inside = codes > 0
-    wanted = SAFE_CONFIDENCE - (codes - 1)
-    c = (grid.confidence if grid.soft is None else grid.soft).clip(0, SAFE_CONFIDENCE)
-    found = c - grid.level * (grid.confidence > 0)
-    return float(np.abs(found - wanted)[inside].mean())
+    wanted = SAFE_CONFIDENCE - (codes[inside] - 1.0)
+    found = sem_dist_of_codes(grid.confidence[inside].astype(np.float64), (grid.level + grid.inside)[inside])
+    return float(np.abs(found - wanted).mean())
 
 
 def _mean(values: list[float]) -> float | None:

@@ -5,12 +5,12 @@ Thresholds: IoU .5 decides "right" for amodal and modal masks; below .1 nothing 
 
 from dataclasses import dataclass, field
 
-from amodal_data.evaluation.grids import grid_of, window_of
+from amodal_data.evaluation.grids import order_of
 from amodal_data.evaluation.order import assign
-from amodal_data.evaluation.predictions import Prediction, Predictions
+from amodal_data.evaluation.predictions import Predictions, ScoredMask
 from amodal_data.evaluation.truth import Truth, TruthImage
 from amodal_data.masks import iou
-from amodal_data.semdist import instance_order, relative_depth
+from amodal_data.runs import minus
 
 __all__ = ["TYPES", "Diagnosis", "diagnose"]
 
@@ -55,7 +55,7 @@ def diagnose(truth: Truth, predictions: Predictions) -> Diagnosis:
     return result
 
 
-def _type(image: TruthImage, n: int, prediction: Prediction | None) -> str:
+def _type(image: TruthImage, n: int, prediction: ScoredMask | None) -> str:
     whole = image.targets.amodal_rle(n)
     overlap = 0.0 if prediction is None else float(iou([prediction.amodal], [whole])[0, 0])
     if prediction is None or overlap < 0.1:
@@ -65,25 +65,18 @@ def _type(image: TruthImage, n: int, prediction: Prediction | None) -> str:
     seen = prediction.visible or prediction.amodal
     if iou([seen], [image.targets.modal_rle(n)])[0, 0] < 0.5:
         return "misplaced"
-    hidden = image.targets.hidden_rle(n).decode()
-    covered = (hidden & prediction.amodal.decode()).sum()
-    return "hidden-missed" if 2 * covered < hidden.sum() else "hidden-wrong"
+    hidden = image.targets.hidden_rle(n)
+    missed = minus(hidden, prediction.amodal).area
+    return "hidden-missed" if 2 * missed > hidden.area else "hidden-wrong"
 
 
-def _duplicates(image: TruthImage, found: tuple[Prediction, ...]) -> int:
-    masks = [image.targets.amodal_rle(n) for n in range(len(image.rates))]
-    overlaps = iou([p.amodal for p in found], masks)
+def _duplicates(image: TruthImage, found: tuple[ScoredMask, ...]) -> int:
+    overlaps = iou([p.amodal for p in found], image.amodal_masks())
     if not overlaps.size:
         return 0
     right = overlaps.max(axis=1) >= 0.5
     return int(right.sum()) - len(set(overlaps.argmax(axis=1)[right].tolist()))
 
 
-def _flipped(front: Prediction | None, back: Prediction | None) -> bool:
-    if front is None or back is None or front is back or (front.visible is None and not front.levels):
-        return False
-    window = window_of(front.amodal, back.amodal)
-    if window is None:
-        return False
-    a, b = grid_of(front, window), grid_of(back, window)
-    return instance_order(relative_depth((a.confidence, a.level), (b.confidence, b.level))) < 0
+def _flipped(front: ScoredMask | None, back: ScoredMask | None) -> bool:
+    return front is not None and back is not None and front is not back and order_of(front, back) < 0

@@ -1,64 +1,103 @@
 """Predictions on a pixel grid: confidence, levels and level probabilities inside a window of the image."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.evaluation.predictions import Prediction
-from amodal_data.masks import RLE
+from amodal_data.evaluation.predictions import ScoredMask
+from amodal_data.runs import Window, crop, meeting, window_of
+from amodal_data.semdist import given_inside, pair_order
 
-__all__ = ["Grid", "crop", "grid_of", "window_of"]
-
-Window = tuple[slice, slice]
+__all__ = ["Grid", "can_order", "grid_of", "order_of", "order_pairs", "paste", "shared_window"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grid:
-    """One instance in a window: ``confidence`` C [h, w], hard ``level`` L [h, w] (int), and, where the
-    prediction carries them, probabilities of the levels given inside, [K, h, w], with their own ``soft`` C.
+    """One instance in a window: hard masks ``inside`` bool [h, w] and ``level`` L uint8 [h, w], and, where the
+    prediction carries them, probabilities of the levels given inside, [K, h, w], with their own ``soft`` C [h, w].
     """
 
-    confidence: NDArray[Any]
-    level: NDArray[np.int64]
+    inside: NDArray[np.bool_]
+    level: NDArray[np.uint8]
     soft: NDArray[np.floating] | None = None
     probabilities: NDArray[np.floating] | None = None
 
+    @property
+    def confidence(self) -> NDArray[np.floating]:
+        """C: as predicted, or 0 and 1."""
+        return self.inside * np.float32(1) if self.soft is None else self.soft
 
-def window_of(*masks: RLE) -> Window | None:
-    """The smallest window that holds all pixels of all masks; None if there are none."""
-    spans = [_span(mask) for mask in masks if len(mask.switches)]
-    if not spans:
-        return None
-    x0, y0, x1, y1 = np.array(spans).T
-    return slice(int(y0.min()), int(y1.max())), slice(int(x0.min()), int(x1.max()))
+    def hard(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """``(C, L)`` of the masks."""
+        return self.inside * np.float32(1), self.level.astype(np.int16)
 
+    def probable(self) -> tuple[NDArray[Any], NDArray[Any]] | None:
+        """``(C, P)`` as predicted; None without."""
+        return None if self.soft is None or self.probabilities is None else (self.soft, self.probabilities)
 
-def _span(mask: RLE) -> tuple[int, int, int, int]:
-    columns = np.append(mask.switches, mask.size[0] * mask.size[1])[: len(mask.switches) + len(mask.switches) % 2]
-    x0, x1 = int(columns[0]) // mask.size[0], (int(columns[-1]) - 1) // mask.size[0]
-    return x0, 0, x1 + 1, mask.size[0]  # whole columns: rows need not be tight
-
-
-def crop(mask: RLE, window: Window) -> NDArray[np.bool_]:
-    """The part of a mask inside a window, bool [h, w]."""
-    return mask.decode()[window]
+    def certain(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """``(C, P)`` of the masks: C and P are 0 and 1."""
+        levels = np.arange(int(self.level.max(initial=0)) + 1, dtype=np.uint8)
+        return self.inside * np.float32(1), (self.level == levels[:, None, None]) * np.float32(1)
 
 
-def grid_of(prediction: Prediction, window: Window) -> Grid:
+def grid_of(prediction: ScoredMask, window: Window) -> Grid:
     """A prediction inside a window. Without ``levels``, what is amodal and not visible lies at level 1."""
     whole = crop(prediction.amodal, window)
-    level = np.zeros(whole.shape, np.int64)
+    level = np.zeros(whole.shape, np.uint8)
     if prediction.visible is not None:
         level[whole & ~crop(prediction.visible, window)] = 1
     for at, mask in enumerate(prediction.levels, 1):
         level[crop(mask, window)] = at
     if prediction.box is None or prediction.probabilities is None:
-        return Grid(whole * 1.0, level)
-    pasted = paste(prediction.probabilities.astype(np.float32), prediction.box, window)
-    inside = 1 - pasted[0]
-    return Grid(whole * 1.0, level, inside, pasted[1:] / np.maximum(inside, 1e-6))
+        return Grid(whole, level)
+    return Grid(whole, level, *given_inside(paste(prediction.probabilities.astype(np.float32), prediction.box, window)))
+
+
+def shared_window(a: ScoredMask, b: ScoredMask) -> Window | None:
+    """The window in which both predictions may be: nothing outside it says who is in front. None = there is none."""
+    return meeting(_reach(a), _reach(b))
+
+
+def _reach(one: ScoredMask) -> Window | None:
+    if one.box is None or one.probabilities is None:
+        return window_of(one.amodal)
+    (height, width), (x0, y0, x1, y1) = one.amodal.size, (float(edge) for edge in one.box)
+    rows = slice(max(0, int(y0)), min(height, int(y1) + 1))
+    columns = slice(max(0, int(x0)), min(width, int(x1) + 1))
+    return meeting((rows, columns), (slice(0, height), slice(0, width)))
+
+
+def order_of(a: ScoredMask, b: ScoredMask) -> int:
+    """Which of two predictions is in front: +1 = a, -1 = b, 0 = they do not meet, or it is undecided.
+
+    :func:`amodal_data.semdist.pair_order` on their probabilities where both carry them, else on their masks.
+    """
+    window = shared_window(a, b)
+    if window is None or not can_order(a, b):
+        return 0
+    one, other = grid_of(a, window), grid_of(b, window)
+    p, q = one.probable(), other.probable()
+    return pair_order(one.certain(), other.certain()) if p is None or q is None else pair_order(p, q)
+
+
+def can_order(a: ScoredMask, b: ScoredMask) -> bool:
+    """Do both say more than their amodal mask?"""
+    return all(one.visible is not None or one.levels or one.probabilities is not None for one in (a, b))
+
+
+def order_pairs(several: Sequence[ScoredMask]) -> NDArray[np.int32]:
+    """The pairs of predictions of which one is in front, int32 [E, 2] as (front, back), sorted."""
+    found = []
+    for a, b in combinations(range(len(several)), 2):
+        order = order_of(several[a], several[b])
+        if order:
+            found.append((a, b) if order > 0 else (b, a))
+    return np.array(sorted(found), np.int32).reshape(-1, 2)
 
 
 def paste(channels: NDArray[np.float32], box: NDArray[np.floating], window: Window) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["THRESHOLDS", "Matches", "match"]
+__all__ = ["THRESHOLDS", "Matches", "largest", "match"]
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 """IoU thresholds .50:.05:.95, as COCO spells them."""
@@ -28,6 +28,14 @@ class Matches:
 
     hit: NDArray[np.bool_]
     neutral: NDArray[np.bool_]
+
+
+def largest(iou: NDArray[np.float64]) -> list[int | None]:
+    """For each row (an instance) the column (a prediction) of largest IoU; None if no IoU of it is above 0.
+
+    iou: float64 [N, P]; on equal IoU the first column.
+    """
+    return [int(row.argmax()) if row.max(initial=0) > 0 else None for row in iou]
 
 
 def match(iou: NDArray[np.float64], ignore: NDArray[np.bool_]) -> Matches:

@@ -9,7 +9,6 @@ The methods that read probabilities decide where C_A C_B > c**2, c = .5. The pai
 ground truth: where no pixel passes, those do that reach half of the pair's surest.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,11 +18,21 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from amodal_data.errors import SelectionError
-from amodal_data.evaluation.grids import Grid, grid_of, window_of
-from amodal_data.evaluation.predictions import Prediction, Predictions
+from amodal_data.evaluation.grids import Grid, grid_of
+from amodal_data.evaluation.matching import largest
+from amodal_data.evaluation.predictions import Predictions, ScoredMask
 from amodal_data.evaluation.truth import Truth, TruthImage
-from amodal_data.masks import RLE, iou
-from amodal_data.semdist import instance_order, joint_depth, median_level, relative_depth, soft_depth
+from amodal_data.masks import iou
+from amodal_data.runs import window_of
+from amodal_data.semdist import (
+    instance_order,
+    joint_depth,
+    median_level,
+    pair_threshold,
+    relative_depth,
+    same_levels,
+    soft_depth,
+)
 
 __all__ = ["METHODS", "OrderFigures", "PairSet", "assign", "pair_votes", "score_order"]
 
@@ -54,30 +63,14 @@ def _sign(value: float) -> int:
 
 
 def _hard(a: Grid, b: Grid) -> int:
-    return instance_order(relative_depth((a.confidence, a.level), (b.confidence, b.level)))
+    return instance_order(relative_depth(a.hard(), b.hard()))
 
 
 def _modal_vote(a: Grid, b: Grid) -> int:
     def seen_in(one: Grid, other: Grid) -> int:
-        return int(((one.confidence > 0) & (one.level == 0) & (other.confidence > 0)).sum())
+        return int((one.inside & (one.level == 0) & other.inside).sum())
 
     return _sign(seen_in(a, b) - seen_in(b, a))
-
-
-def _probable(grid: Grid) -> Probable | None:
-    return None if grid.soft is None or grid.probabilities is None else (grid.soft, grid.probabilities)
-
-
-def _padded(one: Probable, levels: int) -> Probable:
-    """The same with probability 0 at levels that this prediction does not know."""
-    missing = levels - len(one[1])
-    return one[0], np.pad(one[1], [(0, missing), (0, 0), (0, 0)])
-
-
-def _threshold(a: Probable, b: Probable) -> float:
-    """c = .5, lowered for a pair of which no pixel passes."""
-    surest = float((a[0] * b[0]).max(initial=0))
-    return 0.5 if surest > 0.25 else math.sqrt(max(0.0, surest) / 2)
 
 
 def _hard_by_confidence(a: Probable, b: Probable, c: float) -> int:
@@ -107,12 +100,12 @@ def _soft_vote(a: Probable, b: Probable, c: float) -> int:
 
 
 def _area(a: Grid, b: Grid) -> int:
-    return _sign(float(b.confidence.sum() - a.confidence.sum()))
+    return _sign(int(b.inside.sum()) - int(a.inside.sum()))
 
 
 def _y_axis(a: Grid, b: Grid) -> int:
     def middle(grid: Grid) -> float:
-        rows = grid.confidence.sum(axis=1)
+        rows = grid.inside.sum(axis=1)
         return float((rows * np.arange(len(rows))).sum() / max(rows.sum(), 1e-9))
 
     return _sign(middle(a) - middle(b))
@@ -126,18 +119,23 @@ _BY_PROBABILITY: dict[str, Callable[[Probable, Probable, float], int]] = {
     "modal_vote_pixel": _pixel_vote, "modal_vote_soft": _soft_vote,
 }  # fmt: skip
 """Where both predictions carry probabilities; these count before those of the same name on grids"""
+_NEED_VISIBLE = ("R_hard", "modal_vote")
 METHODS = ("R_hard", "R_joint", "R_soft", "modal_vote", "modal_vote_pixel", "modal_vote_soft", "area", "y_axis")
 
 
 def score_order(truth: Truth, predictions: Predictions, pairs: PairSet = "overlap") -> dict[str, OrderFigures | None]:
-    """All methods over all pairs of all images; None for those that need probabilities where there are none.
+    """All methods over all pairs of all images; None for those that need probabilities, or visible masks, where no
+    prediction has any.
 
     pairs: ``overlap`` = amodal masks overlap in the ground truth; ``bordering`` = of those, modal masks
     touch as well; ``constraint`` = those the annotation file lists in ``depth_constraint``. Raises
     :class:`amodal_data.errors.SelectionError` for the last where the source does not keep them.
     """
     soft = any(p.probabilities is not None for several in predictions.images.values() for p in several)
-    votes: dict[str, list[int]] = {name: [] for name in METHODS if soft or name in _BY_GRID}
+    known = [name for name in METHODS if soft or name in _BY_GRID]
+    if predictions.silent:
+        known = [name for name in known if name not in _NEED_VISIBLE]
+    votes: dict[str, list[int]] = {name: [] for name in known}
     for image_id, image in truth.items():
         chosen = assign(image, predictions.of(image_id))
         for front, back in _pairs(image, pairs):
@@ -150,13 +148,10 @@ def _figures(votes: list[int]) -> OrderFigures:
     return OrderFigures(len(votes), sum(vote != 0 for vote in votes), sum(vote == 1 for vote in votes))
 
 
-def assign(image: TruthImage, found: tuple[Prediction, ...]) -> list[Prediction | None]:
+def assign(image: TruthImage, found: tuple[ScoredMask, ...]) -> list[ScoredMask | None]:
     """For each instance of the ground truth the prediction of largest amodal IoU; None if none overlaps it."""
-    masks = [image.targets.amodal_rle(n) for n in range(len(image.rates))]
-    if not found:
-        return [None] * len(masks)
-    overlaps = iou(masks, [p.amodal for p in found])
-    return [found[int(row.argmax())] if row.max() > 0 else None for row in overlaps]
+    chosen = largest(iou(image.amodal_masks(), [p.amodal for p in found]))
+    return [None if at is None else found[at] for at in chosen]
 
 
 def _pairs(image: TruthImage, which: PairSet) -> list[tuple[int, int]]:
@@ -173,23 +168,19 @@ def _pairs(image: TruthImage, which: PairSet) -> list[tuple[int, int]]:
     return [(a, b) for a, b in pairs if (grown[a] & modal[b]).any()]
 
 
-def pair_votes(a: Prediction | None, b: Prediction | None, names: Sequence[str] = METHODS) -> dict[str, int]:
+def pair_votes(a: ScoredMask | None, b: ScoredMask | None, names: Sequence[str] = METHODS) -> dict[str, int]:
     """What each method says, +1 = a is in front, -1 = b; 0 = undecided, or a prediction is missing, or both are one."""
     if a is None or b is None or a is b:
         return dict.fromkeys(names, 0)
-    window = _window(a.amodal, b.amodal)
+    window = window_of(a.amodal, b.amodal) or (slice(0, 1), slice(0, 1))
     one, other = grid_of(a, window), grid_of(b, window)
     votes = dict.fromkeys(METHODS, 0)
-    p, q = _probable(one), _probable(other)
+    p, q = one.probable(), other.probable()
     rest = set(_BY_GRID)
     if p is not None and q is not None:
-        levels, c = max(len(p[1]), len(q[1])), _threshold(p, q)
-        p, q = _padded(p, levels), _padded(q, levels)
+        c = pair_threshold(p, q)
+        p, q = same_levels(p, q)
         votes |= {name: method(p, q, c) for name, method in _BY_PROBABILITY.items()}
         rest -= _BY_PROBABILITY.keys()
     votes |= {name: _BY_GRID[name](one, other) for name in rest}
     return {name: votes[name] for name in names}
-
-
-def _window(a: RLE, b: RLE) -> tuple[slice, slice]:
-    return window_of(a, b) or (slice(0, 1), slice(0, 1))

@@ -4,16 +4,17 @@ import csv
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any, Literal, TextIO
+from typing import IO, Any, Literal
 
 from amodal_data.errors import SelectionError
 from amodal_data.evaluation.amodal import KINDS, OCCLUSION, score_amodal
-from amodal_data.evaluation.coco import score_coco
+from amodal_data.evaluation.coco import score_coco, without_classes
 from amodal_data.evaluation.completion import score_completion
 from amodal_data.evaluation.diagnosis import TYPES, Diagnosis, diagnose
 from amodal_data.evaluation.order import PairSet, score_order
-from amodal_data.evaluation.predictions import Predictions, Source, read_predictions
-from amodal_data.evaluation.truth import TruthSource, read_truth
+from amodal_data.evaluation.predictions import Predictions
+from amodal_data.evaluation.results import PredictionSource, read_predictions
+from amodal_data.evaluation.truth import Truth, TruthSource, read_truth
 
 __all__ = ["PROTOCOLS", "EvaluationReport", "Protocol", "evaluate"]
 
@@ -46,7 +47,7 @@ class EvaluationReport:
         }
         return document if self.diagnosis is None else document | {"errors": self.diagnosis.counts}
 
-    def write_images(self, out: TextIO) -> None:
+    def write_images(self, out: IO[str]) -> None:
         """One CSV row an image, most errors first: how many instances and errors of each type."""
         if self.diagnosis is None:
             raise SelectionError("per-image figures come with protocol 'amodal'")
@@ -68,7 +69,7 @@ class EvaluationReport:
 
 def evaluate(
     ground_truth: TruthSource,
-    predictions: Source,
+    predictions: PredictionSource,
     protocol: Protocol = "amodal",
     *,
     max_dets: Sequence[int] = (1, 10, 100),
@@ -92,7 +93,7 @@ def evaluate(
     found = read_predictions(predictions, truth)
     settings: dict[str, Any] = {"images": len(truth.images), "dataset": truth.dataset, "annotator": truth.annotator}
     settings |= {"nms": nms, "amodal-data": version("amodal-data"), "pycocotools": version("pycocotools")}
-    warnings = _warnings(found)
+    warnings = _warnings(truth, found, protocol)
     if protocol == "amodal":
         settings["max_dets"] = sorted(max_dets)
         figures = {"subsets": score_amodal(truth, found, max_dets).to_dict()}
@@ -113,12 +114,18 @@ def evaluate(
     raise SelectionError(f"no protocol {protocol!r}", fix=f"known: {', '.join(PROTOCOLS)}")
 
 
-def _warnings(found: Predictions) -> tuple[str, ...]:
+def _warnings(truth: Truth, found: Predictions, protocol: Protocol) -> tuple[str, ...]:
+    said = list(found.warnings)
     if found.tied_share > 0.05:
-        return (
-            f"{found.tied_share:.0%} of the scores are tied within their image: file order decides, figures may move",
+        said.append(
+            f"{found.tied_share:.0%} of the scores are tied within their image: file order decides, figures may move"
         )
-    return ()
+    if protocol == "coco" and without_classes(truth, found):
+        said.append("n/a: the ground truth has several classes, the predictions only one: classes were not predicted")
+    if protocol in ("order", "completion") and found.silent:
+        names = "R_hard, modal_vote" if protocol == "order" else "mIoU_occ_own_visible, occlusion_accuracy"
+        said.append(f"n/a: no prediction has 'visible_mask' or 'levels', which {names} need")
+    return tuple(said)
 
 
 def _cell(value: float | None) -> str:
@@ -159,7 +166,9 @@ def _by_occlusion(subsets: dict[str, Any]) -> list[str]:
 
 def _coco_table(figures: dict[str, Any], settings: dict[str, Any]) -> list[str]:
     parts = {name: own for name, own in figures["parts"].items() if own is not None}
-    names = list(next(iter(parts.values()), {}))
+    if not parts:
+        return ["n/a"]
+    names = list(next(iter(parts.values())))
     return [
         f"{'':<10}" + "".join(f"{part:>10}" for part in parts),
         *(f"{name:<10}" + "".join(f"{_cell(own[name]):>10}" for own in parts.values()) for name in names),

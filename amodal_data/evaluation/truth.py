@@ -11,6 +11,7 @@ from amodal_data.cache import CachedImage, TargetCache, is_cache
 from amodal_data.checks import occlusion_rates
 from amodal_data.errors import SelectionError
 from amodal_data.levels import LayeredTargets, layer_scene
+from amodal_data.masks import RLE
 from amodal_data.readers import read_annotations
 from amodal_data.readers.files import stem_of
 from amodal_data.scene import Scene, Scenes, SceneSource
@@ -32,6 +33,10 @@ class TruthImage:
     constraint: tuple[tuple[int, int], ...] | None = None
     file_name: str = ""
 
+    def amodal_masks(self) -> list[RLE]:
+        """The whole of each instance."""
+        return [self.targets.amodal_rle(n) for n in range(len(self.rates))]
+
 
 @dataclass(frozen=True, slots=True)
 class Truth:
@@ -42,8 +47,11 @@ class Truth:
     annotator: str
 
     def items(self) -> Iterator[tuple[int, TruthImage]]:
-        """Image ids and images, as often as there are annotators."""
-        return ((image.image_id, image) for image in self.images)
+        """Image ids and images by rising id, as often as there are annotators.
+
+        COCOEval sorts so too: no figure depends on the order of the images in a file.
+        """
+        return ((image.image_id, image) for image in sorted(self.images, key=lambda one: one.image_id))
 
     def names(self) -> dict[int, str]:
         """The file name of every image id, without folders; "" where it is not known."""

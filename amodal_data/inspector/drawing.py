@@ -7,12 +7,28 @@ from scipy import ndimage
 from amodal_data.inspector.colours import IDENTITY, level_colours, sem_dist_colours
 from amodal_data.views import LevelViews
 
-__all__ = ["dimmed", "draw_count_map", "draw_instances", "draw_levels", "draw_sem_dist", "label_places"]
+__all__ = [
+    "dimmed",
+    "draw_count_map",
+    "draw_instances",
+    "draw_levels",
+    "draw_sem_dist",
+    "fitted",
+    "label_places",
+]
 
 Picture = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 _RIM = np.array([70.0, 70.0, 78.0])
+
+
+def fitted(size: tuple[int, ...], wide: int) -> tuple[int, int]:
+    """(H, W) of a panel ``wide`` pixels wide for an image of ``size``; at most three times as high as wide, so that a
+    very slim image does not ask for a very large picture.
+    """
+    scale = min(wide / size[1], 3 * wide / size[0])
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def dimmed(photo: Picture) -> Picture:

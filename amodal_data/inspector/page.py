@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from amodal_data.disk import replaced
 from amodal_data.inspector.colours import IDENTITY, level_colours, sem_dist_anchors
 from amodal_data.inspector.pagedata import PageImage, image_document, index_row
 
@@ -32,11 +33,11 @@ def write_page(
     head, _, tail = (assets / "template.html").read_text("utf-8").partition("<!--images-->")
     index: list[dict[str, Any]] = []
     fields = {
-        "<!--policy-->": f"default-src 'none'; img-src data:; script-src '{_hash(script)}'; style-src '{_hash(style)}'",
+        "<!--policy-->": _policy(script, style),
         "<!--title-->": html.escape(title),
         "/*style*/": style,
     }
-    with Path(path).open("w", encoding="utf-8") as file:
+    with replaced(Path(path)) as file:
         file.write(_filled(head, fields))
         for one in images:
             file.write(_block(f"image-{len(index)}", image_document(one)))
@@ -45,6 +46,14 @@ def write_page(
         file.write(_block("about", about))
         file.write(_filled(tail, {"/*script*/": script}))
     return len(index)
+
+
+def _policy(script: str, style: str) -> str:
+    """Nothing is fetched, sent or redirected; only this script and this style run."""
+    return (
+        f"default-src 'none'; form-action 'none'; base-uri 'none'; img-src data:; "
+        f"script-src '{_hash(script)}'; style-src '{_hash(style)}'"
+    )
 
 
 def _hash(text: str) -> str:

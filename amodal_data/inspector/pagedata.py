@@ -12,15 +12,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from amodal_data.cache import CachedImage
 from amodal_data.checks import occlusion_rates
-from amodal_data.evaluation.predictions import Prediction
+from amodal_data.errors import PhotoError
+from amodal_data.evaluation.grids import order_pairs
+from amodal_data.evaluation.matching import largest
+from amodal_data.evaluation.predictions import ScoredMask
 from amodal_data.findings import CODES, Finding
 from amodal_data.inspector.predicted import layered_predictions
 from amodal_data.levels import LayeredTargets
 from amodal_data.masks import iou
+from amodal_data.photos import open_photo
 
 __all__ = ["PageImage", "image_document", "index_row"]
 
@@ -37,7 +41,7 @@ class PageImage:
 
     image: CachedImage
     truth: LayeredTargets | None = None
-    predictions: Sequence[Prediction] | None = None
+    predictions: Sequence[ScoredMask] | None = None
     photo: Path | None = None
     findings: Sequence[Finding] = ()
     errors: dict[str, int] | None = None
@@ -139,6 +143,7 @@ def _predicted(one: PageImage, shown: tuple[int, int]) -> dict[str, Any]:
             confidence = 1 - prediction.probabilities[0].astype(np.float64)
             own["box"] = [round(float(edge), 2) for edge in prediction.box]
             own["confidence"] = base64.b64encode((confidence.clip(0, 1) * 255).round().astype(np.uint8)).decode()
+    document["pairs"] = order_pairs(predictions).tolist()
     document["left_out"] = len(one.predictions or ()) - len(predictions)
     return document
 
@@ -147,14 +152,11 @@ def _matches(one: PageImage) -> list[int | None] | None:
     """For each true instance the number of the shown prediction of largest amodal IoU; None = none overlaps it."""
     if one.truth is None or one.predictions is None:
         return None
-    predictions = _best(one)
-    if not predictions:
-        return [None] * len(one.truth.names)
-    overlap = iou([one.truth.amodal_rle(n) for n in range(len(one.truth.names))], [p.amodal for p in predictions])
-    return [int(row.argmax()) if row.max() > 0 else None for row in overlap]
+    masks = [one.truth.amodal_rle(n) for n in range(len(one.truth.names))]
+    return largest(iou(masks, [prediction.amodal for prediction in _best(one)]))
 
 
-def _best(one: PageImage) -> list[Prediction]:
+def _best(one: PageImage) -> list[ScoredMask]:
     """As many predictions as the page shows, best first."""
     return sorted(one.predictions or (), key=lambda p: -p.score)[:_MOST_PREDICTIONS]
 
@@ -168,14 +170,14 @@ def _photo(path: Path | None, size: tuple[int, int], shown: tuple[int, int]) -> 
     if path is None:
         return None, "no photo"
     try:
-        with Image.open(path) as opened:
+        with open_photo(path) as opened:
             # predictions are made on upright photos, annotations on the pixels as stored
             image = opened if (opened.height, opened.width) == size else ImageOps.exif_transpose(opened)
             if (image.height, image.width) != size:
                 return None, f"the photo is {opened.width} x {opened.height}"
             photo = image.convert("RGB").resize(shown[::-1], Image.Resampling.LANCZOS)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
-        return None, "the photo cannot be read"
+    except PhotoError as error:
+        return None, error.message
     for quality in (82, 70, 55, 40, 25):
         buffer = io.BytesIO()
         photo.save(buffer, "JPEG", quality=quality, optimize=True)

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from amodal_data.evaluation.predictions import Prediction
+from amodal_data.evaluation.predictions import ScoredMask
 from amodal_data.levels import LayeredTargets
 from amodal_data.sweep import sweep
 
 __all__ = ["layered_predictions"]
 
 
-def layered_predictions(predictions: Sequence[Prediction], size: tuple[int, int]) -> LayeredTargets:
+def layered_predictions(predictions: Sequence[ScoredMask], size: tuple[int, int]) -> LayeredTargets:
     """The level table of predicted masks on an image of ``size`` (H, W).
 
     Codes are the predictions' own: 1 where visible, 2 + l in ``levels[l]``, 2 where hidden at no stated level;

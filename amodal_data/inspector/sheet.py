@@ -5,18 +5,21 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont
 
 from amodal_data.cache import CachedImage
+from amodal_data.errors import PhotoError
 from amodal_data.inspector.colours import level_colours, sem_dist_colours
 from amodal_data.inspector.drawing import (
     draw_count_map,
     draw_instances,
     draw_levels,
     draw_sem_dist,
+    fitted,
     label_places,
 )
 from amodal_data.levels import LayeredTargets
+from amodal_data.photos import open_photo
 
 __all__ = ["contact_sheet"]
 
@@ -61,9 +64,10 @@ def _highest(targets: LayeredTargets) -> int:
 
 
 def _row(image: CachedImage, targets: LayeredTargets, photo_path: Path | None, highest: int) -> Image.Image:
-    height = max(1, round(_WIDE * image.size[0] / image.size[1]))
-    view = targets.resized((height, _WIDE))
-    photo, problem = _photo(photo_path, (height, _WIDE), image.size)
+    shape = fitted(image.size, _WIDE)
+    height = shape[0]
+    view = targets.resized(shape)
+    photo, problem = _photo(photo_path, shape, image.size)
     chosen = _most_hidden(targets)
     pictures = [photo, draw_instances(photo, view), draw_count_map(photo, view, highest)]
     if chosen is not None:
@@ -112,11 +116,11 @@ def _photo(path: Path | None, shape: tuple[int, int], size: tuple[int, int]) -> 
     if path is None:
         return grey, "  (no photo)"
     try:
-        with Image.open(path) as image:
+        with open_photo(path) as image:
             if (image.height, image.width) != size:
                 return grey, f"  (photo is {image.width} x {image.height})"
             return np.asarray(image.convert("RGB").resize(shape[::-1]), np.float64), ""
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
+    except PhotoError:
         return grey, "  (photo unreadable)"
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from amodal_data.disk import open_regular
 from amodal_data.errors import AnnotationError
 from amodal_data.scene import Source
 
@@ -20,11 +21,12 @@ def load_json(path: Path) -> tuple[Any, Source]:
     NaN and Infinity, which JSON does not know but Python writes, are accepted here and found later.
     """
     try:
-        raw = path.read_bytes()
+        with open_regular(path) as file:
+            raw = file.read()
     except OSError as error:
-        raise AnnotationError(f"cannot read the annotation file: {error.strerror}", place=str(path)) from error
-    if raw.startswith((b"amodal-data/targets\n", b"\x89HDF")):
-        raise AnnotationError("this is an HDF5 file, not annotations", place=str(path))
+        raise AnnotationError(f"cannot read the file: {error.strerror}", place=str(path)) from error
+    if known := _known(raw, path):
+        raise AnnotationError(f"not JSON: this is {known[0]}", place=str(path), fix=known[1])
     try:
         parsed = _parse(raw)
     except UnicodeDecodeError as error:
@@ -37,6 +39,34 @@ def load_json(path: Path) -> tuple[Any, Source]:
     except (RecursionError, ValueError) as error:
         raise AnnotationError(f"not usable JSON: {error}", place=str(path)) from error
     return parsed, Source(path.name, hashlib.sha256(raw).hexdigest())
+
+
+_AS_COCO = "export it from its tool as COCO JSON with whole (amodal) masks"
+_FORMATS = (
+    (b"amodal-data/targets\n", "a target cache", "name the annotation file it was made from"),
+    (b"\x89HDF", "an HDF5 file", "name an annotation file"),
+    (b"<", "XML", _AS_COCO),
+    (b"\xef\xbb\xbf<", "XML", _AS_COCO),
+    (b"PK", "a zip archive", "unpack it and name the annotation file in it"),
+    (b"\x1f\x8b", "gzip", "gunzip it first"),
+    (b"\xff\xd8", "a JPEG photo", "photos go to --images"),
+    (b"\x89PNG", "a PNG picture", "photos go to --images"),
+)
+
+
+def _known(raw: bytes, path: Path) -> tuple[str, str] | None:
+    """What a file is that cannot be JSON, and the way in; None if it may be."""
+    start = raw[:4096].lstrip()
+    for magic, name, fix in _FORMATS:
+        if start.startswith(magic):
+            return name, fix
+    if path.suffix.lower() in (".yaml", ".yml") or start.startswith(b"---\n"):
+        return "YAML", _AS_COCO
+    if not start:
+        return "an empty file", "download or copy it again"
+    if start[:1].isalpha() and not start.startswith((b"true", b"false", b"null", b"NaN", b"Infinity")):
+        return "text", _AS_COCO
+    return None
 
 
 def _parse(raw: bytes) -> Any:

@@ -23,6 +23,7 @@ from amodal_data.masks import RLE, parse_rle
 from amodal_data.readers.files import load_json, stem_of
 from amodal_data.readers.grouping import Grouping, image_size, key_names, top_level
 from amodal_data.readers.regions import RegionMasks, integer, number, settle, text
+from amodal_data.runs import minus
 from amodal_data.scene import Declared, Instance, Scene, Scenes, Source
 
 __all__ = ["LAYOUTS", "dataset_of", "flat_scenes", "layout_of", "read_cocoa_cls", "read_d2sa", "read_kins"]
@@ -248,7 +249,7 @@ def _small(value: object) -> int | None:
 def _visible_from_hidden(whole: RLE, hidden: object) -> RLE:
     """What a hidden mask leaves of the amodal mask; all of it if there is no usable one."""
     try:
-        return RLE.from_mask(whole.decode() & ~parse_rle(hidden, whole.size).decode())
+        return minus(whole, parse_rle(hidden, whole.size))
     except MaskError:
         return whole
 

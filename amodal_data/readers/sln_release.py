@@ -8,15 +8,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
+from numpy.typing import NDArray
 
+from amodal_data.arrays import open_archive
 from amodal_data.errors import AnnotationError, LayoutError
 from amodal_data.masks import RLE
 from amodal_data.scene import Instance, Scene, Scenes, Source
 
 __all__ = ["read_sln_release"]
+
+
+_LARGEST = 2**30
+"""Bytes of one array: 128 million pixels"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +39,10 @@ def read_sln_release(path: str | Path) -> Scenes:
     path = Path(path)
     files = sorted(path.glob("*.npz")) if path.is_dir() else [path]
     if not files or not all(file.is_file() for file in files):
-        raise AnnotationError("no .npz file here", place=str(path))
+        what = "a folder, and no target files of the SLN release (.npz) in it" if path.is_dir() else "no .npz file here"
+        raise AnnotationError(what, place=str(path), fix="name an annotation file, or a data set with -d FOLDER")
+    if odd := next((file for file in files if file.stat().st_size > _LARGEST), None):
+        raise AnnotationError("larger than any target file", place=str(odd))
     records = [_Record(n, file.stem, file) for n, file in enumerate(files, 1)]
     digest = sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     return Scenes(records, _read_records, dataset="sln-release", sources=[Source(path.name, digest)])
@@ -46,14 +54,14 @@ def _read_records(records: Sequence[_Record]) -> list[Scene]:
 
 def _scene(record: _Record) -> Scene:
     layer = _load(record.path)
-    bits = [(layer >> np.uint64(n)) & np.uint64(1) for n in range(64)]
-    there = [n for n in range(32) if bits[n].any() or bits[32 + n].any()]
+    masks = {n: (_bit(layer, n), _bit(layer, 32 + n)) for n in range(32)}
+    there = [n for n, (seen, hidden) in masks.items() if len(seen.switches) or len(hidden.switches)]
     instances = tuple(
         Instance(
-            amodal=RLE.from_mask(bits[n] | bits[32 + n]),
+            amodal=RLE.from_mask(layer & np.uint64((1 << n) | (1 << (32 + n)))),
             annotation_id=n,
             region_index=n,
-            visible=RLE.from_mask(bits[n]),
+            visible=masks[n][0],
         )
         for n in there
     )
@@ -63,12 +71,17 @@ def _scene(record: _Record) -> Scene:
     return Scene(record.image_id, record.file_name, size, instances, unordered, total_order=False, source=name)
 
 
-def _load(path: Path) -> np.ndarray[tuple[int, int], np.dtype[np.uint64]]:
+def _bit(layer: NDArray[np.uint64], n: int) -> RLE:
+    return RLE.from_mask(layer & np.uint64(1 << n))
+
+
+def _load(path: Path) -> NDArray[np.uint64]:
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
-            layer = content["layer"]
-    except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile) as error:
+        with open_archive(path) as archive:
+            member = archive.member("layer")
+            if member.dtype != np.uint64 or len(member.shape) != 2 or not 0 < member.size <= _LARGEST:
+                raise ValueError(f"'layer' is {member.dtype} {member.shape}, not uint64 [H, W] of 128 MP at most")
+            layer: NDArray[np.uint64] = archive.array(member, _LARGEST)
+            return layer
+    except ValueError as error:
         raise LayoutError(f"not a target file of the SLN release: {error}", place=str(path)) from error
-    if layer.dtype != np.uint64 or layer.ndim != 2:
-        raise LayoutError(f"'layer' is {layer.dtype} {layer.shape}, not uint64 [H, W]", place=str(path))
-    return layer

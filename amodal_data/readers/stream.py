@@ -20,6 +20,7 @@ import ijson
 import numpy as np
 from numpy.typing import NDArray
 
+from amodal_data.disk import open_regular
 from amodal_data.errors import AnnotationError, LayoutError, SelectionError
 from amodal_data.findings import Finding, Place
 from amodal_data.readers.cocoa import check_annotator, cocoa_scenes
@@ -244,7 +245,7 @@ class SceneStream:
                     self._grouping.note("image-size-unknown", "no usable 'height' and 'width'", image_id)
 
     def _items(self, prefix: str) -> Iterator[Any]:
-        with _reading(self._path), self._path.open("rb") as file:
+        with _reading(self._path), open_regular(self._path) as file:
             yield from ijson.items(file, prefix, use_float=True)
 
 
@@ -257,7 +258,7 @@ def _repeats(ids: NDArray[np.int64]) -> list[int]:
 
 
 def _digest(path: Path) -> str:
-    with _reading(path), path.open("rb") as file:
+    with _reading(path), open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -266,7 +267,7 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise AnnotationError(f"cannot read the annotation file: {error.strerror}", place=str(path)) from error
+        raise AnnotationError(f"cannot read the file: {error.strerror}", place=str(path)) from error
     except (ijson.JSONError, UnicodeDecodeError, ValueError) as error:
         if isinstance(error, LayoutError | SelectionError):
             raise

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from amodal_data.cache import refuse_existing
+from amodal_data.disk import refuse_existing
 from amodal_data.synthetic.annotate import cocoa_annotation
 from amodal_data.synthetic.flat import CATEGORIES, FlatLayout, flat_annotations
 from amodal_data.synthetic.photo import paint_photo

@@ -6,11 +6,16 @@ from typing import Annotated, Any
 import typer
 
 from amodal_cli.options import Device, Force, Images, Json, Quiet
-from amodal_cli.terminal import check_output, print_json, progress, say
+from amodal_cli.terminal import check_output, counted, left_behind, print_json, progress, say
 from amodal_cli.training import FileOption, PresetOption, SetOption, photo_folders, preset_name
 
 _DRAWN = 6
-_WRITTEN = {"coco": "predictions.json", "html": "predictions.html", "png": "overlays", "npy": "sem_dist"}
+_WRITTEN = {
+    "coco": ("predictions.json", "predictions.npz"),
+    "html": ("predictions.html",),
+    "png": ("overlays",),
+    "npy": ("sem_dist",),
+}
 
 Model = Annotated[Path, typer.Argument(exists=True, help="A checkpoint, exported safetensors, or a run directory.")]
 
@@ -38,23 +43,29 @@ def predict(
     if unknown := [kind for kind in kinds if kind not in _WRITTEN]:
         raise typer.BadParameter(f"--save takes coco, png, npy and html, found {', '.join(unknown)}")
     from sln import load
-    from sln.results import photos_in, predict_photos
+    from sln.predicting.folder import photos_in, predict_photos
 
     photos = photos_in(inputs)
     out.mkdir(parents=True, exist_ok=True)
-    for kind, name in _WRITTEN.items():
-        if kind in kinds:
+    for kind, names in _WRITTEN.items():
+        for name in names if kind in kinds else ():
             check_output(out / name, force=force)
+    if photos.left_out:
+        first = ", ".join(path.name for path in photos.left_out[:3])
+        say(f"left out, no photos by their names: {counted(len(photos.left_out), 'file')} ({first})", quiet=quiet)
     predictor = load(model, device)
-    with progress("predicting", len(photos), quiet=quiet) as advance:
-        report = predict_photos(predictor, photos, out, kinds, least=least, on_photo=advance)
+    with progress("predicting", len(photos.paths), quiet=quiet) as advance:
+        report = predict_photos(predictor, photos.paths, out, kinds, least=least, on_photo=advance)
     for problem in report.problems:
         say(f"warning: {problem}")
     if as_json:
         figures: dict[str, Any] = {"photos": report.photos, "instances": report.instances}
         print_json({"schema": "sln/predict/1", "path": str(out), **figures, "problems": report.problems})
     else:
-        print(f"{out}: {report.instances} instances in {report.photos} photos")
+        print(f"{out}: {counted(report.instances, 'instance')} in {counted(report.photos, 'photo')}")
+    if report.interrupted:
+        left_behind(f"what was found in {report.photos} of {counted(len(photos.paths), 'photo')} is kept in {out}")
+        raise KeyboardInterrupt
     if report.problems:
         raise typer.Exit(1)
 
@@ -84,6 +95,7 @@ def evaluate(
             check_output(path, force=force, inputs=[val])
     from sln import CachedTargets, evaluate_model, load
     from sln.evaluate import compare_with_truth
+    from sln.predicting.pictures import save_picture
 
     predictor = load(model, device)
     data = CachedTargets(val, photo_folders(images, val), predictor.config.data)
@@ -94,8 +106,8 @@ def evaluate(
         report.save(save)
         say(f"{save}: predictions", quiet=quiet)
     if png is not None:
-        compare_with_truth(predictor, data, _DRAWN).save(png)
-        say(f"{png}: {min(_DRAWN, len(data))} images, truth and prediction", quiet=quiet)
+        save_picture(compare_with_truth(predictor, data, _DRAWN), png)
+        say(f"{png}: {counted(min(_DRAWN, len(data)), 'image')}, truth and prediction", quiet=quiet)
     if page is not None:
         shown = report.write_page(page, data, f"{model} on {val.name}")
         say(f"{page}: the {shown} worst images", quiet=quiet)

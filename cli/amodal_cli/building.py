@@ -7,7 +7,7 @@ import typer
 
 from amodal_cli.choices import known_dataset
 from amodal_cli.options import Force, Format, ImageFolders, Json, Masks, Quiet, Split
-from amodal_cli.terminal import check_output, print_json, progress, say
+from amodal_cli.terminal import check_output, counted, left_behind, print_json, printable, progress, say
 
 if TYPE_CHECKING:
     from amodal_data import BuildReport, Scenes
@@ -64,10 +64,12 @@ def build(
     _check_layout(dataset, scenes)
     names = ", ".join(str(path) for path in paths)
     say(
-        f"{names}: {len(scenes)} annotated images" + (f", split {found_split}" * bool(found_split)),
+        f"{names}: {counted(len(scenes), 'annotated image')}" + (f", split {found_split}" * bool(found_split)),
         quiet=quiet,
     )
     _report_photos(scenes, [*(images or []), *([data] if data else [])], quiet)
+    if not dry_run:
+        left_behind("finished shards of the build are kept: --resume goes on with it")
     with progress("building", len(scenes) // (part[1] if part else 1), quiet=quiet) as advance:
         report = build_targets(
             scenes,
@@ -112,7 +114,7 @@ def verify(
     if as_json:
         print_json(report.to_dict())
     else:
-        print(report)
+        print(printable(str(report)))
     if not report.ok:
         raise typer.Exit(1)
 
@@ -131,23 +133,25 @@ def export(
     """
     import json
 
+    from amodal_data.disk import replaced
     from amodal_data.export import export_coco, export_datumaro, export_results, export_table
     from amodal_data.source import open_source
 
     check_output(output, force=force, inputs=[source])
     images = open_source(source)
     if form == Format.table:
-        with output.open("w", newline="") as file:
+        with replaced(output, newline="") as file:
             rows = export_table(images, file)
-        say(f"{output}: {rows} instances", quiet=quiet)
+        say(f"{output}: {counted(rows, 'instance')}", quiet=quiet)
         return
     written: object
     if form == Format.coco:
         written = export_coco(images, masks.value)
     else:
         written = export_datumaro(images) if form == Format.datumaro else export_results(images)
-    output.write_text(json.dumps(written))
-    say(f"{output}: {len(images)} images", quiet=quiet)
+    with replaced(output) as file:
+        json.dump(written, file)
+    say(f"{output}: {counted(len(images), 'image')}", quiet=quiet)
 
 
 def _annotation_files(
@@ -224,7 +228,8 @@ def merge(
     if as_json:
         print_json(report.to_dict())
     else:
-        print(f"{output}: {report.images} images, {report.instances} instances, from {len(shards)} shards")
+        held = f"{counted(report.images, 'image')}, {counted(report.instances, 'instance')}"
+        print(printable(f"{output}: {held}, from {counted(len(shards), 'shard')}"))
 
 
 def _report_photos(scenes: "Scenes | SceneStream", folders: list[Path], quiet: bool) -> None:
@@ -249,6 +254,7 @@ def _print_report(report: "BuildReport", *, dry_run: bool, quiet: bool, as_json:
     if as_json:
         print_json(report.to_dict())
     else:
-        print(f"{report.path}: {report.images} images, {report.instances} instances, {report.seconds:.2f} s")
+        held = f"{counted(report.images, 'image')}, {counted(report.instances, 'instance')}"
+        print(printable(f"{report.path}: {held}, {report.seconds:.2f} s"))
     hint = f"dry run: {report.path} not written" if dry_run else f"next: amodal-data inspect {report.path}"
     say(hint, quiet=quiet)

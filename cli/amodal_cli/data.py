@@ -22,7 +22,7 @@ app.command("doctor", short_help="Versions, torch pair, GPU, disk.")(doctor)
 
 def main() -> None:
     """Entry point of ``amodal-data``."""
-    run(app, "amodal-data", "finished shards of a build are kept: --resume goes on")
+    run(app, "amodal-data")
 
 
 if __name__ == "__main__":

@@ -3,11 +3,21 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from amodal_cli.terminal import check_output, print_json, say
+from amodal_cli.terminal import check_output, counted, print_json, printable, say
 from amodal_data.datasets import DATASETS
+from amodal_data.disk import replaced
 from amodal_data.holdings import Holding, holdings, missing_photos
 
-__all__ = ["report"]
+__all__ = ["report", "titles"]
+
+
+def titles(*, as_json: bool) -> None:
+    """Print the data sets that are known."""
+    if as_json:
+        print_json({"schema": "amodal-data/get/1", "datasets": {name: one.title for name, one in DATASETS.items()}})
+        return
+    for name, one in DATASETS.items():
+        print(f"{name:<11}{one.title}")
 
 
 def report(name: str, folder: Path | None, missing: Path | None, *, force: bool, as_json: bool) -> None:
@@ -21,8 +31,9 @@ def report(name: str, folder: Path | None, missing: Path | None, *, force: bool,
     else:
         _print(name, there, absent, folder)
     if missing is not None:
-        missing.write_text("".join(f"{url or photo}\n" for photo, url in absent.items()))
-        say(f"{missing}: {len(absent)} missing photos")
+        with replaced(missing) as file:
+            file.writelines(f"{printable(url or photo)}\n" for photo, url in absent.items())
+        say(f"{missing}: {counted(len(absent), 'missing photo')}")
 
 
 def _document(name: str, there: list[Holding], absent: dict[str, str]) -> dict[str, object]:

@@ -7,7 +7,7 @@ import typer
 
 from amodal_cli.choices import did_you_mean, known_dataset
 from amodal_cli.options import Force, ImageFolders, Json, Pick, Quiet
-from amodal_cli.terminal import check_output, print_json, progress, say
+from amodal_cli.terminal import check_output, counted, print_json, printable, progress, say
 
 if TYPE_CHECKING:
     from amodal_data import Summary
@@ -47,7 +47,7 @@ def inspect(
     if as_json:
         print_json(summary.to_dict())
     else:
-        print(summary)
+        print(printable(str(summary)))
     if findings and not as_json:
         for finding in summary.findings:
             say(str(finding))
@@ -57,11 +57,17 @@ def inspect(
         if not chosen:
             say(f"no image to show: {path} not written", quiet=quiet)
         elif path is png:
-            opened.contact_sheet(chosen, images or []).save(path)
-            say(f"{path}: contact sheet of {len(chosen)} images", quiet=quiet)
+            from amodal_data.disk import replaced_path
+
+            with replaced_path(path) as temporary:
+                opened.contact_sheet(chosen, images or []).save(temporary, "PNG")
+            say(f"{path}: contact sheet of {counted(len(chosen), 'image')}", quiet=quiet)
         else:
             _write_page(path, opened, summary, chosen, images or [], compare)
-            say(f"{path}: {len(chosen)} of {len(opened)} images, {path.stat().st_size / 1024:,.0f} KB", quiet=quiet)
+            say(
+                f"{path}: {len(chosen)} of {counted(len(opened), 'image')}, {path.stat().st_size / 1024:,.0f} KB",
+                quiet=quiet,
+            )
 
 
 def _check_pictures(
@@ -118,7 +124,9 @@ def explain(
 
 
 def get(
-    dataset: Annotated[str, typer.Argument(help="'cocoa', 'd2sa', 'cocoa-cls' or 'kins'.")],
+    dataset: Annotated[
+        str | None, typer.Argument(help="'cocoa', 'd2sa', 'cocoa-cls' or 'kins'; without one, their names.")
+    ] = None,
     data: Annotated[
         Path | None, typer.Option("--data", "-d", exists=True, file_okay=False, help="Folder to look in.")
     ] = None,
@@ -131,10 +139,15 @@ def get(
     """Say what a data set consists of, where to ask for it, and what of it is already there.
 
     Downloads nothing: the publishers want you to accept their licence on their page. Hashes of annotation
-    files are kept in amodal-data-seen.json beside them, to tell when one has changed.
+    files are kept in amodal-data-seen.json beside them, where that can be written, to tell when one has changed.
     """
-    from amodal_cli.getting import report
+    from amodal_cli.getting import report, titles
 
+    if dataset is None:
+        if data is not None or missing is not None:
+            raise typer.BadParameter("name the data set to look for")
+        titles(as_json=as_json)
+        return
     report(known_dataset(dataset), data, missing, force=force, as_json=as_json)
 
 

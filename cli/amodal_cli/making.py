@@ -58,7 +58,7 @@ def demo(
     """The whole chain on synthetic scenes: write, build, verify, inspect, draw. No download."""
     annotations = folder / f"COCO_amodal_{Split.val.value}2014.json"
     cache, sheet, page = folder / "val.h5", folder / "sheet.png", folder / "page.html"
-    from amodal_data.cache import refuse_existing
+    from amodal_data.disk import refuse_existing
 
     for path in (annotations, cache, sheet, page):
         refuse_existing(path, force=force)

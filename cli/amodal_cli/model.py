@@ -21,7 +21,7 @@ app.command("doctor", short_help="Is this machine fit to train?")(doctor)
 
 def main() -> None:
     """Entry point of ``sln``."""
-    run(app, "sln", "if a checkpoint was written, sln fit --resume RUN goes on from it")
+    run(app, "sln")
 
 
 if __name__ == "__main__":

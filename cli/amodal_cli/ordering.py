@@ -11,7 +11,7 @@ from amodal_cli.terminal import check_output, print_json, say
 from amodal_cli.training import photo_folders
 
 if TYPE_CHECKING:
-    from sln.ordernet import OrderPairs, Source
+    from sln.ordering.net import MapKind, OrderPairs
 
 order = typer.Typer(
     help="OrderNet: who is in front, learned from masks or sem-dist maps.",
@@ -67,7 +67,7 @@ def order_fit(
     from sln.machine import needs_torch
 
     needs_torch()
-    from sln.ordernet import fit_order, save_order
+    from sln.ordering.net import fit_order, save_order
 
     how = {"size": size, "most": pairs, "limit": limit, "seed": seed, "device": device}
     found = _pairs(train, source.value, model, predictions, images, rgb, **how)
@@ -92,7 +92,7 @@ def order_evaluate(
 
     needs_torch()
     from sln.device import pick_device
-    from sln.ordernet import decide, load_order
+    from sln.ordering.net import decide, load_order
 
     loaded, source, size = load_order(net)
     loaded = loaded.to(pick_device(device))
@@ -108,14 +108,14 @@ def order_evaluate(
 
 def _pairs(
     cache: Path,
-    source: "Source",
+    source: "MapKind",
     model: Path | None,
     predictions: list[Path] | None,
     images: list[Path] | None,
     rgb: bool,
     **how: Any,
 ) -> "OrderPairs":
-    from sln.pairs import order_pairs
+    from sln.ordering.maps import order_pairs
 
     if model is not None and predictions:
         raise typer.BadParameter("--model or --predictions, not both")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from amodal_cli.options import Force, Json, Quiet
-from amodal_cli.terminal import check_output, print_json, say
+from amodal_cli.terminal import check_output, print_json, printable, say
 
 
 class Protocol(StrEnum):
@@ -54,6 +54,7 @@ def evaluate(
 ) -> None:
     """Score predictions: amodal AP and AR, per-class COCO, depth order, or completion of hidden parts."""
     from amodal_data import evaluate as score
+    from amodal_data.disk import replaced
 
     limits = [part.strip() for part in max_dets.split(",")]
     if not all(part.isdecimal() and int(part) > 0 for part in limits):
@@ -76,8 +77,8 @@ def evaluate(
     if as_json:
         print_json(report.to_dict())
     else:
-        print(report)
+        print(printable(str(report)))
     if table is not None:
-        with table.open("w", newline="") as file:
+        with replaced(table, newline="") as file:
             report.write_images(file)
         say(f"{table}: errors per image", quiet=quiet)

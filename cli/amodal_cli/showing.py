@@ -22,7 +22,7 @@ def demo(
     force: Force = False,
 ) -> None:
     """Synthetic scenes, a tiny network trained on them, its predictions beside the truth. CPU, about two minutes."""
-    from amodal_data.cache import refuse_existing
+    from amodal_data.disk import refuse_existing
     from sln.machine import needs_torch
 
     needs_torch()
@@ -48,6 +48,6 @@ def demo(
 
 def _forget(run: Path) -> None:
     """Remove what an earlier demo left of its run: only files this package writes there."""
-    for pattern in ("overlays/step_*.png", "*.pt", "metrics.*", "config.toml", "env.json", "report.html"):
+    for pattern in ("overlays/step_*.png", "*.pt", "metrics.*", ".lock", "config.toml", "env.json", "report.html"):
         for file in run.glob(pattern):
             file.unlink()

@@ -9,13 +9,42 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 DEBUG = {"on": False}
+_LEFT: list[str] = []
+_EXTRAS = {
+    "pydantic": "sln", "tomlkit": "sln", "torch": "sln", "torchvision": "sln", "safetensors": "sln",
+    "distributed": "distributed", "faster_coco_eval": "boundary",
+}  # fmt: skip
+"""The extra that brings each package which the base does not need"""
+
+
+_MEANT = {
+    "train": "fit", "infer": "predict", "test": "evaluate", "eval": "evaluate", "build": "build-targets",
+    "convert": "export", "check": "verify", "view": "inspect", "show": "inspect", "download": "get",
+}  # fmt: skip
+"""Commands as other tools call them"""
+
+
+class _Commands(TyperGroup):
+    """Commands that know what was meant by a wrong name."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        try:
+            return super().resolve_command(ctx, args)
+        except Exception as error:
+            known = self.list_commands(ctx)
+            meant = [name for name in known if name == _MEANT.get(args[0]) or name.startswith(args[0])]
+            if meant and "mean" not in getattr(error, "message", "mean"):
+                error.message += f" Did you mean {meant[0]!r}?"  # type: ignore[attr-defined]
+            raise
 
 
 def new_app(name: str, about: str) -> typer.Typer:
     """An empty program with ``--debug`` and ``--version``."""
     app = typer.Typer(
+        cls=_Commands,
         help=about,
         no_args_is_help=True,
         add_completion=False,
@@ -43,18 +72,17 @@ def new_app(name: str, about: str) -> typer.Typer:
     return app
 
 
-def run(app: typer.Typer, name: str, resumable: str) -> NoReturn:
+def run(app: typer.Typer, name: str) -> NoReturn:
     """Run a command and end the process with its exit code.
 
-    0 done, 1 the work failed or the data has errors, 2 usage, 3 environment, 130 interrupted; ``resumable``
-    says what an interruption leaves.
+    0 done, 1 the work failed or the data has errors, 2 usage, 3 environment, 130 interrupted.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         app(prog_name=name)
     except SystemExit as stop:
         if stop.code == 130:
-            print(f"interrupted; {resumable}", file=sys.stderr)
+            print(printable("; ".join(["interrupted", *_LEFT])), file=sys.stderr)
         raise
     except Exception as error:
         if DEBUG["on"]:
@@ -63,32 +91,50 @@ def run(app: typer.Typer, name: str, resumable: str) -> NoReturn:
     sys.exit(0)
 
 
+def left_behind(*said: str) -> None:
+    """Remember what an interruption from now on leaves, for the last line; nothing = nothing."""
+    _LEFT[:] = said
+
+
 def _interrupt(number: int, frame: object) -> NoReturn:
     """SIGTERM ends a command as Ctrl-C does: cleaned up, resumable, exit code 130."""
     raise KeyboardInterrupt
 
 
 def _explain(error: Exception) -> int:
-    from amodal_data.errors import AmodalError, LayoutError, OutputExistsError, SelectionError
+    from amodal_data.errors import AmodalError, InUseError, LayoutError, OutputExistsError, SelectionError
     from sln.errors import ConfigError, MachineError, RunError
 
+    if isinstance(error, ModuleNotFoundError) and (extra := _EXTRAS.get(str(error.name).partition(".")[0])):
+        print(f'error: the package {error.name!r} is not installed\n  fix: pip install "amodal-data[{extra}]"',
+              file=sys.stderr)  # fmt: skip
+        return 3
+    if isinstance(error, MemoryError):
+        print("error: not enough memory for this\n  fix: a smaller input, or a machine with more", file=sys.stderr)
+        return 1
     if isinstance(error, OSError) and not isinstance(error, AmodalError):
         where = f"\n  at:  {error.filename}" if error.filename else ""
-        print(f"error: {error.strerror or error}{printable(where)}", file=sys.stderr)
+        print(printable(f"error: {error.strerror or error}{where}"), file=sys.stderr)
         return 1
     if not isinstance(error, AmodalError):
-        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
+        print(printable(f"error: {type(error).__name__}: {error}"), file=sys.stderr)
         print("  fix: this should not happen; --debug before the command shows where", file=sys.stderr)
         return 1
     print(f"error: {printable(str(error))}", file=sys.stderr)
     if isinstance(error, MachineError):
         return 3
-    return 2 if isinstance(error, LayoutError | OutputExistsError | SelectionError | ConfigError | RunError) else 1
+    usage = LayoutError | OutputExistsError | SelectionError | InUseError | ConfigError | RunError
+    return 2 if isinstance(error, usage) else 1
 
 
 def printable(text: str) -> str:
     """Control characters from data (file names, labels) shown escaped; line ends stay."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def counted(n: int, what: str) -> str:
+    """``"1 photo"``, ``"2 photos"``."""
+    return f"{n:,} {what}{'s' * (n != 1)}"
 
 
 def say(text: str, *, quiet: bool = False) -> None:
@@ -133,7 +179,7 @@ def check_output(path: Path, *, force: bool, inputs: Sequence[Path] = ()) -> Non
     """Stop before any work if an output cannot or must not be written: it is already there and --force was
     not given, its folder is missing, or it is one of the inputs.
     """
-    from amodal_data.cache import refuse_existing
+    from amodal_data.disk import refuse_existing
     from amodal_data.errors import SelectionError
 
     if any(one.exists() and path.exists() and path.samefile(one) for one in inputs):

@@ -1,6 +1,9 @@
 """``sln fit``, ``config`` and ``runs``."""
 
 import os
+import sys
+import time
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from amodal_cli.options import Device, Images, Json, Quiet
-from amodal_cli.terminal import print_json, progress, say
+from amodal_cli.terminal import left_behind, print_json, printable, progress, say
 
 if TYPE_CHECKING:
     from sln import Config
     from sln.config import Preset as PresetName
-    from sln.run import Run
+    from sln.training.rundir import Run
 
 
 class Preset(StrEnum):
@@ -94,9 +97,62 @@ def fit(
         raise typer.BadParameter("several processes need a name for their run: --run")
     place = run or _free_name(train)
     quiet = quiet or not _first_process()
+    slow = preset is None and file is None and _on_cpu(device)
+    if slow:
+        say(f"note: no GPU here, and preset modern ({config.data.size} px) is made for one; "
+            "--preset tiny takes minutes on a CPU", quiet=quiet)  # fmt: skip
     with progress("training", config.train.steps, quiet=quiet) as advance:
-        done = start(config, sources, place, device=device, say=lambda text: say(text, quiet=quiet), on_step=advance)
+        telling = _Telling(place, config.train.steps, advance, quiet=quiet, estimate=slow)
+        done = start(config, sources, place, device=device, say=telling.say, on_step=telling.step, on_row=telling.row)
     _finish(done, quiet, as_json)
+
+
+def _on_cpu(device: str) -> bool:
+    from sln.device import pick_device
+
+    return pick_device(device).type == "cpu"
+
+
+class _Telling:
+    """What a run says while it trains: a line a row where there is no bar, and what an interruption leaves."""
+
+    def __init__(
+        self, run: Path, steps: int, advance: Callable[[int], None], *, quiet: bool, estimate: bool = False
+    ) -> None:
+        self.run, self.steps, self.advance, self.quiet, self.estimate = run, steps, advance, quiet, estimate
+        self.done = self.before = 0
+        self.lines = not quiet and not sys.stderr.isatty()
+        self.started = time.monotonic()
+        left_behind("nothing was trained yet")
+
+    def say(self, text: str) -> None:
+        say(text, quiet=self.quiet)
+        self.started = time.monotonic()
+
+    def step(self, done: int) -> None:
+        """Some steps are done."""
+        self.advance(done)
+        self.done += done
+        if done > 1:  # steps of an earlier run, all at once
+            self.before = self.done
+        left_behind(f"{self.run} is at step {self.done} of {self.steps}", f"sln fit --resume {self.run} goes on")
+        if self.estimate and self.done == 1:
+            hours = (time.monotonic() - self.started) * self.steps / 3600
+            say(f"at this pace all {self.steps:,} steps take {hours:,.1f} hours", quiet=self.quiet)
+
+    def _left(self) -> str:
+        """How long the rest will take, at the pace so far."""
+        seconds = (time.monotonic() - self.started) * (self.steps - self.done) / max(1, self.done - self.before)
+        return f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"
+
+    def row(self, row: Mapping[str, Any]) -> None:
+        """A row of metrics."""
+        if not self.lines:
+            return
+        losses = ", ".join(f"{name} {value:.3f}" for name, value in row["losses"].items())
+        ap = f", AP {row['ap']:.3f}" if row.get("ap") is not None else ""
+        pace = f"{row['images_per_s']:.1f} photos/s, {self._left()} left"
+        say(f"step {row['step']} of {self.steps}: loss {row['total']:.3f} ({losses}){ap}, {pace}")
 
 
 def _first_process() -> bool:
@@ -106,24 +162,26 @@ def _first_process() -> bool:
 
 def _resume(run: Path, images: list[Path], val_images: list[Path], device: str, quiet: bool, as_json: bool) -> None:
     from sln import resume
-    from sln.run import Run
+    from sln.training.rundir import Run
 
     steps = Run.resume(run).config().train.steps
     quiet = quiet or not _first_process()
     with progress("training", steps, quiet=quiet) as advance:
+        telling = _Telling(run, steps, advance, quiet=quiet)
         done = resume(
             run,
             images=images,
             val_images=val_images,
             device=device,
-            say=lambda text: say(text, quiet=quiet),
-            on_step=advance,
+            say=telling.say,
+            on_step=telling.step,
+            on_row=telling.row,
         )
     _finish(done, quiet, as_json)
 
 
 def _check(config: "Config", sources: Any, device: str, as_json: bool) -> None:
-    from sln.training import check
+    from sln.training.fit import check
 
     report = check(config, sources, device=device)
     if as_json:
@@ -189,7 +247,7 @@ def runs(
     as_json: Json = False,
 ) -> None:
     """List the runs in a folder, newest first: steps, loss, AP."""
-    from sln.run import list_runs
+    from sln.training.rundir import list_runs
 
     found = list_runs(folder)
     if as_json:
@@ -201,4 +259,4 @@ def runs(
         loss = "" if one["loss"] is None else f"loss {one['loss']:.3f}"
         score = "" if one["ap"] is None else f"AP {one['ap']:.3f}"
         steps = f"{one['step']:>8} of {one['steps']:<8}"
-        print(f"{one['run']:<28}{steps}{loss:<14}{score:<10}{one['problem'] or one['targets']}")
+        print(printable(f"{one['run']:<28}{steps}{loss:<14}{score:<10}{one['problem'] or one['targets']}"))

@@ -23,10 +23,10 @@ from torch.nn import functional
 from trunk import cached_features, train_head, train_trunk, with_head
 
 from sln import Config
-from sln.heads import SemDistHead, build_head
-from sln.layering import InstanceLayeringModule, soft_sem_dist
-from sln.losses import instance_layering_loss, mean_over_all
-from sln.network import SLN
+from sln.network.heads import SemDistHead, build_head
+from sln.network.layering import InstanceLayeringModule, soft_sem_dist
+from sln.network.losses import instance_layering_loss, mean_over_all
+from sln.network.model import SLN
 
 SEEDS, STEPS = (5, 6), 400
 

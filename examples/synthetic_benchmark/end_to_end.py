@@ -19,8 +19,8 @@ from setup import FIRST_TRUNK, HEADS, Sizes, claim, make_data, opened, scores_pa
 
 from sln import Config, Predictor, load_config
 from sln.device import pick_device
-from sln.network import build
-from sln.trainer import Trainer
+from sln.network.model import build
+from sln.training.loop import Trainer
 
 FULL = Sizes(
     scenes={"train": 8000, "tune": 400, "test": 1000}, trunks=1, trunk_steps=12000, head_seeds=3, head_steps=0,

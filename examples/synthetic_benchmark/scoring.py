@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from amodal_data import Prediction as ScoredMask
-from amodal_data import evaluate
+from amodal_data import ScoredMask, evaluate
 from amodal_data.evaluation.order import METHODS, pair_votes
 from sln import CachedTargets, Predictor
 from sln.evaluate import predictions_at_truth, predictions_of

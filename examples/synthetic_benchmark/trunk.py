@@ -14,12 +14,12 @@ from setup import AS_MODERN, FIRST_TRUNK, FULL, HEADS, SMOKE, Sizes, config, ope
 from torch import Tensor, nn
 
 from sln import Config, Predictor
-from sln.data import CachedTargets, batches
+from sln.data.samples import CachedTargets, batches
 from sln.device import autocast
-from sln.heads import MaskHead, SemDistHead, build_head
-from sln.network import SLN, build
-from sln.targets import settled
-from sln.trainer import Trainer
+from sln.network.heads import MaskHead, SemDistHead, build_head
+from sln.network.model import SLN, build
+from sln.network.targets import settled
+from sln.training.loop import Trainer
 
 JITTER, BATCH, RATE = 0.08, 64, 2e-3
 CPU = torch.device("cpu")
@@ -34,10 +34,10 @@ class BothHeads(nn.Module):
         super().__init__()
         self.sem_dist, self.masks, self.features = sem_dist, masks, features
 
-    def losses(self, features: Tensor, shares: Tensor, settings) -> dict[str, Tensor]:
+    def losses(self, features: Tensor, shares: Tensor, *, balance: bool = False) -> dict[str, Tensor]:
         """All losses of both heads."""
-        one = self.sem_dist.losses(features, shares, settings)
-        return one | self.masks.losses(features[:, : self.features], shares, settings)
+        one = self.sem_dist.losses(features, shares, balance=balance)
+        return one | self.masks.losses(features[:, : self.features], shares)
 
     def probabilities(self, features: Tensor) -> Tensor:
         """What SLN's head says."""
@@ -97,7 +97,9 @@ def train_head(
         inputs = features[own].float()
         shares = nn.functional.one_hot(codes[own].long(), (levels or layers) + 1).permute(0, 3, 1, 2).float()
         with autocast(CPU, settings.train.precision):
-            losses = head.losses(inputs if head.sees_layers else inputs[:, :-layers], shares, settings.loss)
+            losses = head.losses(
+                inputs if head.sees_layers else inputs[:, :-layers], shares, balance=settings.loss.balance_levels
+            )
         total = torch.stack([getattr(settings.loss, name) * loss for name, loss in losses.items()]).sum()
         optimiser.zero_grad(set_to_none=True)
         total.backward()

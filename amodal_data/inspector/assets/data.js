@@ -85,27 +85,10 @@ class Layers {
     return depth;
   }
 
-  order(depth) {
-    const best = { 1: 0, "-1": 0 }, total = { 1: 0, "-1": 0 }, seen = new Uint8Array(depth.length);
-    for (let start = 0; start < depth.length; start++) {
-      const sign = Math.sign(depth[start]);
-      if (!sign || seen[start]) continue;
-      let area = 0;
-      const rest = [start];
-      seen[start] = 1;
-      while (rest.length) {
-        const p = rest.pop(), x = p % this.width, y = (p - x) / this.width;
-        area++;
-        for (let i = Math.max(0, y - 1); i <= Math.min(this.height - 1, y + 1); i++)
-          for (let j = Math.max(0, x - 1); j <= Math.min(this.width - 1, x + 1); j++) {
-            const q = i * this.width + j;
-            if (!seen[q] && Math.sign(depth[q]) === sign) { seen[q] = 1; rest.push(q); }
-          }
-      }
-      best[sign] = Math.max(best[sign], area);
-      total[sign] += area;
-    }
-    return Math.sign(best[1] - best[-1]) || Math.sign(total[1] - total[-1]);
+  // Who of two is in front, as the package decided it (semdist.pair_order; for the truth its order): 1 = a, -1 = b.
+  order(a, b) {
+    const told = ([front, back]) => this.pairs.some((pair) => pair[0] === front && pair[1] === back);
+    return told([a, b]) ? 1 : told([b, a]) ? -1 : 0;
   }
 }
 

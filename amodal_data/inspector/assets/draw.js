@@ -104,7 +104,7 @@ class Drawing {
     for (const n of [a, b]) for (let p = 0; p < depth.length; p++) if (layers.code(n, p) && !depth[p]) this.blend(p, identity(n), 0.25);
     for (let p = 0; p < depth.length; p++) if (depth[p]) this.blend(p, identity(depth[p] > 0 ? a : b), 0.95);
     for (const n of [a, b]) this.outline((p) => layers.code(n, p) > 0, identity(n), 0.5);
-    return layers.order(depth);
+    return layers.order(a, b);
   }
 
   // One layer of the exploded view: what the chosen instances show at one level, on nothing.

@@ -1,5 +1,6 @@
 """SLN: encoder, global layering module, proposals and head, put together from a configuration."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import ClassVar
@@ -9,12 +10,12 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from sln.config import Config
-from sln.encoder import Encoder, build_body
-from sln.heads import MaskHead, SemDistHead, build_head
-from sln.layering import GlobalLayeringModule
-from sln.losses import global_layering_loss
-from sln.proposals import RegionProposals, build_proposals, regions_to_train
-from sln.targets import Targets, settled
+from sln.network.encoder import Encoder, build_body
+from sln.network.heads import MaskHead, SemDistHead, build_head
+from sln.network.layering import GlobalLayeringModule
+from sln.network.losses import global_layering_loss
+from sln.network.proposals import RegionProposals, build_proposals, regions_to_train
+from sln.network.targets import Targets, settled
 
 __all__ = ["SLN", "Detections", "build"]
 
@@ -32,8 +33,22 @@ class Detections:
     probabilities: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class RoiNumbers:
+    """How the head looks at regions: ROI-Align cells a side and samples a side of each, output cells a side, K levels;
+    ``trained``: regions an image that it is trained on; ``balance``: weigh rare levels up (:func:`level_weights`).
+    """
+
+    cells: int
+    samples: int
+    out: int
+    levels: int
+    trained: int
+    balance: bool
+
+
 class SLN(nn.Module):
-    """The Semantics Layering Network. ``config`` has every number of it.
+    """The Semantics Layering Network; ``config`` is what :func:`build` made it from, kept to be saved with it.
 
     ``forward`` trains, :meth:`detect` finds. Which parts train is a matter of the stage: :meth:`set_stage`.
     """
@@ -53,6 +68,7 @@ class SLN(nn.Module):
         glm: GlobalLayeringModule,
         proposals: RegionProposals,
         head: SemDistHead | MaskHead,
+        regions: RoiNumbers,
     ) -> None:
         super().__init__()
         self.config = config
@@ -60,6 +76,7 @@ class SLN(nn.Module):
         self.glm = glm
         self.proposals = proposals
         self.head = head
+        self.regions = regions
         self.stage = "joint"
 
     def set_stage(self, stage: str) -> None:
@@ -102,17 +119,14 @@ class SLN(nn.Module):
         return losses
 
     def _head_losses(self, fused: Tensor, proposals: list[Tensor], targets: Targets) -> dict[str, Tensor]:
-        boxes, owners, instances = regions_to_train(proposals, targets, self.config.train.rois)
-        if not len(boxes):  # photos without instances: the head takes part, with nothing to learn
-            box = boxes.new_tensor([[0, 0, 16, 16]])
-            aligned = self.align(fused, box, owners.new_zeros(1))
-            side = self.config.head.out
-            nothing = aligned.new_zeros(1, self.config.layering.levels + 1, side, side)
-            return self.head.losses(aligned, nothing, self.config.loss)
-        shares = settled(
-            targets.roi_shares(boxes, owners, instances, self.config.head.out, self.config.layering.levels)
-        )
-        return self.head.losses(self.align(fused, boxes, owners), shares, self.config.loss)
+        own = self.regions
+        boxes, owners, instances = regions_to_train(proposals, targets, own.trained)
+        if len(boxes):
+            shares = settled(targets.roi_shares(boxes, owners, instances, own.out, own.levels))
+        else:  # photos without instances: the head takes part, with nothing to learn
+            boxes, owners = boxes.new_tensor([[0, 0, 16, 16]]), owners.new_zeros(1)
+            shares = boxes.new_zeros(1, own.levels + 1, own.out, own.out)
+        return self.head.losses(self.align(fused, boxes, owners), shares, balance=own.balance)
 
     @torch.no_grad()
     def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -122,10 +136,13 @@ class SLN(nn.Module):
         return torch.cat([features, layers.to(features.dtype)], 1), layers
 
     @torch.no_grad()
-    def detect(self, images: Tensor) -> list[Detections]:
-        """What is in each input, best objectness first; nothing is thinned out but by the proposals' NMS."""
+    def detect(self, images: Tensor, shown: Sequence[tuple[int, int]] | None = None) -> list[Detections]:
+        """What is in each input, best objectness first; nothing is thinned out but by the proposals' NMS.
+
+        shown: (H, W) of the photo in each input, whose rest is padding; boxes lie inside it.
+        """
         fused, _ = self.features(images)
-        boxes, objectness, _ = self.proposals(fused, images.shape[-1])
+        boxes, objectness, _ = self.proposals(fused, images.shape[-1], shown=shown)
         counts = [len(found) for found in boxes]
         owners = torch.repeat_interleave(torch.tensor(counts, device=images.device))
         probabilities = self.levels_in(fused, torch.cat(boxes), owners)
@@ -141,9 +158,8 @@ class SLN(nn.Module):
         if not self.head.sees_layers:
             fused = fused[:, : self.encoder.out_channels]
         rois = torch.cat([owners[:, None].float(), boxes.float()], 1)  # in bf16 edges would move by pixels
-        head = self.config.head
-        size = (head.roi, head.roi)
-        aligned: Tensor = roi_align(fused.float(), rois, size, 1 / _STRIDE, head.samples, aligned=True)
+        size = (self.regions.cells, self.regions.cells)
+        aligned: Tensor = roi_align(fused.float(), rois, size, 1 / _STRIDE, self.regions.samples, aligned=True)
         return aligned
 
     def _frozen(self, name: str) -> torch.no_grad | nullcontext[None]:
@@ -162,4 +178,12 @@ def build(config: Config) -> SLN:
         glm,
         build_proposals(fused, config.proposals),
         build_head(encoder.out_channels, levels, config.head),
+        RoiNumbers(
+            cells=config.head.roi,
+            samples=config.head.samples,
+            out=config.head.out,
+            levels=levels,
+            trained=config.train.rois,
+            balance=config.loss.balance_levels,
+        ),
     )

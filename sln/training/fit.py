@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,22 +11,24 @@ import torch
 
 from amodal_data.cache.stamp import stored_digest
 from sln.config import Config
-from sln.data import CachedTargets
+from sln.data.samples import CachedTargets
 from sln.device import memory_used, pick_device
-from sln.errors import ConfigError
+from sln.errors import ConfigError, RunError
 from sln.evaluate import amodal_ap, compare_with_truth, evaluate_model
-from sln.network import SLN
-from sln.predict import Predictor
-from sln.run import Run
-from sln.trainer import Trainer
+from sln.network.model import SLN
+from sln.predicting.pictures import save_picture
+from sln.predicting.predictor import Predictor
+from sln.processes import World
+from sln.training.loop import Trainer
+from sln.training.rundir import Run
 from sln.weights import load_model
-from sln.world import World
 
 __all__ = ["Sources", "check", "fit", "resume"]
 
 _OVERLAYS = 4
 Says = Callable[[str], None]
 Counts = Callable[[int], None]
+Tells = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +53,17 @@ class Sources:
     @classmethod
     def from_dict(cls, kept: Mapping[str, Any]) -> "Sources":
         """Those of a run. Raises :class:`ConfigError` if a cache is not the one it was started with."""
-        for name in ("train", "val"):
-            if name in kept and stored_digest(Path(kept[name])) != kept[f"{name}_digest"]:
-                raise ConfigError("this cache is not the one the run was started with", place=kept[name],
+        try:
+            caches = {name: Path(kept[name]) for name in ("train", "val") if name in kept or name == "train"}
+            folders = {name: tuple(map(Path, kept[name])) for name in ("images", "val_images")}
+            digests = {name: kept[f"{name}_digest"] for name in caches}
+        except (KeyError, TypeError) as error:
+            raise RunError(f"env.json does not say what the run was started with: {error}") from error
+        for name, path in caches.items():
+            if stored_digest(path) != digests[name]:
+                raise ConfigError("this cache is not the one the run was started with", place=str(path),
                                   fix="put it back, or start a new run")  # fmt: skip
-        folders = {name: tuple(map(Path, kept[name])) for name in ("images", "val_images")}
-        return cls(
-            Path(kept["train"]), folders["images"], Path(kept["val"]) if "val" in kept else None, folders["val_images"]
-        )
+        return cls(caches["train"], folders["images"], caches.get("val"), folders["val_images"])
 
 
 def fit(
@@ -69,22 +75,27 @@ def fit(
     stop_at: int | None = None,
     say: Says = lambda _: None,
     on_step: Counts = lambda _: None,
+    on_row: Tells = lambda _: None,
 ) -> Run:
     """Train a network; everything it leaves is in the run directory ``run``, which must not be in use.
 
     Photos are found and checked before the first step. stop_at: stop after so many steps, as an interruption
-    would. Under torchrun all processes call it alike. Raises :class:`amodal_data.errors.AmodalError`.
+    would. on_row: told every row of metrics. Under torchrun all processes call it alike. Raises
+    :class:`amodal_data.errors.AmodalError`.
     """
+    own = Run(Path(run))
     place, world = _join(device)
-    trainer = _trainer(config, sources, place, world, say)
     if world.first:
-        about = {"device": str(place), "processes": world.size, "threads": torch.get_num_threads()}
-        trainer.run = Run.create(Path(run), config, sources.to_dict() | about)
-    else:
-        trainer.run = Run(Path(run))
-    trainer.train(stop_at, on_step)
-    _report(trainer, sources, say)
-    return trainer.run
+        own.refuse_used()
+    trainer = _trainer(config, sources, place, world, say, on_row)
+    with own.writing() if world.first else nullcontext():
+        if world.first:
+            about = {"device": str(place), "processes": world.size, "threads": torch.get_num_threads()}
+            Run.create(own.path, config, sources.to_dict() | about)
+        trainer.run = own
+        trainer.train(stop_at, on_step)
+        _report(trainer, sources, say)
+    return own
 
 
 def resume(
@@ -96,6 +107,7 @@ def resume(
     stop_at: int | None = None,
     say: Says = lambda _: None,
     on_step: Counts = lambda _: None,
+    on_row: Tells = lambda _: None,
 ) -> Run:
     """Go on with a run from its newest checkpoint, with its own settings and sources; photos may have moved."""
     found = Run.resume(Path(run))
@@ -104,15 +116,20 @@ def resume(
     sources = replace(
         sources, images=tuple(images) or sources.images, val_images=tuple(val_images) or sources.val_images
     )
-    trainer = _trainer(found.config(), sources, place, world, say, fresh=False)
-    trainer.run = found
-    trainer.resume(found.last)
-    say(f"resumed at step {trainer.step} of {trainer.spans[-1].stop}")
-    if (threads := found.about().get("threads")) != torch.get_num_threads():
-        say(f"note: {torch.get_num_threads()} threads now, {threads} before: not bit for bit the same run")
-    on_step(trainer.step)
-    trainer.train(stop_at, on_step)
-    _report(trainer, sources, say)
+    trainer = _trainer(found.config(), sources, place, world, say, on_row, fresh=False)
+    with found.writing() if world.first else nullcontext():
+        trainer.run = found
+        trainer.resume(found.last)
+        end = trainer.spans[-1].stop
+        if trainer.step >= end and found.report.exists():
+            say(f"this run is finished: all {end} steps are done, nothing is left to do")
+            return found
+        say(f"resumed at step {trainer.step} of {end}")
+        if (threads := found.about().get("threads")) != torch.get_num_threads():
+            say(f"note: {torch.get_num_threads()} threads now, {threads} before: not bit for bit the same run")
+        on_step(trainer.step)
+        trainer.train(stop_at, on_step)
+        _report(trainer, sources, say)
     return found
 
 
@@ -163,7 +180,14 @@ def _join(device: str) -> tuple[torch.device, World]:
 
 
 def _trainer(
-    config: Config, sources: Sources, device: torch.device, world: World, say: Says, *, fresh: bool = True
+    config: Config,
+    sources: Sources,
+    device: torch.device,
+    world: World,
+    say: Says,
+    on_row: Tells = lambda _: None,
+    *,
+    fresh: bool = True,
 ) -> Trainer:
     data = _opened(sources.train, sources.images, config, say)
     shown = _opened(sources.val, sources.val_images or sources.images, config, say) if sources.val else None
@@ -173,10 +197,20 @@ def _trainer(
         return {"ap": amodal_ap(Predictor(model, str(device)), shown, config.train.validate_on)}
 
     def draw(model: SLN, path: Path) -> None:
-        compare_with_truth(Predictor(model, str(device)), data if shown is None else shown, _OVERLAYS).save(path)
+        picture = compare_with_truth(Predictor(model, str(device)), data if shown is None else shown, _OVERLAYS)
+        save_picture(picture, path)
 
-    scored = validate if shown is not None else None
-    return Trainer(config, data, device=device, world=world, validate=scored, draw=draw, say=say, fresh=fresh)
+    return Trainer(
+        config,
+        data,
+        device=device,
+        world=world,
+        validate=None if shown is None else validate,
+        draw=draw,
+        say=say,
+        on_row=on_row,
+        fresh=fresh,
+    )
 
 
 def _opened(cache: Path, images: Iterable[Path], config: Config, say: Says) -> CachedTargets:

@@ -22,8 +22,9 @@ _LAYERS: dict[int, tuple[type[nn.Module], list[int]]] = {
 class Encoder(nn.Module):
     """Photos to features at stride 4.
 
-    Each stage of ``body`` goes through a 1x1 convolution to ``channels`` and is upsampled: the same as
-    concatenating all stages and reducing then, at a fraction of the cost, since bilinear weights sum to 1.
+    Each stage of ``body`` goes through a 1x1 convolution to ``channels`` with normalisation, and is upsampled: at
+    evaluation the same as upsampling first, concatenating and reducing then (bilinear weights sum to 1), at a fraction
+    of the cost. In training it is not: statistics are taken before the upsampling, so over other pixels.
     """
 
     mean: Tensor

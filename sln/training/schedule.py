@@ -4,11 +4,12 @@ so that a run can be taken up anywhere.
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from torch import nn
 
-from sln.config import TrainConfig
+from sln.config import TrainConfig, steps_of
 
 __all__ = ["StageSpan", "learning_rate", "parameter_groups", "photos_of_step", "stage_spans"]
 
@@ -24,15 +25,9 @@ class StageSpan:
 
 def stage_spans(settings: TrainConfig) -> list[StageSpan]:
     """The stages of a run, in order; together they cover all steps."""
-    total = sum(stage.share for stage in settings.stages)
-    ends = np.cumsum([stage.share for stage in settings.stages]) / total * settings.steps
-    stops = [round(float(end)) for end in ends]
-    starts = [0, *stops[:-1]]
-    return [
-        StageSpan(stage.name, start, stop)
-        for stage, start, stop in zip(settings.stages, starts, stops, strict=True)
-        if stop > start
-    ]
+    ends = np.cumsum([0, *steps_of(settings)]).tolist()
+    spans = zip(settings.stages, pairwise(ends), strict=True)
+    return [StageSpan(stage.name, start, stop) for stage, (start, stop) in spans]
 
 
 def photos_of_step(step: int, images: int, batch: int, seed: int) -> list[tuple[int, int]]:

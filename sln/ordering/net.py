@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from amodal_data import sem_dist
+from amodal_data.semdist import sem_dist_of_codes
 from sln.config import EncoderConfig
 from sln.device import autocast, pick_device
-from sln.encoder import build_body
 from sln.errors import TrainingError, WeightsError
+from sln.network.encoder import build_body
 from sln.weights import read_content, save_atomically
 
 __all__ = [
+    "MapKind",
     "OrderNet",
     "OrderPairs",
     "PairMaps",
-    "Source",
     "decide",
     "fit_order",
     "load_order",
@@ -33,7 +33,7 @@ __all__ = [
     "save_order",
 ]
 
-Source = Literal["masks", "sem-dist"]
+MapKind = Literal["masks", "sem-dist"]
 SCHEMA = "sln/order/1"
 
 
@@ -85,7 +85,7 @@ class PairMaps:
     def from_codes(
         cls,
         codes: NDArray[np.uint8],
-        source: Source,
+        source: MapKind,
         known: NDArray[np.bool_],
         pairs: NDArray[np.integer],
         photo: NDArray[np.uint8] | None = None,
@@ -96,8 +96,11 @@ class PairMaps:
         confidence: C, float32 [N, H, W] in [0, 1]; 1 inside and 0 outside unless given. L is 0 outside.
         """
         inside = codes > 0
-        levels = np.maximum(codes, 1) - 1.0
-        maps = inside if source == "masks" else sem_dist(inside * 1.0 if confidence is None else confidence, levels)
+        maps = (
+            inside
+            if source == "masks"
+            else sem_dist_of_codes(inside * 1.0 if confidence is None else confidence, codes)
+        )
         return cls(maps.astype(np.float32), inside, known, pairs, photo)
 
 
@@ -208,14 +211,14 @@ def decide(net: OrderNet, pairs: OrderPairs, batch: int = 64, precision: str = "
     return ((found * (2 * pairs.first - 1)) > 0).numpy()
 
 
-def save_order(net: OrderNet, path: Path, *, source: Source, size: int) -> None:
+def save_order(net: OrderNet, path: Path, *, source: MapKind, size: int) -> None:
     """Write a network with what it was trained on."""
     about = {"schema": SCHEMA, "depth": net.depth, "rgb": net.rgb, "source": source, "size": size}
     weights = {name: value.cpu() for name, value in net.state_dict().items()}
     save_atomically(about | {"model": weights}, path)
 
 
-def load_order(path: Path) -> tuple[OrderNet, Source, int]:
+def load_order(path: Path) -> tuple[OrderNet, MapKind, int]:
     """A network, the kind of maps it takes and their size. Raises :class:`WeightsError`."""
     content = read_content(path)
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from amodal_data.semdist import median_level
-from sln.encoder import block, unit_range
+from sln.network.encoder import block, unit_range
 
 __all__ = ["GlobalLayeringModule", "InstanceLayeringModule", "Refinement", "decode", "log_tails", "soft_sem_dist"]
 

@@ -9,9 +9,9 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from sln.config import HeadConfig, LossConfig
-from sln.layering import InstanceLayeringModule, Refinement
-from sln.losses import binary_loss, instance_layering_loss, sem_dist_loss
+from sln.config import HeadConfig
+from sln.network.layering import InstanceLayeringModule, Refinement
+from sln.network.losses import binary_loss, instance_layering_loss, sem_dist_loss
 
 __all__ = ["Head", "MaskHead", "SemDistHead", "build_head"]
 
@@ -24,8 +24,8 @@ class Head(Protocol):
 
     sees_layers: bool
 
-    def losses(self, features: Tensor, shares: Tensor, settings: LossConfig) -> dict[str, Tensor]:
-        """Named losses; shares [P, K + 1, S, S]: see :func:`sln.targets.settled`."""
+    def losses(self, features: Tensor, shares: Tensor, *, balance: bool = False) -> dict[str, Tensor]:
+        """Named losses; shares [P, K + 1, S, S]: see :func:`sln.network.targets.settled`."""
         ...
 
     def probabilities(self, features: Tensor) -> Tensor:
@@ -47,11 +47,11 @@ class SemDistHead(nn.Module):
         logits = self.ilm(features)
         return logits, logits if self.refinement is None else self.refinement(logits, features)
 
-    def losses(self, features: Tensor, shares: Tensor, settings: LossConfig) -> dict[str, Tensor]:
+    def losses(self, features: Tensor, shares: Tensor, *, balance: bool = False) -> dict[str, Tensor]:
         """l_I on the ILM's output, l_M on the final one."""
         first, final = self(features)
         return {
-            "instance_layering": instance_layering_loss(first, shares, balance=settings.balance_levels),
+            "instance_layering": instance_layering_loss(first, shares, balance=balance),
             "sem_dist": sem_dist_loss(final, shares),
         }
 
@@ -77,7 +77,7 @@ class MaskHead(nn.Module):
         """Logits of the masks, [P, 1 or 2, S, S]: amodal, visible."""
         return self.stack(features)
 
-    def losses(self, features: Tensor, shares: Tensor, settings: LossConfig) -> dict[str, Tensor]:
+    def losses(self, features: Tensor, shares: Tensor, *, balance: bool = False) -> dict[str, Tensor]:
         """Binary cross-entropy of each mask, ``amodal`` and ``visible``."""
         logits = self(features)
         inside, counted = shares[:, 1:].sum(1), shares.sum(1)

@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from amodal_data.photos import read_photo
 from sln.config import Config, PredictConfig
-from sln.data import Frame, fit_in, on_canvas
+from sln.data.samples import Frame, fit_in, on_canvas
 from sln.device import autocast, pick_device
 from sln.errors import PhotoError
-from sln.layering import decode
-from sln.network import SLN, Detections
-from sln.paste import mask_nms
-from sln.photos import read_photo
-from sln.prediction import Prediction
+from sln.network.layering import decode
+from sln.network.model import SLN, Detections
+from sln.predicting.paste import mask_nms
+from sln.predicting.prediction import Prediction
 from sln.weights import load_model
 
 __all__ = ["Photo", "Predictor", "load", "scores"]
@@ -56,7 +56,7 @@ class Predictor:
         settings = self.config.predict
         images = images.to(self.device).contiguous(memory_format=torch.channels_last)
         with autocast(self.device, self.config.train.precision):
-            found = self.model.detect(images)
+            found = self.model.detect(images, [frame.shown for frame in frames])
         return [_kept(one, frame, settings) for one, frame in zip(found, frames, strict=True)]
 
 
@@ -91,9 +91,7 @@ def _kept(found: Detections, frame: Frame, settings: PredictConfig) -> Predictio
     kept = mask_nms(found.probabilities, found.boxes, score, frame.side, settings.nms)
     kept = kept[(found.probabilities[kept, 0] < 0.5).any(2).any(1)][: settings.most]
     boxes = frame.to_photo(found.boxes[kept])
-    limits = boxes.new_tensor([frame.photo[1], frame.photo[0]] * 2)
-    inside = ((boxes[:, :2] < limits[:2]).all(1)) & (boxes[:, 2:] > 0).all(1)
-    kept, boxes = kept[inside], boxes[inside]
+    boxes = boxes.minimum(boxes.new_tensor([frame.photo[1], frame.photo[0]] * 2))  # off by a rounding error
     values = (boxes, score[kept], found.probabilities[kept])
     return Prediction(frame.photo, *(value.float().cpu().numpy() for value in values))
 

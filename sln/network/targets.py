@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sln.layering import decode
+from sln.network.layering import decode
 
 __all__ = ["SAMPLES", "Targets", "level_shares", "settled"]
 

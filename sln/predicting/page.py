@@ -1,14 +1,12 @@
 """The inspector page as a report: what a network found beside the truth, worst first, or what it found alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from amodal_data.cache import CachedImage
-from amodal_data.evaluation import Diagnosis
-from amodal_data.evaluation import Prediction as ScoredMask
+from amodal_data.evaluation import Diagnosis, ScoredMask
 from amodal_data.inspector import PageImage, write_page
-from sln.data import CachedTargets
+from sln.data.samples import CachedTargets
 
 __all__ = ["write_found", "write_report"]
 
@@ -41,10 +39,6 @@ def write_report(
     return write_page(path, images, title=title, facts=facts)
 
 
-def write_found(path: Path, photos: Sequence[tuple[int, Path, tuple[int, int], Sequence[ScoredMask]]]) -> int:
-    """Write a page of predictions: (image id, photo, (H, W), what was found) of each."""
-    images = (
-        PageImage(CachedImage(image_id, photo.name, size), predictions=found, photo=photo)
-        for image_id, photo, size, found in photos
-    )
-    return write_page(path, images, title="predictions", facts={"photos": len(photos)})
+def write_found(path: Path, images: Iterable[PageImage], photos: int) -> int:
+    """Write a page of predictions, image by image as they come."""
+    return write_page(path, images, title="predictions", facts={"photos": photos})

@@ -5,12 +5,14 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from amodal_data.disk import folder_for, open_regular, replaced, sole_writer
 from amodal_data.errors import AmodalError
 from sln.config import Config, commented, load_config
 from sln.errors import RunError
@@ -50,15 +52,25 @@ class Run:
         """The inspector page of the finished run."""
         return self.path / "report.html"
 
+    @property
+    def _metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Be the only process that trains here. Raises :class:`amodal_data.errors.InUseError` if another one does."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with sole_writer(self.path / ".lock", f"the run {self.path.name}"):
+            yield
+
     @classmethod
     def create(cls, path: Path, config: Config, about: Mapping[str, Any]) -> "Run":
         """A new run directory. Raises :class:`RunError` if there is anything at ``path`` already."""
-        if path.exists() and (not path.is_dir() or any(one.is_file() for one in path.rglob("*"))):
-            raise RunError("a run directory is made once and never reused", place=str(path),
-                           fix="choose another --run, or go on with --resume")  # fmt: skip
         run = cls(path)
-        run.overlays.mkdir(parents=True, exist_ok=True)
-        (path / "config.toml").write_text(commented(config))
+        run.refuse_used()
+        folder_for(run.overlays)
+        with replaced(path / "config.toml") as file:
+            file.write(commented(config))
         surroundings = {
             "schema": "sln/run/1",
             **about,
@@ -67,8 +79,19 @@ class Run:
             "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
             "command": sys.argv,
         }
-        (path / "env.json").write_text(json.dumps(surroundings, indent=2) + "\n")
+        with replaced(path / "env.json") as file:
+            file.write(json.dumps(surroundings, indent=2) + "\n")
         return run
+
+    def refuse_used(self) -> None:
+        """Raise :class:`RunError` if there is anything at its path already."""
+        path = self.path
+        used = path.exists() and (
+            not path.is_dir() or any(one.is_file() and one.name != ".lock" for one in path.rglob("*"))
+        )
+        if used:
+            raise RunError("a run directory is made once and never reused", place=str(path),
+                           fix="choose another --run, or go on with --resume")  # fmt: skip
 
     @classmethod
     def resume(cls, path: Path) -> "Run":
@@ -76,6 +99,9 @@ class Run:
         run = cls(path)
         if not run.last.exists():
             raise RunError("nothing to resume: no last.pt here", place=str(path), fix="start it with --run")
+        for written in (run.overlays, run._metrics):
+            if written.is_symlink():
+                raise RunError("a symbolic link is not written through", place=str(written), fix="remove the link")
         return run
 
     def config(self) -> Config:
@@ -86,31 +112,47 @@ class Run:
         return load_config(file=file, environment={})
 
     def about(self) -> dict[str, Any]:
-        """``env.json``."""
-        found: dict[str, Any] = json.loads((self.path / "env.json").read_text())
+        """``env.json``. Raises :class:`RunError` if it cannot be used."""
+        file = self.path / "env.json"
+        try:
+            with open_regular(file) as opened:
+                found = json.load(opened)
+        except (OSError, ValueError, RecursionError) as error:
+            raise RunError(f"env.json cannot be read: {error}", place=str(file)) from error
+        if not isinstance(found, dict):
+            raise RunError("env.json is no object", place=str(file))
         return found
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The rows of ``metrics.jsonl``; a last row cut off by a crash is left out."""
-        file = self.path / "metrics.jsonl"
-        lines = file.read_text().split("\n")[:-1] if file.exists() else []
-        return [json.loads(line) for line in lines]
+        """The rows of ``metrics.jsonl``; a last row cut off by a crash is left out. Raises :class:`RunError`."""
+        if not self._metrics.exists():
+            return []
+        try:
+            with open_regular(self._metrics) as file:
+                rows = [json.loads(line) for line in file.read().split(b"\n")[:-1]]
+        except (OSError, ValueError, RecursionError) as error:
+            raise RunError(f"metrics.jsonl cannot be read: {error}", place=str(self._metrics)) from error
+        if not all(isinstance(row, dict) and type(row.get("step")) is int for row in rows):
+            raise RunError("metrics.jsonl has a row without a step", place=str(self._metrics))
+        return rows
 
     def add_metrics(self, row: Mapping[str, Any]) -> None:
         """Append one row."""
-        with (self.path / "metrics.jsonl").open("a") as file:
+        handle = os.open(self._metrics, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        with os.fdopen(handle, "a") as file:
             file.write(json.dumps(row) + "\n")
 
     def rewind(self, step: int) -> None:
         """Forget rows above a step: those that came after the checkpoint a run is taken up from."""
         kept = [row for row in self.metrics() if row["step"] <= step]
-        (self.path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
+        with replaced(self._metrics) as file:
+            file.write("".join(json.dumps(row) + "\n" for row in kept))
 
     def write_table(self) -> None:
         """``metrics.csv`` from ``metrics.jsonl``."""
         rows = [_flat(row) for row in self.metrics()]
         columns = list(dict.fromkeys(name for row in rows for name in row))
-        with (self.path / "metrics.csv").open("w", newline="") as file:
+        with replaced(self.path / "metrics.csv", newline="") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(rows)
@@ -129,11 +171,16 @@ def _about(run: Run) -> dict[str, Any]:
     try:
         rows = run.metrics()
         last = rows[-1] if rows else {}
-        ap = next((one["ap"] for one in reversed(rows) if "ap" in one), None)
-        row |= {"step": last.get("step", 0), "steps": run.config().train.steps, "loss": last.get("total"), "ap": ap}
-        return row | {"targets": run.about()["train"], "problem": ""}
-    except (AmodalError, OSError, ValueError, KeyError) as error:
+        ap = _figure(next((one["ap"] for one in reversed(rows) if "ap" in one), None))
+        loss = _figure(last.get("total"))
+        row |= {"step": last.get("step", 0), "steps": run.config().train.steps, "loss": loss, "ap": ap}
+        return row | {"targets": str(run.about().get("train", "")), "problem": ""}
+    except (AmodalError, OSError, ValueError, KeyError, TypeError) as error:
         return row | {"problem": str(error).split("\n")[0]}
+
+
+def _figure(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
 
 
 def list_runs(folder: Path) -> list[dict[str, Any]]:

@@ -1,5 +1,7 @@
 """RPN: class-agnostic region proposals with their scores, and the regions a head is trained on."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -9,8 +11,8 @@ from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.ops import box_iou
 
 from sln.config import ProposalConfig
-from sln.losses import binary_loss, mean_over_all
-from sln.targets import Targets
+from sln.network.losses import binary_loss, mean_over_all
+from sln.network.targets import Targets
 
 __all__ = ["ProposalHead", "RegionProposals", "Regions", "build_proposals", "regions_to_train", "shuffle_keys"]
 
@@ -45,9 +47,14 @@ class RegionProposals(RegionProposalNetwork):  # type: ignore[misc]  # torchvisi
     """torchvision's RPN that keeps its scores, samples by seed and means its losses over all processes."""
 
     def forward(
-        self, features: Tensor, side: int, targets: Targets | None = None
+        self,
+        features: Tensor,
+        side: int,
+        targets: Targets | None = None,
+        shown: Sequence[tuple[int, int]] | None = None,
     ) -> tuple[list[Tensor], list[Tensor], dict[str, Tensor]]:
-        """features: [B, C, H / 4, W / 4] of square inputs of ``side`` pixels.
+        """features: [B, C, H / 4, W / 4] of square inputs of ``side`` pixels, of which ``shown`` (H, W) are photo
+        (all, unless given): boxes end where it ends, and there are none beyond.
 
         Returns, an entry an image, boxes float32 [P, 4] and objectness float32 [P] in [0, 1], best first, and
         with targets the losses ``objectness`` and ``box``.
@@ -62,7 +69,9 @@ class RegionProposals(RegionProposalNetwork):  # type: ignore[misc]  # torchvisi
             boxes = boxes.reshape(len(features), -1, 4)
             losses = {} if targets is None else self.losses(scores, boxes, anchors, targets)
             decoded = self.box_coder.decode(boxes.detach().reshape(-1, 4), anchors).view(len(features), -1, 4)
-            found, kept = self.filter_proposals(decoded, scores.detach(), images.image_sizes, [scores.shape[1]])
+            found, kept = self.filter_proposals(
+                decoded, scores.detach(), shown or images.image_sizes, [scores.shape[1]]
+            )
         return found, kept, losses
 
     def losses(self, scores: Tensor, deltas: Tensor, anchors: list[Tensor], targets: Targets) -> dict[str, Tensor]:

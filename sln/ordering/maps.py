@@ -6,27 +6,26 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data import LayeredTargets
-from amodal_data import Prediction as ScoredMask
+from amodal_data import LayeredTargets, ScoredMask
 from amodal_data.errors import PredictionError
+from amodal_data.evaluation import read_predictions
 from amodal_data.evaluation.grids import grid_of
 from amodal_data.evaluation.order import assign
-from amodal_data.evaluation.predictions import read_predictions
 from amodal_data.evaluation.truth import Truth, read_truth
 from amodal_data.inspector import layered_predictions
+from amodal_data.photos import read_photo
 from sln.config import DataConfig
-from sln.data import CachedTargets
+from sln.data.samples import CachedTargets
 from sln.evaluate import predictions_of
-from sln.ordernet import OrderPairs, PairMaps, Source, make_pairs
-from sln.photos import read_photo
-from sln.predict import load
+from sln.ordering.net import MapKind, OrderPairs, PairMaps, make_pairs
+from sln.predicting.predictor import load
 
 __all__ = ["order_pairs", "pair_maps", "predicted_maps"]
 
 
 def order_pairs(
     cache: Path,
-    source: Source,
+    source: MapKind,
     *,
     model: Path | None = None,
     predictions: Sequence[Path] = (),
@@ -42,7 +41,7 @@ def order_pairs(
 
     Maps are the truth's own, or what a ``model`` finds, or what results files of ``predictions`` hold. ``photos``:
     folders, needed for a model and for ``rgb``; ``device``: where the model runs. Otherwise as
-    :func:`sln.ordernet.make_pairs`.
+    :func:`sln.ordering.net.make_pairs`.
     """
     truth = read_truth(cache, "all")
     found: Mapping[int, Sequence[ScoredMask]] | None = None
@@ -60,7 +59,7 @@ def order_pairs(
 
 def pair_maps(
     truth: Truth,
-    source: Source,
+    source: MapKind,
     found: Mapping[int, Sequence[ScoredMask]] | None = None,
     *,
     limit: int | None = None,
@@ -86,7 +85,7 @@ def pair_maps(
 def predicted_maps(
     chosen: Sequence[ScoredMask | None],
     targets: LayeredTargets,
-    source: Source,
+    source: MapKind,
     photo: NDArray[np.uint8] | None = None,
 ) -> PairMaps:
     """The maps of the predictions chosen for the instances of ``targets``, None = none, and the true pairs.
@@ -108,5 +107,4 @@ def predicted_maps(
 
 def _confidence(one: ScoredMask, size: tuple[int, int]) -> NDArray[np.floating]:
     """C over the whole image: as predicted, or 0 and 1."""
-    grid = grid_of(one, (slice(0, size[0]), slice(0, size[1])))
-    return grid.confidence if grid.soft is None else grid.soft
+    return grid_of(one, (slice(0, size[0]), slice(0, size[1]))).confidence

@@ -1,12 +1,10 @@
-"""The training loop: stages, steps, checkpoints. A run stopped anywhere goes on as if it had not been."""
+"""The training loop: stages and steps. A run stopped anywhere goes on as if it had not been."""
 
-import math
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from sln.config import Config
-from sln.data import Batch, CachedTargets, batches
-from sln.device import autocast, memory_used, no_memory
-from sln.errors import ConfigError, TrainingError
-from sln.network import SLN, build
-from sln.plan import StageSpan, learning_rate, parameter_groups, photos_of_step, stage_spans
-from sln.run import Run
-from sln.weights import SCHEMA, load_pretrained, read_checkpoint, save_atomically
-from sln.world import World
+from sln.data.samples import Batch, CachedTargets, batches
+from sln.device import autocast, no_memory, out_of_memory
+from sln.errors import ConfigError, TrainingError, WeightsError
+from sln.network.model import SLN, build
+from sln.processes import World
+from sln.training.books import Books
+from sln.training.checkpoints import keep_as_best, restore, save
+from sln.training.rundir import Run
+from sln.training.schedule import StageSpan, learning_rate, parameter_groups, photos_of_step, stage_spans
+from sln.weights import load_pretrained
 
 __all__ = ["Trainer", "new_model"]
 
@@ -37,28 +37,11 @@ def new_model(config: Config, say: Says = lambda _: None, *, pretrained: bool = 
     return model
 
 
-@dataclass(slots=True)
-class _Seen:
-    """Losses of the steps since the last row, kept on the device until they are read."""
-
-    losses: list[dict[str, Tensor]] = field(default_factory=list)
-    totals: list[Tensor] = field(default_factory=list)
-    norms: list[Tensor] = field(default_factory=list)
-    ids: list[Tensor] = field(default_factory=list)
-
-    @classmethod
-    def on(cls, device: torch.device, kept: Mapping[str, Any]) -> "_Seen":
-        """What a checkpoint kept, on a device."""
-        losses = [{name: value.to(device) for name, value in one.items()} for one in kept["losses"]]
-        totals, norms, ids = ([value.to(device) for value in kept[name]] for name in ("totals", "norms", "ids"))
-        return cls(losses, totals, norms, ids)
-
-
 class Trainer:
     """One network, its data and its optimiser, step by step.
 
     ``step`` counts finished steps. With ``run`` metrics and checkpoints are written by process 0. ``fresh`` False:
-    a checkpoint will be loaded, pretrained weights are not looked for.
+    a checkpoint will be loaded, pretrained weights are not looked for. ``on_row`` is told every row of metrics.
     """
 
     def __init__(
@@ -72,6 +55,7 @@ class Trainer:
         validate: Callable[[SLN], Mapping[str, float | None]] | None = None,
         draw: Callable[[SLN, Path], None] | None = None,
         say: Says = lambda _: None,
+        on_row: Callable[[Mapping[str, Any]], None] = lambda _: None,
         fresh: bool = True,
     ) -> None:
         if not len(data):
@@ -80,61 +64,65 @@ class Trainer:
         self.world = world or World()
         if config.train.batch % (self.world.size * config.train.accumulate):
             raise ConfigError(f"train.batch {config.train.batch} cannot be shared by {self.world.size} processes")
-        self.validate, self.draw = validate, draw
+        self.validate, self.draw, self.on_row = validate, draw, on_row
         self.spans = stage_spans(config.train)
         self.model = new_model(config, say, pretrained=fresh).to(device).to(memory_format=torch.channels_last)
         self.step = 0
-        self.best: float | None = None
-        self.smoothed: float | None = None
-        self._seen = _Seen()
-        self._settled = True  # nothing half done: the state may be saved
+        self.books = Books()
+        self._whole = True  # nothing half done: the state may be saved
+        self._asked: Callable[[], bool] = lambda: False
         self.enter(self.spans[0])
 
     def resume(self, checkpoint: Path) -> None:
         """Go on from a checkpoint. Raises :class:`sln.errors.WeightsError` if it does not fit."""
-        content = read_checkpoint(checkpoint)
-        if content["config"] != self.config.model_dump(mode="json"):
-            raise ConfigError("the checkpoint was made with other settings", place=str(checkpoint))
+        content = restore(checkpoint, self.config, self.model)
         self.step = content["step"]
-        self.model.load_state_dict(content["model"])
-        if self.step < self.spans[-1].stop:
-            self.enter(self._span())
-            if self.step > self._span().start:
-                self.optimiser.load_state_dict(content["optimiser"])
-        self.best, self.smoothed = content["best"], content["smoothed"]
-        self._seen = _Seen.on(self.device, content["seen"])
+        try:
+            if self.step < self.spans[-1].stop:
+                self.enter(self._span())
+                if self.step > self._span().start:
+                    self.optimiser.load_state_dict(content["optimiser"])
+            self.books = Books.of(content, self.device)
+        except (AttributeError, KeyError, RuntimeError, StopIteration, TypeError, ValueError) as error:
+            raise WeightsError(f"its state cannot be taken up: {error}", place=str(checkpoint)) from error
         if self.run is not None and self.world.first:
             self.run.rewind(self.step)
+            self._take_up_row(self.run)
+
+    def _take_up_row(self, run: Run) -> None:
+        """A row that was made before the checkpoint may have been written after it."""
+        rows = run.metrics()
+        if self.books.row is not None and rows and rows[-1]["step"] == self.step:
+            self.books.row = None
+            scores = [row["ap"] or 0.0 for row in rows if "ap" in row]
+            self.books.best = max(scores, default=self.books.best)
 
     def train(self, stop_at: int | None = None, on_step: Callable[[int], None] = lambda _: None) -> None:
         """Train to the end, or until ``stop_at`` steps are done, as if interrupted there.
 
         A checkpoint is written every ``save_every`` steps, at the end of each stage, when interrupted (then
         KeyboardInterrupt is raised) and when something fails between two steps; not in the middle of a step, and not
-        after a loss that is not finite.
+        after a loss that is not finite. All processes stop after the same step.
         """
         end = self.spans[-1].stop
         last = min(stop_at or end, end)
         started = time.perf_counter()
-        with _graceful() as asked_to_stop:
+        with _graceful() as self._asked:
             try:
-                if self._seen.totals and self._due():  # cut off between a step and its books
+                if self.books.row is not None or (self.books.totals and self._due()):  # cut off before its books
                     started = self._keep_books(started)
                 rest = batches(self.data, self.plan(last), self.config.train.workers)
                 while self.step < last:
                     if self.step == self._span().start:
                         self.enter(self._span())
-                    batch = next(rest).to(self.device)
-                    self._settled = False
-                    self._one_step(batch)
-                    self._settled = True
+                    self._whole_step(next(rest).to(self.device))
                     on_step(1)
                     if self._due():
                         started = self._keep_books(started)
-                    if asked_to_stop():
+                    if self.world.any(self._asked()):
                         raise KeyboardInterrupt
             except BaseException:
-                if self._settled and self._healthy():
+                if self._whole and self.books.healthy():
                     self._save()
                 raise
         if self.step < end:
@@ -148,7 +136,7 @@ class Trainer:
         started = time.perf_counter()
         self._one_step(batch)
         self.step -= 1
-        losses = {name: float(value) for name, value in self._seen.losses[-1].items()}
+        losses = {name: float(value) for name, value in self.books.losses[-1].items()}
         return {"seconds": time.perf_counter() - started, **losses}
 
     def plan(self, last: int) -> list[list[tuple[int, int]]]:
@@ -177,9 +165,23 @@ class Trainer:
             self.optimiser: torch.optim.Optimizer = torch.optim.SGD(groups, lr=train.lr, momentum=0.9)
         else:
             self.optimiser = torch.optim.AdamW(groups, lr=train.lr)
-        self.smoothed = None
+        self.books.smoothed = None
         if self.validate is None:
-            self.best = None  # losses of different stages do not compare; AP does
+            self.books.best = None  # losses of different stages do not compare; AP does
+
+    def _whole_step(self, batch: Batch) -> None:
+        """One step. Stopped before its update, it leaves the state as it was."""
+        buffers = [buffer.clone() for buffer in self.model.buffers()]
+        self._whole = False
+        step = self.step
+        try:
+            self._one_step(batch)
+        except _Stopped:
+            for buffer, before in zip(self.model.buffers(), buffers, strict=True):
+                buffer.copy_(before)
+            raise
+        finally:
+            self._whole = self.step > step or self._whole
 
     def _one_step(self, batch: Batch) -> None:
         train = self.config.train
@@ -189,33 +191,36 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
         try:
             losses = self.backward(batch)
-        except torch.OutOfMemoryError as error:
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
             per_process = train.batch // self.world.size
             raise no_memory(self.device, self.config.data.size, per_process, train.accumulate, train.rois) from error
         trained = [p for group in self.optimiser.param_groups for p in group["params"]]
         norm = nn.utils.clip_grad_norm_(trained, train.clip or float("inf"))
         self.optimiser.step()
-        self._seen.losses.append(losses)
-        self._seen.totals.append(self._total(losses))
-        self._seen.norms.append(norm)
-        self._seen.ids.append(batch.targets.image_ids)
+        self.books.add(losses, self._total(losses), norm, batch.targets.image_ids)
         self.step += 1
 
     def _backward(self, part: Batch) -> dict[str, Tensor]:
         images = part.images.contiguous(memory_format=torch.channels_last)
+        self._stop_if_asked()
         with autocast(self.device, self.config.train.precision):
             losses: dict[str, Tensor] = self.wrapped(images, part.targets)
+        self._stop_if_asked()
         (self._total(losses) / self.config.train.accumulate).backward()
         return {name: loss.detach() for name, loss in losses.items()}
+
+    def _stop_if_asked(self) -> None:
+        """A step of a large network on a CPU takes a minute: one process alone need not wait for its end."""
+        if self.world.size == 1 and self._asked():
+            self._whole = True
+            raise _Stopped
 
     def _total(self, losses: Mapping[str, Tensor]) -> Tensor:
         """Eq. 6: the weighted sum of the named losses."""
         weights = self.config.loss
         return torch.stack([getattr(weights, name) * loss for name, loss in losses.items()]).sum()
-
-    def _healthy(self) -> bool:
-        """Were all losses since the last row finite?"""
-        return all(bool(torch.isfinite(value)) for value in self._seen.totals + self._seen.norms)
 
     def _due(self) -> bool:
         """Does this step end with a row of metrics?"""
@@ -227,87 +232,52 @@ class Trainer:
     def _keep_books(self, started: float) -> float:
         """A row of metrics, and a checkpoint if one is due; returns when the next stretch of steps begins.
 
-        The checkpoint is written first, with what the row is made of: whatever happens while validating, a
-        resumed run does its books again.
+        The checkpoint is written first, and holds the row: whatever happens while validating, a resumed run
+        finishes the row.
         """
-        totals = self._finite_totals()
-        if self._saving():
+        books = self.books
+        if books.row is None:
+            span = next(span for span in self.spans if span.start < self.step <= span.stop)
+            try:
+                books.close(self.config, self.step, span, len(self.data), time.perf_counter() - started, self.world)
+            except TrainingError as error:
+                error.message += f"; the last good checkpoint is {self.run.last}" if self.run else ""
+                raise
+            books.chosen = self._saving() and self.validate is None and books.better(-(books.smoothed or 0.0))
+        saving = self._saving()
+        if saving:
             self._save()
-        self._settled = False
-        row = self._row(totals, time.perf_counter() - started)
-        if self._saving():
-            self._evaluate_and_save(row)
+        self._whole = False
+        assert books.row is not None
         if self.run is not None and self.world.first:
-            self.run.add_metrics(row)
-        self._settled = True
+            if saving:
+                self._look(self.run, books.row)
+            self.run.add_metrics(books.row)
+            self.on_row(books.row)
+        books.row = None
+        self._whole = True
         return time.perf_counter()
 
-    def _finite_totals(self) -> list[float]:
-        """The losses since the last row, means over all processes. Raises :class:`TrainingError`."""
-        totals: list[float] = self.world.mean(torch.stack(self._seen.totals)).tolist()
-        norms = torch.stack(self._seen.norms).tolist()
-        for total, norm, ids in zip(totals, norms, self._seen.ids, strict=True):
-            if not (math.isfinite(total) and math.isfinite(norm)):
-                kept = f"; the last good checkpoint is {self.run.last}" if self.run else ""
-                raise TrainingError(
-                    f"the loss is not finite ({total}, gradient {norm}){kept}",
-                    place=f"step {self.step}, images {', '.join(map(str, ids.tolist()))}",
-                    fix="lower train.lr, or look at these images",
-                )
-        return totals
+    def _look(self, run: Run, row: dict[str, Any]) -> None:
+        """Validate, draw, and keep the checkpoint just written if it is the best."""
+        chosen = self.books.chosen
+        if row["stage"] in ("ilm", "joint"):
+            if self.validate is not None:
+                row |= self.validate(self.model)
+                chosen = self.books.better(row["ap"] or 0.0)
+            if self.draw is not None:
+                self.draw(self.model, run.overlays / f"step_{self.step:06d}.png")
+            self.model.train()
+        if chosen:
+            keep_as_best(run.last, run.best)
 
-    def _row(self, totals: list[float], seconds: float) -> dict[str, Any]:
-        """A row of metrics: means since the last one."""
-        seen, self._seen = self._seen, _Seen()
-        for total in totals:
-            self.smoothed = total if self.smoothed is None else 0.98 * self.smoothed + 0.02 * total
-        span = next(span for span in self.spans if span.start < self.step <= span.stop)
-        names = list(seen.losses[0])
-        losses = self.world.mean(
-            torch.stack([torch.stack([one[name] for name in names]) for one in seen.losses]).mean(0)
-        )
-        row = {
-            "step": self.step,
-            "stage": span.name,
-            "epoch": self.step * self.config.train.batch / len(self.data),
-            "lr": learning_rate(self.step - 1, span, self.config.train),
-            "total": sum(totals) / len(totals),
-            "losses": dict(zip(names, losses.tolist(), strict=True)),
-            "gradient": float(torch.stack(seen.norms).mean()),
-            "images_per_s": len(totals) * self.config.train.batch / max(seconds, 1e-9),
-        }
-        memory = memory_used(self.device)
-        return row if memory is None else row | {"memory_gib": memory}
+    def _save(self) -> None:
+        if self.run is not None and self.world.first:
+            save(self.run.last, self.model, self.optimiser, self.step, self.books)
 
-    def _evaluate_and_save(self, row: dict[str, Any]) -> None:
-        if self.run is None or not self.world.first:
-            return
-        better: float | None = None if self.validate else -(self.smoothed or 0.0)
-        if self.validate is not None and row["stage"] in ("ilm", "joint"):
-            row |= self.validate(self.model)
-            better = row["ap"] or 0.0
-        if self.draw is not None and row["stage"] in ("ilm", "joint"):
-            self.draw(self.model, self.run.overlays / f"step_{self.step:06d}.png")
-        self.model.train()
-        if better is not None and (self.best is None or better > self.best):
-            self.best = better
-            self._save(best=True)
-        self._save()
 
-    def _save(self, *, best: bool = False) -> None:
-        if self.run is None or not self.world.first:
-            return
-        content = {
-            "schema": SCHEMA,
-            "config": self.config.model_dump(mode="json"),
-            "step": self.step,
-            "best": self.best,
-            "smoothed": self.smoothed,
-            "seen": asdict(self._seen),
-            "model": self.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-        }
-        save_atomically(content, self.run.best if best else self.run.last)
+class _Stopped(KeyboardInterrupt):
+    """Asked to stop in the middle of a step, before anything was updated."""
 
 
 @contextmanager

@@ -4,10 +4,11 @@ Cells whose shares are all 0 do not count: a process without instances takes par
 """
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 from torch.nn import functional
 
-from sln.layering import log_tails
+from sln.network.layering import log_tails
+from sln.processes import summed_over_all, world_size
 
 __all__ = [
     "binary_loss",
@@ -24,11 +25,7 @@ def mean_over_all(total: Tensor, count: Tensor | int) -> Tensor:
     gradient of the one global mean. 0 if there is nothing to average.
     """
     counted = torch.as_tensor(count, dtype=torch.float32, device=total.device)
-    if distributed.is_available() and distributed.is_initialized():
-        counted = counted.clone()
-        distributed.all_reduce(counted)
-        counted = counted / distributed.get_world_size()
-    return total / counted.clamp(min=1e-6)
+    return total / (summed_over_all(counted) / world_size()).clamp(min=1e-6)
 
 
 def global_layering_loss(logits: Tensor, depth: Tensor) -> Tensor:
@@ -48,9 +45,7 @@ def level_weights(shares: Tensor, *, balance: bool) -> Tensor:
     """The weight of each level in l_I, float32 [K]: 1, or by the inverse root of its frequency, mean 1 inside."""
     if not balance:
         return torch.ones(shares.shape[1] - 1, device=shares.device)
-    frequency = shares[:, 1:].sum((0, 2, 3))
-    if distributed.is_available() and distributed.is_initialized():
-        distributed.all_reduce(frequency)
+    frequency = summed_over_all(shares[:, 1:].sum((0, 2, 3)))
     weights = (frequency.sum() / frequency.clamp(min=1)).sqrt() * (frequency > 0)
     return weights * frequency.sum() / (weights * frequency).sum().clamp(min=1e-6)
 

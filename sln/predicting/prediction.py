@@ -1,18 +1,19 @@
 """What was found in one photo, as numpy values."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from amodal_data import Prediction as ScoredMask
-from amodal_data import instance_order, joint_depth
-from amodal_data.semdist import SAFE_CONFIDENCE
-from sln.layering import decode
-from sln.paste import paste, pasted_in_parts
+from amodal_data import RLE, ScoredMask
+from amodal_data.evaluation.grids import order_pairs
+from amodal_data.runs import Window, from_crop, meeting
+from amodal_data.semdist import sem_dist_of_codes
+from sln.network.layering import decode
+from sln.predicting.paste import paste, pasted_in_parts
 
 __all__ = ["Prediction"]
 
@@ -63,24 +64,18 @@ class Prediction:
         return self.confidence > c
 
     def sem_dist(self) -> NDArray[np.float32]:
-        """Sem-dist maps M = C - L (Eq. 1), float32 [P, H, W]; the level is the median of the K everywhere."""
-        confidence = self.confidence.clip(0, SAFE_CONFIDENCE)
-        return confidence - (np.maximum(self._levels_above(0), 1) - np.float32(1))
+        """Sem-dist maps M = C - L (Eq. 1), float32 [P, H, W]; L is 0 outside, where C <= .5."""
+        maps: NDArray[np.float32] = sem_dist_of_codes(self.confidence, self.levels).astype(np.float32)
+        return maps
 
-    def order(self, c: float = 0.5) -> NDArray[np.int8]:
+    def order(self) -> NDArray[np.int8]:
         """Who is in front, int8 [P, P]: +1 = row in front of column, -1 behind, 0 = no overlap or undecided.
 
-        By the joint rule: P(L_A < L_B) against P(L_A > L_B) where C_A C_B > c**2, largest region decides.
+        As results files, the page and protocol ``order`` (R_joint) have it: :func:`amodal_data.semdist.pair_order`.
         """
         order = np.zeros((len(self), len(self)), np.int8)
-        for a in range(len(self)):
-            for b in range(a):
-                one, other = self.boxes[a], self.boxes[b]
-                window = self._window([*np.maximum(one[:2], other[:2]), *np.minimum(one[2:], other[2:])])
-                if window[1] > window[0] and window[3] > window[2]:
-                    front, back = (_given_inside(self._pasted(n, window)) for n in (a, b))
-                    order[a, b] = instance_order(joint_depth(front, back, c))
-                    order[b, a] = -order[a, b]
+        front, back = order_pairs(self.scored_masks()).T
+        order[front, back], order[back, front] = 1, -1
         return order
 
     def shrunk(self, n: int, size: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
@@ -96,34 +91,33 @@ class Prediction:
 
     def scored_mask(self, n: int) -> ScoredMask:
         """One of :meth:`scored_masks`. Only the window of its box is pasted."""
-        top, low, left, right = window = self._window(self.boxes[n])
-        codes = np.zeros(self.size, np.uint8)
-        if low > top and right > left:
-            codes[top:low, left:right] = decode(torch.from_numpy(self._pasted(n, window))[None])[1][0].numpy()
-        found = ScoredMask.from_codes(codes, float(self.scores[n]))
-        return replace(found, box=self.boxes[n], probabilities=self.probabilities[n].astype(np.float16))
+        window = self._window(self.boxes[n])
+        probabilities = self.probabilities[n].astype(np.float16)
+        masks: list[RLE] = []
+        if window is not None:
+            codes = decode(torch.from_numpy(self._pasted(n, window))[None])[1][0].numpy()
+            wanted = [codes > 0, *(codes == code for code in range(1, max(1, int(codes.max(initial=0))) + 1))]
+            masks = [from_crop(mask, window, self.size) for mask in wanted]
+        whole, seen, *levels = masks or [RLE(self.size, np.zeros(0, np.int32))] * 2
+        return ScoredMask(whole, float(self.scores[n]), 1, seen, tuple(levels), self.boxes[n], probabilities)
 
-    def _window(self, box: Sequence[float] | NDArray[np.float32]) -> tuple[int, int, int, int]:
-        """The pixels of the photo that a box (x0, y0, x1, y1) touches: top, low, left, right."""
+    def _window(self, box: Sequence[float] | NDArray[np.float32]) -> Window | None:
+        """The pixels of the photo that a box (x0, y0, x1, y1) touches; None if there are none."""
         x0, y0, x1, y1 = (float(edge) for edge in box)
         height, width = self.size
-        return max(0, int(y0)), min(height, int(y1) + 1), max(0, int(x0)), min(width, int(x1) + 1)
+        touched = slice(max(0, int(y0)), int(y1) + 1), slice(max(0, int(x0)), int(x1) + 1)
+        return meeting(touched, (slice(0, height), slice(0, width)))
 
-    def _pasted(self, n: int, window: tuple[int, int, int, int]) -> NDArray[np.float32]:
+    def _pasted(self, n: int, window: Window) -> NDArray[np.float32]:
         """Probabilities of instance n in a window of the photo, float32 [K + 1, h, w]."""
-        top, low, left, right = window
+        rows, columns = window
         probabilities, boxes = self._tensors()
-        corner = boxes.new_tensor([left, top] * 2)
-        return paste(probabilities[n : n + 1], boxes[n : n + 1] - corner, (low - top, right - left))[0].numpy()
+        corner = boxes.new_tensor([columns.start, rows.start] * 2)
+        size = (rows.stop - rows.start, columns.stop - columns.start)
+        return paste(probabilities[n : n + 1], boxes[n : n + 1] - corner, size)[0].numpy()
 
     def _levels_above(self, c: float) -> NDArray[np.uint8]:
         if c == 0.5:
             return self.levels
         parts = [decode(part, c)[1] for part in pasted_in_parts(*self._tensors(), self.size)]
         return torch.cat(parts).numpy() if parts else self.levels
-
-
-def _given_inside(pasted: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Confidence and level probabilities given inside, from [K + 1, h, w]."""
-    inside = 1 - pasted[0]
-    return inside, pasted[1:] / np.maximum(inside, 1e-6)

@@ -2,20 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from amodal_data import sem_dist
+from amodal_data.disk import replaced_path
+from amodal_data.evaluation.matching import largest
 from amodal_data.inspector import layered_predictions
 from amodal_data.inspector.colours import sem_dist_colours
-from amodal_data.inspector.drawing import dimmed, draw_instances, draw_sem_dist
+from amodal_data.inspector.drawing import dimmed, draw_instances, draw_sem_dist, fitted
 from amodal_data.levels import LayeredTargets
 from amodal_data.masks import iou
-from sln.prediction import Prediction
+from amodal_data.semdist import sem_dist_of_codes
+from sln.predicting.prediction import Prediction
 
-__all__ = ["Shown", "comparison", "overlay"]
+__all__ = ["Shown", "comparison", "overlay", "save_picture"]
 
 _WIDE, _GAP, _HEAD, _CAPTION, _LONGEST = 240, 8, 26, 20, 1280
 _INK, _PALE, _PAPER = (38, 38, 44), (110, 110, 120), (252, 252, 250)
@@ -62,14 +65,15 @@ def comparison(rows: Sequence[Shown]) -> Image.Image:
 
 
 def _band(row: Shown, with_truth: bool) -> Image.Image:
-    height = max(1, round(_WIDE * row.photo.shape[0] / row.photo.shape[1]))
-    small = np.asarray(Image.fromarray(row.photo).resize((_WIDE, height)), np.float64)
+    shape = fitted(row.photo.shape[:2], _WIDE)
+    height = shape[0]
+    small = np.asarray(Image.fromarray(row.photo).resize(shape[::-1]), np.float64)
     sure, least = _sure(row.prediction, _SURE)
     found = layered_predictions(sure.scored_masks(), sure.size)
-    view = found.resized((height, _WIDE))
+    view = found.resized(shape)
     panels = [(_image(small), row.name)]
     if with_truth and row.truth is not None:
-        true_view = row.truth.resized((height, _WIDE))
+        true_view = row.truth.resized(shape)
         chosen = _most_hidden(row.truth)
         same = _same(row.truth, chosen, found)
         panels += [(_image(draw_instances(small, true_view)), f"{len(row.truth.names)} instances")]
@@ -89,6 +93,12 @@ def _band(row: Shown, with_truth: bool) -> Image.Image:
         band.paste(panel, (column * (_WIDE + _GAP), 0))
         draw.text((column * (_WIDE + _GAP), height + 3), caption[-40:], _PALE, _font(11))
     return band
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write a picture, whole or not at all."""
+    with replaced_path(path) as temporary:
+        picture.save(temporary, path.suffix[1:])
 
 
 def _counted(shown: Prediction, least: float) -> str:
@@ -119,16 +129,15 @@ def _same(truth: LayeredTargets, chosen: int | None, found: LayeredTargets) -> i
     """The predicted instance that overlaps the chosen true one most; None if none does."""
     if chosen is None or not len(found.names):
         return None
-    mask = truth.amodal(chosen)
-    shared = [(one & mask).sum() / (one | mask).sum() for one in found.amodal()]
-    return int(np.argmax(shared)) if max(shared) > 0 else None
+    masks = [found.amodal_rle(n) for n in range(len(found.names))]
+    return largest(iou([truth.amodal_rle(chosen)], masks))[0]
 
 
 def _sem_dist(photo: NDArray[np.float64], prediction: Prediction, n: int) -> NDArray[np.float64]:
     """One predicted sem-dist map, drawn where its confidence is above .5; the map keeps its shades."""
     confidence, codes = prediction.shrunk(n, (photo.shape[0], photo.shape[1]))
     picture, inside = dimmed(photo), codes > 0
-    picture[inside] = sem_dist_colours(sem_dist(confidence[inside], codes[inside] - 1.0))
+    picture[inside] = sem_dist_colours(sem_dist_of_codes(confidence[inside], codes[inside]))
     return picture
 
 

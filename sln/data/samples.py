@@ -1,5 +1,7 @@
 """Samples for training: photos and cached targets, augmented by index, packed into small batches."""
 
+import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +16,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from amodal_data import TargetCache
 from amodal_data.errors import AmodalError
+from amodal_data.levels import NOWHERE, union_boxes
+from amodal_data.photos import read_photo
 from amodal_data.views import ResizedTargets
 from sln.config import DataConfig
-from sln.photos import find_photos, read_photo
-from sln.targets import Targets
+from sln.data.photos import find_photos
+from sln.errors import TrainingError
+from sln.network.targets import Targets
 
 __all__ = ["Batch", "CachedTargets", "Frame", "batches", "fit_in", "on_canvas"]
 
@@ -113,12 +118,13 @@ class CachedTargets(Dataset[Batch]):
         rng = np.random.default_rng([self.seed, index, draw])
         size = self.images[index].size
         frame = fit_in(size, self.settings.size, _crop(rng, size, self.settings.crop))
-        batch = self._cut(index, frame, flip=self.settings.flip and bool(rng.random() < 0.5), draw=draw)
-        images = _jittered(batch.images, self.settings.jitter, int(rng.integers(2**31)))
-        return Batch(images, batch.targets, batch.frames)
+        flip = self.settings.flip and bool(rng.random() < 0.5)
+        return self._cut(index, frame, flip=flip, draw=draw, jitter=int(rng.integers(2**31)))
 
-    def _cut(self, index: int, frame: Frame, *, flip: bool, draw: int) -> Batch:
+    def _cut(self, index: int, frame: Frame, *, flip: bool, draw: int, jitter: int | None = None) -> Batch:
         photo = read_photo(self.photos[index], frame.shown, frame.box)
+        if jitter is not None:
+            photo = _jittered(photo, self.settings.jitter, jitter)
         view = self.cache[index].resized(frame.shown, flip=flip, box=frame.box)
         image_id = self.images[index].image_id
         seed = hash((self.seed, image_id, draw)) % 2**62
@@ -142,16 +148,16 @@ def _crop(rng: np.random.Generator, size: tuple[int, int], smallest: float) -> t
     return float(x), float(y), float(x + width), float(y + height)
 
 
-def _jittered(images: Tensor, strength: float, seed: int) -> Tensor:
-    """Brightness, contrast and saturation changed at random; padding may change too, it carries nothing."""
+def _jittered(photo: NDArray[np.uint8], strength: float, seed: int) -> NDArray[np.uint8]:
+    """A photo [H, W, 3] with brightness, contrast and saturation changed at random; padding comes later and stays 0."""
     if strength == 0:
-        return images
+        return photo
     from torchvision.transforms import v2
 
     with torch.random.fork_rng(devices=[]):  # the transform draws from torch's global generator
         torch.manual_seed(seed)
-        changed: Tensor = v2.ColorJitter(strength, strength, strength)(images)
-    return changed
+        changed: Tensor = v2.ColorJitter(strength, strength, strength)(torch.tensor(photo).permute(2, 0, 1))
+    return changed.permute(1, 2, 0).numpy()
 
 
 def _packed(view: ResizedTargets, side: int, image_id: int, seed: int) -> Targets:
@@ -174,28 +180,43 @@ def _packed(view: ResizedTargets, side: int, image_id: int, seed: int) -> Target
 
 def _boxes(regions: NDArray[np.int32], table: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Amodal boxes of what a region map (ids from 1) shows, float32 [N, 4]; all 0 = not in it."""
-    far = 2**30
-    corners = np.full((len(table), 4), far, np.int64)
+    corners = np.full((4, len(table)), NOWHERE, np.int32)
     for at, found in enumerate(ndimage.find_objects(regions, len(table))):
         if found is not None:
             y, x = found
-            corners[at] = x.start, y.start, -x.stop, -y.stop
-    inside = table > 0
-    union = np.where(inside[:, :, None], corners[:, None], far).min(axis=0, initial=far)
-    union[(union == far).any(axis=1)] = 0
-    return (union * [1, 1, -1, -1]).astype(np.float32)
+            corners[:, at] = x.start, y.start, -x.stop, -y.stop
+    return union_boxes(corners, table > 0).astype(np.float32)
 
 
-def batches(dataset: CachedTargets, plan: Sequence[Sequence[tuple[int, int]]], workers: int) -> Iterator[Batch]:
+def batches(dataset: CachedTargets, plan: Sequence[Sequence[tuple[int, int]]], workers: int | str) -> Iterator[Batch]:
     """The batches of a plan: each a list of (image, draw), draw 0 = not augmented.
 
     Raises whatever a photo or the cache raises, as itself, also out of a worker process.
     """
-    loader: Iterable[Any] = DataLoader(_Plan(dataset, plan), batch_size=None, num_workers=workers)
-    for batch in loader:
+    with warnings.catch_warnings():  # more workers than processors may be meant: photos are waited for
+        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+        loader: Iterable[Any] = DataLoader(_Plan(dataset, plan), batch_size=None, num_workers=_processes(workers))
+        rest = iter(loader)
+    while True:
+        try:
+            batch = next(rest, None)
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise TrainingError(
+                "a process that loads photos was killed, perhaps for lack of memory", fix="--set train.workers=0"
+            ) from error
+        if batch is None:
+            return
         if isinstance(batch, AmodalError):
             raise batch
         yield batch
+
+
+def _processes(workers: int | str) -> int:
+    """How many processes load photos: as many as asked for, or two where there are processors for them."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(2, available - 1) if isinstance(workers, str) else workers
 
 
 class _Plan(Dataset[Any]):

@@ -1,0 +1,184 @@
+"""Predictions of many photos, written where other tools find them."""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from amodal_data.cache import CachedImage
+from amodal_data.discovery import coco_id
+from amodal_data.disk import folder_for, replaced_path
+from amodal_data.evaluation import ResultsWriter
+from amodal_data.inspector import PageImage
+from amodal_data.photos import PHOTO_SUFFIXES, read_photo
+from amodal_data.semdist import sem_dist_of_codes
+from sln.errors import PhotoError
+from sln.predicting.page import write_found
+from sln.predicting.pictures import Shown, comparison, overlay, save_picture
+from sln.predicting.prediction import Prediction
+from sln.predicting.predictor import Predictor
+
+__all__ = ["Photos", "PredictReport", "photo_ids", "photos_in", "predict_photos"]
+
+
+@dataclass(slots=True)
+class PredictReport:
+    """What was written: photos looked at, instances found, files; and photos that could not be used.
+
+    ``interrupted``: what was found until then is written, ``photos`` says how many.
+    """
+
+    photos: int = 0
+    instances: int = 0
+    written: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    interrupted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Photos:
+    """``paths`` of photos, and ``left_out``: files in the same folders that are none."""
+
+    paths: tuple[Path, ...]
+    left_out: tuple[Path, ...] = ()
+
+
+def photos_in(inputs: Iterable[Path]) -> Photos:
+    """The photos named, and all those in the folders named, sorted. Raises :class:`PhotoError` if there is none.
+
+    In folders photos are regular files told by their suffix; hidden files and folders are passed over.
+    """
+    found: list[Path] = []
+    left_out: list[Path] = []
+    for path in inputs:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        every = sorted(one for one in path.rglob("*") if not one.is_dir())
+        every = [one for one in every if not any(part.startswith(".") for part in one.relative_to(path).parts)]
+        fits = {one: one.suffix.lower() in PHOTO_SUFFIXES and one.is_file() for one in every}
+        found += [one for one in every if fits[one]]
+        left_out += [one for one in every if not fits[one]]
+    if not found:
+        looked = ", ".join(sorted(PHOTO_SUFFIXES))
+        raise PhotoError("no photos here", place=", ".join(map(str, inputs)), fix=f"{looked} are looked for")
+    return Photos(tuple(found), tuple(left_out))
+
+
+def photo_ids(photos: Sequence[Path]) -> list[int]:
+    """The image id of each photo: the COCO id in its name, or the smallest number not taken. Ids do not repeat."""
+    ids: list[int | None] = []
+    taken: set[int] = set()
+    for path in photos:
+        number = coco_id(path.name)
+        ids.append(number if number not in taken else None)
+        taken |= {number} if number is not None else set()
+    free = (n for n in range(1, len(photos) + len(taken) + 1) if n not in taken)
+    return [next(free) if number is None else number for number in ids]
+
+
+def predict_photos(
+    predictor: Predictor,
+    photos: Sequence[Path],
+    out: Path,
+    kinds: Collection[str] = ("coco", "png"),
+    *,
+    least: float = 0.0,
+    batch: int = 8,
+    on_photo: Callable[[int], None] = lambda _: None,
+) -> PredictReport:
+    """Predict every photo and write ``predictions.json`` (with ``.npz``), ``predictions.html``, ``overlays/`` and
+    ``sem_dist/`` in ``out``, photo by photo: nothing is held to the end.
+
+    kinds: of ``coco`` (results file with companion), ``png``, ``npy`` (sem-dist arrays), ``html`` (a page).
+    least: lowest score written. A photo that cannot be used is reported, the
+    others are done. Interrupted, it keeps what is done, and the report says so.
+    """
+    report = PredictReport()
+    names = _picture_names(photos)
+    writer = ResultsWriter(out / "predictions.json") if "coco" in kinds else nullcontext()
+    with writer as results:
+
+        def done() -> Iterator[PageImage]:
+            for image_id, path, one in _predicted(predictor, photos, batch, report, on_photo):
+                kept = [mask for mask in one.prediction.scored_masks() if mask.score >= least]
+                if results is not None:
+                    results.add(image_id, kept, one.name)
+                _save_maps(one, image_id, names[path], out, kinds, least, report)
+                report.photos, report.instances = report.photos + 1, report.instances + len(kept)
+                image = CachedImage(image_id, path.name, one.prediction.size)
+                yield PageImage(image, predictions=kept, photo=path)
+
+        if "html" in kinds:
+            write_found(out / "predictions.html", done(), len(photos))
+            report.written.append("predictions.html")
+        else:
+            for _ in done():
+                pass
+    if "coco" in kinds:
+        report.written.append("predictions.json")
+    return report
+
+
+def _picture_names(photos: Sequence[Path]) -> dict[Path, str]:
+    """What to call the pictures of each photo: as the photo, with its id where several have one name."""
+    ids = dict(zip(photos, photo_ids(photos), strict=True))
+    stems = [path.stem for path in photos]
+    return {path: path.stem if stems.count(path.stem) == 1 else f"{path.stem}-{ids[path]}" for path in photos}
+
+
+def _predicted(
+    predictor: Predictor,
+    photos: Sequence[Path],
+    batch: int,
+    report: PredictReport,
+    on_photo: Callable[[int], None],
+) -> Iterator[tuple[int, Path, Shown]]:
+    """Every photo that can be read, with its prediction, in batches; ends early if interrupted."""
+    numbered = list(zip(photo_ids(photos), photos, strict=True))
+    try:
+        for first in range(0, len(numbered), batch):
+            opened = []
+            for image_id, path in numbered[first : first + batch]:
+                try:
+                    opened.append((image_id, path, read_photo(path, upright=True)))
+                except PhotoError as error:
+                    report.problems.append(f"{error.message}: {error.place}")
+            predictions = predictor.predict_many([photo for _, _, photo in opened])
+            for (image_id, path, photo), prediction in zip(opened, predictions, strict=True):
+                yield image_id, path, Shown(path.name, photo, prediction)
+            on_photo(len(numbered[first : first + batch]))
+    except KeyboardInterrupt:
+        report.interrupted = True
+
+
+def _save_maps(
+    one: Shown, image_id: int, name: str, out: Path, kinds: Collection[str], least: float, report: PredictReport
+) -> None:
+    if "png" in kinds:
+        folder = folder_for(out / "overlays")
+        save_picture(overlay(one.photo, one.prediction), folder / f"{name}.png")
+        save_picture(comparison([one]), folder / f"{name}_maps.png")
+        report.written.append(f"overlays/{name}.png")
+    if "npy" in kinds:
+        path = folder_for(out / "sem_dist") / f"{image_id:012d}.npy"
+        with replaced_path(path) as temporary:
+            _save_sem_dist(temporary, one.prediction, least)
+        report.written.append(f"sem_dist/{path.name}")
+
+
+def _save_sem_dist(path: Path, prediction: Prediction, least: float) -> None:
+    """Sem-dist maps as float16 [P, H, W], written one by one: all of them at once may not fit into memory."""
+    kept = np.flatnonzero(prediction.scores >= least)
+    shape = (len(kept), *prediction.size)
+    if not len(kept):
+        with path.open("wb") as file:
+            np.save(file, np.zeros(shape, np.float16))
+        return
+    maps = np.lib.format.open_memmap(path, "w+", np.float16, shape)
+    for at, n in enumerate(kept):
+        confidence, codes = prediction.shrunk(int(n), prediction.size)
+        maps[at] = sem_dist_of_codes(confidence, codes)
+    maps.flush()

@@ -1,0 +1,65 @@
+"""Checkpoints of a run: all that is needed to go on as if it had not been stopped."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from amodal_data.disk import replaced_path
+from sln.config import Config
+from sln.errors import ConfigError, TrainingError, WeightsError
+from sln.network.model import SLN
+from sln.training.books import Books
+from sln.weights import SCHEMA, config_of, read_checkpoint, save_atomically
+
+__all__ = ["keep_as_best", "restore", "save"]
+
+
+def save(path: Path, model: SLN, optimiser: torch.optim.Optimizer, step: int, books: Books) -> None:
+    """Write the state after ``step`` steps, whole or not at all."""
+    content = {
+        "schema": SCHEMA,
+        "config": model.config.model_dump(mode="json"),
+        "step": step,
+        **books.content(),
+        "model": model.state_dict(),
+        "optimiser": optimiser.state_dict(),
+    }
+    try:
+        save_atomically(content, path)
+    except OSError as error:
+        raise TrainingError(
+            f"a checkpoint cannot be written: {error.strerror}",
+            place=f"{path}, step {step}",
+            fix="the one before it is still whole: make room, then --resume",
+        ) from error
+
+
+def keep_as_best(last: Path, best: Path) -> None:
+    """Let ``best`` be the checkpoint that ``last`` is now; ``last`` will be replaced, not changed."""
+    with replaced_path(best) as temporary:
+        temporary.unlink()
+        try:
+            os.link(last, temporary)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(last, temporary)
+
+
+def restore(path: Path, config: Config, model: SLN) -> dict[str, Any]:
+    """Load the weights of a checkpoint and return its content. Raises :class:`WeightsError`, or
+    :class:`ConfigError` if it was made with other settings.
+    """
+    content = read_checkpoint(path)
+    if config_of(content["config"], path) != config:
+        raise ConfigError("the checkpoint was made with other settings", place=str(path))
+    missing = {"step", "seen", "smoothed", "best", "optimiser"} - content.keys()
+    if missing:
+        raise WeightsError(f"a checkpoint without {', '.join(sorted(missing))} cannot be resumed", place=str(path))
+    try:
+        model.load_state_dict(content["model"])
+    except (RuntimeError, TypeError, AttributeError) as error:
+        said = str(error).splitlines()[0]
+        raise WeightsError(f"its weights do not fit its own settings: {said}", place=str(path)) from error
+    return content
