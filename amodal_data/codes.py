@@ -14,9 +14,26 @@ from amodal_data.findings import Finding, Place
 from amodal_data.occlusion import ResolvedOrder, resolve_order
 from amodal_data.scene import Scene
 
-__all__ = ["Layers", "layer_by_masks", "level_table", "levels_by_order"]
+__all__ = ["Layers", "counted", "layer_by_masks", "level_table", "levels_by_order"]
 
 _DEEPEST_CODE = 255
+_MANY = 128
+"""From so many instances on matrices are taken as sparse"""
+
+
+def counted(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
+    """The product of two matrices as sums, exact below 2**53: float64 [n, m].
+
+    With many instances most of ``a`` is 0, since few of them meet anywhere: then only the rest is looked at.
+    """
+    if a.shape[-1] <= _MANY:
+        return np.asarray(a.astype(np.float64) @ b.astype(np.float64))
+    from scipy.sparse import csr_array
+
+    few = csr_array(b)
+    if few.nnz * 8 < b.size:
+        return np.asarray((csr_array(a).astype(np.float64) @ few.astype(np.float64)).toarray())
+    return np.asarray(csr_array(a).astype(np.float64) @ b.astype(np.float64))
 
 
 @dataclass(slots=True, eq=False)
@@ -36,8 +53,7 @@ def levels_by_order(amodal: NDArray[np.bool_], in_front: NDArray[np.bool_]) -> N
     """Level codes, uint8 [R, N], of a total order alone: 1 + the number of instances in front that cover the
     region too (the visible one, and each hidden one). Raises :class:`LevelsError` for codes above 255.
     """
-    covered = amodal.astype(np.float32)
-    return _codes(covered * (1 + covered @ in_front.astype(np.float32)))
+    return _codes(amodal * (1 + counted(amodal, in_front)))
 
 
 def level_table(amodal: NDArray[np.bool_], shown: NDArray[np.bool_], in_front: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -46,7 +62,7 @@ def level_table(amodal: NDArray[np.bool_], shown: NDArray[np.bool_], in_front: N
     Raises :class:`LevelsError` for codes above 255.
     """
     hidden = amodal & ~shown
-    return _codes(amodal * np.where(shown, 1, 2 + hidden.astype(np.float32) @ in_front.astype(np.float32)))
+    return _codes(amodal * np.where(shown, 1, 2 + counted(hidden, in_front)))
 
 
 def _codes(codes: NDArray[Any]) -> NDArray[np.uint8]:
@@ -99,7 +115,7 @@ def _twins(amodal: NDArray[np.bool_], shown: NDArray[np.bool_]) -> tuple[NDArray
 
 def _pixels(a: NDArray[np.bool_], b: NDArray[np.bool_], areas: NDArray[np.float64]) -> NDArray[np.int64]:
     """|a_j & b_i| in pixels for all pairs, int64 [N, N]."""
-    return ((a * areas[:, None]).T @ b.astype(np.float64)).astype(np.int64)
+    return counted((a * areas[:, None]).T, b).astype(np.int64)
 
 
 def _ambiguous(
@@ -108,7 +124,7 @@ def _ambiguous(
     """Regions where two hidden instances have no known order, or evidence both ways, bool [R]."""
     both_ways = (evidence > 0) & (evidence.T > 0)
     doubtful = (~(in_front | in_front.T) | both_ways) & ~np.eye(len(in_front), dtype=bool)
-    meets = (hidden.astype(np.float32) @ doubtful.astype(np.float32) > 0) & hidden
+    meets = (counted(hidden, doubtful) > 0) & hidden
     return np.asarray(meets.any(axis=1))
 
 

@@ -13,6 +13,7 @@ from amodal_data.checks import occlusion_rates
 from amodal_data.errors import SelectionError
 from amodal_data.evaluation.predictions import ScoredMask
 from amodal_data.levels import LayeredTargets
+from amodal_data.masks import RLE
 from amodal_data.occlusion import z_order
 
 __all__ = ["export_coco", "export_datumaro", "export_results", "export_table"]
@@ -40,10 +41,13 @@ def export_coco(images: Images, masks: Literal["amodal", "modal"] = "amodal") ->
         known.add(image.image_id)
         listed.append({"id": image.image_id, "file_name": image.file_name, "height": height, "width": width})
         depth, rates = z_order(_in_front(targets).T), occlusion_rates(*targets.areas())
+        parts = (targets.rles("modal"), targets.rles("hidden")) if masks == "amodal" else None
         for n, found in enumerate(_instances(targets, masks)):
             if found is None:
                 continue
-            extra = _amodal_extra(targets, n, int(depth[n]), float(rates[n])) if masks == "amodal" else {}
+            extra = {}
+            if parts:
+                extra = _amodal_extra(targets, n, int(depth[n]), float(rates[n]), parts[0][n], parts[1][n])
             names[found["category_id"]].add(targets.names[n])
             own = {"id": len(annotations) + 1, "image_id": image.image_id}
             annotations.append(own | found | extra)
@@ -55,25 +59,26 @@ def _instances(targets: LayeredTargets, masks: str) -> Iterator[dict[str, Any] |
     """COCO's fields of each instance; None for one without a pixel in the modal set."""
     which = 0 if masks == "amodal" else 1
     areas, boxes = targets.areas()[which], targets.boxes()[which]
+    rles = targets.rles("modal" if which else "amodal")
     for n in range(len(targets.names)):
         if which and not areas[n]:
             yield None
             continue
         x0, y0, x1, y1 = boxes[n].tolist()
-        rle = targets.modal_rle(n) if which else targets.amodal_rle(n)
         yield {
             "category_id": int(targets.category_ids[n]),
-            "segmentation": rle.to_coco(),
+            "segmentation": rles[n].to_coco(),
             "area": int(areas[n]),
             "bbox": [x0, y0, x1 - x0, y1 - y0],
             "iscrowd": 0,
         }
 
 
-def _amodal_extra(targets: LayeredTargets, n: int, depth: int, rate: float) -> dict[str, Any]:
-    hidden = targets.hidden_rle(n)
+def _amodal_extra(
+    targets: LayeredTargets, n: int, depth: int, rate: float, visible: RLE, hidden: RLE
+) -> dict[str, Any]:
     extra = {
-        "visible_mask": targets.modal_rle(n).to_coco(),
+        "visible_mask": visible.to_coco(),
         "occlude_rate": rate,
         "occl_depth": depth,
         "amodal_region": {"name": targets.names[n], "isStuff": int(targets.is_stuff[n])},
@@ -98,12 +103,12 @@ def export_datumaro(images: Images) -> dict[str, Any]:
     items = []
     for image, targets in images:
         rates = occlusion_rates(*targets.areas())
-        above = z_order(_in_front(targets))
+        above, rles = z_order(_in_front(targets)), targets.rles()
         annotations = []
         for n, category in enumerate(targets.category_ids.tolist()):
             label = labels.setdefault(category, len(labels))
             names[label].add(targets.names[n])
-            rle = targets.amodal_rle(n).to_coco()
+            rle = rles[n].to_coco()
             annotations.append(
                 {
                     "id": n,
@@ -136,15 +141,14 @@ def export_results(images: Images) -> list[dict[str, Any]]:
 
     For trying out evaluators: they must find everything right.
     """
-    listed = ((image, targets, n) for image, targets in images for n in range(len(targets.names)))
-    return [_as_prediction(targets, n).to_row(image.image_id) for image, targets, n in listed]
+    return [one.to_row(image.image_id) for image, targets in images for one in _as_predictions(targets)]
 
 
-def _as_prediction(targets: LayeredTargets, n: int) -> ScoredMask:
-    deepest = int(targets.table[:, n].max(initial=0)) - 1
-    levels = tuple(targets.level_rle(n, level) for level in range(1, deepest + 1))
-    category = int(targets.category_ids[n])
-    return ScoredMask(targets.amodal_rle(n), 1.0, category, targets.modal_rle(n), levels)
+def _as_predictions(targets: LayeredTargets) -> Iterator[ScoredMask]:
+    deepest = targets.table.max(axis=0, initial=0).astype(int) - 1
+    for n, (whole, seen) in enumerate(zip(targets.rles(), targets.rles("modal"), strict=True)):
+        levels = tuple(targets.level_rle(n, level) for level in range(1, deepest[n] + 1))
+        yield ScoredMask(whole, 1.0, int(targets.category_ids[n]), seen, levels)
 
 
 def _one_name(found: set[str]) -> str:

@@ -10,13 +10,13 @@ instances in all regions then fit one small table (Zhang et al., ACM MM 2019, se
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.checks import check_boxes, check_figures, checked_visible
-from amodal_data.codes import Layers, layer_by_masks, level_table, levels_by_order
+from amodal_data.codes import Layers, counted, layer_by_masks, level_table, levels_by_order
 from amodal_data.errors import LevelsError
 from amodal_data.findings import Finding
 from amodal_data.masks import RLE
@@ -25,6 +25,9 @@ from amodal_data.sweep import sweep
 from amodal_data.views import LevelViews, ResizedTargets
 
 __all__ = ["NOWHERE", "LayeredTargets", "layer_scene", "layer_with_findings", "union_boxes"]
+
+_LARGE = 2**24
+"""Pixels of an image that is not drawn to look a few of them up"""
 
 NOWHERE = np.int32(0x7FFFFFFF)
 """A corner of a region that is not there, for :func:`union_boxes`."""
@@ -77,6 +80,9 @@ class LayeredTargets(LevelViews):
         height, width = self.size
         inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
         places = x.clip(0, width - 1) * height + y.clip(0, height - 1)
+        if height * width > _LARGE:
+            ends = np.cumsum(self.run_lengths, dtype=np.int64)
+            return np.take(self.run_regions, np.searchsorted(ends, places, side="right")), inside
         return np.take(self.region_map().T.reshape(-1), places), inside
 
     def _spread(self, values: NDArray[Any]) -> NDArray[Any]:
@@ -114,6 +120,22 @@ class LayeredTargets(LevelViews):
         """The hidden part of instance ``n``."""
         return self._encode(self.table[:, n] > 1)
 
+    def rles(self, part: Literal["amodal", "modal", "hidden"] = "amodal") -> list[RLE]:
+        """A mask of every instance: the whole of it, its visible or its hidden part. All at once costs less."""
+        flags = {"amodal": self.table > 0, "modal": self.table == 1, "hidden": self.table > 1}[part]
+        height, pixels = self.size[0], self.size[0] * self.size[1]
+        starts = np.append(np.cumsum(self.run_lengths, dtype=np.int64) - self.run_lengths, pixels)
+        boxes = union_boxes(_region_boxes(self), flags)
+        first = np.searchsorted(starts, boxes[:, 0].astype(np.int64) * height, side="right") - 1
+        stop = np.searchsorted(starts, boxes[:, 2].astype(np.int64) * height, side="left")
+        masks = []
+        for n, (a, b) in enumerate(zip(first.tolist(), stop.tolist(), strict=True)):
+            inside = np.zeros(max(0, b - a) + 2, bool)
+            inside[1:-1] = flags[self.run_regions[a:b], n]
+            places = starts[a + np.flatnonzero(inside[1:] != inside[:-1])]
+            masks.append(RLE(self.size, places[places < pixels].astype(np.int32)))
+        return masks
+
     def level_rle(self, n: int, level: int) -> RLE:
         """What of instance ``n`` lies at one level; 0 = visible."""
         return self._encode(self.table[:, n] == level + 1)
@@ -132,7 +154,7 @@ class LayeredTargets(LevelViews):
     def areas(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Amodal and visible area of each instance in pixels, int64 [N] each."""
         areas = self.region_areas()
-        return areas @ (self.table > 0), areas @ (self.table == 1)
+        return _weighed(areas, self.table > 0), _weighed(areas, self.table == 1)
 
     def ambiguous_pixels(self) -> int:
         """Pixels whose levels may be too low because the order of two hidden instances is not known."""
@@ -149,6 +171,12 @@ class LayeredTargets(LevelViews):
         """Amodal and modal boxes, int32 [N, 4] each: x0, y0, x1, y1, half-open; all 0 = no pixel."""
         boxes = union_boxes(_region_boxes(self), np.hstack([self.table > 0, self.table == 1]))
         return boxes[: len(self.names)], boxes[len(self.names) :]
+
+
+def _weighed(areas: NDArray[np.int64], where: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Pixels of the regions that each column of ``where`` (bool [R, N]) chooses, int64 [N]."""
+    regions, owners = np.nonzero(where)
+    return np.bincount(owners, areas[regions], where.shape[1]).astype(np.int64)
 
 
 def _nearest(start: float, stop: float, steps: int, limit: int) -> NDArray[np.int64]:
@@ -184,7 +212,11 @@ def union_boxes(corners: NDArray[np.int32], where: NDArray[np.bool_]) -> NDArray
     corners: int32 [4, R], x0, y0, -x1, -y1 of each region, so that a union is a minimum; :data:`NOWHERE` = not there.
     All 0 = no region.
     """
-    boxes = np.where(where, corners[:, :, None], NOWHERE).min(axis=1, initial=NOWHERE)
+    boxes = np.full((4, where.shape[1]), NOWHERE, np.int32)
+    owners, regions = np.nonzero(where.T)
+    if len(owners):
+        first = np.flatnonzero(np.append(True, owners[1:] != owners[:-1]))
+        boxes[:, owners[first]] = np.minimum.reduceat(corners[:, regions], first, axis=1)
     boxes[2:] *= -1
     return (boxes * (boxes[0] != NOWHERE)).T
 
@@ -229,7 +261,7 @@ def _layer(scene: Scene, visible: Sequence[RLE | None]) -> tuple[LayeredTargets,
     except LevelsError as error:
         error.place = f"{scene.source}, image {scene.image_id}"
         raise
-    overlap = amodal.T.astype(np.float32) @ amodal.astype(np.float32) > 0
+    overlap = counted(amodal.T, amodal) > 0
     ambiguous = np.zeros(len(bits), bool) if layers.ambiguous is None else layers.ambiguous
     targets = LayeredTargets(
         size=scene.size,
@@ -252,7 +284,7 @@ def _shown(
     amodal: NDArray[np.bool_], given: dict[int, NDArray[np.bool_]], in_front: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
     """Where each instance is visible, bool [R, N]: given for some, else where nothing in front covers it."""
-    shown = amodal & (amodal.astype(np.float32) @ in_front.astype(np.float32) == 0)
+    shown = amodal & (counted(amodal, in_front) == 0)
     for n, regions in given.items():
         shown[:, n] = amodal[:, n] & regions
     return shown

@@ -32,6 +32,8 @@ __all__ = [
 
 _LONGEST = 7  # characters of one number: 35 bits, far above any image and safe from int64 overflow
 _MOST_PIXELS = 2**31 - 1
+_MANY_VALUES = 8192
+"""A polygon of more values is rasterised in parts"""
 _PENDING = MaskError("not decoded yet")
 
 
@@ -305,6 +307,8 @@ def rasterise_many(
     images: Sequence[tuple[Sequence[NDArray[np.float64]], tuple[int, int]]],
 ) -> list[list[RLE]]:
     """As :func:`rasterise` for the polygons and size of several images: their strings are decoded at once."""
+    if any(len(polygon) > _MANY_VALUES for polygons, _ in images for polygon in polygons):
+        return [[_rasterise_by_parts(polygon, size) for polygon in polygons] for polygons, size in images]
     encoded = [coco_mask.frPyObjects(list(polygons), *size) if polygons else [] for polygons, size in images]
     counts = [len(masks) for masks in encoded]
     strings = [mask["counts"] for masks in encoded for mask in masks]
@@ -315,6 +319,24 @@ def rasterise_many(
             raise mask
         masks.append(mask)
     return [masks[a:b] for a, b in pairwise(np.cumsum([0, *counts]).tolist())]
+
+
+def _rasterise_by_parts(polygon: NDArray[np.float64], size: tuple[int, int]) -> RLE:
+    """As :func:`rasterise` for a polygon of any length in memory that does not grow with it.
+
+    Each part is closed by a chord, and the chords make one more polygon: under the even-odd rule all chords cancel,
+    so that the pixels in an odd number of these polygons are the polygon's, bit for bit.
+    """
+    if len(polygon) <= _MANY_VALUES:
+        return rasterise([polygon], size)[0]
+    corners = np.concatenate([polygon, polygon[:2]]).reshape(-1, 2)
+    step = _MANY_VALUES // 2
+    parts = [corners[at : at + step + 1] for at in range(0, len(corners) - 1, step)]
+    chords = _rasterise_by_parts(np.concatenate([part[0] for part in parts]), size) if len(parts) > 2 else None
+    masks = [rasterise([part.reshape(-1)], size)[0] for part in parts if len(part) > 2]
+    switches = np.concatenate([mask.switches for mask in [*masks, *([chords] if chords else [])]])
+    places, times = np.unique(switches, return_counts=True)
+    return RLE(size, places[times % 2 == 1])
 
 
 def merge(masks: Sequence[RLE]) -> RLE:

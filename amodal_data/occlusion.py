@@ -20,6 +20,8 @@ __all__ = [
     "z_order",
 ]
 
+_FEW = 64
+"""Up to so many instances products of whole matrices are the fastest"""
 _CONSTRAINT = re.compile(r"\d{1,9}-\d{1,9}(,\d{1,9}-\d{1,9})*")
 
 
@@ -84,14 +86,23 @@ def resolve_order(evidence: NDArray[np.int64], overlap: NDArray[np.bool_], hint:
 
 
 def _closure(direct: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Everything that follows by transitivity; a cycle shows as True on the diagonal."""
-    closed = direct
-    while True:
-        steps = closed.astype(np.float32)
-        further = closed | (steps @ steps > 0)
-        if (further == closed).all():
-            return closed
-        closed = further
+    """Everything that follows by transitivity; a cycle shows as True on the diagonal.
+
+    Many instances go by Warshall's way, all those behind one at a time, a row of bits for each.
+    """
+    if len(direct) <= _FEW:
+        closed = direct
+        while True:
+            steps = closed.astype(np.float32)
+            further = closed | (steps @ steps > 0)
+            if (further == closed).all():
+                return closed
+            closed = further
+    behind = np.packbits(direct, axis=1)
+    for n in np.flatnonzero(direct.any(axis=0) & direct.any(axis=1)).tolist():
+        before = np.flatnonzero(behind[:, n >> 3] & (128 >> (n & 7)))
+        behind[before] |= behind[n]
+    return np.unpackbits(behind, axis=1, count=len(direct)).astype(bool)
 
 
 def _without_cycles(
@@ -115,8 +126,10 @@ def _without_cycles(
 def z_order(in_front: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Painting order of an acyclic relation, int64 [N]: 0 is painted first, whoever is in front later."""
     behind = np.zeros(len(in_front), np.int64)
+    fronts, backs = np.nonzero(in_front)
     for _ in range(len(in_front)):
-        further = np.where(in_front, behind[None, :] + 1, 0).max(axis=1, initial=0)
+        further = behind.copy()
+        np.maximum.at(further, fronts, behind[backs] + 1)
         if (further == behind).all():
             break
         behind = further

@@ -64,7 +64,7 @@ def from_crop(part: NDArray[np.bool_], window: Window, size: tuple[int, int]) ->
     padded[:, 1:-1] = part.T
     x, y = np.nonzero(padded[:, 1:] != padded[:, :-1])
     places = (x + window[1].start) * size[0] + y + window[0].start
-    if part.shape[0] == size[0]:  # off at the foot of a column and on at the top of the next is no switch
+    if part.shape[0] == size[0] and len(places):  # off at a foot, on at the next top: no switch
         again = places[1:] == places[:-1]
         places = places[~(np.append(again, False) | np.append(False, again))]
     return RLE(size, places[places < size[0] * size[1]].astype(np.int32))

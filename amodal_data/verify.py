@@ -95,6 +95,7 @@ def verify_cache(
         _check_count(cache, findings, report)
         if scenes is not None:
             _check_sources(cache, scenes, report)
+            _check_range(cache, scenes, report)
             own = scenes if cache.range.whole else scenes.between(cache.range.start, cache.range.stop)
             fresh = _compare(cache, own, findings, report, on_image)
             _compare_findings(cache, findings, fresh, own, report)
@@ -143,6 +144,11 @@ def _check_sources(cache: TargetCache, scenes: SceneSource, report: VerifyReport
         report.differences.append(
             f"built as {cache.info.dataset} {cache.info.settings}, compared as {scenes.dataset} {scenes.settings}"
         )
+
+
+def _check_range(cache: TargetCache, scenes: SceneSource, report: VerifyReport) -> None:
+    if cache.range.total != len(scenes):
+        report.differences.append(f"made from part of {cache.range.total} scenes, its sources have {len(scenes)}")
 
 
 def _compare_findings(
@@ -196,16 +202,17 @@ def _compare(
 
 def _compare_stored_masks(scene: Scene, targets: LayeredTargets, report: VerifyReport, known: set[Place]) -> None:
     wanted: list[tuple[object, RLE, int, str]] = []
-    for n, instance in enumerate(scene.instances):
+    ours = zip(scene.instances, targets.rles("modal"), targets.rles("hidden"), strict=True)
+    for n, (instance, seen, unseen) in enumerate(ours):
         if instance.declared.visible is not None:
-            wanted.append((instance.declared.visible, targets.modal_rle(n), n, "visible"))
+            wanted.append((instance.declared.visible, seen, n, "visible"))
         if instance.declared.hidden is not None:
-            wanted.append((instance.declared.hidden, targets.hidden_rle(n), n, "hidden"))
+            wanted.append((instance.declared.hidden, unseen, n, "hidden"))
     decoded = parse_rles([raw for raw, *_ in wanted], [scene.size] * len(wanted))
-    for mask, (_, ours, n, kind) in zip(decoded, wanted, strict=True):
+    for mask, (_, own, n, kind) in zip(decoded, wanted, strict=True):
         if not isinstance(mask, RLE):  # a malformed mask of the source: a finding of the build
             continue
-        off = differing_pixels(mask, ours)
+        off = differing_pixels(mask, own)
         report.stored += 1
         report.reproduced += off == 0
         report.pixels_off += off

@@ -139,6 +139,9 @@ class ResizedTargets(LevelViews):
 
     def draw(self, values: NDArray[Any]) -> NDArray[Any]:
         """A map of one value a region: [R] of any dtype gives [H, W]; 0 outside the image."""
+        if self.source.size[0] * self.source.size[1] > 16 * max(1, len(self.rows) * len(self.columns)):
+            regions, inside = self.source.regions_at(self.rows[:, None], self.columns[None, :])
+            return np.take(values, regions) * inside
         whole = self.source.draw(values)  # column-major: whole columns copy fast, then whole rows
         narrow = np.ascontiguousarray(np.take(whole.T, self.columns.clip(0), axis=0).T)
         drawn = np.take(narrow, self.rows.clip(0), axis=0)

@@ -29,6 +29,7 @@ __all__ = [
 Preset = Literal["paper", "modern", "tiny"]
 Positive = Annotated[int, Field(ge=1, lt=2**31)]
 Small = Annotated[int, Field(ge=1, le=256)]
+Workers = Literal["auto"] | Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -59,15 +60,9 @@ class EncoderConfig(_Section):
     """ENC: photo to features at stride 4."""
 
     depth: Literal[10, 18, 34, 50, 101] = Field(50, description="Layers of the ResNet.")
-    channels: Positive = Field(
-        64, description="Channels each of the four stages is reduced to; features have four times as many."
-    )
-    norm: Literal["auto", "batch", "frozen"] = Field(
-        "auto", description="Normalisation of the ResNet: frozen fits pretrained weights, batch training from scratch."
-    )
-    weights: str = Field(
-        "", description='Path to a torchvision checkpoint (Mask R-CNN or ResNet), "imagenet", or "" for none.'
-    )
+    channels: Positive = Field(64, description="Channels of each reduced stage; features have four times as many.")
+    norm: Literal["auto", "batch", "frozen"] = Field("auto", description="Frozen fits pretrained weights, else batch.")
+    weights: str = Field("", description='A torchvision checkpoint (Mask R-CNN or ResNet), "imagenet", or "" for none.')
     dilation: bool = Field(False, description="Dilate the last stage instead of striding.")
 
 
@@ -153,9 +148,7 @@ class TrainConfig(_Section):
     schedule: Literal["cosine", "constant"] = Field("cosine", description="The learning rate after the warm-up.")
     clip: float = Field(5.0, ge=0, description="Largest norm of the gradient; 0 = no limit.")
     seed: int = Field(0, ge=0, description="Seed of the weights, the order of the photos and every random choice.")
-    workers: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
-        "auto", description="Processes that load photos; 0 = the training process itself, auto = 2 if there are cores."
-    )
+    workers: Workers = Field("auto", description="Processes that load photos; 0 = none but its own, auto = up to 2.")
     precision: Literal["auto", "float32", "bf16"] = Field(
         "auto", description="bf16 on CUDA and float32 on the CPU, or one of them."
     )

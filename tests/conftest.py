@@ -1,7 +1,11 @@
 """Where the tests find things, and how they make scenes."""
 
+import io
 import os
 import signal
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 # small networks and images: a second thread waits more than it works. Before numpy and torch are imported
@@ -31,6 +35,31 @@ def real():
     if not REAL.is_dir():
         pytest.skip("no real COCOA sample beside this checkout")
     return REAL / "COCO_amodal_sample.json"
+
+
+def run_command(program, *arguments, cwd=None, **environment):
+    """A command as its program runs it, in this process: exit code, stdout and stderr, as text.
+
+    Most tests ask what a command says and does; those that need a process of their own start one.
+    """
+    from amodal_cli import data, model, terminal
+
+    out, err = io.StringIO(), io.StringIO()
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", [program, *map(str, arguments)])
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        if cwd is not None:
+            patch.chdir(cwd)
+        terminal.left_behind()
+        try:
+            (data if program == "amodal-data" else model).main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        finally:
+            signal.signal(signal.SIGTERM, before)
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 def hears_ctrl_c():

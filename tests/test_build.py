@@ -122,6 +122,7 @@ def test_a_cluster_that_does_not_answer():
     assert 'pip install "amodal-data[distributed]"' in done.stderr
 
 
+@pytest.mark.slow
 def test_kill_9_at_random_moments_then_resume(large, wanted, tmp_path):
     """The short form of benchmarks/kill_and_resume.py."""
     rng = random.Random(0)
@@ -132,7 +133,7 @@ def test_kill_9_at_random_moments_then_resume(large, wanted, tmp_path):
     whole = time.time() - start
     out.unlink()
     killed = 0
-    for _ in range(10):
+    for _ in range(6):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         time.sleep(rng.uniform(0.1, 1.1) * whole)
         process.send_signal(signal.SIGKILL)
@@ -143,7 +144,7 @@ def test_kill_9_at_random_moments_then_resume(large, wanted, tmp_path):
         assert out.read_bytes() == wanted
         assert left(tmp_path) == ["c.h5"]
         out.unlink()
-    assert killed >= 5
+    assert killed >= 3
 
 
 def interrupted_build(large, out, shards=1):
@@ -225,6 +226,7 @@ def test_resuming_over_another_cache_is_refused(large, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.slow
 def test_signals_end_with_130_and_keep_finished_shards(large, wanted, tmp_path, number):
     big = many(tmp_path / "COCO_amodal_val2014.json", 4000)
     out = tmp_path / "c.h5"

@@ -1,7 +1,6 @@
-"""The commands as a user runs them: real processes, real files."""
+"""The commands as a user runs them: real files, and a process of their own where one is the point."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -9,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import hears_ctrl_c
+from conftest import hears_ctrl_c, run_command
 
 from amodal_data import write_cocoa
 
@@ -17,13 +16,7 @@ COMMAND = Path(sys.executable).parent / "amodal-data"
 
 
 def run(*arguments, cwd=None, **environment):
-    return subprocess.run(
-        [COMMAND, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, **environment},
-    )
+    return run_command("amodal-data", *arguments, cwd=cwd, **environment)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +104,7 @@ def test_limit_dry_run_and_strict(data, tmp_path):
     assert dry.returncode == 1
     listed = run("inspect", tmp_path / "b.h5", "--findings", "--pick", "findings", "--png", tmp_path / "f.png")
     assert "polygon-too-short at bad.json, image 1, region 0" in listed.stderr
-    assert "sheet of 1 images" in listed.stderr
+    assert "sheet of 1 image" in listed.stderr
 
 
 def test_inspect_reads_caches_and_annotation_files(data, cache):

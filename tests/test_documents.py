@@ -75,6 +75,7 @@ def test_the_level_plane_as_an_animation(tmp_path):
 BENCHMARK = ROOT / "examples" / "synthetic_benchmark"
 
 
+@pytest.mark.slow
 def test_the_synthetic_benchmark_in_its_short_form(tmp_path):
     command = [sys.executable, BENCHMARK, tmp_path, "--smoke", "--rgb"]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -96,6 +97,7 @@ def test_the_synthetic_benchmark_in_its_short_form(tmp_path):
     assert len(figures) > 10 and all(np.isfinite(own["amodal"]["mean"]) for own in figures.values())
 
 
+@pytest.mark.slow
 def test_the_end_to_end_benchmark_in_its_short_form(tmp_path):
     command = [sys.executable, BENCHMARK / "end_to_end.py", tmp_path, "--smoke"]
     done = subprocess.run(command, capture_output=True, text=True)

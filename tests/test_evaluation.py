@@ -1,13 +1,10 @@
 import io
 import json
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_scene, random_masks
+from conftest import make_scene, random_masks, run_command
 from eval_oracle import figures, perturbed
 
 from amodal_data import RLE, build_targets, evaluate, read_cocoa, write_cocoa, write_flat
@@ -67,6 +64,7 @@ def compare(truth, predictions, max_dets):
     return checked
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_equal_to_the_public_oracle_on_hundreds_of_sets():
     checked = sum(compare(*generated(seed), (1, 10, 100)) for seed in range(200))
@@ -375,13 +373,12 @@ def test_bordering_pairs_are_some_of_the_overlapping_ones(scenes):
 
 
 def test_the_command(scenes, tmp_path):
-    command = [Path(sys.executable).parent / "amodal-data", "evaluate", *scenes]
-    done = subprocess.run([*command, "--csv", tmp_path / "e.csv", "--json"], capture_output=True, text=True)
+    done = run_command("amodal-data", "evaluate", *scenes, "--csv", tmp_path / "e.csv", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["subsets"]["all"]["all"]["AP"] == pytest.approx(1)
     assert (tmp_path / "e.csv").read_text().startswith("image_id,right,")
-    assert "R_hard" in subprocess.run([*command, "-p", "order"], capture_output=True, text=True).stdout
-    bad = subprocess.run([*command, "--max-dets", "ten"], capture_output=True, text=True)
+    assert "R_hard" in run_command("amodal-data", "evaluate", *scenes, "-p", "order").stdout
+    bad = run_command("amodal-data", "evaluate", *scenes, "--max-dets", "ten")
     assert bad.returncode == 2
 
 

@@ -296,7 +296,7 @@ def test_mask_heads_learn_from_shares():
     features, shares = torch.randn(2, 128, 14, 14), torch.rand(2, 5, 28, 28)
     shares = shares / shares.sum(1, keepdim=True)
     amodal, visible = head(features).detach().sigmoid().unbind(1)
-    losses = head.losses(features, shares, load_config("tiny").loss)
+    losses = head.losses(features, shares)
 
     def slow(p, wanted):
         return float(-(wanted * p.log() + (1 - wanted) * (1 - p).log()).mean())

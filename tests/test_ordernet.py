@@ -1,14 +1,12 @@
 """OrderNet: antisymmetric, learns a plain rule, and runs from the command line."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from conftest import make_scene
+from conftest import make_scene, run_command
 
 from amodal_data import RLE, Prediction, TargetCache, build_targets, layer_scene, read_cocoa, write_cocoa
 from amodal_data.evaluation import read_predictions
@@ -64,8 +62,7 @@ def test_true_sem_dist_maps_give_the_order_away(folder):
 
 
 def order(*arguments, code=0):
-    done = subprocess.run([sys.executable, "-m", "amodal_cli.model", "order", *map(str, arguments)],
-                          capture_output=True, text=True)  # fmt: skip
+    done = run_command("sln", "order", *arguments)
     assert done.returncode == code, done.stderr
     return done.stdout + (done.stderr if code else "")
 

@@ -3,14 +3,14 @@
 import contextlib
 import io
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from amodal_data.errors import SelectionError
 from amodal_data.evaluation.predictions import Predictions, ScoredMask
-from amodal_data.evaluation.truth import Truth, TruthImage
+from amodal_data.evaluation.truth import Truth
 from amodal_data.masks import RLE
 from amodal_data.runs import minus
 
@@ -21,16 +21,9 @@ Judge = Callable[[Rows, Rows, Rows], list[float]]
 
 _RESULT = ("image_id", "category_id", "segmentation", "score")
 PARTS = ("amodal", "visible", "hidden")
+_PART: dict[str, Literal["amodal", "modal", "hidden"]] = {"amodal": "amodal", "visible": "modal", "hidden": "hidden"}
 _NAMES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
 _RECALLS = ("AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large")
-
-
-def _true_mask(image: TruthImage, n: int, part: str) -> RLE:
-    targets = image.targets
-    which: dict[str, Callable[[int], RLE]] = {
-        "amodal": targets.amodal_rle, "visible": targets.modal_rle, "hidden": targets.hidden_rle,
-    }  # fmt: skip
-    return which[part](n)
 
 
 def _found_mask(prediction: ScoredMask, part: str) -> RLE | None:
@@ -95,12 +88,13 @@ def _score(truth: Truth, predictions: Predictions, part: str, judge: Judge) -> d
     for at, (image_id, image) in enumerate(truth.items(), 1):
         height, width = image.targets.size
         images.append({"id": at, "height": height, "width": width})
-        for n, category in enumerate(image.targets.category_ids.tolist()):
-            _add(annotations, at, category, _true_mask(image, n, part))
+        masks = image.targets.rles(_PART[part])
+        for category, mask in zip(image.targets.category_ids.tolist(), masks, strict=True):
+            _add(annotations, at, category, mask)
         for prediction in predictions.of(image_id):
-            mask = _found_mask(prediction, part)
-            if mask is not None:
-                _add(results, at, prediction.category_id, mask, prediction.score)
+            found = _found_mask(prediction, part)
+            if found is not None:
+                _add(results, at, prediction.category_id, found, prediction.score)
     if not results:
         return None
     stats = judge(images, annotations, results)

@@ -56,8 +56,8 @@ def score_completion(truth: Truth, predictions: Predictions) -> CompletionScores
     error: list[float] = []
     for image_id, image in truth.items():
         chosen = assign(image, predictions.of(image_id))
-        for n, prediction in enumerate(chosen):
-            whole, seen = image.targets.amodal_rle(n), image.targets.modal_rle(n)
+        masks = zip(image.targets.rles(), image.targets.rles("modal"), strict=True)
+        for n, (prediction, (whole, seen)) in enumerate(zip(chosen, masks, strict=True)):
             window = window_of(whole, *([prediction.amodal] if prediction else []))
             if window is None or not len(whole.switches):
                 continue

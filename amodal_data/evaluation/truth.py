@@ -35,7 +35,7 @@ class TruthImage:
 
     def amodal_masks(self) -> list[RLE]:
         """The whole of each instance."""
-        return [self.targets.amodal_rle(n) for n in range(len(self.rates))]
+        return self.targets.rles()
 
 
 @dataclass(frozen=True, slots=True)

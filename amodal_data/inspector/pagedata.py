@@ -97,7 +97,8 @@ def _targets(targets: LayeredTargets, shown: tuple[int, int]) -> dict[str, Any]:
     per_level = [(pixels @ (targets.table == code)).tolist() for code in range(1, deepest + 1)]
     return {
         "runs": _packed(numbered.reshape(shown)),
-        "table": targets.table[kept].T.tolist(),
+        "regions": len(kept),
+        "table": [_packed(column) for column in targets.table[kept].T],
         "pairs": targets.pairs.tolist(),
         "instances": [
             {
@@ -115,7 +116,7 @@ def _targets(targets: LayeredTargets, shown: tuple[int, int]) -> dict[str, Any]:
 
 
 def _packed(regions: NDArray[np.integer]) -> str:
-    """Row-major runs as base64 of LEB128 numbers: region, length, region, length, ..."""
+    """Row-major runs as base64 of LEB128 numbers: value, length, value, length, ..."""
     flat = regions.ravel()
     starts = np.flatnonzero(np.append(True, flat[1:] != flat[:-1]))
     lengths = np.diff(np.append(starts, len(flat)))
@@ -152,8 +153,7 @@ def _matches(one: PageImage) -> list[int | None] | None:
     """For each true instance the number of the shown prediction of largest amodal IoU; None = none overlaps it."""
     if one.truth is None or one.predictions is None:
         return None
-    masks = [one.truth.amodal_rle(n) for n in range(len(one.truth.names))]
-    return largest(iou(masks, [prediction.amodal for prediction in _best(one)]))
+    return largest(iou(one.truth.rles(), [prediction.amodal for prediction in _best(one)]))
 
 
 def _best(one: PageImage) -> list[ScoredMask]:

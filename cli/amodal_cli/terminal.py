@@ -134,7 +134,7 @@ def printable(text: str) -> str:
 
 def counted(n: int, what: str) -> str:
     """``"1 photo"``, ``"2 photos"``."""
-    return f"{n:,} {what}{'s' * (n != 1)}"
+    return f"{n} {what}{'s' * (n != 1)}"
 
 
 def say(text: str, *, quiet: bool = False) -> None:

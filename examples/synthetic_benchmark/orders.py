@@ -10,8 +10,8 @@ import torch
 from setup import HEADS, Sizes, opened
 
 from amodal_data.evaluation.truth import read_truth
+from amodal_data.photos import read_photo
 from sln import Predictor
-from sln.data.photos import read_photo
 from sln.evaluate import predictions_at_truth
 from sln.ordering.maps import pair_maps, predicted_maps
 from sln.ordering.net import PairMaps, Source, decide, fit_order, make_pairs

@@ -45,8 +45,8 @@ FULL = Sizes(
     detected=120, pairs=3000, order_epochs=2,
 )  # fmt: skip
 SMOKE = Sizes(
-    scenes={"train": 12, "tune": 4, "test": 6}, trunks=1, trunk_steps=4, head_seeds=1, head_steps=3,
-    detected=3, pairs=24, order_epochs=1,
+    scenes={"train": 8, "tune": 3, "test": 4}, trunks=1, trunk_steps=2, head_seeds=1, head_steps=2,
+    detected=2, pairs=12, order_epochs=1,
 )  # fmt: skip
 
 

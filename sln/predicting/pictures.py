@@ -129,8 +129,7 @@ def _same(truth: LayeredTargets, chosen: int | None, found: LayeredTargets) -> i
     """The predicted instance that overlaps the chosen true one most; None if none does."""
     if chosen is None or not len(found.names):
         return None
-    masks = [found.amodal_rle(n) for n in range(len(found.names))]
-    return largest(iou([truth.amodal_rle(chosen)], masks))[0]
+    return largest(iou([truth.amodal_rle(chosen)], found.rles()))[0]
 
 
 def _sem_dist(photo: NDArray[np.float64], prediction: Prediction, n: int) -> NDArray[np.float64]:

@@ -9,8 +9,8 @@ function bytesOf(text) {
   return bytes;
 }
 
-function unpackRuns(text, pixels) {
-  const bytes = bytesOf(text), regions = new Uint16Array(pixels);
+function unpackRuns(text, values) {
+  const bytes = bytesOf(text);
   let at = 0, place = 0;
   function number() {
     let value = 0, shift = 1, byte;
@@ -18,11 +18,11 @@ function unpackRuns(text, pixels) {
     return value;
   }
   while (at < bytes.length) {
-    const region = number(), length = number();
-    regions.fill(region, place, place + length);
+    const value = number(), length = number();
+    values.fill(value, place, place + length);
     place += length;
   }
-  return regions;
+  return values;
 }
 
 // One set of instances on an image: truth or predictions. table[n][region] is a level code.
@@ -32,11 +32,11 @@ class Layers {
     this.width = shown[1];
     this.scale = shown[1] / size[1];
     this.kind = kind;
-    this.table = document.table;
+    this.table = document.table.map((row) => unpackRuns(row, new Uint8Array(document.regions)));
     this.instances = document.instances;
     this.pairs = document.pairs;
     this.leftOut = document.left_out || 0;
-    this.regions = unpackRuns(document.runs, shown[0] * shown[1]);
+    this.regions = unpackRuns(document.runs, new Uint16Array(shown[0] * shown[1]));
     this.deepest = Math.max(0, ...this.instances.map((one) => one.levels.findLastIndex((n) => n > 0)));
     this.confidences = new Map();
   }

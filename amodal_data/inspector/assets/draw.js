@@ -130,7 +130,7 @@ function reaches(layers, n, p, code, plane) {
 // The most interior pixel of each instance where it is visible, if possible over nothing else, for its label.
 function labelPlaces(layers, chosen) {
   const { width, height } = layers, places = [];
-  const over = layers.table.length ? layers.table[0].map((_, region) => layers.table.filter((row) => row[region]).length) : [];
+  const over = layers.table.length ? Array.from(layers.table[0], (_, region) => layers.table.filter((row) => row[region]).length) : [];
   for (const n of chosen) {
     const far = new Uint16Array(width * height), plain = over.some((count, region) => count === 1 && layers.table[n][region] === 1);
     let best = -1, most = 0;
