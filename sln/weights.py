@@ -5,6 +5,7 @@ is a :class:`WeightsError`.
 """
 
 import json
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -78,7 +79,9 @@ def read_content(path: Path) -> Any:
     with _opened(path) as file:
         try:
             _check_size(file, path)
-            return torch.load(file, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # sparse tensors are warned of, and refused below
+                return torch.load(file, map_location="cpu", weights_only=True)
         except WeightsError:
             raise
         except Exception as error:  # whatever unpickling makes of foreign or damaged bytes
@@ -150,8 +153,12 @@ def config_of(values: Any, path: Path) -> Config:
 
 def _outline(config: Config, path: Path) -> dict[str, Tensor]:
     """The tensors of a network of these settings, without their memory. Raises :class:`WeightsError` if too large."""
-    with torch.device("meta"):
-        state = build(config).state_dict()
+    try:
+        with torch.device("meta"):
+            state = build(config).state_dict()
+    except (RuntimeError, MemoryError, OverflowError, ValueError) as error:  # sizes beyond any number
+        said = str(error).splitlines()[0]
+        raise WeightsError(f"its settings ask for no network that there can be: {said}", place=str(path)) from error
     size = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
     if size > _LARGEST:
         raise WeightsError(f"its settings ask for a network of {size / 2**30:.0f} GiB", place=str(path))
@@ -173,7 +180,9 @@ def _from_safetensors(path: Path) -> SLN:
     except ImportError as error:
         raise MachineError("safetensors is not installed", fix='pip install "amodal-data[sln]"') from error
     try:
-        with _opened(path), safe_open(path, "pt") as file:
+        with _opened(path) as opened:
+            _check_size(opened, path)
+        with safe_open(path, "pt") as file:
             about = file.metadata() or {}
             if about.get("schema") != SCHEMA:
                 raise WeightsError("not exported by sln export", place=str(path))
@@ -182,7 +191,7 @@ def _from_safetensors(path: Path) -> SLN:
             shapes = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  no mapping
             _check_shapes(wanted, shapes, str(path))
             state = {name: file.get_tensor(name) for name in shapes}
-    except (OSError, SafetensorError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         raise WeightsError(f"not a safetensors file: {error}", place=str(path)) from error
     _check(wanted, state, str(path))
     return _filled(config, state)

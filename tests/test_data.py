@@ -180,3 +180,36 @@ def test_opening_holds_no_photo_and_no_handle(folder):
     data = pickle.loads(pickle.dumps(opened(folder)))
     assert isinstance(data.cache, TargetCache) and len(data) == 6
     assert torch.equal(data[0].images, opened(folder)[0].images)
+
+
+def test_padding_stays_black_under_jitter(tmp_path):
+    """What lies beside the photo is 0 in training as it is at evaluation."""
+    build_targets(read_cocoa(write_cocoa(tmp_path, 2, size=(40, 80))), tmp_path / "t.h5")
+    settings = DataConfig(size=64, jitter=0.9, crop=1)
+    data = CachedTargets(tmp_path / "t.h5", [tmp_path], settings)
+    plain = CachedTargets(tmp_path / "t.h5", [tmp_path], DataConfig(size=64, jitter=0, crop=1, flip=False))
+    for draw in range(1, 6):
+        batch = data.sample(0, draw)
+        high, wide = batch.frames[0].shown
+        assert not batch.images[:, :, high:].any() and not batch.images[:, :, :, wide:].any()
+        assert (batch.images != plain.sample(0, draw).images).any()
+
+
+def test_workers_by_default_are_as_many_as_there_are_processors_for(monkeypatch):
+    from sln.data.samples import _processes
+
+    for available, wanted in ((1, 0), (2, 1), (3, 2), (64, 2)):
+        monkeypatch.setattr("os.sched_getaffinity", lambda _, n=available: set(range(n)))
+        assert _processes("auto") == wanted and _processes(5) == 5
+
+
+def test_a_cache_replaced_under_workers_is_noticed(tmp_path):
+    """Training went on with the new file in its workers, and not in itself."""
+    from amodal_data.errors import CacheFormatError
+
+    build_targets(read_cocoa(write_cocoa(tmp_path, 4, size=(40, 50))), tmp_path / "t.h5")
+    data = opened(tmp_path)
+    other = write_cocoa(tmp_path / "other", 4, seed=9, size=(40, 50), photos=False)
+    build_targets(read_cocoa(other), tmp_path / "t.h5", force=True)
+    with pytest.raises(CacheFormatError, match="replaced"):
+        list(batches(data, [[(0, 0), (1, 0)]], 2))

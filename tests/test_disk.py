@@ -112,7 +112,7 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch):
 
     monkeypatch.setattr("fcntl.flock", missing)
     lock = tmp_path / "lock"
-    with sole_writer(lock, "x"), pytest.raises(InUseError, match="or remove .*lock if no such process runs"):
+    with sole_writer(lock, "x"), pytest.raises(InUseError, match=r"or remove .*lock if no such process runs"):
         sole_writer(lock, "x").__enter__()
     assert left(tmp_path) == []
 

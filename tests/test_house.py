@@ -6,6 +6,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 from conftest import ROOT, run_command
@@ -54,6 +55,41 @@ def test_imports_go_one_way():
         assert not found & FORBIDDEN.get(package, set()), path
         for library, places in ONLY_IN.items():
             assert library not in found or str(path.relative_to(ROOT)) in places, f"{path}: {library}"
+
+
+def test_what_is_imported_is_declared():
+    """Base dependencies serve `amodal_data` and the commands, the extra `sln` the network; others are an extra each."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    def names(several):
+        found = {re.match(r"[\w-]+", one)[0].lower().replace("-", "_") for one in several}
+        return {{"scikit_image": "skimage", "pillow": "PIL"}.get(name, name) for name in found}
+
+    base, extras = names(project["dependencies"]), project["optional-dependencies"]
+    optional = {name for extra in extras.values() for name in names(extra)}
+    used = {"amodal_data": set(), "sln": set(), "amodal_cli": set()}
+    for name, path in modules():
+        found = {one.partition(".")[0] for one in imports(path)}
+        used[name.partition(".")[0]] |= found - set(sys.stdlib_module_names) - PACKAGES.keys()
+    assert used["sln"] <= base | names(extras["sln"])
+    assert used["amodal_data"] - base == {"distributed", "faster_coco_eval"} <= optional
+    assert used["amodal_cli"] - base <= optional
+    assert names(extras["sln"]) | base <= set().union(*used.values()) | {"packaging"}
+
+
+def test_the_rooms_of_sln():
+    """A handful of rooms on the first level, and nobody reaches up."""
+    rooms = {path.name for path in (ROOT / "sln").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert len(rooms - {"__init__.py"}) <= 14
+    floors = ["network", "data", "predicting", "training"]
+    for name, path in modules():
+        parts = name.split(".")
+        if parts[0] == "sln" and len(parts) > 2 and parts[1] in floors:
+            above = floors[floors.index(parts[1]) + 1 :]
+            assert not any(one.startswith(f"sln.{room}") for one in imports(path) for room in above), path
+    assert ".distributed" not in "".join(
+        path.read_text() for _, path in modules() if path.name != "processes.py" and path.is_relative_to(ROOT / "sln")
+    )
 
 
 def test_no_import_cycles():

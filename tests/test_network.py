@@ -7,6 +7,7 @@ from torch.nn import functional
 
 from amodal_data.evaluation.grids import paste as paste_one
 from sln.config import load_config
+from sln.errors import ConfigError
 from sln.network.encoder import Encoder, build_body
 from sln.network.layering import GlobalLayeringModule, decode, log_tails, soft_sem_dist
 from sln.network.losses import global_layering_loss, instance_layering_loss, level_weights, sem_dist_loss
@@ -316,3 +317,30 @@ def test_boxes_stay_exact_under_bf16():
     with torch.autocast("cpu", torch.bfloat16):
         again = model.align(fused.bfloat16(), box, owner)
     assert (exact - again.float()).abs().max() <= 0.5  # a step of bf16 at 256; the box itself is exact
+
+
+def test_detections_end_where_the_photo_does():
+    """Padding takes no place among them, and boxes do not leave the photo."""
+    model = build(small("proposals.before_nms=2000", "proposals.after_nms=100")).eval()
+    images = torch.randint(0, 256, (2, 3, 96, 96), dtype=torch.uint8)
+    shown = [(40, 96), (96, 30)]
+    for found, (high, wide) in zip(model.detect(images, shown), shown, strict=True):
+        assert len(found.boxes) > 0
+        assert found.boxes.min() >= 0 and found.boxes[:, 2].max() <= wide and found.boxes[:, 3].max() <= high
+    whole = model.detect(images)
+    assert max(float(found.boxes.max()) for found in whole) > 90
+
+
+@pytest.mark.parametrize(
+    "settings, said",
+    [
+        (["train.steps=100", "train.stages=[{name='glm', share=0.001}, {name='joint'}]"], "stage glm has no step"),
+        (["proposals.ratios=[0.0]"], "proposals.ratios.0"),
+        (["proposals.ratios=[1.0, -1.0]"], "proposals.ratios.1"),
+        (["proposals.ratios=[]"], "proposals.ratios"),
+        (["train.workers=-1"], "train.workers"),
+    ],
+)
+def test_settings_are_refused_together(settings, said):
+    with pytest.raises(ConfigError, match=said):
+        load_config("tiny", settings=settings, environment={})

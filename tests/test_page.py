@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from conftest import make_scene
 
-from amodal_data import RLE, Prediction, build_targets, read_annotations, read_cocoa, write_cocoa
+from amodal_data import RLE, ScoredMask, build_targets, read_annotations, read_cocoa, write_cocoa
 from amodal_data.cache import CachedImage
-from amodal_data.evaluation import write_predictions
+from amodal_data.evaluation import read_predictions, read_truth, write_predictions
+from amodal_data.evaluation.grids import order_of
 from amodal_data.findings import Finding, Place
 from amodal_data.inspector import PageImage, write_page
 from amodal_data.inspector.colours import IDENTITY, level_colours
@@ -88,8 +89,8 @@ def _certain(targets, n, score):
     box = targets.boxes()[0][n].astype(np.float32)
     codes = targets.roi_levels(box[None], np.array([n]), 28)[0]
     probabilities = np.stack([codes == code for code in range(5)]).astype(np.float16) * 0.8 + 0.04
-    one = Prediction.from_codes(targets.levels(n), max(score, 0.1))
-    return Prediction(one.amodal, one.score, 1, one.visible, one.levels, box, probabilities)
+    one = ScoredMask.from_codes(targets.levels(n), max(score, 0.1))
+    return ScoredMask(one.amodal, one.score, 1, one.visible, one.levels, box, probabilities)
 
 
 def targets_of(place, image_id):
@@ -433,7 +434,7 @@ def test_many_images_come_a_hundred_at_a_time_and_none_is_no_error(visit, tmp_pa
 
 
 def test_predictions_alone_make_a_page(visit, tmp_path):
-    found = [Prediction.from_codes(np.pad(np.ones((8, 8), np.uint8), 4) * code, 0.9) for code in (1, 2)]
+    found = [ScoredMask.from_codes(np.pad(np.ones((8, 8), np.uint8), 4) * code, 0.9) for code in (1, 2)]
     write_page(tmp_path / "p.html", [PageImage(CachedImage(1, "a.jpg", (16, 16)), predictions=found)], title="p")
     page = visit(tmp_path / "p.html")
     for view in VIEWS:
@@ -480,7 +481,7 @@ def test_masks_are_matched_by_overlap(place):
 
     mask = RLE.from_mask(np.ones((4, 4)))
     targets = layer_scene(make_scene([np.ones((4, 4), bool), np.zeros((4, 4), bool)]))
-    one = PageImage(CachedImage(1, "a", (4, 4)), targets, [Prediction(mask, 0.5)])
+    one = PageImage(CachedImage(1, "a", (4, 4)), targets, [ScoredMask(mask, 0.5)])
     assert image_document(one)["matches"] == [0, None]
     assert read_annotations(place / "COCO_amodal_val2014.json")
 
@@ -494,7 +495,7 @@ def test_portrait_photos_keep_their_shape(visit, tmp_path):
 
 def test_what_is_not_drawn_cannot_be_pointed_at(visit, tmp_path):
     codes = np.pad(np.ones((8, 8), np.uint8), 4)
-    found = [Prediction.from_codes(codes, 0.2), Prediction.from_codes(codes, 0.9)]
+    found = [ScoredMask.from_codes(codes, 0.2), ScoredMask.from_codes(codes, 0.9)]
     write_page(tmp_path / "p.html", [PageImage(CachedImage(1, "a.jpg", (16, 16)), predictions=found)], title="p")
     page = visit(tmp_path / "p.html")
     page.mouse.move(*pixel_of(page, "predicted", 0.5, 0.5))
@@ -507,3 +508,41 @@ def test_what_is_not_drawn_cannot_be_pointed_at(visit, tmp_path):
     assert page.evaluate("document.activeElement.dataset.pick") == "predicted 1"
     for hash in ("#alone=0.5", "#view=relative&a=0.5&b=1.5"):
         assert visit(tmp_path / "p.html", hash).evaluate("[state.alone, state.a]") == [None, None]
+
+
+def test_boxes_are_pasted_alike_here_there_and_on_the_page(visit, tmp_path):
+    """numpy, torch and JavaScript: one rule, checked on the same numbers, boxes beyond the image among them."""
+    import torch
+
+    from amodal_data.evaluation.grids import paste as numpy_paste
+    from sln.predicting.paste import paste as torch_paste
+
+    rng = np.random.default_rng(0)
+    size, boxes = (40, 60), np.array([[5.5, 3.2, 31.4, 30.9], [-7, 10, 20, 55], [30, 20, 30.4, 20.3]], np.float32)
+    cells = (rng.integers(0, 256, (3, 7, 7)) / 255).astype(np.float32)  # as many shades as the page keeps
+    found = []
+    for box, inside in zip(boxes, cells, strict=True):
+        masks = {"amodal": RLE.from_mask(np.ones(size)), "visible": RLE.from_mask(np.ones(size))}
+        probabilities = np.stack([1 - inside, inside])
+        found.append(ScoredMask(**masks, score=0.9, box=box, probabilities=probabilities))
+    write_page(tmp_path / "p.html", [PageImage(CachedImage(1, "a.jpg", size), predictions=found)], title="p")
+    page = visit(tmp_path / "p.html")
+    window = (slice(0, size[0]), slice(0, size[1]))
+    by_torch = torch_paste(
+        torch.from_numpy(np.stack([one.probabilities for one in found])), torch.from_numpy(boxes), size
+    )
+    for n, one in enumerate(found):
+        by_numpy = numpy_paste(one.probabilities, one.box, window)
+        code = f"Array.from({{length: {40 * 60}}}, (_, p) => picture.predicted.confidence({n}, p))"
+        by_page = np.array(page.evaluate(code)).reshape(size)
+        assert np.abs(by_torch[n].numpy() - by_numpy).max() < 1e-5
+        assert np.abs(by_page - (1 - by_numpy[0]).clip(0, 255 / 256)).max() < 0.01  # boxes in hundredths of a pixel
+
+
+def test_predicted_pairs_are_ordered_as_the_package_orders_them(visit, place):
+    page = visit(place / "both.html", "#image=4&view=relative")
+    found = read_predictions(place / "p.json", read_truth(place / "t.h5")).of(4)
+    for a in range(len(found)):
+        for b in range(len(found)):
+            wanted = order_of(found[a], found[b]) if a != b else 0
+            assert page.evaluate(f"picture.predicted.order({a}, {b})") == wanted

@@ -148,7 +148,8 @@ def test_kill_9_never_loses_a_checkpoint(tmp_path, kills):
         "from sln.weights import SCHEMA, save_atomically\n"
         "path = Path(sys.argv[1])\n"
         "for step in range(10**9):\n"
-        "    save_atomically({'schema': SCHEMA, 'step': step, 'config': {}, 'model': {'w': torch.full((300_000,), step)}}, path)\n"
+        "    model = {'w': torch.full((300_000,), step)}\n"
+        "    save_atomically({'schema': SCHEMA, 'step': step, 'config': {}, 'model': model}, path)\n"
         "    print(step, flush=True)\n"
     )
     path = tmp_path / "last.pt"
