@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test quick check format bench clean
 
 demo: .venv/.sln
 	$(BIN)/amodal-data demo demo --force
@@ -10,6 +10,9 @@ demo: .venv/.sln
 
 test: .venv/.dev
 	$(BIN)/python -m pytest
+
+quick: .venv/.dev
+	$(BIN)/python -m pytest -m "not slow"
 
 check: .venv/.dev
 	$(BIN)/ruff check .

@@ -156,7 +156,7 @@ KINDS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kinds", nargs="*", choices=[[], *KINDS], default=list(KINDS))
+    parser.add_argument("kinds", nargs="*", default=list(KINDS), metavar="KIND", help=f"of {', '.join(KINDS)}")
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies every N")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
