@@ -21,19 +21,20 @@ _MANY = 128
 """From so many instances on matrices are taken as sparse"""
 
 
-def counted(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
-    """The product of two matrices as sums, exact below 2**53: float64 [n, m].
+def counted(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.floating]:
+    """The product of two matrices, [n, m]: of bool ones counts, float32; of others exact below 2**53, float64.
 
     With many instances most of ``a`` is 0, since few of them meet anywhere: then only the rest is looked at.
     """
+    kind = np.float32 if a.dtype == b.dtype == bool else np.float64
     if a.shape[-1] <= _MANY:
-        return np.asarray(a.astype(np.float64) @ b.astype(np.float64))
+        return np.asarray(a.astype(kind) @ b.astype(kind))
     from scipy.sparse import csr_array
 
     few = csr_array(b)
     if few.nnz * 8 < b.size:
-        return np.asarray((csr_array(a).astype(np.float64) @ few.astype(np.float64)).toarray())
-    return np.asarray(csr_array(a).astype(np.float64) @ b.astype(np.float64))
+        return np.asarray((csr_array(a).astype(kind) @ few.astype(kind)).toarray())
+    return np.asarray(csr_array(a).astype(kind) @ b.astype(kind))
 
 
 @dataclass(slots=True, eq=False)
@@ -53,7 +54,10 @@ def levels_by_order(amodal: NDArray[np.bool_], in_front: NDArray[np.bool_]) -> N
     """Level codes, uint8 [R, N], of a total order alone: 1 + the number of instances in front that cover the
     region too (the visible one, and each hidden one). Raises :class:`LevelsError` for codes above 255.
     """
-    return _codes(amodal * (1 + counted(amodal, in_front)))
+    codes = counted(amodal, in_front)
+    codes += 1
+    codes *= amodal
+    return _codes(codes)
 
 
 def level_table(amodal: NDArray[np.bool_], shown: NDArray[np.bool_], in_front: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -62,7 +66,11 @@ def level_table(amodal: NDArray[np.bool_], shown: NDArray[np.bool_], in_front: N
     Raises :class:`LevelsError` for codes above 255.
     """
     hidden = amodal & ~shown
-    return _codes(amodal * np.where(shown, 1, 2 + counted(hidden, in_front)))
+    codes = counted(hidden, in_front)
+    codes += 2
+    codes[shown] = 1
+    codes *= amodal
+    return _codes(codes)
 
 
 def _codes(codes: NDArray[Any]) -> NDArray[np.uint8]:

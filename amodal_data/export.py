@@ -145,10 +145,11 @@ def export_results(images: Images) -> list[dict[str, Any]]:
 
 
 def _as_predictions(targets: LayeredTargets) -> Iterator[ScoredMask]:
-    deepest = targets.table.max(axis=0, initial=0).astype(int) - 1
-    for n, (whole, seen) in enumerate(zip(targets.rles(), targets.rles("modal"), strict=True)):
-        levels = tuple(targets.level_rle(n, level) for level in range(1, deepest[n] + 1))
-        yield ScoredMask(whole, 1.0, int(targets.category_ids[n]), seen, levels)
+    deepest = np.maximum(targets.table.max(axis=0, initial=0), 1).astype(int) - 1
+    levels = [targets.rles(level) for level in range(int(deepest.max(initial=0)) + 1)]
+    for n, whole in enumerate(targets.rles()):
+        seen, *hidden = [masks[n] for masks in levels[: deepest[n] + 1]]
+        yield ScoredMask(whole, 1.0, int(targets.category_ids[n]), seen, tuple(hidden))
 
 
 def _one_name(found: set[str]) -> str:

@@ -120,9 +120,15 @@ class LayeredTargets(LevelViews):
         """The hidden part of instance ``n``."""
         return self._encode(self.table[:, n] > 1)
 
-    def rles(self, part: Literal["amodal", "modal", "hidden"] = "amodal") -> list[RLE]:
-        """A mask of every instance: the whole of it, its visible or its hidden part. All at once costs less."""
-        flags = {"amodal": self.table > 0, "modal": self.table == 1, "hidden": self.table > 1}[part]
+    def rles(self, part: Literal["amodal", "modal", "hidden"] | int = "amodal") -> list[RLE]:
+        """A mask of every instance: the whole of it, its visible or its hidden part, or what lies at a level (int).
+
+        All at once costs less than one by one.
+        """
+        if isinstance(part, int):
+            flags = self.table == part + 1
+        else:
+            flags = self.table == 1 if part == "modal" else self.table > (part == "hidden")
         height, pixels = self.size[0], self.size[0] * self.size[1]
         starts = np.append(np.cumsum(self.run_lengths, dtype=np.int64) - self.run_lengths, pixels)
         boxes = union_boxes(_region_boxes(self), flags)
@@ -156,6 +162,10 @@ class LayeredTargets(LevelViews):
         areas = self.region_areas()
         return _weighed(areas, self.table > 0), _weighed(areas, self.table == 1)
 
+    def pixels_at(self, level: int) -> NDArray[np.int64]:
+        """Pixels of each instance at one level, int64 [N]; 0 = visible."""
+        return _weighed(self.region_areas(), self.table == level + 1)
+
     def ambiguous_pixels(self) -> int:
         """Pixels whose levels may be too low because the order of two hidden instances is not known."""
         return int(self.region_areas()[self.ambiguous].sum())
@@ -163,9 +173,7 @@ class LayeredTargets(LevelViews):
     def level_pixels(self) -> NDArray[np.int64]:
         """Pixels at each level, summed over instances, int64 [levels]; entry 0 counts visible ones."""
         deepest = int(self.table.max(initial=0))
-        weights = np.broadcast_to(self.region_areas()[:, None], self.table.shape).ravel()
-        counts = np.bincount(self.table.ravel(), weights=weights, minlength=deepest + 1)
-        return counts[1:].astype(np.int64)
+        return np.array([self.pixels_at(level).sum() for level in range(deepest)], np.int64)
 
     def boxes(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Amodal and modal boxes, int32 [N, 4] each: x0, y0, x1, y1, half-open; all 0 = no pixel."""

@@ -330,7 +330,7 @@ def _rasterise_by_parts(polygon: NDArray[np.float64], size: tuple[int, int]) -> 
     if len(polygon) <= _MANY_VALUES:
         return rasterise([polygon], size)[0]
     corners = np.concatenate([polygon, polygon[:2]]).reshape(-1, 2)
-    step = _MANY_VALUES // 2
+    step = _MANY_VALUES // 2 - 1
     parts = [corners[at : at + step + 1] for at in range(0, len(corners) - 1, step)]
     chords = _rasterise_by_parts(np.concatenate([part[0] for part in parts]), size) if len(parts) > 2 else None
     masks = [rasterise([part.reshape(-1)], size)[0] for part in parts if len(part) > 2]

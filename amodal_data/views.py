@@ -149,6 +149,14 @@ class ResizedTargets(LevelViews):
         drawn[:, self.columns < 0] = 0
         return drawn
 
+    def _draw_stack(self, values: NDArray[Any]) -> NDArray[Any]:
+        """[M, R] values as [M, H, W] maps: the regions are looked up once."""
+        regions = self.draw(np.arange(1, len(self.table) + 1, dtype=np.int32))
+        maps = np.empty((len(values), *self.size), values.dtype)
+        for drawn, row in zip(maps, values, strict=True):
+            np.take(np.append(np.zeros(1, row.dtype), row), regions, out=drawn)
+        return maps
+
     def regions_at(self, y: NDArray[np.int64], x: NDArray[np.int64]) -> tuple[NDArray[np.uint16], Mask]:
         """Region ids at pixels of this view, and whether they lie inside the image; y, x broadcast."""
         height, width = self.size

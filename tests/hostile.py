@@ -218,7 +218,15 @@ def attack(source, path, seed):
             second = list(ATTACKS)[rng.integers(len(ATTACKS))]
             try:
                 ATTACKS[second](file, rng)
-            except (KeyError, ValueError, TypeError, OSError, IndexError, AttributeError):  # nothing left to attack
+            except (
+                KeyError,
+                ValueError,
+                TypeError,
+                OSError,
+                IndexError,
+                AttributeError,
+                MemoryError,
+            ):  # nothing left to attack
                 second = ""
             name += f" + {second}" if second else ""
     repair(path)

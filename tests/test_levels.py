@@ -179,3 +179,27 @@ def test_a_scene_is_checked_once():
         Scene(1, "", (3, 2), (Instance(mask, 1, 0),), np.zeros((1, 1), bool))
     with pytest.raises(SceneError, match="in_front"):
         Scene(1, "", (2, 2), (Instance(mask, 1, 0),), np.zeros((2, 2), bool))
+
+
+@pytest.mark.parametrize("order", [True, False])
+def test_many_instances_go_another_way_to_the_same_levels(order, monkeypatch):
+    """From 128 instances on matrices are sparse, from 64 the closure is made row by row."""
+    from amodal_data import codes, occlusion
+
+    rng = np.random.default_rng(3)
+    masks = random_masks(rng, 150, (20, 20), kinds=("box", "edge", "twin", "empty"))
+    if order:
+        scene = make_scene(masks, rng.permutation(150))
+    else:
+        shown = masks & (rng.random(masks.shape) < 0.5)
+        scene = make_scene(masks, visible=shown, in_front=partial_order(rng, 150, 0.1), total_order=False)
+    try:
+        found = layer_scene(scene)
+    except LevelsError as error:
+        pytest.skip(str(error))
+    monkeypatch.setattr(codes, "_MANY", 10**6)
+    monkeypatch.setattr(occlusion, "_FEW", 10**6)
+    wanted = layer_scene(scene)
+    assert np.array_equal(found.levels(), wanted.levels()) and np.array_equal(found.pairs, wanted.pairs)
+    assert np.array_equal(found.ambiguous, wanted.ambiguous)
+    assert [np.array_equal(*pair) for pair in zip(found.boxes(), wanted.boxes(), strict=True)] == [True, True]

@@ -92,9 +92,8 @@ def _targets(targets: LayeredTargets, shown: tuple[int, int]) -> dict[str, Any]:
     kept, numbered = np.unique(regions, return_inverse=True)
     areas, visible = targets.areas()
     rates, boxes = occlusion_rates(areas, visible), targets.boxes()[0]
-    pixels = targets.region_areas()
     deepest = int(targets.table.max(initial=0))
-    per_level = [(pixels @ (targets.table == code)).tolist() for code in range(1, deepest + 1)]
+    per_level = [targets.pixels_at(level).tolist() for level in range(deepest)]
     return {
         "runs": _packed(numbered.reshape(shown)),
         "regions": len(kept),

@@ -115,9 +115,7 @@ def _sure(prediction: Prediction, least: float) -> tuple[Prediction, float]:
     for at in range(len(kept)):
         if not (overlap[at, shown] > _OVERLAP).any():
             shown.append(at)
-    kept = [kept[at] for at in shown]
-    values = (prediction.boxes[kept], prediction.scores[kept], prediction.probabilities[kept])
-    return Prediction(prediction.size, *values), least
+    return prediction.only([kept[at] for at in shown]), least
 
 
 def _most_hidden(targets: LayeredTargets) -> int | None:

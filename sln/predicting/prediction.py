@@ -17,6 +17,9 @@ from sln.predicting.paste import paste, pasted_in_parts
 
 __all__ = ["Prediction"]
 
+_STRIP = 2**22
+"""Pixels pasted at once"""
+
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
@@ -90,16 +93,37 @@ class Prediction:
         return [self.scored_mask(n) for n in range(len(self))]
 
     def scored_mask(self, n: int) -> ScoredMask:
-        """One of :meth:`scored_masks`. Only the window of its box is pasted."""
-        window = self._window(self.boxes[n])
-        probabilities = self.probabilities[n].astype(np.float16)
-        masks: list[RLE] = []
-        if window is not None:
-            codes = decode(torch.from_numpy(self._pasted(n, window))[None])[1][0].numpy()
-            wanted = [codes > 0, *(codes == code for code in range(1, max(1, int(codes.max(initial=0))) + 1))]
-            masks = [from_crop(mask, window, self.size) for mask in wanted]
-        whole, seen, *levels = masks or [RLE(self.size, np.zeros(0, np.int32))] * 2
-        return ScoredMask(whole, float(self.scores[n]), 1, seen, tuple(levels), self.boxes[n], probabilities)
+        """One of :meth:`scored_masks`; made once. Only the window of its box is pasted."""
+        if n not in self._scored:
+            window = self._window(self.boxes[n])
+            masks = [] if window is None else _level_masks(self._codes(n, window), window, self.size)
+            whole, seen, *levels = masks or [RLE(self.size, np.zeros(0, np.int32))] * 2
+            probabilities = self.probabilities[n].astype(np.float16)
+            self._scored[n] = ScoredMask(
+                whole, float(self.scores[n]), 1, seen, tuple(levels), self.boxes[n], probabilities
+            )
+        return self._scored[n]
+
+    @cached_property
+    def _scored(self) -> dict[int, ScoredMask]:
+        return {}
+
+    def only(self, kept: Sequence[int]) -> "Prediction":
+        """Some of the instances, in the order given."""
+        chosen = list(kept)
+        part = Prediction(self.size, self.boxes[chosen], self.scores[chosen], self.probabilities[chosen])
+        part._scored.update({at: self._scored[n] for at, n in enumerate(chosen) if n in self._scored})
+        return part
+
+    def _codes(self, n: int, window: Window) -> NDArray[np.uint8]:
+        """Level codes of instance n in a window of the photo, pasted strip by strip: memory stays small."""
+        rows, columns = window
+        step = max(1, _STRIP // (columns.stop - columns.start))
+        strips = []
+        for top in range(rows.start, rows.stop, step):
+            pasted = self._pasted(n, (slice(top, min(top + step, rows.stop)), columns))
+            strips.append(decode(torch.from_numpy(pasted)[None])[1][0].numpy())
+        return np.concatenate(strips)
 
     def _window(self, box: Sequence[float] | NDArray[np.float32]) -> Window | None:
         """The pixels of the photo that a box (x0, y0, x1, y1) touches; None if there are none."""
@@ -121,3 +145,10 @@ class Prediction:
             return self.levels
         parts = [decode(part, c)[1] for part in pasted_in_parts(*self._tensors(), self.size)]
         return torch.cat(parts).numpy() if parts else self.levels
+
+
+def _level_masks(codes: NDArray[np.uint8], window: Window, size: tuple[int, int]) -> list[RLE]:
+    """The amodal mask, the visible one, and those of level 1, 2, ... as far as there are any."""
+    deepest = max(1, int(codes.max(initial=0)))
+    wanted = [codes > 0, *(codes == code for code in range(1, deepest + 1))]
+    return [from_crop(mask, window, size) for mask in wanted]
