@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.findings import Finding, Place
-from amodal_data.masks import RLE, differing_pixels, parse_rles
+from amodal_data.masks import RLE, parse_rles
+from amodal_data.runs import differing_pixels
 from amodal_data.scene import Scene
 from amodal_data.sweep import sweep
 

@@ -195,7 +195,15 @@ def _nearest(start: float, stop: float, steps: int, limit: int) -> NDArray[np.in
 
 
 def _region_boxes(targets: LayeredTargets) -> NDArray[np.int32]:
-    """Box of each region, int32 [4, R]: x0, y0, -x1, -y1 (half-open), so that a union is a minimum."""
+    """Box of each region, int32 [4, R]: x0, y0, -x1, -y1 (half-open), so that a union is a minimum.
+
+    An image of height 3 and width 2, column by column ``0 1 1 | 1 0 0``, in runs::
+
+        length  1 3 2       region 0 has runs at 0 to 1 (column 0, rows 0 to 1) and 4 to 6 (column 1, rows 1 to 3):
+        region  0 1 0         box x 0 to 2, y 0 to 3
+        starts  0 1 4       region 1 has one run, 1 to 4; it begins in column 0 and ends in column 1, so it wraps and
+        stops   1 4 6         covers some column to its foot: rows 0 to 3, x 0 to 2
+    """
     height = targets.size[0]
     few = len(targets.table) <= 256  # then one pass of the radix sort is enough
     by_region = np.argsort(targets.run_regions.astype(np.uint8) if few else targets.run_regions, kind="stable")

@@ -22,7 +22,6 @@ from amodal_data.errors import MaskError, MaskSizeError
 __all__ = [
     "RLE",
     "decode_counts",
-    "differing_pixels",
     "merge",
     "parse_rle",
     "parse_rles",
@@ -157,6 +156,14 @@ def _undo_differences(values: NDArray[Any], ptr: NDArray[np.int64]) -> NDArray[A
     ``c[k] = d[k] + c[k - 2]`` is two running sums with alternating signs, ``c = S(s * S(s * d))`` with
     ``s[k] = (-1)**k``; each is taken over all strings at once and set back to 0 where a string starts.
     The first number of a string stands outside of it.
+
+    One string of five numbers ``3 2 4 1 -1``, and what it means, ``3 2 4 3 3``::
+
+        set apart the first   0  2  4  1 -1    only from the fourth on does c[k - 2] count, and c[0] is 3
+        times s               0 -2  4 -1 -1
+        running sums          0 -2  2  1  0
+        times s               0  2  2 -1  0
+        running sums          0  2  4  3  3    and the 3 in front again
     """
     counts = np.diff(ptr)
     starts = ptr[:-1][counts > 0]
@@ -351,10 +358,3 @@ def iou(a: Sequence[RLE], b: Sequence[RLE]) -> NDArray[np.float64]:
     sides = [[{"size": list(mask.size), "counts": mask.compressed()} for mask in side] for side in (a, b)]
     found: NDArray[np.float64] = coco_mask.iou(*sides, [0] * len(b))
     return np.nan_to_num(found)
-
-
-def differing_pixels(a: RLE, b: RLE) -> int:
-    """Number of pixels in exactly one of two masks of the same size."""
-    switches = np.concatenate([a.switches, b.switches])
-    switches.sort()
-    return _covered(switches, a.size)

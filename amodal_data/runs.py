@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from amodal_data.masks import RLE
 
-__all__ = ["Window", "crop", "from_crop", "meeting", "minus", "window_of"]
+__all__ = ["Window", "crop", "differing_pixels", "from_crop", "meeting", "minus", "window_of"]
 
 Window = tuple[slice, slice]
 """Rows and columns of an image, both with a start and a stop inside it."""
@@ -17,6 +17,13 @@ def minus(a: RLE, b: RLE) -> RLE:
     inside = [np.searchsorted(mask.switches, places, side="right") % 2 == 1 for mask in (a, b)]
     left = np.append(False, inside[0] & ~inside[1])
     return RLE(a.size, places[left[1:] != left[:-1]])
+
+
+def differing_pixels(a: RLE, b: RLE) -> int:
+    """Number of pixels in exactly one of two masks of the same size."""
+    switches = np.concatenate([a.switches, b.switches])
+    switches.sort()
+    return RLE(a.size, switches).area
 
 
 def window_of(*masks: RLE) -> Window | None:

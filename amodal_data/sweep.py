@@ -57,7 +57,17 @@ def _boundaries(masks: Sequence[RLE], pixels: int) -> tuple[NDArray[Any], NDArra
 
 
 def _accumulate(positions: NDArray[Any], owners: NDArray[Any], masks: int) -> tuple[NDArray[Any], list[NDArray[Any]]]:
-    """Starts of runs ([K], the first 0) and the bitset of masks covering each: one or more words [K]."""
+    """Starts of runs ([K], the first 0) and the bitset of masks covering each: one or more words [K].
+
+    Three masks on six pixels: A covers 1 to 4, B 3 to 6, C 1 to 3::
+
+        position   .  1  1  3  3  4        switches in order; the first entry is the start of the image
+        owner      .  A  C  B  C  A
+        flip       0  a  c  b  c  a        one bit a mask
+        XOR-sum    0  a  ac abc ab b       who covers what comes after
+        settled    x     x     x  x        of several switches at one place the last counts
+        runs       0: none, 1: A and C, 3: A and B, 4: B
+    """
     kind = next((k for k in (np.uint8, np.uint16, np.uint32) if masks <= k(0).itemsize * 8), np.uint64)
     starts = np.zeros(len(positions) + 1, positions.dtype)  # first: no mask, at position 0
     starts[1:] = positions

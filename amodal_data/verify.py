@@ -14,7 +14,8 @@ from amodal_data.checks import occlusion_rates
 from amodal_data.errors import CacheFormatError
 from amodal_data.findings import Finding, Place
 from amodal_data.levels import LayeredTargets
-from amodal_data.masks import RLE, differing_pixels, parse_rles
+from amodal_data.masks import RLE, parse_rles
+from amodal_data.runs import differing_pixels
 from amodal_data.scene import Scene, SceneSource
 from amodal_data.workers import encode_scene
 

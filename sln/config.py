@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from amodal_data.disk import open_regular
 from sln.errors import ConfigError
 
 __all__ = [
@@ -319,8 +320,9 @@ def _given(
 
 def _read(file: Path) -> Iterator[tuple[str, Any]]:
     try:
-        content = tomllib.loads(file.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        with open_regular(file) as opened:
+            content = tomllib.load(opened)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError, RecursionError) as error:
         raise ConfigError(f"not TOML: {error}", place=str(file)) from error
     for section, own in content.items():
         if isinstance(own, dict):

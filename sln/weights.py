@@ -23,6 +23,7 @@ from sln.network.model import SLN, build
 __all__ = [
     "SCHEMA",
     "config_of",
+    "fill",
     "load_model",
     "load_pretrained",
     "read_checkpoint",
@@ -232,6 +233,13 @@ def load_pretrained(body: nn.Module, weights: str, depth: int) -> str:
     _check(wanted, own, place)
     body.load_state_dict(own, strict=False)
     return f"encoder: {len(wanted)} tensors from {place}{' (Mask R-CNN)' if detector else ''}"
+
+
+def fill(module: nn.Module, found: Any, place: str) -> None:
+    """Load a state dict that may be anything. Raises :class:`WeightsError` if it does not fit the module."""
+    state = _tensors(found, place)
+    _check(module.state_dict(), state, place)
+    module.load_state_dict(state)
 
 
 def _tensors(found: Any, place: str) -> dict[str, Tensor]:

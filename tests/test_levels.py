@@ -6,8 +6,8 @@ from pycocotools import mask as coco_mask
 
 from amodal_data import RLE, Instance, Scene, layer_scene
 from amodal_data.errors import LevelsError, SceneError
-from amodal_data.masks import differing_pixels
 from amodal_data.occlusion import from_ranks
+from amodal_data.runs import differing_pixels
 from amodal_data.sweep import sweep
 
 

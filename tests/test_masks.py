@@ -8,7 +8,8 @@ from oracle import lone_rle
 from pycocotools import mask as coco_mask
 
 from amodal_data.errors import MaskError, MaskSizeError
-from amodal_data.masks import RLE, decode_counts, differing_pixels, merge, parse_rle, parse_rles, rasterise
+from amodal_data.masks import RLE, decode_counts, merge, parse_rle, parse_rles, rasterise
+from amodal_data.runs import differing_pixels
 
 
 def test_masks_survive_every_form():

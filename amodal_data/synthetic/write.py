@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from amodal_data.disk import refuse_existing
+from amodal_data.disk import refuse_existing, replaced, replaced_path
+from amodal_data.errors import SelectionError
 from amodal_data.synthetic.annotate import cocoa_annotation
 from amodal_data.synthetic.flat import CATEGORIES, FlatLayout, flat_annotations
 from amodal_data.synthetic.photo import paint_photo
@@ -52,7 +53,7 @@ def write_cocoa(
         if photos:
             _save(folder / f"{split}2014" / name, paint_photo(rng, objects, size))
         on_image(1)
-    path.write_text(json.dumps({"images": images, "annotations": annotations}))
+    _write(path, {"images": images, "annotations": annotations})
     return path
 
 
@@ -79,10 +80,12 @@ def write_flat(
     """As :func:`write_cocoa` in a flat layout, under the name it is published by; photos in ``images/``.
 
     ``d2sa``: every second canvas is padded with zeros by a sixteenth on each side, and objects reach
-    into the padding: there they are hidden by nobody. Raises ValueError for a split the layout lacks.
+    into the padding: there they are hidden by nobody. Raises
+    :class:`amodal_data.errors.SelectionError` for a split the layout lacks.
     """
     if split not in _FLAT_NAMES[layout]:
-        raise ValueError(f"{layout} has no split {split!r}")
+        known = ", ".join(_FLAT_NAMES[layout])
+        raise SelectionError(f"{layout} has no split {split!r}", fix=f"known: {known}")
     folder = Path(folder)
     path = _begin(folder, _FLAT_NAMES[layout][split], force)
     images: list[dict[str, Any]] = []
@@ -103,7 +106,7 @@ def write_flat(
             _save(folder / "images" / name, photo)
         on_image(1)
     categories = [{"id": k, "name": name} for k, name in enumerate(CATEGORIES, 1)]
-    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    _write(path, {"images": images, "annotations": annotations, "categories": categories})
     return path
 
 
@@ -114,6 +117,12 @@ def _begin(folder: Path, name: str, force: bool) -> Path:
     return path
 
 
+def _write(path: Path, content: dict[str, Any]) -> None:
+    with replaced(path) as file:
+        json.dump(content, file)
+
+
 def _save(path: Path, photo: NDArray[np.uint8]) -> None:
     path.parent.mkdir(exist_ok=True)
-    Image.fromarray(photo).save(path, quality=90)
+    with replaced_path(path) as temporary:
+        Image.fromarray(photo).save(temporary, "JPEG", quality=90)

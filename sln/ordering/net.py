@@ -6,7 +6,7 @@ Input: the two instances' amodal masks, or their sem-dist maps, and by option th
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from sln.config import EncoderConfig
 from sln.device import autocast, pick_device
 from sln.errors import TrainingError, WeightsError
 from sln.network.encoder import build_body
-from sln.weights import read_content, save_atomically
+from sln.weights import fill, read_content, save_atomically
 
 __all__ = [
     "MapKind",
@@ -223,6 +223,11 @@ def load_order(path: Path) -> tuple[OrderNet, MapKind, int]:
     content = read_content(path)
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise WeightsError("not an OrderNet by sln order fit", place=str(path))
-    net = OrderNet(content["depth"], rgb=content["rgb"])
-    net.load_state_dict(content["model"])
-    return net.eval(), content["source"], content["size"]
+    about: list[Any] = [content.get(name) for name in ("depth", "rgb", "source", "size")]
+    depth, rgb, source, size = about
+    sound = depth in (10, 18, 34, 50) and type(rgb) is bool and source in ("masks", "sem-dist") and type(size) is int
+    if not sound or not 32 <= size <= 4096:
+        raise WeightsError("its settings are not those of an OrderNet", place=str(path))
+    net = OrderNet(depth, rgb=rgb)
+    fill(net, content.get("model"), str(path))
+    return net.eval(), source, size
