@@ -103,7 +103,7 @@ def _share(amodal: NDArray[np.bool_], visible: NDArray[np.bool_]) -> float:
 def _error(grid: Grid, codes: NDArray[np.uint8]) -> float:
     inside = codes > 0
     wanted = SAFE_CONFIDENCE - (codes[inside] - 1.0)
-    found = sem_dist_of_codes(grid.confidence[inside].astype(np.float64), (grid.level + grid.inside)[inside])
+    found = sem_dist_of_codes(grid.confidence[inside].astype(np.float64), grid.level[inside] + grid.inside[inside])
     return float(np.abs(found - wanted).mean())
 
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from amodal_data.evaluation.predictions import ScoredMask
 from amodal_data.runs import Window, crop, meeting, window_of
-from amodal_data.semdist import given_inside, pair_order
+from amodal_data.semdist import given_inside, instance_order, pair_order
 
-__all__ = ["Grid", "can_order", "grid_of", "order_of", "order_pairs", "paste", "shared_window"]
+__all__ = ["Grid", "can_order", "grid_of", "hard_depth", "order_of", "order_pairs", "paste", "shared_window"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,18 +31,15 @@ class Grid:
         """C: as predicted, or 0 and 1."""
         return self.inside * np.float32(1) if self.soft is None else self.soft
 
-    def hard(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        """``(C, L)`` of the masks."""
-        return self.inside * np.float32(1), self.level.astype(np.int16)
-
     def probable(self) -> tuple[NDArray[Any], NDArray[Any]] | None:
         """``(C, P)`` as predicted; None without."""
         return None if self.soft is None or self.probabilities is None else (self.soft, self.probabilities)
 
-    def certain(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        """``(C, P)`` of the masks: C and P are 0 and 1."""
-        levels = np.arange(int(self.level.max(initial=0)) + 1, dtype=np.uint8)
-        return self.inside * np.float32(1), (self.level == levels[:, None, None]) * np.float32(1)
+
+def hard_depth(a: Grid, b: Grid) -> NDArray[np.int8]:
+    """The sign of R (Eq. 4-5) of two sets of masks in one window, int8 [h, w]: +1 where a is closer."""
+    both = a.inside & b.inside
+    return (both & (a.level < b.level)).view(np.int8) - (both & (a.level > b.level)).view(np.int8)
 
 
 def grid_of(prediction: ScoredMask, window: Window) -> Grid:
@@ -75,14 +72,15 @@ def _reach(one: ScoredMask) -> Window | None:
 def order_of(a: ScoredMask, b: ScoredMask) -> int:
     """Which of two predictions is in front: +1 = a, -1 = b, 0 = they do not meet, or it is undecided.
 
-    :func:`amodal_data.semdist.pair_order` on their probabilities where both carry them, else on their masks.
+    :func:`amodal_data.semdist.pair_order` on their probabilities where both carry them, else Eq. 4-5 on their masks,
+    which is the same where every probability is 0 or 1.
     """
     window = shared_window(a, b)
     if window is None or not can_order(a, b):
         return 0
     one, other = grid_of(a, window), grid_of(b, window)
     p, q = one.probable(), other.probable()
-    return pair_order(one.certain(), other.certain()) if p is None or q is None else pair_order(p, q)
+    return instance_order(hard_depth(one, other)) if p is None or q is None else pair_order(p, q)
 
 
 def can_order(a: ScoredMask, b: ScoredMask) -> bool:

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from amodal_data.errors import SelectionError
-from amodal_data.evaluation.grids import Grid, grid_of
+from amodal_data.evaluation.grids import Grid, grid_of, hard_depth, shared_window
 from amodal_data.evaluation.matching import largest
 from amodal_data.evaluation.predictions import Predictions, ScoredMask
 from amodal_data.evaluation.truth import Truth, TruthImage
-from amodal_data.masks import iou
-from amodal_data.runs import window_of
+from amodal_data.masks import RLE, iou
+from amodal_data.runs import crop, window_of
 from amodal_data.semdist import (
     instance_order,
     joint_depth,
@@ -63,7 +63,7 @@ def _sign(value: float) -> int:
 
 
 def _hard(a: Grid, b: Grid) -> int:
-    return instance_order(relative_depth(a.hard(), b.hard()))
+    return instance_order(hard_depth(a, b))
 
 
 def _modal_vote(a: Grid, b: Grid) -> int:
@@ -99,21 +99,27 @@ def _soft_vote(a: Probable, b: Probable, c: float) -> int:
     return _sign(float((_vote_margin(a, b, c) * a[0] * b[0]).sum()))
 
 
-def _area(a: Grid, b: Grid) -> int:
-    return _sign(int(b.inside.sum()) - int(a.inside.sum()))
+def _area(a: ScoredMask, b: ScoredMask) -> int:
+    return _sign(b.amodal.area - a.amodal.area)
 
 
-def _y_axis(a: Grid, b: Grid) -> int:
-    def middle(grid: Grid) -> float:
-        rows = grid.inside.sum(axis=1)
-        return float((rows * np.arange(len(rows))).sum() / max(rows.sum(), 1e-9))
-
-    return _sign(middle(a) - middle(b))
+def _y_axis(a: ScoredMask, b: ScoredMask) -> int:
+    """Whose pixels lie lower on the average; exact, in whole numbers."""
+    (rows_a, n_a), (rows_b, n_b) = _rows(a.amodal), _rows(b.amodal)
+    return _sign(rows_a * n_b - rows_b * n_a)
 
 
-_BY_GRID: dict[str, Callable[[Grid, Grid], int]] = {
-    "R_hard": _hard, "modal_vote": _modal_vote, "area": _area, "y_axis": _y_axis,
-}  # fmt: skip
+def _rows(mask: RLE) -> tuple[int, int]:
+    """The rows of all pixels of a mask, summed up, and how many they are."""
+    window = window_of(mask)
+    if window is None:
+        return 0, 0
+    counts = crop(mask, window).sum(axis=1, dtype=np.int64)
+    return int((counts * np.arange(window[0].start, window[0].stop)).sum()), int(counts.sum())
+
+
+_BY_MASK: dict[str, Callable[[ScoredMask, ScoredMask], int]] = {"area": _area, "y_axis": _y_axis}
+_BY_GRID: dict[str, Callable[[Grid, Grid], int]] = {"R_hard": _hard, "modal_vote": _modal_vote}
 _BY_PROBABILITY: dict[str, Callable[[Probable, Probable, float], int]] = {
     "R_hard": _hard_by_confidence, "R_joint": _joint, "R_soft": _soft,
     "modal_vote_pixel": _pixel_vote, "modal_vote_soft": _soft_vote,
@@ -132,7 +138,7 @@ def score_order(truth: Truth, predictions: Predictions, pairs: PairSet = "overla
     :class:`amodal_data.errors.SelectionError` for the last where the source does not keep them.
     """
     soft = any(p.probabilities is not None for several in predictions.images.values() for p in several)
-    known = [name for name in METHODS if soft or name in _BY_GRID]
+    known = [name for name in METHODS if soft or name in _BY_GRID or name in _BY_MASK]
     if predictions.silent:
         known = [name for name in known if name not in _NEED_VISIBLE]
     votes: dict[str, list[int]] = {name: [] for name in known}
@@ -172,15 +178,13 @@ def pair_votes(a: ScoredMask | None, b: ScoredMask | None, names: Sequence[str] 
     """What each method says, +1 = a is in front, -1 = b; 0 = undecided, or a prediction is missing, or both are one."""
     if a is None or b is None or a is b:
         return dict.fromkeys(names, 0)
-    window = window_of(a.amodal, b.amodal) or (slice(0, 1), slice(0, 1))
-    one, other = grid_of(a, window), grid_of(b, window)
-    votes = dict.fromkeys(METHODS, 0)
-    p, q = one.probable(), other.probable()
-    rest = set(_BY_GRID)
-    if p is not None and q is not None:
-        c = pair_threshold(p, q)
-        p, q = same_levels(p, q)
-        votes |= {name: method(p, q, c) for name, method in _BY_PROBABILITY.items()}
-        rest -= _BY_PROBABILITY.keys()
-    votes |= {name: _BY_GRID[name](one, other) for name in rest}
+    votes = dict.fromkeys(METHODS, 0) | {name: method(a, b) for name, method in _BY_MASK.items()}
+    if (window := shared_window(a, b)) is not None:
+        one, other = grid_of(a, window), grid_of(b, window)
+        votes |= {name: method(one, other) for name, method in _BY_GRID.items()}
+        p, q = one.probable(), other.probable()
+        if p is not None and q is not None:
+            c = pair_threshold(p, q)
+            p, q = same_levels(p, q)
+            votes |= {name: method(p, q, c) for name, method in _BY_PROBABILITY.items()}
     return {name: votes[name] for name in names}
