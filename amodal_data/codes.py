@@ -123,7 +123,12 @@ def _twins(amodal: NDArray[np.bool_], shown: NDArray[np.bool_]) -> tuple[NDArray
 
 def _pixels(a: NDArray[np.bool_], b: NDArray[np.bool_], areas: NDArray[np.float64]) -> NDArray[np.int64]:
     """|a_j & b_i| in pixels for all pairs, int64 [N, N]."""
-    return counted((a * areas[:, None]).T, b).astype(np.int64)
+    if a.shape[1] <= _MANY:
+        return ((a * areas[:, None]).T @ b.astype(np.float64)).astype(np.int64)
+    from scipy.sparse import csr_array
+
+    shared = csr_array(a.T).multiply(areas[None, :]) @ csr_array(b).astype(np.float64)
+    return np.asarray(shared.toarray().astype(np.int64))
 
 
 def _ambiguous(

@@ -46,17 +46,28 @@ def draw_instances(photo: Picture, view: LevelViews, plane: int | None = None) -
     codes = view.levels()
     if plane is not None:
         codes = np.where(codes > plane + 1, 0, codes)
-    for n, code in enumerate(codes):
-        colour = IDENTITY[n % len(IDENTITY)]
-        _blend(picture, code == 1, colour, 0.62)
-    for n, code in enumerate(codes):
-        colour = IDENTITY[n % len(IDENTITY)]
-        hidden = code > 1
-        _blend(picture, hidden & _stripes(hidden.shape, n), colour * 0.8, 0.9)
-        _blend(picture, _outline(hidden), colour * 0.62, 1)
-    for n, code in enumerate(codes):
-        _blend(picture, _outline(code == 1), IDENTITY[n % len(IDENTITY)] * 0.5, 1)
+    windows = [
+        (n, code[window], picture[window], window) for n, code in enumerate(codes) for window in _around(code > 0)
+    ]
+    for n, code, part, _ in windows:
+        _blend(part, code == 1, IDENTITY[n % len(IDENTITY)], 0.62)
+    for n, code, part, window in windows:
+        colour, hidden = IDENTITY[n % len(IDENTITY)], code > 1
+        _blend(part, hidden & _stripes(window, n), colour * 0.8, 0.9)
+        _blend(part, _outline(hidden), colour * 0.62, 1)
+    for n, code, part, _ in windows:
+        _blend(part, _outline(code == 1), IDENTITY[n % len(IDENTITY)] * 0.5, 1)
     return picture
+
+
+def _around(mask: Mask) -> list[tuple[slice, slice]]:
+    """The window of a mask and a pixel around it; none if it is empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return []
+    (high, wide), edges = mask.shape, (rows[0], rows[-1], columns[0], columns[-1])
+    top, low, left, right = map(int, edges)
+    return [(slice(max(0, top - 1), min(high, low + 2)), slice(max(0, left - 1), min(wide, right + 2)))]
 
 
 def draw_count_map(photo: Picture, view: LevelViews, highest: int) -> Picture:
@@ -84,10 +95,11 @@ def label_places(view: LevelViews) -> list[tuple[int, int, int]]:
     """Where to write each instance's number: (n, x, y) of its most interior visible pixel."""
     places = []
     for n, mask in enumerate(view.modal()):
-        if mask.any():
-            depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-            y, x = np.unravel_index(int(depth.argmax()), mask.shape)
-            places.append((n, int(x), int(y)))
+        for window in _around(mask):
+            part = mask[window]
+            depth = ndimage.distance_transform_edt(np.pad(part, 1))[1:-1, 1:-1]
+            y, x = np.unravel_index(int(depth.argmax()), part.shape)
+            places.append((n, int(x) + window[1].start, int(y) + window[0].start))
     return places
 
 
@@ -103,8 +115,8 @@ def _blend(picture: Picture, mask: Mask, colour: NDArray[np.float64], strength: 
     picture[mask] = (1 - strength) * picture[mask] + strength * colour
 
 
-def _stripes(shape: tuple[int, ...], phase: int) -> Mask:
-    y, x = np.indices(shape)
+def _stripes(window: tuple[slice, slice], phase: int) -> Mask:
+    y, x = np.ogrid[window]
     stripes: Mask = (x + y + 3 * phase) % 8 < 3
     return stripes
 
