@@ -84,7 +84,8 @@ def replaced_path(path: Path) -> Iterator[Path]:
         yield temporary
         _sync(temporary)
         temporary.replace(path)
-        _sync(path.parent)
+        with suppress(OSError):  # some file systems know no fsync of folders, some folders must not be read
+            _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -26,6 +26,8 @@ from amodal_data.views import LevelViews, ResizedTargets
 
 __all__ = ["NOWHERE", "LayeredTargets", "layer_scene", "layer_with_findings", "union_boxes"]
 
+_FEW = 2**16
+"""Entries of a table that is looked at as a whole"""
 _LARGE = 2**24
 """Pixels of an image that is not drawn to look a few of them up"""
 
@@ -123,12 +125,12 @@ class LayeredTargets(LevelViews):
     def rles(self, part: Literal["amodal", "modal", "hidden"] | int = "amodal") -> list[RLE]:
         """A mask of every instance: the whole of it, its visible or its hidden part, or what lies at a level (int).
 
-        All at once costs less than one by one.
+        All at once costs less than one by one. Raises KeyError for another word.
         """
-        if isinstance(part, int):
-            flags = self.table == part + 1
+        if isinstance(part, str):
+            flags = {"amodal": self.table > 0, "modal": self.table == 1, "hidden": self.table > 1}[part]
         else:
-            flags = self.table == 1 if part == "modal" else self.table > (part == "hidden")
+            flags = self.table == operator.index(part) + 1
         height, pixels = self.size[0], self.size[0] * self.size[1]
         starts = np.append(np.cumsum(self.run_lengths, dtype=np.int64) - self.run_lengths, pixels)
         boxes = union_boxes(_region_boxes(self), flags)
@@ -183,6 +185,8 @@ class LayeredTargets(LevelViews):
 
 def _weighed(areas: NDArray[np.int64], where: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Pixels of the regions that each column of ``where`` (bool [R, N]) chooses, int64 [N]."""
+    if where.size <= _FEW:
+        return areas @ where
     regions, owners = np.nonzero(where)
     return np.bincount(owners, areas[regions], where.shape[1]).astype(np.int64)
 
@@ -228,11 +232,14 @@ def union_boxes(corners: NDArray[np.int32], where: NDArray[np.bool_]) -> NDArray
     corners: int32 [4, R], x0, y0, -x1, -y1 of each region, so that a union is a minimum; :data:`NOWHERE` = not there.
     All 0 = no region.
     """
-    boxes = np.full((4, where.shape[1]), NOWHERE, np.int32)
-    owners, regions = np.nonzero(where.T)
-    if len(owners):
-        first = np.flatnonzero(np.append(True, owners[1:] != owners[:-1]))
-        boxes[:, owners[first]] = np.minimum.reduceat(corners[:, regions], first, axis=1)
+    if where.size <= _FEW:
+        boxes = np.where(where, corners[:, :, None], NOWHERE).min(axis=1, initial=NOWHERE)
+    else:
+        boxes = np.full((4, where.shape[1]), NOWHERE, np.int32)
+        owners, regions = np.nonzero(where.T)
+        first = np.flatnonzero(np.append(True, owners[1:] != owners[:-1])[: len(owners)])
+        if len(first):
+            boxes[:, owners[first]] = np.minimum.reduceat(corners[:, regions], first, axis=1)
     boxes[2:] *= -1
     return (boxes * (boxes[0] != NOWHERE)).T
 

@@ -51,7 +51,9 @@ def open_photo(path: Path) -> Iterator[Image.Image]:
     except UnidentifiedImageError as error:
         fix = f"{', '.join(FORMATS[:-1])} and {FORMATS[-1]} are"
         raise PhotoError("not a photo this package can read", place=str(path), fix=fix) from error
-    except (OSError, ValueError, SyntaxError, MemoryError, EOFError, IndexError, KeyError, TypeError) as error:
+    except PhotoError:
+        raise
+    except Exception as error:  # whatever Pillow makes of foreign bytes
         system = error.strerror if isinstance(error, OSError) else None
         said = f"the photo cannot be read: {system}" if system else f"the photo is damaged: {error}"
         raise PhotoError(said, place=str(path), fix="" if system else "fetch it again") from error

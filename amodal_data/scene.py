@@ -87,10 +87,22 @@ class Scene:
             raise SceneError(f"image {self.image_id}: no total order, and an instance without visible mask")
         if (self.in_front & self.in_front.T).any():
             raise SceneError(f"image {self.image_id}: two instances are each in front of the other")
+        if self.total_order and _circular(self.in_front):
+            raise SceneError(f"image {self.image_id}: instances are in front of each other in a circle")
         for instance in self.instances:
             for mask in (instance.amodal, instance.visible):
                 if mask is not None and mask.size != self.size:
                     raise SceneError(f"image {self.image_id} is {self.size}, a mask {mask.size}")
+
+
+def _circular(in_front: NDArray[np.bool_]) -> bool:
+    n = len(in_front)
+    if np.array_equal(np.sort(in_front.sum(axis=0)), np.arange(n)) and not (in_front & in_front.T).any():
+        return False  # each has another number in front of it: a total order
+    from scipy.sparse.csgraph import connected_components
+
+    groups, _ = connected_components(in_front, directed=True, connection="strong")
+    return bool(groups < n)
 
 
 @dataclass(frozen=True, slots=True)

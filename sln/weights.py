@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 SCHEMA = "sln/checkpoint/1"
+_FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 _LARGEST = 16 * 2**30
 """Bytes of a file of weights, or of the network it asks for"""
 
@@ -257,6 +258,8 @@ def _tensors(found: Any, place: str) -> dict[str, Tensor]:
 def _ordinary(tensor: Tensor) -> bool:
     """Dense, of real numbers, and with memory behind all of it: sizes may be larger than what is stored."""
     if tensor.layout is not torch.strided or tensor.is_complex() or tensor.is_quantized or tensor.is_meta:
+        return False
+    if tensor.is_floating_point() and tensor.dtype not in _FLOATS:
         return False
     return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 

@@ -8,7 +8,7 @@ from conftest import make_scene, random_masks, run_command
 
 from amodal_data import RLE, ScoredMask, evaluate, layer_scene, write_cocoa
 from amodal_data.errors import PredictionError
-from amodal_data.evaluation import read_predictions, read_truth, write_predictions
+from amodal_data.evaluation import ResultsWriter, read_predictions, read_truth, write_predictions
 from amodal_data.evaluation.companion import companion_of, open_companion
 from amodal_data.evaluation.grids import grid_of, order_of
 from amodal_data.evaluation.order import pair_votes
@@ -204,3 +204,54 @@ def test_a_grid_is_cut_from_runs():
     grid = grid_of(one, window)
     assert np.array_equal(grid.inside, codes[window] > 0)
     assert np.array_equal(grid.level, np.maximum(codes[window], 1) - 1)
+
+
+def test_an_interrupted_image_is_written_whole_or_not_at_all(tmp_path):
+    """Rows, boxes and levels of an image belong together, whenever Ctrl-C comes."""
+    masks = random_prediction(np.random.default_rng(8), n=3).scored_masks()
+
+    class Interrupts:
+        def __init__(self, file, after):
+            self.file, self.after = file, after
+
+        def write(self, data):
+            self.file.write(data[: len(data) // 2])
+            raise KeyboardInterrupt
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+    for which in ("_out", "_levels"):
+        path = tmp_path / f"{which}.json"
+        with pytest.raises(KeyboardInterrupt), ResultsWriter(path) as out:
+            out.add(1, masks)
+            whole = getattr(out, which)
+            setattr(out, which, Interrupts(whole, 1))
+            try:
+                out.add(2, masks)
+            finally:
+                setattr(out, which, whole)
+        assert [row["image_id"] for row in json.loads(path.read_text())] == [1, 1, 1]
+        assert np.array_equal(open_companion(path, 3).levels[2], masks[2].probabilities)
+
+
+def test_a_companion_survives_a_write_that_fails(tmp_path, monkeypatch):
+    masks = random_prediction(np.random.default_rng(9), n=3).scored_masks()
+    write_predictions(tmp_path / "p.json", {1: masks})
+    before = [(tmp_path / name).read_bytes() for name in ("p.json", "p.npz")]
+
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr("os.fsync", full)
+        write_predictions(tmp_path / "p.json", {1: masks[:1]})
+    assert [(tmp_path / name).read_bytes() for name in ("p.json", "p.npz")] == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["p.json", "p.npz"]
+
+
+def test_masks_are_asked_for_by_their_names():
+    targets = layer_scene(make_scene(np.ones((2, 4, 4), bool)))
+    assert targets.rles(np.int64(1)) == targets.rles(1) != targets.rles()
+    with pytest.raises(KeyError):
+        targets.rles("visible")

@@ -15,8 +15,17 @@ import pytest
 import torch
 from conftest import make_scene, random_masks
 
-from amodal_data import TargetCache, build_targets, evaluate, read_cocoa, read_sln_release, verify_cache, write_cocoa
-from amodal_data.errors import AmodalError, CacheError, CacheFormatError, LayoutError, PredictionError
+from amodal_data import (
+    ScoredMask,
+    TargetCache,
+    build_targets,
+    evaluate,
+    read_cocoa,
+    read_sln_release,
+    verify_cache,
+    write_cocoa,
+)
+from amodal_data.errors import AmodalError, CacheError, CacheFormatError, LayoutError, PredictionError, SceneError
 from amodal_data.source import open_source
 
 PATIENCE = 5
@@ -250,3 +259,34 @@ def test_a_text_with_control_characters_reaches_no_terminal(scenes, tmp_path):
         arguments = [part.format(p=path, c=tmp_path / "c.h5") for part in command.split()]
         done = subprocess.run([sys.executable, "-m", "amodal_cli.data", *arguments], capture_output=True)
         assert b"\x1b" not in done.stdout + done.stderr and b"\x07" not in done.stdout + done.stderr, command
+
+
+def test_rows_of_more_levels_than_there_are(scenes, tmp_path):
+    mask = TargetCache(scenes / "c.h5")[0].amodal_rle(0)
+    row = {"image_id": 1, "category_id": 1, "score": 0.5, "segmentation": mask.to_coco()}
+    (tmp_path / "p.json").write_text(json.dumps([row | {"levels": [mask.to_coco()] * 300}]))
+    for protocol in ("amodal", "order", "completion"):
+        with pytest.raises(PredictionError, match="300 levels"):
+            evaluate(scenes / "c.h5", tmp_path / "p.json", protocol)
+    with pytest.raises(PredictionError, match="300 levels"):
+        evaluate(scenes / "c.h5", {1: [ScoredMask(mask, 0.5, levels=(mask,) * 300)]})
+
+
+def test_boxes_beyond_any_number(scenes, tmp_path):
+    results = tmp_path / "p.json"
+    mask = TargetCache(scenes / "c.h5")[0].amodal_rle(0).to_coco()
+    results.write_text(json.dumps([{"image_id": 1, "category_id": 1, "score": 0.5, "segmentation": mask}]))
+    levels = np.full((1, 3, 2, 2), 0.3, np.float16)
+    for boxes in (np.full((1, 4), 1e4000, np.longdouble), np.full((1, 4), 1e300)):
+        np.savez(results.with_suffix(".npz"), boxes=boxes, levels=levels)
+        with pytest.raises(PredictionError, match="not a companion"), np.errstate(over="ignore"):
+            evaluate(scenes / "c.h5", results)
+
+
+def test_a_circle_of_instances_is_no_order():
+    """What a cache would refuse is not built either."""
+    masks = np.ones((3, 4, 4), bool)
+    circle = np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]], bool)
+    with pytest.raises(SceneError, match="in a circle"):
+        make_scene(masks, in_front=circle)
+    assert make_scene(masks, in_front=np.triu(np.ones((3, 3), bool), 1)).total_order

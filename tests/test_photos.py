@@ -168,3 +168,22 @@ def test_a_slim_photo_makes_no_slim_picture(place, tmp_path):
     for path in (tmp_path / "out" / "overlays").iterdir():
         with Image.open(path) as picture:
             assert picture.width * picture.height < 2_000_000
+
+
+def test_a_broken_exif_block_is_a_broken_photo(tmp_path):
+    import random
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (8, 6)).save(tmp_path / "a.jpg", exif=exif)
+    raw = (tmp_path / "a.jpg").read_bytes()
+    rng = random.Random(0)
+    for _ in range(300):
+        broken = bytearray(raw)
+        for _ in range(3):
+            broken[rng.randrange(20, 90)] = rng.randrange(256)
+        (tmp_path / "b.jpg").write_bytes(broken)
+        try:
+            read_photo(tmp_path / "b.jpg", upright=True)
+        except PhotoError:
+            continue

@@ -544,3 +544,11 @@ def test_one_broken_run_does_not_end_the_listing(folder, tmp_path):
     assert len(rows) == 5 and sum(bool(row["problem"]) for row in rows) == 4
     done = run_command("sln", "runs", tmp_path)
     assert done.returncode == 0 and "\x1b" not in done.stdout
+
+
+def test_what_killed_saves_left_is_removed(folder, tmp_path):
+    fit(config("train.steps=4"), sources(folder), tmp_path / "run", device="cpu", stop_at=2)
+    for name in (".last.pt.01234567.part", ".best.pt.89abcdef.part"):
+        (tmp_path / "run" / name).write_bytes(b"x")
+    resume(tmp_path / "run", device="cpu")
+    assert not list((tmp_path / "run").glob(".*.part"))

@@ -40,6 +40,7 @@ def changed(kind, state):
         "terabytes": torch.zeros(1).expand(2**40),
         "expanded": torch.zeros(1).expand(len(value)),
         "nothing": None,
+        "float8": value.to(torch.float8_e4m3fn),
     }
     return state | {NAME: new[kind]}
 
@@ -48,6 +49,7 @@ KINDS = {
     "NaN": "not finite", "infinite": "not finite", "complex": "no ordinary", "integers": "another kind",
     "sparse": "no ordinary", "no tensor": "not a dictionary", "text": "not a dictionary", "terabytes": "no ordinary",
     "expanded": "no ordinary", "nothing": "not a dictionary",
+    "float8": "no ordinary",
 }  # fmt: skip
 
 
@@ -156,3 +158,28 @@ def test_pretrained_weights_are_believed_no_more(tmp_path):
     torch.save({"model": {"a": 5}}, tmp_path / "18.pt")
     with pytest.raises(WeightsError, match="not a dictionary of tensors"):
         load_pretrained(body, str(tmp_path / "18.pt"), 18)
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [("step", 2.5), ("step", 10**9), ("step", -1), ("step", "x"), ("best", "x"), ("smoothed", []), ("seen", {}),
+     ("seen", {"losses": [], "totals": [torch.zeros(3)], "norms": [], "ids": []}), ("row", {"step": 7}), ("row", 5),
+     ("optimiser", {"a": 1}), ("model", {})],
+)  # fmt: skip
+def test_a_state_that_cannot_be_taken_up(tmp_path, key, value):
+    """`--resume` believes its checkpoint no more than `predict` does."""
+    from sln import CachedTargets
+    from sln.training.loop import Trainer
+
+    build_targets(read_cocoa(write_cocoa(tmp_path, 2, size=(40, 40))), tmp_path / "t.h5")
+    config = load_config("tiny", settings=[*SMALL, "train.steps=5", "train.batch=2"], environment={})
+    data = CachedTargets(tmp_path / "t.h5", [tmp_path], config.data)
+    state = Trainer(config, data, device=torch.device("cpu"))
+    from sln.training.checkpoints import save
+
+    state.step = 1
+    save(tmp_path / "last.pt", state.model, state.optimiser, 1, state.books)
+    content = read_checkpoint(tmp_path / "last.pt") | {key: value}
+    save_atomically(content, tmp_path / "last.pt")
+    with pytest.raises(WeightsError):
+        Trainer(config, data, device=torch.device("cpu")).resume(tmp_path / "last.pt")

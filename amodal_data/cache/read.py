@@ -56,7 +56,8 @@ class TargetCache(Sequence[LayeredTargets]):
         self._columns: dict[str, Any] = {}
         self._pid = -1
         self._positions: dict[int, list[int]] | None = None
-        self._digest, self._file_id = stored_digest(self.path), _file_id(self.path)
+        self._digest = stored_digest(self.path)
+        self._file_id: tuple[int, int] | None = _file_id(self.path)
         self._sound = np.zeros(0, bool)
         self._count = len(self._column("ptr")) - 1
         self.info, self.range = self._read_info()
@@ -87,12 +88,12 @@ class TargetCache(Sequence[LayeredTargets]):
         index %= len(self)
         with self._reading(f"image {index}"):
             encoded = self.encoded(index)
-            if index < len(self._sound) and self._sound[index]:  # held in memory, and looked at before
+            if self._sound[index]:  # looked at before; the file is the same, and its checksum holds again
                 return decode(encoded)
             check_rows(encoded.row, encoded.columns)
             image, targets = decode(encoded)
             check_image(targets, encoded.columns["instances"])
-            self._sound[index : index + 1] = True
+            self._sound[index] = True
             return image, targets
 
     def encoded(self, index: int) -> EncodedImage:
@@ -195,7 +196,14 @@ class TargetCache(Sequence[LayeredTargets]):
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_file": None, "_columns": {}, "_pid": -1, "_sound": np.zeros(0, bool)}
+        return {
+            **self.__dict__,
+            "_file": None,
+            "_columns": {},
+            "_pid": -1,
+            "_file_id": None,
+            "_sound": np.zeros(0, bool),
+        }
 
     def __repr__(self) -> str:
         return f"TargetCache({str(self.path)!r}: {len(self)} images of {self.info.dataset})"
@@ -208,7 +216,8 @@ class TargetCache(Sequence[LayeredTargets]):
 
     def _open(self) -> None:
         with self._reading():
-            if stored_digest(self.path) != self._digest or _file_id(self.path) != self._file_id:
+            own = _file_id(self.path)
+            if stored_digest(self.path) != self._digest or self._file_id not in (None, own):
                 raise CacheFormatError("the file was replaced by another one while it was in use", fix="open it again")
             file = h5py.File(self.path, "r")
             columns: dict[str, Any] = dict(checked_columns(file))
@@ -218,8 +227,8 @@ class TargetCache(Sequence[LayeredTargets]):
                 columns = {name: column[:] for name, column in columns.items()}
             ends = columns["ptr"]
             check_pointers(ends[:] if held else np.concatenate([ends[:1], ends[-1:]]), lengths)
-            self._sound = np.zeros(lengths["images"] if held else 0, bool)
-            self._file, self._columns, self._pid = file, columns, os.getpid()
+            self._sound = np.zeros(lengths["images"], bool)
+            self._file, self._columns, self._pid, self._file_id = file, columns, os.getpid(), own
 
     def _read_info(self) -> tuple[CacheInfo, Range]:
         with self._reading():

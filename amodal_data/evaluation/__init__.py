@@ -6,6 +6,9 @@ from amodal_data.evaluation.report import PROTOCOLS, EvaluationReport, Protocol,
 from amodal_data.evaluation.results import ResultsWriter, read_predictions, write_predictions
 from amodal_data.evaluation.truth import Truth, read_truth
 
+Prediction = ScoredMask
+"""What :class:`ScoredMask` was called in version 0.1."""
+
 __all__ = [
     "PROTOCOLS",
     "Diagnosis",

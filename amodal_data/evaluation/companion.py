@@ -52,7 +52,7 @@ def open_companion(results: Path, rows: int) -> Companion | None:
         with open_archive(path) as archive:
             boxes, levels = archive.member("boxes"), archive.member("levels")
             _check_shapes(boxes.shape, levels.shape, rows)
-            if boxes.dtype.kind != "f" or levels.dtype.kind != "f":
+            if not all(one.dtype.kind == "f" and one.dtype.itemsize <= 8 for one in (boxes, levels)):
                 raise ValueError(f"boxes are {boxes.dtype}, levels {levels.dtype}")
             found = Companion(archive.array(boxes, _MOST_UNPACKED), archive.array(levels, _MOST_UNPACKED))
             _check_values(found)
@@ -71,7 +71,7 @@ def _check_values(found: Companion) -> None:
     step = max(1, _BLOCK // max(1, math.prod(found.levels.shape[1:])))
     for at in range(0, len(found.boxes), step):
         boxes, levels = found.boxes[at : at + step], found.levels[at : at + step]
-        if not (np.isfinite(boxes).all() and np.isfinite(levels).all()):
+        if not (np.isfinite(boxes.astype(np.float32)).all() and np.isfinite(levels).all()):
             raise ValueError("boxes or levels are not finite")
         if levels.min(initial=0) < -0.01 or levels.max(initial=0) > 1.01:
             raise ValueError("levels are probabilities, in 0 to 1")

@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 from amodal_data.errors import PredictionError
 from amodal_data.masks import RLE
 
-__all__ = ["Predictions", "ScoredMask", "checked", "known_image", "sorted_by_score"]
+__all__ = ["DEEPEST", "Predictions", "ScoredMask", "checked", "known_image", "sorted_by_score"]
+
+DEEPEST = 254
+"""Levels of one prediction, as of a level table"""
 
 Sizes = Mapping[int, tuple[int, int]]
 
@@ -100,6 +103,8 @@ def _check(prediction: ScoredMask, size: tuple[int, int], place: str) -> None:
     for mask in masks:
         if mask.size != size:
             raise PredictionError(f"a mask is {mask.size}, the image {size} (height, width)", place=place)
+    if len(prediction.levels) > DEEPEST:
+        raise PredictionError(f"{len(prediction.levels)} levels; up to {DEEPEST} are read", place=place)
     if not np.isfinite(prediction.score):
         raise PredictionError("a prediction has no finite 'score'", place=place)
 

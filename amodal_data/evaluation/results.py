@@ -7,13 +7,14 @@ A results file is a list of ``{"image_id", "category_id", "score", "segmentation
 
 import difflib
 import json
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from amodal_data.disk import replaced
 from amodal_data.errors import MaskError, PredictionError
 from amodal_data.evaluation.companion import companion_of, open_companion, write_companion
-from amodal_data.evaluation.predictions import Predictions, ScoredMask, checked, known_image, sorted_by_score
+from amodal_data.evaluation.predictions import DEEPEST, Predictions, ScoredMask, checked, known_image, sorted_by_score
 from amodal_data.evaluation.truth import Truth
 from amodal_data.masks import RLE, parse_rles
 from amodal_data.readers.files import load_json, stem_of
@@ -68,38 +69,60 @@ def read_predictions(source: PredictionSource, truth: Truth) -> Predictions:
     return sorted_by_score(found, warnings)
 
 
+class _Done(NamedTuple):
+    """How far the files of a :class:`ResultsWriter` are whole: rows, and bytes of each."""
+
+    rows: int = 0
+    text: int = 1  # the opening bracket
+    levels: int = 0
+
+
 class ResultsWriter:
     """A results file and its companion, written image by image; they get their names when the block ends.
 
-    Whatever ends it, an interruption too, what was added until then is kept; only a failure to write is not. The
-    companion is left out (and an old one removed) where a prediction has no box or probabilities.
+    Whatever ends it, an interruption too, the images that were added until then are kept; only after a failure to
+    write stays what was there before. The companion is left out (and an old one removed) where a prediction has no box
+    or probabilities.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.rows = 0
         self._json, self._rest = ExitStack(), ExitStack()
         self._boxes: list[NDArray[np.floating]] = []
         self._shape: tuple[int, ...] | None = None
+        self._bare = False
+        self._done = _Done()
+
+    @property
+    def rows(self) -> int:
+        """Rows written so far."""
+        return self._done.rows
 
     def __enter__(self) -> "ResultsWriter":
-        self._out: IO[str] = self._json.enter_context(replaced(self.path))
+        self._out: IO[bytes] = self._json.enter_context(replaced(self.path, "wb"))
         self._levels: IO[bytes] = self._rest.enter_context(TemporaryFile(dir=self.path.parent))
-        self._out.write("[")
+        self._out.write(b"[")
         return self
 
     def add(self, image_id: int, several: Iterable[ScoredMask], file_name: str = "") -> None:
-        """Write the predictions of one image."""
-        for one in several:
-            row = one.to_row(image_id) | ({"file_name": file_name} if file_name else {})
-            self._out.write((",\n" if self.rows else "\n") + json.dumps(row))
-            self.rows += 1
-            if one.box is None or one.probabilities is None:
-                continue
-            self._shape = self._shape or one.probabilities.shape
-            if one.probabilities.shape == self._shape:
-                self._boxes.append(one.box)
-                self._levels.write(one.probabilities.astype("<f2").tobytes())
+        """Write the predictions of one image: all of them, or none if this is interrupted."""
+        name = {"file_name": file_name} if file_name else {}
+        masks = list(several)
+        rows = [json.dumps(one.to_row(image_id) | name).encode() for one in masks]
+        text = b"".join((b",\n" if self.rows + at else b"\n") + row for at, row in enumerate(rows))
+        levels = b"".join(map(self._packed, masks))
+        self._out.write(text)
+        self._levels.write(levels)
+        self._boxes += [one.box for one in masks if one.box is not None]
+        done = self._done
+        self._done = _Done(done.rows + len(rows), done.text + len(text), done.levels + len(levels))
+
+    def _packed(self, one: ScoredMask) -> bytes:
+        """The probabilities of one row; where one has none, or others than the rest, there is no companion."""
+        shape = None if one.box is None or one.probabilities is None else one.probabilities.shape
+        self._shape = self._shape or shape
+        self._bare |= shape is None or shape != self._shape
+        return b"" if self._bare or one.probabilities is None else one.probabilities.astype("<f2").tobytes()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -110,10 +133,15 @@ class ResultsWriter:
                 return
             beside = companion_of(self.path)
             with self._json:
-                self._out.write("\n]\n")
+                self._out.seek(self._done.text)
+                self._out.truncate()
+                self._out.write(b"\n]\n")
+                self._out.flush()
+                os.fsync(self._out.fileno())
                 beside.unlink(missing_ok=True)  # one of other predictions would be read with these
-            if self._shape is not None and len(self._boxes) == self.rows:
-                write_companion(beside, self._boxes, self._levels, self._shape)
+            if self._done.rows and not self._bare and self._shape is not None:
+                self._levels.truncate(self._done.levels)
+                write_companion(beside, self._boxes[: self._done.rows], self._levels, self._shape)
 
 
 def write_predictions(
@@ -145,6 +173,10 @@ def _read_file(
     masks = _Masks(content, ids, sizes, path)
     amodal, visible, hidden = masks.take(_AMODAL, needed=True), masks.take(("visible_mask",)), masks.take(_HIDDEN)
     levels = masks.take_lists("levels")
+    if deep := [at for at, several in enumerate(levels) if len(several) > DEEPEST]:
+        raise PredictionError(
+            f"{len(levels[deep[0]])} levels; up to {DEEPEST} are read", place=f"{path}, row {deep[0]}"
+        )
     for at, row in enumerate(content):
         whole = amodal[at]
         assert whole is not None

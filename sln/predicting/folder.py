@@ -1,5 +1,6 @@
 """Predictions of many photos, written where other tools find them."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ import numpy as np
 
 from amodal_data.cache import CachedImage
 from amodal_data.discovery import coco_id
-from amodal_data.disk import folder_for, replaced_path
+from amodal_data.disk import folder_for, remove_leftovers, replaced_path, sole_writer
 from amodal_data.evaluation import ResultsWriter
 from amodal_data.inspector import PageImage
 from amodal_data.photos import PHOTO_SUFFIXES, read_photo
@@ -98,35 +99,54 @@ def predict_photos(
     """
     report = PredictReport()
     names = _picture_names(photos)
-    writer = ResultsWriter(out / "predictions.json") if "coco" in kinds else nullcontext()
-    with writer as results:
-
-        def done() -> Iterator[PageImage]:
-            for image_id, path, one in _predicted(predictor, photos, batch, report, on_photo):
-                kept = [mask for mask in one.prediction.scored_masks() if mask.score >= least]
-                if results is not None:
-                    results.add(image_id, kept, one.name)
-                _save_maps(one, image_id, names[path], out, kinds, least, report)
-                report.photos, report.instances = report.photos + 1, report.instances + len(kept)
-                image = CachedImage(image_id, path.name, one.prediction.size)
-                yield PageImage(image, predictions=kept, photo=path)
-
-        if "html" in kinds:
-            write_found(out / "predictions.html", done(), len(photos))
-            report.written.append("predictions.html")
-        else:
-            for _ in done():
-                pass
-    if "coco" in kinds:
-        report.written.append("predictions.json")
+    out.mkdir(parents=True, exist_ok=True)
+    with sole_writer(out / ".lock", f"the folder {out.name}"):
+        for name in ("predictions.json", "predictions.npz", "predictions.html"):
+            remove_leftovers(out / name)
+        writer = ResultsWriter(out / "predictions.json") if "coco" in kinds else nullcontext()
+        try:
+            with writer as results:
+                predicted = _predicted(predictor, photos, batch, report, on_photo)
+                found = _found(predicted, names, out, kinds, least, report, results)
+                if "html" in kinds:
+                    write_found(out / "predictions.html", found, len(photos))
+                else:
+                    for _ in found:
+                        pass
+        except KeyboardInterrupt:
+            report.interrupted = True
+    there = {"html": "predictions.html", "coco": "predictions.json"}
+    report.written += [name for kind, name in there.items() if kind in kinds and (out / name).exists()]
     return report
+
+
+def _found(
+    predicted: Iterable[tuple[int, Path, Shown]],
+    names: dict[Path, str],
+    out: Path,
+    kinds: Collection[str],
+    least: float,
+    report: PredictReport,
+    results: ResultsWriter | None,
+) -> Iterator[PageImage]:
+    """Each photo as the page shows it, its results and pictures written; ends early if interrupted."""
+    try:
+        for image_id, path, one in predicted:
+            kept = [mask for mask in one.prediction.scored_masks() if mask.score >= least]
+            _save_maps(one, image_id, names[path], out, kinds, least, report)
+            if results is not None:
+                results.add(image_id, kept, one.name)
+            report.photos, report.instances = report.photos + 1, report.instances + len(kept)
+            yield PageImage(CachedImage(image_id, path.name, one.prediction.size), predictions=kept, photo=path)
+    except KeyboardInterrupt:
+        report.interrupted = True
 
 
 def _picture_names(photos: Sequence[Path]) -> dict[Path, str]:
     """What to call the pictures of each photo: as the photo, with its id where several have one name."""
     ids = dict(zip(photos, photo_ids(photos), strict=True))
-    stems = [path.stem for path in photos]
-    return {path: path.stem if stems.count(path.stem) == 1 else f"{path.stem}-{ids[path]}" for path in photos}
+    times = Counter(path.stem for path in photos)
+    return {path: path.stem if times[path.stem] == 1 else f"{path.stem}-{ids[path]}" for path in photos}
 
 
 def _predicted(
@@ -136,22 +156,19 @@ def _predicted(
     report: PredictReport,
     on_photo: Callable[[int], None],
 ) -> Iterator[tuple[int, Path, Shown]]:
-    """Every photo that can be read, with its prediction, in batches; ends early if interrupted."""
+    """Every photo that can be read, with its prediction, in batches."""
     numbered = list(zip(photo_ids(photos), photos, strict=True))
-    try:
-        for first in range(0, len(numbered), batch):
-            opened = []
-            for image_id, path in numbered[first : first + batch]:
-                try:
-                    opened.append((image_id, path, read_photo(path, upright=True)))
-                except PhotoError as error:
-                    report.problems.append(f"{error.message}: {error.place}")
-            predictions = predictor.predict_many([photo for _, _, photo in opened])
-            for (image_id, path, photo), prediction in zip(opened, predictions, strict=True):
-                yield image_id, path, Shown(path.name, photo, prediction)
-            on_photo(len(numbered[first : first + batch]))
-    except KeyboardInterrupt:
-        report.interrupted = True
+    for first in range(0, len(numbered), batch):
+        opened = []
+        for image_id, path in numbered[first : first + batch]:
+            try:
+                opened.append((image_id, path, read_photo(path, upright=True)))
+            except PhotoError as error:
+                report.problems.append(f"{error.message}: {error.place}")
+        predictions = predictor.predict_many([photo for _, _, photo in opened])
+        for (image_id, path, photo), prediction in zip(opened, predictions, strict=True):
+            yield image_id, path, Shown(path.name, photo, prediction)
+        on_photo(len(numbered[first : first + batch]))
 
 
 def _save_maps(

@@ -42,6 +42,14 @@ class Books:
         self.norms.append(norm)
         self.ids.append(ids)
 
+    def share(self, world: World) -> None:
+        """Let every process remember the means over all, so that a checkpoint of the first one speaks for them."""
+        if world.size > 1 and self.totals:
+            self.totals = list(world.mean(torch.stack(self.totals)).unbind())
+            names = list(self.losses[0])
+            means = world.mean(torch.stack([torch.stack([one[name] for name in names]) for one in self.losses]))
+            self.losses = [dict(zip(names, row.unbind(), strict=True)) for row in means]
+
     def healthy(self) -> bool:
         """Were all losses since the last row finite?"""
         return all(bool(torch.isfinite(value)) for value in self.totals + self.norms)
@@ -53,11 +61,21 @@ class Books:
 
     @classmethod
     def of(cls, content: Mapping[str, Any], device: torch.device) -> "Books":
-        """Those of a checkpoint."""
+        """Those of a checkpoint. Raises ValueError, TypeError, KeyError or AttributeError if they are none."""
         kept = content["seen"]
         losses = [{name: value.to(device) for name, value in one.items()} for one in kept["losses"]]
         totals, norms, ids = ([value.to(device) for value in kept[name]] for name in ("totals", "norms", "ids"))
         rest = content["smoothed"], content["best"], content.get("row"), content.get("chosen", False)
+        scalars = [*totals, *norms, *(value for one in losses for value in one.values())]
+        if len({len(losses), len(totals), len(norms), len(ids)}) > 1 or any(one.ndim for one in scalars):
+            raise ValueError("losses, totals, norms and ids do not belong together")
+        if (
+            any(not (one is None or type(one) is float) for one in rest[:2])
+            or len({frozenset(one) for one in losses}) > 1
+        ):
+            raise ValueError("figures that are no numbers")
+        if rest[2] is not None and (type(rest[2]) is not dict or rest[2].get("step") != content["step"]):
+            raise ValueError("a row of another step")
         return cls(losses, totals, norms, ids, *rest)
 
     def close(self, config: Config, step: int, span: StageSpan, images: int, seconds: float, world: World) -> float:

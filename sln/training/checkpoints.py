@@ -12,9 +12,9 @@ from sln.config import Config
 from sln.errors import ConfigError, TrainingError, WeightsError
 from sln.network.model import SLN
 from sln.training.books import Books
-from sln.weights import SCHEMA, config_of, read_checkpoint, save_atomically
+from sln.weights import SCHEMA, config_of, fill, read_checkpoint, save_atomically
 
-__all__ = ["keep_as_best", "restore", "save"]
+__all__ = ["keep_as_best", "load_optimiser", "restore", "save"]
 
 
 def save(path: Path, model: SLN, optimiser: torch.optim.Optimizer, step: int, books: Books) -> None:
@@ -57,9 +57,16 @@ def restore(path: Path, config: Config, model: SLN) -> dict[str, Any]:
     missing = {"step", "seen", "smoothed", "best", "optimiser"} - content.keys()
     if missing:
         raise WeightsError(f"a checkpoint without {', '.join(sorted(missing))} cannot be resumed", place=str(path))
-    try:
-        model.load_state_dict(content["model"])
-    except (RuntimeError, TypeError, AttributeError) as error:
-        said = str(error).splitlines()[0]
-        raise WeightsError(f"its weights do not fit its own settings: {said}", place=str(path)) from error
+    if type(content["step"]) is not int or not 0 <= content["step"] <= config.train.steps:
+        raise WeightsError(f"it is of step {content['step']!r:.40} of {config.train.steps}", place=str(path))
+    fill(model, content["model"], str(path))
     return content
+
+
+def load_optimiser(optimiser: torch.optim.Optimizer, state: Any) -> None:
+    """Take up the state of an optimiser. Raises ValueError (or what torch does) if it is of other parameters."""
+    optimiser.load_state_dict(state)
+    for parameter, kept in optimiser.state.items():
+        shapes = [value.shape for value in kept.values() if isinstance(value, torch.Tensor) and value.ndim]
+        if any(shape != parameter.shape for shape in shapes):
+            raise ValueError("the optimiser's state is of other parameters")

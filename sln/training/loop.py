@@ -18,7 +18,7 @@ from sln.errors import ConfigError, TrainingError, WeightsError
 from sln.network.model import SLN, build
 from sln.processes import World
 from sln.training.books import Books
-from sln.training.checkpoints import keep_as_best, restore, save
+from sln.training.checkpoints import keep_as_best, load_optimiser, restore, save
 from sln.training.rundir import Run
 from sln.training.schedule import StageSpan, learning_rate, parameter_groups, photos_of_step, stage_spans
 from sln.weights import load_pretrained
@@ -81,9 +81,9 @@ class Trainer:
             if self.step < self.spans[-1].stop:
                 self.enter(self._span())
                 if self.step > self._span().start:
-                    self.optimiser.load_state_dict(content["optimiser"])
+                    load_optimiser(self.optimiser, content["optimiser"])
             self.books = Books.of(content, self.device)
-        except (AttributeError, KeyError, RuntimeError, StopIteration, TypeError, ValueError) as error:
+        except (AttributeError, IndexError, KeyError, RuntimeError, StopIteration, TypeError, ValueError) as error:
             raise WeightsError(f"its state cannot be taken up: {error}", place=str(checkpoint)) from error
         if self.run is not None and self.world.first:
             self.run.rewind(self.step)
@@ -120,12 +120,14 @@ class Trainer:
                     if self._due():
                         started = self._keep_books(started)
                     if self.world.any(self._asked()):
+                        self.books.share(self.world)
                         raise KeyboardInterrupt
             except BaseException:
                 if self._whole and self.books.healthy():
                     self._save()
                 raise
         if self.step < end:
+            self.books.share(self.world)
             self._save()
         if self.run is not None and self.world.first:
             self.run.write_table()

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from amodal_data.disk import folder_for, open_regular, replaced, sole_writer
+from amodal_data.disk import folder_for, open_regular, remove_leftovers, replaced, sole_writer
 from amodal_data.errors import AmodalError
 from sln.config import Config, commented, load_config
 from sln.errors import RunError
@@ -61,6 +61,8 @@ class Run:
         """Be the only process that trains here. Raises :class:`amodal_data.errors.InUseError` if another one does."""
         self.path.mkdir(parents=True, exist_ok=True)
         with sole_writer(self.path / ".lock", f"the run {self.path.name}"):
+            for written in (self.last, self.best, self.report, self._metrics, self.path / "metrics.csv"):
+                remove_leftovers(written)  # of a process that was killed while it saved
             yield
 
     @classmethod
