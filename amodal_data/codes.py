@@ -96,7 +96,7 @@ def layer_by_masks(
     whole, seen = amodal[:, first], shown[:, first]
     hidden = whole & ~seen
     evidence = _pixels(seen, hidden, areas)
-    order = resolve_order(evidence, _pixels(whole, whole, areas) > 0, scene.in_front[np.ix_(first, first)])
+    order = resolve_order(evidence, counted(whole.T, whole) > 0, scene.in_front[np.ix_(first, first)])
     in_front = order.in_front[np.ix_(twin_of, twin_of)]  # twins: the diagonal, never in front
     table = level_table(whole, seen, order.in_front)[:, twin_of]
     return Layers(

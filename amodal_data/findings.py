@@ -48,6 +48,9 @@ CODES: dict[str, Code] = {
     ),
     "polygon-outside": Code("info", "A polygon reaches more than 1 px outside the image.", "clipped at the frame"),
     "polygon-self-intersecting": Code("info", "A polygon crosses or touches itself.", "filled by the even-odd rule"),
+    "polygon-very-long": Code(
+        "info", "A polygon has more than 20,000 points.", "not asked whether it crosses itself; filled as any other"
+    ),
     "rle-malformed": Code("error", "An RLE cannot be decoded or does not fill its image.", "region left out"),
     "rle-wrong-size": Code("error", "An RLE has another size than its image.", "region left out"),
     "region-empty": Code("warning", "A region covers no pixel.", "kept, without a target"),

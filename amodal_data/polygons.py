@@ -11,10 +11,13 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-__all__ = ["REACH", "clip_to_window", "outside_by", "self_intersecting", "usable_polygon", "well_inside"]
+__all__ = ["LONGEST", "REACH", "clip_to_window", "outside_by", "self_intersecting", "usable_polygon", "well_inside"]
 
 REACH = 16
 """A polygon may reach this many times the longer image side beyond the origin before it is clipped."""
+
+LONGEST = 20_000
+"""Points of a polygon that is asked whether it crosses itself: the answer costs their square, if they lie anyhow"""
 
 _FAR = 1e100  # keeps the arithmetic of clipping finite; no pixel depends on it
 

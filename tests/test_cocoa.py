@@ -311,3 +311,17 @@ def test_scenes_are_a_sequence(tmp_path):
     again = pickle.loads(pickle.dumps(scenes[5:7]))
     assert [s.image_id for s in again] == [5, 6]
     assert "40 images from f.json" in repr(scenes)
+
+
+def test_very_long_polygons_are_filled_and_said_to_be_long(tmp_path):
+    """Whether they cross themselves is not asked: the answer may cost their square."""
+    polygon = (np.random.default_rng(0).random((21_000, 2)) * [30, 20]).round(1).ravel().tolist()
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg", "height": 20, "width": 30}],
+        "annotations": [{"id": 1, "image_id": 1, "regions": [{"segmentation": polygon, "order": 1}]}],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    (scene,) = read_cocoa(tmp_path / "a.json")
+    assert [finding.code for finding in scene.findings] == ["polygon-very-long"] and scene.instances[
+        0
+    ].amodal.area > 100

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from amodal_data.errors import MaskError, MaskSizeError
 from amodal_data.findings import Finding, Place
 from amodal_data.masks import RLE, merge, parse_rles, rasterise_many
-from amodal_data.polygons import self_intersecting, usable_polygon, well_inside
+from amodal_data.polygons import LONGEST, self_intersecting, usable_polygon, well_inside
 from amodal_data.scene import Declared
 
 _NUMBERS = {int, float}
@@ -151,8 +151,13 @@ def settle(images: Sequence[RegionMasks]) -> None:
             image.check_polygons()
         points = [polygon for image in images for _, polygon in image.polygons]
     owners = [(image, at) for image in images for at, _ in image.polygons]
-    for n in np.flatnonzero(self_intersecting(points)).tolist():
+    long = [n for n, polygon in enumerate(points) if len(polygon) > 2 * LONGEST]
+    asked = sorted(set(range(len(points))) - set(long))
+    for n in long:
         image, at = owners[n]
+        image.note("polygon-very-long", at, f"{len(points[n]) // 2} points")
+    for n in np.flatnonzero(self_intersecting([points[n] for n in asked])).tolist():
+        image, at = owners[asked[n]]
         image.note("polygon-self-intersecting", at, "shapely calls it invalid")
     masks = rasterise_many([([polygon for _, polygon in image.polygons], image.size) for image in images])
     every = [value for image in images for _, value in image.rles]
