@@ -466,3 +466,34 @@ def test_companions_that_cannot_be_read(scenes, tmp_path, content):
     (tmp_path / "r.npz").write_bytes(content)
     with pytest.raises(PredictionError, match="not a companion"):
         evaluate(scenes[0], tmp_path / "r.json", "order")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("categories", [1, 5, 40])
+def test_categories_judged_a_few_at_a_time_give_the_same_figures(categories):
+    """COCOeval as it stands, over all categories and images at once, is the oracle."""
+    import contextlib
+    import io
+
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    from amodal_data.evaluation import coco
+
+    rng = np.random.default_rng(categories)
+    images = [{"id": at, "height": 40, "width": 40} for at in range(1, 9)]
+    annotations, results = [], []
+    for _ in range(120):
+        x, y, size = rng.integers(0, 20, 3)
+        mask = np.zeros((40, 40), bool)
+        mask[y : y + size + 3, x : x + size + 3] = True
+        at, category = int(rng.integers(1, 9)), int(rng.integers(1, categories + 1))
+        rows = annotations if rng.random() < 0.5 else results
+        coco._add(rows, at, category, RLE.from_mask(mask), None if rows is annotations else float(rng.random()))
+    with contextlib.redirect_stdout(io.StringIO()):
+        found = [coco._dataset(COCO(), images, rows) for rows in (annotations, results)]
+        score = COCOeval(*found, "segm")
+        score.evaluate()
+        score.accumulate()
+        score.summarize()
+    assert coco._mask(images, annotations, results) == score.stats.tolist()

@@ -2,9 +2,11 @@
 
 import contextlib
 import io
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, Literal
 
+import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -22,6 +24,9 @@ Judge = Callable[[Rows, Rows, Rows], list[float]]
 _RESULT = ("image_id", "category_id", "segmentation", "score")
 PARTS = ("amodal", "visible", "hidden")
 _PART: dict[str, Literal["amodal", "modal", "hidden"]] = {"amodal": "amodal", "visible": "modal", "hidden": "hidden"}
+_TOGETHER = 16
+_BY_CATEGORY = {"precision": 2, "recall": 1}
+"""Which axis of COCOeval's figures counts categories"""
 _NAMES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
 _RECALLS = ("AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large")
 
@@ -58,10 +63,27 @@ def without_classes(truth: Truth, predictions: Predictions) -> bool:
 
 
 def _mask(images: Rows, annotations: Rows, results: Rows) -> list[float]:
+    """COCOeval's twelve figures. It looks at every category in every image; here, a few categories at a time, only in
+    the images that have one of them: the same figures at a cost that many categories do not square.
+    """
     with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
         score = COCOeval(_dataset(COCO(), images, annotations), _dataset(COCO(), images, results), "segm")
-        score.evaluate()
-        score.accumulate()
+        where: dict[int, set[int]] = defaultdict(set)
+        for row in [*annotations, *results]:
+            where[row["category_id"]].add(row["image_id"])
+        categories, parts = score.params.catIds, []
+        for at in range(0, len(categories), _TOGETHER):
+            score.params.catIds = categories[at : at + _TOGETHER]
+            score.params.imgIds = sorted(set().union(*(where[one] for one in score.params.catIds)))
+            score.evaluate()
+            score.accumulate()
+            parts.append(score.eval)
+        if parts:
+            joined = {name: np.concatenate([part[name] for part in parts], axis) for name, axis in _BY_CATEGORY.items()}
+            score.eval = parts[0] | joined
+        else:  # no category, so no ground truth
+            score.evaluate()
+            score.accumulate()
         score.summarize()
     return list(map(float, score.stats))
 
