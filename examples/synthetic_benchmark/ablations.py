@@ -34,7 +34,7 @@ SEEDS, STEPS = (5, 6), 400
 class RegressedMap(SemDistHead):
     """l_M as smooth L1 between the expected sem-dist map and the true one, inside the object."""
 
-    def losses(self, features: Tensor, shares: Tensor, settings) -> dict[str, Tensor]:
+    def losses(self, features: Tensor, shares: Tensor, *, balance: bool = False) -> dict[str, Tensor]:
         """l_I as ever, l_M as a regression."""
         first, final = self(features)
         levels = torch.arange(shares.shape[1] - 1, device=shares.device).view(-1, 1, 1)
@@ -42,7 +42,7 @@ class RegressedMap(SemDistHead):
         wanted = inside - (shares[:, 1:] * levels).sum(1)
         lost = functional.smooth_l1_loss(soft_sem_dist(final)[:, 0], wanted, reduction="none") * inside
         return {
-            "instance_layering": instance_layering_loss(first, shares, balance=settings.balance_levels),
+            "instance_layering": instance_layering_loss(first, shares, balance=balance),
             "sem_dist": mean_over_all(lost.sum(), inside.sum()),
         }
 

@@ -14,7 +14,7 @@ from amodal_data.photos import read_photo
 from sln import Predictor
 from sln.evaluate import predictions_at_truth
 from sln.ordering.maps import pair_maps, predicted_maps
-from sln.ordering.net import PairMaps, Source, decide, fit_order, make_pairs
+from sln.ordering.net import PairMaps, MapKind, decide, fit_order, make_pairs
 
 SIDE = 96
 
@@ -24,7 +24,7 @@ class Looks:
     """What one OrderNet looks at: the maps of the truth or of a head, masks or sem-dist, with the photo or not."""
 
     kind: str
-    form: Source
+    form: MapKind
     rgb: bool = False
 
     def __str__(self) -> str:
