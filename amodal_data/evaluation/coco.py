@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -25,8 +26,6 @@ _RESULT = ("image_id", "category_id", "segmentation", "score")
 PARTS = ("amodal", "visible", "hidden")
 _PART: dict[str, Literal["amodal", "modal", "hidden"]] = {"amodal": "amodal", "visible": "modal", "hidden": "hidden"}
 _TOGETHER = 16
-_BY_CATEGORY = {"precision": 2, "recall": 1}
-"""Which axis of COCOeval's figures counts categories"""
 _NAMES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
 _RECALLS = ("AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large")
 
@@ -71,21 +70,25 @@ def _mask(images: Rows, annotations: Rows, results: Rows) -> list[float]:
         where: dict[int, set[int]] = defaultdict(set)
         for row in [*annotations, *results]:
             where[row["category_id"]].add(row["image_id"])
-        categories, parts = score.params.catIds, []
+        categories = score.params.catIds
+        sums = np.zeros((2, len(_NAMES) + len(_RECALLS)))
         for at in range(0, len(categories), _TOGETHER):
             score.params.catIds = categories[at : at + _TOGETHER]
             score.params.imgIds = sorted(set().union(*(where[one] for one in score.params.catIds)))
             score.evaluate()
             score.accumulate()
-            parts.append(score.eval)
-        if parts:
-            joined = {name: np.concatenate([part[name] for part in parts], axis) for name, axis in _BY_CATEGORY.items()}
-            score.eval = parts[0] | joined
-        else:  # no category, so no ground truth
-            score.evaluate()
-            score.accumulate()
-        score.summarize()
-    return list(map(float, score.stats))
+            sums += _sums(score)
+    return [float(total / n) if n else -1.0 for total, n in sums.T]
+
+
+def _sums(score: Any) -> NDArray[np.float64]:
+    """For each of COCO's twelve figures the sum of what it is the mean of, and how many there are, float64 [2, 12]."""
+    precision, recall = score.eval["precision"][..., -1], score.eval["recall"]  # [T, R, K, A], [T, K, A, M]
+    means = [precision[:, :, :, 0], precision[0, :, :, 0], precision[5, :, :, 0]]
+    means += [precision[:, :, :, size] for size in (1, 2, 3)]
+    means += [recall[:, :, 0, most] for most in range(3)] + [recall[:, :, size, -1] for size in (1, 2, 3)]
+    known = [values[values > -1] for values in means]  # -1: no ground truth
+    return np.array([[values.sum() for values in known], [values.size for values in known]])
 
 
 def _boundary(images: Rows, annotations: Rows, results: Rows) -> list[float]:

@@ -14,7 +14,7 @@ from amodal_data.photos import read_photo
 from sln import Predictor
 from sln.evaluate import predictions_at_truth
 from sln.ordering.maps import pair_maps, predicted_maps
-from sln.ordering.net import PairMaps, MapKind, decide, fit_order, make_pairs
+from sln.ordering.net import MapKind, PairMaps, decide, fit_order, make_pairs
 
 SIDE = 96
 
