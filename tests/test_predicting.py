@@ -426,7 +426,7 @@ def test_order_and_maps_at_other_sizes_agree_with_the_full_ones(place):
 @pytest.mark.slow
 def test_true_codes_survive_the_networks_own_grid():
     """Encode and decode at ROI resolution is the identity, and R right wherever the overlap meets the grid."""
-    command = [sys.executable, ROOT / "benchmarks" / "train_gates.py", "ceiling", "--scenes", "20"]
+    command = [sys.executable, ROOT / "benchmarks" / "train_gates.py", "ceiling", "--scenes", "10"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("encode and decode equal 1.0000") == 2 and done.stdout.count("wrong 0") == 2
@@ -436,7 +436,7 @@ def test_true_codes_survive_the_networks_own_grid():
 def test_a_tiny_network_learns_two_scenes_by_heart(tmp_path):
     """The short form of `benchmarks/train_gates.py overfit`."""
     build_targets(read_cocoa(write_cocoa(tmp_path, 2, seed=5, size=(64, 64), instances=(3, 4))), tmp_path / "t.h5")
-    settings = ["data.size=64", "data.flip=false", "train.steps=120", "train.batch=2", "train.lr=3e-3"]
+    settings = ["data.size=64", "data.flip=false", "train.steps=100", "train.batch=2", "train.lr=3e-3"]
     config = load_config("tiny", settings=settings, environment={})
     run = fit(config, Sources(tmp_path / "t.h5", (tmp_path,)), tmp_path / "run", device="cpu")
     predictor = load(run.last, "cpu")
