@@ -128,7 +128,7 @@ def _pixels(a: NDArray[np.bool_], b: NDArray[np.bool_], areas: NDArray[np.float6
     from scipy.sparse import csr_array
 
     shared = csr_array(a.T).multiply(areas[None, :]) @ csr_array(b).astype(np.float64)
-    return np.asarray(shared.toarray().astype(np.int64))
+    return np.asarray(shared.astype(np.int64).toarray())
 
 
 def _ambiguous(
