@@ -31,9 +31,8 @@ def counted(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.floating]:
         return np.asarray(a.astype(kind) @ b.astype(kind))
     from scipy.sparse import csr_array
 
-    few = csr_array(b)
-    if few.nnz * 8 < b.size:
-        return np.asarray((csr_array(a).astype(kind) @ few.astype(kind)).toarray())
+    if np.count_nonzero(b) * 8 < b.size:
+        return np.asarray((csr_array(a).astype(kind) @ csr_array(b).astype(kind)).toarray())
     return np.asarray(csr_array(a).astype(kind) @ b.astype(kind))
 
 
@@ -103,8 +102,14 @@ def layer_by_masks(
         table,
         in_front,
         _ambiguous(hidden, evidence, order.in_front),
-        _findings(scene, order, first, areas @ (visible & ~amodal)),
+        _findings(scene, order, first, _covered(visible & ~amodal, areas)),
     )
+
+
+def _covered(where: NDArray[np.bool_], areas: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Pixels of the regions that each column of ``where`` (bool [R, N]) chooses, float64 [N]."""
+    regions, owners = np.nonzero(where)
+    return np.bincount(owners, areas[regions], where.shape[1]).astype(np.float64)
 
 
 def _twins(amodal: NDArray[np.bool_], shown: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
