@@ -29,11 +29,17 @@ def counted(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.floating]:
     kind = np.float32 if a.dtype == b.dtype == bool else np.float64
     if a.shape[-1] <= _MANY:
         return np.asarray(a.astype(kind) @ b.astype(kind))
+    few = _sparse(a).astype(kind)
+    if np.count_nonzero(b) * 8 < b.size:
+        return np.asarray((few @ _sparse(b).astype(kind)).toarray())
+    return np.asarray(few @ b.astype(kind))
+
+
+def _sparse(a: NDArray[Any]) -> Any:
+    """A matrix without its zeros, which are looked for along its memory."""
     from scipy.sparse import csr_array
 
-    if np.count_nonzero(b) * 8 < b.size:
-        return np.asarray((csr_array(a).astype(kind) @ csr_array(b).astype(kind)).toarray())
-    return np.asarray(csr_array(a).astype(kind) @ b.astype(kind))
+    return csr_array(a) if a.flags.c_contiguous else csr_array(a.T).T.tocsr()
 
 
 @dataclass(slots=True, eq=False)
@@ -130,9 +136,7 @@ def _pixels(a: NDArray[np.bool_], b: NDArray[np.bool_], areas: NDArray[np.float6
     """|a_j & b_i| in pixels for all pairs, int64 [N, N]."""
     if a.shape[1] <= _MANY:
         return ((a * areas[:, None]).T @ b.astype(np.float64)).astype(np.int64)
-    from scipy.sparse import csr_array
-
-    shared = csr_array(a.T).multiply(areas[None, :]) @ csr_array(b).astype(np.float64)
+    shared = _sparse(a.T).multiply(areas[None, :]) @ _sparse(b).astype(np.float64)
     return np.asarray(shared.astype(np.int64).toarray())
 
 
