@@ -19,7 +19,6 @@ from amodal_data.errors import InUseError, OutputExistsError
 
 __all__ = [
     "folder_for",
-    "kind_of",
     "open_regular",
     "refuse_existing",
     "remove_leftovers",
@@ -37,14 +36,6 @@ _KINDS = (
 )
 _LOCK_FILE = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}
-
-
-def kind_of(path: Path) -> str:
-    """What there is at ``path`` other than a file (``"a folder"``, ``"a FIFO"``, ...); "" for a file, or nothing."""
-    with suppress(OSError):
-        mode = path.stat().st_mode
-        return next((name for test, name in _KINDS if test(mode)), "")
-    return ""
 
 
 def open_regular(path: str | Path) -> BufferedReader:

@@ -1,11 +1,13 @@
 """Masks cut, placed and compared by their runs: what needs pixels gets a window of them, never the whole image."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.masks import RLE
 
-__all__ = ["Window", "crop", "differing_pixels", "from_crop", "meeting", "minus", "window_of"]
+__all__ = ["Window", "crop", "differing_pixels", "from_crop", "meeting", "minus", "touched_by", "window_of"]
 
 Window = tuple[slice, slice]
 """Rows and columns of an image, both with a start and a stop inside it."""
@@ -41,6 +43,13 @@ def meeting(a: Window | None, b: Window | None) -> Window | None:
         return None
     rows, columns = (slice(max(s.start, t.start), min(s.stop, t.stop)) for s, t in zip(a, b, strict=True))
     return (rows, columns) if rows.start < rows.stop and columns.start < columns.stop else None
+
+
+def touched_by(box: Sequence[float] | NDArray[np.floating], size: tuple[int, int]) -> Window | None:
+    """The pixels of an image of ``size`` (H, W) that a box (x0, y0, x1, y1) touches; None if there are none."""
+    x0, y0, x1, y1 = (float(edge) for edge in box)
+    touched = slice(max(0, int(y0)), int(y1) + 1), slice(max(0, int(x0)), int(x1) + 1)
+    return meeting(touched, (slice(0, size[0]), slice(0, size[1])))
 
 
 def _span(mask: RLE) -> tuple[int, int, int, int]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.evaluation.predictions import ScoredMask
-from amodal_data.runs import Window, crop, meeting, window_of
+from amodal_data.runs import Window, crop, meeting, touched_by, window_of
 from amodal_data.semdist import given_inside, instance_order, pair_order
 
 __all__ = ["Grid", "can_order", "grid_of", "hard_depth", "order_of", "order_pairs", "paste", "shared_window"]
@@ -63,10 +63,7 @@ def shared_window(a: ScoredMask, b: ScoredMask) -> Window | None:
 def _reach(one: ScoredMask) -> Window | None:
     if one.box is None or one.probabilities is None:
         return window_of(one.amodal)
-    (height, width), (x0, y0, x1, y1) = one.amodal.size, (float(edge) for edge in one.box)
-    rows = slice(max(0, int(y0)), min(height, int(y1) + 1))
-    columns = slice(max(0, int(x0)), min(width, int(x1) + 1))
-    return meeting((rows, columns), (slice(0, height), slice(0, width)))
+    return touched_by(one.box, one.amodal.size)
 
 
 def order_of(a: ScoredMask, b: ScoredMask) -> int:

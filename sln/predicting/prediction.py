@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from amodal_data import RLE, ScoredMask
 from amodal_data.evaluation.grids import order_pairs
-from amodal_data.runs import Window, from_crop, meeting
+from amodal_data.runs import Window, from_crop, touched_by
 from amodal_data.semdist import sem_dist_of_codes
 from sln.network.layering import decode
 from sln.predicting.paste import paste, pasted_in_parts
@@ -95,7 +95,7 @@ class Prediction:
     def scored_mask(self, n: int) -> ScoredMask:
         """One of :meth:`scored_masks`; made once. Only the window of its box is pasted."""
         if n not in self._scored:
-            window = self._window(self.boxes[n])
+            window = touched_by(self.boxes[n], self.size)
             masks = [] if window is None else _level_masks(self._codes(n, window), window, self.size)
             whole, seen, *levels = masks or [RLE(self.size, np.zeros(0, np.int32))] * 2
             probabilities = self.probabilities[n].astype(np.float16)
@@ -124,13 +124,6 @@ class Prediction:
             pasted = self._pasted(n, (slice(top, min(top + step, rows.stop)), columns))
             strips.append(decode(torch.from_numpy(pasted)[None])[1][0].numpy())
         return np.concatenate(strips)
-
-    def _window(self, box: Sequence[float] | NDArray[np.float32]) -> Window | None:
-        """The pixels of the photo that a box (x0, y0, x1, y1) touches; None if there are none."""
-        x0, y0, x1, y1 = (float(edge) for edge in box)
-        height, width = self.size
-        touched = slice(max(0, int(y0)), int(y1) + 1), slice(max(0, int(x0)), int(x1) + 1)
-        return meeting(touched, (slice(0, height), slice(0, width)))
 
     def _pasted(self, n: int, window: Window) -> NDArray[np.float32]:
         """Probabilities of instance n in a window of the photo, float32 [K + 1, h, w]."""
