@@ -3,7 +3,7 @@
 from amodal_data.build import BuildReport, build_targets, merge_shards
 from amodal_data.cache import CacheInfo, TargetCache
 from amodal_data.errors import AmodalError
-from amodal_data.evaluation import EvaluationReport, ScoredMask, evaluate
+from amodal_data.evaluation import Evaluation, EvaluationReport, ScoredMask, evaluate, evaluate_all
 from amodal_data.findings import CODES, Finding, Place
 from amodal_data.inspector import Summary, contact_sheet, summarise
 from amodal_data.levels import LayeredTargets, layer_scene
@@ -39,6 +39,7 @@ __all__ = [
     "AmodalError",
     "BuildReport",
     "CacheInfo",
+    "Evaluation",
     "EvaluationReport",
     "Finding",
     "Instance",
@@ -55,6 +56,7 @@ __all__ = [
     "build_targets",
     "contact_sheet",
     "evaluate",
+    "evaluate_all",
     "instance_order",
     "iter_annotations",
     "joint_depth",

@@ -2,7 +2,7 @@
 
 pycocotools rasterises polygons (bit for bit what COCOA's own tools did) and writes compressed strings.
 It is never handed anything unchecked: fed a NaN it ends the process, fed short runs it returns
-uninitialised memory. Decoding is our own, vectorised over many strings at once.
+uninitialised memory. Decoding is our own (:mod:`amodal_data.counts`), vectorised over many strings at once.
 
 Pixel order is COCO's: column-major, ``position = x * H + y``. Runs alternate background, foreground,
 starting with background (which may be 0 long).
@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from amodal_data.counts import decode_counts
 from amodal_data.errors import MaskError, MaskSizeError
 
 __all__ = [
     "RLE",
-    "decode_counts",
     "merge",
     "parse_rle",
     "parse_rles",
@@ -29,7 +29,6 @@ __all__ = [
     "rasterise_many",
 ]
 
-_LONGEST = 7  # characters of one number: 35 bits, far above any image and safe from int64 overflow
 _MOST_PIXELS = 2**31 - 1
 _MANY_VALUES = 8192
 """A polygon of more values is rasterised in parts"""
@@ -110,72 +109,6 @@ def _covered(switches: NDArray[np.int32], size: tuple[int, int]) -> int:
 
 def _spell(size: tuple[int, int]) -> str:
     return f"{size[0]} x {size[1]} = {size[0] * size[1]} (height x width)"
-
-
-def decode_counts(
-    strings: Sequence[bytes], kind: type[np.signedinteger[Any]] = np.int64
-) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Run lengths of many compressed COCO strings at once.
-
-    The format (pycocotools ``rleToString``): each number is a little-endian series of 6-bit characters
-    starting at ASCII 48, bit 5 = more follows, bit 4 of the last one = sign; from the fourth number on,
-    the difference to the number two before is stored.
-
-    Returns ``(runs, ptr)``: string ``i`` has ``runs[ptr[i]:ptr[i + 1]]``, of dtype ``kind`` (int32 is
-    enough for strings that pycocotools made of a real mask). Lengths may be negative or fail to fill
-    the image: the caller checks them. Raises :class:`MaskError` for characters
-    outside the alphabet, a number cut short or one of more than 35 bits.
-    """
-    joined = b"".join(strings)
-    chars = np.frombuffer(joined, np.uint8) - np.uint8(48)  # wraps: what was below '0' is now above 63
-    if chars.max(initial=0) > 63:
-        raise MaskError("an RLE string holds a character outside '0'..'o'")
-    more = chars >= 32
-    last = np.flatnonzero(~more)  # the last, most significant character of each number
-    ptr = np.searchsorted(last, np.cumsum([0, *map(len, strings)]))
-    if joined and (last.size == 0 or any(s and s[-1] >= 80 for s in strings)):
-        raise MaskError("an RLE string ends in the middle of a number")
-    top = chars[last]
-    values = (top & 31).astype(kind) - ((top & 16) << 1)
-    longer = np.flatnonzero(more[last - 1]) if last.size else last
-    longer = longer[last[longer] > 0]
-    for depth in range(1, _LONGEST + 1):
-        if not longer.size:
-            break
-        if depth == _LONGEST:
-            raise MaskError("an RLE string holds a number of more than 35 bits")
-        at = last[longer] - depth
-        values[longer] = (values[longer] << 5) | (chars[at] & 31)
-        longer = longer[(at > 0) & more[at - 1]]
-    return _undo_differences(values, ptr), ptr
-
-
-def _undo_differences(values: NDArray[Any], ptr: NDArray[np.int64]) -> NDArray[Any]:
-    """From the fourth number of each string on, add the number two before it.
-
-    ``c[k] = d[k] + c[k - 2]`` is two running sums with alternating signs, ``c = S(s * S(s * d))`` with
-    ``s[k] = (-1)**k``; each is taken over all strings at once and set back to 0 where a string starts.
-    The first number of a string stands outside of it.
-
-    One string of five numbers ``3 2 4 1 -1``, and what it means, ``3 2 4 3 3``::
-
-        set apart the first   0  2  4  1 -1    only from the fourth on does c[k - 2] count, and c[0] is 3
-        times s               0 -2  4 -1 -1
-        running sums          0 -2  2  1  0
-        times s               0  2  2 -1  0
-        running sums          0  2  4  3  3    and the 3 in front again
-    """
-    counts = np.diff(ptr)
-    starts = ptr[:-1][counts > 0]
-    counts = counts[counts > 0]
-    first = values[starts]
-    values[starts] = 0
-    for _ in range(2):
-        values[1::2] *= -1
-        sums = np.cumsum(values, dtype=values.dtype)
-        values = sums - np.repeat(sums[starts] - values[starts], counts)
-    values[starts] = first
-    return values
 
 
 def parse_rle(value: object, size: tuple[int, int]) -> RLE:

@@ -10,7 +10,7 @@ from PIL import Image
 from amodal_data.cache import CachedImage, TargetCache, decode, is_cache
 from amodal_data.discovery import PhotoFinder
 from amodal_data.errors import LevelsError, SelectionError
-from amodal_data.evaluation import Diagnosis, Predictions, diagnose, read_predictions, read_truth
+from amodal_data.evaluation import Diagnosis, Predictions, evaluate, read_predictions, read_truth
 from amodal_data.findings import Finding
 from amodal_data.inspector import PageImage, Summary, contact_sheet, summarise
 from amodal_data.levels import LayeredTargets
@@ -132,7 +132,9 @@ class TargetSource:
         if self._known is None or self._known[0] != predictions:
             truth = read_truth(self.origin)
             found = read_predictions(predictions, truth)
-            self._known = (predictions, found, diagnose(truth, found))
+            diagnosis = evaluate(self.origin, found, errors=True).diagnosis
+            assert diagnosis is not None
+            self._known = (predictions, found, diagnosis)
         return self._known[1:]
 
     def contact_sheet(self, positions: Sequence[int], photo_folders: Sequence[Path]) -> Image.Image:

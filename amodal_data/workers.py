@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
 
-from joblib import Parallel, delayed, parallel_config
-
 from amodal_data.cache import CachedImage, EncodedImage, MemoryPart, encode
 from amodal_data.errors import LevelsError, SelectionError
 from amodal_data.findings import Finding, Place
@@ -57,6 +55,8 @@ def encoder(jobs: int = 1, scheduler: str | None = None) -> Encoder:
 
 
 def _in_parallel(jobs: int, batches: Iterable[Iterable[Scene]]) -> Iterator[MemoryPart]:
+    from joblib import Parallel, delayed  # slow to import, needed only here
+
     run = Parallel(n_jobs=jobs, return_as="generator", batch_size=1, pre_dispatch="2*n_jobs", max_nbytes=None)
     yield from run(delayed(encode_batch)(batch) for batch in batches)
 
@@ -67,6 +67,8 @@ def _on_cluster(scheduler: str, batches: Iterable[Iterable[Scene]]) -> Iterator[
     except ImportError as error:
         fix = 'pip install "amodal-data[distributed]"'
         raise SelectionError("a cluster needs the package 'distributed'", fix=fix) from error
+    from joblib import parallel_config
+
     try:
         client = Client(scheduler, timeout="30s", set_as_default=False)
     except (OSError, ValueError) as error:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from amodal_data import EvaluationReport, ScoredMask, evaluate
+from amodal_data import EvaluationReport, ScoredMask, evaluate, evaluate_all
 from amodal_data.evaluation import write_predictions
-from amodal_data.evaluation.report import PROTOCOLS
+from amodal_data.evaluation.report import PROTOCOLS, Protocol
 from amodal_data.photos import read_photo
 from sln.data.samples import Batch, CachedTargets, Frame, batches
 from sln.device import autocast
@@ -175,13 +175,13 @@ def compare_with_truth(predictor: Predictor, data: CachedTargets, most: int) -> 
 class ModelReport:
     """The reports of all protocols, the head's figures at true boxes, and the predictions they are of."""
 
-    reports: dict[str, EvaluationReport]
+    reports: dict[Protocol, EvaluationReport]
     truth_boxes: TruthBoxFigures
     predictions: dict[int, list[ScoredMask]]
 
     def to_dict(self) -> dict[str, Any]:
         """One JSON document: schema ``sln/evaluate/1``, the protocols by name, and ``truth_boxes``."""
-        own = {name: report.to_dict() for name, report in self.reports.items()}
+        own: dict[str, Any] = {name: report.to_dict() for name, report in self.reports.items()}
         return {"schema": "sln/evaluate/1", **own, "truth_boxes": self.truth_boxes.to_dict()}
 
     def save(self, path: Path) -> None:
@@ -212,7 +212,5 @@ def evaluate_model(
     found = predictions_of(predictor, data, limit, on_image)
     threshold = predictor.config.predict.nms
     nms = f"mask IoU {threshold}" if threshold < 1 else "none"
-    reports: dict[str, EvaluationReport] = {
-        name: evaluate(data.cache, found, name, nms=nms, only=found.keys()) for name in PROTOCOLS
-    }
-    return ModelReport(reports, score_at_truth_boxes(predictor, data, limit), found)
+    scored = evaluate_all(data.cache, found, PROTOCOLS, nms=nms, given="image", errors=True, only=found.keys())
+    return ModelReport(dict(scored.reports), score_at_truth_boxes(predictor, data, limit), found)

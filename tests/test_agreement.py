@@ -189,12 +189,12 @@ def test_a_companion_is_read_where_it_is_looked_at(tmp_path):
     """Rows lie in the file as they are; one that was packed by version 0.1 is read as well."""
     masks = random_prediction(np.random.default_rng(6), n=9).scored_masks()
     write_predictions(tmp_path / "p.json", {1: masks})
-    found = open_companion(tmp_path / "p.json", 9)
+    found = open_companion(tmp_path / "p.json")
     assert isinstance(found.levels, np.memmap) and found.levels.dtype == np.float16
     assert np.array_equal(found.levels[3:5], np.stack([masks[n].probabilities for n in (3, 4)]))
     with np.load(companion_of(tmp_path / "p.json")) as plain:
         np.savez_compressed(tmp_path / "old.npz", boxes=plain["boxes"], levels=plain["levels"])
-    old = open_companion(tmp_path / "old.json", 9)
+    old = open_companion(tmp_path / "old.json")
     assert not isinstance(old.levels, np.memmap) and np.array_equal(old.levels, found.levels)
 
 
@@ -232,7 +232,7 @@ def test_an_interrupted_image_is_written_whole_or_not_at_all(tmp_path):
             finally:
                 setattr(out, which, whole)
         assert [row["image_id"] for row in json.loads(path.read_text())] == [1, 1, 1]
-        assert np.array_equal(open_companion(path, 3).levels[2], masks[2].probabilities)
+        assert np.array_equal(open_companion(path).levels[2], masks[2].probabilities)
 
 
 def test_a_companion_survives_a_write_that_fails(tmp_path, monkeypatch):

@@ -1,3 +1,4 @@
+import hashlib
 import io
 import json
 from dataclasses import replace
@@ -113,10 +114,12 @@ def test_matching_equals_the_loop():
         iou = rng.choice([0.3, 0.5, 0.55, 0.7, 0.9, 1.0], (int(rng.integers(0, 9)), int(rng.integers(0, 6))))
         ignore = rng.random((3, iou.shape[1])) < 0.4
         found = match(iou, ignore)
+        hit, neutral = np.zeros((2, len(iou), 3, 10), bool)
+        hit[found.rows], neutral[found.rows] = found.unpacked("hit", 3), found.unpacked("neutral", 3)
         for s in range(3):
             for t, threshold in enumerate(np.linspace(0.5, 0.95, 10)):
                 for d, wanted in enumerate(slow_match(iou, ignore[s], threshold)):
-                    assert (found.hit[s, t, d], found.neutral[s, t, d]) == (wanted is False, wanted is True)
+                    assert (hit[d, s, t], neutral[d, s, t]) == (wanted is False, wanted is True)
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +222,7 @@ def test_perfect_predictions(scenes):
     assert completion["sem_dist_error"] < 0.01
     parts = evaluate(*scenes, "coco").figures["parts"]
     assert all(parts[part]["AP"] > 0.99 for part in ("amodal", "visible", "hidden"))
-    counts = evaluate(*scenes).diagnosis.counts
+    counts = evaluate(*scenes, errors=True).diagnosis.counts
     assert counts["right"] == completion["instances"]
     assert sum(counts.values()) == counts["right"] + counts["duplicate"]
 
@@ -286,7 +289,7 @@ def test_predictions_that_cannot_be_scored(scenes, tmp_path, change, said):
     path = tmp_path / "p.json"
     path.write_text(json.dumps(rows_with(scenes, **change)))
     with pytest.raises(PredictionError, match=said) as caught:
-        evaluate(scenes[0], path)
+        evaluate(scenes[0], path, "completion")
     assert "p.json, row 3" in str(caught.value)
     path.write_text("{}")
     with pytest.raises(PredictionError, match="a results file is a list"):
@@ -323,7 +326,7 @@ def test_error_types():
 
     shifted = np.roll(lone, (4, 3), (0, 1))
     found = {1: [guess(front, front & ~back), guess(back), guess(back, score=0.1), guess(shifted)]}
-    counts = evaluate([scene], found).diagnosis.counts
+    counts = evaluate([scene], found, errors=True).diagnosis.counts
     assert counts == {"right": 2, "not-proposed": 1, "hidden-missed": 0, "hidden-wrong": 0, "misplaced": 1,
                       "order-flipped": 1, "duplicate": 1}  # fmt: skip
     narrow = np.zeros((20, 60), bool)
@@ -331,21 +334,31 @@ def test_error_types():
     tall = np.zeros((2, 40, 60), bool)
     tall[0, 0:26, 10:40], tall[1, 10:40, 10:40] = True, True
     only = tall[1] & ~tall[0]
-    counts = evaluate([make_scene(tall)], {1: [guess(tall[0]), guess(only)]}).diagnosis.counts
+    found = {1: [guess(tall[0]), guess(only)]}
+    counts = evaluate([make_scene(tall)], found, errors=True).diagnosis.counts
     assert counts["hidden-missed"] == 1
 
 
+def table(text):
+    """The lines of a report behind its card."""
+    return text.partition("\n\n")[2].splitlines()
+
+
 def test_reports_say_how_they_were_made(scenes):
-    report = evaluate(*scenes, max_dets=(10, 1, 100), nms="mask .6")
+    report = evaluate(*scenes, max_dets=(10, 1, 100), nms="mask .6", given="image", errors=True)
     document = report.to_dict()
     assert document["schema"] == "amodal-data/evaluate/1"
     assert document["settings"]["max_dets"] == [1, 10, 100]
     assert document["settings"]["nms"] == "mask .6"
     assert {"annotator", "amodal-data", "pycocotools", "images"} <= set(document["settings"])
+    assert {"input", "population", "averaging", "threshold", "classes"} <= set(document["settings"])
+    for key, path in zip(("ground_truth", "results"), scenes, strict=True):
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        assert document["settings"][key] == [{"name": path.name, "sha256": digest}]
     assert json.dumps(document)
     text = str(report)
-    assert text.splitlines()[2].split() == ["AP", "AR10", "AR100", "AR_N", "AR_P", "AR_H"]
-    assert [line.split()[0] for line in text.splitlines()[3:6]] == ["all", "things", "stuff"]
+    assert table(text)[0].split() == ["AP", "AR10", "AR100", "AR_N", "AR_P", "AR_H"]
+    assert [line.split()[0] for line in table(text)[1:4]] == ["all", "things", "stuff"]
     assert "tied" in str(report)
     for protocol in ("coco", "order", "completion"):
         assert f"protocol {protocol}" in str(evaluate(*scenes, protocol))
@@ -361,9 +374,9 @@ def test_reports_say_how_they_were_made(scenes):
 def test_d2sa_prints_the_layout_of_table_3(tmp_path):
     path = write_flat(tmp_path, 4, "d2sa", seed=1, size=(96, 128), photos=False)
     (tmp_path / "r.json").write_text(json.dumps(export_results(open_source(path))))
-    lines = str(evaluate(path, tmp_path / "r.json")).splitlines()
-    assert lines[2].split() == ["AP", "AR10", "AR100"]
-    assert [line.split()[0] for line in lines[3:6]] == ["all", "partial", "heavy"]
+    lines = table(str(evaluate(path, tmp_path / "r.json")))
+    assert lines[0].split() == ["AP", "AR10", "AR100"]
+    assert [line.split()[0] for line in lines[1:4]] == ["all", "partial", "heavy"]
 
 
 def test_bordering_pairs_are_some_of_the_overlapping_ones(scenes):
@@ -489,11 +502,13 @@ def test_categories_judged_a_few_at_a_time_give_the_same_figures(categories):
         mask[y : y + size + 3, x : x + size + 3] = True
         at, category = int(rng.integers(1, 9)), int(rng.integers(1, categories + 1))
         rows = annotations if rng.random() < 0.5 else results
-        coco._add(rows, at, category, RLE.from_mask(mask), None if rows is annotations else float(rng.random()))
+        score = None if rows is annotations else float(rng.random())
+        coco._add(rows, category, RLE.from_mask(mask), score)
+        rows[-1] |= {"id": len(rows), "image_id": at}
     with contextlib.redirect_stdout(io.StringIO()):
         found = [coco._dataset(COCO(), images, rows) for rows in (annotations, results)]
         score = COCOeval(*found, "segm")
         score.evaluate()
         score.accumulate()
         score.summarize()
-    assert coco._mask(images, annotations, results) == pytest.approx(score.stats.tolist(), abs=1e-12)
+    assert coco._by_mask(images, annotations, results) == pytest.approx(score.stats.tolist(), abs=1e-12)

@@ -144,6 +144,17 @@ class TargetCache(Sequence[LayeredTargets]):
         with self._reading():
             return self._column("images")[:]["id"]
 
+    def images(self) -> list[CachedImage]:
+        """Which image each position holds, without reading their levels."""
+        with self._reading():
+            rows, ends, text = self._column("images")[:], self._column("ptr")[:]["text"], self._column("text")
+            listed = []
+            for row, a, b in zip(rows, ends[:-1].tolist(), ends[1:].tolist(), strict=True):
+                name, annotator, *_ = text[a:b].tobytes().decode("utf-8").split("\0")
+                size = (int(row["height"]), int(row["width"]))
+                listed.append(CachedImage(int(row["id"]), name, size, annotator))
+            return listed
+
     @property
     def findings(self) -> tuple[Finding, ...]:
         """What was odd in the sources, as found when the cache was built."""

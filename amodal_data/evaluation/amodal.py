@@ -7,24 +7,27 @@ in every subset. An image without detections is all misses; one without ground t
 false positives. Figures over a subset without ground truth are not available (None).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.evaluation.matching import THRESHOLDS, Matches, match
-from amodal_data.evaluation.predictions import Predictions
+from amodal_data.evaluation.comparison import Comparison
+from amodal_data.evaluation.curves import RECALLS, interpolated
+from amodal_data.evaluation.matching import THRESHOLDS, match
+from amodal_data.evaluation.predictions import Predictions, Seen, by_score
+from amodal_data.evaluation.tallies import Figures, Order, Tally, tallied
 from amodal_data.evaluation.truth import Truth, TruthImage
-from amodal_data.masks import iou
 
-__all__ = ["KINDS", "OCCLUSION", "AmodalScores", "score_amodal"]
+__all__ = ["KINDS", "OCCLUSION", "AmodalScores", "AmodalTally", "score_amodal"]
 
 KINDS = ("all", "things", "stuff")
 OCCLUSION = {"all": (0.0, np.inf), "none": (0.0, 1e-5), "partial": (1e-5, 0.25), "heavy": (0.25, 1.0)}
-_RECALLS = np.linspace(0, 1, 101)
-_EPSILON = np.spacing(1)
+_SUBSETS = [(kind, occlusion) for kind in KINDS for occlusion in OCCLUSION]
+_BITS = len(_SUBSETS) * len(THRESHOLDS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,7 +45,7 @@ class AmodalScores:
 
     def figures(self, kind: str, occlusion: str) -> dict[str, float | None]:
         """AP, AP50, AP75, ``AR<n>`` for each of ``max_dets``, and the number of instances of one subset."""
-        s = KINDS.index(kind) * len(OCCLUSION) + list(OCCLUSION).index(occlusion)
+        s = _SUBSETS.index((kind, occlusion))
         found: dict[str, float | None] = {
             "AP": _mean(self.precision[s]),
             "AP50": _mean(self.precision[s, 0]),
@@ -61,25 +64,143 @@ def _mean(values: NDArray[np.float64]) -> float | None:
     return None if np.isnan(values).any() else float(values.mean())
 
 
+class AmodalTally(Tally):
+    """What protocol ``amodal`` counts: of each image the scores, and what its detections matched."""
+
+    def __init__(self, max_dets: Sequence[int] = (1, 10, 100), *, skip_empty: bool = False) -> None:
+        """``skip_empty``: also figures without the images that have no detections, as the SLN release counts."""
+        self.max_dets, self._skip_empty = tuple(sorted(max_dets)), skip_empty
+        self._images: list[_Image] = []
+
+    def add(self, one: Comparison) -> None:
+        """Match the detections of an image."""
+        last = self.max_dets[-1]
+        ignore = ignored(one.image)
+        found = match(one.overlaps.at_least(THRESHOLDS[0])[:last], ignore)
+        counted = (~ignore).sum(axis=1)
+        self._images.append(_Image(one.found.scores[:last], found.rows, found.hit, found.neutral, counted))
+
+    def figures(self, order: Order, seen: Seen) -> Figures:
+        """``subsets``, and ``subsets_compat_sln`` where asked for."""
+        ranking = _Ranking([self._images[at] for at in order.tolist()])
+        found = {"subsets": ranking.scores(self.max_dets).to_dict()}
+        if self._skip_empty:
+            found["subsets_compat_sln"] = ranking.scores(self.max_dets, skip_empty=True).to_dict()
+        return found
+
+    def scores(self, order: Order, *, skip_empty: bool = False) -> AmodalScores:
+        """Precision and recall of all subsets."""
+        return _Ranking([self._images[at] for at in order.tolist()]).scores(self.max_dets, skip_empty=skip_empty)
+
+    def resampled(self, order: Order, seen: Seen, weights: NDArray[np.int64]) -> Figures:
+        """The figures of ``subsets`` when each image counts ``weights`` [B, I] times, float64 [B] each."""
+        ranking = _Ranking([self._images[at] for at in order.tolist()])
+        several = [ranking.scores(self.max_dets, own) for own in weights]
+        found: dict[str, Any] = {kind: {occlusion: {} for occlusion in OCCLUSION} for kind in KINDS}
+        for kind, occlusion in _SUBSETS:
+            rows = [one.figures(kind, occlusion) for one in several]
+            for name in rows[0] if rows else ():
+                if name != "instances":
+                    found[kind][occlusion][name] = np.array([row[name] for row in rows], np.float64)
+        return {"subsets": found}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Image:
+    """``scores`` float64 [D] falling; ``rows`` of those that matched, with their bits (see :class:`Matches`); how many
+    instances each subset counts, int64 [S].
+    """
+
+    scores: NDArray[np.float64]
+    rows: NDArray[np.int64]
+    hit: NDArray[np.uint8]
+    neutral: NDArray[np.uint8]
+    counted: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Curve:
+    """The detections that matched, by rank: where the hits of one subset and threshold are among them, and which of
+    all that matched are neutral; None = none.
+    """
+
+    hits: NDArray[np.int64]
+    neutral: NDArray[np.bool_] | None
+
+
+class _Ranking:
+    """All detections of all images by falling score; equal ones in the order of the images."""
+
+    def __init__(self, images: Sequence[_Image]) -> None:
+        sizes = np.array([len(one.scores) for one in images], np.int64)
+        order = by_score(np.concatenate([np.zeros(0), *(one.scores for one in images)]))
+        rank = np.empty(len(order), np.int64)
+        rank[order] = np.arange(len(order))
+        matched = np.array([len(one.rows) for one in images], np.int64)
+        rows = np.concatenate([np.zeros(0, np.int64), *(one.rows for one in images)])
+        places = rank[rows + np.repeat(np.cumsum(sizes) - sizes, matched)]
+        by_rank = np.argsort(places)
+        self.places, self.rows = places[by_rank], rows[by_rank]
+        self.owners = np.repeat(np.arange(len(images)), matched)[by_rank]
+        self.image = np.repeat(np.arange(len(images), dtype=np.int32), sizes)[order]
+        packed = np.zeros((0, -(-_BITS // 8)), np.uint8)
+        self._hit, self._neutral = (
+            np.concatenate([packed, *(getattr(one, name) for one in images)])[by_rank] for name in ("hit", "neutral")
+        )
+        self.counted = np.array([one.counted for one in images]).reshape(len(images), len(_SUBSETS))
+        self.empty = sizes == 0
+
+    @cached_property
+    def curves(self) -> list[_Curve]:
+        """One a subset and threshold."""
+        return list(self._curves())
+
+    def _curves(self) -> Iterator[_Curve]:
+        for k in range(_BITS):
+            neutral = _bit(self._neutral, k)
+            yield _Curve(np.flatnonzero(_bit(self._hit, k)), neutral if neutral.any() else None)
+
+    def scores(
+        self, max_dets: tuple[int, ...], weights: NDArray[np.int64] | None = None, *, skip_empty: bool = False
+    ) -> AmodalScores:
+        """Precision and recall where each image counts ``weights`` [I] times; None = once.
+
+        The figures are those of the images written so many times: copies of a detection stand side by side, and along
+        them precision only goes one way.
+        """
+        counted = self.counted[~self.empty] if skip_empty else self.counted
+        own = np.ones(len(self.owners), np.int64) if weights is None else weights[self.owners]
+        upto = self.places + 1 if weights is None else np.cumsum(weights[self.image])[self.places]
+        total = counted.sum(axis=0) if weights is None else weights @ self.counted
+        precision = np.full((_BITS, len(RECALLS)), np.nan)
+        recall = np.full((_BITS, len(max_dets)), np.nan)
+        for k, curve in enumerate(self.curves if weights is not None else self._curves()):
+            count = total[k // len(THRESHOLDS)]
+            if not count:
+                continue
+            hits, mine = curve.hits, own[curve.hits]
+            ahead = upto[hits]
+            if curve.neutral is not None:  # what is neutral neither helps nor harms
+                ahead = ahead - np.cumsum(own * curve.neutral)[hits]
+            precision[k] = interpolated(np.cumsum(mine), ahead, count)
+            recall[k] = [mine[self.rows[hits] < n].sum() / count for n in max_dets]
+        shape = (len(_SUBSETS), len(THRESHOLDS), -1)
+        return AmodalScores(max_dets, precision.reshape(shape), recall.reshape(shape), total)
+
+
+def _bit(packed: NDArray[np.uint8], k: int) -> NDArray[np.bool_]:
+    return (packed[:, k >> 3] >> np.uint8(k & 7) & np.uint8(1)).astype(bool)
+
+
 def score_amodal(
     truth: Truth, predictions: Predictions, max_dets: Sequence[int] = (1, 10, 100), *, skip_empty: bool = False
 ) -> AmodalScores:
     """Score all images of ``truth``. ``skip_empty`` leaves out images without detections, as the SLN
     release does (its recall is too high for it).
     """
-    last = max(max_dets)
-    matches: list[Matches] = []
-    scores: list[NDArray[np.float64]] = []
-    counted = np.zeros(len(KINDS) * len(OCCLUSION), np.int64)
-    for image_id, image in truth.items():
-        found = predictions.of(image_id)[:last]
-        if skip_empty and not found:
-            continue
-        ignore = ignored(image)
-        counted += (~ignore).sum(axis=1)
-        matches.append(match(iou([p.amodal for p in found], image.amodal_masks()), ignore))
-        scores.append(np.array([p.score for p in found]))
-    return _accumulate(matches, scores, counted, tuple(sorted(max_dets)))
+    tally = AmodalTally(max_dets)
+    order = tallied(truth, predictions, lambda: [tally]).order
+    return tally.scores(order, skip_empty=skip_empty)
 
 
 def ignored(image: TruthImage) -> NDArray[np.bool_]:
@@ -89,36 +210,3 @@ def ignored(image: TruthImage) -> NDArray[np.bool_]:
     within = [(rates >= low) & (rates <= high) for low, high in OCCLUSION.values()]
     rows = [~(kind & inside) for kind in kinds for inside in within]
     return np.array(rows).reshape(len(rows), len(rates))
-
-
-def _accumulate(
-    matches: list[Matches], scores: list[NDArray[np.float64]], counted: NDArray[np.int64], max_dets: tuple[int, ...]
-) -> AmodalScores:
-    shape = (len(counted), len(THRESHOLDS))
-    precision = np.full((*shape, len(_RECALLS)), np.nan)
-    recall = np.full((*shape, len(max_dets)), np.nan)
-    there = np.flatnonzero(counted)
-    order = np.argsort(-np.concatenate([np.zeros(0), *scores]), kind="stable")
-    rank = np.concatenate([np.zeros(0, np.int64), *(np.arange(len(s)) for s in scores)])
-    hits = np.concatenate([np.zeros((*shape, 0), bool), *(m.hit for m in matches)], axis=2)
-    neutral = np.concatenate([np.zeros((*shape, 0), bool), *(m.neutral for m in matches)], axis=2)
-    for m, n in enumerate(max_dets):
-        recall[there, :, m] = hits[there][:, :, rank < n].sum(axis=2) / counted[there, None]
-    for s in there:
-        precision[s] = [_precision(hits[s, t, order], neutral[s, t, order], counted[s]) for t in range(shape[1])]
-    return AmodalScores(max_dets, precision, recall, counted)
-
-
-def _precision(hit: NDArray[np.bool_], neutral: NDArray[np.bool_], count: int) -> NDArray[np.float64]:
-    """Precision at 101 recalls, never rising with recall, float64 [101]."""
-    out = np.zeros(len(_RECALLS))
-    counts = ~neutral  # what is neutral neither helps nor harms
-    true = np.cumsum(hit[counts])
-    if not len(true):
-        return out
-    precision = true / (np.arange(1, len(true) + 1) + _EPSILON)
-    precision = np.maximum.accumulate(precision[::-1])[::-1]
-    at = np.searchsorted(true / count, _RECALLS, side="left")
-    reached = at < len(true)
-    out[reached] = precision[at[reached]]
-    return out

@@ -5,6 +5,7 @@ they are, so that any rows can be read alone; older files hold them compressed a
 """
 
 import math
+import mmap
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,22 +29,47 @@ _BLOCK = 2**24
 
 def companion_of(results: Path) -> Path:
     """Where the companion of a results file is, if it has one."""
-    return results.with_suffix(".npz")
+    return (results.with_suffix("") if results.suffix == ".gz" else results).with_suffix(".npz")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Companion:
     """``boxes`` [P, 4] and ``levels`` [P, K + 1, S, S] of the rows of a results file; read when looked at."""
 
+    path: Path
     boxes: NDArray[np.floating]
     levels: NDArray[np.floating]
 
+    def rows(self, numbers: Sequence[int]) -> tuple[NDArray[np.float32], NDArray[np.floating]]:
+        """Boxes and probabilities of some rows, read from the file and held nowhere else."""
+        if max(numbers, default=0) >= len(self.boxes):
+            raise self._other(f"more than {max(numbers)}")
+        found = np.array(self.boxes[numbers], np.float32), np.array(self.levels[numbers])
+        _forget(self.levels)
+        return found
 
-def open_companion(results: Path, rows: int) -> Companion | None:
-    """The companion of a results file of so many rows; None if there is none.
+    def check_rows(self, rows: int) -> None:
+        """Raise :class:`PredictionError` if the results file has another number of rows."""
+        if rows != len(self.boxes):
+            raise self._other(str(rows))
 
-    Raises :class:`PredictionError` if it is no such file, of another number of rows, or holds what cannot be
-    probabilities; nothing that it announces is believed before memory is taken for it.
+    def _other(self, rows: str) -> PredictionError:
+        what = f"boxes {self.boxes.shape} and levels {self.levels.shape} for {rows} rows"
+        return PredictionError(f"not a companion of predictions: {what}", place=str(self.path))
+
+
+def _forget(values: NDArray[Any]) -> None:
+    """Let go of the memory of a mapped file; what is looked at again is read again."""
+    mapped = getattr(values, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def open_companion(results: Path) -> Companion | None:
+    """The companion of a results file; None if there is none.
+
+    Raises :class:`PredictionError` if it is no such file, or holds what cannot be probabilities; nothing that it
+    announces is believed before memory is taken for it.
     """
     path = companion_of(results)
     if not path.exists():
@@ -51,20 +77,20 @@ def open_companion(results: Path, rows: int) -> Companion | None:
     try:
         with open_archive(path) as archive:
             boxes, levels = archive.member("boxes"), archive.member("levels")
-            _check_shapes(boxes.shape, levels.shape, rows)
+            _check_shapes(boxes.shape, levels.shape)
             if not all(one.dtype.kind == "f" and one.dtype.itemsize <= 8 for one in (boxes, levels)):
                 raise ValueError(f"boxes are {boxes.dtype}, levels {levels.dtype}")
-            found = Companion(archive.array(boxes, _MOST_UNPACKED), archive.array(levels, _MOST_UNPACKED))
+            found = Companion(path, archive.array(boxes, _MOST_UNPACKED), archive.array(levels, _MOST_UNPACKED))
             _check_values(found)
     except ValueError as error:
         raise PredictionError(f"not a companion of predictions: {error}", place=str(path)) from error
     return found
 
 
-def _check_shapes(boxes: tuple[int, ...], levels: tuple[int, ...], rows: int) -> None:
+def _check_shapes(boxes: tuple[int, ...], levels: tuple[int, ...]) -> None:
     square = len(levels) == 4 and levels[2] == levels[3] <= _MOST_CELLS
-    if boxes != (rows, 4) or not square or levels[0] != rows or not 2 <= levels[1] <= _MOST_CLASSES:
-        raise ValueError(f"boxes {boxes} and levels {levels} for {rows} rows")
+    if not square or boxes != (levels[0], 4) or not 2 <= levels[1] <= _MOST_CLASSES:
+        raise ValueError(f"boxes {boxes} and levels {levels}")
 
 
 def _check_values(found: Companion) -> None:
@@ -75,6 +101,7 @@ def _check_values(found: Companion) -> None:
             raise ValueError("boxes or levels are not finite")
         if levels.min(initial=0) < -0.01 or levels.max(initial=0) > 1.01:
             raise ValueError("levels are probabilities, in 0 to 1")
+        _forget(found.levels)
 
 
 def write_companion(

@@ -1,63 +1,63 @@
 """How well hidden parts are completed (protocol ``completion``), instance by instance.
 
-Each instance of the ground truth takes the prediction of largest amodal IoU; one without any scores 0.
-The two conventions for the hidden part differ by points, so each figure's name says which it is.
+Each instance of the ground truth takes the prediction made for it (``gt_id``), or that of largest amodal IoU; one
+without any scores 0. ``mIoU_full``: amodal masks. ``mIoU_occ_gt_visible``: hidden parts, ground-truth visible taken
+from both sides; ``mIoU_occ_own_visible``: each side's own visible part taken; both over instances with a hidden
+part. These are means over instances; ``pooled_IoU_...`` the same pixels, intersections of all instances over unions of
+all. The conventions differ by points, so each figure's name says which it is. ``occlusion_accuracy``: occluded (hidden
+share >= .05) or not told right. ``sem_dist_error``: mean ``|M - M_truth|`` inside the true amodal masks.
 """
 
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from amodal_data.evaluation.comparison import Comparison
 from amodal_data.evaluation.grids import Grid, grid_of
-from amodal_data.evaluation.order import assign
-from amodal_data.evaluation.predictions import Predictions
-from amodal_data.evaluation.truth import Truth, TruthImage
+from amodal_data.evaluation.predictions import Seen
+from amodal_data.evaluation.tallies import Figures, Order, Tally, per
+from amodal_data.evaluation.truth import TruthImage
 from amodal_data.masks import RLE
 from amodal_data.runs import Window, crop, window_of
 from amodal_data.semdist import SAFE_CONFIDENCE, sem_dist_of_codes
 
-__all__ = ["OCCLUDED", "CompletionScores", "score_completion"]
+__all__ = ["OCCLUDED", "CompletionTally"]
 
 OCCLUDED = 0.05
 """From this hidden share on an instance counts as occluded."""
 
 
-@dataclass(frozen=True, slots=True)
-class CompletionScores:
-    """Means over instances; None where there is none to average.
+_SILENT = ("mIoU_occ_own_visible", "pooled_IoU_occ_own_visible", "occlusion_accuracy")
+"""Figures that need predictions which tell visible from hidden parts"""
 
-    ``mIoU_full``: amodal masks. ``mIoU_occ_gt_visible``: hidden parts, ground-truth visible subtracted from
-    both sides; ``mIoU_occ_own_visible``: each side's own visible part subtracted; both over instances with
-    a hidden part. ``occlusion_accuracy``: occluded (hidden share >= .05) or not told right.
-    ``sem_dist_error``: mean |M - M_truth| inside the true amodal masks. ``mIoU_occ_own_visible`` and
-    ``occlusion_accuracy`` are None where no prediction tells visible from hidden parts.
-    """
+_MEANS = {
+    "mIoU_full": ("full", "instances"),
+    "mIoU_occ_gt_visible": ("given", "occluded"),
+    "mIoU_occ_own_visible": ("own", "occluded"),
+    "pooled_IoU_full": ("full_common", "full_union"),
+    "pooled_IoU_occ_gt_visible": ("given_common", "given_union"),
+    "pooled_IoU_occ_own_visible": ("own_common", "own_union"),
+    "occlusion_accuracy": ("told", "instances"),
+    "sem_dist_error": ("error", "instances"),
+}
+"""Each figure: which sum over which other one"""
 
-    instances: int
-    occluded: int
-    mIoU_full: float | None  # noqa: N815
-    mIoU_occ_gt_visible: float | None  # noqa: N815
-    mIoU_occ_own_visible: float | None  # noqa: N815
-    occlusion_accuracy: float | None
-    sem_dist_error: float | None
-
-    def to_dict(self) -> dict[str, float | int | None]:
-        """The figures as JSON-ready values."""
-        return {name: getattr(self, name) for name in self.__slots__}
+_SUMS = tuple(dict.fromkeys(name for pair in _MEANS.values() for name in pair))
 
 
-def score_completion(truth: Truth, predictions: Predictions) -> CompletionScores:
-    """Score every instance of ``truth`` that covers a pixel."""
-    full: list[float] = []
-    given: list[float] = []
-    own: list[float] = []
-    told: list[float] = []
-    error: list[float] = []
-    for image_id, image in truth.items():
-        chosen = assign(image, predictions.of(image_id))
-        masks = zip(image.targets.rles(), image.targets.rles("modal"), strict=True)
-        for n, (prediction, (whole, seen)) in enumerate(zip(chosen, masks, strict=True)):
+class CompletionTally(Tally):
+    """What protocol ``completion`` counts: sums over the instances of each image that cover a pixel."""
+
+    def __init__(self) -> None:
+        self._sums: list[NDArray[np.float64]] = []
+
+    def add(self, one: Comparison) -> None:
+        """Compare every instance of an image with its prediction."""
+        sums = dict.fromkeys(_SUMS, 0.0)
+        targets = one.image.targets
+        masks = zip(one.image.amodal_masks(), targets.rles("modal"), one.assigned, strict=True)
+        for n, (whole, seen, prediction) in enumerate(masks):
             window = window_of(whole, *([prediction.amodal] if prediction else []))
             if window is None or not len(whole.switches):
                 continue
@@ -66,15 +66,47 @@ def score_completion(truth: Truth, predictions: Predictions) -> CompletionScores
             mine = grid.inside
             shown = mine & (grid.level == 0)
             hidden = amodal & ~visible
-            full.append(_overlap(mine, amodal))
+            sums["instances"] += 1
+            _add_overlap(sums, "full", mine, amodal)
             if hidden.any():
-                given.append(_overlap(mine & ~visible, hidden))
-                own.append(_overlap(mine & ~shown, hidden))
-            told.append((_share(mine, shown) >= OCCLUDED) == (_share(amodal, visible) >= OCCLUDED))
-            error.append(_error(grid, _codes(image, n, whole, seen, window)))
-    if predictions.silent:
-        own, told = [], []
-    return CompletionScores(len(full), len(given), *map(_mean, (full, given, own, told, error)))
+                sums["occluded"] += 1
+                _add_overlap(sums, "given", mine & ~visible, hidden)
+                _add_overlap(sums, "own", mine & ~shown, hidden)
+            sums["told"] += (_share(mine, shown) >= OCCLUDED) == (_share(amodal, visible) >= OCCLUDED)
+            sums["error"] += _error(grid, _codes(one.image, n, whole, seen, window))
+        self._sums.append(np.array(list(sums.values())))
+
+    def figures(self, order: Order, seen: Seen) -> Figures:
+        """``completion``: how many instances, how many with a hidden part, and the means of the module's text; None
+        where there is none to average, and for those that predictions without visible masks say nothing about.
+        """
+        totals = self._by_image(order).sum(axis=0)
+        counts = {name: int(totals[_SUMS.index(name)]) for name in ("instances", "occluded")}
+        return {"completion": counts | _means(totals, seen)}
+
+    def resampled(self, order: Order, seen: Seen, weights: NDArray[np.int64]) -> Figures:
+        """``completion`` of drawn images."""
+        means = _means(weights @ self._by_image(order), seen)
+        return {"completion": {name: values for name, values in means.items() if values is not None}}
+
+    def _by_image(self, order: Order) -> NDArray[np.float64]:
+        return np.array(self._sums).reshape(-1, len(_SUMS))[order]
+
+
+def _means(sums: NDArray[np.float64], seen: Seen) -> dict[str, Any]:
+    silent = _SILENT if seen.silent else ()
+    return {
+        name: None if name in silent else per(sums[..., _SUMS.index(over)], sums[..., _SUMS.index(under)])
+        for name, (over, under) in _MEANS.items()
+    }
+
+
+def _add_overlap(sums: dict[str, float], name: str, a: NDArray[np.bool_], b: NDArray[np.bool_]) -> None:
+    """Add the IoU of two masks, and the pixels it is the quotient of."""
+    common, union = int((a & b).sum()), int((a | b).sum())
+    sums[name] += common / union if union else 0.0
+    sums[f"{name}_common"] += common
+    sums[f"{name}_union"] += union
 
 
 def _codes(image: TruthImage, n: int, whole: RLE, seen: RLE, window: Window) -> NDArray[np.uint8]:
@@ -90,11 +122,6 @@ def _nothing(shape: tuple[int, ...]) -> Grid:
     return Grid(np.zeros(shape, bool), np.zeros(shape, np.uint8))
 
 
-def _overlap(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    union = int((a | b).sum())
-    return int((a & b).sum()) / union if union else 0.0
-
-
 def _share(amodal: NDArray[np.bool_], visible: NDArray[np.bool_]) -> float:
     area = int(amodal.sum())
     return (area - int((amodal & visible).sum())) / (area + 1e-6)
@@ -105,7 +132,3 @@ def _error(grid: Grid, codes: NDArray[np.uint8]) -> float:
     wanted = SAFE_CONFIDENCE - (codes[inside] - 1.0)
     found = sem_dist_of_codes(grid.confidence[inside].astype(np.float64), grid.level[inside] + grid.inside[inside])
     return float(np.abs(found - wanted).mean())
-
-
-def _mean(values: list[float]) -> float | None:
-    return float(np.mean(values)) if values else None

@@ -5,14 +5,18 @@ Thresholds: IoU .5 decides "right" for amodal and modal masks; below .1 nothing 
 
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
+from amodal_data.evaluation.comparison import Comparison
 from amodal_data.evaluation.grids import order_of
-from amodal_data.evaluation.order import assign
-from amodal_data.evaluation.predictions import Predictions, ScoredMask
-from amodal_data.evaluation.truth import Truth, TruthImage
+from amodal_data.evaluation.predictions import ScoredMask
 from amodal_data.masks import iou
 from amodal_data.runs import minus
 
-__all__ = ["TYPES", "Diagnosis", "diagnose"]
+__all__ = ["TYPES", "Diagnosis", "ErrorTally"]
+
+_RIGHT, _PROPOSED = 0.5, 0.1
 
 TYPES = {
     "right": "amodal IoU of .5 or more",
@@ -37,44 +41,45 @@ class Diagnosis:
         return sorted(self.images, key=lambda i: (-sum(n for t, n in self.images[i].items() if t != "right"), i))
 
 
-def diagnose(truth: Truth, predictions: Predictions) -> Diagnosis:
-    """Type every instance, overlapping pair and surplus prediction."""
-    result = Diagnosis()
-    for image_id, image in truth.items():
+class ErrorTally:
+    """Types every instance, overlapping pair and surplus prediction of each image."""
+
+    def __init__(self) -> None:
+        self.diagnosis = Diagnosis()
+
+    def add(self, one: Comparison) -> None:
+        """Type those of an image."""
         own = dict.fromkeys(TYPES, 0)
-        found = predictions.of(image_id)
-        chosen = assign(image, found)
-        for n, prediction in enumerate(chosen):
-            own[_type(image, n, prediction)] += 1
-        own["duplicate"] = _duplicates(image, found)
-        own["order-flipped"] = sum(_flipped(chosen[a], chosen[b]) for a, b in image.targets.pairs.tolist())
-        total = result.images.setdefault(image_id, dict.fromkeys(TYPES, 0))
+        for n, prediction in enumerate(one.assigned):
+            own[_type(one, n, prediction)] += 1
+        own["duplicate"] = _duplicates(one.overlaps.at_least(_RIGHT))
+        chosen = one.assigned
+        own["order-flipped"] = sum(_flipped(chosen[a], chosen[b]) for a, b in one.image.targets.pairs.tolist())
+        total = self.diagnosis.images.setdefault(one.image.image_id, dict.fromkeys(TYPES, 0))
         for name, count in own.items():
             total[name] += count
-            result.counts[name] += count
-    return result
+            self.diagnosis.counts[name] += count
 
 
-def _type(image: TruthImage, n: int, prediction: ScoredMask | None) -> str:
-    whole = image.targets.amodal_rle(n)
-    overlap = 0.0 if prediction is None else float(iou([prediction.amodal], [whole])[0, 0])
-    if prediction is None or overlap < 0.1:
+def _type(one: Comparison, n: int, prediction: ScoredMask | None) -> str:
+    row, targets = one.chosen[n], one.image.targets
+    overlap = 0.0 if row is None else one.overlaps.of(row, n)
+    if prediction is None or overlap < _PROPOSED:
         return "not-proposed"
-    if overlap >= 0.5:
+    if overlap >= _RIGHT:
         return "right"
     seen = prediction.visible or prediction.amodal
-    if iou([seen], [image.targets.modal_rle(n)])[0, 0] < 0.5:
+    if iou([seen], [targets.modal_rle(n)])[0, 0] < _RIGHT:
         return "misplaced"
-    hidden = image.targets.hidden_rle(n)
+    hidden = targets.hidden_rle(n)
     missed = minus(hidden, prediction.amodal).area
     return "hidden-missed" if 2 * missed > hidden.area else "hidden-wrong"
 
 
-def _duplicates(image: TruthImage, found: tuple[ScoredMask, ...]) -> int:
-    overlaps = iou([p.amodal for p in found], image.amodal_masks())
+def _duplicates(overlaps: NDArray[np.float64]) -> int:
     if not overlaps.size:
         return 0
-    right = overlaps.max(axis=1) >= 0.5
+    right = overlaps.max(axis=1) >= _RIGHT
     return int(right.sum()) - len(set(overlaps.argmax(axis=1)[right].tolist()))
 
 

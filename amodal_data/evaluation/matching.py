@@ -6,6 +6,7 @@ if no other matches.
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,19 +16,25 @@ __all__ = ["THRESHOLDS", "Matches", "largest", "match"]
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 """IoU thresholds .50:.05:.95, as COCO spells them."""
 
-_ALMOST_ONE = 1 - 1e-10
+_REACH = np.minimum(THRESHOLDS, 1 - 1e-10)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Matches:
-    """What each detection of an image was matched to, bool [S, T, D] each, detections by falling score.
+    """The detections of an image that matched: ``rows`` int64 [M], rising, of detections by falling score.
 
-    ``hit``: matched to ground truth that counts in subset s at threshold t; ``neutral``: matched to
-    ignored ground truth. Neither: a false positive.
+    ``hit``, ``neutral``: matched to ground truth that counts, or that is ignored, uint8 [M, bytes], one bit for each
+    subset and threshold (s * T + t, :func:`unpacked`). Neither, or not listed: a false positive.
     """
 
-    hit: NDArray[np.bool_]
-    neutral: NDArray[np.bool_]
+    rows: NDArray[np.int64]
+    hit: NDArray[np.uint8]
+    neutral: NDArray[np.uint8]
+
+    def unpacked(self, which: str, subsets: int) -> NDArray[np.bool_]:
+        """``"hit"`` or ``"neutral"`` as bool [M, S, T]."""
+        bits = np.unpackbits(getattr(self, which), axis=1, count=subsets * len(THRESHOLDS), bitorder="little")
+        return bits.astype(bool).reshape(-1, subsets, len(THRESHOLDS))
 
 
 def largest(iou: NDArray[np.float64]) -> list[int | None]:
@@ -41,34 +48,49 @@ def largest(iou: NDArray[np.float64]) -> list[int | None]:
 def match(iou: NDArray[np.float64], ignore: NDArray[np.bool_]) -> Matches:
     """Match the detections of one image.
 
-    iou: float64 [D, G], rows by falling score. ignore: bool [S, G], which ground truth each subset
-    ignores.
+    iou: float64 [D, G], rows by falling score; below .5 it need not be exact. ignore: bool [S, G], which ground truth
+    each subset ignores.
+
+    Subsets and thresholds are the bits of one integer, so that one round over the detections serves all of them.
     """
-    detections, subsets = len(iou), len(ignore)
-    hit = np.zeros((subsets, len(THRESHOLDS), detections), bool)
-    neutral = np.zeros_like(hit)
-    if not iou.size:
-        return Matches(hit, neutral)
-    free = np.ones((subsets, len(THRESHOLDS), iou.shape[1]), bool)
-    reach = np.minimum(THRESHOLDS, _ALMOST_ONE)
-    for d in np.flatnonzero(iou.max(axis=1) >= reach[0]).tolist():
-        near = np.flatnonzero(iou[d] >= reach[0])
-        if len(near) == 1:  # the common case: nothing to choose
-            g = int(near[0])
-            taken = free[:, :, g] & (iou[d, g] >= reach)
-            free[:, :, g] &= ~taken
-            neutral[:, :, d] = taken & ignore[:, g, None]
-            hit[:, :, d] = taken & ~ignore[:, g, None]
-            continue
-        near = near[np.argsort(iou[d, near], kind="stable")]  # rising IoU, on equal IoU file order
-        open_ = free[:, :, near] & (iou[d, near] >= reach[:, None])
-        rank = np.arange(1, len(near) + 1) + len(near) * ~ignore[:, near]  # those that count go first
-        chosen = np.where(open_, rank[:, None, :], 0)
-        best = chosen.argmax(axis=2)
-        found = chosen.max(axis=2) > 0
-        s, t = np.nonzero(found)
-        g = near[best[s, t]]
-        free[s, t, g] = False
-        neutral[s, t, d] = ignore[s, g]
-        hit[s, t, d] = ~ignore[s, g]
-    return Matches(hit, neutral)
+    size = -(-len(ignore) * len(THRESHOLDS) // 8)
+    rows, columns = np.nonzero(iou >= _REACH[0])
+    values = iou[rows, columns]
+    near: dict[int, list[tuple[float, int, int]]] = {}
+    passed = np.searchsorted(_REACH, values, side="right").tolist()
+    for row, *one in zip(rows.tolist(), values.tolist(), columns.tolist(), passed, strict=True):
+        near.setdefault(row, []).append((one[0], one[1], one[2]))
+    reached = _reached(len(ignore))
+    ignored = [_spread(column.tobytes()) for column in np.ascontiguousarray(ignore.T)]
+    free = [reached[-1]] * len(ignored)
+    found: dict[int, tuple[int, int]] = {}
+    for row, several in near.items():
+        several.sort(reverse=True)  # the largest IoU first, of equal ones the later instance
+        hit = neutral = 0
+        for _, g, n in several:
+            new = free[g] & reached[n] & ~(ignored[g] | hit)
+            hit |= new
+            free[g] ^= new
+        for _, g, n in several:
+            new = free[g] & reached[n] & ignored[g] & ~(hit | neutral)
+            neutral |= new
+            free[g] ^= new
+        if hit | neutral:
+            found[row] = (hit, neutral)
+    packed = [b"".join(pair[n].to_bytes(size, "little") for pair in found.values()) for n in (0, 1)]
+    hits, neutrals = (np.frombuffer(one, np.uint8).reshape(-1, size) for one in packed)
+    return Matches(np.array(list(found), np.int64), hits, neutrals)
+
+
+@cache
+def _reached(subsets: int) -> list[int]:
+    """The bits of the first n thresholds in all subsets, for each n."""
+    once = sum(1 << s * len(THRESHOLDS) for s in range(subsets))
+    return [once * ((1 << n) - 1) for n in range(len(THRESHOLDS) + 1)]
+
+
+@cache
+def _spread(subsets: bytes) -> int:
+    """The bits of all thresholds in the subsets whose byte is 1."""
+    whole = (1 << len(THRESHOLDS)) - 1
+    return sum(whole << s * len(THRESHOLDS) for s, one in enumerate(subsets) if one)

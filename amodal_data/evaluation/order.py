@@ -15,14 +15,14 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from amodal_data.errors import SelectionError
+from amodal_data.evaluation.comparison import Comparison
 from amodal_data.evaluation.grids import Grid, grid_of, hard_depth, shared_window
-from amodal_data.evaluation.matching import largest
-from amodal_data.evaluation.predictions import Predictions, ScoredMask
-from amodal_data.evaluation.truth import Truth, TruthImage
-from amodal_data.masks import RLE, iou
+from amodal_data.evaluation.predictions import ScoredMask, Seen
+from amodal_data.evaluation.tallies import Figures, Order, Tally, per
+from amodal_data.evaluation.truth import TruthImage
+from amodal_data.masks import RLE
 from amodal_data.runs import crop, window_of
 from amodal_data.semdist import (
     instance_order,
@@ -34,7 +34,7 @@ from amodal_data.semdist import (
     soft_depth,
 )
 
-__all__ = ["METHODS", "OrderFigures", "PairSet", "assign", "pair_votes", "score_order"]
+__all__ = ["METHODS", "OrderFigures", "OrderTally", "PairSet", "pair_votes"]
 
 PairSet = Literal["overlap", "bordering", "constraint"]
 Probable = tuple[NDArray[Any], NDArray[Any]]
@@ -129,35 +129,53 @@ _NEED_VISIBLE = ("R_hard", "modal_vote")
 METHODS = ("R_hard", "R_joint", "R_soft", "modal_vote", "modal_vote_pixel", "modal_vote_soft", "area", "y_axis")
 
 
-def score_order(truth: Truth, predictions: Predictions, pairs: PairSet = "overlap") -> dict[str, OrderFigures | None]:
-    """All methods over all pairs of all images; None for those that need probabilities, or visible masks, where no
-    prediction has any.
+class OrderTally(Tally):
+    """What protocol ``order`` counts: of each image and method the pairs, how many were decided, and rightly so."""
 
-    pairs: ``overlap`` = amodal masks overlap in the ground truth; ``bordering`` = of those, modal masks
-    touch as well; ``constraint`` = those the annotation file lists in ``depth_constraint``. Raises
-    :class:`amodal_data.errors.SelectionError` for the last where the source does not keep them.
-    """
-    soft = any(p.probabilities is not None for several in predictions.images.values() for p in several)
-    known = [name for name in METHODS if soft or name in _BY_GRID or name in _BY_MASK]
-    if predictions.silent:
-        known = [name for name in known if name not in _NEED_VISIBLE]
-    votes: dict[str, list[int]] = {name: [] for name in known}
-    for image_id, image in truth.items():
-        chosen = assign(image, predictions.of(image_id))
-        for front, back in _pairs(image, pairs):
-            for name, vote in pair_votes(chosen[front], chosen[back], list(votes)).items():
-                votes[name].append(vote)
-    return {name: _figures(votes[name]) if name in votes else None for name in METHODS}
+    def __init__(self, pairs: PairSet = "overlap") -> None:
+        """``overlap`` = pairs whose amodal masks overlap in the ground truth; ``bordering`` = of those, modal masks
+        touch as well; ``constraint`` = those the annotation file lists in ``depth_constraint``.
+        """
+        self._pairs = pairs
+        self._counts: list[NDArray[np.int64]] = []
+
+    def add(self, one: Comparison) -> None:
+        """Ask all methods about the pairs of an image. Raises :class:`amodal_data.errors.SelectionError` for
+        ``constraint`` where the source does not keep them.
+        """
+        pairs = _pairs(one.image, self._pairs)
+        chosen = one.assigned if pairs else []
+        votes = np.array([list(pair_votes(chosen[a], chosen[b]).values()) for a, b in pairs], np.int64)
+        votes = votes.reshape(-1, len(METHODS))
+        self._counts.append(np.array([(votes == votes).sum(0), (votes != 0).sum(0), (votes == 1).sum(0)]))
+
+    def figures(self, order: Order, seen: Seen) -> Figures:
+        """``methods``; None for those that need probabilities, or visible masks, where no prediction has any."""
+        totals = np.sum(self._counts, axis=0, dtype=np.int64) if self._counts else np.zeros((3, len(METHODS)), np.int64)
+        known = _known(seen)
+        figures = {
+            name: OrderFigures(*map(int, counts)) for name, counts in zip(METHODS, np.array(totals).T, strict=True)
+        }
+        return {"methods": {name: one.to_dict() if name in known else None for name, one in figures.items()}}
+
+    def resampled(self, order: Order, seen: Seen, weights: NDArray[np.int64]) -> Figures:
+        """``methods`` of drawn images."""
+        counts = np.array(self._counts, np.int64).reshape(-1, 3, len(METHODS))[order]
+        pairs, decided, right = np.moveaxis(np.tensordot(weights, counts, 1), 1, 0)
+        shares = {
+            "accuracy": per(right, pairs),
+            "coverage": per(decided, pairs),
+            "accuracy_decided": per(right, decided),
+        }
+        known = _known(seen)
+        each = enumerate(METHODS)
+        return {"methods": {n: {key: of[:, m] for key, of in shares.items()} for m, n in each if n in known}}
 
 
-def _figures(votes: list[int]) -> OrderFigures:
-    return OrderFigures(len(votes), sum(vote != 0 for vote in votes), sum(vote == 1 for vote in votes))
-
-
-def assign(image: TruthImage, found: tuple[ScoredMask, ...]) -> list[ScoredMask | None]:
-    """For each instance of the ground truth the prediction of largest amodal IoU; None if none overlaps it."""
-    chosen = largest(iou(image.amodal_masks(), [p.amodal for p in found]))
-    return [None if at is None else found[at] for at in chosen]
+def _known(seen: Seen) -> set[str]:
+    """The methods that the predictions say enough for."""
+    known = {name for name in METHODS if seen.has_probabilities or name in _BY_GRID or name in _BY_MASK}
+    return known - set(_NEED_VISIBLE) if seen.silent else known
 
 
 def _pairs(image: TruthImage, which: PairSet) -> list[tuple[int, int]]:
@@ -169,6 +187,8 @@ def _pairs(image: TruthImage, which: PairSet) -> list[tuple[int, int]]:
     pairs = [(int(front), int(back)) for front, back in image.targets.pairs]
     if which == "overlap":
         return pairs
+    from scipy import ndimage  # slow to import, needed only here
+
     modal = image.targets.modal()
     grown = [ndimage.binary_dilation(mask, np.ones((3, 3))) for mask in modal]
     return [(a, b) for a, b in pairs if (grown[a] & modal[b]).any()]

@@ -1,266 +1,296 @@
-"""Results files: COCO results, ours with visible masks and levels, AmodalMask's released proposals.
+"""Results files, read an image at a time: COCO results, ours with visible masks and levels, AmodalMask's proposals.
 
 A results file is a list of ``{"image_id", "category_id", "score", "segmentation"}``; ours adds
 ``visible_mask`` and ``levels`` (entry i = level i + 1), AmodalMask's names the masks ``amodalMask`` and
-``invisibleMask``. Probabilities are in its companion (:mod:`amodal_data.evaluation.companion`).
+``invisibleMask``. ``gt_id`` (and ``gt_region``) name the instance that a row was made for. Probabilities are in its
+companion (:mod:`amodal_data.evaluation.companion`).
 """
 
 import difflib
-import json
-import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence, Set
+from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryFile
-from types import TracebackType
-from typing import IO, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.disk import replaced
 from amodal_data.errors import MaskError, PredictionError
-from amodal_data.evaluation.companion import companion_of, open_companion, write_companion
-from amodal_data.evaluation.predictions import DEEPEST, Predictions, ScoredMask, checked, known_image, sorted_by_score
+from amodal_data.evaluation.companion import Companion, open_companion
+from amodal_data.evaluation.overlaps import MaskSet
+from amodal_data.evaluation.predictions import DEEPEST, Given, ImagePredictions, ScoredMask, by_score, known_image
+from amodal_data.evaluation.records import Index, open_records
 from amodal_data.evaluation.truth import Truth
 from amodal_data.masks import RLE, parse_rles
-from amodal_data.readers.files import load_json, stem_of
+from amodal_data.readers.files import stem_of
 from amodal_data.readers.regions import integer, number
 from amodal_data.runs import minus
+from amodal_data.scene import Source
 
-__all__ = ["PredictionSource", "ResultsWriter", "read_predictions", "write_predictions"]
+__all__ = ["ResultsFile", "RowsOfImage", "ScatteredError"]
 
 _AMODAL = ("segmentation", "amodalMask")
 _HIDDEN = ("invisible_mask", "invisibleMask")
+_TOLD = ("visible_mask", "levels", *_HIDDEN)
 _OURS = {"image_id", "category_id", "score", "file_name", "visible_mask", "levels", "bbox", "id", "area"}
-_KNOWN = {*_AMODAL, *_HIDDEN, *_OURS}
+_KNOWN = {*_AMODAL, *_HIDDEN, *_OURS, "gt_id", "gt_region"}
 _MODAL = ("inmodal_mask", "visible_segmentation", "modal_segmentation", "i_segm", "inmodal_seg", "modal_mask")
 """What other tools call the visible mask"""
 
-Sizes = Mapping[int, tuple[int, int]]
-PredictionSource = str | Path | Sequence[str | Path] | Mapping[int, Iterable[ScoredMask]]
+Size = tuple[int, int]
 
 
-def read_predictions(source: PredictionSource, truth: Truth) -> Predictions:
-    """Predictions from one or several results files, or from Python (image id -> predictions).
-
-    Raises :class:`PredictionError` for an image id that the ground truth does not know, a missing score
-    or a mask that is malformed or of another size; :class:`amodal_data.errors.AnnotationError` if a file is not JSON.
-    """
-    sizes = truth.sizes()
-    if isinstance(source, Mapping):
-        return checked(source, sizes)
-    paths = [source] if isinstance(source, str | Path) else list(source)
-    if len({Path(path).resolve() for path in paths}) < len(paths):
-        raise PredictionError("the same results file is named twice", place=", ".join(map(str, paths)))
-    found: dict[int, list[ScoredMask]] = defaultdict(list)
-    warnings: list[str] = []
-    held: dict[int, Path] = {}
-    for path in map(Path, paths):
-        for image_id, prediction in _read_file(path, sizes, truth.names(), warnings):
-            if held.setdefault(image_id, path) != path:
-                raise PredictionError(
-                    f"image {image_id} is in two results files: two methods, or the same one twice",
-                    place=f"{held[image_id]}, {path}",
-                    fix="score one at a time; parts of one method have no image in common",
-                )
-            found[image_id].append(prediction)
-    return sorted_by_score(found, warnings)
+class ScatteredError(Exception):
+    """The rows of an image do not stand together in the file: it must be read by offsets."""
 
 
-class _Done(NamedTuple):
-    """How far the files of a :class:`ResultsWriter` are whole: rows, and bytes of each."""
+class ResultsFile:
+    """A results file to score against a ground truth; nothing of it is held but what is being looked at.
 
-    rows: int = 0
-    text: int = 1  # the opening bracket
-    levels: int = 0
-
-
-class ResultsWriter:
-    """A results file and its companion, written image by image; they get their names when the block ends.
-
-    Whatever ends it, an interruption too, the images that were added until then are kept; only after a failure to
-    write stays what was there before. The companion is left out (and an old one removed) where a prediction has no box
-    or probabilities.
+    ``rows``: how many were read; ``source``: its name and the SHA-256 of its bytes.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._json, self._rest = ExitStack(), ExitStack()
-        self._boxes: list[NDArray[np.floating]] = []
-        self._shape: tuple[int, ...] | None = None
-        self._bare = False
-        self._done = _Done()
+    def __init__(self, path: str | Path, truth: Truth) -> None:
+        self.path, self.rows = Path(path), 0
+        self._truth = truth
+        self._keys: set[str] = set()
+        self._records = open_records(path)
+        self.source = Source(self.path.name, self._records.sha256)
+        try:
+            self._beside = open_companion(self.path)
+        except BaseException:
+            self.close()
+            raise
+        self._index: Index | None = None
+
+    def images(self) -> Iterator[tuple[int, "RowsOfImage"]]:
+        """Image ids and their rows, as they stand in the file; by rising id once :meth:`scatter` was called.
+
+        Raises :class:`PredictionError` for a row without an image id that the ground truth knows, and
+        :class:`ScatteredError` where an image returns after other ones.
+        """
+        self.rows = 0
+        for image_id, numbers, rows in self._by_image() if self._index is None else self._index:
+            self.rows += len(rows)
+            yield image_id, RowsOfImage(self.path, numbers, rows, self._keys, self._beside)
+        if self._beside is not None:
+            self._beside.check_rows(self.rows)
+
+    def scatter(self) -> None:
+        """Look where the rows of each image are: from now on images come by rising id, each with all its rows."""
+        self._index = Index(self._records, self._image_id)
+
+    def of(self, image_id: int) -> "RowsOfImage | None":
+        """The rows of one image, once :meth:`scatter` was called; None if there are none."""
+        assert self._index is not None
+        numbers, rows = self._index.rows(image_id)
+        return RowsOfImage(self.path, numbers, rows, self._keys, self._beside) if rows else None
+
+    def close(self) -> None:
+        """Close the file."""
+        self._records.close()
 
     @property
-    def rows(self) -> int:
-        """Rows written so far."""
-        return self._done.rows
+    def warnings(self) -> list[str]:
+        """Keys that are read nowhere and look like one that is."""
+        meant = {
+            key: "visible_mask" if key in _MODAL else next(iter(difflib.get_close_matches(key, _KNOWN, 1, 0.8)), "")
+            for key in sorted(self._keys - _KNOWN)
+        }
+        return [f"{self.path.name}: {key!r} is not read; did you mean {name!r}?" for key, name in meant.items() if name]
 
-    def __enter__(self) -> "ResultsWriter":
-        self._out: IO[bytes] = self._json.enter_context(replaced(self.path, "wb"))
-        self._levels: IO[bytes] = self._rest.enter_context(TemporaryFile(dir=self.path.parent))
-        self._out.write(b"[")
-        return self
+    def _by_image(self) -> Iterator[tuple[int, list[int], list[Any]]]:
+        done: set[int] = set()
+        own: list[Any] = []
+        current: int | None = None
+        first = 0
+        alike: Set[str] | None = None
+        for block in self._records.blocks():
+            for at, row in enumerate(block.rows, block.first):
+                if (
+                    type(row) is dict
+                    and row.keys() == alike
+                    and type(row["image_id"]) is int
+                    and row["image_id"] == current
+                ):
+                    own.append(row)  # one more like the last one
+                    continue
+                image_id = self._image_id(row, at)
+                alike = row.keys() if "file_name" not in row else None
+                if image_id == current:
+                    own.append(row)
+                    continue
+                if current is not None:
+                    yield current, list(range(first, at)), own
+                    done.add(current)
+                if image_id in done:
+                    raise ScatteredError
+                current, first, own = image_id, at, [row]
+        if current is not None:
+            yield current, list(range(first, first + len(own))), own
 
-    def add(self, image_id: int, several: Iterable[ScoredMask], file_name: str = "") -> None:
-        """Write the predictions of one image: all of them, or none if this is interrupted."""
-        name = {"file_name": file_name} if file_name else {}
-        masks = list(several)
-        rows = [json.dumps(one.to_row(image_id) | name).encode() for one in masks]
-        text = b"".join((b",\n" if self.rows + at else b"\n") + row for at, row in enumerate(rows))
-        levels = b"".join(map(self._packed, masks))
-        self._out.write(text)
-        self._levels.write(levels)
-        self._boxes += [one.box for one in masks if one.box is not None]
-        done = self._done
-        self._done = _Done(done.rows + len(rows), done.text + len(text), done.levels + len(levels))
+    @cached_property
+    def _named(self) -> tuple[Mapping[int, str], Mapping[str, Sequence[int]]]:
+        names = self._truth.names()
+        by_name: dict[str, list[int]] = defaultdict(list)
+        for image_id, name in names.items():
+            by_name[name].append(image_id)
+        return names, by_name
 
-    def _packed(self, one: ScoredMask) -> bytes:
-        """The probabilities of one row; where one has none, or others than the rest, there is no companion."""
-        shape = None if one.box is None or one.probabilities is None else one.probabilities.shape
-        self._shape = self._shape or shape
-        self._bare |= shape is None or shape != self._shape
-        return b"" if self._bare or one.probabilities is None else one.probabilities.astype("<f2").tobytes()
+    def _image_id(self, row: Any, at: int) -> int:
+        """The id of a row's image; a ``file_name`` that the ground truth knows too counts more than the id."""
+        image_id = integer(row.get("image_id")) if isinstance(row, Mapping) else None
+        if isinstance(row, Mapping) and "annotations" in row:
+            raise PredictionError("this is an annotation file, not a list of predictions", place=str(self.path))
+        if image_id is None:
+            fix = "a results file is a list of predictions, or a line for each"
+            raise PredictionError("a prediction has no integer 'image_id'", place=f"{self.path}, row {at}", fix=fix)
+        self._keys.update(row)
+        if "file_name" not in row:
+            return known_image(image_id, self._truth.known, f"{self.path}, row {at}")
+        name = stem_of(row["file_name"]) if isinstance(row["file_name"], str) else ""
+        names, by_name = self._named
+        if not name or not names.get(image_id, name) or names.get(image_id) == name:
+            return known_image(image_id, self._truth.known, f"{self.path}, row {at}")
+        same = by_name.get(name, ())
+        if len(same) != 1:
+            found = f"{len(same)} images" if same else "no image"
+            raise PredictionError(f"{found} called {name!r} in the ground truth", place=f"{self.path}, row {at}",
+                                  fix="score against the file it was made for")  # fmt: skip
+        return same[0]
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+
+class RowsOfImage:
+    """The rows of one image, still raw; ``keys`` are all that occur in the file so far."""
+
+    def __init__(
+        self, path: Path, numbers: list[int], rows: list[Any], keys: Set[str], beside: Companion | None
     ) -> None:
-        with self._rest:
-            if isinstance(error, OSError):  # it cannot be written: what was there before stays
-                self._json.__exit__(kind, error, traceback)
-                return
-            beside = companion_of(self.path)
-            with self._json:
-                self._out.seek(self._done.text)
-                self._out.truncate()
-                self._out.write(b"\n]\n")
-                self._out.flush()
-                os.fsync(self._out.fileno())
-                beside.unlink(missing_ok=True)  # one of other predictions would be read with these
-            if self._done.rows and not self._bare and self._shape is not None:
-                self._levels.truncate(self._done.levels)
-                write_companion(beside, self._boxes[: self._done.rows], self._levels, self._shape)
+        self._path, self._keys, self._beside = path, keys, beside
+        self._numbers, self._rows = numbers, rows
 
-
-def write_predictions(
-    path: str | Path, found: Mapping[int, Iterable[ScoredMask]], file_names: Mapping[int, str] | None = None
-) -> int:
-    """Write a results file, and its companion ``.npz`` where every prediction has a box and probabilities.
-
-    file_names: adds ``file_name`` to the rows of an image. Returns the number of rows. The inverse of
-    :func:`read_predictions`, but for the companion's float16.
-    """
-    with ResultsWriter(Path(path)) as out:
-        for image_id, several in found.items():
-            out.add(image_id, several, (file_names or {}).get(image_id, ""))
-    return out.rows
-
-
-def _read_file(
-    path: Path, sizes: Sizes, names: Mapping[int, str], warnings: list[str]
-) -> Iterator[tuple[int, ScoredMask]]:
-    content, _ = load_json(path)
-    if not isinstance(content, list):
-        raise PredictionError(f"a results file is a list, found {type(content).__name__}", place=str(path))
-    by_name: dict[str, list[int]] = defaultdict(list)
-    for image_id, name in names.items():
-        by_name[name].append(image_id)
-    ids = [_image_id(row, at, path, sizes, names, by_name) for at, row in enumerate(content)]
-    warnings += _odd_keys(content, path)
-    beside = open_companion(path, len(content))
-    masks = _Masks(content, ids, sizes, path)
-    amodal, visible, hidden = masks.take(_AMODAL, needed=True), masks.take(("visible_mask",)), masks.take(_HIDDEN)
-    levels = masks.take_lists("levels")
-    if deep := [at for at, several in enumerate(levels) if len(several) > DEEPEST]:
-        raise PredictionError(
-            f"{len(levels[deep[0]])} levels; up to {DEEPEST} are read", place=f"{path}, row {deep[0]}"
+    def predictions(self, size: Size) -> ImagePredictions:
+        """What they predict for an image of ``size`` (H, W). Raises :class:`PredictionError` for a row without a
+        finite score, or a mask that is malformed or of another size.
+        """
+        given = self._given() if "gt_id" in self._keys else None
+        scores = self._scores(given is not None)
+        order = by_score(scores).tolist()
+        self._numbers, self._rows = [self._numbers[n] for n in order], [self._rows[n] for n in order]
+        for n, several in enumerate(self.values(["levels"])) if "levels" in self._keys else ():
+            if isinstance(several, list) and len(several) > DEEPEST:
+                raise self._wrong(f"{len(several)} levels; up to {DEEPEST} are read", n)
+        masks = self._mask_set(size)
+        told = self._beside is not None or any(
+            one not in (None, []) for key in _TOLD if key in self._keys for one in self.values([key])
         )
-    for at, row in enumerate(content):
-        whole = amodal[at]
-        assert whole is not None
-        seen, unseen = visible[at], hidden[at]
-        if seen is None and unseen is not None:
-            seen = minus(whole, unseen)
-        yield (
-            ids[at],
-            ScoredMask(
-                whole,
-                _score(row, at, path),
-                1 if (category := integer(row.get("category_id"))) is None else category,
-                seen,
-                levels[at],
-                None if beside is None else np.asarray(beside.boxes[at]),
-                None if beside is None else beside.levels[at],
-            ),
+        extras = _Extras(self, size) if told else None
+        raw = [row.get("category_id") for row in self._rows]
+        categories = raw if {*map(type, raw)} == {int} else [integer(one) for one in raw]
+        classes = np.array([1 if one is None else one for one in categories], np.int64)
+
+        def build(n: int) -> ScoredMask:
+            more = {} if extras is None else extras.of(n, masks.rle(n))
+            return ScoredMask(masks.rle(n), float(scores[order[n]]), int(classes[n]), **more)
+
+        return ImagePredictions(
+            scores[order],
+            classes,
+            lambda: masks,
+            build,
+            given=None if given is None else [given[n] for n in order],
+            says_visible=told,
+            has_probabilities=self._beside is not None,
         )
 
+    def _wrong(self, message: str, n: int) -> PredictionError:
+        return PredictionError(message, place=f"{self._path}, row {self._numbers[n]}")
 
-def _odd_keys(rows: Sequence[Mapping[str, Any]], path: Path) -> list[str]:
-    """Keys that are read nowhere and look like one that is."""
-    found = sorted({str(key) for row in rows for key in row} - _KNOWN)
-    meant = {
-        key: "visible_mask" if key in _MODAL else next(iter(difflib.get_close_matches(key, _KNOWN, 1, 0.8)), "")
-        for key in found
-    }
-    return [f"{path.name}: {key!r} is not read; did you mean {name!r}?" for key, name in meant.items() if name]
+    def _scores(self, given: bool) -> NDArray[np.float64]:
+        """All scores, float64 [P]; 1 for rows without, if they were made for an instance: there is nothing to rank."""
+        raw = [row.get("score") for row in self._rows]
+        if {*map(type, raw)} <= {float}:
+            found = np.array(raw, np.float64)
+            if (np.abs(found) < 1e300).all():
+                return found
+        scores = [1.0 if one is None and given else number(one) for one in raw]
+        if None in scores:
+            raise self._wrong("a prediction has no finite 'score'", scores.index(None))
+        return np.array(scores, np.float64)
 
+    def _given(self) -> list[Given] | None:
+        said = [row.get("gt_id") for row in self._rows]
+        if not any(one is not None for one in said):
+            return None
+        given: list[Given] = []
+        for n, one in enumerate(said):
+            annotation, region = integer(one), self._rows[n].get("gt_region")
+            if annotation is None or (region is not None and integer(region) is None):
+                raise self._wrong("'gt_id' and 'gt_region' are integers, and every row has one or none has", n)
+            given.append((annotation, integer(region)))
+        return given
 
-def _image_id(
-    row: Any, at: int, path: Path, sizes: Sizes, names: Mapping[int, str], by_name: Mapping[str, Sequence[int]]
-) -> int:
-    """The id of a row's image; a ``file_name`` that the ground truth knows too counts more than the id."""
-    image_id = integer(row.get("image_id")) if isinstance(row, Mapping) else None
-    place = f"{path}, row {at}"
-    if image_id is None:
-        raise PredictionError("a prediction has no integer 'image_id'", place=place)
-    name = stem_of(row["file_name"]) if isinstance(row.get("file_name"), str) else ""
-    if not name or not names.get(image_id, name) or names.get(image_id) == name:
-        return known_image(image_id, sizes, place)
-    same = by_name.get(name, ())
-    if len(same) != 1:
-        found = f"{len(same)} images" if same else "no image"
-        raise PredictionError(f"{found} called {name!r} in the ground truth", place=place,
-                              fix="score against the file it was made for")  # fmt: skip
-    return same[0]
+    def _mask_set(self, size: Size) -> MaskSet:
+        raw = self.values(_AMODAL)
+        if None in raw:
+            raise self._wrong(f"a prediction has no {_AMODAL[0]!r}", raw.index(None))
+        expected = list(size)
+        try:
+            if [one["size"] for one in raw] == [expected] * len(raw):
+                return MaskSet.of_strings([one["counts"].encode("ascii") for one in raw], size)
+        except (MaskError, KeyError, TypeError, AttributeError, UnicodeError):
+            pass  # one by one, to say which and why, or to find that it may be read all the same
+        return MaskSet.of(self.parsed(range(len(raw)), raw, "segmentation", size), size)
 
-
-def _score(row: Mapping[str, Any], at: int, path: Path) -> float:
-    score = number(row.get("score"))
-    if score is None:
-        raise PredictionError("a prediction has no finite 'score'", place=f"{path}, row {at}")
-    return score
-
-
-class _Masks:
-    """Takes masks out of result rows, all of one key in one batch."""
-
-    def __init__(self, rows: Sequence[Mapping[str, Any]], ids: Sequence[int], sizes: Sizes, path: Path) -> None:
-        self.rows = rows
-        self.sizes = [sizes[image_id] for image_id in ids]
-        self.path = path
-
-    def take(self, keys: Sequence[str], *, needed: bool = False) -> list[RLE | None]:
-        raw = [next((row[key] for key in keys if row.get(key) is not None), None) for row in self.rows]
-        if needed and None in raw:
-            raise PredictionError(f"a prediction has no {keys[0]!r}", place=f"{self.path}, row {raw.index(None)}")
-        there = [at for at, value in enumerate(raw) if value is not None]
-        out: list[RLE | None] = [None] * len(raw)
-        for at, mask in zip(there, self._decode(there, [raw[at] for at in there], keys[0]), strict=True):
-            out[at] = mask
-        return out
-
-    def take_lists(self, key: str) -> list[tuple[RLE, ...]]:
-        lists: list[list[Any]] = [row[key] if isinstance(row.get(key), list) else [] for row in self.rows]
-        owners = [at for at, several in enumerate(lists) for _ in several]
-        masks = iter(self._decode(owners, [value for several in lists for value in several], key))
-        return [tuple(next(masks) for _ in several) for several in lists]
-
-    def _decode(self, owners: list[int], values: list[Any], key: str) -> list[RLE]:
+    def parsed(self, owners: Sequence[int], values: Sequence[Any], key: str, size: Size) -> list[RLE]:
+        """Masks under ``key`` of the rows ``owners``."""
         out = []
-        for at, mask in zip(owners, parse_rles(values, [self.sizes[at] for at in owners]), strict=True):
+        for n, mask in zip(owners, parse_rles(values, [size] * len(values)), strict=True):
             if isinstance(mask, MaskError):
-                raise PredictionError(f"{key}: {mask.message}", place=f"{self.path}, row {at}")
+                raise self._wrong(f"{key}: {mask.message}", n)
             out.append(mask)
         return out
+
+    def values(self, keys: Sequence[str]) -> list[Any]:
+        """What each row has under the first of ``keys`` that it has, by falling score; None = nothing."""
+        first, *others = keys
+        found = [row.get(first) for row in self._rows]
+        for key in others if None in found else ():
+            found = [row.get(key) if one is None else one for one, row in zip(found, self._rows, strict=True)]
+        return found
+
+    def companion(self) -> tuple[NDArray[np.float32], NDArray[np.floating]] | None:
+        """Boxes and probabilities of all rows, by falling score."""
+        return None if self._beside is None else self._beside.rows(self._numbers)
+
+
+class _Extras:
+    """What rows say beyond their amodal masks, parsed together when it is first asked for."""
+
+    def __init__(self, rows: RowsOfImage, size: Size) -> None:
+        self._rows, self._size = rows, size
+
+    def of(self, n: int, whole: RLE) -> dict[str, Any]:
+        """The other fields of row n, whose amodal mask is ``whole``."""
+        visible, hidden, levels, companion = self._all
+        seen, unseen = visible.get(n), hidden.get(n)
+        if seen is None and unseen is not None:
+            seen = minus(whole, unseen)
+        more: dict[str, Any] = {"visible": seen, "levels": tuple(levels.get(n, ()))}
+        return more if companion is None else more | {"box": companion[0][n], "probabilities": companion[1][n]}
+
+    @cached_property
+    def _all(self) -> tuple[dict[int, RLE], dict[int, RLE], dict[int, list[RLE]], Any]:
+        lists = self._rows.values(["levels"])
+        owners = [(n, one) for n, several in enumerate(lists) if isinstance(several, list) for one in several]
+        levels: dict[int, list[RLE]] = defaultdict(list)
+        parsed = self._rows.parsed([n for n, _ in owners], [one for _, one in owners], "levels", self._size)
+        for (n, _), mask in zip(owners, parsed, strict=True):
+            levels[n].append(mask)
+        return self._masks(["visible_mask"]), self._masks(_HIDDEN), levels, self._rows.companion()
+
+    def _masks(self, keys: Sequence[str]) -> dict[int, RLE]:
+        there = [(n, one) for n, one in enumerate(self._rows.values(keys)) if one is not None]
+        masks = self._rows.parsed([n for n, _ in there], [one for _, one in there], keys[0], self._size)
+        return dict(zip((n for n, _ in there), masks, strict=True))

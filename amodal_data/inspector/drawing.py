@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from amodal_data.inspector.colours import IDENTITY, level_colours, sem_dist_colours
 from amodal_data.views import LevelViews
@@ -93,6 +92,8 @@ def draw_sem_dist(photo: Picture, view: LevelViews, n: int) -> Picture:
 
 def label_places(view: LevelViews) -> list[tuple[int, int, int]]:
     """Where to write each instance's number: (n, x, y) of its most interior visible pixel."""
+    from scipy import ndimage  # slow to import, needed only here
+
     places = []
     for n, mask in enumerate(view.modal()):
         for window in _around(mask):
@@ -122,5 +123,7 @@ def _stripes(window: tuple[slice, slice], phase: int) -> Mask:
 
 
 def _outline(mask: Mask) -> Mask:
+    from scipy import ndimage  # slow to import, needed only here
+
     inner: Mask = mask & ~ndimage.binary_erosion(mask, border_value=1)
     return inner

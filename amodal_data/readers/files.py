@@ -12,7 +12,7 @@ from amodal_data.disk import open_regular
 from amodal_data.errors import AnnotationError
 from amodal_data.scene import Source
 
-__all__ = ["load_json", "stem_of"]
+__all__ = ["load_json", "not_json", "stem_of"]
 
 
 def load_json(path: Path) -> tuple[Any, Source]:
@@ -25,7 +25,7 @@ def load_json(path: Path) -> tuple[Any, Source]:
             raw = file.read()
     except OSError as error:
         raise AnnotationError(f"cannot read the file: {error.strerror}", place=str(path)) from error
-    if known := _known(raw, path):
+    if known := not_json(raw, path):
         raise AnnotationError(f"not JSON: this is {known[0]}", place=str(path), fix=known[1])
     try:
         parsed = _parse(raw)
@@ -54,7 +54,7 @@ _FORMATS = (
 )
 
 
-def _known(raw: bytes, path: Path) -> tuple[str, str] | None:
+def not_json(raw: bytes, path: Path) -> tuple[str, str] | None:
     """What a file is that cannot be JSON, and the way in; None if it may be."""
     start = raw[:4096].lstrip()
     for magic, name, fix in _FORMATS:

@@ -71,6 +71,12 @@ class SceneStream:
         """The file name of every annotated image, without reading the scenes."""
         return [self._name(place) for place, count in enumerate(self._counts) if count]
 
+    @property
+    def images(self) -> list[tuple[int, str]]:
+        """Id and file name of every image that has a scene, without reading it."""
+        there = zip(self._ids, self._counts, self._heights, strict=True)
+        return [(one, self._name(place)) for place, (one, count, height) in enumerate(there) if count and height]
+
     def __len__(self) -> int:
         return self._window[1] - self._window[0]
 

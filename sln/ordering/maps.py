@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from amodal_data import LayeredTargets, ScoredMask
 from amodal_data.errors import PredictionError
 from amodal_data.evaluation import read_predictions
+from amodal_data.evaluation.comparison import assign
 from amodal_data.evaluation.grids import grid_of
-from amodal_data.evaluation.order import assign
 from amodal_data.evaluation.truth import Truth, read_truth
 from amodal_data.inspector import layered_predictions
 from amodal_data.photos import read_photo

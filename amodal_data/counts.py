@@ -1,0 +1,120 @@
+"""COCO's compressed strings: many of them turned into run lengths at once.
+
+The format (pycocotools ``rleToString``): each number is a little-endian series of 6-bit characters starting at
+ASCII 48, bit 5 = more follows, bit 4 of the last one = sign; from the fourth number on, the difference to the number
+two before is stored.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from amodal_data.errors import MaskError
+
+__all__ = ["Runs", "aligned_runs", "decode_counts"]
+
+_LONGEST = 7  # characters of one number: 35 bits, far above any image and safe from int64 overflow
+
+Integer = type[np.signedinteger[Any]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Runs:
+    """Run lengths of many masks, one after the other, each mask from an even position on.
+
+    So ``lengths[0::2]`` are background and ``lengths[1::2]`` foreground; a mask of an odd number of runs has one run
+    of length 0 more at its end. ``starts`` int64 [M]: where each begins; ``counts`` int64 [M]: its runs without that.
+    """
+
+    lengths: NDArray[Any]
+    starts: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+
+def decode_counts(strings: Sequence[bytes], kind: Integer = np.int64) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Run lengths of many compressed strings: ``(runs, ptr)``, string ``i`` has ``runs[ptr[i]:ptr[i + 1]]``.
+
+    As :func:`aligned_runs`, which raises, without its additional runs.
+    """
+    found = aligned_runs(strings, kind)
+    ptr = np.append(0, np.cumsum(found.counts))
+    extra = (found.starts + found.counts)[found.counts % 2 == 1]
+    return (np.delete(found.lengths, extra) if len(extra) else found.lengths), ptr
+
+
+def aligned_runs(strings: Sequence[bytes], kind: Integer = np.int64) -> Runs:
+    """Run lengths of many compressed strings at once, of dtype ``kind``.
+
+    int32 is enough for images below 2**30 pixels: from a right length to one that wraps no difference leads. Lengths
+    may be negative or fail to fill the image: the caller checks them. Raises :class:`MaskError` for characters outside
+    the alphabet, a number cut short or one of more than 35 bits (30 bits where ``kind`` is int32).
+    """
+    joined = b"".join(strings)
+    chars = np.frombuffer(joined, np.uint8) - np.uint8(48)  # wraps: what was below '0' is now above 63
+    if chars.max(initial=0) > 63:
+        raise MaskError("an RLE string holds a character outside '0'..'o'")
+    if any(s and s[-1] >= 80 for s in strings):
+        raise MaskError("an RLE string ends in the middle of a number")
+    more = chars >= 32
+    early = np.flatnonzero(more)  # characters that another one of their number follows
+    ends = np.cumsum([0, *map(len, strings)])
+    ptr = ends - np.searchsorted(early, ends)
+    values = (chars[~more] ^ np.uint8(16)).astype(kind)
+    values -= 16  # the last character of each number, sign and all
+    _add_early(values, chars[early] & np.uint8(31), early - np.arange(len(early)))
+    runs = _aligned(values, ptr)
+    _undo_differences(runs)
+    return runs
+
+
+def _add_early(values: NDArray[Any], bits: NDArray[np.uint8], owners: NDArray[np.int64]) -> None:
+    """Put the characters before the last one of each number below it; ``owners``: which number each belongs to."""
+    longest = 6 if values.dtype == np.int32 else _LONGEST
+    for depth in range(longest):
+        if not len(owners):
+            return
+        nearest = np.append(owners[1:] != owners[:-1], True)
+        own = owners[nearest]
+        values[own] = (values[own] << 5) | bits[nearest]
+        if len(own) == len(owners):
+            return
+        if depth + 2 == longest:
+            break
+        owners, bits = owners[~nearest], bits[~nearest]
+    raise MaskError("an RLE string holds a number of more than 35 bits")
+
+
+def _aligned(values: NDArray[Any], ptr: NDArray[np.int64]) -> Runs:
+    """The numbers of each string from an even position on, a 0 after an odd number of them."""
+    counts = np.diff(ptr)
+    odd = counts & 1
+    starts = ptr[:-1] + np.cumsum(odd) - odd
+    if not odd.any():
+        return Runs(values, starts, counts)
+    out = np.zeros(len(values) + int(odd.sum()), values.dtype)
+    place = np.ones(len(out), bool)
+    place[(starts + counts)[odd == 1]] = False
+    out[place] = values
+    return Runs(out, starts, counts)
+
+
+def _undo_differences(runs: Runs) -> None:
+    """From the fourth number of each string on, add the number two before it, in place.
+
+    ``c[k] = d[k] + c[k - 2]`` is a running sum over the even numbers without the first, and one over the odd ones;
+    each is taken over all strings at once, and what it was before a string is subtracted in that string.
+    """
+    there = runs.counts > 0
+    starts, sizes = runs.starts[there], (runs.counts[there] + 1) // 2
+    first = runs.lengths[starts]
+    runs.lengths[starts] = 0
+    for half in (runs.lengths[0::2], runs.lengths[1::2]):
+        sums = np.cumsum(half, dtype=half.dtype)
+        before = np.append(0, sums[starts[1:] // 2 - 1]) if len(starts) else starts
+        sums -= np.repeat(before.astype(half.dtype), sizes)
+        half[:] = sums
+    runs.lengths[starts] = first
+    runs.lengths[(runs.starts + runs.counts)[runs.counts % 2 == 1]] = 0
