@@ -62,12 +62,25 @@ def aligned_runs(strings: Sequence[bytes], kind: Integer = np.int64) -> Runs:
     early = np.flatnonzero(more)  # characters that another one of their number follows
     ends = np.cumsum([0, *map(len, strings)])
     ptr = ends - np.searchsorted(early, ends)
-    values = (chars[~more] ^ np.uint8(16)).astype(kind)
-    values -= 16  # the last character of each number, sign and all
-    _add_early(values, chars[early] & np.uint8(31), early - np.arange(len(early)))
-    runs = _aligned(values, ptr)
-    _undo_differences(runs)
-    return runs
+    counts = np.diff(ptr)
+    odd = counts & 1
+    shift = np.cumsum(odd) - odd
+    starts = ptr[:-1] + shift
+    last = chars[~more]  # the last character of each number, sign and all
+    extra = (starts + counts)[odd == 1]
+    if len(extra):
+        place = np.ones(len(last) + len(extra), bool)
+        place[extra] = False
+        last, plain = np.zeros(len(place), np.uint8), last
+        last[place] = plain
+    values = (last ^ np.uint8(16)).astype(kind)
+    values -= 16
+    owners = early - np.arange(len(early))
+    owners += np.repeat(shift, np.diff(np.searchsorted(early, ends)))
+    _add_early(values, chars[early] & np.uint8(31), owners)
+    _undo_differences(values, starts[counts > 0])
+    values[extra] = 0
+    return Runs(values, starts, counts)
 
 
 def _add_early(values: NDArray[Any], bits: NDArray[np.uint8], owners: NDArray[np.int64]) -> None:
@@ -87,34 +100,18 @@ def _add_early(values: NDArray[Any], bits: NDArray[np.uint8], owners: NDArray[np
     raise MaskError("an RLE string holds a number of more than 35 bits")
 
 
-def _aligned(values: NDArray[Any], ptr: NDArray[np.int64]) -> Runs:
-    """The numbers of each string from an even position on, a 0 after an odd number of them."""
-    counts = np.diff(ptr)
-    odd = counts & 1
-    starts = ptr[:-1] + np.cumsum(odd) - odd
-    if not odd.any():
-        return Runs(values, starts, counts)
-    out = np.zeros(len(values) + int(odd.sum()), values.dtype)
-    place = np.ones(len(out), bool)
-    place[(starts + counts)[odd == 1]] = False
-    out[place] = values
-    return Runs(out, starts, counts)
-
-
-def _undo_differences(runs: Runs) -> None:
+def _undo_differences(values: NDArray[Any], starts: NDArray[np.int64]) -> None:
     """From the fourth number of each string on, add the number two before it, in place.
 
     ``c[k] = d[k] + c[k - 2]`` is a running sum over the even numbers without the first, and one over the odd ones;
-    each is taken over all strings at once, and what it was before a string is subtracted in that string.
+    each is taken over all strings at once, and where a string begins what the one before came to is taken off.
     """
-    there = runs.counts > 0
-    starts, sizes = runs.starts[there], (runs.counts[there] + 1) // 2
-    first = runs.lengths[starts]
-    runs.lengths[starts] = 0
-    for half in (runs.lengths[0::2], runs.lengths[1::2]):
-        sums = np.cumsum(half, dtype=half.dtype)
-        before = np.append(0, sums[starts[1:] // 2 - 1]) if len(starts) else starts
-        sums -= np.repeat(before.astype(half.dtype), sizes)
-        half[:] = sums
-    runs.lengths[starts] = first
-    runs.lengths[(runs.starts + runs.counts)[runs.counts % 2 == 1]] = 0
+    if not len(starts):
+        return
+    first = values[starts]
+    values[starts] = 0
+    for half in (values[0::2], values[1::2]):
+        totals = np.add.reduceat(half, starts // 2, dtype=half.dtype)
+        half[starts[1:] // 2] -= totals[:-1]
+        np.cumsum(half, out=half)
+    values[starts] = first

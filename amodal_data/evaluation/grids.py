@@ -72,8 +72,8 @@ def order_of(a: ScoredMask, b: ScoredMask) -> int:
     :func:`amodal_data.semdist.pair_order` on their probabilities where both carry them, else Eq. 4-5 on their masks,
     which is the same where every probability is 0 or 1.
     """
-    window = shared_window(a, b)
-    if window is None or not can_order(a, b):
+    window = shared_window(a, b) if can_order(a, b) else None
+    if window is None:
         return 0
     one, other = grid_of(a, window), grid_of(b, window)
     p, q = one.probable(), other.probable()

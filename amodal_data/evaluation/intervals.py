@@ -18,7 +18,11 @@ _SEED = 0
 
 def draws(n: int, images: int) -> NDArray[np.int64]:
     """How often each image occurs in each of ``n`` draws, int64 [n, images]; the same for equal numbers."""
-    return np.random.default_rng(_SEED).multinomial(images, np.full(images, 1 / max(images, 1)), n).astype(np.int64)
+    return (
+        np.random.default_rng(_SEED)
+        .multinomial(images, np.full(max(images, 1), 1 / max(images, 1)), n)
+        .astype(np.int64)
+    )
 
 
 def intervals(drawn: Any) -> Any:

@@ -23,7 +23,6 @@ from amodal_data.evaluation.predictions import ScoredMask, Seen
 from amodal_data.evaluation.tallies import Figures, Order, Tally, per
 from amodal_data.evaluation.truth import TruthImage
 from amodal_data.masks import RLE
-from amodal_data.runs import crop, window_of
 from amodal_data.semdist import (
     instance_order,
     joint_depth,
@@ -111,11 +110,11 @@ def _y_axis(a: ScoredMask, b: ScoredMask) -> int:
 
 def _rows(mask: RLE) -> tuple[int, int]:
     """The rows of all pixels of a mask, summed up, and how many they are."""
-    window = window_of(mask)
-    if window is None:
-        return 0, 0
-    counts = crop(mask, window).sum(axis=1, dtype=np.int64)
-    return int((counts * np.arange(window[0].start, window[0].stop)).sum()), int(counts.sum())
+    height, width = mask.size
+    ends = np.append(mask.switches, height * width)[: len(mask.switches) + len(mask.switches) % 2].astype(np.int64)
+    columns, rows = np.divmod(ends, height)
+    upto = columns * (height * (height - 1) // 2) + rows * (rows - 1) // 2  # of all pixels up to each end
+    return int((upto[1::2] - upto[0::2]).sum()), mask.area
 
 
 _BY_MASK: dict[str, Callable[[ScoredMask, ScoredMask], int]] = {"area": _area, "y_axis": _y_axis}
@@ -199,7 +198,8 @@ def pair_votes(a: ScoredMask | None, b: ScoredMask | None, names: Sequence[str] 
     if a is None or b is None or a is b:
         return dict.fromkeys(names, 0)
     votes = dict.fromkeys(METHODS, 0) | {name: method(a, b) for name, method in _BY_MASK.items()}
-    if (window := shared_window(a, b)) is not None:
+    tells = a.says_visible or b.says_visible  # else no method that looks at pixels can decide
+    if tells and (window := shared_window(a, b)) is not None:
         one, other = grid_of(a, window), grid_of(b, window)
         votes |= {name: method(one, other) for name, method in _BY_GRID.items()}
         p, q = one.probable(), other.probable()

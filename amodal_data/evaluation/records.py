@@ -31,7 +31,7 @@ from amodal_data.readers.files import not_json
 
 __all__ = ["Block", "Index", "Records", "open_records"]
 
-_BLOCK = 2**18
+_BLOCK = 2**16
 _LONGEST = 2**30
 """Bytes of one row"""
 _TRIES = 8
@@ -116,7 +116,7 @@ class Records:
         start = start.removeprefix(b"\xef\xbb\xbf").lstrip(_SPACE)
         self._lines = start[:1] == b"{"
         first, _, more = start.partition(b"\n")
-        if not (self._lines or start[:1] == b"[") or (self._lines and more and _parsed(first) is None):
+        if not (self._lines or start[:1] == b"[") or (self._lines and more and not _is_json(first)):
             raise PredictionError("a results file is a list of predictions, or a line for each", place=name)
 
     def close(self) -> None:
@@ -225,6 +225,14 @@ def _parsed(text: bytes) -> list[Any] | None:
     finally:
         if collecting:
             gc.enable()
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        json.loads(text)
+    except (RecursionError, ValueError):
+        return False
+    return True
 
 
 def _one_by_one(text: bytes) -> tuple[int, list[Any]]:

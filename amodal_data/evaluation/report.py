@@ -160,7 +160,7 @@ def score(truth: Truth, predictions: PredictionSource, protocols: Sequence[Proto
 
     counted = tallied(truth, predictions, make)
     images = len(counted.order)
-    weights = draws(rules.intervals, images)
+    weights = draws(rules.intervals if images else 0, images)
     reports: dict[Protocol, EvaluationReport] = {}
     drawn: dict[Protocol, Figures] = {}
     for protocol, tally in zip(protocols, counted.tallies, strict=False):

@@ -51,7 +51,7 @@ def evaluate(
     ground_truth: Annotated[Path, typer.Argument(exists=True, help="An annotation file or a cache.")],
     predictions: Annotated[
         list[Path],
-        typer.Argument(exists=True, dir_okay=False, allow_dash=True, help="Results files, one a method; - = a pipe."),
+        typer.Argument(help="Results files, one a method: .json, .json.gz, JSON lines; - reads a pipe."),
     ],
     protocols: Annotated[
         str, typer.Option("--protocol", "-p", help="How to score: amodal, coco, order, completion; several by commas.")
@@ -67,7 +67,7 @@ def evaluate(
     ] = None,
     join: Annotated[bool, typer.Option("--join", help="The results files are parts of one method.")] = False,
     intervals: Annotated[
-        int, typer.Option("--intervals", min=0, metavar="N", help="95 % intervals from N draws of the images.")
+        int, typer.Option("--intervals", min=0, metavar="N", help="Intervals (95 %) from N draws of the images.")
     ] = 0,
     errors: Annotated[bool, typer.Option("--errors", help="Type what went wrong ('amodal').")] = False,
     given: Annotated[
@@ -86,6 +86,8 @@ def evaluate(
 
     Several results files are several methods, a row each; --join takes them as the parts of one.
     """
+    if gone := [path for path in predictions if str(path) != "-" and not path.exists()]:
+        raise typer.BadParameter(f"no such file: {gone[0]}")
     asked = [Protocol(one) for one in _listed(protocols, list(Protocol), "--protocol")]
     limits = [part.strip() for part in max_dets.split(",")]
     if not all(part.isdecimal() and int(part) > 0 for part in limits):
