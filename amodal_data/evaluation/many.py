@@ -8,7 +8,7 @@ from typing import Any
 
 from amodal_data.errors import SelectionError
 from amodal_data.evaluation.comparison import PredictionSource
-from amodal_data.evaluation.formats import Format, Row, methods_table
+from amodal_data.evaluation.formats import Format, Row, columns, methods_table, value_at
 from amodal_data.evaluation.intervals import difference
 from amodal_data.evaluation.report import EvaluationReport, Protocol, Rules, Scored, score
 from amodal_data.evaluation.tables import card
@@ -76,14 +76,18 @@ class Evaluation:
         )
 
     def _apart(self, protocol: Protocol) -> Iterator[str]:
-        """Lines like ``B - A  all AP  +0.013 [+0.008, +0.019]``."""
+        """Lines like ``B - A  all AP  +0.013 [+0.008, +0.019]``, for the columns of the table."""
         first = next(iter(self.methods))
         for name, by_protocol in self.differences.items():
             yield ""
-            for place, one in _leaves(by_protocol.get(protocol, {})):
-                low, high = one["interval"]
-                sign = f"same sign in {one['same_sign']:.1%} of the draws"
-                yield f"{name} - {first}  {place}  {one['difference']:+.3f} [{low:+.3f}, {high:+.3f}]  {sign}"
+            for one in columns(protocol, self.methods[first][protocol].settings):
+                apart = value_at(by_protocol.get(protocol), one.path)
+                if apart is None or apart["interval"] is None:
+                    continue
+                low, high = apart["interval"]
+                sign = f"same sign in {apart['same_sign']:.1%} of the draws"
+                place = f"{one.group} {one.heading}".strip()
+                yield f"{name} - {first}  {place}  {apart['difference']:+.3f} [{low:+.3f}, {high:+.3f}]  {sign}"
 
 
 def _card(protocol: Protocol, reports: Mapping[str, EvaluationReport]) -> list[str]:
@@ -95,17 +99,6 @@ def _card(protocol: Protocol, reports: Mapping[str, EvaluationReport]) -> list[s
         said = ", ".join(f"{one['name']} (sha256 {one['sha256'][:12]})" for one in several)
         lines.append(f"  {name}: {said or 'from Python'}")
     return lines
-
-
-def _leaves(found: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    if not isinstance(found, Mapping):
-        return
-    if "same_sign" in found:
-        if found["interval"] is not None:
-            yield " ".join(path[1:]), found
-        return
-    for name, own in found.items():
-        yield from _leaves(own, (*path, name))
 
 
 def evaluate_all(
