@@ -9,7 +9,7 @@ import threading
 import numpy as np
 import pytest
 
-from amodal_data import evaluate, write_cocoa
+from amodal_data import build_targets, evaluate, read_annotations, write_cocoa
 from amodal_data.errors import AnnotationError, PredictionError
 from amodal_data.evaluation import records, truth
 from amodal_data.evaluation.records import Index, open_records
@@ -173,3 +173,20 @@ def test_standard_input(scored):
     command = [sys.executable, "-c", "from amodal_cli.data import main; main()", "evaluate", path, "-", "--json"]
     done = subprocess.run(command, input=json.dumps(rows), capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["subsets"] == wanted[0]["subsets"]
+
+
+def test_images_nobody_asked_for_are_passed_over_unread(scored, tmp_path, monkeypatch):
+    path, rows, _ = scored
+    some = [row for row in rows if row["image_id"] in (2, 5)]
+    spoilt = [row if row in some else {**row, "segmentation": "no mask"} for row in rows]
+    (tmp_path / "some.json").write_text(json.dumps(some))
+    (tmp_path / "spoilt.json").write_text(json.dumps(spoilt))
+    build_targets(read_annotations(path), tmp_path / "t.h5")
+    for truth_ in (path, tmp_path / "t.h5", list(read_annotations(path))):
+        wanted = figures(truth_, tmp_path / "some.json", "amodal", only=[2, 5])
+        assert figures(truth_, tmp_path / "spoilt.json", "amodal", only=[2, 5]) == wanted
+        assert figures(truth_, {2: [], 7: []}, "amodal", only=[2]) is not None
+        with pytest.raises(PredictionError, match="image 99"):
+            figures(truth_, {99: []}, "amodal", only=[2])
+    monkeypatch.setattr(truth, "_LARGE", 10)
+    assert figures(path, tmp_path / "spoilt.json", "amodal", only=[2, 5]) == wanted

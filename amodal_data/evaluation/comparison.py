@@ -92,7 +92,8 @@ class OpenPredictions:
                 self.close()
                 raise
         for image_id in self._held:
-            known_image(image_id, truth.known, "predictions")
+            if image_id not in truth.others:
+                known_image(image_id, truth.known, "predictions")
 
     @property
     def warnings(self) -> list[str]:
@@ -106,7 +107,8 @@ class OpenPredictions:
 
     def images(self) -> Iterator[tuple[int, Reader]]:
         """Image ids, and how to read the predictions of each. Raises as :meth:`ResultsFile.images`."""
-        yield from ((image_id, self._held_ones(image_id)) for image_id in self._held)
+        others = self._truth.others
+        yield from ((image_id, self._held_ones(image_id)) for image_id in self._held if image_id not in others)
         whose: dict[int, Path] = {}
         for file in self._files:
             for image_id, rows in file.images():
@@ -116,7 +118,8 @@ class OpenPredictions:
                         place=f"{whose[image_id]}, {file.path}",
                         fix="parts of one method have no image in common",
                     )
-                yield image_id, rows.predictions
+                if image_id not in others:  # nobody asked for it: its masks are not looked at
+                    yield image_id, rows.predictions
 
     def of(self, image_id: int) -> Reader:
         """How to read the predictions of one image; files must have been scattered."""

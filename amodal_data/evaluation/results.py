@@ -148,17 +148,22 @@ class ResultsFile:
             raise PredictionError("a prediction has no integer 'image_id'", place=f"{self.path}, row {at}", fix=fix)
         self._keys.update(row)
         if "file_name" not in row:
-            return known_image(image_id, self._truth.known, f"{self.path}, row {at}")
+            return self._known(image_id, at)
         name = stem_of(row["file_name"]) if isinstance(row["file_name"], str) else ""
         names, by_name = self._named
         if not name or not names.get(image_id, name) or names.get(image_id) == name:
-            return known_image(image_id, self._truth.known, f"{self.path}, row {at}")
+            return self._known(image_id, at)
         same = by_name.get(name, ())
         if len(same) != 1:
             found = f"{len(same)} images" if same else "no image"
             raise PredictionError(f"{found} called {name!r} in the ground truth", place=f"{self.path}, row {at}",
                                   fix="score against the file it was made for")  # fmt: skip
         return same[0]
+
+    def _known(self, image_id: int, at: int) -> int:
+        if image_id in self._truth.others:
+            return image_id
+        return known_image(image_id, self._truth.known, f"{self.path}, row {at}")
 
 
 class RowsOfImage:

@@ -80,15 +80,15 @@ class _Lazy(Sequence[TruthImage]):
 class Truth:
     """All images. ``annotator`` says whose annotations they are; with "all" an image occurs once for each.
 
-    ``stream``: where they come one after the other from a file too large to hold, and ``images`` is empty. ``sources``:
-    the annotation files they come from.
+    ``stream``: where they come one after the other from a file too large to hold, and ``images`` is empty. ``others``:
+    ids that the source knows too and nobody asked for. ``sources``: the annotation files they come from.
     """
 
     images: Sequence[TruthImage]
     dataset: str
     annotator: str
     stream: SceneStream | None = None
-    only: Collection[int] | None = None
+    others: Collection[int] = ()
     sources: Sequence[Source] = ()
 
     def items(self) -> Iterator[tuple[int, TruthImage]]:
@@ -109,11 +109,10 @@ class Truth:
 
     @cached_property
     def known(self) -> Collection[int]:
-        """All image ids."""
+        """The ids of all images to score."""
         if self.stream is None:
             return self.places.keys()
-        every = {image_id for image_id, _ in self.stream.images}
-        return every if self.only is None else every & set(self.only)
+        return {image_id for image_id, _ in self.stream.images}.difference(self.others)
 
     def streamed(self) -> Iterator[TruthImage]:
         """All images in file order, of a stream."""
@@ -152,17 +151,25 @@ def read_truth(
         elif stream and path.is_file() and path.suffix != ".npz" and path.stat().st_size > _LARGE:
             with suppress(LayoutError):  # a list of annotations is read as a whole
                 scenes = iter_annotations(path, annotator=annotator)
-                return Truth((), scenes.dataset, annotator, scenes, only, scenes.sources)
+                others = _others((image_id for image_id, _ in scenes.images), only)
+                return Truth((), scenes.dataset, annotator, scenes, others, scenes.sources)
         if not isinstance(source, TargetCache):
             source = read_annotations(path, annotator=annotator)
     if isinstance(source, TargetCache):
         truth, about = _of_cache(source, annotator, only), (source.info.dataset, source.info.sources)
+        others = _others(source.image_ids.tolist(), only)
     else:
-        truth = _of_scenes(source, annotator, only)
+        held = source if isinstance(source, Scenes) else list(source)
+        truth = _of_scenes(held, annotator, only)
+        others = _others(held.image_ids if isinstance(held, Scenes) else (one.image_id for one in held), only)
         about = (source.dataset, source.sources) if isinstance(source, SceneSource) else ("custom", ())
     if not truth and annotator not in ("first", "all"):
         raise SelectionError(f"no annotations by {annotator!r}", fix="'first', 'all', or an author")
-    return Truth(truth, about[0], annotator, sources=about[1])
+    return Truth(truth, about[0], annotator, None, others, about[1])
+
+
+def _others(ids: Iterable[int], only: Collection[int] | None) -> Collection[int]:
+    return () if only is None else {one for one in ids if one not in only}
 
 
 def _of_cache(cache: TargetCache, annotator: str, only: Collection[int] | None) -> _Lazy:
