@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from amodal_data.cache import CachedImage
 from amodal_data.checks import occlusion_rates
 from amodal_data.errors import SelectionError
-from amodal_data.evaluation.predictions import ScoredMask
+from amodal_data.evaluation.reading.predictions import ScoredMask
 from amodal_data.levels import LayeredTargets
 from amodal_data.masks import RLE
 from amodal_data.occlusion import z_order

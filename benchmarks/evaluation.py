@@ -25,8 +25,8 @@ from test_evaluation import slow_match
 
 from amodal_data import RLE
 from amodal_data.evaluation import Predictions, ScoredMask, read_predictions
-from amodal_data.evaluation.amodal import ignored, score_amodal
 from amodal_data.evaluation.matching import THRESHOLDS, match
+from amodal_data.evaluation.protocols.amodal import ignored, score_amodal
 from amodal_data.evaluation.truth import Truth, read_truth
 from amodal_data.masks import iou, rasterise
 from amodal_data.readers import read_cocoa

@@ -23,6 +23,7 @@ Mask = NDArray[np.bool_]
 
 
 def box(visible: Mask) -> Mask:
+    """The smallest box around a mask, filled."""
     filled = np.zeros_like(visible)
     y, x = np.nonzero(visible)
     filled[y.min() : y.max() + 1, x.min() : x.max() + 1] = True
@@ -54,6 +55,7 @@ def completed(truth: Path, complete: Callable[[Mask], Mask]) -> list[dict[str, A
 
 
 def main() -> None:
+    """Write the scenes and the three files, and print the table."""
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "compare")
     truth = ad.write_cocoa(folder, 60, seed=1, size=(240, 320), photos=False, force=True)
     files = {}

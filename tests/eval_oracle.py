@@ -7,7 +7,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from amodal_data.evaluation.amodal import KINDS, OCCLUSION
+from amodal_data.evaluation.protocols.amodal import KINDS, OCCLUSION
 
 
 def cocoeval(truth, predictions, ignore, max_dets):
@@ -53,7 +53,7 @@ def prepared(truth, predictions, ignore, max_dets):
 
 def figures(truth, predictions, max_dets):
     """AP (last of max_dets) and AR at each, for the 12 subsets, by twelve calls of pycocotools."""
-    from amodal_data.evaluation.amodal import ignored
+    from amodal_data.evaluation.protocols.amodal import ignored
 
     masks = {image_id: ignored(image) for image_id, image in truth.items()}
     out = {}

@@ -9,9 +9,9 @@ from conftest import make_scene, random_masks, run_command
 from amodal_data import RLE, ScoredMask, evaluate, layer_scene, write_cocoa
 from amodal_data.errors import PredictionError
 from amodal_data.evaluation import ResultsWriter, read_predictions, read_truth, write_predictions
-from amodal_data.evaluation.companion import companion_of, open_companion
-from amodal_data.evaluation.grids import grid_of, order_of
-from amodal_data.evaluation.order import pair_votes
+from amodal_data.evaluation.protocols.grids import grid_of, order_of
+from amodal_data.evaluation.protocols.order import pair_votes
+from amodal_data.evaluation.reading.companion import companion_of, open_companion
 from amodal_data.runs import crop, from_crop, meeting, minus, window_of
 from amodal_data.semdist import instance_order, relative_depth
 from sln.predicting.folder import _save_sem_dist

@@ -11,10 +11,10 @@ from eval_oracle import figures, perturbed
 from amodal_data import RLE, build_targets, evaluate, read_cocoa, write_cocoa, write_flat
 from amodal_data.errors import PredictionError, SelectionError
 from amodal_data.evaluation import ScoredMask, read_predictions
-from amodal_data.evaluation.amodal import score_amodal
-from amodal_data.evaluation.grids import paste
 from amodal_data.evaluation.matching import match
-from amodal_data.evaluation.order import pair_votes
+from amodal_data.evaluation.protocols.amodal import score_amodal
+from amodal_data.evaluation.protocols.grids import paste
+from amodal_data.evaluation.protocols.order import pair_votes
 from amodal_data.evaluation.truth import Truth, TruthImage, read_truth
 from amodal_data.export import export_results
 from amodal_data.masks import parse_rle
@@ -491,7 +491,7 @@ def test_categories_judged_a_few_at_a_time_give_the_same_figures(categories):
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    from amodal_data.evaluation import coco
+    from amodal_data.evaluation.protocols import coco
 
     rng = np.random.default_rng(categories)
     images = [{"id": at, "height": 40, "width": 40} for at in range(1, 9)]

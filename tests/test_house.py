@@ -22,7 +22,7 @@ FORBIDDEN = {
 }
 ONLY_IN = {
     "h5py": {f"amodal_data/cache/{name}.py" for name in ("read", "structure", "write")},
-    "pycocotools": {"amodal_data/masks.py", "amodal_data/evaluation/coco.py"},
+    "pycocotools": {"amodal_data/masks.py", "amodal_data/evaluation/protocols/coco.py"},
     "typer": {str(path.relative_to(ROOT)) for path in (ROOT / "cli").rglob("*.py")},
 }
 README = (ROOT / "README.md").read_text()

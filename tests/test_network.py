@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from amodal_data.evaluation.grids import paste as paste_one
+from amodal_data.evaluation.protocols.grids import paste as paste_one
 from sln.config import load_config
 from sln.errors import ConfigError
 from sln.network.encoder import Encoder, build_body

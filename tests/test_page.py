@@ -11,7 +11,7 @@ from conftest import make_scene
 from amodal_data import RLE, ScoredMask, build_targets, read_annotations, read_cocoa, write_cocoa
 from amodal_data.cache import CachedImage
 from amodal_data.evaluation import read_predictions, read_truth, write_predictions
-from amodal_data.evaluation.grids import order_of
+from amodal_data.evaluation.protocols.grids import order_of
 from amodal_data.findings import Finding, Place
 from amodal_data.inspector import PageImage, write_page
 from amodal_data.inspector.colours import IDENTITY, level_colours
@@ -514,7 +514,7 @@ def test_boxes_are_pasted_alike_here_there_and_on_the_page(visit, tmp_path):
     """numpy, torch and JavaScript: one rule, checked on the same numbers, boxes beyond the image among them."""
     import torch
 
-    from amodal_data.evaluation.grids import paste as numpy_paste
+    from amodal_data.evaluation.protocols.grids import paste as numpy_paste
     from sln.predicting.paste import paste as torch_paste
 
     rng = np.random.default_rng(0)

@@ -11,8 +11,9 @@ import pytest
 
 from amodal_data import build_targets, evaluate, read_annotations, write_cocoa
 from amodal_data.errors import AnnotationError, PredictionError
-from amodal_data.evaluation import records, truth
-from amodal_data.evaluation.records import Index, open_records
+from amodal_data.evaluation import truth
+from amodal_data.evaluation.reading import records
+from amodal_data.evaluation.reading.records import Index, open_records
 from amodal_data.export import export_results
 from amodal_data.source import open_source
 

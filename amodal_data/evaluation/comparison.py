@@ -9,8 +9,15 @@ from pathlib import Path
 
 from amodal_data.errors import PredictionError
 from amodal_data.evaluation.overlaps import MaskSet, OverlapTable
-from amodal_data.evaluation.predictions import ImagePredictions, Predictions, ScoredMask, Seen, checked, known_image
-from amodal_data.evaluation.results import ResultsFile, ScatteredError
+from amodal_data.evaluation.reading.predictions import (
+    ImagePredictions,
+    Predictions,
+    ScoredMask,
+    Seen,
+    checked,
+    known_image,
+)
+from amodal_data.evaluation.reading.results import ResultsFile, ScatteredError
 from amodal_data.evaluation.truth import Truth, TruthImage
 from amodal_data.scene import Source
 

@@ -103,17 +103,12 @@ def _text(names: Sequence[str], shown: Sequence[Column], cells: Sequence[Sequenc
     lines = []
     for group in dict.fromkeys(one.group for one in shown):
         own = [n for n, one in enumerate(shown) if one.group == group]
-        table = [
-            [group, *(shown[n].heading for n in own)],
-            *([name, *(row[n] for n in own)] for name, row in zip(names, cells, strict=True)),
-        ]
+        table = [[group, *(shown[n].heading for n in own)]]
+        table += [[name, *(row[n] for n in own)] for name, row in zip(names, cells, strict=True)]
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        for row in table:
-            first, *rest = (
-                cell.ljust(w) if at == 0 else cell.rjust(w)
-                for at, (cell, w) in enumerate(zip(row, widths, strict=True))
-            )
-            lines.append("  ".join([first, *rest]).rstrip())
+        for first, *rest in table:
+            own_cells = [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)]
+            lines.append("  ".join([first.ljust(widths[0]), *own_cells]).rstrip())
         lines.append("")
     return "\n".join(lines[:-1])
 
@@ -135,18 +130,9 @@ def _latex(names: Sequence[str], shown: Sequence[Column], cells: Sequence[Sequen
     sizes = [sum(one.group == group for one in shown) for group in groups]
     lines = [rf"\begin{{tabular}}{{l{'r' * len(shown)}}}", r"\toprule"]
     if len(groups) > 1:
-        lines.append(
-            " & ".join(
-                [
-                    "",
-                    *(
-                        rf"\multicolumn{{{n}}}{{c}}{{{group.translate(_LATEX)}}}"
-                        for group, n in zip(groups, sizes, strict=True)
-                    ),
-                ]
-            )
-            + r" \\"
-        )
+        pairs = zip(groups, sizes, strict=True)
+        heads = [rf"\multicolumn{{{n}}}{{c}}{{{group.translate(_LATEX)}}}" for group, n in pairs]
+        lines.append(" & ".join(["", *heads]) + r" \\")
         edges = accumulate(sizes, initial=2)
         lines.append("".join(rf"\cmidrule(lr){{{a}-{b - 1}}}" for a, b in pairwise(edges)))
     lines.append(" & ".join(["method", *(_heading(one.heading) for one in shown)]) + r" \\")

@@ -65,15 +65,13 @@ class Evaluation:
         table = methods_table(protocol, first.settings, rows, form)
         if form == "csv":
             return table
-        said = [f"{name}: {warning}" for name, one in reports.items() for warning in one.warnings]
-        about = [*_card(protocol, reports), *(f"warning: {one}" for one in said)]
+        about = _card(protocol, reports)
+        said = [f"warning: {name}: {warning}" for name, one in reports.items() for warning in one.warnings]
         if form == "latex":
-            return "\n".join([*(f"% {line}" for line in about), table])
+            return "\n".join([*(f"% {line}" for line in [*about, *said]), table])
         if form == "markdown":
-            return "\n".join([table, "", *(line.strip() + "  " for line in about)])
-        return "\n".join(
-            [*about[: len(about) - len(said)], "", table, *self._apart(protocol), *about[len(about) - len(said) :]]
-        )
+            return "\n".join([table, "", *(line.strip() + "  " for line in [*about, *said])])
+        return "\n".join([*about, "", table, *self._apart(protocol), *said])
 
     def _apart(self, protocol: Protocol) -> Iterator[str]:
         """Lines like ``B - A  all AP  +0.013 [+0.008, +0.019]``, for the columns of the table."""

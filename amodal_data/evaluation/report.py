@@ -1,20 +1,25 @@
 """One door to all protocols, and what they return: reports that say how they were made."""
 
 import csv
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import IO, Any, Literal
 
 from amodal_data.errors import SelectionError
-from amodal_data.evaluation.amodal import AmodalTally
-from amodal_data.evaluation.coco import CocoTally
 from amodal_data.evaluation.comparison import PredictionSource
-from amodal_data.evaluation.completion import CompletionTally
-from amodal_data.evaluation.diagnosis import TYPES, Diagnosis, ErrorTally
 from amodal_data.evaluation.intervals import LEVEL, draws, intervals
-from amodal_data.evaluation.order import OrderTally, PairSet
-from amodal_data.evaluation.predictions import Seen
+from amodal_data.evaluation.protocols import (
+    TYPES,
+    AmodalTally,
+    CocoTally,
+    CompletionTally,
+    Diagnosis,
+    ErrorTally,
+    OrderTally,
+    PairSet,
+)
+from amodal_data.evaluation.reading import Seen
 from amodal_data.evaluation.tables import table_of
 from amodal_data.evaluation.tallies import Counted, Figures, Tally, tallied
 from amodal_data.evaluation.truth import Truth, TruthSource, read_truth
@@ -206,6 +211,8 @@ def evaluate(
     """
     rules = Rules(max_dets, annotator, pairs, boundary, compat, nms, given, errors, intervals)
     rules.check([protocol])
+    if isinstance(predictions, Mapping) and any(isinstance(one, str) for one in predictions):
+        raise SelectionError("several methods by name", fix="evaluate_all(ground_truth, {name: predictions})")
     truth = read_truth(ground_truth, annotator, only, stream=True)
     return score(truth, predictions, [protocol], rules).reports[protocol]
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from amodal_data.evaluation.amodal import KINDS, OCCLUSION
-from amodal_data.evaluation.diagnosis import TYPES, Diagnosis
 from amodal_data.evaluation.formats import value_at
+from amodal_data.evaluation.protocols.amodal import KINDS, OCCLUSION
+from amodal_data.evaluation.protocols.diagnosis import TYPES, Diagnosis
 
 __all__ = ["card", "figures_table", "table_of"]
 

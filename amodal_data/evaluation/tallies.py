@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.evaluation.comparison import Comparison, OpenPredictions, PredictionSource, comparisons
-from amodal_data.evaluation.predictions import Seen
-from amodal_data.evaluation.results import ScatteredError
+from amodal_data.evaluation.reading.predictions import Seen
+from amodal_data.evaluation.reading.results import ScatteredError
 from amodal_data.evaluation.truth import Truth
 from amodal_data.scene import Source
 

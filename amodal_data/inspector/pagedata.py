@@ -17,9 +17,9 @@ from PIL import Image, ImageOps
 from amodal_data.cache import CachedImage
 from amodal_data.checks import occlusion_rates
 from amodal_data.errors import PhotoError
-from amodal_data.evaluation.grids import order_pairs
 from amodal_data.evaluation.matching import largest
-from amodal_data.evaluation.predictions import ScoredMask
+from amodal_data.evaluation.protocols.grids import order_pairs
+from amodal_data.evaluation.reading.predictions import ScoredMask
 from amodal_data.findings import CODES, Finding
 from amodal_data.inspector.predicted import layered_predictions
 from amodal_data.levels import LayeredTargets

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from amodal_data.evaluation.predictions import ScoredMask
+from amodal_data.evaluation.reading.predictions import ScoredMask
 from amodal_data.levels import LayeredTargets
 from amodal_data.sweep import sweep
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from amodal_data import ScoredMask, evaluate
-from amodal_data.evaluation.order import METHODS, pair_votes
+from amodal_data.evaluation.protocols.order import METHODS, pair_votes
 from sln import CachedTargets, Predictor
 from sln.evaluate import predictions_at_truth, predictions_of
 

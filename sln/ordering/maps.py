@@ -10,7 +10,7 @@ from amodal_data import LayeredTargets, ScoredMask
 from amodal_data.errors import PredictionError
 from amodal_data.evaluation import read_predictions
 from amodal_data.evaluation.comparison import assign
-from amodal_data.evaluation.grids import grid_of
+from amodal_data.evaluation.protocols.grids import grid_of
 from amodal_data.evaluation.truth import Truth, read_truth
 from amodal_data.inspector import layered_predictions
 from amodal_data.photos import read_photo

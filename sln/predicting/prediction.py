@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from amodal_data import RLE, ScoredMask
-from amodal_data.evaluation.grids import order_pairs
+from amodal_data.evaluation.protocols.grids import order_pairs
 from amodal_data.runs import Window, from_crop, touched_by
 from amodal_data.semdist import sem_dist_of_codes
 from sln.network.layering import decode

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.evaluation.comparison import Comparison
-from amodal_data.evaluation.curves import RECALLS, interpolated
 from amodal_data.evaluation.matching import THRESHOLDS, match
-from amodal_data.evaluation.predictions import Predictions, Seen, by_score
+from amodal_data.evaluation.protocols.curves import RECALLS, interpolated
+from amodal_data.evaluation.reading.predictions import Predictions, Seen, by_score
 from amodal_data.evaluation.tallies import Figures, Order, Tally, tallied
 from amodal_data.evaluation.truth import Truth, TruthImage
 

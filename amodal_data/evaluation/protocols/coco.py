@@ -14,8 +14,8 @@ from pycocotools.cocoeval import COCOeval
 
 from amodal_data.errors import SelectionError
 from amodal_data.evaluation.comparison import Comparison
-from amodal_data.evaluation.drawn import classes_of, drawn_figures
-from amodal_data.evaluation.predictions import ScoredMask, Seen
+from amodal_data.evaluation.protocols.drawn import classes_of, drawn_figures
+from amodal_data.evaluation.reading.predictions import ScoredMask, Seen
 from amodal_data.evaluation.tallies import Figures, Order, Tally
 from amodal_data.masks import RLE
 from amodal_data.runs import minus

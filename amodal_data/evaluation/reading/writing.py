@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.disk import replaced
-from amodal_data.evaluation.companion import companion_of, write_companion
-from amodal_data.evaluation.predictions import ScoredMask
+from amodal_data.evaluation.reading.companion import companion_of, write_companion
+from amodal_data.evaluation.reading.predictions import ScoredMask
 
 __all__ = ["ResultsWriter", "write_predictions"]
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.evaluation.comparison import Comparison
-from amodal_data.evaluation.grids import Grid, grid_of
-from amodal_data.evaluation.predictions import Seen
+from amodal_data.evaluation.protocols.grids import Grid, grid_of
+from amodal_data.evaluation.reading.predictions import Seen
 from amodal_data.evaluation.tallies import Figures, Order, Tally, per
 from amodal_data.evaluation.truth import TruthImage
 from amodal_data.masks import RLE

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.evaluation.curves import interpolated
-from amodal_data.evaluation.predictions import by_score
+from amodal_data.evaluation.protocols.curves import interpolated
+from amodal_data.evaluation.reading.predictions import by_score
 from amodal_data.evaluation.tallies import per
 
 __all__ = ["OneClass", "classes_of", "drawn_figures"]

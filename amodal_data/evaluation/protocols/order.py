@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from amodal_data.errors import SelectionError
 from amodal_data.evaluation.comparison import Comparison
-from amodal_data.evaluation.grids import Grid, grid_of, hard_depth, shared_window
-from amodal_data.evaluation.predictions import ScoredMask, Seen
+from amodal_data.evaluation.protocols.grids import Grid, grid_of, hard_depth, shared_window
+from amodal_data.evaluation.reading.predictions import ScoredMask, Seen
 from amodal_data.evaluation.tallies import Figures, Order, Tally, per
 from amodal_data.evaluation.truth import TruthImage
 from amodal_data.masks import RLE

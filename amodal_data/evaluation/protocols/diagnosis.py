@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.evaluation.comparison import Comparison
-from amodal_data.evaluation.grids import order_of
-from amodal_data.evaluation.predictions import ScoredMask
+from amodal_data.evaluation.protocols.grids import order_of
+from amodal_data.evaluation.reading.predictions import ScoredMask
 from amodal_data.masks import iou
 from amodal_data.runs import minus
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.evaluation.predictions import ScoredMask
+from amodal_data.evaluation.reading.predictions import ScoredMask
 from amodal_data.runs import Window, crop, meeting, touched_by, window_of
 from amodal_data.semdist import given_inside, instance_order, pair_order
 

@@ -3,7 +3,7 @@
 A results file is a list of ``{"image_id", "category_id", "score", "segmentation"}``; ours adds
 ``visible_mask`` and ``levels`` (entry i = level i + 1), AmodalMask's names the masks ``amodalMask`` and
 ``invisibleMask``. ``gt_id`` (and ``gt_region``) name the instance that a row was made for. Probabilities are in its
-companion (:mod:`amodal_data.evaluation.companion`).
+companion (:mod:`amodal_data.evaluation.reading.companion`).
 """
 
 import difflib
@@ -17,10 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.errors import MaskError, PredictionError
-from amodal_data.evaluation.companion import Companion, open_companion
 from amodal_data.evaluation.overlaps import MaskSet
-from amodal_data.evaluation.predictions import DEEPEST, Given, ImagePredictions, ScoredMask, by_score, known_image
-from amodal_data.evaluation.records import Index, open_records
+from amodal_data.evaluation.reading.companion import Companion, open_companion
+from amodal_data.evaluation.reading.predictions import (
+    DEEPEST,
+    Given,
+    ImagePredictions,
+    ScoredMask,
+    by_score,
+    known_image,
+)
+from amodal_data.evaluation.reading.records import Index, open_records
 from amodal_data.evaluation.truth import Truth
 from amodal_data.masks import RLE, parse_rles
 from amodal_data.readers.files import stem_of
