@@ -18,7 +18,6 @@ from amodal_data.evaluation.protocols.grids import Grid, grid_of
 from amodal_data.evaluation.reading.predictions import Seen
 from amodal_data.evaluation.tallies import Figures, Order, Tally, per
 from amodal_data.evaluation.truth import TruthImage
-from amodal_data.masks import RLE
 from amodal_data.runs import Window, crop, window_of
 from amodal_data.semdist import SAFE_CONFIDENCE, sem_dist_of_codes
 
@@ -73,7 +72,7 @@ class CompletionTally(Tally):
                 _add_overlap(sums, "given", mine & ~visible, hidden)
                 _add_overlap(sums, "own", mine & ~shown, hidden)
             sums["told"] += (_share(mine, shown) >= OCCLUDED) == (_share(amodal, visible) >= OCCLUDED)
-            sums["error"] += _error(grid, _codes(one.image, n, whole, seen, window))
+            sums["error"] += _error(grid, _codes(one.image, n, amodal, hidden, window))
         self._sums.append(np.array(list(sums.values())))
 
     def figures(self, order: Order, seen: Seen) -> Figures:
@@ -103,18 +102,19 @@ def _means(sums: NDArray[np.float64], seen: Seen) -> dict[str, Any]:
 
 def _add_overlap(sums: dict[str, float], name: str, a: NDArray[np.bool_], b: NDArray[np.bool_]) -> None:
     """Add the IoU of two masks, and the pixels it is the quotient of."""
-    common, union = int((a & b).sum()), int((a | b).sum())
+    common, union = np.count_nonzero(a & b), np.count_nonzero(a | b)
     sums[name] += common / union if union else 0.0
     sums[f"{name}_common"] += common
     sums[f"{name}_union"] += union
 
 
-def _codes(image: TruthImage, n: int, whole: RLE, seen: RLE, window: Window) -> NDArray[np.uint8]:
+def _codes(
+    image: TruthImage, n: int, amodal: NDArray[np.bool_], hidden: NDArray[np.bool_], window: Window
+) -> NDArray[np.uint8]:
     """The true level codes of instance n in a window, uint8 [h, w]."""
-    targets = image.targets
-    codes = crop(whole, window) + crop(whole, window) * ~crop(seen, window) * np.uint8(1)
-    for level in range(2, int(targets.table[:, n].max(initial=0))):
-        codes[crop(targets.level_rle(n, level), window)] = level + 1
+    codes = amodal.view(np.uint8) + hidden.view(np.uint8)
+    for level in range(2, int(image.targets.table[:, n].max(initial=0))):
+        codes[crop(image.targets.level_rle(n, level), window)] = level + 1
     return codes
 
 
@@ -123,12 +123,20 @@ def _nothing(shape: tuple[int, ...]) -> Grid:
 
 
 def _share(amodal: NDArray[np.bool_], visible: NDArray[np.bool_]) -> float:
-    area = int(amodal.sum())
-    return (area - int((amodal & visible).sum())) / (area + 1e-6)
+    area = np.count_nonzero(amodal)
+    return (area - np.count_nonzero(amodal & visible)) / (area + 1e-6)
 
 
 def _error(grid: Grid, codes: NDArray[np.uint8]) -> float:
-    inside = codes > 0
-    wanted = SAFE_CONFIDENCE - (codes[inside] - 1.0)
-    found = sem_dist_of_codes(grid.confidence[inside].astype(np.float64), grid.level[inside] + grid.inside[inside])
-    return float(np.abs(found - wanted).mean())
+    """Mean absolute error of the sem-dist map where the true instance is."""
+    mine = grid.level + grid.inside
+    if grid.soft is not None:
+        inside = codes > 0
+        wanted = SAFE_CONFIDENCE - (codes[inside] - 1.0)
+        found = sem_dist_of_codes(grid.soft[inside].astype(np.float64), mine[inside])
+        return float(np.abs(found - wanted).mean())
+    most = 1 + int(mine.max(initial=0))  # hard masks: a few pairs of codes, counted
+    pairs = np.bincount((codes.astype(np.int32) * most + mine).ravel(), minlength=most).reshape(-1)
+    true, own = np.divmod(np.arange(most, len(pairs)), most)
+    found = sem_dist_of_codes((own > 0) * 1.0, own)
+    return float((pairs[most:] * np.abs(found - (SAFE_CONFIDENCE - (true - 1.0)))).sum() / pairs[most:].sum())

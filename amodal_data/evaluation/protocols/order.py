@@ -67,7 +67,7 @@ def _hard(a: Grid, b: Grid) -> int:
 
 def _modal_vote(a: Grid, b: Grid) -> int:
     def seen_in(one: Grid, other: Grid) -> int:
-        return int((one.inside & (one.level == 0) & other.inside).sum())
+        return int(np.count_nonzero(one.inside & (one.level == 0) & other.inside))
 
     return _sign(seen_in(a, b) - seen_in(b, a))
 
