@@ -23,26 +23,27 @@ Integer = type[np.signedinteger[Any]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Runs:
-    """Run lengths of many masks, one after the other, each mask from an even position on.
+    """Run lengths of many masks, one after the other: ``background`` and the ``foreground`` after each.
 
-    So ``lengths[0::2]`` are background and ``lengths[1::2]`` foreground; a mask of an odd number of runs has one run
-    of length 0 more at its end. ``starts`` int64 [M]: where each begins; ``counts`` int64 [M]: its runs without that.
+    Mask i has those at ``ptr[i]:ptr[i + 1]``, int64 [M + 1]; ``counts`` int64 [M] runs, and where that is odd a last
+    foreground of length 0 more.
     """
 
-    lengths: NDArray[Any]
-    starts: NDArray[np.int64]
+    background: NDArray[Any]
+    foreground: NDArray[Any]
+    ptr: NDArray[np.int64]
     counts: NDArray[np.int64]
 
 
 def decode_counts(strings: Sequence[bytes], kind: Integer = np.int64) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Run lengths of many compressed strings: ``(runs, ptr)``, string ``i`` has ``runs[ptr[i]:ptr[i + 1]]``.
 
-    As :func:`aligned_runs`, which raises, without its additional runs.
+    As :func:`aligned_runs`, which raises, with background and foreground in turn.
     """
     found = aligned_runs(strings, kind)
-    ptr = np.append(0, np.cumsum(found.counts))
-    extra = (found.starts + found.counts)[found.counts % 2 == 1]
-    return (np.delete(found.lengths, extra) if len(extra) else found.lengths), ptr
+    both = np.stack([found.background, found.foreground], axis=1).ravel()
+    extra = (2 * found.ptr[:-1] + found.counts)[found.counts % 2 == 1]
+    return (np.delete(both, extra) if len(extra) else both), np.append(0, np.cumsum(found.counts))
 
 
 def aligned_runs(strings: Sequence[bytes], kind: Integer = np.int64) -> Runs:
@@ -65,7 +66,7 @@ def aligned_runs(strings: Sequence[bytes], kind: Integer = np.int64) -> Runs:
     counts = np.diff(ptr)
     odd = counts & 1
     shift = np.cumsum(odd) - odd
-    starts = ptr[:-1] + shift
+    starts = ptr[:-1] + shift  # each string from an even position on, a 0 after an odd number of them
     last = chars[~more]  # the last character of each number, sign and all
     extra = (starts + counts)[odd == 1]
     if len(extra):
@@ -78,9 +79,13 @@ def aligned_runs(strings: Sequence[bytes], kind: Integer = np.int64) -> Runs:
     owners = early - np.arange(len(early))
     owners += np.repeat(shift, np.diff(np.searchsorted(early, ends)))
     _add_early(values, chars[early] & np.uint8(31), owners)
-    _undo_differences(values, starts[counts > 0])
-    values[extra] = 0
-    return Runs(values, starts, counts)
+    there = starts[counts > 0] // 2
+    first = values[2 * there]
+    values[2 * there] = 0
+    background, foreground = (_summed(values[k::2], there) for k in (0, 1))
+    background[there] = first
+    foreground[extra // 2] = 0
+    return Runs(background, foreground, np.append(starts, len(values)) // 2, counts)
 
 
 def _add_early(values: NDArray[Any], bits: NDArray[np.uint8], owners: NDArray[np.int64]) -> None:
@@ -100,18 +105,15 @@ def _add_early(values: NDArray[Any], bits: NDArray[np.uint8], owners: NDArray[np
     raise MaskError("an RLE string holds a number of more than 35 bits")
 
 
-def _undo_differences(values: NDArray[Any], starts: NDArray[np.int64]) -> None:
-    """From the fourth number of each string on, add the number two before it, in place.
+def _summed(values: NDArray[Any], starts: NDArray[np.int64]) -> NDArray[Any]:
+    """Every second number of all strings, from the differences to the number two before it.
 
-    ``c[k] = d[k] + c[k - 2]`` is a running sum over the even numbers without the first, and one over the odd ones;
-    each is taken over all strings at once, and where a string begins what the one before came to is taken off.
+    ``c[k] = d[k] + c[k - 2]`` is a running sum, taken over all strings at once; where a string begins (``starts``) what
+    the one before came to is taken off. The first number of a string, which no other counts from, is 0 here.
     """
-    if not len(starts):
-        return
-    first = values[starts]
-    values[starts] = 0
-    for half in (values[0::2], values[1::2]):
-        totals = np.add.reduceat(half, starts // 2, dtype=half.dtype)
-        half[starts[1:] // 2] -= totals[:-1]
-        np.cumsum(half, out=half)
-    values[starts] = first
+    out = values.copy()
+    if len(starts):
+        totals = np.add.reduceat(out, starts, dtype=out.dtype)
+        out[starts[1:]] -= totals[:-1]
+        np.cumsum(out, out=out)
+    return out

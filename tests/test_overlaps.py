@@ -4,9 +4,10 @@ from conftest import random_masks
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from pycocotools import mask as coco_mask
 
 from amodal_data import RLE
-from amodal_data.counts import aligned_runs
+from amodal_data.counts import aligned_runs, decode_counts
 from amodal_data.errors import MaskError
 from amodal_data.evaluation import overlaps
 from amodal_data.evaluation.overlaps import MaskSet, OverlapTable
@@ -69,7 +70,7 @@ def test_strings_that_are_read_although_nobody_writes_them_so():
     """Runs of length 0 in the middle: two intervals or gaps that are none."""
     strings = [b"1020T1", b"0" * 8 + b"4" + b"0" * 9]
     for string in strings:
-        runs = aligned_runs([string]).lengths
+        runs, _ = decode_counts([string])
         size = (int(runs.sum()), 1)
         flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
         one = MaskSet.of_strings([string, string], size)
@@ -86,4 +87,12 @@ def test_strings_that_are_no_masks_of_an_image(string):
 def test_numbers_too_long_for_32_bits_are_refused():
     with pytest.raises(MaskError, match="more than"):
         aligned_runs([b"oooooo0"], np.int32)
-    assert aligned_runs([b"ooooo0"], np.int32).lengths[0] == 2**25 - 1
+    assert aligned_runs([b"ooooo0"], np.int32).background[0] == 2**25 - 1
+
+
+def test_runs_that_exceed_the_image_by_all_of_32_bits():
+    size = (1024, 1024)
+    runs = {"size": list(size), "counts": [2**20] * 4097}
+    string = coco_mask.frPyObjects(runs, *size)["counts"]
+    with pytest.raises(MaskError, match="do not fill"):
+        MaskSet.of_strings([string, RLE(size, np.array([3], np.int32)).compressed()], size)

@@ -84,11 +84,15 @@ class MaskSet:
         runs = aligned_runs(strings, np.int32 if pixels < _MOST_PIXELS else np.int64)
         if not runs.counts.all():
             raise MaskError("an RLE has no runs")
-        sums = np.add.reduceat(runs.lengths, runs.starts, dtype=np.int64) if len(strings) else runs.starts
-        if runs.lengths.min(initial=0) < 0 or runs.lengths.max(initial=0) > pixels or (sums != pixels).any():
+        both = (runs.background, runs.foreground)
+        low, high = min(one.min(initial=0) for one in both), max(one.max(initial=0) for one in both)
+        pairs = runs.background + runs.foreground
+        off = np.cumsum(pairs, dtype=_kind(size, len(strings)))
+        full = np.arange(1, len(strings) + 1) * pixels
+        wraps = int(pairs.sum(dtype=np.int64)) != len(strings) * pixels  # by 2**32, and looks right
+        if low < 0 or high > pixels or wraps or (off[runs.ptr[1:] - 1] != full).any():
             raise MaskError("RLE runs do not fill the image")
-        ends = np.cumsum(runs.lengths, dtype=_kind(size, len(strings)))
-        return cls(size, ends[0::2], ends[1::2], np.append(runs.starts, len(ends)) // 2)
+        return cls(size, off - runs.foreground, off, runs.ptr)
 
     def rle(self, n: int) -> RLE:
         """Mask n."""
