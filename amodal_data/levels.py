@@ -10,6 +10,7 @@ instances in all regions then fit one small table (Zhang et al., ACM MM 2019, se
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -28,6 +29,8 @@ __all__ = ["NOWHERE", "LayeredTargets", "layer_scene", "layer_with_findings", "u
 
 _FEW = 2**16
 """Entries of a table that is looked at as a whole"""
+_DENSE = 2**18
+"""Runs times instances that are looked at together"""
 _LARGE = 2**24
 """Pixels of an image that is not drawn to look a few of them up"""
 
@@ -133,6 +136,14 @@ class LayeredTargets(LevelViews):
             flags = self.table == operator.index(part) + 1
         height, pixels = self.size[0], self.size[0] * self.size[1]
         starts = np.append(np.cumsum(self.run_lengths, dtype=np.int64) - self.run_lengths, pixels)
+        if flags.shape[1] * len(starts) <= _DENSE:
+            inside = np.zeros((flags.shape[1], len(starts) + 1), bool)
+            inside[:, 1:-1] = np.take(flags.T, self.run_regions, axis=1)
+            owners, at = np.nonzero(inside[:, 1:] != inside[:, :-1])
+            places = starts[at].astype(np.int32)
+            ends = np.searchsorted(owners, np.arange(flags.shape[1] + 1))
+            several = [places[a:b] for a, b in pairwise(ends.tolist())]
+            return [RLE(self.size, one[: len(one) - (len(one) > 0 and one[-1] == pixels)]) for one in several]
         boxes = union_boxes(_region_boxes(self), flags)
         first = np.searchsorted(starts, boxes[:, 0].astype(np.int64) * height, side="right") - 1
         stop = np.searchsorted(starts, boxes[:, 2].astype(np.int64) * height, side="left")
