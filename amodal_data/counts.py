@@ -43,7 +43,7 @@ def decode_counts(strings: Sequence[bytes], kind: Integer = np.int64) -> tuple[N
     found = aligned_runs(strings, kind)
     both = np.stack([found.background, found.foreground], axis=1).ravel()
     extra = (2 * found.ptr[:-1] + found.counts)[found.counts % 2 == 1]
-    return (np.delete(both, extra) if len(extra) else both), np.append(0, np.cumsum(found.counts))
+    return (np.delete(both, extra) if len(extra) else both), np.append(0, found.counts.cumsum())
 
 
 def aligned_runs(strings: Sequence[bytes], kind: Integer = np.int64) -> Runs:
@@ -60,12 +60,12 @@ def aligned_runs(strings: Sequence[bytes], kind: Integer = np.int64) -> Runs:
     if any(s and s[-1] >= 80 for s in strings):
         raise MaskError("an RLE string ends in the middle of a number")
     more = chars >= 32
-    early = np.flatnonzero(more)  # characters that another one of their number follows
+    early = more.nonzero()[0]  # characters that another one of their number follows
     ends = np.cumsum([0, *map(len, strings)])
-    ptr = ends - np.searchsorted(early, ends)
+    ptr = ends - early.searchsorted(ends)
     counts = np.diff(ptr)
     odd = counts & 1
-    shift = np.cumsum(odd) - odd
+    shift = odd.cumsum() - odd
     starts = ptr[:-1] + shift  # each string from an even position on, a 0 after an odd number of them
     last = chars[~more]  # the last character of each number, sign and all
     extra = (starts + counts)[odd == 1]
@@ -77,7 +77,7 @@ def aligned_runs(strings: Sequence[bytes], kind: Integer = np.int64) -> Runs:
     values = (last ^ np.uint8(16)).astype(kind)
     values -= 16
     owners = early - np.arange(len(early))
-    owners += np.repeat(shift, np.diff(np.searchsorted(early, ends)))
+    owners += shift.repeat(np.diff(early.searchsorted(ends)))
     _add_early(values, chars[early] & np.uint8(31), owners)
     there = starts[counts > 0] // 2
     first = values[2 * there]

@@ -42,17 +42,17 @@ class MaskSet:
         """``on`` to ``off``: the runs of mask n are ``ptr[n]:ptr[n + 1]``, counted on from mask to mask."""
         height, width = self.size = size
         full = off > on
-        self.ptr = ptr - np.searchsorted(np.flatnonzero(~full), ptr)
+        self.ptr = ptr - np.searchsorted((~full).nonzero()[0], ptr)
         on, off = on[full], off[full]
         self.column, last = on // height, (off - 1) // height
         self.low, self.high = on - self.column * height, off - last * height
         if (more := last - self.column).any():  # over the foot of a column and on at the top of the next
             pieces = more + 1
-            self.ptr = np.append(0, np.cumsum(pieces))[self.ptr]
-            step = np.arange(int(pieces.sum()), dtype=on.dtype) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-            self.low = np.where(step == 0, np.repeat(self.low, pieces), 0).astype(on.dtype)
-            self.high = np.where(step == np.repeat(more, pieces), np.repeat(self.high, pieces), height).astype(on.dtype)
-            self.column = (np.repeat(self.column, pieces) + step).astype(on.dtype)
+            self.ptr = np.append(0, pieces.cumsum())[self.ptr]
+            step = np.arange(int(pieces.sum()), dtype=on.dtype) - np.repeat(pieces.cumsum() - pieces, pieces)
+            self.low = np.where(step == 0, self.low.repeat(pieces), 0).astype(on.dtype)
+            self.high = np.where(step == more.repeat(pieces), self.high.repeat(pieces), height).astype(on.dtype)
+            self.column = (self.column.repeat(pieces) + step).astype(on.dtype)
         self.areas, self.boxes = np.zeros(len(self), np.int64), np.zeros((len(self), 4), np.int64)
         there = np.flatnonzero(np.diff(self.ptr))
         if len(there):
@@ -99,7 +99,7 @@ class MaskSet:
         places = np.stack(_places(self, n), axis=1).ravel()
         ends = np.append(places[1:] == places[:-1], False)  # off and on again at one place is no switch
         places = places[~(ends | np.append(False, ends[:-1]))] if len(places) else places
-        return RLE(self.size, places[: np.searchsorted(places, self.size[0] * self.size[1])].astype(np.int32))
+        return RLE(self.size, places[: places.searchsorted(self.size[0] * self.size[1])].astype(np.int32))
 
 
 def _kind(size: tuple[int, int], masks: int) -> Any:
@@ -166,7 +166,7 @@ def _layers(masks: MaskSet) -> _Layers:
     key, width = masks.column, masks.size[1]
     first = np.flatnonzero(np.append(True, key[1:] != key[:-1])[: len(key)])
     several = np.diff(np.append(first, len(key)))
-    layer = np.arange(len(key)) - np.repeat(first, several)
+    layer = np.arange(len(key)) - first.repeat(several)
     depth = np.zeros(len(masks), np.int64)
     np.maximum.at(depth, key[first] // width, several)
     shape = (min(int(depth.max(initial=0)), _MOST_LAYERS), len(masks) * width)
@@ -183,26 +183,26 @@ def _common(
     """Pixels that mask rows[p] of ``a`` and mask columns[p] of ``b`` (drawn in ``layers``) share, int64 [P]."""
     out = np.zeros(len(rows), np.int64)
     deep = layers.depth[columns] > _MOST_LAYERS
-    for p in np.flatnonzero(deep).tolist():
+    for p in deep.nonzero()[0].tolist():
         out[p] = _common_of_two(a, int(rows[p]), b, int(columns[p]))
     plain = np.flatnonzero(~deep & (np.diff(a.ptr)[rows] > 0))
     sizes = np.diff(a.ptr)[rows[plain]]
     for block in _blocks(sizes):
         mine, theirs, counts = rows[plain[block]], columns[plain[block]], sizes[block]
-        starts = np.cumsum(counts) - counts
+        starts = counts.cumsum() - counts
         at = np.arange(int(counts.sum())) + np.repeat(a.ptr[mine] - starts, counts)
-        key = np.take(a.column, at) + np.repeat((theirs - mine) * b.size[1], counts)
-        low, high = np.take(a.low, at), np.take(a.high, at)
+        key = a.column.take(at) + np.repeat((theirs - mine) * b.size[1], counts)
+        low, high = a.low.take(at), a.high.take(at)
         for k in range(int(layers.depth[theirs].max(initial=0))):
-            shared = np.minimum(high, np.take(layers.high[k], key))
-            shared -= np.maximum(low, np.take(layers.low[k], key))
+            shared = np.minimum(high, layers.high[k].take(key))
+            shared -= np.maximum(low, layers.low[k].take(key))
             out[plain[block]] += np.add.reduceat(np.maximum(shared, 0, out=shared), starts, dtype=np.int64)
     return out
 
 
 def _blocks(sizes: NDArray[np.int64]) -> Iterator[slice]:
     """Neighbouring entries of together not many more than ``_BLOCK``."""
-    part = np.cumsum(sizes) // _BLOCK
+    part = sizes.cumsum() // _BLOCK
     edges = [0, *(np.flatnonzero(part[1:] != part[:-1]) + 1).tolist(), len(sizes)]
     return (slice(a, b) for a, b in pairwise(edges) if a < b)
 
@@ -213,7 +213,7 @@ def _common_of_two(a: MaskSet, n: int, b: MaskSet, m: int) -> int:
     upto = np.append(0, np.cumsum(off - on))
 
     def covered(places: NDArray[np.int64]) -> NDArray[np.int64]:
-        k = np.searchsorted(on, places, side="right")
+        k = on.searchsorted(places, side="right")
         return upto[k] - np.maximum(0, off[k - 1] - places) * (k > 0)
 
     return int((covered(stops) - covered(starts)).sum()) if len(on) else 0
