@@ -148,13 +148,21 @@ def _is_named(predictions: object) -> bool:
 
 
 def _name(predictions: object) -> str:
-    return Path(predictions).name.split(".")[0] if isinstance(predictions, str | Path) else "predictions"
+    if not isinstance(predictions, str | Path) or str(predictions).startswith(("-", "/dev/", "/proc/")):
+        return "predictions"
+    return Path(predictions).name.split(".")[0]
 
 
-def named(paths: Sequence[Path]) -> dict[str, Path]:
-    """Results files as methods: each under the shortest end of its path that tells it from the others."""
-    for parts in range(1, 1 + max((len(path.parts) for path in paths), default=0)):
-        names = ["/".join([*path.parts[-parts:-1], path.name.split(".")[0]]) for path in paths]
+def named(paths: Sequence[Path], *, join: bool = False) -> dict[str, PredictionSource]:
+    """Results files as methods: each under the shortest end of its path that tells it from the others.
+
+    join: as the parts of one method, under the name of the first. Raises :class:`SelectionError` for a file that is
+    named twice.
+    """
+    if join or len(paths) == 1:
+        return {_name(paths[0]): paths[0] if len(paths) == 1 else list(paths)}
+    for parts in range(1, 1 + max(len(path.parts) for path in paths)):
+        names = ["/".join([*path.parts[-parts:-1], _name(path)]) for path in paths]
         if len(set(names)) == len(names):
             return dict(zip(names, paths, strict=True))
     raise SelectionError("the same results file is named twice", place=", ".join(map(str, paths)))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from amodal_data.evaluation.formats import value_at
+from amodal_data.evaluation.formats import columns, value_at
 from amodal_data.evaluation.protocols.amodal import KINDS, OCCLUSION
 from amodal_data.evaluation.protocols.diagnosis import TYPES, Diagnosis
 
@@ -25,7 +25,7 @@ def table_of(
     """Card, figures, intervals, what became of the instances, warnings."""
     lines = [*card(protocol, settings), "", *figures_table(protocol, figures, settings)]
     if intervals is not None:
-        lines += ["", *_intervals(figures, intervals)]
+        lines += ["", *_intervals(protocol, settings, figures, intervals)]
     if diagnosis is not None:
         lines += ["", "what became of the instances"]
         lines += [f"  {name:<14}{n:>7}  {TYPES[name]}" for name, n in diagnosis.counts.items()]
@@ -48,17 +48,13 @@ def card(protocol: str, settings: Figures) -> list[str]:
     return lines
 
 
-def _intervals(figures: Figures, intervals: Figures) -> list[str]:
+def _intervals(protocol: str, settings: Figures, figures: Figures, intervals: Figures) -> list[str]:
+    """A line a figure of the table of methods; JSON and CSV have them all."""
     found = []
-
-    def walk(own: Any, path: tuple[str, ...]) -> None:
-        if isinstance(own, Mapping):
-            for name, more in own.items():
-                walk(more, (*path, name))
-        elif own is not None and (value := value_at(figures, path)) is not None:
-            found.append((" ".join(path[1:]), value, *own))
-
-    walk(intervals, ())
+    for one in columns(protocol, settings):
+        between, value = value_at(intervals, one.path), value_at(figures, one.path)
+        if between is not None and value is not None:
+            found.append((f"{one.group} {one.heading}".strip(), value, *between))
     width = max((len(name) for name, *_ in found), default=0)
     return [f"{name:<{width}}  {value:.3f}  [{low:.3f}, {high:.3f}]" for name, value, low, high in found]
 

@@ -103,7 +103,7 @@ def evaluate(
 
     found = evaluate_all(
         ground_truth,
-        {predictions[0].name.split(".")[0]: predictions} if join or len(predictions) == 1 else named(predictions),
+        named(predictions, join=join),
         [one.value for one in asked],
         max_dets=[int(part) for part in limits],
         annotator=annotator,

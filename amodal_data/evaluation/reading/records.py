@@ -112,7 +112,7 @@ class Records:
         file.seek(0)
         start = file.read(4096)
         if known := not_json(start, Path(name)):
-            raise AnnotationError(f"not JSON: this is {known[0]}", place=name, fix=known[1])
+            raise AnnotationError(f"not JSON: this is {known[0]}", place=name, fix="name a results file")
         start = start.removeprefix(b"\xef\xbb\xbf").lstrip(_SPACE)
         self._lines = start[:1] == b"{"
         first, _, more = start.partition(b"\n")
