@@ -268,6 +268,12 @@ def test_rows_made_for_an_instance_are_scored_without_matching(tmp_path, layout)
         file.write_text(json.dumps([{**rows[0], **change}, *rows[1:]]))
         with pytest.raises(PredictionError, match=said):
             evaluate(path, file, "completion")
+    last = rows[-1]["image_id"]
+    for some in (lambda row: row["image_id"] != last, lambda row: row["image_id"] == last):
+        mixed = [row if some(row) else {**row, "gt_id": None, "score": 0.5} for row in rows]
+        file.write_text(json.dumps(mixed))
+        with pytest.raises(PredictionError, match="every row of a file has a 'gt_id'"):
+            evaluate(path, file, "completion")
     if layout == "cocoa":
         file.write_text(json.dumps([{key: value for key, value in row.items() if key != "gt_region"} for row in rows]))
         with pytest.raises(PredictionError, match="gt_region"):

@@ -177,6 +177,10 @@ def comparisons(truth: Truth, opened: OpenPredictions, seen: Seen) -> Iterator[C
 
 
 def _compared(image: TruthImage, found: ImagePredictions, seen: Seen) -> Comparison:
+    if len(found) and seen.rows and (found.given is None) == seen.given:
+        said = "rows of this image name no instance, others do" if seen.given else "rows of this image name instances"
+        fix = "every row of a file has a 'gt_id', or none has"
+        raise PredictionError(said, place=f"image {image.image_id}", fix=fix)
     seen.add(image.image_id, found)
     found.masks  # noqa: B018 - a mask that cannot be read is an error, also where nothing is compared with it
     return Comparison(image, found)

@@ -285,6 +285,10 @@ class Index:
         """Image ids, rising, with the numbers and parsed rows of each in file order."""
         return ((image_id, *self.rows(image_id)) for image_id in self._places)
 
+    def __len__(self) -> int:
+        """How many rows there are."""
+        return len(self._rows)
+
     def rows(self, image_id: int) -> tuple[list[int], list[Any]]:
         """Numbers and parsed rows of an image; none if it has none."""
         start, stop = self._places.get(image_id, (0, 0))

@@ -87,6 +87,8 @@ class ResultsFile:
     def scatter(self) -> None:
         """Look where the rows of each image are: from now on images come by rising id, each with all its rows."""
         self._index = Index(self._records, self._image_id)
+        if self._beside is not None:
+            self._beside.check_rows(len(self._index))
 
     def of(self, image_id: int) -> "RowsOfImage | None":
         """The rows of one image, once :meth:`scatter` was called; None if there are none."""
