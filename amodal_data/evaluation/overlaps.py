@@ -114,40 +114,52 @@ class OverlapTable:
         self._a, self._b = a, b
         self._layers: _Layers | None = None
         self._iou = np.zeros((len(a), len(b)))
-        self._known = np.zeros((len(a), len(b)), bool)
-        low = np.maximum(a.boxes[:, None, :2], b.boxes[:, :2])
-        sides = (np.minimum(a.boxes[:, None, 2:], b.boxes[:, 2:]) - low).clip(0)
-        most = np.minimum(sides[:, :, 0] * sides[:, :, 1], np.minimum(a.areas[:, None], b.areas))
-        both = a.areas[:, None] + b.areas - most
-        self._bound = most / np.maximum(both, 1)
+        step = max(1, _BLOCK // max(1, len(b)))
+        blocks = [_bounded(a, b, at, min(at + step, len(a))) for at in range(0, len(a), step)]
+        empty = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
+        self._rows, self._columns, self._bound = map(np.concatenate, zip(empty, *blocks, strict=True))
+        self._known = np.zeros(len(self._rows), bool)
 
     def at_least(self, low: float) -> NDArray[np.float64]:
         """IoU where it is ``low`` or more (above 0), float64 [A, B]; elsewhere it, or 0."""
-        self._settle((self._bound >= low) & (self._bound > 0))
+        self._settle(self._bound >= low)
         return self._iou
 
     def largest(self) -> list[int | None]:
         """For each of ``b`` the row of ``a`` of largest IoU, the first of equal ones; None if none is above 0."""
         best = self.at_least(0.5).max(axis=0, initial=0)
-        self._settle((self._bound >= best) & (self._bound > 0))
+        self._settle(self._bound >= best[self._columns])
         return largest(self._iou.T)
 
     def of(self, row: int, column: int) -> float:
         """IoU of one pair."""
-        wanted = np.zeros_like(self._known)
-        wanted[row, column] = self._bound[row, column] > 0
-        self._settle(wanted)
+        self._settle((self._rows == row) & (self._columns == column))
         return float(self._iou[row, column])
 
     def _settle(self, wanted: NDArray[np.bool_]) -> None:
-        rows, columns = np.nonzero(wanted & ~self._known)
-        if not len(rows):
+        new = (wanted & ~self._known).nonzero()[0]
+        if not len(new):
             return
-        self._known[rows, columns] = True
+        self._known[new] = True
         if self._layers is None:
             self._layers = _layers(self._b)
+        rows, columns = self._rows[new], self._columns[new]
         common = _common(self._a, self._b, self._layers, rows, columns)
         self._iou[rows, columns] = common / (self._a.areas[rows] + self._b.areas[columns] - common)
+
+
+def _bounded(
+    a: MaskSet, b: MaskSet, start: int, stop: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Of masks ``start`` to ``stop`` of ``a`` and all of ``b`` the pairs whose boxes meet, and what their IoU is at most:
+    no more pixels are common than the smaller mask has, or what the boxes share.
+    """
+    boxes, areas = a.boxes[start:stop, None], a.areas[start:stop, None]
+    sides = np.minimum(boxes[..., 2:], b.boxes[:, 2:]) - np.maximum(boxes[..., :2], b.boxes[:, :2])
+    rows, columns = ((sides[..., 0] > 0) & (sides[..., 1] > 0)).nonzero()
+    shared, one, other = sides[rows, columns].prod(axis=1), areas[rows, 0], b.areas[columns]
+    most = np.minimum(shared, np.minimum(one, other))
+    return rows + start, columns, most / (one + other - most)
 
 
 class _Layers(NamedTuple):
