@@ -151,7 +151,7 @@ class OverlapTable:
 def _bounded(
     a: MaskSet, b: MaskSet, start: int, stop: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Of masks ``start`` to ``stop`` of ``a`` and all of ``b`` the pairs whose boxes meet, and what their IoU is at most:
+    """The pairs of masks ``start`` to ``stop`` of ``a`` and any of ``b`` whose boxes meet, and their IoU at most:
     no more pixels are common than the smaller mask has, or what the boxes share.
     """
     boxes, areas = a.boxes[start:stop, None], a.areas[start:stop, None]
