@@ -26,6 +26,7 @@ __all__ = ["KINDS", "OCCLUSION", "AmodalScores", "AmodalTally", "score_amodal"]
 
 KINDS = ("all", "things", "stuff")
 OCCLUSION = {"all": (0.0, np.inf), "none": (0.0, 1e-5), "partial": (1e-5, 0.25), "heavy": (0.25, 1.0)}
+_LOW, _HIGH = np.array(list(OCCLUSION.values())).T[:, :, None]
 _SUBSETS = [(kind, occlusion) for kind in KINDS for occlusion in OCCLUSION]
 _BITS = len(_SUBSETS) * len(THRESHOLDS)
 
@@ -206,7 +207,6 @@ def score_amodal(
 def ignored(image: TruthImage) -> NDArray[np.bool_]:
     """Which ground truth each subset ignores, bool [12, N]."""
     stuff, rates = image.targets.is_stuff, image.rates
-    kinds = [np.ones(len(rates), bool), ~stuff, stuff]
-    within = [(rates >= low) & (rates <= high) for low, high in OCCLUSION.values()]
-    rows = [~(kind & inside) for kind in kinds for inside in within]
-    return np.array(rows).reshape(len(rows), len(rates))
+    kinds = np.array([np.ones(len(rates), bool), ~stuff, stuff])
+    within = (rates >= _LOW) & (rates <= _HIGH)
+    return ~(kinds[:, None] & within).reshape(len(_SUBSETS), len(rates))

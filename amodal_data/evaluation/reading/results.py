@@ -10,6 +10,7 @@ import difflib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Set
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -200,7 +201,7 @@ class RowsOfImage:
             one not in (None, []) for key in _TOLD if key in self._keys for one in self.values([key])
         )
         extras = _Extras(self, size) if told else None
-        raw = [row.get("category_id") for row in self._rows]
+        raw = _column(self._rows, "category_id")
         categories = raw if {*map(type, raw)} == {int} else [integer(one) for one in raw]
         classes = np.array([1 if one is None else one for one in categories], np.int64)
 
@@ -223,7 +224,7 @@ class RowsOfImage:
 
     def _scores(self, given: bool) -> NDArray[np.float64]:
         """All scores, float64 [P]; 1 for rows without, if they were made for an instance: there is nothing to rank."""
-        raw = [row.get("score") for row in self._rows]
+        raw = _column(self._rows, "score")
         if {*map(type, raw)} <= {float}:
             found = np.array(raw, np.float64)
             if (np.abs(found) < 1e300).all():
@@ -269,7 +270,7 @@ class RowsOfImage:
     def values(self, keys: Sequence[str]) -> list[Any]:
         """What each row has under the first of ``keys`` that it has, by falling score; None = nothing."""
         first, *others = keys
-        found = [row.get(first) for row in self._rows]
+        found = _column(self._rows, first)
         for key in others if None in found else ():
             found = [row.get(key) if one is None else one for one, row in zip(found, self._rows, strict=True)]
         return found
@@ -277,6 +278,14 @@ class RowsOfImage:
     def companion(self) -> tuple[NDArray[np.float32], NDArray[np.floating]] | None:
         """Boxes and probabilities of all rows, by falling score."""
         return None if self._beside is None else self._beside.rows(self._numbers)
+
+
+def _column(rows: Sequence[Mapping[str, Any]], key: str) -> list[Any]:
+    """What each row has under a key; None = nothing."""
+    try:
+        return list(map(itemgetter(key), rows))
+    except KeyError:
+        return [row.get(key) for row in rows]
 
 
 class _Extras:
