@@ -13,11 +13,13 @@ from amodal_data.errors import PredictionError, SelectionError
 from amodal_data.evaluation import ScoredMask, read_predictions
 from amodal_data.evaluation.matching import match
 from amodal_data.evaluation.protocols.amodal import score_amodal
-from amodal_data.evaluation.protocols.grids import paste
+from amodal_data.evaluation.protocols.completion import _error
+from amodal_data.evaluation.protocols.grids import grid_of, paste
 from amodal_data.evaluation.protocols.order import pair_votes
 from amodal_data.evaluation.truth import Truth, TruthImage, read_truth
 from amodal_data.export import export_results
 from amodal_data.masks import parse_rle
+from amodal_data.semdist import SAFE_CONFIDENCE, sem_dist_of_codes
 from amodal_data.source import open_source
 
 
@@ -283,6 +285,7 @@ def rows_with(scenes, **change):
         ({"segmentation": {"size": [160, 120], "counts": [19200]}}, "look swapped"),
         ({"visible_mask": {"size": [120, 160], "counts": [1]}}, "visible_mask: RLE runs sum to 1"),
         ({"levels": [7]}, "levels: an RLE is an object"),
+        ({"category_id": 10**30}, "beyond 64 bits"),
     ],
 )
 def test_predictions_that_cannot_be_scored(scenes, tmp_path, change, said):
@@ -512,3 +515,20 @@ def test_categories_judged_a_few_at_a_time_give_the_same_figures(categories):
         score.accumulate()
         score.summarize()
     assert coco._by_mask(images, annotations, results) == pytest.approx(score.stats.tolist(), abs=1e-12)
+
+
+def test_the_error_of_a_map_is_that_of_its_pixels():
+    """Counted by pairs of values; also where levels reach out of the amodal mask, as some files have them."""
+    rng = np.random.default_rng(5)
+    for _ in range(20):
+        whole, seen = rng.random((2, 9, 8)) < 0.6
+        codes = rng.integers(1, 4, (9, 8))
+        level = np.where(rng.random((9, 8)) < 0.3, rng.integers(1, 4, (9, 8)), 0)
+        rles = tuple(RLE.from_mask(level == k) for k in (1, 2, 3))
+        prediction = ScoredMask(RLE.from_mask(whole), 0.5, visible=RLE.from_mask(seen), levels=rles)
+        grid = grid_of(prediction, (slice(0, 9), slice(0, 8)))
+        inside = codes > 1  # as if the rest were outside
+        true = np.where(inside, codes, 0).astype(np.uint8)
+        found = sem_dist_of_codes(grid.confidence[inside].astype(float), grid.level[inside] + grid.inside[inside])
+        wanted = np.abs(found - (SAFE_CONFIDENCE - (true[inside] - 1.0))).mean()
+        assert _error(grid, true) == pytest.approx(wanted, abs=1e-12)

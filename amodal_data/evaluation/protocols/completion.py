@@ -129,14 +129,14 @@ def _share(amodal: NDArray[np.bool_], visible: NDArray[np.bool_]) -> float:
 
 def _error(grid: Grid, codes: NDArray[np.uint8]) -> float:
     """Mean absolute error of the sem-dist map where the true instance is."""
-    mine = grid.level + grid.inside
     if grid.soft is not None:
         inside = codes > 0
         wanted = SAFE_CONFIDENCE - (codes[inside] - 1.0)
-        found = sem_dist_of_codes(grid.soft[inside].astype(np.float64), mine[inside])
+        found = sem_dist_of_codes(grid.soft[inside].astype(np.float64), grid.level[inside] + grid.inside[inside])
         return float(np.abs(found - wanted).mean())
-    most = 1 + int(mine.max(initial=0))  # hard masks: a few pairs of codes, counted
-    pairs = np.bincount((codes.astype(np.int32) * most + mine).ravel(), minlength=most).reshape(-1)
-    true, own = np.divmod(np.arange(most, len(pairs)), most)
-    found = sem_dist_of_codes((own > 0) * 1.0, own)
-    return float((pairs[most:] * np.abs(found - (SAFE_CONFIDENCE - (true - 1.0)))).sum() / pairs[most:].sum())
+    mine = 2 * grid.level.astype(np.int32) + grid.inside  # hard masks: a few pairs of values, counted
+    most = 1 + int(mine.max(initial=0))
+    pairs = np.bincount((codes.astype(np.int32) * most + mine).ravel(), minlength=most)[most:]
+    true, own = np.divmod(np.arange(most, most + len(pairs)), most)
+    found = sem_dist_of_codes(own % 2 * 1.0, own // 2 + own % 2)
+    return float((pairs * np.abs(found - (SAFE_CONFIDENCE - (true - 1.0)))).sum() / pairs.sum())

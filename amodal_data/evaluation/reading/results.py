@@ -203,7 +203,10 @@ class RowsOfImage:
         extras = _Extras(self, size) if told else None
         raw = _column(self._rows, "category_id")
         categories = raw if {*map(type, raw)} == {int} else [integer(one) for one in raw]
-        classes = np.array([1 if one is None else one for one in categories], np.int64)
+        ids = [1 if one is None else one for one in categories]
+        if beyond := [n for n, one in enumerate(ids) if not -(2**63) <= one < 2**63]:
+            raise self._wrong(f"'category_id' is {ids[beyond[0]]}, beyond 64 bits", beyond[0])
+        classes = np.array(ids, np.int64)
 
         def build(n: int) -> ScoredMask:
             more = {} if extras is None else extras.of(n, masks.rle(n))
