@@ -285,7 +285,7 @@ def rows_with(scenes, **change):
         ({"segmentation": {"size": [160, 120], "counts": [19200]}}, "look swapped"),
         ({"visible_mask": {"size": [120, 160], "counts": [1]}}, "visible_mask: RLE runs sum to 1"),
         ({"levels": [7]}, "levels: an RLE is an object"),
-        ({"category_id": 10**30}, "beyond 64 bits"),
+        ({"category_id": 2**63}, "beyond 64 bits"),
     ],
 )
 def test_predictions_that_cannot_be_scored(scenes, tmp_path, change, said):

@@ -147,7 +147,8 @@ class TargetCache(Sequence[LayeredTargets]):
     def images(self) -> list[CachedImage]:
         """Which image each position holds, without reading their levels."""
         with self._reading():
-            rows, ends, text = self._column("images")[:], self._column("ptr")[:]["text"], self._column("text")
+            rows, ends, text = (self._column(name)[:] for name in ("images", "ptr", "text"))
+            ends = ends["text"]
             listed = []
             for row, a, b in zip(rows, ends[:-1].tolist(), ends[1:].tolist(), strict=True):
                 name, annotator, *_ = text[a:b].tobytes().decode("utf-8").split("\0")

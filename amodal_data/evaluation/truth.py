@@ -24,6 +24,8 @@ __all__ = ["Truth", "TruthImage", "TruthSource", "read_truth"]
 
 _LARGE = 64 * 2**20
 """Bytes of an annotation file that is not held while it is scored against"""
+_HELD = 2**24
+"""Bytes of a cache that is held while it is scored against"""
 _AHEAD = 16
 
 
@@ -147,7 +149,7 @@ def read_truth(
     if isinstance(source, str | Path):
         path = Path(source)
         if path.is_file() and is_cache(path):
-            source = TargetCache(path)
+            source = TargetCache(path, hold=path.stat().st_size <= _HELD)
         elif stream and path.is_file() and path.suffix != ".npz" and path.stat().st_size > _LARGE:
             with suppress(LayoutError):  # a list of annotations is read as a whole
                 scenes = iter_annotations(path, annotator=annotator)

@@ -7,6 +7,7 @@ in every subset. An image without detections is all misses; one without ground t
 false positives. Figures over a subset without ground truth are not available (None).
 """
 
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.evaluation.comparison import Comparison
-from amodal_data.evaluation.matching import THRESHOLDS, match
+from amodal_data.evaluation.matching import THRESHOLDS, Matches, match
 from amodal_data.evaluation.protocols.curves import RECALLS, interpolated
-from amodal_data.evaluation.reading.predictions import Predictions, Seen, by_score
+from amodal_data.evaluation.reading.predictions import Predictions, Seen
 from amodal_data.evaluation.tallies import Figures, Order, Tally, tallied
 from amodal_data.evaluation.truth import Truth, TruthImage
 
@@ -71,19 +72,18 @@ class AmodalTally(Tally):
     def __init__(self, max_dets: Sequence[int] = (1, 10, 100), *, skip_empty: bool = False) -> None:
         """``skip_empty``: also figures without the images that have no detections, as the SLN release counts."""
         self.max_dets, self._skip_empty = tuple(sorted(max_dets)), skip_empty
-        self._images: list[_Image] = []
+        self._kept = _Kept()
 
     def add(self, one: Comparison) -> None:
         """Match the detections of an image."""
         last = self.max_dets[-1]
         ignore = ignored(one.image)
         found = match(one.overlaps.at_least(THRESHOLDS[0])[:last], ignore)
-        counted = (~ignore).sum(axis=1)
-        self._images.append(_Image(one.found.scores[:last], found.rows, found.hit, found.neutral, counted))
+        self._kept.add(one.found.scores[:last], found, (~ignore).sum(axis=1))
 
     def figures(self, order: Order, seen: Seen) -> Figures:
         """``subsets``, and ``subsets_compat_sln`` where asked for."""
-        ranking = _Ranking([self._images[at] for at in order.tolist()])
+        ranking = _Ranking(self._kept, order)
         found = {"subsets": ranking.scores(self.max_dets).to_dict()}
         if self._skip_empty:
             found["subsets_compat_sln"] = ranking.scores(self.max_dets, skip_empty=True).to_dict()
@@ -91,11 +91,11 @@ class AmodalTally(Tally):
 
     def scores(self, order: Order, *, skip_empty: bool = False) -> AmodalScores:
         """Precision and recall of all subsets."""
-        return _Ranking([self._images[at] for at in order.tolist()]).scores(self.max_dets, skip_empty=skip_empty)
+        return _Ranking(self._kept, order).scores(self.max_dets, skip_empty=skip_empty)
 
     def resampled(self, order: Order, seen: Seen, weights: NDArray[np.int64]) -> Figures:
         """The figures of ``subsets`` when each image counts ``weights`` [B, I] times, float64 [B] each."""
-        ranking = _Ranking([self._images[at] for at in order.tolist()])
+        ranking = _Ranking(self._kept, order, drawn=True)
         several = [ranking.scores(self.max_dets, own) for own in weights]
         found: dict[str, Any] = {kind: {occlusion: {} for occlusion in OCCLUSION} for kind in KINDS}
         for kind, occlusion in _SUBSETS:
@@ -106,17 +106,32 @@ class AmodalTally(Tally):
         return {"subsets": found}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Image:
-    """``scores`` float64 [D] falling; ``rows`` of those that matched, with their bits (see :class:`Matches`); how many
-    instances each subset counts, int64 [S].
+class _Kept:
+    """What is kept of all images, one after the other, in buffers that grow: of each its scores, falling, the rows that
+    matched with their bits (see :class:`Matches`), and how many instances each subset counts.
     """
 
-    scores: NDArray[np.float64]
-    rows: NDArray[np.int64]
-    hit: NDArray[np.uint8]
-    neutral: NDArray[np.uint8]
-    counted: NDArray[np.int64]
+    def __init__(self) -> None:
+        self.scores, self.rows, self.hit, self.neutral = array("d"), array("i"), bytearray(), bytearray()
+        self.counted, self.sizes, self.matched = array("q"), array("q"), array("q")
+
+    def add(self, scores: NDArray[np.float64], found: Matches, counted: NDArray[np.int64]) -> None:
+        """Keep an image."""
+        self.scores.frombytes(scores.tobytes())
+        self.rows.frombytes(found.rows.astype(np.int32).tobytes())
+        self.hit += found.hit.tobytes()
+        self.neutral += found.neutral.tobytes()
+        self.counted.frombytes(counted.astype(np.int64).tobytes())
+        self.sizes.append(len(scores))
+        self.matched.append(len(found.rows))
+
+
+def _sorted(values: NDArray[Any], sizes: NDArray[np.int64], order: Order) -> NDArray[Any]:
+    """Values that belong to images, so many to each, with the images in another order; the same if that is none."""
+    if (order == np.arange(len(order))).all():
+        return values
+    starts, own = (np.cumsum(sizes) - sizes)[order], sizes[order]
+    return values[np.repeat(starts - (np.cumsum(own) - own), own) + np.arange(len(values))]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,23 +147,28 @@ class _Curve:
 class _Ranking:
     """All detections of all images by falling score; equal ones in the order of the images."""
 
-    def __init__(self, images: Sequence[_Image]) -> None:
-        sizes = np.array([len(one.scores) for one in images], np.int64)
-        order = by_score(np.concatenate([np.zeros(0), *(one.scores for one in images)]))
-        rank = np.empty(len(order), np.int64)
-        rank[order] = np.arange(len(order))
-        matched = np.array([len(one.rows) for one in images], np.int64)
-        rows = np.concatenate([np.zeros(0, np.int64), *(one.rows for one in images)])
+    def __init__(self, kept: _Kept, order: Order, *, drawn: bool = False) -> None:
+        """``drawn``: images are to be weighed, for which it must be known whose each detection is."""
+        sizes, matched = np.array(kept.sizes, np.int64), np.array(kept.matched, np.int64)
+        scores = _sorted(np.frombuffer(kept.scores, np.float64), sizes, order)
+        np.negative(scores, out=scores)  # in place, and back: there may be millions
+        ranked = np.argsort(scores, kind="stable")
+        np.negative(scores, out=scores)
+        rows = _sorted(np.frombuffer(kept.rows, np.int32), matched, order)
+        bits = (np.frombuffer(one, np.uint8).reshape(len(rows), -(-_BITS // 8)) for one in (kept.hit, kept.neutral))
+        hit, neutral = (_sorted(one, matched, order) for one in bits)
+        sizes, matched = sizes[order], matched[order]
+        images = np.arange(len(order), dtype=np.int32)
+        self.image = np.repeat(images, sizes)[ranked] if drawn else images[:0]
+        rank = np.empty(len(ranked), np.int32)
+        rank[ranked] = np.arange(len(ranked), dtype=np.int32)
         places = rank[rows + np.repeat(np.cumsum(sizes) - sizes, matched)]
-        by_rank = np.argsort(places)
-        self.places, self.rows = places[by_rank], rows[by_rank]
-        self.owners = np.repeat(np.arange(len(images)), matched)[by_rank]
-        self.image = np.repeat(np.arange(len(images), dtype=np.int32), sizes)[order]
-        packed = np.zeros((0, -(-_BITS // 8)), np.uint8)
-        self._hit, self._neutral = (
-            np.concatenate([packed, *(getattr(one, name) for one in images)])[by_rank] for name in ("hit", "neutral")
-        )
-        self.counted = np.array([one.counted for one in images]).reshape(len(images), len(_SUBSETS))
+        del ranked, rank
+        self._by_rank = by_rank = np.argsort(places)
+        self.places, self.rows = places[by_rank].astype(np.int64), rows[by_rank]
+        self.owners = np.repeat(images, matched)[by_rank]
+        self._hit, self._neutral = hit, neutral
+        self.counted = np.array(kept.counted, np.int64).reshape(-1, len(_SUBSETS))[order]
         self.empty = sizes == 0
 
     @cached_property
@@ -158,8 +178,8 @@ class _Ranking:
 
     def _curves(self) -> Iterator[_Curve]:
         for k in range(_BITS):
-            neutral = _bit(self._neutral, k)
-            yield _Curve(np.flatnonzero(_bit(self._hit, k)), neutral if neutral.any() else None)
+            hit, neutral = (_bit(one, k)[self._by_rank] for one in (self._hit, self._neutral))
+            yield _Curve(np.flatnonzero(hit), neutral if neutral.any() else None)
 
     def scores(
         self, max_dets: tuple[int, ...], weights: NDArray[np.int64] | None = None, *, skip_empty: bool = False
