@@ -164,19 +164,20 @@ def table(folder: Path, python: Path, repeats: int) -> None:
 
 
 def ten(folder: Path) -> None:
-    one = measured(sys.executable, COMMAND, "evaluate", folder / "truth.json", folder / "results.json")
     truth, in_order, shuffled = repeated(folder, 10)
-    print(f"once:                        {one[0]:6.1f} s {one[1]:6.0f} MB")
-    cache = folder / "truth_many.h5"
-    measured(sys.executable, COMMAND, "build-targets", truth, "-o", cache, "-q", "--force")
-    for name, known, found in (
-        ("ten times, sorted, cache", cache, in_order),
-        ("ten times, sorted", truth, in_order),
-        ("ten times, shuffled, cache", cache, shuffled),
-        ("ten times, shuffled", truth, shuffled),
-    ):
-        spent, peak = measured(sys.executable, COMMAND, "evaluate", known, found)
-        print(f"{name + ':':<29}{spent:6.1f} s {peak:6.0f} MB, {peak / one[1]:.2f} x")
+    for kind in ("annotation file", "cache"):
+        few, many = folder / "truth.json", truth
+        if kind == "cache":
+            for source in (few, many):
+                measured(
+                    sys.executable, COMMAND, "build-targets", source, "-o", source.with_suffix(".h5"), "-q", "--force"
+                )
+            few, many = few.with_suffix(".h5"), many.with_suffix(".h5")
+        spent, once = measured(sys.executable, COMMAND, "evaluate", few, folder / "results.json")
+        print(f"{kind + ', once:':<34}{spent:6.1f} s {once:6.0f} MB", flush=True)
+        for name, found in (("sorted", in_order), ("shuffled", shuffled)):
+            spent, peak = measured(sys.executable, COMMAND, "evaluate", many, found)
+            print(f"{f'{kind}, ten times, {name}:':<34}{spent:6.1f} s {peak:6.0f} MB, {peak / once:.2f} x", flush=True)
 
 
 def draws(folder: Path) -> None:
