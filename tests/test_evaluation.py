@@ -27,11 +27,12 @@ def generated(seed, images=6, dense=3):
     """A set that holds what evaluators stumble over: images without either side, ties, duplicates, exact rates."""
     rng = np.random.default_rng(seed)
     scenes, predictions = [], {}
+    ids = (3 * np.random.default_rng(seed).permutation(images)).tolist()  # unsorted; 0 counts like any other
     for k in range(images):
         n = int(rng.integers(0, 7)) if k else 4
         masks = random_masks(rng, n, (20, 24), ("box", "edge", "twin")) if n else np.zeros((0, 20, 24), bool)
         scene = make_scene(masks)
-        object.__setattr__(scene, "image_id", k)  # id 0 counts like any other
+        object.__setattr__(scene, "image_id", ids[k])
         scenes.append(scene)
         if k == 1:
             continue  # an image without detections
@@ -41,7 +42,7 @@ def generated(seed, images=6, dense=3):
             mask = RLE.from_mask(perturbed(rng, base, int(rng.integers(0, 4))))
             score = float(rng.choice([0.5, rng.random()]))
             found += [ScoredMask(mask, score)] * int(rng.integers(1, 3))
-        predictions[k] = found
+        predictions[ids[k]] = found
     truth = read_truth(scenes)
     images_ = []
     for image_id, image in truth.items():
