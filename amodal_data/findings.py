@@ -76,6 +76,8 @@ CODES: dict[str, Code] = {
     "visible-outside-amodal": Code("warning", "A visible mask reaches outside the amodal mask.", "amodal stands"),
     "instance-duplicate": Code("info", "Two instances have the same amodal and visible mask.", "count once in levels"),
     "ids-shifted": Code("info", "Image ids of two files collide.", "the later file's ids are shifted"),
+    # what a network is told
+    "prompts-overlap": Code("warning", "Two visible masks claim the same pixels.", "the higher score keeps them"),
     # stored masks and figures, used as checksums
     "stored-mask-malformed": Code("warning", "A stored mask cannot be decoded.", "treated as missing"),
     "stored-mask-differs": Code(

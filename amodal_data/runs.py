@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from amodal_data.masks import RLE
 
-__all__ = ["Window", "crop", "differing_pixels", "from_crop", "meeting", "minus", "touched_by", "window_of"]
+__all__ = ["Window", "around", "crop", "differing_pixels", "from_crop", "meeting", "minus", "touched_by", "window_of"]
 
 Window = tuple[slice, slice]
 """Rows and columns of an image, both with a start and a stop inside it."""
@@ -43,6 +43,14 @@ def meeting(a: Window | None, b: Window | None) -> Window | None:
         return None
     rows, columns = (slice(max(s.start, t.start), min(s.stop, t.stop)) for s, t in zip(a, b, strict=True))
     return (rows, columns) if rows.start < rows.stop and columns.start < columns.stop else None
+
+
+def around(a: Window | None, b: Window | None) -> Window | None:
+    """The smallest window that holds two; None holds nothing."""
+    if a is None or b is None:
+        return a or b
+    rows, columns = (slice(min(s.start, t.start), max(s.stop, t.stop)) for s, t in zip(a, b, strict=True))
+    return rows, columns
 
 
 def touched_by(box: Sequence[float] | NDArray[np.floating], size: tuple[int, int]) -> Window | None:

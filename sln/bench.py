@@ -92,7 +92,8 @@ def _targets(batch: int, side: int) -> Targets:
     regions = torch.ones(batch, side, side, dtype=torch.int32)
     table = torch.ones(batch, 2, _BOXES, dtype=torch.uint8)
     present = torch.ones(batch, _BOXES, dtype=torch.bool)
-    return Targets(regions, table, boxes, present, torch.arange(batch), torch.arange(batch))
+    classes = torch.zeros(batch, _BOXES, dtype=torch.int64)
+    return Targets(regions, table, boxes, boxes.clone(), classes, present, torch.arange(batch), torch.arange(batch))
 
 
 def _seconds(what: Callable[[], Any], repeats: int, device: torch.device) -> float:

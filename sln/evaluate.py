@@ -93,8 +93,8 @@ def score_at_truth_boxes(predictor: Predictor, data: CachedTargets, limit: int |
         owners, instances = present.nonzero(as_tuple=True)
         boxes = here.targets.boxes[owners, instances]
         with autocast(device, config.train.precision):
-            fused, _ = model.features(here.images.contiguous(memory_format=torch.channels_last))
-            found = model.levels_in(fused, boxes, owners)
+            features = model.features(here.images.contiguous(memory_format=torch.channels_last))
+            found = model.levels_in(features, boxes, owners)
         truth = decode(here.targets.roi_shares(boxes, owners, instances, config.head.out, config.layering.levels))[1]
         ious.append(_ious(decode(found)[1].cpu().numpy(), truth.cpu().numpy()))
         for at in fresh.nonzero()[:, 0].tolist():
@@ -119,21 +119,21 @@ def predictions_at_truth(
     for batch in _whole(data, limit):
         with autocast(device, predictor.config.train.precision):
             images = batch.images.to(device).contiguous(memory_format=torch.channels_last)
-            fused, _ = model.features(images)
+            features = model.features(images)
         for at, frame in enumerate(batch.frames):
             true = torch.from_numpy(data.cache[next(position)].boxes()[0]).float()
             there = (true[:, 2] > true[:, 0]).nonzero()[:, 0]
             boxes = frame.to_input(true[there]).to(device)
             with autocast(device, predictor.config.train.precision):
-                found = model.levels_in(fused, boxes, torch.full((len(boxes),), at, device=device))
+                found = model.levels_in(features, boxes, torch.full((len(boxes),), at, device=device))
             masks = iter(_as_prediction(frame, boxes, found).scored_masks())
             kept = set(there.tolist())
             yield [next(masks) if n in kept else None for n in range(len(true))]
 
 
 def _as_prediction(frame: Frame, boxes: Tensor, probabilities: Tensor) -> Prediction:
-    values = (frame.to_photo(boxes), torch.ones(len(boxes)), probabilities)
-    return Prediction(frame.photo, *(value.float().cpu().numpy() for value in values))
+    corners, levels = (value.float().cpu().numpy() for value in (frame.to_photo(boxes), probabilities))
+    return Prediction(frame.photo, corners, np.ones(len(boxes), np.float32), levels)
 
 
 def _ious(found: NDArray[np.uint8], truth: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -210,7 +210,9 @@ def evaluate_model(
 ) -> ModelReport:
     """All protocols on the network's own detections, on the first ``limit`` images (default all)."""
     found = predictions_of(predictor, data, limit, on_image)
-    threshold = predictor.config.predict.nms
-    nms = f"mask IoU {threshold}" if threshold < 1 else "none"
+    rules = predictor.config.predict
+    visible = f", visible {rules.visible_nms}" if rules.visible_nms else ""
+    left = f", score x {rules.doubles}" if rules.doubles else ""
+    nms = f"mask IoU {rules.nms}{visible}{left}" if rules.nms < 1 else "none"
     scored = evaluate_all(data.cache, found, PROTOCOLS, nms=nms, given="image", errors=True, only=found.keys())
     return ModelReport(dict(scored.reports), score_at_truth_boxes(predictor, data, limit), found)

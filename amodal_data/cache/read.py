@@ -5,6 +5,7 @@ import operator
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, overload
@@ -155,6 +156,21 @@ class TargetCache(Sequence[LayeredTargets]):
                 size = (int(row["height"]), int(row["width"]))
                 listed.append(CachedImage(int(row["id"]), name, size, annotator))
             return listed
+
+    def categories(self) -> dict[int, str]:
+        """The names of all category ids, sorted; "" where the instances of one do not all bear the same name."""
+        with self._reading():
+            ids, ptr, text = (
+                self._column("instances")[:]["category_id"],
+                self._column("ptr")[:],
+                self._column("text")[:],
+            )
+            names: dict[int, set[str]] = {}
+            for first, stop in pairwise(ptr):
+                own = text[int(first["text"]) : int(stop["text"])].tobytes().decode("utf-8").split("\0")[2:]
+                for category, name in zip(ids[int(first["instances"]) :], own, strict=False):
+                    names.setdefault(int(category), set()).add(name)
+        return {category: "".join(found) if len(found) == 1 else "" for category, found in sorted(names.items())}
 
     @property
     def findings(self) -> tuple[Finding, ...]:

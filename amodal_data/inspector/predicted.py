@@ -38,6 +38,6 @@ def layered_predictions(predictions: Sequence[ScoredMask], size: tuple[int, int]
         category_ids=np.array([one.category_id for one in predictions], np.int64),
         is_stuff=np.zeros(n, bool),
         order=np.zeros(n, np.int32),
-        names=("",) * n,
+        names=tuple(one.name for one in predictions),
         pairs=np.zeros((0, 2), np.int32),
     )

@@ -1,13 +1,16 @@
 """``sln predict``, ``evaluate``, ``export``, ``bench`` and ``doctor``."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from amodal_cli.options import Device, Force, Images, Json, Quiet
 from amodal_cli.terminal import check_output, counted, left_behind, print_json, progress, say
 from amodal_cli.training import FileOption, PresetOption, SetOption, photo_folders, preset_name
+
+if TYPE_CHECKING:
+    from sln.predicting.folder import PredictReport
 
 _DRAWN = 6
 _WRITTEN = {
@@ -37,13 +40,29 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Predict photos: COCO results with visible masks and levels, overlays, sem-dist maps."""
+    kinds = _kinds(save)
+    from sln import load
+    from sln.predicting.folder import predict_photos
+
+    photos = _photos(inputs, out, kinds, force=force, quiet=quiet)
+    predictor = load(model, device)
+    with progress("predicting", len(photos), quiet=quiet) as advance:
+        report = predict_photos(predictor, photos, out, kinds, least=least, on_photo=advance)
+    _tell("sln/predict/1", report, len(photos), out, as_json=as_json)
+
+
+def _kinds(save: str) -> list[str]:
     kinds = [kind.strip() for kind in save.split(",") if kind.strip()]
     if not kinds:
         raise typer.BadParameter("--save names nothing to write")
     if unknown := [kind for kind in kinds if kind not in _WRITTEN]:
         raise typer.BadParameter(f"--save takes coco, png, npy and html, found {', '.join(unknown)}")
-    from sln import load
-    from sln.predicting.folder import photos_in, predict_photos
+    return kinds
+
+
+def _photos(inputs: list[Path], out: Path, kinds: list[str], *, force: bool, quiet: bool) -> tuple[Path, ...]:
+    """The photos to look at, and a folder where nothing will be overwritten."""
+    from sln.predicting.folder import photos_in
 
     photos = photos_in(inputs)
     out.mkdir(parents=True, exist_ok=True)
@@ -53,21 +72,59 @@ def predict(
     if photos.left_out:
         first = ", ".join(path.name for path in photos.left_out[:3])
         say(f"left out, no photos by their names: {counted(len(photos.left_out), 'file')} ({first})", quiet=quiet)
-    predictor = load(model, device)
-    with progress("predicting", len(photos.paths), quiet=quiet) as advance:
-        report = predict_photos(predictor, photos.paths, out, kinds, least=least, on_photo=advance)
+    return photos.paths
+
+
+def _tell(schema: str, report: "PredictReport", photos: int, out: Path, *, as_json: bool) -> None:
+    """What was written, and what could not be used: exit 1 then."""
     for problem in report.problems:
         say(f"warning: {problem}")
     if as_json:
         figures: dict[str, Any] = {"photos": report.photos, "instances": report.instances}
-        print_json({"schema": "sln/predict/1", "path": str(out), **figures, "problems": report.problems})
+        print_json({"schema": schema, "path": str(out), **figures, "problems": report.problems})
     else:
         print(f"{out}: {counted(report.instances, 'instance')} in {counted(report.photos, 'photo')}")
     if report.interrupted:
-        left_behind(f"what was found in {report.photos} of {counted(len(photos.paths), 'photo')} is kept in {out}")
+        left_behind(f"what was found in {report.photos} of {counted(photos, 'photo')} is kept in {out}")
         raise KeyboardInterrupt
     if report.problems:
         raise typer.Exit(1)
+
+
+def complete(
+    model: Model,
+    inputs: Annotated[list[Path], typer.Argument(exists=True, help="Photos, or folders of them.")],
+    prompts: Annotated[
+        Path,
+        typer.Option(
+            "--prompts",
+            exists=True,
+            dir_okay=False,
+            metavar="FILE",
+            help="Visible masks or boxes: COCO results or annotations, .npy or .npz.",
+        ),  # fmt: skip
+    ],
+    out: Annotated[Path, typer.Option("--output", "-o", file_okay=False, help="Folder to write to.")],
+    save: Annotated[
+        str, typer.Option("--save", help="Of coco (results), png (overlays), npy (sem-dist maps), html (a page).")
+    ] = "coco,png",
+    device: Device = "auto",
+    force: Force = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Whole objects for visible masks or boxes that any detector found: amodal masks, levels, order."""
+    kinds = _kinds(save)
+    from sln import load
+    from sln.predicting.asking import open_prompts
+    from sln.predicting.folder import complete_photos
+
+    photos = _photos(inputs, out, kinds, force=force, quiet=quiet)
+    known = open_prompts(prompts)
+    predictor = load(model, device)
+    with progress("completing", len(photos), quiet=quiet) as advance:
+        report = complete_photos(predictor, photos, known, out, kinds, on_photo=advance)
+    _tell("sln/complete/1", report, len(photos), out, as_json=as_json)
 
 
 def evaluate(

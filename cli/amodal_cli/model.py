@@ -1,6 +1,6 @@
 """``sln``: train, predict, evaluate. torch waits until a command needs it."""
 
-from amodal_cli.applying import bench, doctor, evaluate, export, predict
+from amodal_cli.applying import bench, complete, doctor, evaluate, export, predict
 from amodal_cli.ordering import order
 from amodal_cli.showing import demo
 from amodal_cli.terminal import new_app, run
@@ -9,6 +9,7 @@ from amodal_cli.training import config, fit, runs
 app = new_app("sln", "The Semantics Layering Network: sem-dist maps for amodal instance segmentation.")
 app.command("fit", short_help="Train on cached targets and photos.")(fit)
 app.command("predict", short_help="Photos to masks, levels, overlays.")(predict)
+app.command("complete", short_help="Whole objects for given masks or boxes.")(complete)
 app.command("evaluate", short_help="Score a model on a cache.")(evaluate)
 app.add_typer(order, name="order", short_help="OrderNet: fit, evaluate.")
 app.command("config", short_help="All settings, with their meaning.")(config)

@@ -95,14 +95,23 @@ class CachedTargets(Dataset[Batch]):
     ``dataset[i]`` is image i, whole; ``dataset.sample(i, draw)`` its ``draw``-th random augmentation, the same
     in every process. The cache and the photos are opened when first needed, once a process.
 
-    cache: path of a finished cache. images: folders of photos. Photos are found and their headers checked
+    cache: path of a finished cache. images: folders of photos. categories: ids of the classes told apart, in order;
+    without them, and for any other id, the class is 0. Photos are found and their headers checked
     here; raises :class:`sln.errors.PhotoError` listing those that are missing or do not fit.
     """
 
-    def __init__(self, cache: str | Path, images: Iterable[str | Path], settings: DataConfig, seed: int = 0) -> None:
+    def __init__(
+        self,
+        cache: str | Path,
+        images: Iterable[str | Path],
+        settings: DataConfig,
+        seed: int = 0,
+        categories: Sequence[int] = (),
+    ) -> None:
         self.cache = TargetCache(cache)
         self.settings = settings
         self.seed = seed
+        self.categories = np.array(categories, np.int64)
         self.images = [self.cache.image(at) for at in range(len(self.cache))]
         wanted = [(image.file_name, image.size) for image in self.images]
         self.photos = find_photos(wanted, [Path(folder) for folder in images])
@@ -125,11 +134,13 @@ class CachedTargets(Dataset[Batch]):
         photo = read_photo(self.photos[index], frame.shown, frame.box)
         if jitter is not None:
             photo = _jittered(photo, self.settings.jitter, jitter)
-        view = self.cache[index].resized(frame.shown, flip=flip, box=frame.box)
+        targets = self.cache[index]
+        view = targets.resized(frame.shown, flip=flip, box=frame.box)
         image_id = self.images[index].image_id
         seed = hash((self.seed, image_id, draw)) % 2**62
         canvas = on_canvas(photo[:, ::-1] if flip else photo, self.settings.size)
-        return Batch(canvas, _packed(view, self.settings.size, image_id, seed), (frame,))
+        classes = (targets.category_ids[:, None] == self.categories).argmax(1) if len(self.categories) else None
+        return Batch(canvas, _packed(view, self.settings.size, image_id, seed, classes), (frame,))
 
 
 def on_canvas(photo: NDArray[np.uint8], side: int) -> Tensor:
@@ -160,32 +171,37 @@ def _jittered(photo: NDArray[np.uint8], strength: float, seed: int) -> NDArray[n
     return changed.permute(1, 2, 0).numpy()
 
 
-def _packed(view: ResizedTargets, side: int, image_id: int, seed: int) -> Targets:
+def _packed(
+    view: ResizedTargets, side: int, image_id: int, seed: int, classes: NDArray[np.int64] | None = None
+) -> Targets:
     """A view's region map and table as tensors; what has no pixels in it is left out."""
     height, width = view.size
     regions = np.zeros((side, side), np.int32)
     regions[:height, :width] = view.draw(np.arange(1, len(view.table) + 1, dtype=np.int32))
-    boxes = _boxes(regions, view.table)
+    corners = _corners(regions, len(view.table))
+    boxes, seen = (union_boxes(corners, part).astype(np.float32) for part in (view.table > 0, view.table == 1))
     kept = (boxes[:, 2:] - boxes[:, :2]).min(axis=1) >= _SMALLEST
     table = np.pad(view.table[:, kept], [(1, 0), (0, 0)])
     return Targets(
         torch.from_numpy(regions)[None],
         torch.from_numpy(table)[None],
         torch.from_numpy(boxes[kept])[None],
+        torch.from_numpy(seen[kept])[None],
+        torch.from_numpy(np.zeros(len(kept), np.int64) if classes is None else classes)[kept][None],
         torch.ones(1, int(kept.sum()), dtype=torch.bool),
         torch.tensor([image_id]),
         torch.tensor([seed]),
     )
 
 
-def _boxes(regions: NDArray[np.int32], table: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Amodal boxes of what a region map (ids from 1) shows, float32 [N, 4]; all 0 = not in it."""
-    corners = np.full((4, len(table)), NOWHERE, np.int32)
-    for at, found in enumerate(ndimage.find_objects(regions, len(table))):
+def _corners(regions: NDArray[np.int32], n: int) -> NDArray[np.int32]:
+    """Where the n regions of a map (ids from 1) lie, int32 [4, n], as :func:`union_boxes` takes them."""
+    corners = np.full((4, n), NOWHERE, np.int32)
+    for at, found in enumerate(ndimage.find_objects(regions, n)):
         if found is not None:
             y, x = found
             corners[:, at] = x.start, y.start, -x.stop, -y.stop
-    return union_boxes(corners, table > 0).astype(np.float32)
+    return corners
 
 
 def batches(dataset: CachedTargets, plan: Sequence[Sequence[tuple[int, int]]], workers: int | str) -> Iterator[Batch]:

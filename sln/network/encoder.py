@@ -1,14 +1,20 @@
-"""ENC: a ResNet whose four stages are reduced, brought to stride 4 and concatenated."""
+"""Photos to features: ENC of the paper, on one level; or torchvision's pyramid on five. Both stand on a body."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import resnet
-from torchvision.ops import FrozenBatchNorm2d
+from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from sln.config import EncoderConfig
+from sln.errors import ConfigError, MachineError
 
-__all__ = ["Encoder", "block", "build_body", "unit_range"]
+__all__ = ["Encoder", "Pyramid", "ResNetBody", "block", "build_body", "build_resnet", "unit_range"]
 
 _LAYERS: dict[int, tuple[type[nn.Module], list[int]]] = {
     10: (resnet.BasicBlock, [1, 1, 1, 1]),
@@ -19,42 +25,85 @@ _LAYERS: dict[int, tuple[type[nn.Module], list[int]]] = {
 }
 
 
-class Encoder(nn.Module):
-    """Photos to features at stride 4.
+class ResNetBody(resnet.ResNet):  # type: ignore[misc]  # torchvision has no type hints
+    """A ResNet without its classifier: what comes out of its four stages, at strides 4, 8, 16 and 32."""
+
+    def __init__(self, *settings: Any, **named: Any) -> None:
+        super().__init__(*settings, **named)
+        del self.fc, self.avgpool
+        self.widths = [_width(stage) for stage in (self.layer1, self.layer2, self.layer3, self.layer4)]
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """x: float [B, 3, H, W], normalised. Returns one map a stage, [B, widths[i], H / s, W / s]."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        maps = []
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+
+class _Normalised(nn.Module):
+    """Photos as the bodies were trained on them: ImageNet's mean and deviation."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), persistent=False)
+        self.register_buffer("deviation", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1), persistent=False)
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """images: uint8, or float in [0, 1]."""
+        return (unit_range(images) - self.mean) / self.deviation
+
+
+class Encoder(_Normalised):
+    """ENC: photos to features at stride 4.
 
     Each stage of ``body`` goes through a 1x1 convolution to ``channels`` with normalisation, and is upsampled: at
     evaluation the same as upsampling first, concatenating and reducing then (bilinear weights sum to 1), at a fraction
     of the cost. In training it is not: statistics are taken before the upsampling, so over other pixels.
     """
 
-    mean: Tensor
-    deviation: Tensor
-
-    def __init__(self, body: nn.Module, channels: int) -> None:
+    def __init__(self, body: nn.Module, widths: Sequence[int], channels: int) -> None:
         super().__init__()
         self.body = body
-        widths = [_width(stage) for stage in self._stages()]
         self.reduce = nn.ModuleList(
             nn.Sequential(nn.Conv2d(width, channels, 1, bias=False), nn.BatchNorm2d(channels)) for width in widths
         )
         self.out_channels = channels * len(widths)
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), persistent=False)
-        self.register_buffer("deviation", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1), persistent=False)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """images: uint8, or float in [0, 1], [B, 3, H, W]. Returns float [B, 4 c, H / 4, W / 4], >= 0."""
-        x = (unit_range(images) - self.mean) / self.deviation
-        for name in ("conv1", "bn1", "relu", "maxpool"):
-            x = self.body.get_submodule(name)(x)
-        size = x.shape[-2:]
-        reduced = []
-        for stage, reduce in zip(self._stages(), self.reduce, strict=True):
-            x = stage(x)
-            reduced.append(functional.interpolate(reduce(x), size, mode="bilinear", align_corners=False))
-        return torch.cat(reduced, 1).relu()
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """images: uint8, or float in [0, 1], [B, 3, H, W]. Returns one map, float [B, 4 c, H / 4, W / 4], >= 0."""
+        stages = self.body(self.normalised(images))
+        size = stages[0].shape[-2:]
+        reduced = [
+            functional.interpolate(reduce(x), size, mode="bilinear", align_corners=False)
+            for x, reduce in zip(stages, self.reduce, strict=True)
+        ]
+        return [torch.cat(reduced, 1).relu()]
 
-    def _stages(self) -> list[nn.Module]:
-        return [self.body.get_submodule(f"layer{at}") for at in (1, 2, 3, 4)]
+
+class Pyramid(_Normalised):
+    """A body under torchvision's feature pyramid: maps of ``channels`` at strides 4, 8, 16, 32 and 64.
+
+    The last one, every second cell of the one before, is for the RPN alone.
+    """
+
+    def __init__(
+        self, body: nn.Module, widths: Sequence[int], channels: int, norm: type[nn.Module] | None = None
+    ) -> None:
+        super().__init__()
+        self.body = body
+        self.fpn = FeaturePyramidNetwork(list(widths), channels, LastLevelMaxPool(), norm)
+        self.out_channels = channels
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """images: uint8, or float in [0, 1], [B, 3, H, W]. Returns five maps, finest first."""
+        stages = self.body(self.normalised(images))
+        return list(self.fpn(OrderedDict((str(at), one) for at, one in enumerate(stages))).values())
 
 
 def unit_range(images: Tensor) -> Tensor:
@@ -67,18 +116,53 @@ def _width(stage: nn.Module) -> int:
     return [module.out_channels for module in stage.modules() if isinstance(module, nn.Conv2d)][-1]
 
 
-def build_body(settings: EncoderConfig) -> nn.Module:
-    """The ResNet, its classifier removed; frozen normalisation where the settings or pretrained weights ask for it."""
-    block_type, layers = _LAYERS[settings.depth]
-    frozen = settings.norm == "frozen" or (settings.norm == "auto" and settings.weights)
-    body = resnet.ResNet(
+def build_body(settings: EncoderConfig, *, frozen: bool) -> tuple[nn.Module, list[int]]:
+    """The body of a configuration and the channels of its maps, at strides 4, 8, 16 and 32; its normalisation is
+    ``frozen`` where the settings leave it open.
+
+    Raises :class:`MachineError` if timm is asked for and not installed, :class:`ConfigError` if it has no such body.
+    """
+    frozen = settings.norm == "frozen" or (settings.norm == "auto" and frozen)
+    if settings.body:
+        return _of_timm(settings.body.removeprefix("timm:"), frozen=frozen)
+    body = build_resnet(settings.depth, frozen=frozen, dilation=settings.dilation)
+    return body, body.widths
+
+
+def build_resnet(depth: int, *, frozen: bool = False, dilation: bool = False) -> ResNetBody:
+    """A ResNet of 10, 18, 34, 50 or 101 layers; its last stage dilated instead of strided if asked for."""
+    block_type, layers = _LAYERS[depth]
+    return ResNetBody(
         block_type,
         layers,
         norm_layer=FrozenBatchNorm2d if frozen else None,
-        replace_stride_with_dilation=[False, False, settings.dilation],
+        replace_stride_with_dilation=[False, False, dilation],
     )
-    del body.fc, body.avgpool
-    return body
+
+
+def _of_timm(name: str, *, frozen: bool) -> tuple[nn.Module, list[int]]:
+    """A backbone of timm."""
+    try:
+        import timm
+    except ImportError as error:
+        raise MachineError("timm is not installed", fix='pip install "amodal-data[timm]"') from error
+    try:
+        body: Any = timm.create_model(name, features_only=True, pretrained=False)
+        at = [body.feature_info.reduction().index(stride) for stride in (4, 8, 16, 32)]
+        body = timm.create_model(name, features_only=True, pretrained=False, out_indices=at)
+    except (RuntimeError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ConfigError(f"timm has no body {name!r} with maps at strides 4, 8, 16 and 32: {error}") from error
+    if frozen:
+        _freeze_norms(body)
+    return body, body.feature_info.channels()
+
+
+def _freeze_norms(module: nn.Module) -> None:
+    for name, part in module.named_children():
+        if type(part) is nn.BatchNorm2d:
+            setattr(module, name, FrozenBatchNorm2d(part.num_features, part.eps))
+        else:
+            _freeze_norms(part)
 
 
 def block(inputs: int, width: int, layers: int, dilation: int = 1) -> nn.Sequential:

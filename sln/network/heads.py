@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sln.config import HeadConfig
 from sln.network.layering import InstanceLayeringModule, Refinement
 from sln.network.losses import binary_loss, instance_layering_loss, sem_dist_loss
+from sln.network.prompts import PROMPTS
 
 __all__ = ["Head", "MaskHead", "SemDistHead", "build_head"]
 
@@ -19,10 +20,12 @@ __all__ = ["Head", "MaskHead", "SemDistHead", "build_head"]
 class Head(Protocol):
     """A module that predicts level probabilities in regions.
 
-    ``sees_layers``: are the global layering map's channels, the last K, among its input?
+    ``sees_layers``: are the global layering map's K channels among its input? ``prompted``: are prompts, the last ones?
+    The order is features, layers, prompts.
     """
 
     sees_layers: bool
+    prompted: bool
 
     def losses(self, features: Tensor, shares: Tensor, *, balance: bool = False) -> dict[str, Tensor]:
         """Named losses; shares [P, K + 1, S, S]: see :func:`sln.network.targets.settled`."""
@@ -36,8 +39,16 @@ class Head(Protocol):
 class SemDistHead(nn.Module):
     """SLN: the ILM, and refinement where there is one."""
 
-    def __init__(self, ilm: InstanceLayeringModule, refinement: Refinement | None, *, sees_layers: bool) -> None:
+    def __init__(
+        self,
+        ilm: InstanceLayeringModule,
+        refinement: Refinement | None,
+        *,
+        sees_layers: bool,
+        prompted: bool = False,
+    ) -> None:
         super().__init__()
+        self.prompted = prompted
         self.ilm = ilm
         self.refinement = refinement
         self.sees_layers = sees_layers
@@ -68,8 +79,9 @@ class MaskHead(nn.Module):
 
     sees_layers = False
 
-    def __init__(self, stack: InstanceLayeringModule, *, visible: bool) -> None:
+    def __init__(self, stack: InstanceLayeringModule, *, visible: bool, prompted: bool = False) -> None:
         super().__init__()
+        self.prompted = prompted
         self.stack = stack
         self.visible = visible
 
@@ -94,16 +106,18 @@ class MaskHead(nn.Module):
 
 
 def build_head(features: int, levels: int, settings: HeadConfig) -> SemDistHead | MaskHead:
-    """The head of a configuration, on ``features`` channels, and the K of the global layering map if it sees them."""
+    """The head of a configuration, on ``features`` channels, the K of the global layering map if it sees them, and
+    prompts if it takes any.
+    """
     scale = settings.out // settings.roi
     sees = settings.kind == "sln"
-    inputs = features + levels * sees
+    inputs = features + levels * sees + PROMPTS * scale**2 * settings.prompts
     masks = {"arcnn": 1, "arcnn-visible": 2}.get(settings.kind)
     classes = levels + 1 if masks is None else masks
     stack = InstanceLayeringModule(
         inputs, settings.width, classes, layers=settings.layers, dilation=settings.dilation, scale=scale
     )
     if masks is not None:
-        return MaskHead(stack, visible=masks == 2)
+        return MaskHead(stack, visible=masks == 2, prompted=settings.prompts)
     refinement = Refinement(inputs, settings.width, levels, scale=scale) if settings.refine else None
-    return SemDistHead(stack, refinement, sees_layers=sees)
+    return SemDistHead(stack, refinement, sees_layers=sees, prompted=settings.prompts)

@@ -3,6 +3,8 @@
 Letters: K levels; logits over K + 1 classes. Log-probabilities throughout, so that nothing saturates.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -10,21 +12,54 @@ from torch.nn import functional
 from amodal_data.semdist import median_level
 from sln.network.encoder import block, unit_range
 
-__all__ = ["GlobalLayeringModule", "InstanceLayeringModule", "Refinement", "decode", "log_tails", "soft_sem_dist"]
+__all__ = [
+    "Fusion",
+    "GlobalLayeringModule",
+    "InstanceLayeringModule",
+    "Refinement",
+    "decode",
+    "log_tails",
+    "soft_sem_dist",
+]
+
+
+class Fusion(nn.Module):
+    """The levels of a pyramid as one map at stride 4: each through a 1x1 convolution, upsampled, summed."""
+
+    def __init__(self, inputs: int, width: int, levels: int = 4) -> None:
+        super().__init__()
+        self.reduce = nn.ModuleList(nn.Conv2d(inputs, width, 1) for _ in range(levels))
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """maps: [B, inputs, H / s, W / s], finest first; those beyond ``levels`` take no part."""
+        size = maps[0].shape[-2:]
+        return torch.stack(
+            [
+                functional.interpolate(reduce(one), size, mode="bilinear", align_corners=False)
+                for reduce, one in zip(self.reduce, maps, strict=False)
+            ]
+        ).sum(0)
 
 
 class GlobalLayeringModule(nn.Module):
-    """GLM: a softmax over the depth n in 0..K of each pixel, n = number of instances over it, capped at K."""
+    """GLM: a softmax over the depth n in 0..K of each pixel, n = number of instances over it, capped at K.
 
-    def __init__(self, inputs: int, width: int, levels: int, *, see_photo: bool = False) -> None:
+    ``fuse`` makes one map of several; without it there is one.
+    """
+
+    def __init__(
+        self, inputs: int, width: int, levels: int, *, see_photo: bool = False, fuse: Fusion | None = None
+    ) -> None:
         super().__init__()
+        self.fuse = fuse
         self.see_photo = see_photo
         self.levels = levels
         self.hidden = block(inputs + 3 * see_photo, width, 2)
         self.classify = nn.Conv2d(width, levels + 1, 3, padding=1)
 
-    def forward(self, features: Tensor, images: Tensor) -> Tensor:
-        """Logits of the depth, [B, K + 1, H / 4, W / 4], from features and photos (uint8 or [0, 1])."""
+    def forward(self, maps: Sequence[Tensor], images: Tensor) -> Tensor:
+        """Logits of the depth, [B, K + 1, H / 4, W / 4], from features, finest first, and photos (uint8 or [0, 1])."""
+        features = maps[0] if self.fuse is None else self.fuse(maps)
         if self.see_photo:
             small = functional.interpolate(
                 unit_range(images), features.shape[-2:], mode="bilinear", align_corners=False

@@ -1,4 +1,4 @@
-"""SLN: encoder, global layering module, proposals and head, put together from a configuration."""
+"""SLN: encoder, global layering module, detector and head, put together from a configuration."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -8,28 +8,43 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 from torchvision.ops import roi_align
+from torchvision.ops.poolers import LevelMapper
 
 from sln.config import Config
-from sln.network.encoder import Encoder, build_body
+from sln.network.boxes import BoxHead, build_boxes
+from sln.network.encoder import Encoder, Pyramid, build_body
 from sln.network.heads import MaskHead, SemDistHead, build_head
-from sln.network.layering import GlobalLayeringModule
+from sln.network.layering import Fusion, GlobalLayeringModule
 from sln.network.losses import global_layering_loss
+from sln.network.prompts import PROMPTS, as_channels, drawn_prompts
 from sln.network.proposals import RegionProposals, build_proposals, regions_to_train
 from sln.network.targets import Targets, settled
 
-__all__ = ["SLN", "Detections", "build"]
+__all__ = ["SLN", "Detections", "Features", "build"]
 
 _STRIDE = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Features:
+    """What the network sees in B inputs: ``maps``, float [B, f, H / s, W / s] at stride 4 and, in a pyramid, 8, 16 and
+    so on; ``layers``: the global layering map [B, K, H / 4, W / 4].
+    """
+
+    maps: list[Tensor]
+    layers: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Detections:
-    """What was found in one input: ``boxes`` float32 [P, 4] in its pixels, ``objectness`` float32 [P],
-    ``probabilities`` float32 [P, K + 1, S, S] (channel 0 = outside, 1 + l = level l).
+    """What was found in one input: ``boxes`` float32 [P, 4] in its pixels, ``objectness`` float32 [P] (of torchvision's
+    versions the probability of the class), ``classes`` int64 [P], from 0, ``probabilities`` float32 [P, K + 1, S, S]
+    (channel 0 = outside, 1 + l = level l).
     """
 
     boxes: Tensor
     objectness: Tensor
+    classes: Tensor
     probabilities: Tensor
 
 
@@ -50,23 +65,25 @@ class RoiNumbers:
 class SLN(nn.Module):
     """The Semantics Layering Network; ``config`` is what :func:`build` made it from, kept to be saved with it.
 
-    ``forward`` trains, :meth:`detect` finds. Which parts train is a matter of the stage: :meth:`set_stage`.
+    ``forward`` trains, :meth:`detect` finds. ``boxes``, the box head, is None in the paper's version. Which parts train
+    is a matter of the stage: :meth:`set_stage`.
     """
 
     TRAINED: ClassVar[dict[str, tuple[str, ...]]] = {
         "glm": ("encoder", "glm"),
-        "rpn": ("proposals",),
+        "rpn": ("proposals", "boxes"),
         "ilm": ("head",),
-        "joint": ("encoder", "glm", "proposals", "head"),
+        "joint": ("encoder", "glm", "proposals", "boxes", "head"),
     }
     """The modules each stage trains; the others are frozen and in eval mode."""
 
     def __init__(
         self,
         config: Config,
-        encoder: Encoder,
+        encoder: Encoder | Pyramid,
         glm: GlobalLayeringModule,
         proposals: RegionProposals,
+        boxes: BoxHead | None,
         head: SemDistHead | MaskHead,
         regions: RoiNumbers,
     ) -> None:
@@ -75,8 +92,10 @@ class SLN(nn.Module):
         self.encoder = encoder
         self.glm = glm
         self.proposals = proposals
+        self.boxes = boxes
         self.head = head
         self.regions = regions
+        self.level_of = LevelMapper(2, 5)
         self.stage = "joint"
 
     def set_stage(self, stage: str) -> None:
@@ -102,65 +121,110 @@ class SLN(nn.Module):
         """
         losses: dict[str, Tensor] = {}
         with self._frozen("encoder"):
-            features = self.encoder(images)
+            maps = self.encoder(images)
         with self._frozen("glm"):
-            logits = self.glm(features, images)
+            logits = self.glm(maps, images)
         if self.stage in ("glm", "joint"):
             losses["global_layering"] = global_layering_loss(logits, targets.depth(_STRIDE))
         if self.stage == "glm":
             return losses
-        fused = torch.cat([features, self.glm.layers(logits).to(features.dtype)], 1)
-        wanted = targets if self.stage in ("rpn", "joint") else None
+        features = Features(maps, self.glm.layers(logits).to(maps[0].dtype))
+        side, wanted = images.shape[-1], targets if self.stage in ("rpn", "joint") else None
         with self._frozen("proposals"):
-            found, _, proposed = self.proposals(fused, images.shape[-1], wanted)
+            found, _, proposed = self.proposals(self._for_proposals(features), side, wanted)
         losses |= proposed
+        if self.boxes is not None and wanted is not None:
+            losses |= self.boxes.losses(maps, found, targets, side)
         if self.stage != "rpn":
-            losses |= self._head_losses(fused, found, targets)
+            losses |= self._head_losses(features, found, targets)
         return losses
 
-    def _head_losses(self, fused: Tensor, proposals: list[Tensor], targets: Targets) -> dict[str, Tensor]:
-        own = self.regions
-        boxes, owners, instances = regions_to_train(proposals, targets, own.trained)
+    def _head_losses(self, features: Features, proposals: list[Tensor], targets: Targets) -> dict[str, Tensor]:
+        own, prompts = self.regions, None
+        regions = regions_to_train(proposals, targets, own.trained)
+        if self.head.prompted:
+            more, prompts = drawn_prompts(targets, own.trained // 4, own.out)
+            prompts = torch.cat([prompts.new_zeros(len(regions[0]), *prompts.shape[1:]), prompts])
+            regions = (
+                torch.cat([regions[0], more[0]]),
+                torch.cat([regions[1], more[1]]),
+                torch.cat([regions[2], more[2]]),
+            )
+        boxes, owners, instances = regions
         if len(boxes):
             shares = settled(targets.roi_shares(boxes, owners, instances, own.out, own.levels))
         else:  # photos without instances: the head takes part, with nothing to learn
-            boxes, owners = boxes.new_tensor([[0, 0, 16, 16]]), owners.new_zeros(1)
+            boxes, owners, prompts = boxes.new_tensor([[0, 0, 16, 16]]), owners.new_zeros(1), None
             shares = boxes.new_zeros(1, own.levels + 1, own.out, own.out)
-        return self.head.losses(self.align(fused, boxes, owners), shares, balance=own.balance)
+        return self.head.losses(self.align(features, boxes, owners, prompts), shares, balance=own.balance)
 
     @torch.no_grad()
-    def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Features with the global layering map [B, 4 c + K, H / 4, W / 4], and that map alone [B, K, ...]."""
-        features = self.encoder(images)
-        layers = self.glm.layers(self.glm(features, images))
-        return torch.cat([features, layers.to(features.dtype)], 1), layers
+    def features(self, images: Tensor) -> Features:
+        """What the network sees in uint8, or float in [0, 1], [B, 3, side, side]."""
+        maps = self.encoder(images)
+        return Features(maps, self.glm.layers(self.glm(maps, images)).to(maps[0].dtype))
 
     @torch.no_grad()
     def detect(self, images: Tensor, shown: Sequence[tuple[int, int]] | None = None) -> list[Detections]:
-        """What is in each input, best objectness first; nothing is thinned out but by the proposals' NMS.
+        """What is in each input, best objectness first; nothing is thinned out but by box NMS.
 
         shown: (H, W) of the photo in each input, whose rest is padding; boxes lie inside it.
         """
-        fused, _ = self.features(images)
-        boxes, objectness, _ = self.proposals(fused, images.shape[-1], shown=shown)
-        counts = [len(found) for found in boxes]
+        features, side = self.features(images), images.shape[-1]
+        shown = shown or [(side, side)] * len(images)
+        boxes, scores, _ = self.proposals(self._for_proposals(features), side, shown=shown)
+        classes = [torch.zeros(len(one), dtype=torch.int64, device=images.device) for one in boxes]
+        if self.boxes is not None:
+            rules = self.config.predict
+            found = self.boxes.detect(
+                features.maps, boxes, shown, side, least=rules.least, nms=rules.box_nms, most=rules.most
+            )
+            boxes, scores, classes = ([one[part] for one in found] for part in range(3))
+        counts = [len(one) for one in boxes]
         owners = torch.repeat_interleave(torch.tensor(counts, device=images.device))
-        probabilities = self.levels_in(fused, torch.cat(boxes), owners)
-        return [Detections(*one) for one in zip(boxes, objectness, probabilities.split(counts), strict=True)]
+        probabilities = self.levels_in(features, torch.cat(boxes), owners).split(counts)
+        return [Detections(*one) for one in zip(boxes, scores, classes, probabilities, strict=True)]
 
     @torch.no_grad()
-    def levels_in(self, fused: Tensor, boxes: Tensor, owners: Tensor) -> Tensor:
+    def levels_in(self, features: Features, boxes: Tensor, owners: Tensor, prompts: Tensor | None = None) -> Tensor:
         """Level probabilities of P boxes [P, 4] in inputs ``owners`` int64 [P], float32 [P, K + 1, S, S]."""
-        return self.head.probabilities(self.align(fused, boxes, owners))
+        return self.head.probabilities(self.align(features, boxes, owners, prompts))
 
-    def align(self, fused: Tensor, boxes: Tensor, owners: Tensor) -> Tensor:
-        """What the head sees in each of P boxes, [P, f, s, s]: with the global layering map if it asks for it."""
-        if not self.head.sees_layers:
-            fused = fused[:, : self.encoder.out_channels]
+    def align(self, features: Features, boxes: Tensor, owners: Tensor, prompts: Tensor | None = None) -> Tensor:
+        """What the head sees in each of P boxes, [P, f, s, s]: features, from the level of a pyramid that fits the box;
+        the global layering map and ``prompts`` [P, 3, S, S] (None = nothing is told) if it asks for them.
+        """
         rois = torch.cat([owners[:, None].float(), boxes.float()], 1)  # in bf16 edges would move by pixels
+        seen = [self._of_levels(features.maps[:4], rois)]
+        if self.head.sees_layers:
+            seen.append(self._aligned(features.layers, rois, _STRIDE))
+        if self.head.prompted:
+            side = self.regions.out
+            told = rois.new_zeros(len(rois), PROMPTS, side, side) if prompts is None else prompts
+            seen.append(as_channels(told, self.regions.cells))
+        return torch.cat(seen, 1)
+
+    def _of_levels(self, maps: Sequence[Tensor], rois: Tensor) -> Tensor:
+        if len(maps) == 1:
+            return self._aligned(maps[0], rois, _STRIDE)
+        levels = self.level_of([rois[:, 1:]])
+        cells = self.regions.cells
+        out = rois.new_zeros(len(rois), maps[0].shape[1], cells, cells)
+        for at, one in enumerate(maps):
+            own = (levels == at).nonzero()[:, 0]
+            out = out.index_copy(0, own, self._aligned(one, rois[own], _STRIDE * 2**at))
+        return out
+
+    def _aligned(self, one: Tensor, rois: Tensor, stride: int) -> Tensor:
         size = (self.regions.cells, self.regions.cells)
-        aligned: Tensor = roi_align(fused.float(), rois, size, 1 / _STRIDE, self.regions.samples, aligned=True)
+        aligned: Tensor = roi_align(one.float(), rois, size, 1 / stride, self.regions.samples, aligned=True)
         return aligned
+
+    def _for_proposals(self, features: Features) -> list[Tensor]:
+        """What the RPN sees: the paper's the global layering map too; torchvision's have the pyramid's channels."""
+        if self.boxes is not None:
+            return features.maps
+        return [torch.cat([features.maps[0], features.layers], 1)]
 
     def _frozen(self, name: str) -> torch.no_grad | nullcontext[None]:
         return nullcontext() if name in self.TRAINED[self.stage] else torch.no_grad()
@@ -168,15 +232,20 @@ class SLN(nn.Module):
 
 def build(config: Config) -> SLN:
     """The network of a configuration, freshly initialised from torch's global random generator."""
-    encoder = Encoder(build_body(config.encoder), config.encoder.channels)
-    levels = config.layering.levels
-    glm = GlobalLayeringModule(encoder.out_channels, config.layering.width, levels, see_photo=config.layering.see_photo)
-    fused = encoder.out_channels + levels
+    levels, layering, detector = config.layering.levels, config.layering, config.detector
+    body, widths = build_body(config.encoder, frozen=bool(config.encoder.weights or detector.weights))
+    if detector.version == "paper":
+        encoder: Encoder | Pyramid = Encoder(body, widths, config.encoder.channels)
+        fuse, seen, proposed = None, encoder.out_channels, encoder.out_channels + levels
+    else:
+        encoder = Pyramid(body, widths, detector.channels, nn.BatchNorm2d if detector.version == "v2" else None)
+        fuse, seen, proposed = Fusion(detector.channels, layering.width), layering.width, detector.channels
     return SLN(
         config,
         encoder,
-        glm,
-        build_proposals(fused, config.proposals),
+        GlobalLayeringModule(seen, layering.width, levels, see_photo=layering.see_photo, fuse=fuse),
+        build_proposals(proposed, config.proposals, detector),
+        None if detector.version == "paper" else build_boxes(detector),
         build_head(encoder.out_channels, levels, config.head),
         RoiNumbers(
             cells=config.head.roi,

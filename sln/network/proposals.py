@@ -7,14 +7,22 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.rpn import RegionProposalNetwork
+from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead, concat_box_prediction_layers
 from torchvision.ops import box_iou
 
-from sln.config import ProposalConfig
+from sln.config import DetectorConfig, ProposalConfig
 from sln.network.losses import binary_loss, mean_over_all
 from sln.network.targets import Targets
 
-__all__ = ["ProposalHead", "RegionProposals", "Regions", "build_proposals", "regions_to_train", "shuffle_keys"]
+__all__ = [
+    "ProposalHead",
+    "RegionProposals",
+    "Regions",
+    "build_proposals",
+    "first_of",
+    "regions_to_train",
+    "shuffle_keys",
+]
 
 Regions = tuple[Tensor, Tensor, Tensor]
 """P regions: boxes float32 [P, 4] in pixels of the input, images int64 [P], instances int64 [P]."""
@@ -24,7 +32,7 @@ _GOLDEN, _MIX = -7046029254386353131, -4658895280553007687  # splitmix64's odd c
 
 
 class ProposalHead(nn.Module):
-    """A hidden 3x3 layer, then for each anchor an objectness logit and four box deltas."""
+    """The paper's: a hidden 3x3 layer, then for each anchor an objectness logit and four box deltas."""
 
     def __init__(self, inputs: int, width: int, anchors: int, stride: int) -> None:
         super().__init__()
@@ -38,7 +46,7 @@ class ProposalHead(nn.Module):
         nn.init.kaiming_normal_(self.hidden.weight, nonlinearity="relu")
 
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """One entry for each level of features; here always one."""
+        """One entry for each map."""
         hidden = [functional.relu(self.hidden(self.pool(one))) for one in features]
         return [self.objectness(one) for one in hidden], [self.deltas(one) for one in hidden]
 
@@ -48,30 +56,29 @@ class RegionProposals(RegionProposalNetwork):  # type: ignore[misc]  # torchvisi
 
     def forward(
         self,
-        features: Tensor,
+        maps: Sequence[Tensor],
         side: int,
         targets: Targets | None = None,
         shown: Sequence[tuple[int, int]] | None = None,
     ) -> tuple[list[Tensor], list[Tensor], dict[str, Tensor]]:
-        """features: [B, C, H / 4, W / 4] of square inputs of ``side`` pixels, of which ``shown`` (H, W) are photo
+        """maps: features [B, C, H / s, W / s] of square inputs of ``side`` pixels, of which ``shown`` (H, W) are photo
         (all, unless given): boxes end where it ends, and there are none beyond.
 
         Returns, an entry an image, boxes float32 [P, 4] and objectness float32 [P] in [0, 1], best first, and
         with targets the losses ``objectness`` and ``box``.
         """
-        with torch.autocast(features.device.type, enabled=False):  # bf16 boxes would be off by pixels
-            features = features.float()
-            objectness, deltas = self.head([features])
-            shape = features.new_zeros(1).expand(len(features), 3, side, side)  # anchors need its shape alone
-            images = ImageList(shape, [(side, side)] * len(features))
+        n = len(maps[0])
+        with torch.autocast(maps[0].device.type, enabled=False):  # bf16 boxes would be off by pixels
+            objectness, deltas = self.head([one.float() for one in maps])
+            shape = maps[0].new_zeros(1).expand(n, 3, side, side)  # anchors need its shape alone
+            images = ImageList(shape, [(side, side)] * n)
             anchors = self.anchor_generator(images, objectness)
-            scores, boxes = objectness[0].permute(0, 2, 3, 1).flatten(1), deltas[0].permute(0, 2, 3, 1)
-            boxes = boxes.reshape(len(features), -1, 4)
+            each = [one[0].numel() for one in objectness]
+            scores, boxes = concat_box_prediction_layers(objectness, deltas)
+            scores, boxes = scores.view(n, -1), boxes.view(n, -1, 4)
             losses = {} if targets is None else self.losses(scores, boxes, anchors, targets)
-            decoded = self.box_coder.decode(boxes.detach().reshape(-1, 4), anchors).view(len(features), -1, 4)
-            found, kept = self.filter_proposals(
-                decoded, scores.detach(), shown or images.image_sizes, [scores.shape[1]]
-            )
+            decoded = self.box_coder.decode(boxes.detach().reshape(-1, 4), anchors).view(n, -1, 4)
+            found, kept = self.filter_proposals(decoded, scores.detach(), shown or images.image_sizes, each)
         return found, kept, losses
 
     def losses(self, scores: Tensor, deltas: Tensor, anchors: list[Tensor], targets: Targets) -> dict[str, Tensor]:
@@ -92,8 +99,8 @@ class RegionProposals(RegionProposalNetwork):  # type: ignore[misc]  # torchvisi
         """Which anchors the loss looks at, bool [A]: at most half of them positive."""
         most: int = self.fg_bg_sampler.batch_size_per_image
         keys = shuffle_keys(len(labels), seed)
-        positive = _first(labels >= 1, keys, most // 2)
-        negative = _first(labels == 0, keys, most - int(positive.sum()))
+        positive = first_of(labels >= 1, keys, most // 2)
+        negative = first_of(labels == 0, keys, most - int(positive.sum()))
         return positive | negative
 
 
@@ -105,7 +112,7 @@ def shuffle_keys(n: int, seed: Tensor) -> Tensor:
     return x ^ (x >> 31)
 
 
-def _first(candidates: Tensor, keys: Tensor, most: int) -> Tensor:
+def first_of(candidates: Tensor, keys: Tensor, most: int) -> Tensor:
     """At most ``most`` of the candidates (bool [n]), those of smallest key."""
     if int(candidates.sum()) <= most:
         return candidates
@@ -127,7 +134,7 @@ def regions_to_train(proposals: list[Tensor], targets: Targets, most: int) -> Re
         if not len(present):
             continue
         overlap, owner = box_iou(found, truth).max(1)
-        good = _first(overlap >= 0.5, shuffle_keys(len(found), targets.seeds[at]), max(0, most - len(present)))
+        good = first_of(overlap >= 0.5, shuffle_keys(len(found), targets.seeds[at]), max(0, most - len(present)))
         boxes += [truth, found[good]]
         instances += [present, present[owner[good]]]
         images.append(torch.full((len(present) + int(good.sum()),), at, device=truth.device))
@@ -137,10 +144,17 @@ def regions_to_train(proposals: list[Tensor], targets: Targets, most: int) -> Re
     return torch.cat(boxes), torch.cat(images), torch.cat(instances)
 
 
-def build_proposals(inputs: int, settings: ProposalConfig) -> RegionProposals:
-    """The RPN of a configuration."""
-    anchors = AnchorGenerator((settings.sizes,), (settings.ratios,))
-    head = ProposalHead(inputs, settings.width, len(settings.sizes) * len(settings.ratios), settings.stride)
+def build_proposals(inputs: int, settings: ProposalConfig, detector: DetectorConfig) -> RegionProposals:
+    """The RPN of a configuration, on maps of ``inputs`` channels: the paper's has all anchor sizes on one map, those of
+    torchvision's versions one on each of five; version 2 has a second hidden layer.
+    """
+    sizes, ratios = settings.sizes, settings.ratios
+    if detector.version == "paper":
+        anchors = AnchorGenerator((sizes,), (ratios,))
+        head: nn.Module = ProposalHead(inputs, settings.width, len(sizes) * len(ratios), settings.stride)
+    else:
+        anchors = AnchorGenerator(tuple((size,) for size in sizes), (ratios,) * len(sizes))
+        head = RPNHead(inputs, len(ratios), conv_depth=1 if detector.version == "v1" else 2)
     modes = ("training", "testing")
     return RegionProposals(
         anchors,

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from sln.network.layering import decode
 
-__all__ = ["SAMPLES", "Targets", "level_shares", "settled"]
+__all__ = ["SAMPLES", "Targets", "grid_points", "level_shares", "settled"]
 
 SAMPLES = 3
 """Each cell of a region is sampled at this many points a side; odd, so that inside and outside never tie."""
@@ -24,13 +24,16 @@ class Targets:
     """The targets of B images of one size [H, W].
 
     ``regions`` int32 [B, H, W]: row of ``table``; row 0 lies outside the photo. ``table`` uint8 [B, R, N]
-    of codes. ``boxes`` float32 [B, N, 4]: amodal boxes, x0, y0, x1, y1 in pixels of the input, half-open.
-    ``present`` bool [B, N]: False = padding. ``image_ids`` and ``seeds`` int64 [B]: whose sampling is whose.
+    of codes. ``boxes`` float32 [B, N, 4]: amodal boxes, x0, y0, x1, y1 in pixels of the input, half-open; ``seen``
+    the same of visible parts, all 0 = nothing is visible. ``classes`` int64 [B, N], from 0. ``present`` bool [B, N]:
+    False = padding. ``image_ids`` and ``seeds`` int64 [B]: whose sampling is whose.
     """
 
     regions: Tensor
     table: Tensor
     boxes: Tensor
+    seen: Tensor
+    classes: Tensor
     present: Tensor
     image_ids: Tensor
     seeds: Tensor
@@ -60,14 +63,24 @@ class Targets:
 
         boxes: float32 [P, 4] in pixels of the input; images, instances: int64 [P], whom each box asks about.
         """
+        return self.table[images[:, None, None], self._regions_on(boxes, images, out), instances[:, None, None]]
+
+    def roi_owners(self, boxes: Tensor, images: Tensor, out: int) -> Tensor:
+        """Which instance is visible on the same grid, int64 [P, out, out]; -1 = none."""
+        visible = self.table == 1
+        if not visible.shape[2]:
+            return torch.full((len(boxes), out, out), -1, device=boxes.device)
+        owner = torch.where(visible.any(2), visible.long().argmax(2), -1)
+        return owner[images[:, None, None], self._regions_on(boxes, images, out)]
+
+    def _regions_on(self, boxes: Tensor, images: Tensor, out: int) -> Tensor:
+        """Region ids on a grid in each box, int64 [P, out, out]; 0 beyond the input."""
         height, width = self.regions.shape[1:]
-        steps = (torch.arange(out, device=boxes.device) + 0.5) / out
-        x = (boxes[:, 0, None] + steps * (boxes[:, 2] - boxes[:, 0])[:, None]).floor().long()[:, None, :]
-        y = (boxes[:, 1, None] + steps * (boxes[:, 3] - boxes[:, 1])[:, None]).floor().long()[:, :, None]
+        x, y = grid_points(boxes, out)
+        x, y = x.floor().long()[:, None, :], y.floor().long()[:, :, None]
         inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
         places = (images[:, None, None] * height + y.clamp(0, height - 1)) * width + x.clamp(0, width - 1)
-        regions = self.regions.reshape(-1)[places].long() * inside
-        return self.table[images[:, None, None], regions, instances[:, None, None]]
+        return self.regions.reshape(-1)[places].long() * inside
 
     def roi_shares(self, boxes: Tensor, images: Tensor, instances: Tensor, out: int, levels: int) -> Tensor:
         """What part of each cell of P boxes lies at which level: :func:`level_shares` of :meth:`roi_codes`."""
@@ -85,12 +98,21 @@ class Targets:
                 sample.regions,
                 functional.pad(sample.table, (0, right, 0, low)),
                 functional.pad(sample.boxes, (0, 0, 0, right)),
+                functional.pad(sample.seen, (0, 0, 0, right)),
+                functional.pad(sample.classes, (0, right)),
                 functional.pad(sample.present, (0, right)),
                 sample.image_ids,
                 sample.seeds,
             ]
 
         return cls(*(torch.cat(column) for column in zip(*map(padded, samples), strict=True)))
+
+
+def grid_points(boxes: Tensor, out: int) -> tuple[Tensor, Tensor]:
+    """x and y of the cell centres of a grid of ``out x out`` in each of P boxes [P, 4], float [P, out] each."""
+    steps = (torch.arange(out, device=boxes.device) + 0.5) / out
+    sides = boxes[:, 2:] - boxes[:, :2]
+    return boxes[:, 0, None] + steps * sides[:, :1], boxes[:, 1, None] + steps * sides[:, 1:]
 
 
 def level_shares(codes: Tensor, levels: int) -> Tensor:

@@ -15,10 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from amodal_data.semdist import sem_dist_of_codes
-from sln.config import EncoderConfig
 from sln.device import autocast, pick_device
 from sln.errors import TrainingError, WeightsError
-from sln.network.encoder import build_body
+from sln.network.encoder import build_resnet
 from sln.weights import fill, read_content, save_atomically
 
 __all__ = [
@@ -46,7 +45,7 @@ class OrderNet(nn.Module):
     def __init__(self, depth: Literal[10, 18, 34, 50] = 18, *, rgb: bool = False) -> None:
         super().__init__()
         self.depth, self.rgb = depth, rgb
-        self.body = build_body(EncoderConfig(depth=depth, norm="batch"))
+        self.body = build_resnet(depth)
         channels = 2 + 3 * rgb
         self.body.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
         nn.init.kaiming_normal_(self.body.conv1.weight, mode="fan_out", nonlinearity="relu")
@@ -60,9 +59,7 @@ class OrderNet(nn.Module):
         return a - b
 
     def _score(self, x: Tensor) -> Tensor:
-        for name in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"):
-            x = self.body.get_submodule(name)(x)
-        scores: Tensor = self.score(x.mean((2, 3)))[:, 0]
+        scores: Tensor = self.score(self.body(x)[-1].mean((2, 3)))[:, 0]
         return scores
 
 

@@ -7,21 +7,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from amodal_data.cache import CachedImage
 from amodal_data.discovery import coco_id
 from amodal_data.disk import folder_for, remove_leftovers, replaced_path, sole_writer
+from amodal_data.errors import PredictionError
 from amodal_data.evaluation import ResultsWriter
 from amodal_data.inspector import PageImage
 from amodal_data.photos import PHOTO_SUFFIXES, read_photo
 from amodal_data.semdist import sem_dist_of_codes
 from sln.errors import PhotoError
+from sln.predicting.asking import PromptFile
+from sln.predicting.completing import told_apart
 from sln.predicting.page import write_found
 from sln.predicting.pictures import Shown, comparison, overlay, save_picture
 from sln.predicting.prediction import Prediction
 from sln.predicting.predictor import Predictor
 
-__all__ = ["Photos", "PredictReport", "photo_ids", "photos_in", "predict_photos"]
+__all__ = ["Photos", "PredictReport", "complete_photos", "photo_ids", "photos_in", "predict_photos"]
+
+Opened = tuple[int, Path, NDArray[np.uint8]]
+"""A photo that could be read: its image id, path and pixels"""
 
 
 @dataclass(slots=True)
@@ -36,6 +43,10 @@ class PredictReport:
     written: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     interrupted: bool = False
+
+
+Finds = Callable[[Sequence[Opened], PredictReport], list[Prediction]]
+"""What makes predictions of some photos; problems go to the report"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +108,61 @@ def predict_photos(
     least: lowest score written. A photo that cannot be used is reported, the
     others are done. Interrupted, it keeps what is done, and the report says so.
     """
+
+    def found(opened: Sequence[Opened], report: PredictReport) -> list[Prediction]:
+        return predictor.predict_many([photo for _, _, photo in opened])
+
+    return _write(found, photos, out, kinds, least, batch, on_photo)
+
+
+def complete_photos(
+    predictor: Predictor,
+    photos: Sequence[Path],
+    prompts: PromptFile,
+    out: Path,
+    kinds: Collection[str] = ("coco", "png"),
+    *,
+    on_photo: Callable[[int], None] = lambda _: None,
+) -> PredictReport:
+    """Complete what is known of every photo, :meth:`Predictor.complete`, and write it as :func:`predict_photos` does.
+
+    Rows that cannot be used and masks that share pixels are counted problems; a photo that nothing is known of has no
+    instances. Raises :class:`amodal_data.errors.PredictionError` if nothing in the file is of any of the photos.
+    """
+    ids = photo_ids(photos)
+    alone = len(photos) == 1
+    if prompts.arrays is not None and not alone:
+        raise PredictionError("an array is of one photo, here are several", place=str(prompts.path))
+    if prompts.arrays is None and not alone and not set(ids) & set(prompts.image_ids):
+        raise PredictionError(f"no row of these photos: it is of images {_first(prompts.image_ids)}; the photos are "
+                              f"{_first(ids)} by the numbers in their names", place=str(prompts.path))  # fmt: skip
+
+    def found(opened: Sequence[Opened], report: PredictReport) -> list[Prediction]:
+        predictions = []
+        for image_id, path, photo in opened:
+            known = prompts.of(image_id, photo.shape[:2], alone=alone)
+            report.problems += [f"{prompts.path.name}, {one}" for one in prompts.problems]
+            report.problems += [str(finding) for finding in told_apart(known, path.name)[1]]
+            prompts.problems.clear()
+            predictions.append(predictor.complete(photo, known))
+        return predictions
+
+    return _write(found, photos, out, kinds, 0.0, 8, on_photo)
+
+
+def _first(ids: Sequence[int]) -> str:
+    return ", ".join(map(str, sorted(ids)[:3])) + (", ..." if len(ids) > 3 else "")
+
+
+def _write(
+    find: Finds,
+    photos: Sequence[Path],
+    out: Path,
+    kinds: Collection[str],
+    least: float,
+    batch: int,
+    on_photo: Callable[[int], None],
+) -> PredictReport:
     report = PredictReport()
     names = _picture_names(photos)
     out.mkdir(parents=True, exist_ok=True)
@@ -106,7 +172,7 @@ def predict_photos(
         writer = ResultsWriter(out / "predictions.json") if "coco" in kinds else nullcontext()
         try:
             with writer as results:
-                predicted = _predicted(predictor, photos, batch, report, on_photo)
+                predicted = _predicted(find, photos, batch, report, on_photo)
                 found = _found(predicted, names, out, kinds, least, report, results)
                 if "html" in kinds:
                     write_found(out / "predictions.html", found, len(photos))
@@ -150,7 +216,7 @@ def _picture_names(photos: Sequence[Path]) -> dict[Path, str]:
 
 
 def _predicted(
-    predictor: Predictor,
+    find: Finds,
     photos: Sequence[Path],
     batch: int,
     report: PredictReport,
@@ -165,7 +231,7 @@ def _predicted(
                 opened.append((image_id, path, read_photo(path, upright=True)))
             except PhotoError as error:
                 report.problems.append(f"{error.message}: {error.place}")
-        predictions = predictor.predict_many([photo for _, _, photo in opened])
+        predictions = find(opened, report)
         for (image_id, path, photo), prediction in zip(opened, predictions, strict=True):
             yield image_id, path, Shown(path.name, photo, prediction)
         on_photo(len(numbered[first : first + batch]))

@@ -1,9 +1,9 @@
-"""Level probabilities of regions brought to an image, all at once; and mask NMS."""
+"""Level probabilities of regions brought to an image, all at once; and which of them are doubles."""
 
 import torch
 from torch import Tensor
 
-__all__ = ["mask_nms", "paste", "pasted_in_parts"]
+__all__ = ["doubles", "paste", "pasted_in_parts"]
 
 _MOST_VALUES = 2**25
 """Values of a pasted part: 128 MB of float32."""
@@ -39,24 +39,36 @@ def pasted_in_parts(probabilities: Tensor, boxes: Tensor, size: tuple[int, int])
     return [paste(own, where, size) for own, where in parts]
 
 
-def mask_nms(probabilities: Tensor, boxes: Tensor, scores: Tensor, side: int, threshold: float) -> Tensor:
-    """Which of P regions to keep, int64 indices, best score first: none overlaps a better one above ``threshold``.
+def doubles(
+    probabilities: Tensor, boxes: Tensor, scores: Tensor, side: int, amodal: float, visible: float = 0
+) -> Tensor:
+    """Which of P regions are doubles of a better one that is none itself, bool [P].
 
-    Overlap is IoU of amodal masks (1 - p_outside > .5), measured on a grid of at most 256 x 256 over the input
-    of ``side`` pixels. A threshold of 1 keeps all.
+    Doubles overlap above ``amodal`` (IoU of amodal masks, 1 - p_outside > .5), and above ``visible`` (of visible ones;
+    0 = not asked): two objects, one behind the other, may share most of their amodal masks, never what is seen.
+    Measured on a grid of at most 256 x 256 over the input of ``side`` pixels. ``amodal`` 1: there are none.
     """
+    found = torch.zeros(len(scores), dtype=torch.bool)
+    if amodal >= 1 or len(scores) < 2:
+        return found.to(scores.device)
     order = scores.argsort(descending=True, stable=True)
-    if threshold >= 1 or len(order) < 2:
-        return order
     grid = min(side, 256)
-    two = torch.stack([probabilities[order, 0], 1 - probabilities[order, 0]], 1)
-    parts = pasted_in_parts(two, boxes[order] * (grid / side), (grid, grid))
-    masks = torch.cat([part[:, 1] > 0.5 for part in parts]).flatten(1).float()
-    shared = masks @ masks.T
-    areas = masks.sum(1)
-    overlap = (shared / (areas[:, None] + areas - shared).clamp(min=1)).cpu()
-    alive = torch.ones(len(order), dtype=torch.bool)
+    three = torch.stack([probabilities[order, 0], probabilities[order, 1], probabilities[order, 2:].sum(1)], 1)
+    parts = pasted_in_parts(three, boxes[order] * (grid / side), (grid, grid))
+    whole = torch.cat([part[:, 0] < 0.5 for part in parts]).flatten(1)
+    same = _iou(whole) > amodal
+    if visible > 0:
+        seen = torch.cat([part[:, 1] >= part[:, 2] for part in parts]).flatten(1)
+        same &= _iou(whole & seen) > visible
+    same = same.cpu()
     for at in range(len(order)):
-        if alive[at]:
-            alive[at + 1 :] &= overlap[at, at + 1 :] <= threshold
-    return order[alive.to(order.device)]
+        if not found[at]:
+            found[at + 1 :] |= same[at, at + 1 :]
+    return torch.empty_like(found).index_copy(0, order.cpu(), found).to(scores.device)
+
+
+def _iou(masks: Tensor) -> Tensor:
+    """IoU of all pairs of masks, bool [P, pixels], float32 [P, P]; 0 of two empty ones."""
+    inside = masks.float()
+    shared, areas = inside @ inside.T, inside.sum(1)
+    return shared / (areas[:, None] + areas - shared).clamp(min=1)

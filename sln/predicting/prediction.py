@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from amodal_data import RLE, ScoredMask
 from amodal_data.evaluation.protocols.grids import order_pairs
-from amodal_data.runs import Window, from_crop, touched_by
+from amodal_data.runs import Window, around, from_crop, touched_by, window_of
 from amodal_data.semdist import sem_dist_of_codes
+from sln.config import Category
 from sln.network.layering import decode
+from sln.predicting.given import Given
 from sln.predicting.paste import paste, pasted_in_parts
 
 __all__ = ["Prediction"]
@@ -27,6 +29,8 @@ class Prediction:
 
     ``boxes`` float32 [P, 4]: x0, y0, x1, y1 in pixels of the photo. ``scores`` float32 [P] in [0, 1].
     ``probabilities`` float32 [P, K + 1, S, S] inside each box: channel 0 = outside, 1 + l = level l.
+    ``categories``: the class of each, P of them; without them it is 1, without a name. ``given``: what was known of
+    them before, if they complete something.
     Maps of the photo's size are made when first asked for.
     """
 
@@ -34,16 +38,35 @@ class Prediction:
     boxes: NDArray[np.float32]
     scores: NDArray[np.float32]
     probabilities: NDArray[np.float32]
+    categories: tuple[Category, ...] = ()
+    given: Given | None = None
+
+    @property
+    def category_ids(self) -> NDArray[np.int64]:
+        """The category_id of each instance, int64 [P]."""
+        return np.array([one.id for one in self.categories] or [1] * len(self), np.int64)
 
     def __len__(self) -> int:
         return len(self.scores)
 
     @cached_property
     def _maps(self) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        parts = [decode(part) for part in pasted_in_parts(*self._tensors(), self.size)]
-        if not parts:
-            return np.zeros((0, *self.size), np.float32), np.zeros((0, *self.size), np.uint8)
-        return torch.cat([c for c, _ in parts]).numpy(), torch.cat([codes for _, codes in parts]).numpy()
+        return self._decoded(0.5)
+
+    def _decoded(self, c: float) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """Confidence and codes above ``c``, [P, H, W] each."""
+        confidence, codes = np.zeros((len(self), *self.size), np.float32), np.zeros((len(self), *self.size), np.uint8)
+        at = 0
+        for part in pasted_in_parts(*self._tensors(), self.size):
+            for own in part:
+                values = own if self.given is None else self.given.applied(own, at, _all_of(self.size))
+                confidence[at], codes[at] = (found.numpy()[0] for found in decode(values[None], c))
+                at += 1
+        return confidence, codes
+
+    def _visible_mask(self, n: int) -> RLE | None:
+        """What was given of instance n."""
+        return None if self.given is None else self.given.masks[n]
 
     def _tensors(self) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.from_numpy(self.probabilities), torch.from_numpy(self.boxes)
@@ -85,7 +108,10 @@ class Prediction:
         """Confidence and codes of instance n in a picture of the photo of another ``size`` (H, W)."""
         probabilities, boxes = self._tensors()
         scale = boxes.new_tensor([size[1] / self.size[1], size[0] / self.size[0]] * 2)
-        confidence, codes = decode(paste(probabilities[n : n + 1], boxes[n : n + 1] * scale, size))
+        pasted = paste(probabilities[n : n + 1], boxes[n : n + 1] * scale, size)[0]
+        if self.given is not None:
+            pasted = self.given.applied(pasted, n, _all_of(self.size))
+        confidence, codes = decode(pasted[None])
         return confidence[0].numpy(), codes[0].numpy()
 
     def scored_masks(self) -> list[ScoredMask]:
@@ -95,12 +121,22 @@ class Prediction:
     def scored_mask(self, n: int) -> ScoredMask:
         """One of :meth:`scored_masks`; made once. Only the window of its box is pasted."""
         if n not in self._scored:
-            window = touched_by(self.boxes[n], self.size)
+            window, given = touched_by(self.boxes[n], self.size), self._visible_mask(n)
+            if given is not None and len(given.switches):
+                window = around(window, window_of(given))
             masks = [] if window is None else _level_masks(self._codes(n, window), window, self.size)
             whole, seen, *levels = masks or [RLE(self.size, np.zeros(0, np.int32))] * 2
-            probabilities = self.probabilities[n].astype(np.float16)
+            own = self.categories[n] if self.categories else Category(id=1)
             self._scored[n] = ScoredMask(
-                whole, float(self.scores[n]), 1, seen, tuple(levels), self.boxes[n], probabilities
+                whole,
+                float(self.scores[n]),
+                own.id,
+                seen,
+                tuple(levels),
+                self.boxes[n],
+                self.probabilities[n].astype(np.float16) if given is None else None,  # they know nothing of the mask
+                own.name,
+                None if self.given is None else self.given.answers[n],
             )
         return self._scored[n]
 
@@ -111,7 +147,9 @@ class Prediction:
     def only(self, kept: Sequence[int]) -> "Prediction":
         """Some of the instances, in the order given."""
         chosen = list(kept)
-        part = Prediction(self.size, self.boxes[chosen], self.scores[chosen], self.probabilities[chosen])
+        values = (self.boxes[chosen], self.scores[chosen], self.probabilities[chosen])
+        categories = tuple(self.categories[n] for n in chosen) if self.categories else ()
+        part = Prediction(self.size, *values, categories, None if self.given is None else self.given.only(chosen))
         part._scored.update({at: self._scored[n] for at, n in enumerate(chosen) if n in self._scored})
         return part
 
@@ -121,8 +159,11 @@ class Prediction:
         step = max(1, _STRIP // (columns.stop - columns.start))
         strips = []
         for top in range(rows.start, rows.stop, step):
-            pasted = self._pasted(n, (slice(top, min(top + step, rows.stop)), columns))
-            strips.append(decode(torch.from_numpy(pasted)[None])[1][0].numpy())
+            part = (slice(top, min(top + step, rows.stop)), columns)
+            pasted = torch.from_numpy(self._pasted(n, part))
+            if self.given is not None:
+                pasted = self.given.applied(pasted, n, part)
+            strips.append(decode(pasted[None])[1][0].numpy())
         return np.concatenate(strips)
 
     def _pasted(self, n: int, window: Window) -> NDArray[np.float32]:
@@ -134,10 +175,11 @@ class Prediction:
         return paste(probabilities[n : n + 1], boxes[n : n + 1] - corner, size)[0].numpy()
 
     def _levels_above(self, c: float) -> NDArray[np.uint8]:
-        if c == 0.5:
-            return self.levels
-        parts = [decode(part, c)[1] for part in pasted_in_parts(*self._tensors(), self.size)]
-        return torch.cat(parts).numpy() if parts else self.levels
+        return self.levels if c == 0.5 else self._decoded(c)[1]
+
+
+def _all_of(size: tuple[int, int]) -> Window:
+    return slice(0, size[0]), slice(0, size[1])
 
 
 def _level_masks(codes: NDArray[np.uint8], window: Window, size: tuple[int, int]) -> list[RLE]:

@@ -10,13 +10,14 @@ from PIL import Image
 from torch import Tensor
 
 from amodal_data.photos import read_photo
-from sln.config import Config, PredictConfig
+from sln.config import Category, Config, PredictConfig
 from sln.data.samples import Frame, fit_in, on_canvas
 from sln.device import autocast, pick_device
-from sln.errors import PhotoError
+from sln.errors import PhotoError, WeightsError
 from sln.network.layering import decode
 from sln.network.model import SLN, Detections
-from sln.predicting.paste import mask_nms
+from sln.predicting.completing import Prompts, complete
+from sln.predicting.paste import doubles
 from sln.predicting.prediction import Prediction
 from sln.weights import load_model
 
@@ -51,13 +52,34 @@ class Predictor:
         return self.predict_inputs(torch.cat([image for image, _ in inputs]), [frame for _, frame in inputs])
 
     @torch.no_grad()
+    def complete(self, photo: Photo, prompts: Prompts) -> Prediction:
+        """The whole of what is known already in one photo: amodal masks and levels for visible masks or boxes, in the
+        prompts' order. A mask that was given is its instance's level 0, pixel by pixel; where given masks share pixels,
+        the higher score has them (:func:`sln.predicting.completing.told_apart` says which).
+
+        Raises :class:`sln.errors.WeightsError` if the network was trained without prompts,
+        :class:`sln.errors.PhotoError` if the photo cannot be used or has another size than the prompts.
+        """
+        if not self.model.head.prompted:
+            raise WeightsError("this network was trained without prompts", fix="train with head.prompts = true")
+        image, frame = _opened(photo, self.config.data.size)
+        if frame.photo != prompts.size:
+            raise PhotoError(f"the photo is {frame.photo} (height, width), its prompts are of {prompts.size}")
+        with autocast(self.device, self.config.train.precision):
+            features = self.model.features(self._placed(image))
+            return complete(self.model, features, frame, prompts)
+
+    @torch.no_grad()
     def predict_inputs(self, images: Tensor, frames: Sequence[Frame]) -> list[Prediction]:
         """What is in each input, uint8 [B, 3, side, side], whose photos lie in it as ``frames`` say."""
         settings = self.config.predict
-        images = images.to(self.device).contiguous(memory_format=torch.channels_last)
         with autocast(self.device, self.config.train.precision):
-            found = self.model.detect(images, [frame.shown for frame in frames])
-        return [_kept(one, frame, settings) for one, frame in zip(found, frames, strict=True)]
+            found = self.model.detect(self._placed(images), [frame.shown for frame in frames])
+        known = self.config.detector.categories
+        return [_kept(one, frame, settings, known) for one, frame in zip(found, frames, strict=True)]
+
+    def _placed(self, images: Tensor) -> Tensor:
+        return images.to(self.device).contiguous(memory_format=torch.channels_last)
 
 
 def _opened(photo: Photo, side: int) -> tuple[Tensor, Frame]:
@@ -85,15 +107,19 @@ def scores(found: Detections, settings: PredictConfig) -> Tensor:
     return found.objectness * (confidence * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)
 
 
-def _kept(found: Detections, frame: Frame, settings: PredictConfig) -> Prediction:
-    """The detections that stay: some cell inside, not swallowed by a better one, the best first."""
+def _kept(found: Detections, frame: Frame, settings: PredictConfig, known: tuple[Category, ...] = ()) -> Prediction:
+    """The detections that stay: some cell inside, no double or with what is left of its score, the best first."""
     score = scores(found, settings)
-    kept = mask_nms(found.probabilities, found.boxes, score, frame.side, settings.nms)
-    kept = kept[(found.probabilities[kept, 0] < 0.5).any(2).any(1)][: settings.most]
+    double = doubles(found.probabilities, found.boxes, score, frame.side, settings.nms, settings.visible_nms)
+    score = torch.where(double, score * settings.doubles, score)
+    kept = score.argsort(descending=True, stable=True)
+    inside = (found.probabilities[kept, 0] < 0.5).any(2).any(1)
+    kept = kept[inside & ~(double[kept] & (settings.doubles == 0))][: settings.most]
     boxes = frame.to_photo(found.boxes[kept])
     boxes = boxes.minimum(boxes.new_tensor([frame.photo[1], frame.photo[0]] * 2))  # off by a rounding error
-    values = (boxes, score[kept], found.probabilities[kept])
-    return Prediction(frame.photo, *(value.float().cpu().numpy() for value in values))
+    corners, sure, levels = (one.float().cpu().numpy() for one in (boxes, score[kept], found.probabilities[kept]))
+    categories = tuple(known[at] for at in found.classes[kept].tolist()) if known else ()
+    return Prediction(frame.photo, corners, sure, levels, categories)
 
 
 def load(path: str | Path, device: str = "auto") -> Predictor:

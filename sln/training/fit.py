@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
+from amodal_data import TargetCache
 from amodal_data.cache.stamp import stored_digest
-from sln.config import Config
+from sln.config import Category, Config
 from sln.data.samples import CachedTargets
 from sln.device import memory_used, pick_device
 from sln.errors import ConfigError, RunError
@@ -23,7 +24,7 @@ from sln.training.loop import Trainer
 from sln.training.rundir import Run
 from sln.weights import load_model
 
-__all__ = ["Sources", "check", "fit", "resume"]
+__all__ = ["Sources", "check", "fit", "resume", "with_categories"]
 
 _OVERLAYS = 4
 Says = Callable[[str], None]
@@ -87,6 +88,7 @@ def fit(
     place, world = _join(device)
     if world.first:
         own.refuse_used()
+    config = with_categories(config, sources.train)
     trainer = _trainer(config, sources, place, world, say, on_row)
     with own.writing() if world.first else nullcontext():
         if world.first:
@@ -149,6 +151,7 @@ def _report(trainer: Trainer, sources: Sources, say: Says) -> None:
 def check(config: Config, sources: Sources, *, device: str = "auto") -> dict[str, Any]:
     """Try one batch forward and backward in every stage: seconds, memory and what the whole run will take."""
     place = pick_device(device)
+    config = with_categories(config, sources.train)
     trainer = _trainer(config, sources, place, World(), lambda _: None)
     stages: list[dict[str, Any]] = []
     for span in trainer.spans:
@@ -169,6 +172,23 @@ def check(config: Config, sources: Sources, *, device: str = "auto") -> dict[str
         "hours": total / 3600,
         "memory_gib": memory_used(place),
     }
+
+
+def with_categories(config: Config, cache: Path) -> Config:
+    """The settings with the classes of a cache, unless they name theirs or want none: in the paper's version there is
+    one. Raises :class:`ConfigError` if the cache has instances of other classes than those named.
+    """
+    detector = config.detector
+    if detector.version == "paper" or detector.agnostic:
+        return config
+    found = TargetCache(cache).categories()
+    if detector.categories:
+        if strange := sorted(found.keys() - {category.id for category in detector.categories}):
+            raise ConfigError(f"categories {strange[:5]} are not in detector.categories", place=str(cache),
+                              fix="name them too, or leave detector.categories to the cache")  # fmt: skip
+        return config
+    named = tuple(Category(id=category, name=name) for category, name in found.items())
+    return config.model_copy(update={"detector": detector.model_copy(update={"categories": named})})
 
 
 def _join(device: str) -> tuple[torch.device, World]:
@@ -214,6 +234,7 @@ def _trainer(
 
 
 def _opened(cache: Path, images: Iterable[Path], config: Config, say: Says) -> CachedTargets:
-    data = CachedTargets(cache, images, config.data, config.train.seed)
+    categories = [category.id for category in config.detector.categories]
+    data = CachedTargets(cache, images, config.data, config.train.seed, categories)
     say(f"{cache}: {len(data)} images of {data.cache.info.dataset}, all photos found")
     return data

@@ -29,11 +29,11 @@ Says = Callable[[str], None]
 
 
 def new_model(config: Config, say: Says = lambda _: None, *, pretrained: bool = True) -> SLN:
-    """A network to train: initialised from the seed, its encoder filled with pretrained weights if there are any."""
+    """A network to train: initialised from the seed, then filled with pretrained weights if there are any."""
     torch.manual_seed(config.train.seed)
     model = build(config)
-    if config.encoder.weights and pretrained:
-        say(load_pretrained(model.encoder.body, config.encoder.weights, config.encoder.depth))
+    for line in load_pretrained(model, config) if pretrained else ():
+        say(line)
     return model
 
 

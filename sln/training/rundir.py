@@ -14,11 +14,13 @@ from typing import Any
 
 from amodal_data.disk import folder_for, open_regular, remove_leftovers, replaced, sole_writer
 from amodal_data.errors import AmodalError
-from sln.config import Config, commented, load_config
+from sln.config import Config, commented, load_config, settings_of_version_1
 from sln.errors import RunError
 
 __all__ = ["Run", "list_runs"]
 
+_SCHEMA = "sln/run/2"
+_VERSION_1 = "sln/run/1"
 _PACKAGES = ("amodal-data", "torch", "torchvision", "numpy")
 
 
@@ -74,7 +76,7 @@ class Run:
         with replaced(path / "config.toml") as file:
             file.write(commented(config))
         surroundings = {
-            "schema": "sln/run/1",
+            "schema": _SCHEMA,
             **about,
             "python": platform.python_version(),
             "packages": {name: version(name) for name in _PACKAGES},
@@ -111,7 +113,8 @@ class Run:
         file = self.path / "config.toml"
         if not file.exists():
             raise RunError("not a run directory: no config.toml", place=str(self.path))
-        return load_config(file=file, environment={})
+        old = self.about().get("schema") == _VERSION_1
+        return load_config(file=file, environment={}, options=settings_of_version_1() if old else {})
 
     def about(self) -> dict[str, Any]:
         """``env.json``. Raises :class:`RunError` if it cannot be used."""

@@ -30,7 +30,8 @@ DEEPEST = 254
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoredMask:
-    """One predicted instance: a row of a results file.
+    """One predicted instance: a row of a results file. ``name`` is that of its category, "" = not known;
+    ``given``: the instance it was made for, None = not said.
 
     ``levels``: masks of level 1, 2, ...; ``()`` if only visible and hidden are known. ``box`` (x0, y0,
     x1, y1) and ``probabilities`` [K + 1, S, S] come from the companion file, None without it.
@@ -43,6 +44,8 @@ class ScoredMask:
     levels: tuple[RLE, ...] = ()
     box: NDArray[np.float32] | None = None
     probabilities: NDArray[np.floating] | None = None
+    name: str = ""
+    given: "Given | None" = None
 
     @classmethod
     def from_codes(cls, codes: NDArray[np.integer], score: float, category_id: int = 1) -> "ScoredMask":
@@ -63,6 +66,11 @@ class ScoredMask:
             "score": self.score,
             "segmentation": self.amodal.to_coco(),
         }
+        if self.name:
+            row["category_name"] = self.name
+        if self.given is not None:
+            annotation, region = self.given
+            row |= {"gt_id": annotation} | ({} if region is None else {"gt_region": region})
         if self.visible is not None:
             row |= {"visible_mask": self.visible.to_coco(), "levels": [mask.to_coco() for mask in self.levels]}
         return row

@@ -289,6 +289,10 @@ class Index:
         """How many rows there are."""
         return len(self._rows)
 
+    def image_ids(self) -> tuple[int, ...]:
+        """The images there are rows of, rising."""
+        return tuple(self._places)
+
     def rows(self, image_id: int) -> tuple[list[int], list[Any]]:
         """Numbers and parsed rows of an image; none if it has none."""
         start, stop = self._places.get(image_id, (0, 0))

@@ -41,7 +41,8 @@ __all__ = ["ResultsFile", "RowsOfImage", "ScatteredError"]
 _AMODAL = ("segmentation", "amodalMask")
 _HIDDEN = ("invisible_mask", "invisibleMask")
 _TOLD = ("visible_mask", "levels", *_HIDDEN)
-_OURS = {"image_id", "category_id", "score", "file_name", "visible_mask", "levels", "bbox", "id", "area"}
+_OURS = {"image_id", "category_id", "score", "file_name", "visible_mask", "levels", "bbox", "id", "area",
+         "category_name"}  # fmt: skip
 _KNOWN = {*_AMODAL, *_HIDDEN, *_OURS, "gt_id", "gt_region"}
 _MODAL = ("inmodal_mask", "visible_segmentation", "modal_segmentation", "i_segm", "inmodal_seg", "modal_mask")
 """What other tools call the visible mask"""

@@ -1,33 +1,26 @@
-"""Every setting of the network and its training: one sentence each, checked together, saved with the model.
+"""Every setting: one sentence each, checked together. Never imports torch."""
 
-Order of precedence: preset, then file, then environment (``SLN_TRAIN__STEPS=500``), then ``--set
-train.steps=500``, then a command's own option. Never imports torch.
-"""
-
-import difflib
-import os
-import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import accumulate, pairwise
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from amodal_data.disk import open_regular
-from sln.errors import ConfigError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = [
-    "PRESETS",
+    "Category",
     "Config",
-    "Preset",
+    "DataConfig",
+    "DetectorConfig",
+    "EncoderConfig",
+    "HeadConfig",
+    "PredictConfig",
+    "ProposalConfig",
     "TrainConfig",
-    "commented",
-    "load_config",
+    "of_version_1",
+    "settings_of_version_1",
     "steps_of",
 ]
 
-Preset = Literal["paper", "modern", "tiny"]
 Positive = Annotated[int, Field(ge=1, lt=2**31)]
 Small = Annotated[int, Field(ge=1, le=256)]
 Workers = Literal["auto"] | Annotated[int, Field(ge=0)]
@@ -58,13 +51,40 @@ class DataConfig(_Section):
 
 
 class EncoderConfig(_Section):
-    """ENC: photo to features at stride 4."""
+    """ENC: photo to features."""
 
     depth: Literal[10, 18, 34, 50, 101] = Field(50, description="Layers of the ResNet.")
-    channels: Positive = Field(64, description="Channels of each reduced stage; features have four times as many.")
+    body: str = Field("", description='"timm:NAME" for a backbone of timm instead of the ResNet.')
+    channels: Positive = Field(64, description="Version paper: channels of each reduced stage.")
     norm: Literal["auto", "batch", "frozen"] = Field("auto", description="Frozen fits pretrained weights, else batch.")
-    weights: str = Field("", description='A torchvision checkpoint (Mask R-CNN or ResNet), "imagenet", or "" for none.')
+    weights: str = Field(
+        "", description='For the body alone: a checkpoint, "imagenet" (of timm: "pretrained"), or "" for none.'
+    )
     dilation: bool = Field(False, description="Dilate the last stage instead of striding.")
+
+
+class Category(_Section):
+    """A class of instances."""
+
+    id: int = Field(description="Its category_id.")
+    name: str = Field("", description="What it is called.")
+
+
+class DetectorConfig(_Section):
+    """What finds instances."""
+
+    version: Literal["v1", "v2", "paper"] = Field(
+        "v2", description="Parts of torchvision's Mask R-CNN v1 or v2, or the paper's RPN on one level of features."
+    )
+    weights: str = Field(
+        "", description='A torchvision Mask R-CNN of the same version: a checkpoint, "coco" to download it, or "".'
+    )
+    channels: Positive = Field(256, description="Channels of the pyramid.")
+    hidden: Positive = Field(1024, description="Box head: width of its last layers.")
+    sampled: Positive = Field(512, description="Box head: regions an image that it is trained on.")
+    positive: Share = Field(0.25, description="Box head: how many of them lie on instances at most.")
+    agnostic: bool = Field(False, description="One class for all instances, as in the paper.")
+    categories: tuple[Category, ...] = Field((), description="The classes; sln fit takes them from the cache.")
 
 
 class LayeringConfig(_Section):
@@ -78,14 +98,17 @@ class LayeringConfig(_Section):
 class ProposalConfig(_Section):
     """RPN: where an instance may be."""
 
-    stride: Literal[4, 8] = Field(8, description="Distance of anchors in pixels.")
+    stride: Literal[4, 8] = Field(8, description="Version paper: distance of anchors in pixels.")
     sizes: tuple[Positive, ...] = Field(
-        (32, 64, 128, 256, 384), min_length=1, max_length=32, description="Anchor sizes in pixels of the input."
+        (32, 64, 128, 256, 512),
+        min_length=1,
+        max_length=32,
+        description="Anchor sizes in pixels of the input; v1 and v2: one for each of the five levels.",
     )
     ratios: tuple[Annotated[float, Field(gt=0, le=100)], ...] = Field(
         (0.5, 1.0, 2.0), min_length=1, max_length=32, description="Anchor height / width."
     )
-    width: Positive = Field(256, description="Channels of the hidden layer.")
+    width: Positive = Field(256, description="Version paper: channels of the hidden layer.")
     foreground_iou: Share = Field(0.6, description="An anchor with at least this IoU is positive.")
     background_iou: Share = Field(0.5, description="An anchor with less is negative.")
     sampled: Positive = Field(
@@ -111,13 +134,16 @@ class HeadConfig(_Section):
     width: Positive = Field(128, description="Their channels.")
     dilation: Small = Field(2, description="Their dilation.")
     refine: bool = Field(False, description="Refine by a second block that sees the sem-dist map, as in the paper.")
+    prompts: bool = Field(True, description="Learn to be shown visible masks or boxes, for sln complete.")
 
 
 class LossConfig(_Section):
     """Eq. 6: weights of the named losses."""
 
     objectness: float = Field(1.0, ge=0, description="RPN: is there an instance (half of l_R).")
-    box: float = Field(3.0, ge=0, description="RPN: where exactly (half of l_R).")
+    box: float = Field(1.0, ge=0, description="RPN: where exactly (half of l_R).")
+    classes: float = Field(1.0, ge=0, description="Box head: an instance of which class, or none.")
+    class_box: float = Field(1.0, ge=0, description="Box head: where exactly.")
     global_layering: float = Field(1.0, ge=0, description="l_G on the global layering map.")
     instance_layering: float = Field(1.0, ge=0, description="l_I on the instance layering map.")
     sem_dist: float = Field(2.0, ge=0, description="l_M on the sem-dist map.")
@@ -130,7 +156,7 @@ class Stage(_Section):
     """One stage of training."""
 
     name: Literal["glm", "rpn", "ilm", "joint"] = Field(
-        "joint", description="What is trained: ENC + GLM, RPN, ILM, or all of it."
+        "joint", description="What is trained: ENC + GLM, RPN and box head, ILM, or all of it."
     )
     share: float = Field(1.0, gt=0, description="Its part of the steps, relative to the other stages.")
 
@@ -163,9 +189,15 @@ class PredictConfig(_Section):
     """What becomes of the network's output."""
 
     score: Literal["product", "objectness"] = Field(
-        "product", description="Objectness x mean confidence inside, or objectness alone."
+        "product", description="Objectness (v1, v2: class probability) x mean confidence inside, or without."
     )
-    nms: float = Field(0.6, ge=0, le=1, description="Mask NMS on amodal masks above this IoU; 1 = off.")
+    least: Share = Field(0.05, description="Version v1, v2: boxes of lower class probability are dropped.")
+    box_nms: Share = Field(0.7, description="Version v1, v2: box NMS before masks are made.")
+    nms: float = Field(
+        0.4, ge=0, le=1, description="Doubles: amodal masks share more than this IoU; 1 = there are none."
+    )
+    visible_nms: Share = Field(0.3, description="And visible masks more than this; 0 = whatever they share of them.")
+    doubles: Share = Field(0.05, description="What is left of the score of a double; 0 drops it.")
     most: Positive = Field(100, description="Instances an image at most.")
 
 
@@ -174,6 +206,7 @@ class Config(_Section):
 
     data: DataConfig = DataConfig()
     encoder: EncoderConfig = EncoderConfig()
+    detector: DetectorConfig = DetectorConfig()
     layering: LayeringConfig = LayeringConfig()
     proposals: ProposalConfig = ProposalConfig()
     head: HeadConfig = HeadConfig()
@@ -183,7 +216,7 @@ class Config(_Section):
 
     @model_validator(mode="after")
     def _fit_together(self) -> "Config":
-        wrong = []
+        wrong = [*self._of_detector()]
         if self.head.out % self.head.roi:
             wrong.append(f"head.out ({self.head.out}) is no multiple of head.roi ({self.head.roi})")
         if self.train.batch % self.train.accumulate:
@@ -203,6 +236,20 @@ class Config(_Section):
             raise ValueError("; ".join(wrong))
         return self
 
+    def _of_detector(self) -> Iterator[str]:
+        """What does not fit together in encoder and detector."""
+        if self.detector.version != "paper" and len(self.proposals.sizes) != 5:
+            yield f"proposals.sizes has {len(self.proposals.sizes)} sizes, the pyramid five levels"
+        if self.encoder.body and not self.encoder.body.startswith("timm:"):
+            yield f"encoder.body is timm:NAME or nothing, found {self.encoder.body!r}"
+        if self.encoder.body and (self.detector.version == "paper" or self.detector.weights):
+            yield "encoder.body needs detector.version v1 or v2, and no detector.weights"
+        if self.detector.weights and (self.encoder.weights or self.detector.version == "paper"):
+            yield "detector.weights needs detector.version v1 or v2, and holds the encoder's own weights"
+        ids = [category.id for category in self.detector.categories]
+        if len(set(ids)) < len(ids):
+            yield "detector.categories names an id twice"
+
 
 def steps_of(train: TrainConfig) -> list[int]:
     """How many steps each stage has; together they are ``train.steps``."""
@@ -211,149 +258,17 @@ def steps_of(train: TrainConfig) -> list[int]:
     return [stop - start for start, stop in pairwise([0, *ends])]
 
 
-PRESETS: dict[Preset, dict[str, dict[str, Any]]] = {
-    "paper": {
-        "data": {"size": 1024, "crop": 1.0, "jitter": 0.0},
-        "layering": {"width": 256},
-        "proposals": {"stride": 4, "sizes": (32, 64, 128, 256, 512), "foreground_iou": 0.7, "background_iou": 0.3},
-        "head": {"layers": 2, "width": 256, "dilation": 1, "refine": True},
-        "loss": {"sem_dist": 1.0, "box": 1.0},
-        "train": {
-            "steps": 40000,
-            "batch": 2,
-            "lr": 0.2,
-            "rois": 64,
-            "stages": [{"name": name} for name in ("glm", "rpn", "ilm", "joint")],
-        },
-    },
-    "modern": {},
-    "tiny": {
-        "data": {"size": 96, "crop": 1.0, "jitter": 0.1},
-        "encoder": {"depth": 10, "channels": 32},
-        "layering": {"width": 64},
-        "proposals": {"stride": 4, "sizes": (16, 28, 44, 64, 90), "width": 96, "before_nms": 400},
-        "head": {"width": 64, "samples": 1},
-        "train": {
-            "steps": 1500,
-            "batch": 8,
-            "rois": 8,
-            "optimiser": "adamw",
-            "lr": 1.5e-3,
-            "weight_decay": 0.01,
-            "workers": 0,
-            "save_every": 200,
-            "log_every": 10,
-        },
-    },
-}
-"""What each preset changes from the default, which is ``modern``."""
+def of_version_1(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as version 0.1 saved them, in today's words: see :func:`settings_of_version_1`."""
+    settled: dict[str, Any] = dict(values)
+    for key, value in settings_of_version_1().items():
+        section, name = key.split(".")
+        found = settled.get(section, {})
+        if isinstance(found, Mapping):
+            settled[section] = {name: value, **found}
+    return settled
 
 
-def load_config(
-    preset: Preset | None = None,
-    file: Path | None = None,
-    settings: Iterable[str] = (),
-    options: Mapping[str, Any] | None = None,
-    environment: Mapping[str, str] = os.environ,
-) -> Config:
-    """Put a configuration together.
-
-    preset: ``modern`` unless given. file: TOML. settings: ``section.name=value``, value in TOML's notation
-    or a bare word. options: ``{"train.steps": 500}``, None = not given.
-    Raises :class:`ConfigError` naming every key that is wrong.
-    """
-    values: dict[str, Any] = {section: dict(own) for section, own in PRESETS[preset or "modern"].items()}
-    for key, value in _given(file, settings, options or {}, environment):
-        place = values
-        *sections, name = key.split(".")
-        for section in sections:
-            place = place.setdefault(section, {})
-            if not isinstance(place, dict):
-                raise ConfigError(f"{key}: {section} is no section")
-        place[name] = value
-    try:
-        return Config.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError("\n".join(_explain(error)), fix="`sln config` lists all settings") from error
-
-
-def commented(config: Config) -> str:
-    """The configuration as TOML, each setting under its sentence; runnable as a file."""
-    import tomlkit
-
-    document = tomlkit.document()
-    for section in Config.model_fields:
-        own: BaseModel = getattr(config, section)
-        table = tomlkit.table()
-        table.comment((type(own).__doc__ or "").strip())
-        for name, about in type(own).model_fields.items():
-            value = getattr(own, name)
-            table.add(tomlkit.comment(f"{about.description} {_choices(about.annotation)}".strip()))
-            if name == "stages":
-                value = [stage.model_dump() for stage in value]
-            table.add(name, list(value) if isinstance(value, tuple) else value)
-        document.add(section, table)
-    return tomlkit.dumps(document)
-
-
-def _choices(annotation: Any) -> str:
-    chosen = getattr(annotation, "__args__", ()) if getattr(annotation, "__origin__", None) is Literal else ()
-    return f"({' | '.join(map(str, chosen))})" if chosen else ""
-
-
-def _given(
-    file: Path | None, settings: Iterable[str], options: Mapping[str, Any], environment: Mapping[str, str]
-) -> Iterator[tuple[str, Any]]:
-    """All settings given, weakest first."""
-    if file is not None:
-        yield from _read(file)
-    for name, text in environment.items():
-        if name.startswith("SLN_") and "__" in name:
-            yield name[4:].lower().replace("__", "."), _parse(text)
-    for setting in settings:
-        key, found, text = setting.partition("=")
-        if not found:
-            raise ConfigError(f"--set takes section.name=value, found {setting!r}")
-        yield key.strip(), _parse(text.strip())
-    yield from ((key, value) for key, value in options.items() if value is not None)
-
-
-def _read(file: Path) -> Iterator[tuple[str, Any]]:
-    try:
-        with open_regular(file) as opened:
-            content = tomllib.load(opened)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError, RecursionError) as error:
-        raise ConfigError(f"not TOML: {error}", place=str(file)) from error
-    for section, own in content.items():
-        if isinstance(own, dict):
-            yield from ((f"{section}.{name}", value) for name, value in own.items())
-        else:
-            yield section, own
-
-
-def _parse(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
-def _explain(error: ValidationError) -> Iterator[str]:
-    for one in error.errors():
-        place = ".".join(map(str, one["loc"]))
-        if one["type"] == "extra_forbidden":
-            yield f"{place}: no such setting{_nearest(place)}"
-        elif one["type"] == "value_error":
-            yield str(one["ctx"]["error"])
-        else:
-            yield f"{place}: {one['msg']}, found {one['input']!r}"
-
-
-def _nearest(place: str) -> str:
-    known = [f"{section}.{name}" for section in Config.model_fields for name in _fields(section)]
-    found = difflib.get_close_matches(place, known, 1, 0.5)
-    return f"; did you mean {found[0]}?" if found else ""
-
-
-def _fields(section: str) -> Iterable[str]:
-    return type(getattr(Config(), section)).model_fields
+def settings_of_version_1() -> dict[str, Any]:
+    """What version 0.1 had no settings for, in today's words."""
+    return {"detector.version": "paper", "head.prompts": False, "predict.visible_nms": 0.0, "predict.doubles": 0.0}

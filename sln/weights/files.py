@@ -1,4 +1,4 @@
-"""Weights in files: checkpoints of runs, exported safetensors, pretrained encoders.
+"""Weights in files: checkpoints of runs, exported safetensors.
 
 Nothing in a file is believed: no code of it runs, memory is bounded by what its settings ask for, and what does not fit
 is a :class:`WeightsError`.
@@ -16,23 +16,26 @@ from torch import Tensor, nn
 
 from amodal_data.cache import is_cache
 from amodal_data.disk import open_regular, replaced, replaced_path
-from sln.config import Config
+from sln.config import Config, of_version_1
 from sln.errors import MachineError, WeightsError
 from sln.network.model import SLN, build
 
 __all__ = [
     "SCHEMA",
+    "check_tensors",
     "config_of",
     "fill",
     "load_model",
-    "load_pretrained",
     "read_checkpoint",
     "read_content",
     "save_atomically",
+    "tensors_of",
     "write_safetensors",
 ]
 
-SCHEMA = "sln/checkpoint/1"
+SCHEMA = "sln/checkpoint/2"
+_VERSION_1 = "sln/checkpoint/1"
+"""What version 0.1 wrote: settings without a detector, which was the paper's"""
 _FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 _LARGEST = 16 * 2**30
 """Bytes of a file of weights, or of the network it asks for"""
@@ -69,11 +72,16 @@ def save_atomically(content: dict[str, Any], path: Path) -> None:
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """A checkpoint of ``sln fit``, loaded without running any code in it. Raises :class:`WeightsError`."""
     content = read_content(Path(path))
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+    if not isinstance(content, dict) or content.get("schema") not in (SCHEMA, _VERSION_1):
         raise WeightsError("not a checkpoint of sln fit", place=str(path), fix="best.pt or last.pt of a run directory")
     if missing := {"config", "model"} - content.keys():
         raise WeightsError(f"a checkpoint without {' and '.join(sorted(missing))}", place=str(path))
-    return content
+    return {**content, "config": _todays(content["config"], content["schema"])}
+
+
+def _todays(config: Any, schema: str) -> Any:
+    """Settings of any version as this one has them."""
+    return of_version_1(config) if schema == _VERSION_1 and isinstance(config, Mapping) else config
 
 
 def read_content(path: Path) -> Any:
@@ -134,8 +142,8 @@ def load_model(path: str | Path) -> SLN:
         return _from_safetensors(path)
     content = read_checkpoint(path)
     config = config_of(content["config"], path)
-    state = _tensors(content["model"], str(path))
-    _check(_outline(config, path), state, str(path))
+    state = tensors_of(content["model"], str(path))
+    check_tensors(_outline(config, path), state, str(path))
     return _filled(config, state)
 
 
@@ -186,16 +194,16 @@ def _from_safetensors(path: Path) -> SLN:
             _check_size(opened, path)
         with safe_open(path, "pt") as file:
             about = file.metadata() or {}
-            if about.get("schema") != SCHEMA:
+            if about.get("schema") not in (SCHEMA, _VERSION_1):
                 raise WeightsError("not exported by sln export", place=str(path))
-            config = config_of(_settings(about, path), path)
+            config = config_of(_todays(_settings(about, path), about["schema"]), path)
             wanted = _outline(config, path)
             shapes = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  no mapping
             _check_shapes(wanted, shapes, str(path))
             state = {name: file.get_tensor(name) for name in shapes}
     except (OSError, RuntimeError, SafetensorError) as error:
         raise WeightsError(f"not a safetensors file: {error}", place=str(path)) from error
-    _check(wanted, state, str(path))
+    check_tensors(wanted, state, str(path))
     return _filled(config, state)
 
 
@@ -206,44 +214,14 @@ def _settings(about: Mapping[str, str], path: Path) -> Any:
         raise WeightsError("its settings cannot be read", place=str(path)) from error
 
 
-def load_pretrained(body: nn.Module, weights: str, depth: int) -> str:
-    """Fill a ResNet from ``weights``: a torchvision checkpoint (``backbone.body.*`` of Mask R-CNN, or a plain ResNet),
-    or ``imagenet``. Returns one line that says what was loaded; raises :class:`WeightsError` if names or shapes differ.
-    """
-    if weights == "imagenet":
-        from torchvision.models import get_model_weights
-
-        if depth == 10:
-            raise WeightsError(
-                "there are no ImageNet weights for a ResNet of 10 layers", fix="encoder.depth 18 or more"
-            )
-        found = get_model_weights(f"resnet{depth}").DEFAULT.get_state_dict(progress=False)
-        place = f"torchvision resnet{depth}"
-    else:
-        found, place = read_content(Path(weights)), weights
-    if isinstance(found, Mapping) and isinstance(found.get("model"), Mapping):
-        found = found["model"]
-    prefix = "backbone.body."
-    given = _tensors(found, place)
-    detector = any(name.startswith(prefix) for name in given)
-    own = {name.removeprefix(prefix): value for name, value in given.items() if not detector or name.startswith(prefix)}
-    own = {name: value for name, value in own.items() if not name.startswith("fc.")}
-    counted = [name for name in body.state_dict() if name.endswith("num_batches_tracked")]
-    own = {name: value for name, value in own.items() if not name.endswith("num_batches_tracked")}
-    wanted = {name: tensor for name, tensor in body.state_dict().items() if name not in counted}
-    _check(wanted, own, place)
-    body.load_state_dict(own, strict=False)
-    return f"encoder: {len(wanted)} tensors from {place}{' (Mask R-CNN)' if detector else ''}"
-
-
 def fill(module: nn.Module, found: Any, place: str) -> None:
     """Load a state dict that may be anything. Raises :class:`WeightsError` if it does not fit the module."""
-    state = _tensors(found, place)
-    _check(module.state_dict(), state, place)
+    state = tensors_of(found, place)
+    check_tensors(module.state_dict(), state, place)
     module.load_state_dict(state)
 
 
-def _tensors(found: Any, place: str) -> dict[str, Tensor]:
+def tensors_of(found: Any, place: str) -> dict[str, Tensor]:
     """A state dict. Raises :class:`WeightsError` for anything else, or anything but ordinary tensors in it."""
     if not isinstance(found, Mapping) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in found.items()
@@ -264,7 +242,7 @@ def _ordinary(tensor: Tensor) -> bool:
     return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
-def _check(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], place: str) -> None:
+def check_tensors(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], place: str) -> None:
     """Names, shapes and kinds of numbers must be those wanted, and all numbers finite."""
     _check_shapes(wanted, {name: list(tensor.shape) for name, tensor in given.items()}, place)
     tests: dict[str, Callable[[str, Tensor], bool]] = {

@@ -1,0 +1,41 @@
+"""Every setting of the network and its training: one sentence each, checked together, saved with the model.
+
+Order of precedence: preset, then file, then environment (``SLN_TRAIN__STEPS=500``), then ``--set
+train.steps=500``, then a command's own option. Never imports torch.
+"""
+
+from sln.config.loading import commented, load_config
+from sln.config.presets import PRESETS, Preset
+from sln.config.sections import (
+    Category,
+    Config,
+    DataConfig,
+    DetectorConfig,
+    EncoderConfig,
+    HeadConfig,
+    PredictConfig,
+    ProposalConfig,
+    TrainConfig,
+    of_version_1,
+    settings_of_version_1,
+    steps_of,
+)
+
+__all__ = [
+    "PRESETS",
+    "Category",
+    "Config",
+    "DataConfig",
+    "DetectorConfig",
+    "EncoderConfig",
+    "HeadConfig",
+    "PredictConfig",
+    "Preset",
+    "ProposalConfig",
+    "TrainConfig",
+    "commented",
+    "load_config",
+    "of_version_1",
+    "settings_of_version_1",
+    "steps_of",
+]

@@ -1,0 +1,86 @@
+"""What a head may be told about a region: which of its pixels are seen, a box around them, and what others show.
+
+P prompts are maps of three channels in [0, 1] on a grid of S x S cells in each region, float32 [P, 3, S, S]: the
+visible part of the instance (0 everywhere = not told), the inside of a box around it, and the visible parts of other
+instances. All 0 is how a detector asks: nothing is known.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sln.network.proposals import Regions, first_of, shuffle_keys
+from sln.network.targets import Targets, grid_points
+
+__all__ = ["PROMPTS", "as_channels", "drawn_prompts", "inside_boxes", "windows_around"]
+
+PROMPTS = 3
+"""Maps of a prompt"""
+
+_SEED = 15485863
+_BY_MASK, _WIDE = 0.6, 0.7
+"""Parts of the prompts that are masks, the others are boxes; and that are looked at in a window around the visible
+part, the others in the amodal box"""
+_ALONE, _LEFT_OUT, _SHAKEN = 0.25, 0.15, 0.05
+"""How often all others are left out; how often each is; how far a box is moved, as a part of its side"""
+_DRAWS = 12
+
+
+def as_channels(prompts: Tensor, cells: int) -> Tensor:
+    """Prompts [P, 3, S, S] as channels of a grid of ``cells`` a side, [P, 3 (S / cells)^2, cells, cells]."""
+    return functional.pixel_unshuffle(prompts, prompts.shape[-1] // cells)
+
+
+def windows_around(seen: Tensor, far: Tensor | float) -> Tensor:
+    """Boxes [P, 4] whose sides are moved outwards by ``far`` (a number, or [P, 4]) times the longer side."""
+    longer = (seen[:, 2:] - seen[:, :2]).amax(1, keepdim=True)
+    return seen + longer * far * seen.new_tensor([-1, -1, 1, 1])
+
+
+def inside_boxes(windows: Tensor, boxes: Tensor, out: int) -> Tensor:
+    """Which cell centres of the windows [P, 4] lie in the boxes [P, 4], bool [P, out, out]."""
+    x, y = grid_points(windows, out)
+    across = (x >= boxes[:, :1]) & (x < boxes[:, 2:3])
+    down = (y >= boxes[:, 1:2]) & (y < boxes[:, 3:])
+    return down[:, :, None] & across[:, None, :]
+
+
+def drawn_prompts(targets: Targets, most: int, out: int) -> tuple[Regions, Tensor]:
+    """Regions to train on besides those of a detector, with what the head is told of each, drawn by the images' seeds.
+
+    Of the true instances of each image that are seen, up to ``most``: for some the visible masks of themselves and most
+    others, for the rest a box around the visible part; looked at in a window around that, or in the amodal box. Returns
+    the regions and P prompts.
+    """
+    there = targets.present & (targets.seen[..., 2] > targets.seen[..., 0])
+    there = torch.stack([first_of(own, shuffle_keys(len(own), seed + _SEED), most)
+                         for own, seed in zip(there, targets.seeds, strict=True)])  # fmt: skip
+    images, instances = there.nonzero(as_tuple=True)
+    if not len(images):
+        return (targets.boxes.new_zeros(0, 4), images, instances), targets.boxes.new_zeros(0, PROMPTS, out, out)
+    draws = _draws(images, targets.seeds)
+    seen = targets.seen[images, instances]
+    by_mask = (draws[:, 0] < _BY_MASK)[:, None, None]
+    wide = draws[:, 1] < _WIDE
+    boxes = torch.where(wide[:, None], windows_around(seen, draws[:, 2:6]), targets.boxes[images, instances])
+    owners = targets.roi_owners(boxes, images, out)
+    own = owners == instances[:, None, None]
+    others = (owners >= 0) & ~own & _kept(draws[:, 6:8], there.shape[1], owners)
+    sides = (seen[:, 2:] - seen[:, :2]).repeat(1, 2)
+    shaken = seen + sides * _SHAKEN * (2 * draws[:, 8:] - 1) * ~by_mask[:, 0]
+    maps = torch.stack([own & by_mask, inside_boxes(boxes, shaken, out), others & by_mask], 1)
+    return (boxes, images, instances), maps.float()
+
+
+def _kept(draws: Tensor, instances: int, owners: Tensor) -> Tensor:
+    """Which cells of a map of owners belong to instances that are told of, bool [P, S, S]; draws [P, 2]."""
+    each = (draws[:, 1:] + torch.arange(instances, device=draws.device) * 0.6180339887) % 1
+    kept = (each >= _LEFT_OUT) & (draws[:, :1] >= _ALONE)
+    return kept.gather(1, owners.clamp(min=0).flatten(1)).view(owners.shape)
+
+
+def _draws(images: Tensor, seeds: Tensor) -> Tensor:
+    """Numbers in [0, 1) for P regions, float32 [P, 12], from the seed of each one's image; ``images`` is sorted."""
+    counts = torch.bincount(images, minlength=len(seeds)).tolist()
+    keys = [shuffle_keys(n * _DRAWS, seed + _SEED) for n, seed in zip(counts, seeds, strict=True)]
+    return ((torch.cat(keys) >> 40) & (2**23 - 1)).float().view(-1, _DRAWS) / 2**23

@@ -1,0 +1,184 @@
+"""Whole objects for what is known already: visible masks or boxes, by whatever found them.
+
+Pass 1 looks at a window around what is seen, told what is known; where it finds the object to end is the amodal box;
+pass 2 looks at exactly that.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from amodal_data import RLE
+from amodal_data.findings import Finding, Place
+from amodal_data.runs import window_of
+from sln.config import Category
+from sln.data.samples import Frame
+from sln.network.model import SLN, Features
+from sln.network.prompts import inside_boxes, windows_around
+from sln.network.targets import grid_points
+from sln.predicting.given import Answer, Given
+from sln.predicting.prediction import Prediction
+
+__all__ = ["Prompts", "complete", "told_apart"]
+
+_FAR = (0.6, 0.15)
+"""How far beyond what is known (pass 1) and beyond the box found there (pass 2) to look, times the longer side"""
+
+
+@dataclass(frozen=True, eq=False)
+class Prompts:
+    """What is known of P instances of one photo of ``size`` (H, W).
+
+    ``boxes`` float32 [P, 4]: around their visible parts, x0, y0, x1, y1 in pixels. ``masks``: P visible masks, None
+    where only the box is known. ``scores`` float32 [P]; ``categories``: P of them, or none. ``answers``: the instance
+    of the ground truth each is made for, P of them, or none.
+    """
+
+    size: tuple[int, int]
+    boxes: NDArray[np.float32]
+    masks: tuple[RLE | None, ...]
+    scores: NDArray[np.float32]
+    categories: tuple[Category, ...] = ()
+    answers: tuple[Answer | None, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    @classmethod
+    def of_masks(cls, masks: NDArray[np.bool_]) -> "Prompts":
+        """Visible masks, bool [P, H, W], best first."""
+        rles = tuple(RLE.from_mask(mask) for mask in masks)
+        return cls(masks.shape[1:], boxes_of(rles), rles, np.ones(len(masks), np.float32))
+
+    @classmethod
+    def of_boxes(cls, boxes: NDArray[np.floating], size: tuple[int, int]) -> "Prompts":
+        """Boxes around visible parts, [P, 4], in a photo of ``size`` (H, W)."""
+        return cls(size, boxes.astype(np.float32), (None,) * len(boxes), np.ones(len(boxes), np.float32))
+
+
+def boxes_of(masks: Sequence[RLE]) -> NDArray[np.float32]:
+    """Boxes around masks, float32 [P, 4], half-open pixels; all 0 for an empty one."""
+    windows = [window_of(mask) for mask in masks]
+    corners = [(0, 0, 0, 0) if w is None else (w[1].start, w[0].start, w[1].stop, w[0].stop) for w in windows]
+    return np.array(corners, np.float32).reshape(-1, 4)
+
+
+def told_apart(prompts: Prompts, place: str = "") -> tuple[NDArray[np.int32], list[Finding]]:
+    """Who is seen at each pixel, int32 [H, W] (-1 = nobody that is known), and a finding for each pair of masks that
+    both claim pixels: those go to the higher score, to the earlier one of equals.
+    """
+    owner = np.full(prompts.size, -1, np.int32)
+    lost: dict[tuple[int, int], int] = {}
+    for n in np.argsort(-prompts.scores, kind="stable").tolist():
+        mask = prompts.masks[n]
+        if mask is None:
+            continue
+        inside = mask.decode()
+        taken = owner[inside]
+        for other, count in zip(*np.unique(taken[taken >= 0], return_counts=True), strict=True):
+            lost[int(other), n] = int(count)
+        owner[inside & (owner < 0)] = n
+    return owner, [Finding("prompts-overlap", Place(place), f"masks {a} and {b} share {count} pixels; {a} keeps them")
+                   for (a, b), count in sorted(lost.items())]  # fmt: skip
+
+
+@torch.no_grad()
+def complete(
+    model: SLN, features: Features, frame: Frame, prompts: Prompts, owner: NDArray[np.int32] | None = None
+) -> Prediction:
+    """The whole of every prompt, in its order, from the features of one input whose photo lies in it as ``frame`` says.
+
+    owner: see :func:`told_apart`. Where a mask was given, it is the level 0 of its instance, pixel by pixel.
+    """
+    owner = told_apart(prompts)[0] if owner is None else owner
+    device = features.maps[0].device
+    known = _Known(frame, prompts, owner, device)
+    seen = frame.to_input(torch.from_numpy(prompts.boxes)).to(device)
+    box = seen
+    for far in _FAR:
+        window = windows_around(box, far)
+        box = _extent(known.levels(model, features, window), window, seen)
+    probabilities = known.levels(model, features, box)
+    boxes = frame.to_photo(box).cpu()
+    limits = boxes.new_tensor([prompts.size[1], prompts.size[0]] * 2)
+    masks = tuple(None if mask is None else RLE.from_mask(owner == n) for n, mask in enumerate(prompts.masks))
+    return Prediction(
+        prompts.size,
+        boxes.clamp(min=0).minimum(limits).numpy(),
+        prompts.scores,
+        probabilities.float().cpu().numpy(),
+        prompts.categories,
+        Given(masks, RLE.from_mask(owner >= 0), prompts.answers or (None,) * len(prompts)),
+    )
+
+
+class _Known:
+    """The prompts as the head takes them, on any windows of the input."""
+
+    def __init__(self, frame: Frame, prompts: Prompts, owner: NDArray[np.int32], device: torch.device) -> None:
+        self.frame = frame
+        self.owner = torch.from_numpy(owner).to(device)
+        self.boxes = frame.to_input(torch.from_numpy(prompts.boxes)).to(device)
+        self.by_mask = torch.tensor([mask is not None for mask in prompts.masks], dtype=torch.bool, device=device)
+
+    def levels(self, model: SLN, features: Features, windows: Tensor) -> Tensor:
+        """Level probabilities in windows [P, 4] of the input, one for each prompt."""
+        owners = torch.zeros(len(windows), dtype=torch.int64, device=windows.device)
+        return model.levels_in(features, windows, owners, self.maps(windows, model.regions.out))
+
+    def maps(self, windows: Tensor, out: int) -> Tensor:
+        """See :mod:`sln.network.prompts`, float32 [P, 3, out, out]."""
+        owners = self._owners(windows, out)
+        mine = torch.arange(len(windows), device=windows.device)[:, None, None]
+        told = self.by_mask[:, None, None]
+        return torch.stack(
+            [
+                (owners == mine) & told,
+                inside_boxes(windows, self.boxes, out),
+                (owners >= 0) & (owners != mine) & told,
+            ],
+            1,
+        ).float()
+
+    def _owners(self, windows: Tensor, out: int) -> Tensor:
+        height, width = self.owner.shape
+        x, y = grid_points(self.frame.to_photo(windows), out)
+        x, y = x.floor().long()[:, None, :], y.floor().long()[:, :, None]
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        found = self.owner[y.clamp(0, height - 1), x.clamp(0, width - 1)]
+        return torch.where(inside, found, -1)
+
+
+def _extent(probabilities: Tensor, windows: Tensor, seen: Tensor) -> Tensor:
+    """Boxes [P, 4] around where the object is surer than not, from one edge of its confidence to the other, linearly
+    between cells; never less than what is seen.
+    """
+    confidence = 1 - probabilities[:, 0].float()
+    (left, right), (top, low) = (_ends(confidence.amax(axis)) for axis in (1, 2))
+    parts = torch.stack([left, top, right, low], 1)
+    sides = (windows[:, 2:] - windows[:, :2]).repeat(1, 2)
+    found = windows[:, :2].repeat(1, 2) + parts * sides
+    return torch.cat([found[:, :2].minimum(seen[:, :2]), found[:, 2:].maximum(seen[:, 2:])], 1)
+
+
+def _ends(profile: Tensor) -> tuple[Tensor, Tensor]:
+    """Where profiles [P, S] first and last are above a half, as parts of their length, [P] each; a half where never."""
+    cells = profile.shape[1]
+    above = profile > 0.5
+    first = above.long().argmax(1)
+    start = _crossing(profile, first)
+    stop = cells - _crossing(profile.flip(1), above.flip(1).long().argmax(1))
+    some = above.any(1)
+    return torch.where(some, start / cells, 0.5), torch.where(some, stop / cells, 0.5)
+
+
+def _crossing(profile: Tensor, first: Tensor) -> Tensor:
+    """Where, in cells from the start, a profile crosses a half before cell ``first``, whose centre is above it."""
+    at = profile.gather(1, first[:, None])[:, 0]
+    before = profile.gather(1, (first - 1).clamp(min=0)[:, None])[:, 0]
+    part = ((at - 0.5) / (at - before).clamp(min=1e-6)).clamp(0, 1)
+    return torch.where(first > 0, first + 0.5 - part, 0.0)
