@@ -135,11 +135,11 @@ def test_what_is_no_file_is_refused_everywhere(scenes, tmp_path, kind):
 
     from amodal_data import iter_annotations, read_annotations
     from amodal_data.photos import read_photo
-    from sln.weights import load_pretrained, read_checkpoint
+    from sln.weights import load_body, read_checkpoint
 
     in_time(lambda: refused(lambda: TargetCache(path)))
     in_time(lambda: refused(lambda: read_checkpoint(path)))
-    in_time(lambda: refused(lambda: load_pretrained(torch.nn.Linear(1, 1), str(path), 18)))
+    in_time(lambda: refused(lambda: load_body(torch.nn.Linear(1, 1), str(path), 18)))
     in_time(lambda: refused(lambda: read_photo(path)))
     in_time(lambda: refused(lambda: evaluate(scenes / "c.h5", path)))
     in_time(lambda: refused(lambda: iter_annotations(path)))

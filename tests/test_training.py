@@ -17,10 +17,10 @@ from amodal_data import build_targets, read_cocoa, write_cocoa
 from sln import CachedTargets, Sources, fit, load, load_config, resume
 from sln.errors import ConfigError, RunError, TrainingError, WeightsError
 from sln.network.model import build
-from sln.training.fit import check
+from sln.training.fit import check, with_categories
 from sln.training.loop import Trainer
 from sln.training.rundir import Run, list_runs
-from sln.weights import load_model, load_pretrained, read_checkpoint, save_atomically, write_safetensors
+from sln.weights import load_body, load_model, read_checkpoint, save_atomically, write_safetensors
 
 SMALL = (
     "data.size=64", "encoder.channels=8", "layering.width=16", "proposals.width=16", "head.width=16",
@@ -70,7 +70,7 @@ def test_a_run_resumed_equals_one_never_stopped(folder, tmp_path, settings, stop
 
 
 def test_the_stages_of_the_paper(folder, tmp_path):
-    small = ("encoder.depth=10", "proposals.sizes=[16, 32]", "train.steps=8", "data.size=64", "train.lr=0.01")
+    small = ("encoder.depth=10", "train.steps=8", "data.size=64", "train.lr=0.01")
     run = fit(config(*small, preset="paper"), sources(folder), tmp_path / "run", device="cpu")
     rows = run.metrics()
     assert [row["stage"] for row in rows] == ["glm", "rpn", "ilm", "joint"]
@@ -92,7 +92,7 @@ def test_validation_chooses_the_best(folder, tmp_path):
 def test_the_run_directory(folder, tmp_path):
     chosen = config("train.steps=2")
     run = fit(chosen, sources(folder), tmp_path / "runs" / "one", device="cpu")
-    assert Run(run.path).config() == chosen
+    assert Run(run.path).config() == with_categories(chosen, folder / "t.h5") != chosen
     about = run.about()
     assert about["train"] == str(folder / "t.h5") and len(about["train_digest"]) == 64 and about["packages"]["torch"]
     (row,) = list_runs(tmp_path / "runs")
@@ -315,13 +315,13 @@ def test_pretrained_encoders_are_checked_name_by_name(tmp_path):
     torch.save(plain.state_dict(), tmp_path / "18.pt")
     torch.save({"model": detector.state_dict()}, tmp_path / "50.pt")
     one = build(config("encoder.depth=18"))
-    assert "18.pt" in load_pretrained(one.encoder.body, str(tmp_path / "18.pt"), 18)
+    assert "18.pt" in load_body(one.encoder.body, str(tmp_path / "18.pt"), 18)
     assert torch.equal(one.encoder.body.layer1[0].conv1.weight, plain.layer1[0].conv1.weight)
     two = build(config("encoder.depth=50", f"encoder.weights={tmp_path / '50.pt'}"))
-    assert "Mask R-CNN" in load_pretrained(two.encoder.body, str(tmp_path / "50.pt"), 50)
+    assert "Mask R-CNN" in load_body(two.encoder.body, str(tmp_path / "50.pt"), 50)
     assert torch.equal(two.encoder.body.layer4[0].bn1.weight, detector.backbone.body.layer4[0].bn1.weight)
     with pytest.raises(WeightsError, match=r"missing|unknown"):
-        load_pretrained(one.encoder.body, str(tmp_path / "50.pt"), 18)
+        load_body(one.encoder.body, str(tmp_path / "50.pt"), 18)
 
 
 def test_a_few_steps_on_real_images(real, tmp_path):

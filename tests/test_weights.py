@@ -13,7 +13,7 @@ from amodal_data import build_targets, read_cocoa, write_cocoa
 from sln import load_config
 from sln.errors import WeightsError
 from sln.network.model import build
-from sln.weights import load_model, load_pretrained, read_checkpoint, save_atomically, write_safetensors
+from sln.weights import load_body, load_model, read_checkpoint, save_atomically, write_safetensors
 
 SMALL = ("data.size=64", "encoder.channels=8", "layering.width=8", "proposals.width=8", "head.width=8", "head.layers=1")
 CONFIG = load_config("tiny", settings=SMALL, environment={})
@@ -154,10 +154,10 @@ def test_pretrained_weights_are_believed_no_more(tmp_path):
     body = build(load_config("tiny", settings=["encoder.depth=18"], environment={})).encoder.body
     torch.save(state | {"conv1.weight": state["conv1.weight"] * float("nan")}, tmp_path / "18.pt")
     with pytest.raises(WeightsError, match="not finite"):
-        load_pretrained(body, str(tmp_path / "18.pt"), 18)
+        load_body(body, str(tmp_path / "18.pt"), 18)
     torch.save({"model": {"a": 5}}, tmp_path / "18.pt")
     with pytest.raises(WeightsError, match="not a dictionary of tensors"):
-        load_pretrained(body, str(tmp_path / "18.pt"), 18)
+        load_body(body, str(tmp_path / "18.pt"), 18)
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def complete(
             dir_okay=False,
             metavar="FILE",
             help="Visible masks or boxes: COCO results or annotations, .npy or .npz.",
-        ),  # fmt: skip
+        ),
     ],
     out: Annotated[Path, typer.Option("--output", "-o", file_okay=False, help="Folder to write to.")],
     save: Annotated[

@@ -176,6 +176,9 @@ class TrainConfig(_Section):
     clip: float = Field(5.0, ge=0, description="Largest norm of the gradient; 0 = no limit.")
     seed: int = Field(0, ge=0, description="Seed of the weights, the order of the photos and every random choice.")
     workers: Workers = Field("auto", description="Processes that load photos; 0 = none but its own, auto = up to 2.")
+    ema: float = Field(
+        0.0, ge=0, lt=1, description="Keep a running mean of the weights, of this decay a step, and use that; 0 = none."
+    )
     precision: Literal["auto", "float32", "bf16"] = Field(
         "auto", description="bf16 on CUDA and float32 on the CPU, or one of them."
     )

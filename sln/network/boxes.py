@@ -15,7 +15,7 @@ from sln.network.losses import mean_over_all
 from sln.network.proposals import first_of, shuffle_keys
 from sln.network.targets import Targets
 
-__all__ = ["BoxHead", "Found", "build_boxes"]
+__all__ = ["BoxHead", "Found", "build_boxes", "thinned"]
 
 _BETA = 1 / 9
 _POOLED = 7
@@ -112,10 +112,10 @@ class BoxHead(nn.Module):
             boxes = self.coder.decode(deltas.flatten(1), proposals).view(len(logits), -1, 4)
         counts = [len(one) for one in proposals]
         parts = zip(boxes.split(counts), logits.softmax(-1).split(counts), shown, strict=True)
-        return [_thinned(*one, least=least, nms=nms, most=most) for one in parts]
+        return [thinned(*one, least=least, nms=nms, most=most) for one in parts]
 
 
-def _thinned(
+def thinned(
     boxes: Tensor, probabilities: Tensor, shown: tuple[int, int], *, least: float, nms: float, most: int
 ) -> Found:
     """The candidates of one input, [P, classes + 1, 4] and [P, classes + 1], background first."""

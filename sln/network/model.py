@@ -131,7 +131,7 @@ class SLN(nn.Module):
         features = Features(maps, self.glm.layers(logits).to(maps[0].dtype))
         side, wanted = images.shape[-1], targets if self.stage in ("rpn", "joint") else None
         with self._frozen("proposals"):
-            found, _, proposed = self.proposals(self._for_proposals(features), side, wanted)
+            found, _, proposed = self.proposals(self.for_proposals(features), side, wanted)
         losses |= proposed
         if self.boxes is not None and wanted is not None:
             losses |= self.boxes.losses(maps, found, targets, side)
@@ -172,7 +172,7 @@ class SLN(nn.Module):
         """
         features, side = self.features(images), images.shape[-1]
         shown = shown or [(side, side)] * len(images)
-        boxes, scores, _ = self.proposals(self._for_proposals(features), side, shown=shown)
+        boxes, scores, _ = self.proposals(self.for_proposals(features), side, shown=shown)
         classes = [torch.zeros(len(one), dtype=torch.int64, device=images.device) for one in boxes]
         if self.boxes is not None:
             rules = self.config.predict
@@ -220,7 +220,7 @@ class SLN(nn.Module):
         aligned: Tensor = roi_align(one.float(), rois, size, 1 / stride, self.regions.samples, aligned=True)
         return aligned
 
-    def _for_proposals(self, features: Features) -> list[Tensor]:
+    def for_proposals(self, features: Features) -> list[Tensor]:
         """What the RPN sees: the paper's the global layering map too; torchvision's have the pyramid's channels."""
         if self.boxes is not None:
             return features.maps

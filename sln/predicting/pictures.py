@@ -12,10 +12,11 @@ from amodal_data.disk import replaced_path
 from amodal_data.evaluation.matching import largest
 from amodal_data.inspector import layered_predictions
 from amodal_data.inspector.colours import sem_dist_colours
-from amodal_data.inspector.drawing import dimmed, draw_instances, draw_sem_dist, fitted
+from amodal_data.inspector.drawing import dimmed, draw_instances, draw_sem_dist, fitted, label_places
 from amodal_data.levels import LayeredTargets
 from amodal_data.masks import iou
 from amodal_data.semdist import sem_dist_of_codes
+from amodal_data.views import LevelViews
 from sln.predicting.prediction import Prediction
 
 __all__ = ["Shown", "comparison", "overlay", "save_picture"]
@@ -38,13 +39,31 @@ class Shown:
 
 def overlay(photo: NDArray[np.uint8], prediction: Prediction, least: float = _SURE) -> Image.Image:
     """The photo with predicted instances: visible parts filled, hidden parts striped; those of score ``least`` and more
-    that overlap no better one by more than half. At most 1280 pixels on the longer side.
+    that overlap no better one by more than half; the name of their class where it has one. At most 1280 pixels on the
+    longer side.
     """
     scale = min(1.0, _LONGEST / max(prediction.size))
     height, width = (max(1, round(side * scale)) for side in prediction.size)
     small = np.asarray(Image.fromarray(photo).resize((width, height)), np.float64)
-    view = layered_predictions(_sure(prediction, least)[0].scored_masks(), prediction.size)
-    return _image(draw_instances(small, view.resized((height, width))))
+    shown = _sure(prediction, least)[0]
+    view = layered_predictions(shown.scored_masks(), prediction.size).resized((height, width))
+    picture = _image(draw_instances(small, view))
+    _write_names(picture, view, shown)
+    return picture
+
+
+def _write_names(picture: Image.Image, view: LevelViews, shown: Prediction) -> None:
+    """Class and score on every instance whose class has a name, where most of it is seen."""
+    draw, font = ImageDraw.Draw(picture), _font(12)
+    for n, x, y in label_places(view):
+        if shown.categories and (name := shown.categories[n].name):
+            text = f"{name} {shown.scores[n]:.2f}"
+            left, top, right, low = draw.textbbox((0, 0), text, font)
+            wide, high = right - left + 4, low - top + 4
+            x0, y0 = (max(0, min(at - side // 2, most - side)) for at, side, most in
+                      ((x, int(wide), picture.width), (y, int(high), picture.height)))  # fmt: skip
+            draw.rectangle((x0, y0, x0 + wide, y0 + high), _PAPER)
+            draw.text((x0 + 2 - left, y0 + 2 - top), text, _INK, font)
 
 
 def comparison(rows: Sequence[Shown]) -> Image.Image:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.optim.swa_utils import AveragedModel
 
 from amodal_data.disk import replaced_path
 from sln.config import Config
@@ -17,8 +18,15 @@ from sln.weights import SCHEMA, config_of, fill, read_checkpoint, save_atomicall
 __all__ = ["keep_as_best", "load_optimiser", "restore", "save"]
 
 
-def save(path: Path, model: SLN, optimiser: torch.optim.Optimizer, step: int, books: Books) -> None:
-    """Write the state after ``step`` steps, whole or not at all."""
+def save(
+    path: Path,
+    model: SLN,
+    optimiser: torch.optim.Optimizer,
+    step: int,
+    books: Books,
+    averaged: AveragedModel | None = None,
+) -> None:
+    """Write the state after ``step`` steps, whole or not at all, with the running mean of its weights if there is one."""
     content = {
         "schema": SCHEMA,
         "config": model.config.model_dump(mode="json"),
@@ -27,6 +35,8 @@ def save(path: Path, model: SLN, optimiser: torch.optim.Optimizer, step: int, bo
         "model": model.state_dict(),
         "optimiser": optimiser.state_dict(),
     }
+    if averaged is not None:
+        content |= {"averaged": averaged.module.state_dict(), "averaged_steps": int(averaged.n_averaged)}
     try:
         save_atomically(content, path)
     except OSError as error:
@@ -47,19 +57,25 @@ def keep_as_best(last: Path, best: Path) -> None:
             shutil.copyfile(last, temporary)
 
 
-def restore(path: Path, config: Config, model: SLN) -> dict[str, Any]:
+def restore(path: Path, config: Config, model: SLN, averaged: AveragedModel | None = None) -> dict[str, Any]:
     """Load the weights of a checkpoint and return its content. Raises :class:`WeightsError`, or
     :class:`ConfigError` if it was made with other settings.
     """
     content = read_checkpoint(path)
     if config_of(content["config"], path) != config:
         raise ConfigError("the checkpoint was made with other settings", place=str(path))
-    missing = {"step", "seen", "smoothed", "best", "optimiser"} - content.keys()
+    wanted = {"step", "seen", "smoothed", "best", "optimiser"}
+    missing = (wanted | ({"averaged", "averaged_steps"} if averaged else set())) - content.keys()
     if missing:
         raise WeightsError(f"a checkpoint without {', '.join(sorted(missing))} cannot be resumed", place=str(path))
     if type(content["step"]) is not int or not 0 <= content["step"] <= config.train.steps:
         raise WeightsError(f"it is of step {content['step']!r:.40} of {config.train.steps}", place=str(path))
     fill(model, content["model"], str(path))
+    if averaged is not None:
+        fill(averaged.module, content["averaged"], str(path))
+        if type(content["averaged_steps"]) is not int:
+            raise WeightsError("its running mean does not say of how many steps", place=str(path))
+        averaged.n_averaged.fill_(content["averaged_steps"])
     return content
 
 

@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sln.config import Config
 from sln.data.samples import Batch, CachedTargets, batches
@@ -35,6 +36,13 @@ def new_model(config: Config, say: Says = lambda _: None, *, pretrained: bool = 
     for line in load_pretrained(model, config) if pretrained else ():
         say(line)
     return model
+
+
+def averaged(model: SLN, decay: float) -> AveragedModel | None:
+    """EMA: a copy of the network whose weights are the running mean of its own, ``decay`` stays in a step; 0 = none."""
+    if not decay:
+        return None
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay)).requires_grad_(False)
 
 
 class Trainer:
@@ -67,6 +75,7 @@ class Trainer:
         self.validate, self.draw, self.on_row = validate, draw, on_row
         self.spans = stage_spans(config.train)
         self.model = new_model(config, say, pretrained=fresh).to(device).to(memory_format=torch.channels_last)
+        self.averaged = averaged(self.model, config.train.ema)
         self.step = 0
         self.books = Books()
         self._whole = True  # nothing half done: the state may be saved
@@ -75,7 +84,7 @@ class Trainer:
 
     def resume(self, checkpoint: Path) -> None:
         """Go on from a checkpoint. Raises :class:`sln.errors.WeightsError` if it does not fit."""
-        content = restore(checkpoint, self.config, self.model)
+        content = restore(checkpoint, self.config, self.model, self.averaged)
         self.step = content["step"]
         try:
             if self.step < self.spans[-1].stop:
@@ -201,6 +210,8 @@ class Trainer:
         trained = [p for group in self.optimiser.param_groups for p in group["params"]]
         norm = nn.utils.clip_grad_norm_(trained, train.clip or float("inf"))
         self.optimiser.step()
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.model)
         self.books.add(losses, self._total(losses), norm, batch.targets.image_ids)
         self.step += 1
 
@@ -264,18 +275,19 @@ class Trainer:
         """Validate, draw, and keep the checkpoint just written if it is the best."""
         chosen = self.books.chosen
         if row["stage"] in ("ilm", "joint"):
+            used = self.model if self.averaged is None else cast(SLN, self.averaged.module)
             if self.validate is not None:
-                row |= self.validate(self.model)
+                row |= self.validate(used)
                 chosen = self.books.better(row["ap"] or 0.0)
             if self.draw is not None:
-                self.draw(self.model, run.overlays / f"step_{self.step:06d}.png")
+                self.draw(used, run.overlays / f"step_{self.step:06d}.png")
             self.model.train()
         if chosen:
             keep_as_best(run.last, run.best)
 
     def _save(self) -> None:
         if self.run is not None and self.world.first:
-            save(self.run.last, self.model, self.optimiser, self.step, self.books)
+            save(self.run.last, self.model, self.optimiser, self.step, self.books, self.averaged)
 
 
 class _Stopped(KeyboardInterrupt):

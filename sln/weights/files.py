@@ -130,7 +130,8 @@ def _check_size(file: IO[bytes], path: Path) -> None:
 
 
 def load_model(path: str | Path) -> SLN:
-    """A trained network from a checkpoint, an exported ``.safetensors`` file, or a run directory (its best).
+    """A trained network from a checkpoint, an exported ``.safetensors`` file, or a run directory (its best); where a
+    running mean of the weights was kept, with that.
 
     Raises :class:`WeightsError` for anything else, and for weights that are not finite numbers of the shapes that
     its settings ask for.
@@ -142,7 +143,7 @@ def load_model(path: str | Path) -> SLN:
         return _from_safetensors(path)
     content = read_checkpoint(path)
     config = config_of(content["config"], path)
-    state = tensors_of(content["model"], str(path))
+    state = tensors_of(content.get("averaged", content["model"]), str(path))
     check_tensors(_outline(config, path), state, str(path))
     return _filled(config, state)
 
