@@ -1,5 +1,6 @@
 """``sln predict``, ``evaluate``, ``export``, ``bench`` and ``doctor``."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,15 @@ from amodal_cli.training import FileOption, PresetOption, SetOption, photo_folde
 
 if TYPE_CHECKING:
     from sln.predicting.folder import PredictReport
+
+
+class Exported(StrEnum):
+    """The forms that a network is exported in."""
+
+    safetensors = "safetensors"
+    torch = "torch"
+    onnx = "onnx"
+
 
 _DRAWN = 6
 _WRITTEN = {
@@ -176,12 +186,18 @@ def evaluate(
 
 def export(
     model: Model,
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write: NAME.safetensors.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="NAME.safetensors, or a folder for programs.")],
+    form: Annotated[
+        Exported, typer.Option("--as", help="safetensors (weights), or programs of fixed shapes: torch, onnx.")
+    ] = Exported.safetensors,
     force: Force = False,
 ) -> None:
-    """Write a checkpoint as safetensors: weights and settings, nothing else; predict and evaluate read it."""
-    if output.suffix != ".safetensors":
-        raise typer.BadParameter(f"writes a .safetensors file, found {output.name!r}")
+    """Write a network as safetensors (weights and settings) or as programs that run without it; predict reads both."""
+    if form is Exported.safetensors and output.suffix != ".safetensors":
+        raise typer.BadParameter(f"writes a .safetensors file, found {output.name!r}; --as torch or onnx a folder")
+    if form is not Exported.safetensors:
+        _export_parts(model, output, form, force=force)
+        return
     check_output(output, force=force, inputs=[model])
     from sln.machine import needs_torch
 
@@ -190,6 +206,20 @@ def export(
 
     write_safetensors(load_model(model), output)
     print(output)
+
+
+def _export_parts(model: Path, folder: Path, form: Exported, *, force: bool) -> None:
+    from sln.machine import needs_torch
+
+    needs_torch()
+    from sln.predicting.portable import SETTINGS, write_portable
+    from sln.weights import load_model
+
+    network = load_model(model)
+    folder.mkdir(parents=True, exist_ok=True)
+    check_output(folder / SETTINGS, force=force)
+    for name in write_portable(network, folder, form.value):
+        print(folder / name)
 
 
 def bench(

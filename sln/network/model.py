@@ -14,6 +14,7 @@ from sln.config import Config
 from sln.network.boxes import BoxHead, build_boxes
 from sln.network.encoder import Encoder, Pyramid, build_body
 from sln.network.heads import MaskHead, SemDistHead, build_head
+from sln.network.hub import OnHub
 from sln.network.layering import Fusion, GlobalLayeringModule
 from sln.network.losses import global_layering_loss
 from sln.network.prompts import PROMPTS, as_channels, drawn_prompts
@@ -62,7 +63,7 @@ class RoiNumbers:
     balance: bool
 
 
-class SLN(nn.Module):
+class SLN(OnHub):
     """The Semantics Layering Network; ``config`` is what :func:`build` made it from, kept to be saved with it.
 
     ``forward`` trains, :meth:`detect` finds. ``boxes``, the box head, is None in the paper's version. Which parts train

@@ -5,13 +5,13 @@
     levels  maps, layers, regions [P, 4], prompts [P, 3, S, S] -> level probabilities [P, K + 1, S, S]
 
 What has no fixed shape lies between them, in :meth:`Portable.detect`: box NMS of proposals and of classes, and P at a
-time. ``boxes`` is left out in the paper's version. ``settings.json`` has the network's settings and the numbers above.
+time. ``boxes`` is left out in the paper's version. ``portable.json`` has the network's settings and the numbers above.
 """
 
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,16 +22,18 @@ from torchvision.ops import roi_align
 from amodal_data.disk import replaced, replaced_path
 from sln.config import Config
 from sln.errors import MachineError, WeightsError
-from sln.network.boxes import thinned
-from sln.network.model import SLN, Detections, Features
+from sln.network.boxes import BoxHead, thinned
+from sln.network.model import SLN, Detections
 from sln.network.prompts import PROMPTS, as_channels
 from sln.network.proposals import build_proposals
 
-__all__ = ["Form", "Portable", "load_portable", "write_portable"]
+__all__ = ["SETTINGS", "Portable", "load_portable", "write_portable"]
 
-Form = Literal["torch", "onnx"]
 Runs = Callable[..., tuple[Tensor, ...]]
 _SUFFIX = {"torch": ".pt2", "onnx": ".onnx"}
+SETTINGS = "portable.json"
+"""The file beside the parts"""
+
 _SCHEMA = "sln/portable/1"
 _REGIONS = 100
 """P"""
@@ -63,9 +65,9 @@ class _Trunk(nn.Module):
 class _Boxes(nn.Module):
     """The box head."""
 
-    def __init__(self, model: SLN) -> None:
+    def __init__(self, model: SLN, head: BoxHead) -> None:
         super().__init__()
-        self.model, self.head = model, model.boxes
+        self.model, self.head = model, head
 
     def forward(self, p2: Tensor, p3: Tensor, p4: Tensor, p5: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
         pooled = on_every_level(self.model, [p2, p3, p4, p5], regions, 7, 2, aligned=False)
@@ -105,8 +107,8 @@ def on_every_level(
     return torch.stack([one * (levels == at) for at, one in enumerate(found)]).sum(0)
 
 
-def write_portable(model: SLN, folder: Path, form: Form) -> list[str]:
-    """Write the parts of a network into a folder, and read them back; returns the names of the files.
+def write_portable(model: SLN, folder: Path, form: str) -> list[str]:
+    """Write the parts of a network into a folder as ``torch`` or ``onnx``, and read them back; returns the files' names.
 
     Raises :class:`MachineError` if a package for ONNX is missing.
     """
@@ -120,28 +122,31 @@ def write_portable(model: SLN, folder: Path, form: Form) -> list[str]:
     prompts = torch.zeros(_REGIONS, PROMPTS, own.out, own.out)
     parts: dict[str, tuple[nn.Module, tuple[Tensor, ...]]] = {"trunk": (trunk, (photo,))}
     if model.boxes is not None:
-        parts["boxes"] = (_Boxes(model).eval(), (*maps, regions))
+        parts["boxes"] = (_Boxes(model, model.boxes).eval(), (*maps, regions))
     parts["levels"] = (_Levels(model).eval(), (*maps, layers, regions, prompts))
     for name, (part, inputs) in parts.items():
         _write_part(part, inputs, folder / (name + _SUFFIX[form]), form)
     about = {"schema": _SCHEMA, "form": form, "regions": _REGIONS, "anchors": trunk.levels, "parts": list(parts)}
-    with replaced(folder / "settings.json") as file:
+    with replaced(folder / SETTINGS) as file:
         file.write(json.dumps({**about, "config": model.config.model_dump(mode="json")}, indent=1) + "\n")
     load_portable(folder)
-    return [*(name + _SUFFIX[form] for name in parts), "settings.json"]
+    return [*(name + _SUFFIX[form] for name in parts), SETTINGS]
 
 
 @torch.no_grad()
-def _write_part(part: nn.Module, inputs: tuple[Tensor, ...], path: Path, form: Form) -> None:
+def _write_part(part: nn.Module, inputs: tuple[Tensor, ...], path: Path, form: str) -> None:
     program = torch.export.export(part, inputs)
+    if form == "torch":
+        with replaced(path, "wb") as file:
+            torch.export.save(program, file)
+        return
     with replaced_path(path) as temporary:
-        if form == "torch":
-            torch.export.save(program, temporary)
-            return
         try:
             import onnxscript  # noqa: F401  what torch.onnx stands on
         except ImportError as error:
-            raise MachineError("onnx and onnxscript are not installed", fix='pip install "amodal-data[onnx]"') from error
+            raise MachineError(
+                "onnx and onnxscript are not installed", fix='pip install "amodal-data[onnx]"'
+            ) from error
         torch.onnx.export(program, (), temporary, dynamo=True, external_data=False, verbose=False)
 
 
@@ -159,7 +164,9 @@ class Portable:
         """What is in each input, uint8 or float in [0, 1], [B, 3, side, side]; see :meth:`SLN.detect`."""
         side = self.config.data.size
         floats = images.float() / 255 if images.dtype == torch.uint8 else images
-        return [self._one(one[None], size) for one, size in zip(floats, shown or [(side, side)] * len(images), strict=True)]
+        return [
+            self._one(one[None], size) for one, size in zip(floats, shown or [(side, side)] * len(images), strict=True)
+        ]
 
     def _one(self, photo: Tensor, shown: tuple[int, int]) -> Detections:
         *maps, layers, boxes, objectness = self._parts["trunk"](photo)
@@ -198,7 +205,7 @@ def load_portable(folder: Path) -> Portable:
     Raises :class:`WeightsError` if it is not there or damaged, :class:`MachineError` if onnxruntime is missing.
     """
     try:
-        about = json.loads((folder / "settings.json").read_text())
+        about = json.loads((folder / SETTINGS).read_text())
         if about["schema"] != _SCHEMA:
             raise ValueError(f"schema {about['schema']!r:.40}")
         config, form = Config.model_validate(about["config"]), about["form"]

@@ -18,6 +18,7 @@ from sln.network.layering import decode
 from sln.network.model import SLN, Detections
 from sln.predicting.completing import Prompts, complete
 from sln.predicting.paste import doubles
+from sln.predicting.portable import SETTINGS, Portable, load_portable
 from sln.predicting.prediction import Prediction
 from sln.weights import load_model
 
@@ -28,16 +29,27 @@ Photo = str | Path | NDArray[np.uint8] | Image.Image
 
 
 class Predictor:
-    """A trained network, ready to look at photos.
+    """A trained network, ready to look at photos; or its exported parts (:class:`sln.predicting.portable.Portable`).
 
     device: ``auto`` (CUDA if there is one), ``cpu``, ``cuda``, ``cuda:1``. Raises
     :class:`sln.errors.MachineError` if it is not there.
     """
 
-    def __init__(self, model: SLN, device: str = "auto") -> None:
-        self.device = pick_device(device)
-        self.model = model.to(self.device).to(memory_format=torch.channels_last).eval()
+    def __init__(self, model: SLN | Portable, device: str = "auto") -> None:
         self.config: Config = model.config
+        if isinstance(model, Portable):
+            self.device = torch.device("cpu")
+            self._finder: SLN | Portable = model
+            return
+        self.device = pick_device(device)
+        self._finder = model.to(self.device).to(memory_format=torch.channels_last).eval()
+
+    @property
+    def model(self) -> SLN:
+        """The network. Raises :class:`sln.errors.WeightsError` if there are only its exported parts."""
+        if isinstance(self._finder, Portable):
+            raise WeightsError("this is not possible with an exported network", fix="name the run or checkpoint")
+        return self._finder
 
     def predict(self, photo: Photo) -> Prediction:
         """What is in one photo. Raises :class:`sln.errors.PhotoError` if it cannot be used."""
@@ -74,7 +86,7 @@ class Predictor:
         """What is in each input, uint8 [B, 3, side, side], whose photos lie in it as ``frames`` say."""
         settings = self.config.predict
         with autocast(self.device, self.config.train.precision):
-            found = self.model.detect(self._placed(images), [frame.shown for frame in frames])
+            found = self._finder.detect(self._placed(images), [frame.shown for frame in frames])
         known = self.config.detector.categories
         return [_kept(one, frame, settings, known) for one, frame in zip(found, frames, strict=True)]
 
@@ -123,5 +135,9 @@ def _kept(found: Detections, frame: Frame, settings: PredictConfig, known: tuple
 
 
 def load(path: str | Path, device: str = "auto") -> Predictor:
-    """A trained network from a checkpoint, an exported ``.safetensors`` file or a run directory, ready to predict."""
+    """A trained network from a checkpoint, an exported ``.safetensors`` file, a run directory, or a folder of exported
+    parts, ready to predict.
+    """
+    if (Path(path) / SETTINGS).exists():
+        return Predictor(load_portable(Path(path)))
     return Predictor(load_model(path), device)

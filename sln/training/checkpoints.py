@@ -26,7 +26,7 @@ def save(
     books: Books,
     averaged: AveragedModel | None = None,
 ) -> None:
-    """Write the state after ``step`` steps, whole or not at all, with the running mean of its weights if there is one."""
+    """Write the state after ``step`` steps, whole or not at all; with the running mean of the weights if it is kept."""
     content = {
         "schema": SCHEMA,
         "config": model.config.model_dump(mode="json"),

@@ -138,7 +138,9 @@ def load_model(path: str | Path) -> SLN:
     """
     path = Path(path)
     if path.is_dir():
-        path = path / ("best.pt" if (path / "best.pt").exists() else "last.pt")
+        model = load_model(path / ("best.pt" if (path / "best.pt").exists() else "last.pt"))
+        model.from_run = path
+        return model
     if path.suffix == ".safetensors":
         return _from_safetensors(path)
     content = read_checkpoint(path)
