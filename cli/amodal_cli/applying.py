@@ -11,6 +11,8 @@ from amodal_cli.terminal import check_output, counted, left_behind, print_json, 
 from amodal_cli.training import FileOption, PresetOption, SetOption, photo_folders, preset_name
 
 if TYPE_CHECKING:
+    from sln.config import Config
+    from sln.config import Preset as PresetName
     from sln.predicting.folder import PredictReport
 
 
@@ -226,31 +228,37 @@ def bench(
     preset: PresetOption = None,
     file: FileOption = None,
     settings: SetOption = None,
-    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Timed runs; the median counts.")] = 5,
+    repeats: Annotated[
+        int | None, typer.Option("--repeats", min=1, help="Timed runs, whose median counts; 3 on a CPU, else 5.")
+    ] = None,
     baseline: Annotated[bool, typer.Option("--baseline/--no-baseline", help="Time Mask R-CNN too.")] = True,
     device: Device = "auto",
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Time training steps and inference, beside torchvision's Mask R-CNN on the same device."""
+    """Time training and inference of tiny and modern (or one preset) beside torchvision's Mask R-CNN, with memory."""
     from sln.config import load_config
 
-    config = load_config(preset_name(preset), file, settings or [])
+    named = preset_name(preset)
+    which: list[PresetName | None] = [named] if named else [None] if file or settings else ["tiny", "modern"]
+    configs: dict[str, Config] = {one or "as set": load_config(one, file, settings or []) for one in which}
     from sln.machine import needs_torch
 
     needs_torch()
     from sln.bench import bench as measure
 
-    report = measure(config, device, repeats, baseline=baseline)
+    report = measure(configs, device, repeats, baseline=baseline, say=lambda text: say(text, quiet=quiet))
     if as_json:
         print_json(report)
         return
-    print(f"{report['device']}, {report['batch']} images of {report['size']} px")
-    for name in ("sln", "mask_rcnn"):
-        if own := report.get(name):
-            print(f"  {name:<10} trains {own['trained_per_s']:8.2f} images/s, infers {own['inferred_per_s']:8.2f}")
-    if baseline:
-        print(f"  Mask R-CNN takes {report['training_ratio']:.2f} x as long to train, "
-              f"{report['inference_ratio']:.2f} x to infer")  # fmt: skip
+    print(f"{report['device']}, median of {report['repeats']}")
+    print(
+        f"{'':<14}{'px':>6}{'batch':>7}{'trained/s':>11}{'inferred/s':>12}{'step':>10}{'memory':>11}{'parameters':>12}"
+    )
+    for row in report["rows"]:
+        speed = f"{row['trained_per_s']:>11.2f}{row['inferred_per_s']:>12.2f}{row['step_s']:>8.2f} s"
+        sizes = f"{row['memory_gib']:>7.1f} GiB{row['parameters'] / 1e6:>10.1f} M"
+        print(f"{row['network']:<14}{row['size']:>6}{row['batch']:>7}{speed}{sizes}")
 
 
 def doctor(

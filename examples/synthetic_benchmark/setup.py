@@ -14,6 +14,12 @@ FIRST_TRUNK = 10
 """Seed of the first trunk: earlier ones were used up while settings were chosen."""
 
 
+DETECTOR = (
+    "detector.version=paper", "head.prompts=false", "loss.box=3", "proposals.sizes=[16, 28, 44, 64, 90]",
+    "predict.nms=0.6", "predict.visible_nms=0", "predict.doubles=0",
+)  # fmt: skip
+"""The paper's detector on every trunk: what is asked here is asked of the heads"""
+
 AS_MODERN = ("head.width=128",)
 """What the heads have of ``modern``; all else is ``tiny``."""
 
@@ -76,9 +82,8 @@ def config(
     """The tiny preset; every head has its stack of layers, its width and its dilation."""
     options = {"train.steps": steps, "train.seed": FIRST_TRUNK + seed, "head.kind": head, "train.rois": 10}
     options["train.precision"] = precision
-    return load_config(
-        "tiny", settings=[f"{name}={value}" for name, value in options.items()] + list(settings), environment={}
-    )
+    own = [f"{name}={value}" for name, value in options.items()]
+    return load_config("tiny", settings=[*DETECTOR, *own, *settings], environment={})
 
 
 def opened(out: Path, split: str, settings: Config | None = None) -> CachedTargets:

@@ -29,6 +29,7 @@ class BothHeads(nn.Module):
     """Trains a trunk for SLN and for the masks alike, so that its features favour neither."""
 
     sees_layers = True
+    prompted = False
 
     def __init__(self, sem_dist: SemDistHead, masks: MaskHead, features: int) -> None:
         super().__init__()
@@ -72,8 +73,8 @@ def cached_features(model: SLN, data: CachedTargets, seed: int) -> tuple[Tensor,
         size = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
         boxes = boxes + size * JITTER * (2 * torch.rand(boxes.shape, generator=generator) - 1)
         with autocast(CPU, model.config.train.precision):
-            fused, _ = model.features(batch.images.contiguous(memory_format=torch.channels_last))
-            features.append(model.align(fused, boxes, owners).half())
+            seen = model.features(batch.images.contiguous(memory_format=torch.channels_last))
+            features.append(model.align(seen, boxes, owners).half())
         shares = batch.targets.roi_shares(boxes, owners, instances, out, levels)
         codes.append(settled(shares).argmax(1).to(torch.uint8))
     return torch.cat(features), torch.cat(codes)

@@ -35,6 +35,7 @@ PRESETS: dict[Preset, dict[str, dict[str, Any]]] = {
             "steps": 1500,
             "batch": 8,
             "rois": 8,
+            "prompts": 2,
             "optimiser": "adamw",
             "lr": 1.5e-3,
             "weight_decay": 0.01,

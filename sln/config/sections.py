@@ -168,6 +168,7 @@ class TrainConfig(_Section):
     batch: Positive = Field(8, description="Images a step, over all processes.")
     accumulate: Positive = Field(1, description="Parts a batch is cut into to save memory; their losses are averaged.")
     rois: Positive = Field(32, description="Regions an image that the head is trained on, ground-truth boxes first.")
+    prompts: int = Field(8, ge=0, description="Instances an image that the head is shown a prompt of, besides.")
     optimiser: Literal["sgd", "adamw"] = Field("sgd", description="SGD with momentum .9, or AdamW.")
     lr: float = Field(0.01, gt=0, description="Highest learning rate.")
     weight_decay: float = Field(5e-4, ge=0, description="Weight decay; never on normalisation layers and biases.")

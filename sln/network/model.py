@@ -52,7 +52,8 @@ class Detections:
 @dataclass(frozen=True, slots=True)
 class RoiNumbers:
     """How the head looks at regions: ROI-Align cells a side and samples a side of each, output cells a side, K levels;
-    ``trained``: regions an image that it is trained on; ``balance``: weigh rare levels up (:func:`level_weights`).
+    ``trained``: regions an image that it is trained on, ``prompted`` those with prompts besides; ``balance``: weigh rare
+    levels up (:func:`level_weights`).
     """
 
     cells: int
@@ -60,6 +61,7 @@ class RoiNumbers:
     out: int
     levels: int
     trained: int
+    prompted: int
     balance: bool
 
 
@@ -144,7 +146,7 @@ class SLN(OnHub):
         own, prompts = self.regions, None
         regions = regions_to_train(proposals, targets, own.trained)
         if self.head.prompted:
-            more, prompts = drawn_prompts(targets, own.trained // 4, own.out)
+            more, prompts = drawn_prompts(targets, own.prompted, own.out)
             prompts = torch.cat([prompts.new_zeros(len(regions[0]), *prompts.shape[1:]), prompts])
             regions = (
                 torch.cat([regions[0], more[0]]),
@@ -254,6 +256,7 @@ def build(config: Config) -> SLN:
             out=config.head.out,
             levels=levels,
             trained=config.train.rois,
+            prompted=config.train.prompts,
             balance=config.loss.balance_levels,
         ),
     )

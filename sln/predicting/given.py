@@ -14,6 +14,9 @@ from amodal_data.runs import Window, crop
 
 __all__ = ["Answer", "Given"]
 
+_ODDS = 2.0
+"""How much the odds of a hidden part are raised where something is known to be in front: inside from C > 1 / 3"""
+
 Answer = tuple[int, int | None]
 """The instance of the ground truth that something was made for: its annotation id, and region where that has several"""
 
@@ -34,9 +37,10 @@ class Given:
 
     def applied(self, probabilities: Tensor, n: int, window: Window) -> Tensor:
         """Level probabilities of instance n in a window of the photo, [K + 1, h, w], in the light of its mask: there it
-        is at level 0 for sure. Elsewhere it is not seen: where another mask was given, what was level 0 is behind it;
-        in other places the rest shares it, and what was nothing but level 0 is outside. Unchanged without a mask. A
-        picture of another size takes the mask's nearest pixels.
+        is at level 0 for sure. Elsewhere it is not seen: where another mask was given, what was level 0 is behind it,
+        and odds of being inside count twice, since hidden parts are never sure; in other places the rest shares it, and
+        what was nothing but level 0 is outside. Unchanged without a mask. A picture of another size takes the mask's
+        nearest pixels.
         """
         mask = self.masks[n]
         if mask is None:
@@ -50,7 +54,8 @@ class Given:
         elsewhere[0] += total <= 1e-6
         if len(hidden) > 2:
             hidden[2] += probabilities[1]
-            elsewhere = torch.where(known, hidden, elsewhere)
+            hidden[1:] *= _ODDS
+            elsewhere = torch.where(known, hidden / hidden.sum(0), elsewhere)
         certain = torch.zeros_like(hidden)
         certain[1] = 1
         return torch.where(seen, certain, elsewhere)

@@ -108,7 +108,7 @@ def on_every_level(
 
 
 def write_portable(model: SLN, folder: Path, form: str) -> list[str]:
-    """Write the parts of a network into a folder as ``torch`` or ``onnx``, and read them back; returns the files' names.
+    """Write the parts of a network into a folder as ``torch`` or ``onnx``, and read them back; returns their names.
 
     Raises :class:`MachineError` if a package for ONNX is missing.
     """
