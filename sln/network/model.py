@@ -52,8 +52,8 @@ class Detections:
 @dataclass(frozen=True, slots=True)
 class RoiNumbers:
     """How the head looks at regions: ROI-Align cells a side and samples a side of each, output cells a side, K levels;
-    ``trained``: regions an image that it is trained on, ``prompted`` those with prompts besides; ``balance``: weigh rare
-    levels up (:func:`level_weights`).
+    ``trained``: regions an image that it is trained on, ``prompted``: those with prompts besides; ``balance``: weigh
+    rare levels up (:func:`level_weights`).
     """
 
     cells: int
