@@ -132,9 +132,8 @@ def complete(
     from sln.predicting.folder import complete_photos
 
     photos = _photos(inputs, out, kinds, force=force, quiet=quiet)
-    known = open_prompts(prompts)
     predictor = load(model, device)
-    with progress("completing", len(photos), quiet=quiet) as advance:
+    with open_prompts(prompts) as known, progress("completing", len(photos), quiet=quiet) as advance:
         report = complete_photos(predictor, photos, known, out, kinds, on_photo=advance)
     _tell("sln/complete/1", report, len(photos), out, as_json=as_json)
 

@@ -32,14 +32,24 @@ Rows = Callable[[int], list[Any]]
 
 @dataclass(slots=True)
 class PromptFile:
-    """What a file knows of the instances of photos. ``problems``: rows that could not be used, and why."""
+    """What a file knows of the instances of photos, read as it is asked for; to be closed, or used in ``with``.
+
+    ``image_ids``: the images there are rows of. ``problems``: rows that could not be used, and why.
+    """
 
     path: Path
     image_ids: Sequence[int]
     rows: Rows
     arrays: Callable[[Size], Prompts] | None = None
     names: Mapping[int, str] = field(default_factory=dict)
+    close: Callable[[], None] = lambda: None
     problems: list[str] = field(default_factory=list)
+
+    def __enter__(self) -> "PromptFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def of(self, image_id: int, size: Size, *, alone: bool = False) -> Prompts:
         """The prompts for a photo of ``size`` (H, W). ``alone``: the only photo; then a file of one image is of it,
@@ -133,8 +143,12 @@ def open_prompts(path: Path) -> PromptFile:
     if start[:1] == b"{" and (b'"annotations"' in start or b'"images"' in start or b'"info"' in start):
         return _of_annotations(path)
     records = open_records(path)
-    index = Index(records, lambda row, at: _image_id(row))
-    return PromptFile(path, index.image_ids(), lambda image_id: index.rows(image_id)[1])
+    try:
+        index = Index(records, lambda row, at: _image_id(row))
+    except BaseException:
+        records.close()
+        raise
+    return PromptFile(path, index.image_ids(), lambda image_id: index.rows(image_id)[1], close=records.close)
 
 
 def _image_id(row: Any) -> int:
