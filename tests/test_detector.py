@@ -215,7 +215,7 @@ def test_classes_come_from_the_cache_and_stay_with_the_checkpoint(shapes, tmp_pa
     row = one.to_row(1)
     assert row["category_id"] == one.category_id and row["category_name"] == one.name
     assert found.only([0]).categories == found.categories[:1]
-    parts = evaluate(data.cache, {data.images[0].image_id: found.scored_masks()}, "coco", limit=None).figures["parts"]
+    parts = evaluate(data.cache, {data.images[0].image_id: found.scored_masks()}, "coco").figures["parts"]
     assert parts["amodal"]["AP"] is not None
 
 

@@ -36,13 +36,11 @@ class Predictor:
     """
 
     def __init__(self, model: SLN | Portable, device: str = "auto") -> None:
+        self.device = pick_device("cpu" if isinstance(model, Portable) else device)
         self.config: Config = model.config
-        if isinstance(model, Portable):
-            self.device = torch.device("cpu")
-            self._finder: SLN | Portable = model
-            return
-        self.device = pick_device(device)
-        self._finder = model.to(self.device).to(memory_format=torch.channels_last).eval()
+        self._finder: SLN | Portable = model
+        if isinstance(model, SLN):
+            self._finder = model.to(self.device).to(memory_format=torch.channels_last).eval()
 
     @property
     def model(self) -> SLN:
