@@ -152,7 +152,8 @@ def test_windows_and_channels():
     assert inside[0].all(0).tolist() == [False, True, False, False]
     maps = torch.arange(2 * 3 * 16.0).view(2, 3, 4, 4)
     channels = as_channels(maps, 2)
-    assert channels.shape == (2, 12, 2, 2) and channels[1, 5, 0, 1] == maps[1, 1, 0, 3]
+    assert torch.equal(channels, torch.nn.functional.pixel_unshuffle(maps, 2))
+    assert as_channels(maps[:0], 2).shape == (0, 12, 2, 2)
 
 
 def test_the_head_sees_prompts_and_nothing_told_is_all_zero():

@@ -405,7 +405,7 @@ def test_a_process_without_instances_does_not_change_the_mean(folder):
 
     for kind in ("sln", "arcnn-visible"):
         head = build_head(32, 4, config(f"head.kind={kind}").head).eval()
-        features, nothing = torch.randn(1, 32 + 4 * (kind == "sln"), 14, 14), torch.zeros(1, 5, 28, 28)
+        features, nothing = torch.randn(1, 32 + 12 + 4 * (kind == "sln"), 14, 14), torch.zeros(1, 5, 28, 28)
         some = torch.zeros(1, 5, 28, 28)
         some[:, 0] = 1
         alone = head.losses(features, some)
@@ -524,7 +524,7 @@ def test_a_full_disk_keeps_the_checkpoint_of_before(folder, tmp_path, monkeypatc
 
     run = fit(chosen, sources(folder), tmp_path / "run", device="cpu", stop_at=2)
     before = run.last.read_bytes()
-    monkeypatch.setattr("sln.weights._Remembering.write", full)
+    monkeypatch.setattr("sln.weights.files._Remembering.write", full)
     with pytest.raises(TrainingError, match=r"No space left on device(.|\n)*make room, then --resume"):
         resume(run.path, device="cpu")
     assert run.last.read_bytes() == before and not list(run.path.glob(".*.part"))

@@ -7,7 +7,6 @@ instances. All 0 is how a detector asks: nothing is known.
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from sln.network.proposals import Regions, first_of, shuffle_keys
 from sln.network.targets import Targets, grid_points
@@ -28,7 +27,10 @@ _DRAWS = 12
 
 def as_channels(prompts: Tensor, cells: int) -> Tensor:
     """Prompts [P, 3, S, S] as channels of a grid of ``cells`` a side, [P, 3 (S / cells)^2, cells, cells]."""
-    return functional.pixel_unshuffle(prompts, prompts.shape[-1] // cells)
+    number, maps, side, _ = prompts.shape
+    each = side // cells  # pixel_unshuffle leaves an empty batch as it is
+    parts = prompts.reshape(number, maps, cells, each, cells, each).permute(0, 1, 3, 5, 2, 4)
+    return parts.reshape(number, maps * each * each, cells, cells)
 
 
 def windows_around(seen: Tensor, far: Tensor | float) -> Tensor:
