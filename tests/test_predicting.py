@@ -142,7 +142,7 @@ def test_a_model_scored_by_every_protocol(place):
     report = evaluate_model(predictor, data, limit=3)
     document = report.to_dict()
     assert set(document) == {"schema", "amodal", "coco", "order", "completion", "truth_boxes"}
-    known = {"images": 3, "nms": "mask IoU 0.4, visible 0.3, score x 0.05"}
+    known = {"images": 3, "nms": "mask IoU 0.5, visible 0.3, score x 0.05"}
     assert document["amodal"]["settings"] | known == document["amodal"]["settings"]
     assert document["truth_boxes"]["instances"] == sum(len(data.cache[at].names) for at in range(3))
     assert json.dumps(document) and "at true boxes" in str(report)

@@ -198,7 +198,7 @@ class PredictConfig(_Section):
     least: Share = Field(0.05, description="Version v1, v2: boxes of lower class probability are dropped.")
     box_nms: Share = Field(0.7, description="Version v1, v2: box NMS before masks are made.")
     nms: float = Field(
-        0.4, ge=0, le=1, description="Doubles: amodal masks share more than this IoU; 1 = there are none."
+        0.5, ge=0, le=1, description="Doubles: amodal masks share more than this IoU; 1 = there are none."
     )
     visible_nms: Share = Field(0.3, description="And visible masks more than this; 0 = whatever they share of them.")
     doubles: Share = Field(0.05, description="What is left of the score of a double; 0 drops it.")
