@@ -552,3 +552,26 @@ def test_what_killed_saves_left_is_removed(folder, tmp_path):
         (tmp_path / "run" / name).write_bytes(b"x")
     resume(tmp_path / "run", device="cpu")
     assert not list((tmp_path / "run").glob(".*.part"))
+
+
+def test_a_running_mean_of_the_weights_is_kept_resumed_and_used(folder, tmp_path):
+    chosen = config("train.steps=5", "train.ema=0.8", "train.save_every=2")
+    whole = fit(chosen, sources(folder), tmp_path / "whole", device="cpu")
+    fit(chosen, sources(folder), tmp_path / "parts", device="cpu", stop_at=3)
+    parts = resume(tmp_path / "parts", device="cpu")
+    one, two = (read_checkpoint(run.last) for run in (whole, parts))
+    assert same(one["averaged"], two["averaged"]) and one["averaged_steps"] == two["averaged_steps"] == 5
+    assert same(load_model(whole.last).state_dict(), one["averaged"]) and not same(one["averaged"], one["model"])
+
+    data = CachedTargets(folder / "t.h5", [folder], chosen.data, chosen.train.seed)
+    trainer = Trainer(with_categories(chosen, folder / "t.h5"), data, device=torch.device("cpu"))
+    mean = None
+    for _ in range(5):
+        trainer.train(trainer.step + 1)
+        own = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+        mean = own if mean is None else {name: 0.8 * mean[name] + 0.2 * p for name, p in own.items()}
+    kept = dict(trainer.averaged.module.named_parameters())
+    assert all(torch.allclose(kept[name], value, atol=1e-6) for name, value in mean.items())
+    torch.save(one | {"averaged_steps": "many"}, tmp_path / "whole" / "last.pt")
+    with pytest.raises(WeightsError, match="of how many steps"):
+        trainer.resume(tmp_path / "whole" / "last.pt")

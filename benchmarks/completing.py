@@ -1,0 +1,128 @@
+"""How well what is known already is completed: given true visible masks, given boxes around them, one at a time.
+
+    python benchmarks/completing.py --minutes 15       # trains `tiny` on generated scenes with more prompts, one core
+    python benchmarks/completing.py --model RUN        # a network that is there, on the same 300 held-out scenes
+
+Means over instances that show a pixel, in pixels of the photo: IoU of the whole, of hidden parts (the true visible mask
+subtracted), of amodal boxes; beside the same head at the true amodal boxes, told nothing.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from detectors import opened, scenes, steps_in
+
+from sln import CachedTargets, Predictor, load, load_config
+from sln.evaluate import predictions_at_truth
+from sln.predicting.completing import Prompts
+from sln.predicting.prediction import Prediction
+from sln.training.loop import Trainer
+
+Found = tuple[np.ndarray, np.ndarray]
+"""Amodal masks [P, H, W] and boxes [P, 4]"""
+
+
+def train(folder: Path, seconds: float, settings: list[str]) -> Predictor:
+    config = load_config("tiny", settings=["train.steps=100000", "train.prompts=6", *settings], environment={})
+    data = opened(folder, "train", config)
+    steps = steps_in(seconds, Trainer(config, data, device=torch.device("cpu")).one_batch)
+    config = config.model_copy(update={"train": config.train.model_copy(update={"steps": steps})})
+    trainer = Trainer(config, data, device=torch.device("cpu"))
+    started = time.process_time()
+    trainer.train()
+    print(f"{steps} steps, {time.process_time() - started:.0f} s CPU", flush=True)
+    return Predictor(trainer.model, "cpu")
+
+
+def told(
+    predictor: Predictor, data: CachedTargets, prompts: Callable[[np.ndarray, np.ndarray], Prompts]
+) -> Iterator[Found]:
+    """Each image completed from its visible masks [P, H, W] and the boxes around them [P, 4]."""
+    for at in range(len(data)):
+        levels, boxes = data.cache[at].levels(), data.cache[at].boxes()[1]
+        there = (levels == 1).any((1, 2))
+        found = predictor.complete(data.photos[at], prompts(levels[there] == 1, boxes[there].astype(float)))
+        yield found.amodal(), found.boxes
+
+
+def one_by_one(predictor: Predictor, data: CachedTargets) -> Iterator[Found]:
+    for at in range(len(data)):
+        masks = data.cache[at].modal()
+        each = [predictor.complete(data.photos[at], Prompts.of_masks(m[None])) for m in masks if m.any()]
+        yield _joined(each)
+
+
+def _joined(each: list[Prediction]) -> Found:
+    return np.concatenate([one.amodal() for one in each]), np.concatenate([one.boxes for one in each])
+
+
+def at_truth(predictor: Predictor, data: CachedTargets) -> Iterator[Found]:
+    for at, masks in enumerate(predictions_at_truth(predictor, data)):
+        there = data.cache[at].modal().any((1, 2))
+        own = [mask for mask, seen in zip(masks, there, strict=True) if mask is not None and seen]
+        yield np.stack([one.amodal.decode() for one in own]), np.stack([one.box for one in own])
+
+
+def scored(data: CachedTargets, found: Iterator[Found]) -> dict[str, float]:
+    rows = []
+    for at, (amodal, boxes) in enumerate(found):
+        targets = data.cache[at]
+        levels, true = targets.levels(), targets.boxes()[0]
+        there = np.flatnonzero((levels == 1).any((1, 2)))
+        for n, whole, box in zip(there, amodal, boxes, strict=True):
+            seen, hidden = levels[n] == 1, levels[n] > 1
+            part = iou(whole & ~seen, hidden) if hidden.any() else np.nan
+            rows.append((iou(whole | seen, levels[n] > 0), part, box_iou(box, true[n].astype(float))))
+    amodal_iou, hidden_iou, boxes_iou = np.nanmean(np.array(rows), axis=0)
+    return {"instances": len(rows), "amodal": amodal_iou, "hidden": hidden_iou, "boxes": boxes_iou}
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    return float((a & b).sum() / max(1, (a | b).sum()))
+
+
+def box_iou(a: np.ndarray, b: np.ndarray) -> float:
+    shared = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None).prod()
+    return float(shared / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - shared))
+
+
+def main(folder: Path, predictor: Predictor) -> None:
+    data = opened(folder, "val", predictor.config)
+    size = data.images[0].size
+    ways = {
+        "true amodal boxes, told nothing": at_truth(predictor, data),
+        "visible masks": told(predictor, data, lambda masks, boxes: Prompts.of_masks(masks)),
+        "boxes around them": told(predictor, data, lambda masks, boxes: Prompts.of_boxes(boxes, size)),
+        "one mask at a time": one_by_one(predictor, data),
+    }
+    for name, found in ways.items():
+        started = time.process_time()
+        figures = scored(data, found)
+        spent = (time.process_time() - started) / len(data) * 1000
+        said = ", ".join(
+            f"{key} {value:.3f}" if key != "instances" else f"{value} instances" for key, value in figures.items()
+        )
+        print(f"{name}: {said}; {spent:.0f} ms an image", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=15, help="of CPU time to train")
+    parser.add_argument("--model", type=Path, help="a run or checkpoint instead of training one")
+    parser.add_argument("--set", action="append", default=[], dest="settings")
+    parser.add_argument("--data", type=Path, default=Path(tempfile.gettempdir()) / "detectors", help="keeps the scenes")
+    parser.add_argument("--save", type=Path, help="write the trained network here")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    place = scenes(given.data, classes=False)
+    chosen = load(given.model, "cpu") if given.model else train(place, given.minutes * 60, given.settings)
+    if given.save:
+        from sln.weights import write_safetensors
+
+        write_safetensors(chosen.model, given.save)
+    main(place, chosen)
