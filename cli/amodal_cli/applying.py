@@ -25,6 +25,8 @@ class Exported(StrEnum):
 
 
 _DRAWN = 6
+_LISTED = 5
+"""Findings that are printed one by one"""
 _WRITTEN = {
     "coco": ("predictions.json", "predictions.npz"),
     "html": ("predictions.html",),
@@ -91,8 +93,13 @@ def _tell(schema: str, report: "PredictReport", photos: int, out: Path, *, as_js
     """What was written, and what could not be used: exit 1 then."""
     for problem in report.problems:
         say(f"warning: {problem}")
+    for finding in report.findings[:_LISTED]:
+        say(str(finding))
+    if (more := len(report.findings) - _LISTED) > 0:
+        say(f"and {more} more like it")
     if as_json:
         figures: dict[str, Any] = {"photos": report.photos, "instances": report.instances}
+        figures |= {"findings": list(map(str, report.findings))} if report.findings else {}
         print_json({"schema": schema, "path": str(out), **figures, "problems": report.problems})
     else:
         print(f"{out}: {counted(report.instances, 'instance')} in {counted(report.photos, 'photo')}")

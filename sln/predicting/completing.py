@@ -69,11 +69,12 @@ def boxes_of(masks: Sequence[RLE]) -> NDArray[np.float32]:
 
 def told_apart(prompts: Prompts, place: str = "") -> tuple[NDArray[np.int32], list[Finding]]:
     """Who is seen at each pixel, int32 [H, W] (-1 = nobody that is known), and a finding for each pair of masks that
-    both claim pixels: those go to the higher score, to the earlier one of equals.
+    both claim pixels: those go to the higher score, to the smaller one of equals.
     """
     owner = np.full(prompts.size, -1, np.int32)
     lost: dict[tuple[int, int], int] = {}
-    for n in np.argsort(-prompts.scores, kind="stable").tolist():
+    areas = [0 if mask is None else mask.area for mask in prompts.masks]
+    for n in sorted(range(len(prompts)), key=lambda n: (-prompts.scores[n], areas[n])):
         mask = prompts.masks[n]
         if mask is None:
             continue

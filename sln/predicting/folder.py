@@ -14,6 +14,7 @@ from amodal_data.discovery import coco_id
 from amodal_data.disk import folder_for, remove_leftovers, replaced_path, sole_writer
 from amodal_data.errors import PredictionError
 from amodal_data.evaluation import ResultsWriter
+from amodal_data.findings import Finding
 from amodal_data.inspector import PageImage
 from amodal_data.photos import PHOTO_SUFFIXES, read_photo
 from amodal_data.semdist import sem_dist_of_codes
@@ -33,7 +34,8 @@ Opened = tuple[int, Path, NDArray[np.uint8]]
 
 @dataclass(slots=True)
 class PredictReport:
-    """What was written: photos looked at, instances found, files; and photos that could not be used.
+    """What was written: photos looked at, instances found, files; photos (or prompts) that could not be used, and what
+    was odd about those that were.
 
     ``interrupted``: what was found until then is written, ``photos`` says how many.
     """
@@ -42,6 +44,7 @@ class PredictReport:
     instances: int = 0
     written: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
     interrupted: bool = False
 
 
@@ -126,7 +129,7 @@ def complete_photos(
 ) -> PredictReport:
     """Complete what is known of every photo, :meth:`Predictor.complete`, and write it as :func:`predict_photos` does.
 
-    Rows that cannot be used and masks that share pixels are counted problems; a photo that nothing is known of has no
+    Rows that cannot be used are problems, masks that share pixels findings; a photo that nothing is known of has no
     instances. Raises :class:`amodal_data.errors.PredictionError` if nothing in the file is of any of the photos.
     """
     ids = photo_ids(photos)
@@ -142,7 +145,7 @@ def complete_photos(
         for image_id, path, photo in opened:
             known = prompts.of(image_id, photo.shape[:2], alone=alone)
             report.problems += [f"{prompts.path.name}, {one}" for one in prompts.problems]
-            report.problems += [str(finding) for finding in told_apart(known, path.name)[1]]
+            report.findings += told_apart(known, path.name)[1]
             prompts.problems.clear()
             predictions.append(predictor.complete(photo, known))
         return predictions
