@@ -336,13 +336,7 @@ def test_without_torch_settings_work_and_training_says_what_to_install(place, tm
 
 
 @pytest.mark.slow
-def test_bench_and_doctor_speak():
-    report = json.loads(
-        sln(
-            "bench", "--preset", "tiny", "--set", "train.batch=1", "--set", "data.size=64", "--repeats", 1, "--json"
-        ).stdout
-    )
-    assert report["sln"]["trained_per_s"] > 0 and report["training_ratio"] > 0
+def test_doctor_speaks():
     assert "torchvision" in sln("doctor").stdout
 
 

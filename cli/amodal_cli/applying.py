@@ -196,7 +196,7 @@ def export(
     model: Model,
     output: Annotated[Path, typer.Option("--output", "-o", help="NAME.safetensors, or a folder for programs.")],
     form: Annotated[
-        Exported, typer.Option("--as", help="safetensors (weights), or programs of fixed shapes: torch, onnx.")
+        Exported, typer.Option("--as", help="Weights (safetensors), or programs of fixed shapes.")
     ] = Exported.safetensors,
     force: Force = False,
 ) -> None:
