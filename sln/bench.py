@@ -23,6 +23,8 @@ __all__ = ["bench"]
 _BOXES = 8
 _ON_CPU = (2, 3)
 """Batch and repeats where a step takes seconds"""
+_LONG = 5.0
+"""Seconds of a run beside which warming up is nothing"""
 _RESIDENT = 2**20
 """KiB in a GiB: what Linux counts the memory of a process in"""
 Says = Callable[[str], None]
@@ -139,15 +141,15 @@ def _targets(batch: int, side: int) -> Targets:
 
 
 def _seconds(what: Callable[[], Any], repeats: int, device: torch.device) -> float:
-    """The median of some runs, after one that does not count."""
-    times = []
-    for _ in range(repeats + 1):
+    """The median of some runs. The first one does not count, unless it is so long that warming up is nothing in it."""
+    times: list[float] = []
+    while len(times) < repeats + (times[0] < _LONG if times else 1):
         started = time.perf_counter()
         what()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - started)
-    return sorted(times[1:])[repeats // 2]
+    return sorted(times[-repeats:])[repeats // 2]
 
 
 def _name(device: torch.device) -> str:
