@@ -34,17 +34,19 @@ _WRITTEN = {
     "npy": ("sem_dist",),
 }
 
+Photos = Annotated[list[Path], typer.Argument(exists=True, help="Photos, or folders of them.")]
+Folder = Annotated[Path, typer.Option("--output", "-o", file_okay=False, help="Folder to write to.")]
+Saved = Annotated[
+    str, typer.Option("--save", help="Of coco (results), png (overlays), npy (sem-dist maps), html (a page).")
+]
 Model = Annotated[Path, typer.Argument(exists=True, help="A checkpoint, exported safetensors, or a run directory.")]
 
 
 def predict(
     model: Model,
-    inputs: Annotated[list[Path], typer.Argument(exists=True, help="Photos, or folders of them.")],
-    out: Annotated[Path, typer.Option("--output", "-o", file_okay=False, help="Folder to write to.")],
-    save: Annotated[
-        str,
-        typer.Option("--save", help="Of coco (results), png (overlays), npy (sem-dist maps), html (a page)."),
-    ] = "coco,png",
+    inputs: Photos,
+    out: Folder,
+    save: Saved = "coco,png",
     least: Annotated[
         float, typer.Option("--min-score", min=0, max=1, help="Lowest score written (pictures: .5).")
     ] = 0.05,
@@ -112,7 +114,7 @@ def _tell(schema: str, report: "PredictReport", photos: int, out: Path, *, as_js
 
 def complete(
     model: Model,
-    inputs: Annotated[list[Path], typer.Argument(exists=True, help="Photos, or folders of them.")],
+    inputs: Photos,
     prompts: Annotated[
         Path,
         typer.Option(
@@ -123,10 +125,8 @@ def complete(
             help="Visible masks or boxes: COCO results or annotations, .npy or .npz.",
         ),
     ],
-    out: Annotated[Path, typer.Option("--output", "-o", file_okay=False, help="Folder to write to.")],
-    save: Annotated[
-        str, typer.Option("--save", help="Of coco (results), png (overlays), npy (sem-dist maps), html (a page).")
-    ] = "coco,png",
+    out: Folder,
+    save: Saved = "coco,png",
     device: Device = "auto",
     force: Force = False,
     quiet: Quiet = False,
