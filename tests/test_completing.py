@@ -256,6 +256,11 @@ def test_prompts_of_other_photos_are_an_error_that_says_whose(place, data, tmp_p
     done = run_command("sln", "complete", place / "run", place / "val2014", "--prompts", tmp_path / "known.json",
                        "-o", tmp_path / "out", "--device", "cpu")  # fmt: skip
     assert done.returncode == 1 and "it is of images 999" in done.stderr
+    several = [{"image_id": image, "bbox": [1, 1, 5, 5]} for image in (998, 999)]
+    (tmp_path / "several.json").write_text(json.dumps(several))
+    done = run_command("sln", "complete", place / "run", data.photos[0], "--prompts", tmp_path / "several.json",
+                       "-o", tmp_path / "out", "--device", "cpu")  # fmt: skip
+    assert done.returncode == 1 and "it is of images 998, 999" in done.stderr
     np.save(tmp_path / "boxes.npy", np.array([[1.0, 2, 30, 40]]))
     done = run_command("sln", "complete", place / "run", place / "val2014", "--prompts", tmp_path / "boxes.npy",
                        "-o", tmp_path / "out", "--device", "cpu")  # fmt: skip

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from sln.network.layering import decode
 
-__all__ = ["SAMPLES", "Targets", "grid_points", "level_shares", "settled"]
+__all__ = ["SAMPLES", "Targets", "grid_points", "level_shares", "pixels_on", "settled"]
 
 SAMPLES = 3
 """Each cell of a region is sampled at this many points a side; odd, so that inside and outside never tie."""
@@ -75,11 +75,9 @@ class Targets:
 
     def _regions_on(self, boxes: Tensor, images: Tensor, out: int) -> Tensor:
         """Region ids on a grid in each box, int64 [P, out, out]; 0 beyond the input."""
-        height, width = self.regions.shape[1:]
-        x, y = grid_points(boxes, out)
-        x, y = x.floor().long()[:, None, :], y.floor().long()[:, :, None]
-        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-        places = (images[:, None, None] * height + y.clamp(0, height - 1)) * width + x.clamp(0, width - 1)
+        size = (self.regions.shape[1], self.regions.shape[2])
+        y, x, inside = pixels_on(boxes, out, size)
+        places = (images[:, None, None] * size[0] + y) * size[1] + x
         return self.regions.reshape(-1)[places].long() * inside
 
     def roi_shares(self, boxes: Tensor, images: Tensor, instances: Tensor, out: int, levels: int) -> Tensor:
@@ -113,6 +111,16 @@ def grid_points(boxes: Tensor, out: int) -> tuple[Tensor, Tensor]:
     steps = (torch.arange(out, device=boxes.device) + 0.5) / out
     sides = boxes[:, 2:] - boxes[:, :2]
     return boxes[:, 0, None] + steps * sides[:, :1], boxes[:, 1, None] + steps * sides[:, 1:]
+
+
+def pixels_on(boxes: Tensor, out: int, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """The pixels of an image of ``size`` (H, W) at the cell centres of :func:`grid_points`: rows int64 [P, out, 1] and
+    columns int64 [P, 1, out], the nearest ones beyond its edges, and which lie inside, bool [P, out, out].
+    """
+    x, y = (points.floor().long() for points in grid_points(boxes, out))
+    x, y = x[:, None, :], y[:, :, None]
+    inside = (x >= 0) & (x < size[1]) & (y >= 0) & (y < size[0])
+    return y.clamp(0, size[0] - 1), x.clamp(0, size[1] - 1), inside
 
 
 def level_shares(codes: Tensor, levels: int) -> Tensor:

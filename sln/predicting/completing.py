@@ -19,7 +19,7 @@ from sln.config import Category
 from sln.data.samples import Frame
 from sln.network.model import SLN, Features
 from sln.network.prompts import inside_boxes, windows_around
-from sln.network.targets import grid_points
+from sln.network.targets import pixels_on
 from sln.predicting.given import Answer, Given
 from sln.predicting.prediction import Prediction
 
@@ -88,14 +88,11 @@ def told_apart(prompts: Prompts, place: str = "") -> tuple[NDArray[np.int32], li
 
 
 @torch.no_grad()
-def complete(
-    model: SLN, features: Features, frame: Frame, prompts: Prompts, owner: NDArray[np.int32] | None = None
-) -> Prediction:
+def complete(model: SLN, features: Features, frame: Frame, prompts: Prompts, owner: NDArray[np.int32]) -> Prediction:
     """The whole of every prompt, in its order, from the features of one input whose photo lies in it as ``frame`` says.
 
-    owner: see :func:`told_apart`. Where a mask was given, it is the level 0 of its instance, pixel by pixel.
+    owner: int32 [H, W], see :func:`told_apart`. A mask that was given is the level 0 of its instance, pixel by pixel.
     """
-    owner = told_apart(prompts)[0] if owner is None else owner
     device = features.maps[0].device
     known = _Known(frame, prompts, owner, device)
     seen = frame.to_input(torch.from_numpy(prompts.boxes)).to(device)
@@ -146,12 +143,8 @@ class _Known:
         ).float()
 
     def _owners(self, windows: Tensor, out: int) -> Tensor:
-        height, width = self.owner.shape
-        x, y = grid_points(self.frame.to_photo(windows), out)
-        x, y = x.floor().long()[:, None, :], y.floor().long()[:, :, None]
-        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-        found = self.owner[y.clamp(0, height - 1), x.clamp(0, width - 1)]
-        return torch.where(inside, found, -1)
+        y, x, inside = pixels_on(self.frame.to_photo(windows), out, self.frame.photo)
+        return torch.where(inside, self.owner[y, x], -1)
 
 
 def _extent(probabilities: Tensor, windows: Tensor, seen: Tensor) -> Tensor:

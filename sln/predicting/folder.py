@@ -136,7 +136,8 @@ def complete_photos(
     alone = len(photos) == 1
     if prompts.arrays is not None and not alone:
         raise PredictionError("an array is of one photo, here are several", place=str(prompts.path))
-    if prompts.arrays is None and not alone and not set(ids) & set(prompts.image_ids):
+    known_whose = alone and len(prompts.image_ids) == 1
+    if prompts.arrays is None and not known_whose and not set(ids) & set(prompts.image_ids):
         raise PredictionError(f"no row of these photos: it is of images {_first(prompts.image_ids)}; the photos are "
                               f"{_first(ids)} by the numbers in their names", place=str(prompts.path))  # fmt: skip
 
@@ -145,9 +146,10 @@ def complete_photos(
         for image_id, path, photo in opened:
             known = prompts.of(image_id, photo.shape[:2], alone=alone)
             report.problems += [f"{prompts.path.name}, {one}" for one in prompts.problems]
-            report.findings += told_apart(known, path.name)[1]
+            owner, findings = told_apart(known, path.name)
+            report.findings += findings
             prompts.problems.clear()
-            predictions.append(predictor.complete(photo, known))
+            predictions.append(predictor.complete(photo, known, owner))
         return predictions
 
     return _write(found, photos, out, kinds, 0.0, 8, on_photo)

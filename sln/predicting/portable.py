@@ -19,7 +19,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import concat_box_prediction_layers
 from torchvision.ops import roi_align
 
-from amodal_data.disk import replaced, replaced_path
+from amodal_data.disk import open_regular, replaced, replaced_path
 from sln.config import Config
 from sln.errors import MachineError, WeightsError
 from sln.network.boxes import BoxHead, thinned
@@ -205,7 +205,8 @@ def load_portable(folder: Path) -> Portable:
     Raises :class:`WeightsError` if it is not there or damaged, :class:`MachineError` if onnxruntime is missing.
     """
     try:
-        about = json.loads((folder / SETTINGS).read_text())
+        with open_regular(folder / SETTINGS) as file:
+            about = json.load(file)
         if about["schema"] != _SCHEMA:
             raise ValueError(f"schema {about['schema']!r:.40}")
         config, form = Config.model_validate(about["config"]), about["form"]

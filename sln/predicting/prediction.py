@@ -58,10 +58,12 @@ class Prediction:
         confidence, codes = np.zeros((len(self), *self.size), np.float32), np.zeros((len(self), *self.size), np.uint8)
         at = 0
         for part in pasted_in_parts(*self._tensors(), self.size):
-            for own in part:
-                values = own if self.given is None else self.given.applied(own, at, _all_of(self.size))
-                confidence[at], codes[at] = (found.numpy()[0] for found in decode(values[None], c))
-                at += 1
+            if self.given is not None:
+                each = (self.given.applied(own, n, _all_of(self.size)) for n, own in enumerate(part, at))
+                part = torch.stack(list(each))
+            own = slice(at, at + len(part))
+            confidence[own], codes[own] = (found.numpy() for found in decode(part, c))
+            at += len(part)
         return confidence, codes
 
     def _visible_mask(self, n: int) -> RLE | None:

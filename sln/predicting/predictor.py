@@ -16,7 +16,7 @@ from sln.device import autocast, pick_device
 from sln.errors import PhotoError, WeightsError
 from sln.network.layering import decode
 from sln.network.model import SLN, Detections
-from sln.predicting.completing import Prompts, complete
+from sln.predicting.completing import Prompts, complete, told_apart
 from sln.predicting.paste import doubles
 from sln.predicting.portable import SETTINGS, Portable, load_portable
 from sln.predicting.prediction import Prediction
@@ -62,10 +62,11 @@ class Predictor:
         return self.predict_inputs(torch.cat([image for image, _ in inputs]), [frame for _, frame in inputs])
 
     @torch.no_grad()
-    def complete(self, photo: Photo, prompts: Prompts) -> Prediction:
+    def complete(self, photo: Photo, prompts: Prompts, owner: NDArray[np.int32] | None = None) -> Prediction:
         """The whole of what is known already in one photo: amodal masks and levels for visible masks or boxes, in the
         prompts' order. A mask that was given is its instance's level 0, pixel by pixel; where given masks share pixels,
-        the higher score has them (:func:`sln.predicting.completing.told_apart` says which).
+        the higher score has them. owner: int32 [H, W], who is seen where, if that was settled before
+        (:func:`sln.predicting.completing.told_apart`, which also says what was shared).
 
         Raises :class:`sln.errors.WeightsError` if the network was trained without prompts,
         :class:`sln.errors.PhotoError` if the photo cannot be used or has another size than the prompts.
@@ -77,7 +78,7 @@ class Predictor:
             raise PhotoError(f"the photo is {frame.photo} (height, width), its prompts are of {prompts.size}")
         with autocast(self.device, self.config.train.precision):
             features = self.model.features(self._placed(image))
-            return complete(self.model, features, frame, prompts)
+            return complete(self.model, features, frame, prompts, told_apart(prompts)[0] if owner is None else owner)
 
     @torch.no_grad()
     def predict_inputs(self, images: Tensor, frames: Sequence[Frame]) -> list[Prediction]:
