@@ -10,6 +10,7 @@ of two instances are numpy.
 
 import math
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -110,8 +111,11 @@ def median_level(p: Any) -> Any:
     The lowest level with half of the probability at or in front of it: a pixel is visible where P(visible) is half
     or more, however the rest is spread over the levels behind. 0 where all are 0.
     """
-    reached = p.cumsum(0)
-    return (2 * reached[:-1] < reached[-1:]).sum(0)
+    *reached, total = accumulate(p)  # faster than cumsum, which strides
+    level = 0 * (total == total)
+    for part in reached:
+        level = level + (2 * part < total)
+    return level
 
 
 def soft_depth(a: tuple[Any, Any], b: tuple[Any, Any], c: float = 0.5) -> float:
