@@ -21,7 +21,7 @@ from sln.device import autocast
 from sln.network.layering import decode
 from sln.predicting.page import write_report
 from sln.predicting.pictures import Shown, comparison
-from sln.predicting.prediction import Prediction
+from sln.predicting.prediction import Prediction, put_together
 from sln.predicting.predictor import Predictor
 
 __all__ = [
@@ -99,7 +99,7 @@ def score_at_truth_boxes(predictor: Predictor, data: CachedTargets, limit: int |
         ious.append(_ious(decode(found)[1].cpu().numpy(), truth.cpu().numpy()))
         for at in fresh.nonzero()[:, 0].tolist():
             own = owners == at
-            masks[ids[at]] = _as_prediction(batch.frames[at], boxes[own], found[own]).scored_masks()
+            masks[ids[at]] = _as_prediction(predictor, batch.frames[at], boxes[own], found[own]).scored_masks()
     rows = np.concatenate(ious) if ious else np.zeros((0, 4))
     means = [float(np.nanmean(column)) if np.isfinite(column).any() else None for column in rows.T]
     order = evaluate(data.cache, masks, "order", only=masks.keys()).to_dict()["methods"]
@@ -126,14 +126,15 @@ def predictions_at_truth(
             boxes = frame.to_input(true[there]).to(device)
             with autocast(device, predictor.config.train.precision):
                 found = model.levels_in(features, boxes, torch.full((len(boxes),), at, device=device))
-            masks = iter(_as_prediction(frame, boxes, found).scored_masks())
+            masks = iter(_as_prediction(predictor, frame, boxes, found).scored_masks())
             kept = set(there.tolist())
             yield [next(masks) if n in kept else None for n in range(len(true))]
 
 
-def _as_prediction(frame: Frame, boxes: Tensor, probabilities: Tensor) -> Prediction:
+def _as_prediction(predictor: Predictor, frame: Frame, boxes: Tensor, probabilities: Tensor) -> Prediction:
     corners, levels = (value.float().cpu().numpy() for value in (frame.to_photo(boxes), probabilities))
-    return Prediction(frame.photo, corners, np.ones(len(boxes), np.float32), levels)
+    found = Prediction(frame.photo, corners, np.ones(len(boxes), np.float32), levels)
+    return put_together(found, predictor.config.predict)
 
 
 def _ious(found: NDArray[np.uint8], truth: NDArray[np.uint8]) -> NDArray[np.float64]:

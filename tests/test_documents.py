@@ -81,11 +81,14 @@ def test_the_synthetic_benchmark_in_its_short_form(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "results.json").read_text())
-    assert set(results["heads"]) == set(results["ways"]) == {"sln", "sln-noglm", "arcnn-visible", "arcnn"}
-    assert results["truth_order"]["R_hard"] == 1.0 and len(results["order_net"]) == 12
-    sizes = [own["parameters"] for own in results["heads"].values()]
-    assert max(sizes) / min(sizes) < 1.05
-    for table in ("Table 1", "Table 2", "Table 3", "sln minus arcnn-visible"):
+    assert set(results["ways"]) == {"sln", "arcnn-visible", "arcnn"}
+    forms = [f"{kind}, {form}" for kind in ("sln", "arcnn-visible") for form in ("alone", "decode", "pass", "both")]
+    assert set(results["heads"]) == {*forms, "arcnn, alone", "arcnn, pass"}
+    assert results["truth_order"]["R_hard"] == 1.0 and len(results["order_net"]) == 10
+    for part in ("head", "pass"):
+        sizes = [own[part] for own in results["parameters"].values()]
+        assert max(sizes) / min(sizes) < 1.05
+    for table in ("Table 1", "Table 2", "Table 3", "sln minus arcnn-visible, with decode and pass"):
         assert table in done.stdout
     assert "<svg" in (tmp_path / "differences.svg").read_text()
     again = subprocess.run(command, capture_output=True, text=True)  # nothing is done twice
@@ -103,8 +106,8 @@ def test_the_end_to_end_benchmark_in_its_short_form(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "results.json").read_text())
-    assert results["sizes"]["trunks"] == 1 and len(results["order_net"]) == 9 and "Table 3" in done.stdout
-    assert len(list(tmp_path.glob("network_*_0.pt"))) == len(results["heads"]) == 4
+    assert results["sizes"]["trunks"] == 1 and len(results["order_net"]) == 7 and "Table 3" in done.stdout
+    assert len(list(tmp_path.glob("network_*_0.pt"))) == len(results["parameters"]) == 3
     other = subprocess.run([sys.executable, BENCHMARK, tmp_path, "--smoke"], capture_output=True, text=True)
     assert other.returncode == 1 and "other settings" in other.stderr
 

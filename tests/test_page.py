@@ -515,7 +515,7 @@ def test_boxes_are_pasted_alike_here_there_and_on_the_page(visit, tmp_path):
     import torch
 
     from amodal_data.evaluation.protocols.grids import paste as numpy_paste
-    from sln.predicting.paste import paste as torch_paste
+    from sln.network.paste import paste as torch_paste
 
     rng = np.random.default_rng(0)
     size, boxes = (40, 60), np.array([[5.5, 3.2, 31.4, 30.9], [-7, 10, 20, 55], [30, 20, 30.4, 20.3]], np.float32)

@@ -115,7 +115,8 @@ def test_scores_are_objectness_times_confidence_inside():
     p = torch.zeros(2, 3, 2, 2)
     p[0, 0] = torch.tensor([[0.1, 0.3], [0.9, 0.6]])
     p[1, 0] = 1
-    found = Detections(torch.zeros(2, 4), torch.tensor([0.5, 0.9]), torch.zeros(2, dtype=torch.int64), p)
+    whole = torch.zeros(2, dtype=torch.int64)
+    found = Detections(torch.zeros(2, 4), torch.tensor([0.5, 0.9]), whole, p, whole)
     settings = load_config("tiny").predict
     assert scores(found, settings).tolist() == pytest.approx([0.5 * 0.8, 0])
     assert scores(found, settings.model_copy(update={"score": "objectness"})).tolist() == pytest.approx([0.5, 0.9])

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from amodal_data.scene_decode import SceneRule
+
 __all__ = [
     "Category",
     "Config",
@@ -135,6 +137,9 @@ class HeadConfig(_Section):
     dilation: Small = Field(2, description="Their dilation.")
     refine: bool = Field(False, description="Refine by a second block that sees the sem-dist map, as in the paper.")
     prompts: bool = Field(True, description="Learn to be shown visible masks or boxes, for sln complete.")
+    scene: int = Field(
+        3, ge=0, le=64, description="3x3 layers of a second look that sees what was said of the others; 0 = no such."
+    )
 
 
 class LossConfig(_Section):
@@ -149,6 +154,7 @@ class LossConfig(_Section):
     sem_dist: float = Field(2.0, ge=0, description="l_M on the sem-dist map.")
     amodal: float = Field(1.0, ge=0, description="Heads arcnn and arcnn-visible: the amodal mask.")
     visible: float = Field(1.0, ge=0, description="Head arcnn-visible: the visible mask.")
+    scene: float = Field(1.0, ge=0, description="The head's losses once more, after the scene pass.")
     balance_levels: bool = Field(False, description="Weigh rare levels up in l_I, among the pixels inside.")
 
 
@@ -203,6 +209,12 @@ class PredictConfig(_Section):
     visible_nms: Share = Field(0.3, description="And visible masks more than this; 0 = whatever they share of them.")
     doubles: Share = Field(0.05, description="What is left of the score of a double; 0 drops it.")
     most: Positive = Field(100, description="Instances an image at most.")
+    scene: SceneRule = Field(
+        "sinkhorn", description="How the levels of a photo's instances are put together; none: each says its own."
+    )
+    hidden: float = Field(
+        0.4, ge=0.1, le=0.5, description="With a rule: what is hidden is inside from this confidence, not from .5."
+    )
 
 
 class Config(_Section):
@@ -275,4 +287,11 @@ def of_version_1(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def settings_of_version_1() -> dict[str, Any]:
     """What version 0.1 had no settings for, in today's words."""
-    return {"detector.version": "paper", "head.prompts": False, "predict.visible_nms": 0.0, "predict.doubles": 0.0}
+    return {
+        "detector.version": "paper",
+        "head.prompts": False,
+        "head.scene": 0,
+        "predict.visible_nms": 0.0,
+        "predict.doubles": 0.0,
+        "predict.scene": "none",
+    }

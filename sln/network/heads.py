@@ -4,7 +4,7 @@ All share one stack of layers, one set of ROIs and one form of output: probabili
 outside, 1 + l = level l.
 """
 
-from typing import Protocol
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,30 +13,43 @@ from sln.config import HeadConfig
 from sln.network.layering import InstanceLayeringModule, Refinement
 from sln.network.losses import binary_loss, instance_layering_loss, sem_dist_loss
 from sln.network.prompts import PROMPTS
+from sln.network.scene import ScenePass
 
-__all__ = ["Head", "MaskHead", "SemDistHead", "build_head"]
+__all__ = ["Head", "MaskHead", "SemDistHead", "build_head", "build_scene_pass"]
+
+_MASKS = {"arcnn": 1, "arcnn-visible": 2}
+"""Masks of the heads that predict some"""
 
 
-class Head(Protocol):
-    """A module that predicts level probabilities in regions.
+class Head(nn.Module):
+    """Predicts level probabilities in regions. Its ``forward`` takes ROI features [P, f, s, s] to logits of all its
+    steps, [P, c, S, S] each, the final ones last.
 
     ``sees_layers``: are the global layering map's K channels among its input? ``prompted``: are prompts, the last ones?
     The order is features, layers, prompts.
     """
 
-    sees_layers: bool
-    prompted: bool
+    sees_layers: bool = False
+    prompted: bool = False
 
     def losses(self, features: Tensor, shares: Tensor, *, balance: bool = False) -> dict[str, Tensor]:
         """Named losses; shares [P, K + 1, S, S]: see :func:`sln.network.targets.settled`."""
-        ...
+        return self.losses_of(self(features), shares, balance=balance)
 
     def probabilities(self, features: Tensor) -> Tensor:
         """ROI features [P, f, s, s] to probabilities, float32 [P, K' + 1, S, S]."""
-        ...
+        return self.meaning(self(features)[-1])
+
+    def losses_of(self, logits: Sequence[Tensor], shares: Tensor, *, balance: bool = False) -> dict[str, Tensor]:
+        """The same as :meth:`losses`, of logits."""
+        raise NotImplementedError
+
+    def meaning(self, logits: Tensor) -> Tensor:
+        """The same as :meth:`probabilities`, of final logits."""
+        raise NotImplementedError
 
 
-class SemDistHead(nn.Module):
+class SemDistHead(Head):
     """SLN: the ILM, and refinement where there is one."""
 
     def __init__(
@@ -54,30 +67,27 @@ class SemDistHead(nn.Module):
         self.sees_layers = sees_layers
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """ROI features [P, f, s, s] to logits of the ILM and final logits, both [P, K + 1, S, S]."""
+        """Logits of the ILM and final logits, both [P, K + 1, S, S]."""
         logits = self.ilm(features)
         return logits, logits if self.refinement is None else self.refinement(logits, features)
 
-    def losses(self, features: Tensor, shares: Tensor, *, balance: bool = False) -> dict[str, Tensor]:
+    def losses_of(self, logits: Sequence[Tensor], shares: Tensor, *, balance: bool = False) -> dict[str, Tensor]:
         """l_I on the ILM's output, l_M on the final one."""
-        first, final = self(features)
         return {
-            "instance_layering": instance_layering_loss(first, shares, balance=balance),
-            "sem_dist": sem_dist_loss(final, shares),
+            "instance_layering": instance_layering_loss(logits[0], shares, balance=balance),
+            "sem_dist": sem_dist_loss(logits[-1], shares),
         }
 
-    def probabilities(self, features: Tensor) -> Tensor:
-        """Softmax of the final logits."""
-        return self(features)[1].float().softmax(1)
+    def meaning(self, logits: Tensor) -> Tensor:
+        """Softmax."""
+        return logits.float().softmax(1)
 
 
-class MaskHead(nn.Module):
+class MaskHead(Head):
     """Amodal R-CNN: an amodal mask, or an amodal and a visible one, each by its own sigmoid.
 
     Without a visible mask all is level 0; with one, what is amodal and not visible is level 1.
     """
-
-    sees_layers = False
 
     def __init__(self, stack: InstanceLayeringModule, *, visible: bool, prompted: bool = False) -> None:
         super().__init__()
@@ -85,20 +95,19 @@ class MaskHead(nn.Module):
         self.stack = stack
         self.visible = visible
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor) -> tuple[Tensor]:
         """Logits of the masks, [P, 1 or 2, S, S]: amodal, visible."""
-        return self.stack(features)
+        return (self.stack(features),)
 
-    def losses(self, features: Tensor, shares: Tensor, *, balance: bool = False) -> dict[str, Tensor]:
+    def losses_of(self, logits: Sequence[Tensor], shares: Tensor, *, balance: bool = False) -> dict[str, Tensor]:
         """Binary cross-entropy of each mask, ``amodal`` and ``visible``."""
-        logits = self(features)
-        inside, counted = shares[:, 1:].sum(1), shares.sum(1)
-        losses = {"amodal": binary_loss(logits[:, 0], inside.clamp(max=1), counted)}
-        return losses | ({"visible": binary_loss(logits[:, 1], shares[:, 1], counted)} if self.visible else {})
+        masks, inside, counted = logits[-1], shares[:, 1:].sum(1), shares.sum(1)
+        losses = {"amodal": binary_loss(masks[:, 0], inside.clamp(max=1), counted)}
+        return losses | ({"visible": binary_loss(masks[:, 1], shares[:, 1], counted)} if self.visible else {})
 
-    def probabilities(self, features: Tensor) -> Tensor:
+    def meaning(self, logits: Tensor) -> Tensor:
         """The amodal probability, split by the visible one where it is predicted."""
-        masks = self(features).float().sigmoid()
+        masks = logits.float().sigmoid()
         amodal = masks[:, :1]
         if not self.visible:
             return torch.cat([1 - amodal, amodal], 1)
@@ -109,10 +118,8 @@ def build_head(features: int, levels: int, settings: HeadConfig) -> SemDistHead 
     """The head of a configuration, on ``features`` channels, the K of the global layering map if it sees them, and
     prompts if it takes any.
     """
-    scale = settings.out // settings.roi
-    sees = settings.kind == "sln"
-    inputs = features + levels * sees + PROMPTS * scale**2 * settings.prompts
-    masks = {"arcnn": 1, "arcnn-visible": 2}.get(settings.kind)
+    inputs, scale = _inputs(features, levels, settings), settings.out // settings.roi
+    masks = _MASKS.get(settings.kind)
     classes = levels + 1 if masks is None else masks
     stack = InstanceLayeringModule(
         inputs, settings.width, classes, layers=settings.layers, dilation=settings.dilation, scale=scale
@@ -120,4 +127,26 @@ def build_head(features: int, levels: int, settings: HeadConfig) -> SemDistHead 
     if masks is not None:
         return MaskHead(stack, visible=masks == 2, prompted=settings.prompts)
     refinement = Refinement(inputs, settings.width, levels, scale=scale) if settings.refine else None
-    return SemDistHead(stack, refinement, sees_layers=sees, prompted=settings.prompts)
+    return SemDistHead(stack, refinement, sees_layers=settings.kind == "sln", prompted=settings.prompts)
+
+
+def build_scene_pass(features: int, levels: int, settings: HeadConfig) -> ScenePass | None:
+    """The scene pass over the head of the same configuration; None without."""
+    if not settings.scene:
+        return None
+    masks = _MASKS.get(settings.kind)
+    return ScenePass(
+        _inputs(features, levels, settings),
+        logits=levels + 1 if masks is None else masks,
+        levels=levels if masks is None else masks,
+        width=settings.width,
+        layers=settings.scene,
+        dilation=settings.dilation,
+        scale=settings.out // settings.roi,
+    )
+
+
+def _inputs(features: int, levels: int, settings: HeadConfig) -> int:
+    """Channels that a head sees."""
+    scale = settings.out // settings.roi
+    return features + levels * (settings.kind == "sln") + PROMPTS * scale**2 * settings.prompts

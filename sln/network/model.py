@@ -13,12 +13,14 @@ from torchvision.ops.poolers import LevelMapper
 from sln.config import Config
 from sln.network.boxes import BoxHead, build_boxes
 from sln.network.encoder import Encoder, Pyramid, build_body
-from sln.network.heads import MaskHead, SemDistHead, build_head
+from sln.network.heads import Head, build_head, build_scene_pass
 from sln.network.hub import OnHub
 from sln.network.layering import Fusion, GlobalLayeringModule
 from sln.network.losses import global_layering_loss
+from sln.network.objects import same_objects
 from sln.network.prompts import PROMPTS, as_channels, drawn_prompts
 from sln.network.proposals import RegionProposals, build_proposals, regions_to_train
+from sln.network.scene import ScenePass, drawn_scene, scene_maps
 from sln.network.targets import Targets, settled
 
 __all__ = ["SLN", "Detections", "Features", "build"]
@@ -40,13 +42,14 @@ class Features:
 class Detections:
     """What was found in one input: ``boxes`` float32 [P, 4] in its pixels, ``objectness`` float32 [P] (of torchvision's
     versions the probability of the class), ``classes`` int64 [P], from 0, ``probabilities`` float32 [P, K + 1, S, S]
-    (channel 0 = outside, 1 + l = level l).
+    (channel 0 = outside, 1 + l = level l), ``objects`` int64 [P], equal for boxes that show the same object.
     """
 
     boxes: Tensor
     objectness: Tensor
     classes: Tensor
     probabilities: Tensor
+    objects: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +71,15 @@ class RoiNumbers:
 class SLN(OnHub):
     """The Semantics Layering Network; ``config`` is what :func:`build` made it from, kept to be saved with it.
 
-    ``forward`` trains, :meth:`detect` finds. ``boxes``, the box head, is None in the paper's version. Which parts train
-    is a matter of the stage: :meth:`set_stage`.
+    ``forward`` trains, :meth:`detect` finds. ``boxes``, the box head, is None in the paper's version, ``scene`` without
+    a scene pass. Which parts train is a matter of the stage: :meth:`set_stage`.
     """
 
     TRAINED: ClassVar[dict[str, tuple[str, ...]]] = {
         "glm": ("encoder", "glm"),
         "rpn": ("proposals", "boxes"),
-        "ilm": ("head",),
-        "joint": ("encoder", "glm", "proposals", "boxes", "head"),
+        "ilm": ("head", "scene"),
+        "joint": ("encoder", "glm", "proposals", "boxes", "head", "scene"),
     }
     """The modules each stage trains; the others are frozen and in eval mode."""
 
@@ -87,7 +90,8 @@ class SLN(OnHub):
         glm: GlobalLayeringModule,
         proposals: RegionProposals,
         boxes: BoxHead | None,
-        head: SemDistHead | MaskHead,
+        head: Head,
+        scene: ScenePass | None,
         regions: RoiNumbers,
     ) -> None:
         super().__init__()
@@ -97,6 +101,7 @@ class SLN(OnHub):
         self.proposals = proposals
         self.boxes = boxes
         self.head = head
+        self.scene = scene
         self.regions = regions
         self.level_of = LevelMapper(2, 5)
         self.stage = "joint"
@@ -158,8 +163,34 @@ class SLN(OnHub):
             shares = settled(targets.roi_shares(boxes, owners, instances, own.out, own.levels))
         else:  # photos without instances: the head takes part, with nothing to learn
             boxes, owners, prompts = boxes.new_tensor([[0, 0, 16, 16]]), owners.new_zeros(1), None
-            shares = boxes.new_zeros(1, own.levels + 1, own.out, own.out)
-        return self.head.losses(self.align(features, boxes, owners, prompts), shares, balance=own.balance)
+            instances, shares = owners, boxes.new_zeros(1, own.levels + 1, own.out, own.out)
+        seen = self.align(features, boxes, owners, prompts)
+        logits = self.head(seen)
+        losses = self.head.losses_of(logits, shares, balance=own.balance)
+        if self.scene is not None:
+            weights, objects = drawn_scene(owners, instances, targets.seeds)
+            side = targets.regions.shape[-1]
+            final = self._looked_again(self.scene, seen, logits[-1], boxes, owners, weights, objects, side)
+            again = self.head.losses_of((final, final), shares, balance=own.balance)
+            losses["scene"] = torch.stack(
+                [getattr(self.config.loss, name) * loss for name, loss in again.items()]
+            ).sum()
+        return losses
+
+    def _looked_again(
+        self,
+        scene: ScenePass,
+        seen: Tensor,
+        logits: Tensor,
+        boxes: Tensor,
+        owners: Tensor,
+        weights: Tensor,
+        objects: Tensor,
+        side: int,
+    ) -> Tensor:
+        """The scene pass over first logits of regions."""
+        said = self.head.meaning(logits.detach())
+        return scene(seen, logits, said, scene_maps(said, boxes, owners, weights, objects, side))
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Features:
@@ -185,13 +216,31 @@ class SLN(OnHub):
             boxes, scores, classes = ([one[part] for one in found] for part in range(3))
         counts = [len(one) for one in boxes]
         owners = torch.repeat_interleave(torch.tensor(counts, device=images.device))
-        probabilities = self.levels_in(features, torch.cat(boxes), owners).split(counts)
-        return [Detections(*one) for one in zip(boxes, scores, classes, probabilities, strict=True)]
+        every = torch.cat(boxes)
+        seen = self.align(features, every, owners)
+        logits = self.head(seen)[-1]
+        said = self.head.meaning(logits)
+        objects = [same_objects(*one, side) for one in zip(said.split(counts), boxes, scores, strict=True)]
+        if self.scene is not None:
+            final = self._looked_again(
+                self.scene, seen, logits, every, owners, torch.cat(scores), torch.cat(objects), side
+            )
+            said = self.head.meaning(final)
+        each = (boxes, scores, classes, said.split(counts), objects)
+        return [Detections(*one) for one in zip(*each, strict=True)]
 
     @torch.no_grad()
     def levels_in(self, features: Features, boxes: Tensor, owners: Tensor, prompts: Tensor | None = None) -> Tensor:
-        """Level probabilities of P boxes [P, 4] in inputs ``owners`` int64 [P], float32 [P, K + 1, S, S]."""
-        return self.head.probabilities(self.align(features, boxes, owners, prompts))
+        """Level probabilities of P boxes [P, 4] in inputs ``owners`` int64 [P], float32 [P, K + 1, S, S]: of different
+        objects, all of them there.
+        """
+        seen = self.align(features, boxes, owners, prompts)
+        logits = self.head(seen)[-1]
+        if self.scene is not None:
+            side = features.layers.shape[-1] * _STRIDE
+            there, objects = boxes.new_ones(len(boxes)), torch.arange(len(boxes), device=boxes.device)
+            logits = self._looked_again(self.scene, seen, logits, boxes, owners, there, objects, side)
+        return self.head.meaning(logits)
 
     def align(self, features: Features, boxes: Tensor, owners: Tensor, prompts: Tensor | None = None) -> Tensor:
         """What the head sees in each of P boxes, [P, f, s, s]: features, from the level of a pyramid that fits the box;
@@ -250,6 +299,7 @@ def build(config: Config) -> SLN:
         build_proposals(proposed, config.proposals, detector),
         None if detector.version == "paper" else build_boxes(detector),
         build_head(encoder.out_channels, levels, config.head),
+        build_scene_pass(encoder.out_channels, levels, config.head),
         RoiNumbers(
             cells=config.head.roi,
             samples=config.head.samples,

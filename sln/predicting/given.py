@@ -39,15 +39,16 @@ class Given:
         """Level probabilities of instance n in a window of the photo, [K + 1, h, w], in the light of its mask: there it
         is at level 0 for sure. Elsewhere it is not seen: where another mask was given, what was level 0 is behind it,
         and odds of being inside count twice, since hidden parts are never sure; in other places the rest shares it, and
-        what was nothing but level 0 is outside. Unchanged without a mask. A picture of another size takes the mask's
-        nearest pixels.
+        what was nothing but level 0 is outside. Without a mask, it is not seen where another was given. A picture of
+        another size takes the mask's nearest pixels.
         """
-        mask = self.masks[n]
-        if mask is None:
-            return probabilities
-        size = (probabilities.shape[1], probabilities.shape[2])
-        seen, known = _fitted(crop(mask, window), size), _fitted(crop(self.known, window), size)
+        mask, size = self.masks[n], (probabilities.shape[1], probabilities.shape[2])
+        known = _fitted(crop(self.known, window), size)
         first = torch.zeros_like(probabilities[:1])
+        if mask is None:
+            behind = torch.cat([probabilities[:1], first, probabilities[1:2] + probabilities[2:3], probabilities[3:]])
+            return torch.where(known, behind, probabilities) if len(probabilities) > 2 else probabilities
+        seen = _fitted(crop(mask, window), size)
         hidden = torch.cat([probabilities[:1], first, probabilities[2:]])
         total = hidden.sum(0)
         elsewhere = hidden / total.clamp(min=1e-6)

@@ -2,10 +2,14 @@
 
     trunk   photo [1, 3, side, side], float in [0, 1] -> maps, layers, boxes [A, 4] and objectness logits [A] of anchors
     boxes   maps, regions [P, 4] -> class probabilities [P, classes + 1] and moved boxes [P, classes + 1, 4]
-    levels  maps, layers, regions [P, 4], prompts [P, 3, S, S] -> level probabilities [P, K + 1, S, S]
+    levels  maps, layers, regions [P, 4], prompts [P, 3, S, S] -> level probabilities [P, K + 1, S, S], and what the
+            head saw and said [P, f, s, s], [P, c, S, S]
+    scene   those three, and maps of the others [P, K + 5, S, S] (:func:`sln.network.scene.scene_maps`) -> level
+            probabilities of the scene pass
 
-What has no fixed shape lies between them, in :meth:`Portable.detect`: box NMS of proposals and of classes, and P at a
-time. ``boxes`` is left out in the paper's version. ``portable.json`` has the network's settings and the numbers above.
+What has no fixed shape lies between them, in :meth:`Portable.detect`: box NMS of proposals and of classes, what the
+others of a photo say, and P at a time. ``boxes`` is left out in the paper's version, ``scene`` without a scene pass.
+``portable.json`` has the network's settings and the numbers above.
 """
 
 import json
@@ -24,8 +28,10 @@ from sln.config import Config
 from sln.errors import MachineError, WeightsError
 from sln.network.boxes import BoxHead, thinned
 from sln.network.model import SLN, Detections
+from sln.network.objects import same_objects
 from sln.network.prompts import PROMPTS, as_channels
 from sln.network.proposals import build_proposals
+from sln.network.scene import ScenePass, scene_maps
 
 __all__ = ["SETTINGS", "Portable", "load_portable", "write_portable"]
 
@@ -34,7 +40,7 @@ _SUFFIX = {"torch": ".pt2", "onnx": ".onnx"}
 SETTINGS = "portable.json"
 """The file beside the parts"""
 
-_SCHEMA = "sln/portable/1"
+_SCHEMA = "sln/portable/2"
 _REGIONS = 100
 """P"""
 
@@ -82,15 +88,28 @@ class _Levels(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, *seen: Tensor) -> Tensor:
-        *maps, layers, regions, prompts = seen
+    def forward(self, *given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        *maps, layers, regions, prompts = given
         model, own = self.model, self.model.regions
         parts = [on_every_level(model, maps, regions, own.cells, own.samples, aligned=True)]
         if model.head.sees_layers:
             parts.append(on_every_level(model, [layers], regions, own.cells, own.samples, aligned=True))
         if model.head.prompted:
             parts.append(as_channels(prompts, own.cells))
-        return model.head.probabilities(torch.cat(parts, 1))
+        seen = torch.cat(parts, 1)
+        logits = model.head(seen)[-1]
+        return model.head.meaning(logits), seen, logits
+
+
+class _Scene(nn.Module):
+    """The scene pass."""
+
+    def __init__(self, model: SLN, scene: ScenePass) -> None:
+        super().__init__()
+        self.head, self.scene = model.head, scene
+
+    def forward(self, said: Tensor, seen: Tensor, logits: Tensor, maps: Tensor) -> Tensor:
+        return self.head.meaning(self.scene(seen, logits, said, maps))
 
 
 def on_every_level(
@@ -123,7 +142,13 @@ def write_portable(model: SLN, folder: Path, form: str) -> list[str]:
     parts: dict[str, tuple[nn.Module, tuple[Tensor, ...]]] = {"trunk": (trunk, (photo,))}
     if model.boxes is not None:
         parts["boxes"] = (_Boxes(model, model.boxes).eval(), (*maps, regions))
-    parts["levels"] = (_Levels(model).eval(), (*maps, layers, regions, prompts))
+    levels = _Levels(model).eval()
+    parts["levels"] = (levels, (*maps, layers, regions, prompts))
+    if model.scene is not None:
+        with torch.no_grad():
+            said, seen, logits = levels(*maps, layers, regions, prompts)
+        others = scene_maps(said, regions, torch.zeros(_REGIONS), torch.ones(_REGIONS), torch.arange(_REGIONS), side)
+        parts["scene"] = (_Scene(model, model.scene).eval(), (said, seen, logits, others))
     for name, (part, inputs) in parts.items():
         _write_part(part, inputs, folder / (name + _SUFFIX[form]), form)
     about = {"schema": _SCHEMA, "form": form, "regions": _REGIONS, "anchors": trunk.levels, "parts": list(parts)}
@@ -175,28 +200,34 @@ class Portable:
         classes = torch.zeros(len(boxes), dtype=torch.int64)
         if "boxes" in self._parts:
             rules = self.config.predict
-            probabilities, moved = self._in_parts("boxes", boxes, lambda own, _: (*maps, own))
+            probabilities, moved = self._in_parts("boxes", tuple(maps), boxes)
             own = thinned(moved, probabilities, shown, least=rules.least, nms=rules.box_nms, most=rules.most)
             boxes, score, classes = own
-        return Detections(boxes, score, classes, self.levels(maps, layers, boxes))
+        prompts = torch.zeros(len(boxes), PROMPTS, self.config.head.out, self.config.head.out)
+        said, seen, logits = self._in_parts("levels", (*maps, layers), boxes, prompts)
+        objects = same_objects(said, boxes, score, self.config.data.size)
+        if "scene" in self._parts:
+            images = torch.zeros(len(boxes), dtype=torch.int64)
+            others = scene_maps(said, boxes, images, score, objects, self.config.data.size)
+            (said,) = self._in_parts("scene", (), said, seen, logits, others)
+        return Detections(boxes, score, classes, said, objects)
 
-    def levels(self, maps: Sequence[Tensor], layers: Tensor, boxes: Tensor, prompts: Tensor | None = None) -> Tensor:
-        """Level probabilities of boxes [P, 4], told ``prompts`` [P, 3, S, S] or nothing."""
-        side = self.config.head.out
-        told = torch.zeros(len(boxes), PROMPTS, side, side) if prompts is None else prompts
-        return self._in_parts("levels", boxes, lambda own, rest: (*maps, layers, own, rest), told)[0]
+    def _in_parts(self, name: str, shared: tuple[Tensor, ...], *each: Tensor) -> tuple[Tensor, ...]:
+        """A part on any number of regions, after what is ``shared`` by all: as many at a time as it was made for, the
+        last of them repeated.
+        """
+        found, regions = [], len(each[0])
+        for at in range(0, max(1, regions), self._regions):
+            some = [_filled(one[at : at + self._regions], self._regions) for one in each]
+            found.append(self._parts[name](*shared, *some))
+        return tuple(torch.cat(several)[:regions] for several in zip(*found, strict=True))
 
-    def _in_parts(self, name: str, boxes: Tensor, inputs: Any, told: Tensor | None = None) -> tuple[Tensor, ...]:
-        """A part on any number of regions: as many at a time as it was made for, the last ones filled up."""
-        each, out = self._regions, []
-        told = boxes.new_zeros(len(boxes), 0) if told is None else told
-        for at in range(0, max(1, len(boxes)), each):
-            own, rest = boxes[at : at + each], told[at : at + each]
-            missing = each - len(own)
-            filled = torch.cat([own, boxes.new_tensor([[0.0, 0, 8, 8]]).repeat(missing, 1)])
-            found = self._parts[name](*inputs(filled, torch.cat([rest, rest.new_zeros(missing, *rest.shape[1:])])))
-            out.append([one[: len(own)] for one in found])
-        return tuple(torch.cat(several) for several in zip(*out, strict=True))
+
+def _filled(some: Tensor, rows: int) -> Tensor:
+    """As many rows as a part was made for; without any, 1."""
+    missing = rows - len(some)
+    last = some[-1:] if len(some) else some.new_ones(1, *some.shape[1:])
+    return torch.cat([some, last.expand(missing, *some.shape[1:])])
 
 
 def load_portable(folder: Path) -> Portable:

@@ -1,7 +1,7 @@
 """What was found in one photo, as numpy values."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from amodal_data import RLE, ScoredMask
 from amodal_data.evaluation.protocols.grids import order_pairs
 from amodal_data.runs import Window, around, from_crop, touched_by, window_of
+from amodal_data.scene_decode import Known, SceneRule, raised
 from amodal_data.semdist import sem_dist_of_codes
-from sln.config import Category
+from sln.config import Category, PredictConfig
 from sln.network.layering import decode
+from sln.network.paste import paste, pasted_in_parts
 from sln.predicting.given import Given
-from sln.predicting.paste import paste, pasted_in_parts
+from sln.predicting.together import Together, order_on_grid
 
-__all__ = ["Prediction"]
+__all__ = ["Prediction", "put_together"]
 
 _STRIP = 2**22
 """Pixels pasted at once"""
@@ -30,8 +32,13 @@ class Prediction:
     ``boxes`` float32 [P, 4]: x0, y0, x1, y1 in pixels of the photo. ``scores`` float32 [P] in [0, 1].
     ``probabilities`` float32 [P, K + 1, S, S] inside each box: channel 0 = outside, 1 + l = level l.
     ``categories``: the class of each, P of them; without them it is 1, without a name. ``given``: what was known of
-    them before, if they complete something.
-    Maps of the photo's size are made when first asked for.
+    them before, if they complete something. ``objects`` int64 [P]: equal for instances that are one object, found
+    more than once; without them all are different. ``scene``: by which rule levels are put together
+    (:mod:`amodal_data.scene_decode`); ``none``: each says its own. ``hidden``: from which confidence on hidden parts
+    are inside.
+
+    Maps of the photo's size are made when first asked for. Levels and masks are those of the instances at hand: of
+    :meth:`only` some of them they are put together anew. Who is in front is told by probabilities, pair by pair.
     """
 
     size: tuple[int, int]
@@ -40,6 +47,9 @@ class Prediction:
     probabilities: NDArray[np.float32]
     categories: tuple[Category, ...] = ()
     given: Given | None = None
+    objects: NDArray[np.int64] | None = None
+    scene: SceneRule = "none"
+    hidden: float = 0.5
 
     @property
     def category_ids(self) -> NDArray[np.int64]:
@@ -51,16 +61,34 @@ class Prediction:
 
     @cached_property
     def _maps(self) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        return self._decoded(0.5)
+        confidence, codes = self._decoded(0.5)
+        if self._together is not None:
+            for n, (_, *levels) in enumerate(self._together):
+                for code, mask in enumerate(levels, 1):
+                    codes[n][mask.decode()] = code
+        return confidence, codes
+
+    @cached_property
+    def _together(self) -> list[tuple[RLE, ...]] | None:
+        """Masks of all of them, put together; None without a rule."""
+        if not self._agree:
+            return None
+        windows = [self._window(n) for n in range(len(self))]
+        known = Known(self.scores, np.arange(len(self)) if self.objects is None else self.objects)
+        order = order_on_grid(*self._tensors(), self.size) if self.scene == "pair" else None
+        return Together(self.size, windows, self._pasted_of, known, self.scene, order).masks()
+
+    @property
+    def _agree(self) -> bool:
+        return self.scene != "none" and len(self) > 1
 
     def _decoded(self, c: float) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """Confidence and codes above ``c``, [P, H, W] each."""
         confidence, codes = np.zeros((len(self), *self.size), np.float32), np.zeros((len(self), *self.size), np.uint8)
         at = 0
         for part in pasted_in_parts(*self._tensors(), self.size):
-            if self.given is not None:
-                each = (self.given.applied(own, n, _all_of(self.size)) for n, own in enumerate(part, at))
-                part = torch.stack(list(each))
+            if self.given is not None or self.hidden < 0.5:
+                part = torch.stack([self._told(own, n, _all_of(self.size)) for n, own in enumerate(part, at)])
             own = slice(at, at + len(part))
             confidence[own], codes[own] = (found.numpy() for found in decode(part, c))
             at += len(part)
@@ -110,11 +138,14 @@ class Prediction:
         """Confidence and codes of instance n in a picture of the photo of another ``size`` (H, W)."""
         probabilities, boxes = self._tensors()
         scale = boxes.new_tensor([size[1] / self.size[1], size[0] / self.size[0]] * 2)
-        pasted = paste(probabilities[n : n + 1], boxes[n : n + 1] * scale, size)[0]
-        if self.given is not None:
-            pasted = self.given.applied(pasted, n, _all_of(self.size))
-        confidence, codes = decode(pasted[None])
-        return confidence[0].numpy(), codes[0].numpy()
+        pasted = self._told(paste(probabilities[n : n + 1], boxes[n : n + 1] * scale, size)[0], n, _all_of(self.size))
+        confidence, codes = (found[0].numpy() for found in decode(pasted[None]))
+        if self._together is not None:
+            rows, columns = (((np.arange(n) + 0.5) * m / n).astype(int) for n, m in zip(size, self.size, strict=True))
+            codes = np.zeros(size, np.uint8)
+            for code, mask in enumerate(self._together[n][1:], 1):
+                codes[mask.decode()[np.ix_(rows, columns)]] = code
+        return confidence, codes
 
     def scored_masks(self) -> list[ScoredMask]:
         """The same for :func:`amodal_data.evaluate` and results files: run-length masks, boxes, probabilities."""
@@ -123,11 +154,8 @@ class Prediction:
     def scored_mask(self, n: int) -> ScoredMask:
         """One of :meth:`scored_masks`; made once. Only the window of its box is pasted."""
         if n not in self._scored:
-            window, given = touched_by(self.boxes[n], self.size), self._visible_mask(n)
-            if given is not None and len(given.switches):
-                window = around(window, window_of(given))
-            masks = [] if window is None else _level_masks(self._codes(n, window), window, self.size)
-            whole, seen, *levels = masks or [RLE(self.size, np.zeros(0, np.int32))] * 2
+            whole, seen, *levels = self._masks_alone(n) if self._together is None else self._together[n]
+            given = self._visible_mask(n)
             own = self.categories[n] if self.categories else Category(id=1)
             self._scored[n] = ScoredMask(
                 whole,
@@ -142,6 +170,17 @@ class Prediction:
             )
         return self._scored[n]
 
+    def _masks_alone(self, n: int) -> list[RLE]:
+        """Masks of instance n as it says itself."""
+        window = self._window(n)
+        masks = [] if window is None else _level_masks(self._codes(n, window), window, self.size)
+        return masks or [RLE(self.size, np.zeros(0, np.int32))] * 2
+
+    def _window(self, n: int) -> Window | None:
+        """Where instance n may be."""
+        window, given = touched_by(self.boxes[n], self.size), self._visible_mask(n)
+        return around(window, window_of(given)) if given is not None and len(given.switches) else window
+
     @cached_property
     def _scored(self) -> dict[int, ScoredMask]:
         return {}
@@ -149,10 +188,17 @@ class Prediction:
     def only(self, kept: Sequence[int]) -> "Prediction":
         """Some of the instances, in the order given."""
         chosen = list(kept)
-        values = (self.boxes[chosen], self.scores[chosen], self.probabilities[chosen])
-        categories = tuple(self.categories[n] for n in chosen) if self.categories else ()
-        part = Prediction(self.size, *values, categories, None if self.given is None else self.given.only(chosen))
-        part._scored.update({at: self._scored[n] for at, n in enumerate(chosen) if n in self._scored})
+        part = replace(
+            self,
+            boxes=self.boxes[chosen],
+            scores=self.scores[chosen],
+            probabilities=self.probabilities[chosen],
+            categories=tuple(self.categories[n] for n in chosen) if self.categories else (),
+            given=None if self.given is None else self.given.only(chosen),
+            objects=None if self.objects is None else self.objects[chosen],
+        )
+        if self.scene == "none":
+            part._scored.update({at: self._scored[n] for at, n in enumerate(chosen) if n in self._scored})
         return part
 
     def _codes(self, n: int, window: Window) -> NDArray[np.uint8]:
@@ -162,22 +208,40 @@ class Prediction:
         strips = []
         for top in range(rows.start, rows.stop, step):
             part = (slice(top, min(top + step, rows.stop)), columns)
-            pasted = torch.from_numpy(self._pasted(n, part))
-            if self.given is not None:
-                pasted = self.given.applied(pasted, n, part)
-            strips.append(decode(pasted[None])[1][0].numpy())
+            strips.append(decode(torch.from_numpy(self._pasted_of(n, part))[None])[1][0].numpy())
         return np.concatenate(strips)
 
-    def _pasted(self, n: int, window: Window) -> NDArray[np.float32]:
+    def _pasted_of(self, n: int, window: Window) -> NDArray[np.float32]:
         """Probabilities of instance n in a window of the photo, float32 [K + 1, h, w]."""
         rows, columns = window
         probabilities, boxes = self._tensors()
         corner = boxes.new_tensor([columns.start, rows.start] * 2)
         size = (rows.stop - rows.start, columns.stop - columns.start)
-        return paste(probabilities[n : n + 1], boxes[n : n + 1] - corner, size)[0].numpy()
+        return self._told(paste(probabilities[n : n + 1], boxes[n : n + 1] - corner, size)[0], n, window).numpy()
+
+    def _told(self, pasted: torch.Tensor, n: int, window: Window) -> torch.Tensor:
+        """Pasted probabilities [K + 1, h, w] in the light of what was given, or of how unsure hidden parts are."""
+        if self.given is not None:
+            pasted = self.given.applied(pasted, n, window)
+        if self.hidden < 0.5 and self._visible_mask(n) is None:
+            return torch.from_numpy(raised(pasted.numpy()[None], self.hidden)[0])
+        return pasted
 
     def _levels_above(self, c: float) -> NDArray[np.uint8]:
-        return self.levels if c == 0.5 else self._decoded(c)[1]
+        """Codes where C > c; where the photo has none at .5, everyone's own."""
+        if c == 0.5:
+            return self.levels
+        confidence, codes = self._decoded(c)
+        if self._agree:
+            codes = np.where(self.levels > 0, self.levels, codes) * (confidence > c)
+        return codes
+
+
+def put_together(found: Prediction, settings: PredictConfig) -> Prediction:
+    """A prediction as the settings ``scene`` and ``hidden`` want it."""
+    if settings.scene == "none":
+        return found
+    return replace(found, scene=settings.scene, hidden=settings.hidden)
 
 
 def _all_of(size: tuple[int, int]) -> Window:

@@ -16,10 +16,10 @@ from sln.device import autocast, pick_device
 from sln.errors import PhotoError, WeightsError
 from sln.network.layering import decode
 from sln.network.model import SLN, Detections
+from sln.network.objects import doubles
 from sln.predicting.completing import Prompts, complete, told_apart
-from sln.predicting.paste import doubles
 from sln.predicting.portable import SETTINGS, Portable, load_portable
-from sln.predicting.prediction import Prediction
+from sln.predicting.prediction import Prediction, put_together
 from sln.weights import load_model
 
 __all__ = ["Photo", "Predictor", "load", "scores"]
@@ -78,7 +78,8 @@ class Predictor:
             raise PhotoError(f"the photo is {frame.photo} (height, width), its prompts are of {prompts.size}")
         with autocast(self.device, self.config.train.precision):
             features = self.model.features(self._placed(image))
-            return complete(self.model, features, frame, prompts, told_apart(prompts)[0] if owner is None else owner)
+            owner = told_apart(prompts)[0] if owner is None else owner
+            return put_together(complete(self.model, features, frame, prompts, owner), self.config.predict)
 
     @torch.no_grad()
     def predict_inputs(self, images: Tensor, frames: Sequence[Frame]) -> list[Prediction]:
@@ -130,7 +131,8 @@ def _kept(found: Detections, frame: Frame, settings: PredictConfig, known: tuple
     boxes = boxes.minimum(boxes.new_tensor([frame.photo[1], frame.photo[0]] * 2))  # off by a rounding error
     corners, sure, levels = (one.float().cpu().numpy() for one in (boxes, score[kept], found.probabilities[kept]))
     categories = tuple(known[at] for at in found.classes[kept].tolist()) if known else ()
-    return Prediction(frame.photo, corners, sure, levels, categories)
+    found_here = Prediction(frame.photo, corners, sure, levels, categories, objects=found.objects[kept].cpu().numpy())
+    return put_together(found_here, settings)
 
 
 def load(path: str | Path, device: str = "auto") -> Predictor:
