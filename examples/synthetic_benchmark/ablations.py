@@ -10,6 +10,7 @@ import argparse
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from differences import interval, mean, verdict
 from scoring import score_at_truth
-from setup import AS_MODERN, FIRST_TRUNK, FULL, SMOKE, Sizes, claim, config, opened
+from setup import FIRST_TRUNK, FULL, SMOKE, Sizes, claim, config, opened
 from torch import Tensor, nn
 from torch.nn import functional
 from trunk import cached_features, train_head, train_trunk, with_head
@@ -29,14 +30,16 @@ from sln.network.losses import instance_layering_loss, mean_over_all
 from sln.network.model import SLN
 
 SEEDS, STEPS = (5, 6), 400
+ALONE = config(1, 0, settings=("predict.scene=none",)).predict
+"""Each region by itself"""
 
 
 class RegressedMap(SemDistHead):
     """l_M as smooth L1 between the expected sem-dist map and the true one, inside the object."""
 
-    def losses(self, features: Tensor, shares: Tensor, *, balance: bool = False) -> dict[str, Tensor]:
+    def losses_of(self, logits: Sequence[Tensor], shares: Tensor, *, balance: bool = False) -> dict[str, Tensor]:
         """l_I as ever, l_M as a regression."""
-        first, final = self(features)
+        first, final = logits
         levels = torch.arange(shares.shape[1] - 1, device=shares.device).view(-1, 1, 1)
         inside = shares[:, 1:].sum(1)
         wanted = inside - (shares[:, 1:] * levels).sum(1)
@@ -61,13 +64,13 @@ VARIANTS: dict[str, Sequence[str]] = {
     "l_M by regression": (),
     "K = 2": (),
     "K = 3": (),
-    "half as wide": ("head.width=64",),
+    "twice as wide": ("head.width=128",),
 }
 
 
 def variant(name: str, model: SLN, precision: str) -> tuple[Config, nn.Module, int]:
     """Settings, a new head, and the levels it tells apart."""
-    chosen = config(1, 0, precision=precision, settings=[*AS_MODERN, *VARIANTS[name]])
+    chosen = config(1, 0, precision=precision, settings=VARIANTS[name])
     features, layers, own = model.encoder.out_channels, model.config.layering.levels, chosen.head
     head = build_head(features, layers, own)
     if name == "l_M by regression" and isinstance(head, SemDistHead):
@@ -100,16 +103,17 @@ def run(out: Path, sizes: Sizes, precision: str) -> dict[str, list[dict[str, Any
 def _train(out: Path, sizes: Sizes, precision: str, places: dict[tuple[str, int], Path]) -> None:
     """Train and score what is missing."""
     model = train_trunk(out, 0, sizes.trunk_steps, precision)
-    features, codes = cached_features(model, opened(out, "train"), 0)
+    seen = cached_features(model, opened(out, "train"), 0)
     tune = opened(out, "tune")
     for (name, seed), path in places.items():
         if path.exists():
             continue
         torch.manual_seed(100 + FIRST_TRUNK + seed)
         chosen, head, levels = variant(name, model, precision)
-        seen, steps = (features, codes.clamp(max=levels)), min(STEPS, sizes.head_steps)
-        head = train_head(head, chosen, seed, seen, steps, levels)
-        path.write_text(json.dumps(score_at_truth(with_head(model, head), tune)))
+        own, steps = replace(seen, codes=seen.codes.clamp(max=levels)), min(STEPS, sizes.head_steps)
+        head = train_head(head, chosen, seed, own, steps, levels)
+        model.config = model.config.model_copy(update={"head": chosen.head, "predict": ALONE})
+        path.write_text(json.dumps(score_at_truth(with_head(model, head), tune, sizes.tested)))
         print(f"{name}, seed {seed}", flush=True)
 
 

@@ -1,6 +1,6 @@
 """SLN minus another head, case by case, with intervals; and the rule by which each head tells the order.
 
-A run is what :func:`scoring.score_all` says of one head; runs are sorted by trunk, then by seed.
+A run is what :func:`scoring.score_all` says of one head in one form; runs are sorted by trunk, then by seed.
 """
 
 from typing import Any
@@ -12,7 +12,6 @@ Run = dict[str, Any]
 
 WAYS = {
     "sln": ("R_hard", "R_joint", "R_soft"),
-    "sln-noglm": ("R_hard", "R_joint", "R_soft"),
     "arcnn-visible": ("modal_vote", "modal_vote_pixel", "modal_vote_soft"),
     "arcnn": ("area", "y_axis"),
 }
@@ -38,7 +37,9 @@ def choose_ways(scores: dict[str, list[Run]]) -> dict[str, str]:
 def differences(
     sln: list[Run], other: list[Run], kind: str, ways: tuple[str, str], trunks: int
 ) -> dict[str, dict[str, Any]]:
-    """SLN minus another kind on the test split, both told the order of in their own way (``ways``)."""
+    """One minus another kind or form on the test split, both told the order of in their own way (``ways``); ``kind``
+    says what is not asked.
+    """
     found = {}
     scene = np.array(sln[0]["test"]["scene"])
     for name in (name for name in sln[0]["test"]["iou"] if name not in MUTE.get(kind, ())):
@@ -51,6 +52,10 @@ def differences(
     )
     for title, kept in (("all pairs", np.ones(len(covered), bool)), ("covered pairs", covered)):
         found[f"order, {title}"] = interval((one - two)[:, kept], scene[kept], trunks)
+    scene = np.array(sln[0]["detections"]["scene"])
+    for name in (name for name in sln[0]["detections"]["iou"] if name not in MUTE.get(kind, ())):
+        one, two = (np.array([run["detections"]["iou"][name] for run in runs], float) for runs in (sln, other))
+        found[f"detected, {name.replace('_', '-')} IoU"] = interval(one - two, scene, trunks)
     for name in ("AP", "AR10", "AR100"):
         values = [[run["detections"]["subsets"]["all"]["all"][name] for run in runs] for runs in (sln, other)]
         gaps = np.subtract(*np.array(values, float))

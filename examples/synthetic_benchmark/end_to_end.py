@@ -24,11 +24,11 @@ from sln.training.loop import Trainer
 
 FULL = Sizes(
     scenes={"train": 8000, "tune": 400, "test": 1000}, trunks=1, trunk_steps=12000, head_seeds=3, head_steps=0,
-    detected=1000, pairs=3000, order_epochs=4,
+    tested=1000, detected=1000, pairs=3000, order_epochs=4,
 )  # fmt: skip
 SMOKE = Sizes(
     scenes={"train": 8, "tune": 3, "test": 4}, trunks=1, trunk_steps=2, head_seeds=1, head_steps=0,
-    detected=2, pairs=12, order_epochs=1,
+    tested=4, detected=2, pairs=12, order_epochs=1,
 )  # fmt: skip
 
 
@@ -61,9 +61,9 @@ def main(out: Path, sizes: Sizes, device: str) -> None:
     for kind, seed in ((kind, seed) for seed in range(sizes.head_seeds) for kind in HEADS):
         path = scores_path(out, 0, kind, seed)
         if not path.exists():
-            predictor = trained(out, kind, sizes, device, seed)
-            tune, test = (opened(out, split, predictor.config) for split in ("tune", "test"))
-            path.write_text(json.dumps(score_all(predictor, tune, test, sizes.detected)))
+            model = trained(out, kind, sizes, device, seed).model
+            tune, test = (opened(out, split, model.config) for split in ("tune", "test"))
+            path.write_text(json.dumps(score_all(model, model.scene, tune, test, sizes)))
             print(f"{kind}, seed {seed}", flush=True)
     orders.run(out, sizes, partial(trained, sizes=sizes, device=device), "auto", device=device)
     tables.publish(out, tables.gather(out, sizes, settings(sizes, "sln", 0)))

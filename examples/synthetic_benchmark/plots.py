@@ -12,14 +12,14 @@ COLOURS = {"ahead": "#1b7837", "open": "#6b6b6b", "behind": "#b2182b"}
 
 
 def draw(path: Path, against: dict[str, dict[str, Any]]) -> None:
-    """Write an SVG of SLN's differences to the heads of ``against``.
+    """Write an SVG of differences, by title.
 
     A bar is the interval over scenes, for AP and AR the range of the runs. What lies beyond :data:`REACH` is drawn
     at the edge, with its number.
     """
     rows: list[tuple[str, dict[str, Any] | None]] = []
-    for kind, found in against.items():
-        rows.append((f"sln minus {kind}", None))
+    for title, found in against.items():
+        rows.append((title, None))
         rows += [(name, own) for name, own in found.items() if own["difference"] is not None]
     reach = max(min(REACH, max(map(abs, _ends(own)))) for _, own in rows if own) or 0.01
     middle, scale = LEFT + (WIDTH - LEFT - RIGHT) / 2, (WIDTH - LEFT - RIGHT) / 2 / reach

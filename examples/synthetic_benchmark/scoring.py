@@ -1,20 +1,44 @@
-"""Scores of one head: its masks at true boxes, who it says is in front, its own detections; and of the truth itself."""
+"""Scores of one head, by itself and with all that puts a scene together: its masks at true boxes, who it says is in
+front, its own detections; and of the truth itself.
+"""
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from setup import Sizes
 
 from amodal_data import ScoredMask, evaluate
 from amodal_data.evaluation.protocols.order import METHODS, pair_votes
 from sln import CachedTargets, Predictor
 from sln.evaluate import predictions_at_truth, predictions_of
+from sln.network.model import SLN
+from sln.network.scene import ScenePass
 
 IOUS = ("amodal", "modal", "hidden", "own_hidden")
+FORMS = ("alone", "decode", "pass", "both")
+"""A head by itself; with the scene decode; with the scene pass; with both"""
+BOTH = {form: form for form in FORMS} | {"decode": "alone", "both": "pass"}
+"""What is the same where a head has no levels to put together"""
 
 
-def score_at_truth(predictor: Predictor, data: CachedTargets) -> dict[str, Any]:
-    """IoU of every instance, and who is said to be in front in every overlapping pair, at true boxes.
+def forms(model: SLN, scene: ScenePass | None, rule: str = "sinkhorn") -> Iterator[tuple[str, Predictor]]:
+    """The network in all four forms; without a pass in two."""
+    config, levels = model.config, model.config.head.kind != "arcnn"
+    for form in FORMS:
+        if (scene is None and form in ("pass", "both")) or (not levels and BOTH[form] != form):
+            continue
+        chosen = rule if form in ("decode", "both") else "none"
+        model.config = config.model_copy(update={"predict": config.predict.model_copy(update={"scene": chosen})})
+        model.scene = scene if form in ("pass", "both") else None
+        yield form, Predictor(model, "cpu")
+    model.config = config
+
+
+def score_at_truth(predictor: Predictor, data: CachedTargets, limit: int | None = None) -> dict[str, Any]:
+    """IoU of every instance, and who is said to be in front in every overlapping pair, at true boxes, on the first
+    ``limit`` images.
 
     ``iou``: in pixels of the photo, by instance, hidden in both forms; NaN = nothing there in the truth.
     ``right``: 1 where a method decides a pair rightly. ``covered``: the front instance of the pair is itself
@@ -25,7 +49,7 @@ def score_at_truth(predictor: Predictor, data: CachedTargets) -> dict[str, Any]:
     covered: list[bool] = []
     ious: dict[str, list[float]] = {name: [] for name in IOUS}
     right: dict[str, list[int]] = {name: [] for name in METHODS}
-    for at, masks in enumerate(predictions_at_truth(predictor, data)):
+    for at, masks in enumerate(predictions_at_truth(predictor, data, limit)):
         targets = data.cache[at]
         levels = targets.levels()
         for codes, mask in zip(levels, masks, strict=True):
@@ -59,11 +83,36 @@ def _iou(found: np.ndarray, truth: np.ndarray) -> float:
 
 @torch.no_grad()
 def score_detections(predictor: Predictor, data: CachedTargets, limit: int) -> dict[str, Any]:
-    """AP and AR of own detections on the first ``limit`` images in the paper's columns, and the order of those."""
+    """Own detections on the first ``limit`` images.
+
+    ``subsets``: AP and AR in the paper's columns; ``order`` of the detections; ``iou`` and ``scene`` as at true boxes,
+    of the detection whose amodal mask fits each instance best, 0 without one.
+    """
     found = predictions_of(predictor, data, limit)
     figures = evaluate(data.cache, found, only=found.keys()).figures["subsets"]
     order = evaluate(data.cache, found, "order", only=found.keys()).figures["methods"]
-    return {"subsets": figures, "order": {name: one and one["accuracy"] for name, one in order.items()}}
+    ious, scene = _best_fits(data, found)
+    names = {name: one and one["accuracy"] for name, one in order.items()}
+    return {"subsets": figures, "order": names, "iou": ious, "scene": scene}
+
+
+def _best_fits(data: CachedTargets, found: Mapping[int, list[ScoredMask]]) -> tuple[dict[str, list[float]], list[int]]:
+    ious: dict[str, list[float]] = {name: [] for name in IOUS}
+    scene: list[int] = []
+    for at, image in enumerate(data.images[: len(found)]):
+        masks = found[image.image_id]
+        wholes = [mask.amodal.decode() for mask in masks]
+        for codes in data.cache[at].levels():
+            if not codes.any():
+                continue
+            fits = [_iou(whole, codes > 0) for whole in wholes]
+            best = masks[int(np.argmax(fits))] if fits and max(fits) > 0 else None
+            nothing = [0.0 if (codes == 1).any() or n in (0, 2, 3) else float("nan") for n in range(4)]
+            nothing = [float("nan") if n > 1 and not (codes > 1).any() else value for n, value in enumerate(nothing)]
+            scene.append(at)
+            for name, value in zip(IOUS, nothing if best is None else _ious(best, codes), strict=True):
+                ious[name].append(value)
+    return ious, scene
 
 
 def score_truth(data: CachedTargets) -> dict[str, float]:
@@ -75,15 +124,21 @@ def score_truth(data: CachedTargets) -> dict[str, float]:
     return {name: one["accuracy"] for name, one in figures.items() if one is not None}
 
 
-def score_all(predictor: Predictor, tune: CachedTargets, test: CachedTargets, detected: int) -> dict[str, Any]:
+def score_all(
+    model: SLN, scene: ScenePass | None, tune: CachedTargets, test: CachedTargets, sizes: Sizes
+) -> dict[str, Any]:
     """What a head's file of scores holds.
 
-    ``test``: :func:`score_at_truth` on the test split; ``tune``: of the tune split only ``right``, which rules are
-    chosen by; ``detections``: :func:`score_detections`; ``parameters`` of the head.
+    ``parameters`` of the head and its pass; ``forms``, by name: ``test``: :func:`score_at_truth` on the test split;
+    ``tune``: of the tune split only ``right``, which rules are chosen by; ``detections``: :func:`score_detections`.
     """
-    return {
-        "parameters": sum(p.numel() for p in predictor.model.head.parameters()),
-        "tune": score_at_truth(predictor, tune)["right"],
-        "test": score_at_truth(predictor, test),
-        "detections": score_detections(predictor, test, detected),
-    }
+    found = {}
+    for form, predictor in forms(model, scene):
+        found[form] = {
+            "tune": score_at_truth(predictor, tune, sizes.tested)["right"],
+            "test": score_at_truth(predictor, test, sizes.tested),
+            "detections": score_detections(predictor, test, sizes.detected),
+        }
+    parts = {"head": model.head, "pass": scene}
+    parameters = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items() if part is not None}
+    return {"parameters": parameters, "forms": found}

@@ -8,20 +8,10 @@ from pathlib import Path
 import amodal_data as ad
 from sln import CachedTargets, Config, load_config
 
-HEADS = ("sln", "sln-noglm", "arcnn-visible", "arcnn")
-SEEDS = {"train": 21, "tune": 22, "test": 23}
-FIRST_TRUNK = 10
+HEADS = ("sln", "arcnn-visible", "arcnn")
+SEEDS = {"train": 31, "tune": 32, "test": 33}
+FIRST_TRUNK = 20
 """Seed of the first trunk: earlier ones were used up while settings were chosen."""
-
-
-DETECTOR = (
-    "detector.version=paper", "head.prompts=false", "loss.box=3", "proposals.sizes=[16, 28, 44, 64, 90]",
-    "predict.nms=0.6", "predict.visible_nms=0", "predict.doubles=0",
-)  # fmt: skip
-"""The paper's detector on every trunk: what is asked here is asked of the heads"""
-
-AS_MODERN = ("head.width=128",)
-"""What the heads have of ``modern``; all else is ``tiny``."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +27,9 @@ class Sizes:
     head_seeds: int
     """Trainings of each kind of head on each trunk"""
     head_steps: int
-    """Training steps of a head on a frozen trunk; 0 where there is none"""
+    """Training steps of a head on a frozen trunk, and as many of its scene pass; 0 where there is none"""
+    tested: int
+    """Photos of the tune and test splits on which masks and order at true boxes are scored"""
     detected: int
     """Test photos on which own detections are scored"""
     pairs: int
@@ -47,12 +39,12 @@ class Sizes:
 
 
 FULL = Sizes(
-    scenes={"train": 1400, "tune": 200, "test": 300}, trunks=2, trunk_steps=1200, head_seeds=3, head_steps=800,
-    detected=120, pairs=3000, order_epochs=2,
+    scenes={"train": 1400, "tune": 200, "test": 300}, trunks=2, trunk_steps=1000, head_seeds=3, head_steps=400,
+    tested=150, detected=60, pairs=3000, order_epochs=2,
 )  # fmt: skip
 SMOKE = Sizes(
     scenes={"train": 8, "tune": 3, "test": 4}, trunks=1, trunk_steps=2, head_seeds=1, head_steps=2,
-    detected=2, pairs=12, order_epochs=1,
+    tested=4, detected=2, pairs=12, order_epochs=1,
 )  # fmt: skip
 
 
@@ -83,7 +75,7 @@ def config(
     options = {"train.steps": steps, "train.seed": FIRST_TRUNK + seed, "head.kind": head, "train.rois": 10}
     options["train.precision"] = precision
     own = [f"{name}={value}" for name, value in options.items()]
-    return load_config("tiny", settings=[*DETECTOR, *own, *settings], environment={})
+    return load_config("tiny", settings=["head.prompts=false", *own, *settings], environment={})
 
 
 def opened(out: Path, split: str, settings: Config | None = None) -> CachedTargets:

@@ -8,7 +8,7 @@ import numpy as np
 import plots
 from differences import MUTE, WAYS, choose_ways, differences, mean, verdict
 from orders import SOURCES, WITH_RGB, path_of
-from scoring import score_truth
+from scoring import BOTH, score_truth
 from setup import HEADS, Sizes, config, opened, scores_path
 
 from sln import Config
@@ -18,28 +18,46 @@ AR_OF = {"none": "AR_N", "partial": "AR_P", "heavy": "AR_H"}
 
 
 def gather(out: Path, sizes: Sizes, settings: Config | None = None) -> dict[str, Any]:
-    """All figures, means over trunks and head seeds, and differences to SLN with 95 % intervals."""
+    """All figures, means over trunks and head seeds, and differences with 95 % intervals: of SLN to the others, all by
+    themselves and all with decode and pass; of each with to itself without.
+    """
     runs = [(trunk, seed) for trunk in range(sizes.trunks) for seed in range(sizes.head_seeds)]
-    scores = {
+    files = {
         kind: [json.loads(scores_path(out, trunk, kind, seed).read_text()) for trunk, seed in runs] for kind in HEADS
     }
+    scores = {
+        kind: {form: [one["forms"][form] for one in own] for form in own[0]["forms"]} for kind, own in files.items()
+    }
     done = SOURCES + [looks for looks in WITH_RGB if path_of(out, looks).exists()]
-    nets = {str(looks): json.loads(path_of(out, looks).read_text()) for looks in done}
-    ways = choose_ways(scores)
+    nets = {str(looks): json.loads(path_of(out, looks).read_text()) for looks in done if path_of(out, looks).exists()}
+    ways = choose_ways({kind: own["alone"] for kind, own in scores.items()})
+
+    def against(one: tuple[str, str], other: tuple[str, str]) -> dict[str, Any]:
+        (kind, form), (second, its) = one, other
+        of = (scores[kind][_form(kind, form)], scores[second][_form(second, its)])
+        return differences(*of, second, (ways[kind], ways[second]), sizes.trunks)
+
+    others = [kind for kind in HEADS if kind != "sln"]
     return {
-        "schema": "synthetic-benchmark/2",
+        "schema": "synthetic-benchmark/3",
         "sizes": {name: getattr(sizes, name) for name in sizes.__dataclass_fields__},
-        "heads": {kind: _means(own) for kind, own in scores.items()},
+        "parameters": {kind: own[0]["parameters"] for kind, own in files.items()},
+        "heads": {f"{kind}, {form}": _means(own) for kind, each in scores.items() for form, own in each.items()},
         "ways": ways,
         "nms": (settings or config(1, 0)).predict.nms,
         "truth_order": score_truth(opened(out, "test", settings)),
         "order_net": {name: own["right"] / max(own["pairs"], 1) for name, own in nets.items()},
-        "sln_against": {
-            kind: differences(scores["sln"], scores[kind], kind, (ways["sln"], ways[kind]), sizes.trunks)
-            for kind in HEADS
-            if kind != "sln"
+        "differences": {
+            **{f"sln minus {kind}, with decode and pass": against(("sln", "both"), (kind, "both")) for kind in others},
+            **{f"sln minus {kind}, by themselves": against(("sln", "alone"), (kind, "alone")) for kind in others},
+            **{f"{kind} with both minus by itself": against((kind, "both"), (kind, "alone")) for kind in HEADS},
         },
     }
+
+
+def _form(kind: str, form: str) -> str:
+    """What there is of a form: without levels there is nothing to decode."""
+    return BOTH[form] if kind == "arcnn" else form
 
 
 def _means(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -47,10 +65,12 @@ def _means(runs: list[dict[str, Any]]) -> dict[str, Any]:
     rights = {name: np.array([run["test"]["right"][name] for run in runs]) for name in runs[0]["test"]["right"]}
     subsets = [run["detections"]["subsets"] for run in runs]
     return {
-        "parameters": runs[0]["parameters"],
         "iou": {name: mean([run["test"]["iou"][name] for run in runs]) for name in runs[0]["test"]["iou"]},
         "order": {name: mean(right) for name, right in rights.items()},
         "order_covered": {name: mean(right[:, covered]) for name, right in rights.items()},
+        "detected_iou": {
+            name: mean([run["detections"]["iou"][name] for run in runs]) for name in runs[0]["detections"]["iou"]
+        },
         "pairs": len(covered),
         "covered_pairs": int(covered.sum()),
         "subsets": {
@@ -72,7 +92,7 @@ def publish(out: Path, results: dict[str, Any]) -> None:
     """Write and print what came out."""
     (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     (out / "tables.txt").write_text(written(results))
-    plots.draw(out / "differences.svg", results["sln_against"])
+    plots.draw(out / "differences.svg", results["differences"])
     print(written(results))
 
 
@@ -93,11 +113,11 @@ def _table_1(results: dict[str, Any]) -> str:
     ]
     for kind in ("all", "things", "stuff"):
         names = ("AP", "AR10", "AR100", *AR_OF.values())
-        lines += ["", f"{kind:<16}" + "".join(f"{name:>9}" for name in names)]
+        lines += ["", f"{kind:<24}" + "".join(f"{name:>9}" for name in names)]
         for head, own in results["heads"].items():
             figures = own["subsets"][kind]
             cells = [figures["all"][name] for name in names[:3]] + [figures[one]["AR100"] for one in AR_OF]
-            lines.append(f"{head:<16}" + "".join(map(_cell, cells)))
+            lines.append(f"{head:<24}" + "".join(map(_cell, cells)))
     return "\n".join(lines)
 
 
@@ -112,46 +132,57 @@ def _table_2(results: dict[str, Any]) -> str:
         f"Table 2: who is in front, at true boxes: {first['pairs']} pairs / {first['covered_pairs']} covered ones",
         "(* = the head's way, chosen on the tune split)",
         "",
-        f"{'':<18}" + "".join(f"{head:>19}" for head in heads),
+        f"{'':<18}" + "".join(f"{head:>24}" for head in heads),
     ]
     for name in first["order"]:
         cells = []
         for head, own in heads.items():
-            mark = "*" if ways[head] == name else " "
+            mark = "*" if ways[_kind(head)] == name else " "
             pair = _cell(own["order"][name]) + _cell(own["order_covered"][name])
-            cells.append(f"{pair if _tells(head, name) else 'n/a':>18}{mark}")
+            cells.append(f"{pair if _tells(head, name) else 'n/a':>23}{mark}")
         lines.append(f"{name:<18}" + "".join(cells).rstrip())
     lines += ["", "the truth's own levels"] + [f"  {n:<26}{_cell(v)}" for n, v in results["truth_order"].items()]
     lines += ["", "OrderNet, one training each, on all pairs"]
     lines += [f"  {name:<26}{_cell(value)}" for name, value in results["order_net"].items()]
-    lines += ["", f"{'own detections':<18}" + "".join(f"{head:>19}" for head in heads)]
+    lines += ["", f"{'own detections':<18}" + "".join(f"{head:>24}" for head in heads)]
     for name in first["detected_order"]:
-        cells = [_cell(own["detected_order"][name] if _tells(head, name) else None, 19) for head, own in heads.items()]
+        cells = [_cell(own["detected_order"][name] if _tells(head, name) else None, 24) for head, own in heads.items()]
         lines.append(f"  {name:<16}" + "".join(cells).rstrip())
     return "\n".join(lines)
 
 
 def _tells(head: str, way: str) -> bool:
     """Whether a head can tell the order in a way: Amodal R-CNN without a visible mask has its own two only."""
-    return head not in MUTE or way in WAYS[head]
+    return _kind(head) not in MUTE or way in WAYS[_kind(head)]
+
+
+def _kind(head: str) -> str:
+    """The kind of a head in one of its forms."""
+    return head.partition(", ")[0]
 
 
 def _table_3(results: dict[str, Any]) -> str:
     columns = [(occlusion, name) for occlusion in ("all", "partial", "heavy") for name in ("AP", "AR10", "AR100")]
     lines = ["Table 3: by occlusion, as for D2SA", _scored_on(results), ""]
-    lines.append(f"{'':<16}" + "".join(f"{f'{occlusion} {name}':>14}" for occlusion, name in columns))
+    lines.append(f"{'':<24}" + "".join(f"{f'{occlusion} {name}':>14}" for occlusion, name in columns))
     for head, own in results["heads"].items():
         cells = [own["subsets"]["all"][occlusion][name] for occlusion, name in columns]
-        lines.append(f"{head:<16}" + "".join(_cell(value, 14) for value in cells))
+        lines.append(f"{head:<24}" + "".join(_cell(value, 14) for value in cells))
     return "\n".join(lines)
 
 
 def _at_true_boxes(results: dict[str, Any]) -> str:
     names = ("amodal", "modal", "hidden", "own hidden")
-    lines = ["IoU at true boxes", f"{'':<16}" + "".join(f"{n:>12}" for n in (*names, "parameters"))]
+    lines = [
+        "IoU at true boxes, and of the own detection that fits each instance best",
+        f"{'':<24}" + 2 * "".join(f"{n:>12}" for n in names),
+    ]
     for head, own in results["heads"].items():
-        cells = "".join(_cell(None if n in MUTE.get(head, ()) else value, 12) for n, value in own["iou"].items())
-        lines.append(f"{head:<16}{cells}{own['parameters']:>12,}")
+        mute = MUTE.get(_kind(head), ())
+        values = [*own["iou"].items(), *own["detected_iou"].items()]
+        lines.append(f"{head:<24}" + "".join(_cell(None if n in mute else value, 12) for n, value in values))
+    lines += ["", "parameters of the head, and of the pass"]
+    lines += [f"{head:<24}" + "".join(f"{n:>12,}" for n in own.values()) for head, own in results["parameters"].items()]
     return "\n".join(lines)
 
 
@@ -160,14 +191,14 @@ def _verdicts(results: dict[str, Any]) -> str:
         "Differences, mean over runs; in brackets 95 % intervals over scenes",
         "ahead, behind: the interval leaves 0 out and all trunks agree; of AP and AR: all runs agree",
     ]
-    for kind, found in results["sln_against"].items():
-        lines += ["", f"sln minus {kind}"]
+    for title, found in results["differences"].items():
+        lines += ["", title]
         for name, own in found.items():
             if own["difference"] is None:
-                lines.append(f"  {name:<22}{'n/a':>9}")
+                lines.append(f"  {name:<26}{'n/a':>9}")
                 continue
             spread = "" if own["low"] is None else f"[{own['low']:+.4f}, {own['high']:+.4f}]"
             ahead = sum((run or 0) > 0 for run in own["runs"])
             told = f"{verdict(own):<7}above 0 in {ahead} of {len(own['runs'])} runs"
-            lines.append(f"  {name:<22}{own['difference']:>+9.4f}  {spread:<20}{told}")
+            lines.append(f"  {name:<26}{own['difference']:>+9.4f}  {spread:<20}{told}")
     return "\n".join(lines)

@@ -1,53 +1,60 @@
-"""Protocol A, one trunk: train it, freeze it, cache what it sees, train every head on exactly that, score them.
+"""Protocol A, one trunk: train it, freeze it, cache what it sees, train every head and its scene pass on exactly that,
+score them.
 
 python trunk.py OUT NUMBER [--smoke] [--bf16]
 """
 
 import argparse
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from scoring import score_all
-from setup import AS_MODERN, FIRST_TRUNK, FULL, HEADS, SMOKE, Sizes, config, opened, scores_path
+from setup import FIRST_TRUNK, FULL, HEADS, SMOKE, Sizes, config, opened, scores_path
 from torch import Tensor, nn
 
 from sln import Config, Predictor
 from sln.data.samples import CachedTargets, batches
 from sln.device import autocast
-from sln.network.heads import MaskHead, SemDistHead, build_head
+from sln.network.heads import Head, MaskHead, SemDistHead, build_head, build_scene_pass
 from sln.network.model import SLN, build
+from sln.network.scene import ScenePass, drawn_scene, scene_maps
 from sln.network.targets import settled
 from sln.training.loop import Trainer
 
-JITTER, BATCH, RATE = 0.08, 64, 2e-3
+JITTER, BATCH, SCENES, RATE = 0.08, 64, 4, 2e-3
 CPU = torch.device("cpu")
 
 
-class BothHeads(nn.Module):
+class BothHeads(Head):
     """Trains a trunk for SLN and for the masks alike, so that its features favour neither."""
 
     sees_layers = True
-    prompted = False
 
     def __init__(self, sem_dist: SemDistHead, masks: MaskHead, features: int) -> None:
         super().__init__()
         self.sem_dist, self.masks, self.features = sem_dist, masks, features
 
-    def losses(self, features: Tensor, shares: Tensor, *, balance: bool = False) -> dict[str, Tensor]:
-        """All losses of both heads."""
-        one = self.sem_dist.losses(features, shares, balance=balance)
-        return one | self.masks.losses(features[:, : self.features], shares)
+    def forward(self, features: Tensor) -> tuple[Tensor, ...]:
+        """Logits of the masks, then those of SLN."""
+        return (*self.masks(features[:, : self.features]), *self.sem_dist(features))
 
-    def probabilities(self, features: Tensor) -> Tensor:
+    def losses_of(self, logits: tuple[Tensor, ...], shares: Tensor, *, balance: bool = False) -> dict[str, Tensor]:
+        """All losses of both heads."""
+        one = self.sem_dist.losses_of(logits[1:], shares, balance=balance)
+        return one | self.masks.losses_of(logits[:1], shares)
+
+    def meaning(self, logits: Tensor) -> Tensor:
         """What SLN's head says."""
-        return self.sem_dist.probabilities(features)
+        return self.sem_dist.meaning(logits)
 
 
 def train_trunk(out: Path, number: int, steps: int, precision: str) -> SLN:
-    """ENC, GLM and RPN, trained jointly with both heads; kept in ``out``."""
-    chosen, path = config(steps, number, precision=precision), out / f"trunk{number}.pt"
+    """Everything but the head, trained jointly with both heads; kept in ``out``."""
+    chosen, path = config(steps, number, precision=precision, settings=("head.scene=0",)), out / f"trunk{number}.pt"
     trainer = None if path.exists() else Trainer(chosen, opened(out, "train"), device=CPU)
     model = build(chosen) if trainer is None else trainer.model
     features, levels = model.encoder.out_channels, chosen.layering.levels
@@ -61,67 +68,136 @@ def train_trunk(out: Path, number: int, steps: int, precision: str) -> SLN:
     return model.eval().requires_grad_(False)
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What the trunk sees in R regions, two of each instance: its true box, and one moved and scaled a little; sorted
+    by scene, the true ones first. ``features`` float16 [R, f, s, s], ending with the layers of the GLM; ``codes`` uint8
+    [R, S, S]; ``boxes`` [R, 4] in the input; ``scenes``, ``instances`` int64 [R].
+    """
+
+    features: Tensor
+    codes: Tensor
+    boxes: Tensor
+    scenes: Tensor
+    instances: Tensor
+    side: int
+
+    def of(self, own: Tensor) -> "Seen":
+        """Some of the regions."""
+        parts = (self.features[own], self.codes[own], self.boxes[own], self.scenes[own], self.instances[own])
+        return Seen(*parts, self.side)
+
+
 @torch.no_grad()
-def cached_features(model: SLN, data: CachedTargets, seed: int) -> tuple[Tensor, Tensor]:
-    """ROI features (float16) and what each cell is, of every instance, its true box moved and scaled a little."""
+def cached_features(model: SLN, data: CachedTargets, seed: int) -> Seen:
+    """What it sees in a split."""
     generator = torch.Generator().manual_seed(seed)
     levels, out = model.config.layering.levels, model.config.head.out
-    features, codes = [], []
-    for batch in batches(data, [[(i, 0)] for i in range(len(data))], 0):
-        owners, instances = batch.targets.present.nonzero(as_tuple=True)
+    found: list[tuple[Tensor, ...]] = []
+    for at, batch in enumerate(batches(data, [[(i, 0)] for i in range(len(data))], 0)):
+        owners, instances = (one.repeat(2) for one in batch.targets.present.nonzero(as_tuple=True))
         boxes = batch.targets.boxes[owners, instances]
         size = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
-        boxes = boxes + size * JITTER * (2 * torch.rand(boxes.shape, generator=generator) - 1)
+        moved = size * JITTER * (2 * torch.rand(boxes.shape, generator=generator) - 1)
+        moved[: len(boxes) // 2] = 0
+        boxes = boxes + moved
         with autocast(CPU, model.config.train.precision):
             seen = model.features(batch.images.contiguous(memory_format=torch.channels_last))
-            features.append(model.align(seen, boxes, owners).half())
-        shares = batch.targets.roi_shares(boxes, owners, instances, out, levels)
-        codes.append(settled(shares).argmax(1).to(torch.uint8))
-    return torch.cat(features), torch.cat(codes)
+            features = model.align(seen, boxes, owners).half()
+        codes = settled(batch.targets.roi_shares(boxes, owners, instances, out, levels)).argmax(1).to(torch.uint8)
+        found.append((features, codes, boxes, owners + at, instances))
+    return Seen(*(torch.cat(parts) for parts in zip(*found, strict=True)), model.config.data.size)
 
 
-def train_head(
-    head: nn.Module, settings: Config, seed: int, seen: tuple[Tensor, Tensor], steps: int, levels: int | None = None
-) -> nn.Module:
-    """A new head on the cached features and codes; the features end with the GLM's layers.
+def shares_of(codes: Tensor, levels: int) -> Tensor:
+    """What each cell is, one-hot, float [R, K + 1, S, S]."""
+    return nn.functional.one_hot(codes.long(), levels + 1).permute(0, 3, 1, 2).float()
 
-    ``seed`` is of the order of regions; ``levels`` as many as the codes tell apart, K unless given.
+
+def inputs_of(head: Head, features: Tensor, layers: int) -> Tensor:
+    """Of cached features those that a head asks for."""
+    return features.float() if head.sees_layers else features[:, :-layers].float()
+
+
+def train_head(head: Head, settings: Config, seed: int, seen: Seen, steps: int, levels: int | None = None) -> Head:
+    """A new head on cached regions. ``seed`` is of their order; ``levels`` as many as the codes tell apart, K unless
+    given.
     """
-    features, codes = seen
     head = head.to(memory_format=torch.channels_last)
-    layers = settings.layering.levels
-    optimiser = torch.optim.AdamW(head.parameters(), lr=RATE, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps)
-    generator = torch.Generator().manual_seed(seed)
-    for _ in range(steps):
-        own = torch.randint(len(features), (min(BATCH, len(features)),), generator=generator)
-        inputs = features[own].float()
-        shares = nn.functional.one_hot(codes[own].long(), (levels or layers) + 1).permute(0, 3, 1, 2).float()
+    layers, generator = settings.layering.levels, torch.Generator().manual_seed(seed)
+
+    def losses() -> Tensor:
+        own = torch.randint(len(seen.codes), (min(BATCH, len(seen.codes)),), generator=generator)
+        inputs, shares = inputs_of(head, seen.features[own], layers), shares_of(seen.codes[own], levels or layers)
         with autocast(CPU, settings.train.precision):
-            losses = head.losses(
-                inputs if head.sees_layers else inputs[:, :-layers], shares, balance=settings.loss.balance_levels
-            )
-        total = torch.stack([getattr(settings.loss, name) * loss for name, loss in losses.items()]).sum()
+            return weighted(head.losses(inputs, shares, balance=settings.loss.balance_levels), settings)
+
+    descend(head, losses, steps)
+    return head.eval().requires_grad_(False)
+
+
+def weighted(losses: dict[str, Tensor], settings: Config) -> Tensor:
+    """The sum that is trained on."""
+    return torch.stack([getattr(settings.loss, name) * loss for name, loss in losses.items()]).sum()
+
+
+def descend(module: nn.Module, losses: Callable[[], Tensor], steps: int) -> None:
+    """AdamW with one cycle of the rate."""
+    optimiser = torch.optim.AdamW(module.parameters(), lr=RATE, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps)
+    for _ in range(steps):
+        total = losses()
         optimiser.zero_grad(set_to_none=True)
         total.backward()
         optimiser.step()
         schedule.step()
-    return head.eval()
 
 
-def with_head(model: SLN, head: nn.Module) -> Predictor:
-    """The trunk with another head."""
-    model.head = head
+def train_pass(
+    scene: ScenePass, head: Head, settings: Config, seed: int, seen: Seen, steps: int, shown: Tensor | None = None
+) -> ScenePass:
+    """A new scene pass over a head that is done, a few scenes at a time, as :class:`SLN` draws them.
+
+    shown: which maps of the others it sees, 0 or 1 [K + 5]; None = all.
+    """
+    scene = scene.to(memory_format=torch.channels_last)
+    layers, generator = settings.layering.levels, torch.Generator().manual_seed(1000 + seed)
+    starts = torch.searchsorted(seen.scenes, torch.arange(int(seen.scenes.max()) + 2))
+
+    def losses() -> Tensor:
+        picked = torch.randint(len(starts) - 1, (SCENES,), generator=generator).sort().values.unique()
+        own = seen.of(torch.cat([torch.arange(starts[one], starts[one + 1]) for one in picked]))
+        places = torch.searchsorted(picked, own.scenes)
+        seeds = torch.randint(2**31, (len(picked),), generator=generator)
+        weights, objects = drawn_scene(places, own.instances, seeds)
+        inputs = inputs_of(head, own.features, layers)
+        with autocast(CPU, settings.train.precision):
+            with torch.no_grad():
+                logits = head(inputs)[-1]
+                said = head.meaning(logits)
+                maps = scene_maps(said, own.boxes, places, weights, objects, seen.side)
+            if shown is not None:
+                maps = maps * shown[:, None, None]
+            final = scene(inputs, logits, said, maps)
+            return weighted(head.losses_of((final, final), shares_of(own.codes, layers)), settings)
+
+    descend(scene, losses, steps)
+    return scene.eval().requires_grad_(False)
+
+
+def with_head(model: SLN, head: Head, scene: ScenePass | None = None) -> Predictor:
+    """The trunk with another head, and a scene pass over it."""
+    model.head, model.scene = head, scene
     return Predictor(model, "cpu")
 
 
 def first_head(out: Path, kind: str, sizes: Sizes, precision: str) -> Predictor:
-    """The first trunk with its first head of a kind."""
+    """The first trunk with its first head of a kind, by itself."""
     model = train_trunk(out, 0, sizes.trunk_steps, precision)
-    head = build_head(
-        model.encoder.out_channels, model.config.layering.levels, config(1, 0, kind, settings=AS_MODERN).head
-    )
-    head.load_state_dict(torch.load(out / f"head_0_{kind}_0.pt", weights_only=True))
+    chosen = config(1, 0, kind, settings=("predict.scene=none",))
+    model.config = model.config.model_copy(update={"head": chosen.head, "predict": chosen.predict})
+    head = build_head(model.encoder.out_channels, model.config.layering.levels, chosen.head)
+    head.load_state_dict(torch.load(out / f"head_0_{kind}_0.pt", weights_only=True)["head"])
     return with_head(model, head.eval())
 
 
@@ -134,18 +210,25 @@ def run(out: Path, number: int, sizes: Sizes, precision: str) -> None:
         return
     model = train_trunk(out, number, sizes.trunk_steps, precision)
     seen = cached_features(model, opened(out, "train"), number)
-    print(f"trunk {number}: {len(seen[0])} regions cached", flush=True)
-    tune, test = opened(out, "tune"), opened(out, "test")
+    print(f"trunk {number}: {len(seen.codes)} regions cached", flush=True)
+    splits = opened(out, "tune"), opened(out, "test")
     for kind, seed in todo:
-        chosen = config(1, seed, kind, precision, AS_MODERN)
+        chosen = config(1, seed, kind, precision)
         torch.manual_seed(100 + FIRST_TRUNK + seed)
-        head = build_head(model.encoder.out_channels, chosen.layering.levels, chosen.head)
-        head = train_head(head, chosen, seed, seen, sizes.head_steps)
-        torch.save(head.state_dict(), out / f"head_{number}_{kind}_{seed}.pt")
-        scores = score_all(with_head(model, head), tune, test, sizes.detected)
+        features, levels = model.encoder.out_channels, chosen.layering.levels
+        head = train_head(build_head(features, levels, chosen.head), chosen, seed, seen, sizes.head_steps)
+        scene = build_scene_pass(features, levels, chosen.head)
+        if scene is not None:
+            scene = train_pass(scene, head, chosen, seed, seen, sizes.head_steps)
+        parts = {"head": head, "scene": scene}
+        torch.save({name: part.state_dict() for name, part in parts.items() if part is not None},
+                   out / f"head_{number}_{kind}_{seed}.pt")  # fmt: skip
+        model.config = model.config.model_copy(update={"head": chosen.head})
+        scores = score_all(with_head(model, head).model, scene, *splits, sizes)
         scores_path(out, number, kind, seed).write_text(json.dumps(scores))
-        means = {name: round(float(np.nanmean(values)), 3) for name, values in scores["test"]["iou"].items()}
-        print(f"trunk {number}, {kind}, seed {seed}: {means}", flush=True)
+        for form, own in scores["forms"].items():
+            means = {name: round(float(np.nanmean(values)), 3) for name, values in own["test"]["iou"].items()}
+            print(f"trunk {number}, {kind}, seed {seed}, {form}: {means}", flush=True)
 
 
 if __name__ == "__main__":
