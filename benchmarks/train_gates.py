@@ -19,8 +19,8 @@ from sln import CachedTargets, Config, Predictor, load_config
 from sln.data.samples import fit_in
 from sln.evaluate import predictions_at_truth, predictions_of, score_at_truth_boxes
 from sln.network.layering import decode
+from sln.network.paste import paste
 from sln.network.targets import SAMPLES, Targets, level_shares
-from sln.predicting.paste import paste
 from sln.predicting.prediction import Prediction
 from sln.training.loop import Trainer
 
