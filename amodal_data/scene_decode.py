@@ -37,7 +37,7 @@ _ROUNDS = 4
 _LEAST = 1e-6
 """Part of what was said by itself that remains, however little the others agree"""
 _SCALE = 1000.0
-_PIXELS = 4096
+_PIXELS = 8192
 """Pixels at a time, few enough for a cache"""
 Array = NDArray[np.float32]
 
@@ -83,10 +83,11 @@ def scene_codes(
     codes, many = np.zeros(inside.shape, np.uint8), inside.sum(0)
     if rule == "pair" and order is None:
         order = front_to_back(inside, p)
+    by_pixel = np.ascontiguousarray(inside.T)
     for count in range(1, int(many.max(initial=0)) + 1):
         every = np.flatnonzero(many == count)
         for columns in np.split(every, range(_PIXELS, len(every), _PIXELS)):
-            who = np.nonzero(inside[:, columns].T)[1].reshape(-1, count).T
+            who = (np.flatnonzero(by_pixel[columns]) % len(inside)).reshape(-1, count).T
             own = np.stack([level[who, columns] for level in p.swapaxes(0, 1)])
             if count == 1 or rule == "none" or len(own) < 2:
                 levels = median_level(own)
@@ -117,12 +118,16 @@ class _Group:
         for level in range(levels - 2, -1, -1):
             behind[level] += behind[level + 1] + self.p[level + 1] / 2
         there = self.scores * self.first
-        for i in range(self.p.shape[1]):
-            ahead = np.einsum("knm,km->nm", self.p, behind[:, i]) * there * (self.objects != self.objects[i])
-            count = np.zeros((levels, len(ahead[0])), np.float32)
+        ahead = np.empty((self.p.shape[1], *there.shape), np.float32)  # [i, j]: j in front of i
+        for i in range(len(ahead)):
+            np.einsum("knm,km->nm", self.p[:, i + 1 :], behind[:, i], out=ahead[i, i + 1 :])
+            ahead[i, :i] = 1 - ahead[:i, i]
+        for i in range(len(ahead)):
+            others = ahead[i] * there * (self.objects != self.objects[i])
+            count = np.zeros((levels, len(there[0])), np.float32)
             count[0] = 1 - _UNKNOWN
             count[1] = _UNKNOWN
-            for j, probability in enumerate(ahead):
+            for j, probability in enumerate(others):
                 if j != i:
                     further = count * probability
                     count -= further
@@ -137,7 +142,8 @@ class _Group:
         for _ in range(_ROUNDS):
             taken = np.maximum(1, np.einsum("knm,nm->km", p, weights))
             taken[-1] = 1
-            p = np.where(counts, _rows(p / taken[:, None]), p)
+            scaled = _rows(p / taken[:, None])
+            p = scaled if counts.all() else np.where(counts, scaled, p)
         return p
 
     def distinct(self, own: NDArray[np.integer], keys: Array) -> NDArray[np.int64]:

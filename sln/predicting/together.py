@@ -81,20 +81,20 @@ class Together:
         many = np.zeros((self.size[0], strip.stop - strip.start), np.int32)
         for part in parts:
             many[part.crop] += part.inside
-        places = np.where(many > 1, np.cumsum(many > 1).reshape(many.shape) - 1, -1)
+        places = np.cumsum(many > 1, dtype=np.int32).reshape(many.shape) - 1
         pixels, levels = int(places.max(initial=-1)) + 1, len(parts[0].p) if parts else 0
         inside, p = np.zeros((len(parts), pixels), bool), np.zeros((len(parts), levels, pixels), np.float32)
-        shared = [part.inside & (places[part.crop] >= 0) for part in parts]
-        at = [places[part.crop][own] for part, own in zip(parts, shared, strict=True)]
+        shared = [np.flatnonzero(part.inside & (many[part.crop] > 1)) for part in parts]
+        at = [places[part.crop].ravel()[own] for part, own in zip(parts, shared, strict=True)]
         for n, (part, own) in enumerate(zip(parts, shared, strict=True)):
             inside[n, at[n]] = True
-            p[n][:, at[n]] = part.p[:, own]
+            p[n][:, at[n]] = part.p.reshape(levels, -1).take(own, 1)
         who = np.array([part.n for part in parts], np.int64)
         order = None if self.order is None else self.order[who]
         found = scene_codes(inside, p, self.known.only(who), self.rule, order)
         for n, (part, own) in enumerate(zip(parts, shared, strict=True)):
             codes = (part.inside * (1 + median_level(part.p))).astype(np.uint8)
-            codes[own] = found[n, at[n]]
+            codes.put(own, found[n, at[n]])
             yield part, codes
 
     def _in(self, strip: slice) -> Iterator[tuple[int, Window]]:
