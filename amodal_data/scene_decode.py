@@ -118,7 +118,7 @@ class _Group:
         for level in range(levels - 2, -1, -1):
             behind[level] += behind[level + 1] + self.p[level + 1] / 2
         there = self.scores * self.first
-        ahead = np.empty((self.p.shape[1], *there.shape), np.float32)  # [i, j]: j in front of i
+        ahead = np.zeros((self.p.shape[1], *there.shape), np.float32)  # [i, j]: j in front of i
         for i in range(len(ahead)):
             np.einsum("knm,km->nm", self.p[:, i + 1 :], behind[:, i], out=ahead[i, i + 1 :])
             ahead[i, :i] = 1 - ahead[:i, i]

@@ -85,19 +85,20 @@ def test_the_synthetic_benchmark_in_its_short_form(tmp_path):
     forms = [f"{kind}, {form}" for kind in ("sln", "arcnn-visible") for form in ("alone", "decode", "pass", "both")]
     assert set(results["heads"]) == {*forms, "arcnn, alone", "arcnn, pass"}
     assert results["truth_order"]["R_hard"] == 1.0 and len(results["order_net"]) == 10
-    for part in ("head", "pass"):
+    for part, most in (("head", 1.05), ("pass", 1.15)):
         sizes = [own[part] for own in results["parameters"].values()]
-        assert max(sizes) / min(sizes) < 1.05
+        assert max(sizes) / min(sizes) < most
     for table in ("Table 1", "Table 2", "Table 3", "sln minus arcnn-visible, with decode and pass"):
         assert table in done.stdout
     assert "<svg" in (tmp_path / "differences.svg").read_text()
     again = subprocess.run(command, capture_output=True, text=True)  # nothing is done twice
     assert again.stdout == done.stdout.partition("Table 1")[1] + done.stdout.partition("Table 1")[2]
-    command = [sys.executable, BENCHMARK / "ablations.py", tmp_path, "--smoke"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    figures = json.loads((tmp_path / "ablations.json").read_text())
-    assert len(figures) > 10 and all(np.isfinite(own["amodal"]["mean"]) for own in figures.values())
+    for name in ("ablations", "pass_ablations"):
+        command = [sys.executable, BENCHMARK / f"{name}.py", tmp_path, "--smoke"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        figures = json.loads((tmp_path / f"{name}.json").read_text())
+        assert len(figures) > 10 and all(np.isfinite(own["amodal"]["mean"]) for own in figures.values())
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ python trunk.py OUT NUMBER [--smoke] [--bf16]
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -153,33 +153,48 @@ def descend(module: nn.Module, losses: Callable[[], Tensor], steps: int) -> None
         schedule.step()
 
 
-def train_pass(
-    scene: ScenePass, head: Head, settings: Config, seed: int, seen: Seen, steps: int, shown: Tensor | None = None
-) -> ScenePass:
-    """A new scene pass over a head that is done, a few scenes at a time, as :class:`SLN` draws them.
-
-    shown: which maps of the others it sees, 0 or 1 [K + 5]; None = all.
+@dataclass(frozen=True)
+class Drawn:
+    """Regions of a few scenes, with the place of each region's scene, its weight and its object, as :class:`SLN` draws
+    them in training.
     """
-    scene = scene.to(memory_format=torch.channels_last)
-    layers, generator = settings.layering.levels, torch.Generator().manual_seed(1000 + seed)
-    starts = torch.searchsorted(seen.scenes, torch.arange(int(seen.scenes.max()) + 2))
 
-    def losses() -> Tensor:
+    seen: Seen
+    places: Tensor
+    weights: Tensor
+    objects: Tensor
+
+    def maps(self, said: Tensor) -> Tensor:
+        """What is shown to each of the others, [R, K + 5, S, S]."""
+        return scene_maps(said, self.seen.boxes, self.places, self.weights, self.objects, self.seen.side)
+
+
+def drawn(seen: Seen, seed: int) -> Iterator[Drawn]:
+    """Ever more scenes, a few at a time."""
+    generator = torch.Generator().manual_seed(1000 + seed)
+    starts = torch.searchsorted(seen.scenes, torch.arange(int(seen.scenes.max()) + 2))
+    while True:
         picked = torch.randint(len(starts) - 1, (SCENES,), generator=generator).sort().values.unique()
         own = seen.of(torch.cat([torch.arange(starts[one], starts[one + 1]) for one in picked]))
         places = torch.searchsorted(picked, own.scenes)
         seeds = torch.randint(2**31, (len(picked),), generator=generator)
-        weights, objects = drawn_scene(places, own.instances, seeds)
-        inputs = inputs_of(head, own.features, layers)
+        yield Drawn(own, places, *drawn_scene(places, own.instances, seeds))
+
+
+def train_pass(scene: ScenePass, head: Head, settings: Config, seed: int, seen: Seen, steps: int) -> ScenePass:
+    """A new scene pass over a head that is done."""
+    scene = scene.to(memory_format=torch.channels_last)
+    layers, scenes = settings.layering.levels, drawn(seen, seed)
+
+    def losses() -> Tensor:
+        one = next(scenes)
+        inputs = inputs_of(head, one.seen.features, layers)
         with autocast(CPU, settings.train.precision):
             with torch.no_grad():
                 logits = head(inputs)[-1]
                 said = head.meaning(logits)
-                maps = scene_maps(said, own.boxes, places, weights, objects, seen.side)
-            if shown is not None:
-                maps = maps * shown[:, None, None]
-            final = scene(inputs, logits, said, maps)
-            return weighted(head.losses_of((final, final), shares_of(own.codes, layers)), settings)
+            final = scene(inputs, logits, said, one.maps(said))
+            return weighted(head.losses_of((final, final), shares_of(one.seen.codes, layers)), settings)
 
     descend(scene, losses, steps)
     return scene.eval().requires_grad_(False)
