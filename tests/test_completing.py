@@ -216,7 +216,9 @@ def test_rows_that_cannot_be_used_are_named_and_the_rest_is_done(place, data, tm
     rows += [{"image_id": image}, "row", {"image_id": image, "segmentation": {"size": [3, 3], "counts": [9]}},
              {"image_id": image, "segmentation": {"size": [60, 80], "counts": [4800]}},
              {"image_id": image, "bbox": [90, 5, 4, 4]}, {"image_id": image, "segmentation": [[1, 2, 3]]},
-             {"image_id": image, "segmentation": [[5, 5, 30, 5, 30, 30]], "bbox": "x"}]  # fmt: skip
+             {"image_id": image, "segmentation": [[5, 5, 30, 5, 30, 30]], "bbox": "x"},
+             {"image_id": image, "bbox": [5, 5, 4, 4], "score": 95},
+             {"image_id": image, "bbox": [5, 5, 4, 4], "score": "x"}]  # fmt: skip
     (tmp_path / "known.jsonl").write_text("\n".join(map(json.dumps, rows)))
     photo = data.photos[0]
     done = run_command("sln", "complete", place / "run", photo, "--prompts", tmp_path / "known.jsonl",
@@ -226,6 +228,7 @@ def test_rows_that_cannot_be_used_are_named_and_the_rest_is_done(place, data, tm
     assert found["schema"] == "sln/complete/1" and found["instances"] == 4
     said = " ".join(found["problems"])
     assert len(found["problems"]) >= 5 and "neither a mask nor a bbox" in said and "empty" in said and "polygon" in said
+    assert said.count("its score is no number from 0 to 1") == 2
 
 
 def test_annotations_and_arrays_are_prompts_too(place, data, tmp_path):

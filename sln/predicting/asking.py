@@ -94,13 +94,15 @@ class _Row:
         box = _box(row.get("bbox"), size) if mask is None else tuple(boxes_of([mask])[0].tolist())
         if box is None:
             return "neither a mask nor a bbox [x, y, width, height] inside the photo"
-        category, score = integer(row.get("category_id")), number(row.get("score"))
+        category, score = integer(row.get("category_id")), number(row.get("score", 1.0))
+        if score is None or not 0 <= score <= 1:
+            return f"its score is no number from 0 to 1: {row['score']!r:.40}"
         known = 1 if category is None else category
         name = row.get("category_name") or names.get(known, "")
         about = Category(id=known, name=name if isinstance(name, str) else "")
         annotation, region = integer(row.get("gt_id")), integer(row.get("gt_region"))
         answer = None if annotation is None else (annotation, region)
-        return cls(box, mask, 1.0 if score is None or not 0 <= score <= 1 else score, about, answer)
+        return cls(box, mask, score, about, answer)
 
 
 def _mask(value: Any, size: Size) -> RLE | None:
