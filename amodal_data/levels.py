@@ -57,6 +57,8 @@ class LayeredTargets(LevelViews):
     """uint8 [R, N] level codes: 0 outside, 1 visible, 1 + l hidden behind l"""
     ambiguous: NDArray[np.bool_]
     """bool [R]: two instances are hidden here and nothing says which is in front; neither counts the other"""
+    unknown: NDArray[np.bool_]
+    """bool [R]: objects may be here that are not among the instances"""
     annotation_ids: NDArray[np.int64]
     """int64 [N]; in COCOA the record's id, repeated"""
     region_index: NDArray[np.int32]
@@ -183,6 +185,10 @@ class LayeredTargets(LevelViews):
         """Pixels whose levels may be too low because the order of two hidden instances is not known."""
         return int(self.region_areas()[self.ambiguous].sum())
 
+    def unknown_rle(self) -> RLE:
+        """Where objects may be that are not among the instances."""
+        return self._encode(self.unknown)
+
     def level_pixels(self) -> NDArray[np.int64]:
         """Pixels at each level, summed over instances, int64 [levels]; entry 0 counts visible ones."""
         deepest = int(self.table.max(initial=0))
@@ -283,8 +289,8 @@ def _layer(scene: Scene, visible: Sequence[RLE | None]) -> tuple[LayeredTargets,
     known = [n for n, mask in enumerate(visible) if mask is not None]
     masks = [instance.amodal for instance in instances] + [mask for mask in visible if mask is not None]
     try:
-        lengths, regions, bits = sweep(masks, scene.size)
-        amodal, given = bits[:, : len(instances)], bits[:, len(instances) :]
+        lengths, regions, bits = sweep(masks if scene.unknown is None else [*masks, scene.unknown], scene.size)
+        amodal, given, unknown = np.split(bits, [len(instances), len(masks)], axis=1)
         if scene.total_order and not known:
             layers = Layers(levels_by_order(amodal, scene.in_front), scene.in_front)
         elif scene.total_order:
@@ -303,6 +309,7 @@ def _layer(scene: Scene, visible: Sequence[RLE | None]) -> tuple[LayeredTargets,
         run_regions=regions,
         table=layers.table,
         ambiguous=ambiguous,
+        unknown=np.asarray(unknown.any(axis=1)),
         annotation_ids=np.array([i.annotation_id for i in instances], np.int64),
         region_index=np.array([i.region_index for i in instances], np.int32),
         category_ids=np.array([i.category_id for i in instances], np.int64),

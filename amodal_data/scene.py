@@ -64,7 +64,8 @@ class Scene:
     ``total_order``: True = ``in_front`` is the whole truth (COCOA); False = it is a hint for overlapping
     pairs, and what visible and hidden masks show comes first (flat layouts, where every instance has a
     visible mask). ``findings``: what was odd while reading it. ``constraint``: pairs of instances (front,
-    back) that the file itself lists (COCOA's ``depth_constraint``). Raises :class:`SceneError` for masks
+    back) that the file itself lists (COCOA's ``depth_constraint``). ``unknown``: where objects may be that are not
+    among the instances (COCO's crowds). Raises :class:`SceneError` for masks
     of another size, a matrix of another shape, or two instances each in front of the other.
     """
 
@@ -78,6 +79,7 @@ class Scene:
     source: str = ""
     annotator: str = ""
     constraint: tuple[tuple[int, int], ...] = ()
+    unknown: RLE | None = None
 
     def __post_init__(self) -> None:
         n = len(self.instances)
@@ -89,10 +91,10 @@ class Scene:
             raise SceneError(f"image {self.image_id}: two instances are each in front of the other")
         if self.total_order and _circular(self.in_front):
             raise SceneError(f"image {self.image_id}: instances are in front of each other in a circle")
-        for instance in self.instances:
-            for mask in (instance.amodal, instance.visible):
-                if mask is not None and mask.size != self.size:
-                    raise SceneError(f"image {self.image_id} is {self.size}, a mask {mask.size}")
+        masks = [mask for instance in self.instances for mask in (instance.amodal, instance.visible)]
+        for mask in (*masks, self.unknown):
+            if mask is not None and mask.size != self.size:
+                raise SceneError(f"image {self.image_id} is {self.size}, a mask {mask.size}")
 
 
 def _circular(in_front: NDArray[np.bool_]) -> bool:

@@ -27,6 +27,7 @@ class LevelViews(ABC):
 
     size: tuple[int, int]
     table: NDArray[np.uint8]
+    unknown: NDArray[np.bool_]
 
     @abstractmethod
     def draw(self, values: NDArray[Any]) -> NDArray[Any]:
@@ -136,6 +137,11 @@ class ResizedTargets(LevelViews):
     def table(self) -> NDArray[np.uint8]:  # type: ignore[override]
         """The level codes of the source, uint8 [R, N]."""
         return self.source.table
+
+    @property
+    def unknown(self) -> NDArray[np.bool_]:  # type: ignore[override]
+        """In which regions of the source objects may be that are not among its instances, bool [R]."""
+        return self.source.unknown
 
     def draw(self, values: NDArray[Any]) -> NDArray[Any]:
         """A map of one value a region: [R] of any dtype gives [H, W]; 0 outside the image."""

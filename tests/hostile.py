@@ -7,7 +7,7 @@ import zlib
 import h5py
 import numpy as np
 
-COLUMNS = ("runs/region", "runs/length", "levels", "ambiguous", "instances", "pairs", "text")
+COLUMNS = ("runs/region", "runs/length", "levels", "flags", "instances", "pairs", "text")
 BLOCK = 512
 
 
@@ -26,7 +26,7 @@ def repair(path):
         pass
     raw = path.read_bytes()
     digest = hashlib.sha256(raw[BLOCK:]).hexdigest()
-    path.write_bytes(f"amodal-data/targets\nversion 1\nsha256 {digest}\n".encode().ljust(BLOCK, b"\0") + raw[BLOCK:])
+    path.write_bytes(f"amodal-data/targets\nversion 2\nsha256 {digest}\n".encode().ljust(BLOCK, b"\0") + raw[BLOCK:])
 
 
 def _field(name, values, column="images"):
@@ -182,7 +182,7 @@ ATTACKS = {
     "run length": _values("runs/length", [0, 1, 65_535]),
     "run region": _values("runs/region", [0, 1, 65_535, 77]),
     "level": _values("levels", [0, 1, 2, 3, 255]),
-    "ambiguous": _values("ambiguous", [0, 1, 2, 255]),
+    "flags": _values("flags", [0, 1, 2, 255]),
     "area": _field("area", [0, -1, 2**62], "instances"),
     "visible area": _field("visible_area", [0, -1, 7], "instances"),
     "rate": _field("occlusion_rate", [np.nan, np.inf, -1, 0.5], "instances"),

@@ -160,7 +160,7 @@ def damaged(path, how):
     if how == "foreign":
         raw = bytearray(b"\x89HDF\r\n\x1a\n" + bytes(600))
     elif how == "newer":
-        raw = raw.replace(b"version 1\n", b"version 9\n", 1)
+        raw = raw.replace(b"version 2\n", b"version 9\n", 1)
     elif how == "truncated":
         raw = raw[: len(raw) // 2]
     elif how == "empty":

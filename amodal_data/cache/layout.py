@@ -16,6 +16,7 @@ from amodal_data.errors import CacheFormatError
 from amodal_data.levels import LayeredTargets
 
 __all__ = [
+    "AMBIGUOUS",
     "BESIDE",
     "CHUNKS",
     "COLUMNS",
@@ -23,6 +24,7 @@ __all__ = [
     "IMAGE",
     "INSTANCE",
     "PTR",
+    "UNKNOWN",
     "CachedImage",
     "EncodedImage",
     "checksum",
@@ -31,7 +33,7 @@ __all__ = [
     "instance_rows",
 ]
 
-COLUMNS = ("runs/region", "runs/length", "levels", "ambiguous", "instances", "pairs", "text")
+COLUMNS = ("runs/region", "runs/length", "levels", "flags", "instances", "pairs", "text")
 """What one image owns a slice of, in the order of the fields of ``ptr``."""
 
 PTR = np.dtype([(name, "<i8") for name in COLUMNS])
@@ -56,7 +58,7 @@ CHUNKS = {
     "runs/region": 4096,
     "runs/length": 4096,
     "levels": 8192,
-    "ambiguous": 8192,
+    "flags": 8192,
     "instances": 128,
     "pairs": 1024,
     "text": 8192,
@@ -67,7 +69,7 @@ EMPTY: dict[str, NDArray[Any]] = {
     "runs/region": np.zeros(0, "<u2"),
     "runs/length": np.zeros(0, "<u2"),
     "levels": np.zeros(0, "u1"),
-    "ambiguous": np.zeros(0, "u1"),
+    "flags": np.zeros(0, "u1"),
     "instances": np.zeros(0, INSTANCE),
     "pairs": np.zeros((0, 2), "<i4"),
     "text": np.zeros(0, "u1"),
@@ -76,6 +78,9 @@ EMPTY: dict[str, NDArray[Any]] = {
 
 BESIDE = {"images": 512, "ptr": 256, "findings": 8192}
 """The same for the columns that are of the file as a whole."""
+
+AMBIGUOUS, UNKNOWN = np.uint8(1), np.uint8(2)
+"""Bits of ``flags``, of which there is one byte a region"""
 
 _LONGEST_RUN = 65_535
 
@@ -107,7 +112,7 @@ def encode(image: CachedImage, targets: LayeredTargets) -> EncodedImage:
         "runs/region": regions.astype("<u2"),
         "runs/length": lengths.astype("<u2"),
         "levels": targets.table.ravel(),
-        "ambiguous": targets.ambiguous.view(np.uint8),
+        "flags": targets.ambiguous * AMBIGUOUS + targets.unknown * UNKNOWN,
         "instances": instance_rows(targets),
         "pairs": targets.pairs.astype("<i4"),
         "text": np.frombuffer(text, np.uint8),
@@ -136,7 +141,8 @@ def decode(encoded: EncodedImage) -> tuple[CachedImage, LayeredTargets]:
         run_lengths=lengths,
         run_regions=regions,
         table=columns["levels"].reshape(int(row["regions"]), len(instances)).view(np.uint8),
-        ambiguous=columns["ambiguous"].astype(bool),
+        ambiguous=(columns["flags"] & AMBIGUOUS).astype(bool),
+        unknown=(columns["flags"] & UNKNOWN).astype(bool),
         annotation_ids=instances["annotation_id"],
         region_index=instances["region_index"],
         category_ids=instances["category_id"],

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from amodal_data.cache.layout import COLUMNS, INSTANCE, CachedImage, EncodedImage, checksum, decode
 from amodal_data.cache.parts import Range
-from amodal_data.cache.stamp import FORMAT_VERSION, CacheInfo, file_digest, stored_digest
+from amodal_data.cache.stamp import CacheInfo, file_digest, stored_stamp
 from amodal_data.cache.structure import check_image, check_pointers, check_range, check_rows, checked_columns
 from amodal_data.errors import CacheError, CacheFormatError, ImageLookupError
 from amodal_data.findings import Finding, read_findings
@@ -57,7 +57,7 @@ class TargetCache(Sequence[LayeredTargets]):
         self._columns: dict[str, Any] = {}
         self._pid = -1
         self._positions: dict[int, list[int]] | None = None
-        self._digest = stored_digest(self.path)
+        self._version, self._digest = stored_stamp(self.path)
         self._file_id: tuple[int, int] | None = _file_id(self.path)
         self._sound = np.zeros(0, bool)
         self._count = len(self._column("ptr")) - 1
@@ -245,10 +245,10 @@ class TargetCache(Sequence[LayeredTargets]):
     def _open(self) -> None:
         with self._reading():
             own = _file_id(self.path)
-            if stored_digest(self.path) != self._digest or self._file_id not in (None, own):
+            if stored_stamp(self.path) != (self._version, self._digest) or self._file_id not in (None, own):
                 raise CacheFormatError("the file was replaced by another one while it was in use", fix="open it again")
             file = h5py.File(self.path, "r")
-            columns: dict[str, Any] = dict(checked_columns(file))
+            columns: dict[str, Any] = checked_columns(file, self._version)
             lengths = {name: len(column) for name, column in columns.items()}
             held = self._hold and sum(column.nbytes for column in columns.values()) <= _PRELOAD_BYTES
             if held:
@@ -272,13 +272,15 @@ class TargetCache(Sequence[LayeredTargets]):
                 *settings.values(),
                 *(part for s in sources for part in (s.name, s.sha256)),
             ]
-            if version != FORMAT_VERSION or not all(isinstance(one, str) for one in said):
+            if version != self._version or not all(isinstance(one, str) for one in said):
                 raise CacheFormatError("it does not say where it comes from")
             if not settings.get("limit", "0").isdecimal():
                 raise CacheFormatError(f"its setting 'limit' is {settings['limit']!r:.40}")
             info = CacheInfo(
                 version, texts["package_version"], texts["dataset"], sources, settings, texts["rasteriser"]
             )
+            if info.masks not in ("amodal", "modal") or info.masks != attrs.get("masks", "amodal"):
+                raise CacheFormatError("it does not say of what its masks are")
             own = Range(**json.loads(attrs["shard"])) if "shard" in attrs else Range(0, scenes, scenes)
             check_range(own, self._count)
             return info, own

@@ -18,12 +18,13 @@ __all__ = [
     "canonical_json",
     "file_digest",
     "is_cache",
-    "stored_digest",
+    "stored_stamp",
     "user_block",
 ]
 
 FORMAT = "amodal-data/targets"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Of what is written; older ones are read"""
 USER_BLOCK = 512
 
 
@@ -37,6 +38,11 @@ class CacheInfo:
     sources: tuple[Source, ...]
     settings: dict[str, str]
     rasteriser: str
+
+    @property
+    def masks(self) -> str:
+        """``"amodal"``: masks are of whole objects; ``"modal"``: of what is visible of them."""
+        return self.settings.get("masks", "amodal")
 
     @property
     def settings_hash(self) -> str:
@@ -67,8 +73,8 @@ def user_block(digest: str) -> bytes:
     return f"{FORMAT}\nversion {FORMAT_VERSION}\nsha256 {digest}\n".encode().ljust(USER_BLOCK, b"\0")
 
 
-def stored_digest(path: Path) -> str:
-    """The stored digest, after making sure that the file is a cache this package reads."""
+def stored_stamp(path: Path) -> tuple[int, str]:
+    """Format version and stored digest, after making sure that the file is a cache this package reads."""
     try:
         with open_regular(path) as file:
             block = file.read(USER_BLOCK)
@@ -78,10 +84,10 @@ def stored_digest(path: Path) -> str:
     if lines[0] != FORMAT.encode() or len(lines) != 4:
         raise CacheFormatError("not a target cache", place=str(path), fix="amodal-data build-targets makes one")
     version, digest = lines[1].decode("latin-1"), lines[2].decode("latin-1")
-    if version != f"version {FORMAT_VERSION}":
+    if version not in (f"version {known}" for known in range(1, FORMAT_VERSION + 1)):
         raise CacheFormatError(
-            f"a target cache of format {version!r}; this package reads version {FORMAT_VERSION}",
+            f"a target cache of format {version!r}; this package reads versions up to {FORMAT_VERSION}",
             place=str(path),
             fix="use a newer amodal-data, or build the cache again",
         )
-    return digest.removeprefix("sha256 ")
+    return int(version.removeprefix("version ")), digest.removeprefix("sha256 ")

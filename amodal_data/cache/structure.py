@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.cache.layout import BESIDE, CHUNKS, COLUMNS, EMPTY, IMAGE, PTR, instance_rows
+from amodal_data.cache.layout import AMBIGUOUS, BESIDE, CHUNKS, COLUMNS, EMPTY, IMAGE, PTR, UNKNOWN, instance_rows
 from amodal_data.cache.parts import Range
 from amodal_data.errors import CacheFormatError
 from amodal_data.levels import LayeredTargets
@@ -17,26 +17,35 @@ from amodal_data.levels import LayeredTargets
 __all__ = ["check_image", "check_pointers", "check_range", "check_rows", "checked_columns"]
 
 _SHAPES = {**EMPTY, "images": np.zeros(0, IMAGE), "ptr": np.zeros(0, PTR), "findings": EMPTY["text"]}
+_PTR_1 = np.zeros(0, [("ambiguous" if name == "flags" else name, "<i8") for name in COLUMNS])
 _ROWS = {**CHUNKS, **BESIDE}
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE}
 _MOST_PIXELS = 2**31
 
 
-def checked_columns(file: h5py.File) -> dict[str, h5py.Dataset]:
-    """All columns of a cache by name. Raises :class:`CacheFormatError` if one is not a plain column of this file."""
-    columns = {name: _column(file, name) for name in _SHAPES}
+def checked_columns(file: h5py.File, version: int) -> dict[str, Any]:
+    """All columns of a cache by name. Raises :class:`CacheFormatError` if one is not a plain column of this file.
+
+    Version 1 has ``ambiguous`` where version 2 has ``flags``, of which it is the first.
+    """
+    columns: dict[str, Any] = {name: _column(file, name, version) for name in _SHAPES}
+    if version == 1:
+        columns["ptr"] = columns["ptr"][:].view(PTR)
     if len(columns["ptr"]) != len(columns["images"]) + 1:
         raise CacheFormatError(f"{len(columns['ptr'])} pointers for {len(columns['images'])} images")
     return columns
 
 
-def _column(file: h5py.File, name: str) -> h5py.Dataset:
+def _column(file: h5py.File, name: str, version: int) -> h5py.Dataset:
+    rows, wanted = _ROWS[name], _SHAPES[name]
+    if version == 1:
+        name, wanted = ("ambiguous" if name == "flags" else name), (_PTR_1 if name == "ptr" else wanted)
     parts = name.split("/")
     for depth in range(1, len(parts) + 1):
         path = "/".join(parts[:depth])
         if not isinstance(file.get(path, getlink=True), h5py.HardLink):
             raise CacheFormatError(f"column {name!r} is missing, or leads out of this file")
-    column, wanted = file[name], _SHAPES[name]
+    column = file[name]
     if not isinstance(column, h5py.Dataset) or column.is_virtual or column.external:
         raise CacheFormatError(f"column {name!r} does not lie in this file")
     if column.dtype != wanted.dtype or column.shape[1:] != wanted.shape[1:] or column.maxshape != column.shape:
@@ -44,7 +53,7 @@ def _column(file: h5py.File, name: str) -> h5py.Dataset:
     length = column.shape[0]
     plan = column.id.get_create_plist()
     filters = {plan.get_filter(at)[0] for at in range(plan.get_nfilters())}
-    chunks = (min(_ROWS[name], length), *wanted.shape[1:]) if length else None
+    chunks = (min(rows, length), *wanted.shape[1:]) if length else None
     if column.chunks != chunks or not filters <= _FILTERS:
         raise CacheFormatError(f"column {name!r} is not stored as a cache stores it")
     if chunks and column.id.get_num_chunks() != -(-length // chunks[0]):
@@ -81,10 +90,10 @@ def check_rows(row: NDArray[Any], columns: dict[str, NDArray[Any]]) -> None:
         raise CacheFormatError(f"its runs sum to {int(lengths.sum(dtype=np.int64))} of {height * width} pixels")
     if regions < 1 or int(region.max()) >= regions or not np.bincount(region, minlength=regions).all():
         raise CacheFormatError(f"its runs do not use {regions} regions, each of them")
-    if len(columns["levels"]) != regions * len(columns["instances"]) or len(columns["ambiguous"]) != regions:
+    if len(columns["levels"]) != regions * len(columns["instances"]) or len(columns["flags"]) != regions:
         raise CacheFormatError("its level table is not one row a region, one column an instance")
-    if columns["ambiguous"].max() > 1 or columns["instances"]["is_stuff"].max(initial=0) > 1:
-        raise CacheFormatError("a flag is neither 0 nor 1")
+    if columns["flags"].max() > AMBIGUOUS | UNKNOWN or columns["instances"]["is_stuff"].max(initial=0) > 1:
+        raise CacheFormatError("a flag is set that there is none of")
 
 
 def check_image(targets: LayeredTargets, instances: NDArray[Any]) -> None:

@@ -20,7 +20,15 @@ from numpy.typing import NDArray
 from amodal_data.cache.layout import BESIDE, CHUNKS, COLUMNS, EMPTY, IMAGE, PTR
 from amodal_data.cache.parts import Part, Range, join_ptr
 from amodal_data.cache.read import StoredPart, TargetCache
-from amodal_data.cache.stamp import FORMAT, USER_BLOCK, CacheInfo, canonical_json, file_digest, user_block
+from amodal_data.cache.stamp import (
+    FORMAT,
+    FORMAT_VERSION,
+    USER_BLOCK,
+    CacheInfo,
+    canonical_json,
+    file_digest,
+    user_block,
+)
 from amodal_data.disk import refuse_existing, replaced_path
 from amodal_data.errors import CacheError
 
@@ -140,9 +148,10 @@ def _pack(block: NDArray[Any]) -> bytes:
 def _attributes(info: CacheInfo, scenes: Range) -> dict[str, str | int]:
     attributes: dict[str, str | int] = {
         "format": FORMAT,
-        "format_version": info.format_version,
+        "format_version": FORMAT_VERSION,
         "package_version": info.package_version,
         "dataset": info.dataset,
+        "masks": info.masks,
         "sources": canonical_json([asdict(source) for source in info.sources]),
         "settings": canonical_json(info.settings),
         "settings_hash": info.settings_hash,

@@ -33,6 +33,7 @@ def layered_predictions(predictions: Sequence[ScoredMask], size: tuple[int, int]
         run_regions=regions,
         table=table,
         ambiguous=np.zeros(len(table), bool),
+        unknown=np.zeros(len(table), bool),
         annotation_ids=np.zeros(n, np.int64),
         region_index=np.arange(n, dtype=np.int32),
         category_ids=np.array([one.category_id for one in predictions], np.int64),
