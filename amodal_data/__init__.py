@@ -11,6 +11,7 @@ from amodal_data.masks import RLE
 from amodal_data.readers import (
     iter_annotations,
     read_annotations,
+    read_coco,
     read_cocoa,
     read_cocoa_cls,
     read_d2sa,
@@ -64,6 +65,7 @@ __all__ = [
     "merge_shards",
     "modal_part",
     "read_annotations",
+    "read_coco",
     "read_cocoa",
     "read_cocoa_cls",
     "read_d2sa",

@@ -15,6 +15,7 @@ from amodal_data.evaluation.reading.predictions import ScoredMask
 from amodal_data.levels import LayeredTargets
 from amodal_data.masks import RLE
 from amodal_data.occlusion import z_order
+from amodal_data.runs import window_of
 
 __all__ = ["export_coco", "export_datumaro", "export_results", "export_table"]
 
@@ -26,7 +27,8 @@ def export_coco(images: Images, masks: Literal["amodal", "modal"] = "amodal") ->
 
     ``amodal``: whole masks, and beside them ``visible_mask``, ``invisible_mask``, ``occlude_rate`` and
     ``occl_depth`` under MVTec's names, so that :func:`amodal_data.read_d2sa` reads the file back.
-    ``modal``: visible masks; instances of which nothing is visible are left out.
+    ``modal``: visible masks; instances of which nothing is visible are left out. What is unknown in an image is one
+    crowd (``iscrowd``) of the first category.
     """
     listed: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -51,8 +53,21 @@ def export_coco(images: Images, masks: Literal["amodal", "modal"] = "amodal") ->
             names[found["category_id"]].add(targets.names[n])
             own = {"id": len(annotations) + 1, "image_id": image.image_id}
             annotations.append(own | found | extra)
+        if targets.unknown.any():
+            annotations.append(
+                {"id": len(annotations) + 1, "image_id": image.image_id, **_crowd(targets.unknown_rle())}
+            )
     categories = [{"id": category, "name": _one_name(found)} for category, found in sorted(names.items())]
+    for annotation in annotations:
+        annotation.setdefault("category_id", min(names, default=1))
     return {"images": listed, "annotations": annotations, "categories": categories}
+
+
+def _crowd(mask: RLE) -> dict[str, Any]:
+    window = window_of(mask)
+    rows, columns = window if window is not None else (slice(0, 0), slice(0, 0))
+    box = [columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start]
+    return {"segmentation": mask.to_coco(), "area": mask.area, "bbox": box, "iscrowd": 1}
 
 
 def _instances(targets: LayeredTargets, masks: str) -> Iterator[dict[str, Any] | None]:

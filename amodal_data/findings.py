@@ -74,6 +74,7 @@ CODES: dict[str, Code] = {
     # visible masks of flat layouts
     "visible-missing": Code("warning", "An instance has no visible mask.", "amodal less hidden mask, else all visible"),
     "visible-outside-amodal": Code("warning", "A visible mask reaches outside the amodal mask.", "amodal stands"),
+    "crowd-unknown": Code("info", "A group of objects that are not told apart (iscrowd).", "its pixels are unknown"),
     "instance-duplicate": Code("info", "Two instances have the same amodal and visible mask.", "count once in levels"),
     "ids-shifted": Code("info", "Image ids of two files collide.", "the later file's ids are shifted"),
     # what a network is told

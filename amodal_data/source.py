@@ -21,9 +21,12 @@ from amodal_data.workers import encode_scene
 __all__ = ["TargetSource", "open_source"]
 
 
-def open_source(path: Path) -> "TargetSource":
-    """Open a cache or an annotation file. Raises the errors of :class:`TargetCache` and the readers."""
-    return TargetSource(TargetCache(path) if path.is_file() and is_cache(path) else read_annotations(path))
+def open_source(path: Path, masks: str | None = None) -> "TargetSource":
+    """Open a cache or an annotation file (``masks``: see :func:`amodal_data.read_annotations`). Raises the errors of
+    :class:`TargetCache` and the readers.
+    """
+    known = path.is_file() and is_cache(path)
+    return TargetSource(TargetCache(path) if known else read_annotations(path, masks=masks))
 
 
 class TargetSource:
@@ -42,6 +45,12 @@ class TargetSource:
         origin = self.origin
         return origin.path.name if isinstance(origin, TargetCache) else ", ".join(s.name for s in origin.sources)
 
+    @property
+    def masks(self) -> str:
+        """Of what its masks are, ``"amodal"`` or ``"modal"``."""
+        origin = self.origin
+        return origin.info.masks if isinstance(origin, TargetCache) else origin.settings.get("masks", "amodal")
+
     def read(self, at: int) -> tuple[CachedImage, LayeredTargets]:
         """Image ``at`` and its targets; raises :class:`LevelsError` if they do not fit a level table."""
         if isinstance(self.origin, TargetCache):
@@ -54,7 +63,7 @@ class TargetSource:
     def summary(self, on_image: Callable[[int], None] = lambda _: None) -> Summary:
         """Figures over all images. Of an annotation file, images that cannot be layered are left out."""
         findings = list(self.origin.findings if isinstance(self.origin, TargetCache) else self.origin.file_findings)
-        return summarise(self._images(findings, on_image), findings)
+        return summarise(self._images(findings, on_image), findings, self.masks)
 
     def _images(
         self, findings: list[Finding], on_image: Callable[[int], None]

@@ -24,9 +24,11 @@ class Summary:
     much of them is hidden, in the bins 0, (0, .25], (.25, .5], (.5, .75], (.75, 1].
     ``deepest[l]``: instances whose deepest level is l. ``hardest``: image positions, most hidden
     pixels first. ``pixels``: of all images; ``ambiguous_pixels``: those where the order of two hidden
-    instances is not known.
+    instances is not known; ``unknown_pixels``: those where objects may be that are not among the instances. ``masks``:
+    of what they are, ``"amodal"`` or ``"modal"``.
     """
 
+    masks: str = "amodal"
     images: int = 0
     instances: int = 0
     things: int = 0
@@ -35,6 +37,7 @@ class Summary:
     fully_hidden: int = 0
     pixels: int = 0
     ambiguous_pixels: int = 0
+    unknown_pixels: int = 0
     level_pixels: list[int] = field(default_factory=list)
     hidden_share: list[int] = field(default_factory=lambda: [0] * len(_RATES))
     deepest: list[int] = field(default_factory=list)
@@ -53,6 +56,7 @@ class Summary:
         """The summary as JSON-ready values."""
         return {
             "schema": "amodal-data/inspect/1",
+            "masks": self.masks,
             "images": self.images,
             "instances": self.instances,
             "things": self.things,
@@ -62,6 +66,7 @@ class Summary:
             "fully_hidden": self.fully_hidden,
             "ambiguous_pixels": self.ambiguous_pixels,
             "ambiguous_share": self.ambiguous_pixels / max(self.pixels, 1),
+            "unknown_pixels": self.unknown_pixels,
             "level_pixels": {str(level): n for level, n in enumerate(self.level_pixels)},
             "hidden_share": dict(zip(_RATES, self.hidden_share, strict=True)),
             "deepest_level": {str(level): n for level, n in enumerate(self.deepest)},
@@ -85,6 +90,11 @@ class Summary:
         if self.ambiguous_pixels:
             share = self.ambiguous_pixels / self.pixels
             blocks.insert(1, f"{self.ambiguous_pixels:,} ambiguous pixels ({share:.2%}): hidden order not known")
+        if self.unknown_pixels:
+            share = self.unknown_pixels / self.pixels
+            blocks.insert(1, f"{self.unknown_pixels:,} unknown pixels ({share:.2%}): objects that are not told apart")
+        if self.masks == "modal":
+            blocks.insert(1, "modal masks: what is visible; nothing tells what is hidden")
         if self.fully_hidden or self.empty:
             blocks.insert(1, f"{self.fully_hidden:,} fully hidden, {self.empty:,} empty")
         return "\n\n".join(blocks)
@@ -114,9 +124,11 @@ def _findings_block(findings: tuple[Finding, ...]) -> str:
     return "\n".join(["findings", *(f"  {code:<{wide}}  {n:>6,}  {severity[code]}" for code, n in counts.items())])
 
 
-def summarise(images: Iterable[tuple[CachedImage, LayeredTargets]], findings: Iterable[Finding] = ()) -> Summary:
-    """Count over ``images``. ``findings`` is read after them, so it may be a list still being filled."""
-    summary = Summary()
+def summarise(
+    images: Iterable[tuple[CachedImage, LayeredTargets]], findings: Iterable[Finding] = (), masks: str = "amodal"
+) -> Summary:
+    """Count over ``images``, whose masks are ``masks``. ``findings`` is read after them: a list may still be filled."""
+    summary = Summary(masks)
     levels, deepest = np.zeros(256, np.int64), np.zeros(256, np.int64)
     hidden_pixels = []
     for _, targets in images:
@@ -131,6 +143,7 @@ def summarise(images: Iterable[tuple[CachedImage, LayeredTargets]], findings: It
         summary.images += 1
         summary.pixels += targets.size[0] * targets.size[1]
         summary.ambiguous_pixels += targets.ambiguous_pixels()
+        summary.unknown_pixels += targets.unknown_rle().area
         summary.instances += len(areas)
         summary.things += int((~targets.is_stuff).sum())
         summary.pairs += len(targets.pairs)

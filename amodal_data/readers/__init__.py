@@ -3,6 +3,7 @@
 from amodal_data.readers.cocoa import read_cocoa
 from amodal_data.readers.door import read_annotations
 from amodal_data.readers.flat import read_cocoa_cls, read_d2sa, read_kins
+from amodal_data.readers.modal import read_coco
 from amodal_data.readers.sln_release import read_sln_release
 from amodal_data.readers.stream import SceneStream, iter_annotations
 
@@ -10,6 +11,7 @@ __all__ = [
     "SceneStream",
     "iter_annotations",
     "read_annotations",
+    "read_coco",
     "read_cocoa",
     "read_cocoa_cls",
     "read_d2sa",

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from amodal_data.errors import LayoutError, MaskError
 from amodal_data.findings import Finding, Place
-from amodal_data.masks import RLE, parse_rle
+from amodal_data.masks import RLE, merge, parse_rle
 from amodal_data.readers.files import load_json, stem_of
-from amodal_data.readers.grouping import Grouping, image_size, key_names, top_level
+from amodal_data.readers.grouping import Grouping, category_names, image_size, is_crowd, key_names, top_level
 from amodal_data.readers.regions import RegionMasks, integer, number, settle, text
 from amodal_data.runs import minus
 from amodal_data.scene import Declared, Instance, Scene, Scenes, Source
@@ -133,7 +133,7 @@ def flat_scenes(
     grouping = Grouping(source.name)
     grouping.add_images(images)
     grouping.add_annotations(annotations)
-    categories = _categories(content.get("categories"))
+    categories = category_names(content.get("categories"))
     places = {} if cocoa is None else {image_id: at for at, image_id in enumerate(cocoa.image_ids)}
     records = []
     for image_id, image, several in grouping.annotated():
@@ -157,11 +157,6 @@ def flat_scenes(
     )
 
 
-def _categories(value: object) -> dict[int, str]:
-    listed = [c for c in value if isinstance(c, Mapping)] if isinstance(value, list) else []
-    return {number: text(c.get("name")) for c in listed if (number := integer(c.get("id"))) is not None}
-
-
 def _read_records(records: Sequence[_Record]) -> list[Scene]:
     """The scenes of some records: masks checked and decoded, hints gathered."""
     amodal, visible = [], []
@@ -178,7 +173,12 @@ def _read_records(records: Sequence[_Record]) -> list[Scene]:
 def _scene(record: _Record, amodal: RegionMasks, visible: RegionMasks) -> Scene:
     layout, findings = record.layout, [*amodal.findings, *visible.findings]
     shown: dict[int, RLE] = {}
+    crowds = []
     for at, whole in sorted(amodal.masks.items()):
+        if is_crowd(record.annotations[at]):
+            crowds.append(whole)
+            findings.append(Finding("crowd-unknown", amodal.place_of(at), f"{whole.area} px"))
+            continue
         mask = visible.masks.get(at)
         if mask is None and record.annotations[at].get(layout.visible) is None:
             mask = _visible_from_hidden(whole, record.annotations[at].get(layout.hidden))
@@ -205,6 +205,7 @@ def _scene(record: _Record, amodal: RegionMasks, visible: RegionMasks) -> Scene:
         total_order=False,
         findings=tuple(findings),
         source=record.source,
+        unknown=merge(crowds) if crowds else None,
     )
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from amodal_data.errors import LayoutError
 from amodal_data.findings import Finding, Place
-from amodal_data.readers.regions import integer
+from amodal_data.readers.regions import integer, text
 
-__all__ = ["Grouping", "image_size", "key_names", "top_level"]
+__all__ = ["Grouping", "category_names", "image_size", "is_crowd", "key_names", "top_level"]
 
 Object = Mapping[str, Any]
 
@@ -86,6 +86,17 @@ def key_names(objects: list[Any]) -> str:
     """The keys of some objects, for an error message."""
     keys = sorted({str(key) for one in objects[:1000] if isinstance(one, Mapping) for key in one})
     return (", ".join(keys[:12]) + (", ..." * (len(keys) > 12))) or "none"
+
+
+def category_names(value: object) -> dict[int, str]:
+    """The names in a list of categories, by id."""
+    listed = [c for c in value if isinstance(c, Mapping)] if isinstance(value, list) else []
+    return {found: text(c.get("name")) for c in listed if (found := integer(c.get("id"))) is not None}
+
+
+def is_crowd(annotation: Object) -> bool:
+    """Does it stand for a group of objects that are not told apart?"""
+    return annotation.get("iscrowd") in (1, True)
 
 
 def image_size(image: Object) -> tuple[int, int] | None:

@@ -26,29 +26,35 @@ from amodal_data.findings import Finding, Place
 from amodal_data.readers.cocoa import check_annotator, cocoa_scenes
 from amodal_data.readers.flat import dataset_of, flat_scenes, layout_of
 from amodal_data.readers.grouping import Grouping, image_size, key_names
+from amodal_data.readers.modal import modal_scenes, refuse_modal
 from amodal_data.readers.regions import integer, text
 from amodal_data.scene import Scene, Scenes, Source
 
 __all__ = ["SceneStream", "iter_annotations"]
 
 
-def iter_annotations(path: str | Path, *, annotator: str = "first", cocoa: Scenes | None = None) -> "SceneStream":
+def iter_annotations(
+    path: str | Path, *, annotator: str = "first", cocoa: Scenes | None = None, masks: str | None = None
+) -> "SceneStream":
     """The scenes of one annotation file of any known layout, without ever holding the file.
 
-    annotator, cocoa: as in :func:`read_annotations`. Raises as that does; a NaN in the JSON, which the
+    annotator, cocoa, masks: as in :func:`read_annotations`. Raises as that does; a NaN in the JSON, which the
     streaming parser does not accept, is an :class:`AnnotationError` too. Images without ``height`` and
     ``width`` are left out with a finding.
     """
-    return SceneStream(Path(path), annotator, cocoa)
+    return SceneStream(Path(path), annotator, cocoa, masks)
 
 
 class SceneStream:
     """Scenes in passing: iterable any number of times, in batches or one by one; not indexable."""
 
-    def __init__(self, path: Path, annotator: str = "first", cocoa: Scenes | None = None) -> None:
+    def __init__(
+        self, path: Path, annotator: str = "first", cocoa: Scenes | None = None, masks: str | None = None
+    ) -> None:
         self._path = path
         self._annotator = annotator
         self._cocoa = cocoa
+        self._masks = masks
         self._grouping = Grouping(path.name)
         self._window = (0, -1)
         self.sources = (Source(path.name, _digest(path)), *(cocoa.sources if cocoa is not None else ()))
@@ -153,6 +159,8 @@ class SceneStream:
         content = {"images": images, "annotations": annotations, "categories": self._categories}
         if self._layout == "cocoa":
             return cocoa_scenes(content, self._path, self.sources[0], self._annotator)
+        if self._layout == "coco":
+            return modal_scenes(content, self._path, self.sources[0])
         dataset = dataset_of(self._layout, self._path.name)
         return flat_scenes(content, self._path, self.sources[0], dataset, self._layout, self._cocoa)
 
@@ -230,8 +238,9 @@ class SceneStream:
 
     def _layout_by(self, keys: set[str]) -> str:
         if "regions" in keys:
+            refuse_modal(self._masks, self._path)
             return "cocoa"
-        layout = layout_of([dict.fromkeys(keys)])
+        layout = "coco" if self._masks == "modal" else layout_of([dict.fromkeys(keys)])
         if keys and not layout:
             raise LayoutError(f"no amodal layout: keys seen: {key_names([dict.fromkeys(keys)])}", place=str(self._path))
         if not keys and not self._ids:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from amodal_cli.choices import known_dataset
-from amodal_cli.options import Force, Format, ImageFolders, Json, Masks, Quiet, Split
+from amodal_cli.options import Force, Format, ImageFolders, Json, Masks, MasksOf, Quiet, Split
 from amodal_cli.terminal import check_output, counted, left_behind, print_json, printable, progress, say
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def build(
         Path | None,
         typer.Option("--cocoa", metavar="FILE", help="COCOA file that lends COCOA-cls its order."),
     ] = None,
+    masks: MasksOf = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N images.")] = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Number of processes.")] = 1,
     scheduler: Annotated[
@@ -60,7 +61,7 @@ def build(
     part = _shard(shard)
     target = output or Path(f"{paths[0].stem}{f'.shard-{part[0]}-of-{part[1]}' if part else ''}.h5")
     check_output(target, force=force or dry_run or resume, inputs=[*paths, *([cocoa] if cocoa else [])])
-    scenes = _read(paths, annotator, cocoa, limit, stream)
+    scenes = _read(paths, annotator, cocoa, limit, stream, masks)
     _check_layout(dataset, scenes)
     names = ", ".join(str(path) for path in paths)
     say(
@@ -108,7 +109,7 @@ def verify(
         if annotations:
             said = opened.info.settings
             limit = int(said["limit"]) if "limit" in said else None
-            scenes = _read(annotations, said.get("annotator", "first"), cocoa, limit)
+            scenes = _read(annotations, said.get("annotator", "first"), cocoa, limit, masks=said.get("masks"))
     with progress("verifying", total * (1 if scenes is None else 2), quiet=quiet) as advance:
         report = verify_cache(cache, scenes, on_image=advance)
     if as_json:
@@ -178,7 +179,12 @@ _ALIKE = ({"cocoa"}, {"kins"}, {"d2sa"}, {"cocoa-cls"}, {"d2sa", "cocoa-cls"})  
 
 
 def _read(
-    paths: list[Path], annotator: str, cocoa: Path | None, limit: int | None, stream: bool | None = None
+    paths: list[Path],
+    annotator: str,
+    cocoa: Path | None,
+    limit: int | None,
+    stream: bool | None = None,
+    masks: str | None = None,
 ) -> "Scenes | SceneStream":
     from amodal_data import iter_annotations, read_annotations, read_cocoa
 
@@ -188,9 +194,9 @@ def _read(
     if stream and len(paths) > 1:
         raise typer.BadParameter("--stream reads one file; build each and use amodal-data merge")
     scenes = (
-        iter_annotations(paths[0], annotator=annotator, cocoa=reference)
+        iter_annotations(paths[0], annotator=annotator, cocoa=reference, masks=masks)
         if stream
-        else read_annotations(paths, annotator=annotator, cocoa=reference)
+        else read_annotations(paths, annotator=annotator, cocoa=reference, masks=masks)
     )
     return scenes if limit is None else scenes.first(limit)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from amodal_cli.choices import did_you_mean, known_dataset
-from amodal_cli.options import Force, ImageFolders, Json, Pick, Quiet
+from amodal_cli.options import Force, ImageFolders, Json, MasksOf, Pick, Quiet
 from amodal_cli.terminal import check_output, counted, print_json, printable, progress, say
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 def inspect(
     source: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A cache or an annotation file.")],
     images: ImageFolders = None,
+    masks: MasksOf = None,
     png: Annotated[Path | None, typer.Option("--png", help="Write a contact sheet.")] = None,
     page: Annotated[
         Path | None, typer.Option("--html", help="Write a page to look through in a browser, all in one file.")
@@ -39,7 +40,7 @@ def inspect(
     from amodal_data.source import open_source
 
     _check_pictures(source, png, page, compare, image_ids, force)
-    opened = open_source(source)
+    opened = open_source(source, masks)
     with progress("reading", len(opened), quiet=quiet) as advance:
         summary = opened.summary(on_image=advance)
     wanted = [(path, most) for path, most in ((png, 6), (page, 24)) if path is not None]

@@ -22,6 +22,18 @@ Images = Annotated[
 Device = Annotated[str, typer.Option("--device", help="Where to run: auto, cpu, cuda, or cuda:0, cuda:1, ...")]
 
 
+class Masks(StrEnum):
+    """What masks are of: whole objects, or what is visible of them."""
+
+    amodal = "amodal"
+    modal = "modal"
+
+
+MasksOf = Annotated[
+    Masks | None, typer.Option("--masks", help="Of what a plain COCO file's masks are; 'modal' = what is visible.")
+]
+
+
 class Split(StrEnum):
     """The splits that annotation files come in."""
 
@@ -55,10 +67,3 @@ class Format(StrEnum):
     datumaro = "datumaro"
     results = "results"
     table = "table"
-
-
-class Masks(StrEnum):
-    """Which masks ``export coco`` writes."""
-
-    amodal = "amodal"
-    modal = "modal"

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from amodal_data import TargetCache
-from amodal_data.cache.stamp import stored_digest
+from amodal_data.cache.stamp import stored_stamp
 from sln.config import Category, Config
 from sln.data.samples import CachedTargets
 from sln.device import memory_used, pick_device
@@ -47,7 +47,7 @@ class Sources:
         paths = {"images": self.images, "val_images": self.val_images}
         return {
             **{name: str(path.resolve()) for name, path in caches.items()},
-            **{f"{name}_digest": stored_digest(path) for name, path in caches.items()},
+            **{f"{name}_digest": stored_stamp(path)[1] for name, path in caches.items()},
             **{name: [str(folder.resolve()) for folder in folders] for name, folders in paths.items()},
         }
 
@@ -61,7 +61,7 @@ class Sources:
         except (KeyError, TypeError) as error:
             raise RunError(f"env.json does not say what the run was started with: {error}") from error
         for name, path in caches.items():
-            if stored_digest(path) != digests[name]:
+            if stored_stamp(path)[1] != digests[name]:
                 raise ConfigError("this cache is not the one the run was started with", place=str(path),
                                   fix="put it back, or start a new run")  # fmt: skip
         return cls(caches["train"], folders["images"], caches.get("val"), folders["val_images"])
@@ -209,6 +209,11 @@ def _trainer(
     *,
     fresh: bool = True,
 ) -> Trainer:
+    for cache in filter(None, (sources.train, sources.val)):
+        with TargetCache(cache) as opened:
+            if opened.info.masks == "modal":
+                raise ConfigError("its masks are modal: nothing tells what is hidden", place=str(cache),
+                                  fix="train on whole objects; modal masks can be looked at and exported")  # fmt: skip
     data = _opened(sources.train, sources.images, config, say)
     shown = _opened(sources.val, sources.val_images or sources.images, config, say) if sources.val else None
 
