@@ -137,7 +137,8 @@ def _targets(batch: int, side: int) -> Targets:
     table = torch.ones(batch, 2, _BOXES, dtype=torch.uint8)
     present = torch.ones(batch, _BOXES, dtype=torch.bool)
     classes = torch.zeros(batch, _BOXES, dtype=torch.int64)
-    return Targets(regions, table, boxes, boxes.clone(), classes, present, torch.arange(batch), torch.arange(batch))
+    ids, known = torch.arange(batch), torch.zeros(batch, 2, dtype=torch.bool)
+    return Targets(regions, table, known, boxes, boxes.clone(), classes, present, ids, ids)
 
 
 def _seconds(what: Callable[[], Any], repeats: int, device: torch.device) -> float:

@@ -40,7 +40,8 @@ def one_square(batch=2, side=64, instances=2):
     present = torch.ones(batch, instances, dtype=torch.bool)
     whole = boxes.expand(batch, -1, -1).clone()
     classes = torch.zeros(batch, instances, dtype=torch.int64)
-    return Targets(regions, table.expand(batch, -1, -1).clone(), whole, whole.clone(), classes, present, ids, ids)
+    table, known = table.expand(batch, -1, -1).clone(), torch.zeros(batch, len(table), dtype=torch.bool)
+    return Targets(regions, table, known, whole, whole.clone(), classes, present, ids, ids)
 
 
 MODERN_SMALL = (

@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from amodal_data.errors import PredictionError
-from amodal_data.evaluation.overlaps import MaskSet, OverlapTable
+from amodal_data.evaluation.overlaps import MaskSet, OverlapTable, shares_inside
 from amodal_data.evaluation.reading.predictions import (
     ImagePredictions,
     Predictions,
@@ -39,6 +42,14 @@ class Comparison:
     def overlaps(self) -> OverlapTable:
         """IoU of the predictions (rows) with the instances (columns)."""
         return OverlapTable(self.found.masks, MaskSet.of(self.image.amodal_masks(), self.image.targets.size))
+
+    @cached_property
+    def unknown(self) -> NDArray[np.float64]:
+        """What part of each prediction lies where nobody knows what is there, float64 [D]."""
+        targets = self.image.targets
+        if not targets.unknown.any():
+            return np.zeros(len(self.found))
+        return shares_inside(self.found.masks, targets.unknown_rle())
 
     @cached_property
     def chosen(self) -> list[int | None]:

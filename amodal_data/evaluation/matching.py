@@ -2,7 +2,8 @@
 
 The rule is COCO's (and COCOA's own evaluator's): detections by falling score; each takes the free
 ground truth of largest IoU at or above the threshold, on equal IoU the later one; an ignored one only
-if no other matches.
+if no other matches. What matches none counts neither way if as much of it as the threshold lies where the
+ground truth is unknown (COCO's crowds).
 """
 
 from dataclasses import dataclass
@@ -45,11 +46,11 @@ def largest(iou: NDArray[np.float64]) -> list[int | None]:
     return [int(row.argmax()) if row.max(initial=0) > 0 else None for row in iou]
 
 
-def match(iou: NDArray[np.float64], ignore: NDArray[np.bool_]) -> Matches:
+def match(iou: NDArray[np.float64], ignore: NDArray[np.bool_], unknown: NDArray[np.float64] | None = None) -> Matches:
     """Match the detections of one image.
 
     iou: float64 [D, G], rows by falling score; below .5 it need not be exact. ignore: bool [S, G], which ground truth
-    each subset ignores.
+    each subset ignores. unknown: float64 [D], the part of each detection where the ground truth is unknown.
 
     Subsets and thresholds are the bits of one integer, so that one round over the detections serves all of them.
     """
@@ -61,6 +62,13 @@ def match(iou: NDArray[np.float64], ignore: NDArray[np.bool_]) -> Matches:
     for row, *one in zip(rows.tolist(), values.tolist(), columns.tolist(), passed, strict=True):
         near.setdefault(row, []).append((one[0], one[1], one[2]))
     reached = _reached(len(ignore))
+    excused: dict[int, tuple[float, int, int]] = {}
+    if unknown is not None:
+        upto = np.searchsorted(_REACH, unknown, side="right")
+        rows = np.flatnonzero(upto)
+        each = zip(rows.tolist(), unknown[rows].tolist(), upto[rows].tolist(), strict=True)
+        excused = {row: (share, len(ignore[0]), n) for row, share, n in each}
+        near = {row: near.get(row, []) for row in sorted({*near, *excused})}
     ignored = [_spread(column.tobytes()) for column in np.ascontiguousarray(ignore.T)]
     free = [reached[-1]] * len(ignored)
     found: dict[int, tuple[int, int]] = {}
@@ -71,7 +79,12 @@ def match(iou: NDArray[np.float64], ignore: NDArray[np.bool_]) -> Matches:
             new = free[g] & reached[n] & ~(ignored[g] | hit)
             hit |= new
             free[g] ^= new
+        if row in excused:
+            several = sorted([*several, excused[row]], reverse=True)
         for _, g, n in several:
+            if g == len(ignored):  # the unknown, which holds any number
+                neutral |= reached[n] & ~hit
+                continue
             new = free[g] & reached[n] & ignored[g] & ~(hit | neutral)
             neutral |= new
             free[g] ^= new

@@ -19,7 +19,7 @@ from amodal_data.errors import MaskError
 from amodal_data.evaluation.matching import largest
 from amodal_data.masks import RLE
 
-__all__ = ["MaskSet", "OverlapTable"]
+__all__ = ["MaskSet", "OverlapTable", "shares_inside"]
 
 _INT32 = 2**31 - 1
 _MOST_PIXELS = 2**30
@@ -146,6 +146,13 @@ class OverlapTable:
         rows, columns = self._rows[new], self._columns[new]
         common = _common(self._a, self._b, self._layers, rows, columns)
         self._iou[rows, columns] = common / (self._a.areas[rows] + self._b.areas[columns] - common)
+
+
+def shares_inside(masks: MaskSet, other: RLE) -> NDArray[np.float64]:
+    """What part of each mask lies inside another one, float64 [M]; 0 of an empty one."""
+    one = MaskSet.of([other], masks.size)
+    rows = np.arange(len(masks))
+    return _common(masks, one, _layers(one), rows, np.zeros_like(rows)) / np.maximum(masks.areas, 1)
 
 
 def _bounded(

@@ -185,6 +185,7 @@ def _packed(
     return Targets(
         torch.from_numpy(regions)[None],
         torch.from_numpy(table)[None],
+        torch.from_numpy(np.append(False, view.unknown))[None],
         torch.from_numpy(boxes[kept])[None],
         torch.from_numpy(seen[kept])[None],
         torch.from_numpy(np.zeros(len(kept), np.int64) if classes is None else classes)[kept][None],

@@ -13,7 +13,7 @@ from torchvision.ops import MultiScaleRoIAlign, batched_nms, box_iou, clip_boxes
 from sln.config import DetectorConfig
 from sln.network.losses import mean_over_all
 from sln.network.proposals import first_of, shuffle_keys
-from sln.network.targets import Targets
+from sln.network.targets import MOSTLY, Targets
 
 __all__ = ["BoxHead", "Found", "build_boxes", "thinned"]
 
@@ -84,7 +84,8 @@ class BoxHead(nn.Module):
             )
         keys = shuffle_keys(len(boxes), targets.seeds[at] + _ANOTHER)
         positive = first_of(overlap >= 0.5, keys, int(self.sampled * self.positive))
-        kept = positive | first_of(overlap < 0.5, keys, self.sampled - int(positive.sum()))
+        nothing = (overlap < 0.5) & (targets.unknown_share(boxes, at) <= MOSTLY)
+        kept = positive | first_of(nothing, keys, self.sampled - int(positive.sum()))
         chosen = kept.nonzero()[:, 0]
         labels = positive[chosen].long()
         true = boxes[chosen]

@@ -12,7 +12,7 @@ from torchvision.ops import box_iou
 
 from sln.config import DetectorConfig, ProposalConfig
 from sln.network.losses import binary_loss, mean_over_all
-from sln.network.targets import Targets
+from sln.network.targets import MOSTLY, Targets
 
 __all__ = [
     "ProposalHead",
@@ -85,6 +85,8 @@ class RegionProposals(RegionProposalNetwork):  # type: ignore[misc]  # torchvisi
         """l_R: binary cross-entropy on sampled anchors, smooth L1 on the positive ones, both over the sampled."""
         own = [{"boxes": boxes[there]} for boxes, there in zip(targets.boxes, targets.present, strict=True)]
         labels, matched = self.assign_targets_to_anchors(anchors, own)
+        for at, (label, where) in enumerate(zip(labels, anchors, strict=True)):
+            label[(label == 0) & (targets.unknown_share(where, at) > MOSTLY)] = -1
         each = zip(labels, targets.seeds, strict=True)
         sampled = torch.stack([self._sample(label, seed) for label, seed in each])
         positive = sampled & (torch.stack(labels) >= 1)

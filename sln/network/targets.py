@@ -13,10 +13,13 @@ from torch.nn import functional
 
 from sln.network.layering import decode
 
-__all__ = ["SAMPLES", "Targets", "grid_points", "level_shares", "pixels_on", "settled"]
+__all__ = ["MOSTLY", "SAMPLES", "Targets", "grid_points", "level_shares", "pixels_on", "settled"]
 
 SAMPLES = 3
 """Each cell of a region is sampled at this many points a side; odd, so that inside and outside never tie."""
+
+MOSTLY = 0.5
+"""A box of which more is unknown than this is no example of background."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,13 +27,15 @@ class Targets:
     """The targets of B images of one size [H, W].
 
     ``regions`` int32 [B, H, W]: row of ``table``; row 0 lies outside the photo. ``table`` uint8 [B, R, N]
-    of codes. ``boxes`` float32 [B, N, 4]: amodal boxes, x0, y0, x1, y1 in pixels of the input, half-open; ``seen``
-    the same of visible parts, all 0 = nothing is visible. ``classes`` int64 [B, N], from 0. ``present`` bool [B, N]:
-    False = padding. ``image_ids`` and ``seeds`` int64 [B]: whose sampling is whose.
+    of codes; ``unknown`` bool [B, R]: other objects than the instances may be there. ``boxes`` float32
+    [B, N, 4]: amodal boxes, x0, y0, x1, y1 in pixels of the input, half-open; ``seen`` the same of visible
+    parts, all 0 = nothing is visible. ``classes`` int64 [B, N], from 0. ``present`` bool [B, N]: False = padding.
+    ``image_ids`` and ``seeds`` int64 [B]: whose sampling is whose.
     """
 
     regions: Tensor
     table: Tensor
+    unknown: Tensor
     boxes: Tensor
     seen: Tensor
     classes: Tensor
@@ -49,14 +54,27 @@ class Targets:
     def depth(self, stride: int) -> Tensor:
         """Largest code over the instances at every ``stride``-th pixel, int64 [B, H / stride, W / stride].
 
-        0 = no instance, -1 = outside the photo. The target of the GLM (``depth_map``).
+        0 = no instance, -1 = outside the photo, or unknown. The target of the GLM (``depth_map``).
         """
         deepest = (
             self.table.amax(2).long() if self.table.shape[2] else self.table.new_zeros(self.table.shape[:2]).long()
         )
+        deepest[self.unknown] = -1
         deepest[:, 0] = -1
         regions = self.regions[:, stride // 2 :: stride, stride // 2 :: stride].long()
         return deepest.gather(1, regions.flatten(1)).view(regions.shape)
+
+    def unknown_share(self, boxes: Tensor, image: int) -> Tensor:
+        """What part of each of P boxes [P, 4] of an input is unknown, float [P]; what lies outside the photo is not."""
+        height, width = self.regions.shape[1:]
+        unknown = self.unknown[image][self.regions[image].long()]
+        sums = functional.pad(unknown.int().cumsum(0).cumsum(1), (1, 0, 1, 0))
+        x0, y0, x1, y1 = (
+            one.round().long().clamp(0, most)
+            for one, most in zip(boxes.unbind(1), (width, height, width, height), strict=True)
+        )
+        inside = sums[y1, x1] - sums[y0, x1] - sums[y1, x0] + sums[y0, x0]
+        return inside / ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).clamp(min=1)
 
     def roi_codes(self, boxes: Tensor, images: Tensor, instances: Tensor, out: int) -> Tensor:
         """Codes of P boxes on a grid of ``out x out`` cell centres, uint8 [P, out, out].
@@ -95,6 +113,7 @@ class Targets:
             return [
                 sample.regions,
                 functional.pad(sample.table, (0, right, 0, low)),
+                functional.pad(sample.unknown, (0, low)),
                 functional.pad(sample.boxes, (0, 0, 0, right)),
                 functional.pad(sample.seen, (0, 0, 0, right)),
                 functional.pad(sample.classes, (0, right)),

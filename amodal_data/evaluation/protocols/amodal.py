@@ -3,8 +3,9 @@
 Class-agnostic, on amodal masks, IoU .50:.05:.95. Twelve subsets: all, things, stuff by all, none,
 partial and heavy occlusion (rates [0, 1e-5], [1e-5, .25], [.25, 1], both ends included). Ground truth
 outside a subset is ignored: what matches it is neutral, every unmatched detection is a false positive
-in every subset. An image without detections is all misses; one without ground truth contributes its
-false positives. Figures over a subset without ground truth are not available (None).
+in every subset, unless it lies where the ground truth is unknown. An image without detections is all
+misses; one without ground truth contributes its false positives. Figures over a subset without ground
+truth are not available (None).
 """
 
 from array import array
@@ -78,7 +79,7 @@ class AmodalTally(Tally):
         """Match the detections of an image."""
         last = self.max_dets[-1]
         ignore = ignored(one.image)
-        found = match(one.overlaps.at_least(THRESHOLDS[0])[:last], ignore)
+        found = match(one.overlaps.at_least(THRESHOLDS[0])[:last], ignore, one.unknown[:last])
         self._kept.add(one.found.scores[:last], found, (~ignore).sum(axis=1))
 
     def figures(self, order: Order, seen: Seen) -> Figures:

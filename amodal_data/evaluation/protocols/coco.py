@@ -52,13 +52,15 @@ class CocoTally(Tally):
         targets = one.image.targets
         categories = targets.category_ids.tolist()
         self.classes.update(categories)
-        found = list(one.found)
+        found, unknown = list(one.found), targets.unknown_rle()
         parts = {}
         for part, mine in _PART.items():
             rows: Rows = []
             results: Rows = []
             for category, mask in zip(categories, targets.rles(mine), strict=True):
                 _add(rows, category, mask)
+            for category in sorted({prediction.category_id for prediction in found}) if unknown.area else ():
+                _add(rows, category, unknown, crowd=True)
             for prediction in found:
                 if (own := _found_mask(prediction, part)) is not None:
                     _add(results, prediction.category_id, own, prediction.score)
@@ -184,8 +186,9 @@ def _dataset(coco: Any, images: Rows, annotations: Rows) -> Any:
     return coco
 
 
-def _add(rows: Rows, category: int, mask: RLE, score: float | None = None) -> None:
+def _add(rows: Rows, category: int, mask: RLE, score: float | None = None, *, crowd: bool = False) -> None:
     if not mask.area:
         return
-    row: dict[str, Any] = {"category_id": category, "iscrowd": 0, "segmentation": mask.to_coco(), "area": mask.area}
+    row: dict[str, Any] = {"category_id": category, "iscrowd": int(crowd), "segmentation": mask.to_coco()}
+    row["area"] = mask.area
     rows.append(row if score is None else row | {"score": score})
