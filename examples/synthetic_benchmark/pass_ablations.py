@@ -161,8 +161,8 @@ def run(out: Path, sizes: Sizes, precision: str) -> dict[str, list[dict[str, Any
     seeds = SEEDS[: sizes.head_seeds]
     places = {
         (name, seed): out / f"pass_{re.sub('[^a-zA-Z0-9]+', '-', name)}_{seed}.json"
-        for name in VARIANTS
         for seed in seeds
+        for name in VARIANTS
     }
     todo = {one: path for one, path in places.items() if not path.exists()}
     if todo:
