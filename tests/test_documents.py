@@ -146,11 +146,10 @@ def test_rules_are_chosen_on_the_tune_split_and_kept_on_the_test_split(benchmark
     def run(better, worse):
         ways = {way: [0, 0] for several in benchmark_modules.WAYS.values() for way in several}
         detected = {"all": {"all": {"AP": 0.5, "AR10": None, "AR100": 0.5}}}
-        test = {
-            "right": ways | {worse: [1, 1], better: [0, 1]}, "pair_scene": [0, 1], "covered": [False, True],
-            "scene": [0, 1], "iou": {name: [0.5, 0.75] for name in ("amodal", "modal", "hidden", "own_hidden")},
-        }  # fmt: skip
-        return {"tune": ways | {better: [1, 1]}, "test": test, "detections": {"subsets": detected}}
+        ious = {"scene": [0, 1], "iou": {name: [0.5, 0.75] for name in ("amodal", "modal", "hidden", "own_hidden")}}
+        order = {"right": ways | {worse: [1, 1], better: [0, 1]}, "pair_scene": [0, 1], "covered": [False, True]}
+        tune = ways | {better: [1, 1]}
+        return {"tune": tune, "test": order | ious, "detections": {"subsets": detected} | ious}
 
     scores = {"sln": [run("R_soft", "R_joint")] * 2, "arcnn": [run("area", "y_axis")] * 2}
     ways = benchmark_modules.choose_ways(scores)

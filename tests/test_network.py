@@ -107,7 +107,7 @@ def test_a_stage_trains_its_modules_and_no_other(stage):
     named = {
         "glm": {"global_layering"},
         "rpn": {"objectness", "box", "classes", "class_box"},
-        "ilm": {"instance_layering", "sem_dist"},
+        "ilm": {"instance_layering", "sem_dist", "scene"},
     }
     assert set(losses) == named.get(stage, set().union(*named.values()))
     torch.stack(list(losses.values())).sum().backward()
@@ -306,7 +306,7 @@ def test_baselines_differ_in_the_head_only(kind, channels, names):
     assert sizes[1] == pytest.approx(sizes[0], rel=0.05)
     images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     losses = other(images, one_square())
-    assert set(losses) == {"global_layering", "objectness", "box", "classes", "class_box"} | names
+    assert set(losses) == {"global_layering", "objectness", "box", "classes", "class_box", "scene"} | names
     seen = other.eval().features(images)
     boxes, owners = torch.tensor([[8.0, 8, 40, 40]]), torch.tensor([0])
     p = other.levels_in(seen, boxes, owners)
@@ -320,7 +320,7 @@ def test_mask_heads_learn_from_shares():
     head = build(small("head.kind=arcnn-visible")).head.eval()
     features, shares = torch.randn(2, 76, 14, 14), torch.rand(2, 5, 28, 28)
     shares = shares / shares.sum(1, keepdim=True)
-    amodal, visible = head(features).detach().sigmoid().unbind(1)
+    amodal, visible = head(features)[-1].detach().sigmoid().unbind(1)
     losses = head.losses(features, shares)
 
     def slow(p, wanted):
