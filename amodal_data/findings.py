@@ -77,6 +77,14 @@ CODES: dict[str, Code] = {
     "crowd-unknown": Code("info", "A group of objects that are not told apart (iscrowd).", "its pixels are unknown"),
     "instance-duplicate": Code("info", "Two instances have the same amodal and visible mask.", "count once in levels"),
     "ids-shifted": Code("info", "Image ids of two files collide.", "the later file's ids are shifted"),
+    # what scenes are composed of
+    "photo-missing": Code("warning", "The photo of an image is in none of the folders.", "image left out"),
+    "license-left-out": Code("info", "The photo's licence is not among those asked for.", "image left out"),
+    "donor-small": Code("info", "An object has fewer pixels than --smallest.", "not pasted"),
+    "donor-cut": Code("info", "An object's mask ends at the frame.", "not pasted"),
+    "donor-large": Code("info", "An object fills more than half of its photo.", "not pasted"),
+    "donor-touched": Code("info", "More of an object's outline than --contact lies at other objects.", "not pasted"),
+    "donor-in-parts": Code("info", "An object's mask is in several parts, as if something hid some.", "not pasted"),
     # what a network is told
     "prompts-overlap": Code("warning", "Two visible masks claim the same pixels.", "the higher score keeps them"),
     # stored masks and figures, used as checksums

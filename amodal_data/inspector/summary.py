@@ -92,7 +92,10 @@ class Summary:
             blocks.insert(1, f"{self.ambiguous_pixels:,} ambiguous pixels ({share:.2%}): hidden order not known")
         if self.unknown_pixels:
             share = self.unknown_pixels / self.pixels
-            blocks.insert(1, f"{self.unknown_pixels:,} unknown pixels ({share:.2%}): objects that are not told apart")
+            blocks.insert(
+                1,
+                f"{self.unknown_pixels:,} unknown pixels ({share:.2%}): there may be objects that are not listed",
+            )
         if self.masks == "modal":
             blocks.insert(1, "modal masks: what is visible; nothing tells what is hidden")
         if self.fully_hidden or self.empty:

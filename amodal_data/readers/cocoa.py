@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from amodal_data.errors import LayoutError, SelectionError
+from amodal_data.errors import LayoutError, MaskError, SelectionError
 from amodal_data.findings import Finding, Place
+from amodal_data.masks import RLE, parse_rle
 from amodal_data.occlusion import from_ranks, parse_depth_constraint, ranks_from_order
 from amodal_data.readers.files import load_json, stem_of
 from amodal_data.readers.grouping import Grouping, image_size, key_names, top_level
@@ -167,6 +168,7 @@ def _scene(record: _Record, masks: RegionMasks) -> Scene:
     if size is not None and size != len(regions):
         findings.append(Finding("size-differs", place, f"'size' is {size}, there are {len(regions)} regions"))
     annotation_id = integer(record.annotation.get("id"))
+    unknown = _unknown(record, masks)
     instances = tuple(
         Instance(
             amodal=masks.masks[at],
@@ -189,7 +191,20 @@ def _scene(record: _Record, masks: RegionMasks) -> Scene:
         source=record.source,
         annotator=text(record.annotation.get("author")),
         constraint=_constraint(pairs or [], order),
+        unknown=unknown,
     )
+
+
+def _unknown(record: _Record, masks: RegionMasks) -> RLE | None:
+    """Where objects may be that are not among the regions: ``unknown`` of an annotation, an RLE; our extension."""
+    said = record.annotation.get("unknown")
+    if said is None:
+        return None
+    try:
+        return parse_rle(said, record.size)
+    except MaskError as error:
+        masks.findings.append(Finding("rle-malformed", masks.place, f"'unknown': {error.message}"))
+        return None
 
 
 def _constraint(pairs: list[tuple[int, int]], order: list[int | None]) -> tuple[tuple[int, int], ...]:

@@ -58,7 +58,7 @@ def build(
     from amodal_data import build_targets
 
     paths, found_split = _annotation_files(dataset, annotations, data, split)
-    part = _shard(shard)
+    part = shard_of(shard)
     target = output or Path(f"{paths[0].stem}{f'.shard-{part[0]}-of-{part[1]}' if part else ''}.h5")
     check_output(target, force=force or dry_run or resume, inputs=[*paths, *([cocoa] if cocoa else [])])
     scenes = _read(paths, annotator, cocoa, limit, stream, masks)
@@ -210,7 +210,7 @@ def _check_layout(dataset: str, scenes: "Scenes | SceneStream") -> None:
         raise SelectionError(f"this is a file of {scenes.dataset}, not of {dataset}")
 
 
-def _shard(value: str | None) -> tuple[int, int] | None:
+def shard_of(value: str | None) -> tuple[int, int] | None:
     """``"1/3"`` as (1, 3)."""
     if value is None:
         return None

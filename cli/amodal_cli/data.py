@@ -1,6 +1,7 @@
 """``amodal-data``: from annotation files to checked targets. Heavy imports wait until a command runs."""
 
 from amodal_cli.building import build, export, merge, verify
+from amodal_cli.composing import compose
 from amodal_cli.looking import doctor, explain, get, inspect
 from amodal_cli.making import demo, synth
 from amodal_cli.scoring import evaluate
@@ -9,6 +10,7 @@ from amodal_cli.terminal import new_app, run
 app = new_app("amodal-data", "Exact, compact, checked training targets for amodal instance segmentation.")
 app.command("demo", short_help="The whole chain on synthetic scenes.")(demo)
 app.command("synth", short_help="Synthetic scenes with exact truth.")(synth)
+app.command("compose", short_help="Amodal scenes from modal annotations.")(compose)
 app.command("get", short_help="What to download, and what is there.")(get)
 app.command("build-targets", short_help="Annotations to exact targets in one file.")(build)
 app.command("inspect", short_help="What is in it: figures and a picture.")(inspect)

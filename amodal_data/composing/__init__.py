@@ -1,0 +1,7 @@
+"""Amodal scenes from modal data: whole objects set in front of one another in other photos, with exact truth."""
+
+from amodal_data.composing.arranging import OCCLUSION, Wishes
+from amodal_data.composing.donors import Rules, Stock, take_stock
+from amodal_data.composing.writing import COCOA, FLAT, ComposeReport, compose
+
+__all__ = ["COCOA", "FLAT", "OCCLUSION", "ComposeReport", "Rules", "Stock", "Wishes", "compose", "take_stock"]
