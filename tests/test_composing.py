@@ -301,3 +301,12 @@ def test_real_objects():
     assert len(stock.donors) >= 150
     counts = Counter(one.code for one in stock.findings if one.code.startswith("donor-"))
     assert len(stock.donors) + sum(counts.values()) == 929
+
+
+@pytest.mark.slow
+def test_the_recipe_from_a_coco_file_to_a_prediction(modal, tmp_path):
+    command = [sys.executable, ROOT / "examples" / "compose_coco.py", modal, modal.parent, tmp_path,
+               "--scenes", "8", "--steps", "3"]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "objects in 8 scenes" in done.stdout and "first held-out scene" in done.stdout
