@@ -20,6 +20,7 @@ from amodal_data.checks import check_boxes, check_figures, checked_visible
 from amodal_data.codes import Layers, counted, layer_by_masks, level_table, levels_by_order
 from amodal_data.errors import LevelsError
 from amodal_data.findings import Finding
+from amodal_data.fronting import in_front_of_all
 from amodal_data.masks import RLE
 from amodal_data.scene import Scene
 from amodal_data.sweep import sweep
@@ -114,6 +115,33 @@ class LayeredTargets(LevelViews):
         x0, y0, x1, y1 = (0, 0, width, height) if box is None else box
         rows, columns = _nearest(y0, y1, size[0], height), _nearest(x0, x1, size[1], width)
         return ResizedTargets(self, rows, columns[::-1] if flip else columns)
+
+    def with_front(
+        self, mask: RLE, *, category_id: int = 1, name: str = "", annotation_id: int = -1
+    ) -> "LayeredTargets":
+        """These targets with one more instance, the last one, in front of all others: exact, as if the scene were built
+        anew with the order that is known. Raises ValueError for a mask of another size, :class:`LevelsError` if a level
+        table cannot hold it.
+        """
+        if mask.size != self.size:
+            raise ValueError(f"a mask of {mask.size} for an image of {self.size}")
+        found = in_front_of_all(self.run_lengths, self.run_regions, self.table, self.ambiguous, self.pairs, mask)
+        ranked = len(self.order) > 0 and bool((self.order > 0).all())
+        return LayeredTargets(
+            size=self.size,
+            run_lengths=found.run_lengths,
+            run_regions=found.run_regions,
+            table=found.table,
+            ambiguous=found.ambiguous,
+            unknown=self.unknown[found.source],
+            annotation_ids=np.append(self.annotation_ids, np.int64(annotation_id)),
+            region_index=np.append(self.region_index, np.int32(self.region_index.max(initial=-1) + 1)),
+            category_ids=np.append(self.category_ids, np.int64(category_id)),
+            is_stuff=np.append(self.is_stuff, False),
+            order=np.append(self.order + ranked, np.int32(ranked)).astype(np.int32),
+            names=(*self.names, name),
+            pairs=found.pairs,
+        )
 
     def amodal_rle(self, n: int) -> RLE:
         """The whole of instance ``n``."""
