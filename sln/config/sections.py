@@ -50,6 +50,9 @@ class DataConfig(_Section):
     jitter: float = Field(
         0.3, ge=0, le=1, description="Strength of random brightness, contrast and saturation; 0 = none."
     )
+    paste: float = Field(
+        0.0, ge=0, le=1, description="Share of training samples that get an instance of another photo set in front."
+    )
 
 
 class EncoderConfig(_Section):

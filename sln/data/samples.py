@@ -4,6 +4,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from amodal_data.levels import NOWHERE, union_boxes
 from amodal_data.photos import read_photo
 from amodal_data.views import ResizedTargets
 from sln.config import DataConfig
+from sln.data.pasting import paste, whole_one
 from sln.data.photos import find_photos
 from sln.errors import TrainingError
 from sln.network.targets import Targets
@@ -128,13 +130,26 @@ class CachedTargets(Dataset[Batch]):
         size = self.images[index].size
         frame = fit_in(size, self.settings.size, _crop(rng, size, self.settings.crop))
         flip = self.settings.flip and bool(rng.random() < 0.5)
-        return self._cut(index, frame, flip=flip, draw=draw, jitter=int(rng.integers(2**31)))
+        jitter = int(rng.integers(2**31))
+        pasted = rng if self.settings.paste and rng.random() < self.settings.paste else None
+        return self._cut(index, frame, flip=flip, draw=draw, jitter=jitter, pasted=pasted)
 
-    def _cut(self, index: int, frame: Frame, *, flip: bool, draw: int, jitter: int | None = None) -> Batch:
-        photo = read_photo(self.photos[index], frame.shown, frame.box)
+    def _cut(
+        self,
+        index: int,
+        frame: Frame,
+        *,
+        flip: bool,
+        draw: int,
+        jitter: int | None = None,
+        pasted: np.random.Generator | None = None,
+    ) -> Batch:
+        photo, targets = read_photo(self.photos[index], frame.shown, frame.box), self.cache[index]
+        if pasted is not None and (one := whole_one(pasted, len(self), self.cache.__getitem__, index)) is not None:
+            theirs = partial(read_photo, self.photos[one.image])
+            targets, photo = paste(pasted, one, targets, photo, frame.box, theirs)
         if jitter is not None:
             photo = _jittered(photo, self.settings.jitter, jitter)
-        targets = self.cache[index]
         view = targets.resized(frame.shown, flip=flip, box=frame.box)
         image_id = self.images[index].image_id
         seed = hash((self.seed, image_id, draw)) % 2**62
