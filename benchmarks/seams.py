@@ -1,0 +1,104 @@
+"""Can pasted edges be told from others? A small network must say of patches at objects' outlines which were pasted.
+
+    python benchmarks/seams.py instances.json PHOTOS [--scenes 1500]
+
+Pasted outlines and those of objects that were in the photo already, in the same composed photos: the same scaling, the
+same JPEG. As many of one kind as of the other, so .5 is chance. Trained on scenes of train photos, asked about val
+photos, once for scenes pasted as they are cut, once for blended ones.
+"""
+
+import argparse
+import json
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+from torch import Tensor, nn
+from torch.nn import functional
+
+from amodal_data.composing import COCOA, compose, painting, take_stock
+from amodal_data.masks import parse_rle
+
+SIDE, EACH, STEPS, BATCH = 32, 6, 1200, 128
+PLAIN = {"_COLOUR": (0.0, 0.0), "_CONTRAST": (0.0, 0.0), "_SHADOW": 0.0, "_FEATHER": (0.01, 0.02)}
+
+
+def patches(folder: Path, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Patches float32 [P, 3, 32, 32] around visible outlines, and which were pasted, as many as not."""
+    found: dict[bool, list[NDArray[np.uint8]]] = {True: [], False: []}
+    for own in json.loads((folder / COCOA).read_text())["annotations"]:
+        photo = np.asarray(Image.open(folder / "images" / f"{own['image_id']:012d}.jpg"))
+        masks = [parse_rle(one["segmentation"], photo.shape[:2]).decode() for one in own["regions"]]
+        taken = np.zeros(photo.shape[:2], bool)
+        for region, mask in zip(own["regions"], masks, strict=True):  # front to back
+            outline = mask & ~ndimage.binary_erosion(mask) & ~ndimage.binary_dilation(taken, iterations=SIDE // 2)
+            taken |= mask
+            half = SIDE // 2
+            outline[:half] = outline[-half:] = False
+            outline[:, :half] = outline[:, -half:] = False
+            places = np.argwhere(outline)
+            for y, x in places[rng.permutation(len(places))[:EACH]].tolist():
+                found[not region["donor"]["at_home"]].append(photo[y - half : y + half, x - half : x + half])
+    fewer = min(map(len, found.values()))
+    kinds = [np.stack([found[kind][n] for n in rng.permutation(len(found[kind]))[:fewer]]) for kind in (False, True)]
+    pixels = torch.from_numpy(np.concatenate(kinds)).permute(0, 3, 1, 2).float() / 255 - 0.5
+    return pixels, torch.arange(2 * fewer) // fewer
+
+
+def network() -> nn.Module:
+    """Three convolutions."""
+    layers: list[nn.Module] = []
+    for inputs, width in ((3, 24), (24, 48), (48, 64)):
+        layers += [nn.Conv2d(inputs, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 2))
+
+
+def accuracy(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> float:
+    """Of a network trained on some patches, on others."""
+    torch.manual_seed(0)
+    model, rng = network(), torch.Generator().manual_seed(0)
+    optimiser = torch.optim.AdamW(model.parameters(), 2e-3, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=STEPS)
+    for _ in range(STEPS):
+        chosen = torch.randint(len(train[1]), (BATCH,), generator=rng)
+        seen = train[0][chosen]
+        seen = seen.flip(3) if int(torch.randint(2, (), generator=rng)) else seen
+        loss = functional.cross_entropy(model(seen), train[1][chosen])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    model.eval()
+    with torch.no_grad():
+        said = torch.cat([model(part).argmax(1) for part in test[0].split(512)])
+    return float((said == test[1]).float().mean())
+
+
+def main(file: Path, photos: Path, scenes: int) -> None:
+    """Prints both accuracies."""
+    for name, changed in (("as cut", PLAIN), ("blended", {})):
+        found = {}
+        with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+            for constant, value in changed.items():
+                stack.enter_context(patch.object(painting, constant, value))
+            for part in ("train", "val"):
+                stock = take_stock(file, [photos], part=part, held_out=0.3)
+                compose(stock, Path(folder) / part, scenes if part == "train" else scenes // 3, seed=1)
+                found[part] = patches(Path(folder) / part, np.random.default_rng(0))
+        print(f"{name}: {accuracy(found['train'], found['val']):.3f} of {len(found['val'][1])} val patches "
+              f"({len(found['train'][1])} to train)", flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--scenes", type=int, default=1500)
+    given = parser.parse_args()
+    main(given.file, given.photos, given.scenes)
