@@ -79,6 +79,7 @@ CODES: dict[str, Code] = {
     "ids-shifted": Code("info", "Image ids of two files collide.", "the later file's ids are shifted"),
     # what scenes are composed of
     "photo-missing": Code("warning", "The photo of an image is in none of the folders.", "image left out"),
+    "photo-unusable": Code("warning", "A photo is damaged, or of another size than its annotations.", "image left out"),
     "license-left-out": Code("info", "The photo's licence is not among those asked for.", "image left out"),
     "donor-small": Code("info", "An object has fewer pixels than --smallest.", "not pasted"),
     "donor-cut": Code("info", "An object's mask ends at the frame.", "not pasted"),

@@ -286,6 +286,16 @@ def test_what_is_not_ours_is_not_touched(stock, modal, tmp_path):
         assert done.returncode == 2, wrong
 
 
+def test_photos_that_do_not_fit_are_left_out(modal, tmp_path):
+    for n in range(1, 9):
+        Image.open(modal.parent / f"{n}.png").save(tmp_path / f"{n}.png")
+    Image.new("RGB", (40, 40)).save(tmp_path / "1.png")
+    (tmp_path / "2.png").write_bytes(b"no photo")
+    found = take_stock(modal, [tmp_path])
+    counts = Counter(one.code for one in found.findings)
+    assert (counts["photo-unusable"], counts["photo-missing"]) == (2, 2) and len(found.backdrops) == 6
+
+
 def test_an_unknown_region_that_is_no_mask_is_found(tmp_path, stock):
     compose(stock, tmp_path, 3, wishes=SMALL)
     content = json.loads((tmp_path / COCOA).read_text())

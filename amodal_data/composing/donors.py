@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from amodal_data.discovery import PhotoFinder
-from amodal_data.errors import SelectionError
+from amodal_data.errors import PhotoError, SelectionError
 from amodal_data.findings import Finding, Place
 from amodal_data.masks import RLE
+from amodal_data.photos import photo_size
 from amodal_data.readers.files import load_json
 from amodal_data.readers.modal import modal_scenes
 from amodal_data.readers.regions import integer, text
@@ -123,6 +124,9 @@ def take_stock(
         if photo is None:
             findings.append(Finding("photo-missing", Place(source.name, scene.image_id), scene.file_name))
             continue
+        if (wrong := _unusable(photo, scene.size)) is not None:
+            findings.append(Finding("photo-unusable", Place(source.name, scene.image_id), wrong))
+            continue
         findings += scene.findings
         whole, found = _whole(scene, rules)
         findings += found
@@ -137,6 +141,15 @@ def take_stock(
                              fix="loosen a rule (--contact, --smallest), or name more licences or classes")  # fmt: skip
     names = {one.category_id: one.name for scene in scenes for one in scene.instances}
     return Stock(tuple(donors), tuple(backdrops), tuple(findings), names, (source.name, source.sha256))
+
+
+def _unusable(photo: Path, size: tuple[int, int]) -> str | None:
+    """What is wrong with a photo, by its header; None if nothing."""
+    try:
+        found = photo_size(photo)
+    except PhotoError as error:
+        return f"{photo.name}: {error.message}"
+    return None if found == size else f"{photo.name} is {found} (height, width), its masks are of {size}"
 
 
 def _licenses(images: Any) -> dict[int, int]:

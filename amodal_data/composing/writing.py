@@ -88,6 +88,10 @@ def compose(
     start, folder, wishes = time.perf_counter(), Path(folder), wishes or Wishes()
     if n < 1 or wishes.objects[0] < 1 or wishes.objects[1] < wishes.objects[0]:
         raise SelectionError("at least one scene, of at least one object")
+    if force and shard is not None:
+        raise SelectionError(
+            "force would remove what other shards made", fix="leave it out, or remove the folder first"
+        )
     blocks = range(-(-n // BLOCK))
     own = blocks if shard is None else _part(blocks, shard)
     _begin(folder, _about(stock, n, seed, wishes), resume=resume or shard is not None, force=force)
