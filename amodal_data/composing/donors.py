@@ -25,7 +25,7 @@ from amodal_data.readers.regions import integer, text
 from amodal_data.runs import Window, crop, window_of
 from amodal_data.scene import Instance, Scene
 
-__all__ = ["Backdrop", "Donor", "Rules", "Stock", "no_derivatives", "take_stock"]
+__all__ = ["Backdrop", "Donor", "Rules", "Stock", "take_stock"]
 
 _FRAME = 2
 """Pixels from the frame, within which a mask may have been cut"""
@@ -79,12 +79,15 @@ class Backdrop:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stock:
-    """What scenes are composed of. ``findings``: what was not taken, and why; ``names``: of all categories by id."""
+    """What scenes are composed of. ``findings``: what was not taken, and why; ``names``: of all categories by id;
+    ``no_derivatives``: licences of the file that allow no derived works, by id; ``source``: its name and SHA-256.
+    """
 
     donors: tuple[Donor, ...]
     backdrops: tuple[Backdrop, ...]
     findings: tuple[Finding, ...] = ()
     names: Mapping[int, str] = field(default_factory=dict)
+    no_derivatives: Mapping[int, str] = field(default_factory=dict)
     source: tuple[str, str] = ("", "")
 
 
@@ -140,7 +143,9 @@ def take_stock(
         raise SelectionError("no whole object to compose scenes of", place=str(path),
                              fix="loosen a rule (--contact, --smallest), or name more licences or classes")  # fmt: skip
     names = {one.category_id: one.name for scene in scenes for one in scene.instances}
-    return Stock(tuple(donors), tuple(backdrops), tuple(findings), names, (source.name, source.sha256))
+    return Stock(
+        tuple(donors), tuple(backdrops), tuple(findings), names, _no_derivatives(content), (source.name, source.sha256)
+    )
 
 
 def _unusable(photo: Path, size: tuple[int, int]) -> str | None:
@@ -158,9 +163,9 @@ def _licenses(images: Any) -> dict[int, int]:
     return {integer(one.get("id")) or 0: integer(one.get("license")) or 0 for one in listed}
 
 
-def no_derivatives(path: str | Path) -> dict[int, str]:
+def _no_derivatives(content: Mapping[str, Any]) -> dict[int, str]:
     """The licences of a COCO file that allow no derived works, by id: those whose address or name says so."""
-    listed = load_json(Path(path))[0].get("licenses")
+    listed = content.get("licenses")
     found = {}
     for one in listed if isinstance(listed, list) else []:
         if isinstance(one, Mapping) and (number := integer(one.get("id"))) is not None:

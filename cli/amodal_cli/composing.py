@@ -72,7 +72,7 @@ def compose(
         part=part.value, held_out=held_out,
     )  # fmt: skip
     say(f"{counted(len(stock.donors), 'whole object')} in {counted(len(stock.backdrops), 'photo')}", quiet=quiet)
-    _warn_of_licenses(file, stock)
+    _warn_of_licenses(stock)
     wishes = Wishes(size, (int(fewest), int(most or fewest)), occluded, tuple(classes or ()), balance)
     left_behind("finished scenes are kept: --resume goes on with them")
     own = shard_of(shard)
@@ -84,12 +84,10 @@ def compose(
     _print(report, quiet=quiet, as_json=as_json)
 
 
-def _warn_of_licenses(file: Path, stock: "Stock") -> None:
+def _warn_of_licenses(stock: "Stock") -> None:
     """Composed scenes are derived works."""
-    from amodal_data.composing.donors import no_derivatives
-
     used = {one.license for one in stock.backdrops}
-    if against := {number: name for number, name in no_derivatives(file).items() if number in used}:
+    if against := {number: name for number, name in stock.no_derivatives.items() if number in used}:
         named = ", ".join(f"{number} ({name})" for number, name in sorted(against.items()))
         rest = " ".join(f"--licenses {number}" for number in sorted(used - against.keys() - {0}))
         say(f"warning: photos under licences {named} allow no derived works to be shared; leave them out: {rest}")
