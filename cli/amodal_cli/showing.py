@@ -18,10 +18,10 @@ _SIDE, _OBJECTS = 96, (2, 6)
 def demo(
     folder: Annotated[Path, typer.Argument(file_okay=False, help="Folder to write to.")] = Path("demo-sln"),
     n: Annotated[int, typer.Option("-n", min=4, help="Number of scenes to train on.")] = 400,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Optimiser steps; 250 take about a minute.")] = 250,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Optimiser steps; 250 take some minutes.")] = 250,
     force: Force = False,
 ) -> None:
-    """Synthetic scenes, a tiny network trained on them, its predictions beside the truth. CPU, about two minutes."""
+    """Synthetic scenes, a tiny network trained on them, its predictions beside the truth. CPU, some minutes."""
     from amodal_data.disk import refuse_existing
     from sln.machine import needs_torch
 
