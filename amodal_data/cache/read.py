@@ -261,7 +261,7 @@ class TargetCache(Sequence[LayeredTargets]):
     def _read_info(self) -> tuple[CacheInfo, Range]:
         with self._reading():
             assert self._file is not None
-            attrs = dict(self._file.attrs)
+            attrs = {name: _plain(value) for name, value in self._file.attrs.items()}
             version, scenes = int(attrs["format_version"]), int(attrs["scenes"])
             texts = {name: attrs[name] for name in ("package_version", "dataset", "rasteriser", "sources", "settings")}
             settings = json.loads(texts["settings"])
@@ -301,6 +301,11 @@ class TargetCache(Sequence[LayeredTargets]):
                 place=", ".join(filter(None, [str(self.path), what])),
                 fix="build it again",
             ) from error
+
+
+def _plain(value: Any) -> Any:
+    """An attribute as it is, but text as text."""
+    return value.decode("ascii") if isinstance(value, bytes) else value
 
 
 def _file_id(path: Path) -> tuple[int, int]:

@@ -34,6 +34,8 @@ from amodal_data.errors import CacheError
 
 __all__ = ["write_cache"]
 
+_INLINE = 60_000
+"""Characters of a text that lies in the file's header itself; longer ones on HDF5's heap, which no checksum guards"""
 _CODING = "0 outside, 1 visible, 1+l hidden behind l"
 _PIXEL_ORDER = "column-major: position = x * height + y"
 
@@ -85,7 +87,8 @@ def _write_hdf5(
 ) -> None:
     with h5py.File(path, "w", userblock_size=USER_BLOCK) as file:
         for name, value in _attributes(info, scenes).items():
-            file.attrs[name] = value
+            plain = isinstance(value, str) and value.isascii() and 0 < len(value) < _INLINE
+            file.attrs[name] = np.bytes_(value) if plain else value
         ptr = join_ptr(parts)
         write = partial(_write_column, file, compress)
         for name in COLUMNS:
