@@ -14,7 +14,7 @@ from amodal_data.findings import Finding, Place
 from amodal_data.occlusion import ResolvedOrder, resolve_order
 from amodal_data.scene import Scene
 
-__all__ = ["Layers", "counted", "layer_by_masks", "level_table", "levels_by_order"]
+__all__ = ["Layers", "ambiguous", "counted", "layer_by_masks", "level_table", "levels_by_order", "twins"]
 
 _DEEPEST_CODE = 255
 _MANY = 128
@@ -97,7 +97,7 @@ def layer_by_masks(
     levels: they get the same codes and count once.
     """
     shown = amodal & visible
-    first, twin_of = _twins(amodal, shown)
+    first, twin_of = twins(np.vstack([amodal, shown]))
     whole, seen = amodal[:, first], shown[:, first]
     hidden = whole & ~seen
     evidence = _pixels(seen, hidden, areas)
@@ -107,7 +107,7 @@ def layer_by_masks(
     return Layers(
         table,
         in_front,
-        _ambiguous(hidden, evidence, order.in_front),
+        ambiguous(hidden, order.in_front, evidence),
         _findings(scene, order, first, _covered(visible & ~amodal, areas)),
     )
 
@@ -118,12 +118,12 @@ def _covered(where: NDArray[np.bool_], areas: NDArray[np.float64]) -> NDArray[np
     return np.bincount(owners, areas[regions], where.shape[1]).astype(np.float64)
 
 
-def _twins(amodal: NDArray[np.bool_], shown: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The first instance of each distinct pair of masks, and for each instance its place among those."""
+def twins(table: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The first of each distinct column of [R, N], int64, and for each column its place among those, int64 [N]."""
     places: dict[bytes, int] = {}
     first: list[int] = []
     twin_of: list[int] = []
-    for n, column in enumerate(np.vstack([amodal, shown]).T):
+    for n, column in enumerate(table.T):
         key = column.tobytes()
         if key not in places:
             places[key] = len(first)
@@ -140,12 +140,13 @@ def _pixels(a: NDArray[np.bool_], b: NDArray[np.bool_], areas: NDArray[np.float6
     return np.asarray(shared.astype(np.int64).toarray())
 
 
-def _ambiguous(
-    hidden: NDArray[np.bool_], evidence: NDArray[np.int64], in_front: NDArray[np.bool_]
+def ambiguous(
+    hidden: NDArray[np.bool_], in_front: NDArray[np.bool_], evidence: NDArray[np.int64] | None = None
 ) -> NDArray[np.bool_]:
-    """Regions where two hidden instances have no known order, or evidence both ways, bool [R]."""
-    both_ways = (evidence > 0) & (evidence.T > 0)
-    doubtful = (~(in_front | in_front.T) | both_ways) & ~np.eye(len(in_front), dtype=bool)
+    """Regions where two hidden instances have no known order, or evidence (int64 [N, N]) both ways, bool [R]."""
+    doubtful = ~(in_front | in_front.T) & ~np.eye(len(in_front), dtype=bool)
+    if evidence is not None:
+        doubtful |= (evidence > 0) & (evidence.T > 0)  # of nobody with himself: visible or hidden
     meets = (counted(hidden, doubtful) > 0) & hidden
     return np.asarray(meets.any(axis=1))
 

@@ -110,14 +110,12 @@ def take_stock(
     content, source = load_json(Path(path))
     scenes, finder = modal_scenes(content, Path(path), source), PhotoFinder([Path(one) for one in images])
     about = _licenses(content.get("images"))
-    known = {name for scene in scenes for name in {one.name for one in scene.instances}}
-    if unknown := sorted(set(classes) - known):
-        raise SelectionError(f"no object of class {unknown[0]!r}", fix=f"there are {', '.join(sorted(known))}")
     donors: list[Donor] = []
     backdrops: list[Backdrop] = []
     findings = [*scenes.file_findings]
-    rules = rules or Rules()
+    rules, names = rules or Rules(), dict[int, str]()
     for scene in scenes:
+        names |= {one.category_id: one.name for one in scene.instances}
         license_id, photo = about.get(scene.image_id, 0), finder.find(scene.file_name)
         if not _is_in(scene.image_id, part, held_out):
             continue
@@ -139,10 +137,11 @@ def take_stock(
         rest += [scene.unknown] if scene.unknown is not None else []
         unknown_here = RLE.from_mask(np.any([mask.decode() for mask in rest], axis=0)) if rest else None
         backdrops.append(Backdrop(photo, scene.size, scene.image_id, license_id, own, unknown_here))
+    if unknown := sorted(set(classes) - set(names.values())):
+        raise SelectionError(f"no object of class {unknown[0]!r}", fix=f"there are {', '.join(sorted(names.values()))}")
     if not any(not classes or one.name in classes for one in donors):
         raise SelectionError("no whole object to compose scenes of", place=str(path),
                              fix="loosen a rule (--contact, --smallest), or name more licences or classes")  # fmt: skip
-    names = {one.category_id: one.name for scene in scenes for one in scene.instances}
     return Stock(
         tuple(donors), tuple(backdrops), tuple(findings), names, _no_derivatives(content), (source.name, source.sha256)
     )

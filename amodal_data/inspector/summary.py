@@ -146,7 +146,7 @@ def summarise(
         summary.images += 1
         summary.pixels += targets.size[0] * targets.size[1]
         summary.ambiguous_pixels += targets.ambiguous_pixels()
-        summary.unknown_pixels += targets.unknown_rle().area
+        summary.unknown_pixels += int(targets.region_areas()[targets.unknown].sum())
         summary.instances += len(areas)
         summary.things += int((~targets.is_stuff).sum())
         summary.pairs += len(targets.pairs)

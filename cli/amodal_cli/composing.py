@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from amodal_cli.building import shard_of
 from amodal_cli.options import Force, Json, Quiet
 from amodal_cli.terminal import counted, left_behind, print_json, printable, progress, say
 
@@ -58,7 +59,6 @@ def compose(
     as_json: Json = False,
 ) -> None:
     """Compose amodal scenes with exact truth: whole objects of modal annotations, in front of one another."""
-    from amodal_cli.building import shard_of
     from amodal_data.composing import Rules, Wishes, take_stock
     from amodal_data.composing import compose as run
 
@@ -90,7 +90,8 @@ def _warn_of_licenses(stock: "Stock") -> None:
     if against := {number: name for number, name in stock.no_derivatives.items() if number in used}:
         named = ", ".join(f"{number} ({name})" for number, name in sorted(against.items()))
         rest = " ".join(f"--licenses {number}" for number in sorted(used - against.keys() - {0}))
-        say(f"warning: photos under licences {named} allow no derived works to be shared; leave them out: {rest}")
+        hint = f"; leave them out: {rest}" if rest else ""
+        say(f"warning: photos under licences {named} allow no derived works to be shared{hint}")
 
 
 def _print(report: "ComposeReport", *, quiet: bool, as_json: bool) -> None:
@@ -98,7 +99,8 @@ def _print(report: "ComposeReport", *, quiet: bool, as_json: bool) -> None:
     from amodal_data.findings import count_findings
 
     counts = count_findings(report.findings)
-    say("findings: " + ", ".join(f"{n} {code}" for code, n in counts.items()), quiet=quiet)
+    if counts:
+        say("findings: " + ", ".join(f"{n} {code}" for code, n in counts.items()), quiet=quiet)
     if as_json:
         print_json(report.to_dict())
     else:

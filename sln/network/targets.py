@@ -66,6 +66,8 @@ class Targets:
 
     def unknown_share(self, boxes: Tensor, image: int) -> Tensor:
         """What part of each of P boxes [P, 4] of an input is unknown, float [P]; what lies outside the photo is not."""
+        if not self.unknown[image].any():
+            return boxes.new_zeros(len(boxes))
         height, width = self.regions.shape[1:]
         unknown = self.unknown[image][self.regions[image].long()]
         sums = functional.pad(unknown.int().cumsum(0).cumsum(1), (1, 0, 1, 0))

@@ -210,7 +210,7 @@ def _trainer(
     fresh: bool = True,
 ) -> Trainer:
     for cache in filter(None, (sources.train, sources.val)):
-        with TargetCache(cache) as opened:
+        with TargetCache(cache, hold=False) as opened:
             if opened.info.masks == "modal":
                 raise ConfigError("its masks are modal: nothing tells what is hidden", place=str(cache),
                                   fix="train on whole objects; modal masks can be looked at and exported")  # fmt: skip

@@ -53,13 +53,14 @@ class CocoTally(Tally):
         categories = targets.category_ids.tolist()
         self.classes.update(categories)
         found, unknown = list(one.found), targets.unknown_rle()
+        crowded = sorted({prediction.category_id for prediction in found}) if unknown.area else []
         parts = {}
         for part, mine in _PART.items():
             rows: Rows = []
             results: Rows = []
             for category, mask in zip(categories, targets.rles(mine), strict=True):
                 _add(rows, category, mask)
-            for category in sorted({prediction.category_id for prediction in found}) if unknown.area else ():
+            for category in crowded:
                 _add(rows, category, unknown, crowd=True)
             for prediction in found:
                 if (own := _found_mask(prediction, part)) is not None:
