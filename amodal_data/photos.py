@@ -16,7 +16,16 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from amodal_data.disk import open_regular
 from amodal_data.errors import PhotoError
 
-__all__ = ["FORMATS", "MOST_PIXELS", "PHOTO_SUFFIXES", "SLIMMEST", "open_photo", "photo_size", "read_photo"]
+__all__ = [
+    "FORMATS",
+    "MOST_PIXELS",
+    "PHOTO_SUFFIXES",
+    "SLIMMEST",
+    "open_photo",
+    "photo_size",
+    "read_photo",
+    "scaled_mask",
+]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 """Formats that are read; of a GIF the first frame."""
@@ -95,3 +104,13 @@ def read_photo(
     if size is not None:
         photo = photo.resize((size[1], size[0]), Image.Resampling.BILINEAR, box=box)
     return np.asarray(photo)
+
+
+def scaled_mask(
+    mask: NDArray[np.bool_], size: tuple[int, int], box: tuple[float, float, float, float] | None = None
+) -> NDArray[np.float32]:
+    """``box`` of a mask, bool [H, W], scaled to ``size`` (H, W) as :func:`read_photo` scales its photo: how much of
+    each pixel is inside, float32 in [0, 1].
+    """
+    image = Image.fromarray(mask.astype(np.uint8) * 255).resize(size[::-1], Image.Resampling.BILINEAR, box=box)
+    return np.asarray(image, np.float32) / np.float32(255)

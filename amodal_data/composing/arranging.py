@@ -15,6 +15,7 @@ from scipy.ndimage import maximum_filter
 from scipy.signal import fftconvolve
 
 from amodal_data.composing.donors import Backdrop, Donor, Stock
+from amodal_data.photos import scaled_mask
 
 __all__ = ["OCCLUSION", "Arrangement", "Placed", "Planner", "Wishes", "shares"]
 
@@ -180,8 +181,7 @@ def _scaled(rng: np.random.Generator, donor: Donor, size: tuple[int, int], flip:
     scale = float(np.sqrt(size[0] * size[1] / (donor.mask.size[0] * donor.mask.size[1])))
     scale *= float(np.exp(rng.uniform(-np.log(_JITTER), np.log(_JITTER))))
     scale = min(scale, _LONGEST * size[0] / shape.shape[0], _LONGEST * size[1] / shape.shape[1])
-    wanted = max(1, round(shape.shape[1] * scale)), max(1, round(shape.shape[0] * scale))
-    drawn = np.asarray(Image.fromarray(shape.astype(np.uint8) * 255).resize(wanted, Image.Resampling.BILINEAR)) > 127
+    drawn = scaled_mask(shape, (max(1, round(shape.shape[0] * scale)), max(1, round(shape.shape[1] * scale)))) > 0.5
     return (drawn[:, ::-1] if flip else drawn) if drawn.sum() >= _CELL**2 else None
 
 
@@ -234,8 +234,7 @@ def _shown(
 
 def _resized(mask: Mask, box: tuple[float, float, float, float], size: tuple[int, int], flip: bool) -> Mask:
     """The part of a photo's mask that is shown, on the canvas."""
-    image = Image.fromarray(mask.astype(np.uint8) * 255)
-    drawn = np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR, box=box)) > 127
+    drawn = scaled_mask(mask, size, box) > 0.5
     return drawn[:, ::-1] if flip else drawn
 
 

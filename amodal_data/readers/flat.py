@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from amodal_data.errors import LayoutError, MaskError
 from amodal_data.findings import Finding, Place
 from amodal_data.masks import RLE, merge, parse_rle
-from amodal_data.readers.files import load_json, stem_of
-from amodal_data.readers.grouping import Grouping, category_names, image_size, is_crowd, key_names, top_level
-from amodal_data.readers.regions import RegionMasks, integer, number, settle, text
+from amodal_data.readers.files import load_json
+from amodal_data.readers.grouping import Grouping, category_names, is_crowd, key_names, top_level
+from amodal_data.readers.regions import RegionMasks, integer, number, settle
 from amodal_data.runs import minus
 from amodal_data.scene import Declared, Instance, Scene, Scenes, Source
 
@@ -136,14 +136,9 @@ def flat_scenes(
     categories = category_names(content.get("categories"))
     places = {} if cocoa is None else {image_id: at for at, image_id in enumerate(cocoa.image_ids)}
     records = []
-    for image_id, image, several in grouping.annotated():
-        size = image_size(image)
-        if size is None:
-            grouping.note("image-size-unknown", "no usable 'height' and 'width'", image_id)
-            continue
+    for image_id, name, size, several in grouping.sized():
         at = places.get(image_id)
         reference = None if cocoa is None or at is None else cocoa[at : at + 1]
-        name = text(image.get("file_name")) or stem_of(text(image.get("coco_url")))
         records.append(_Record(image_id, name, size, several, LAYOUTS[layout], categories, source.name, reference))
     sources = [source, *(cocoa.sources if cocoa is not None else ())]
     settings = {"layout": layout}

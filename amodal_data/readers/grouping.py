@@ -7,6 +7,7 @@ from typing import Any
 
 from amodal_data.errors import LayoutError
 from amodal_data.findings import Finding, Place
+from amodal_data.readers.files import stem_of
 from amodal_data.readers.regions import integer, text
 
 __all__ = ["Grouping", "category_names", "image_size", "is_crowd", "key_names", "top_level"]
@@ -62,6 +63,15 @@ class Grouping:
             self.note("image-unknown", f"annotations[{at}] names image {annotation.get('image_id')!r:.40}")
             return None
         return image_id
+
+    def sized(self) -> Iterator[tuple[int, str, tuple[int, int], list[Object]]]:
+        """Image id, file name, (H, W) and annotations of every image that has some and says its size."""
+        for image_id, image, several in self.annotated():
+            size = image_size(image)
+            if size is None:
+                self.note("image-size-unknown", "no usable 'height' and 'width'", image_id)
+                continue
+            yield image_id, text(image.get("file_name")) or stem_of(text(image.get("coco_url"))), size, several
 
     def annotated(self) -> Iterator[tuple[int, Object, list[Object]]]:
         """Image id, image and annotations of every image that has some; the others are noted."""

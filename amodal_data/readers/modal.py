@@ -14,9 +14,9 @@ import numpy as np
 from amodal_data.errors import LayoutError
 from amodal_data.findings import Place
 from amodal_data.masks import merge
-from amodal_data.readers.files import load_json, stem_of
-from amodal_data.readers.grouping import Grouping, category_names, image_size, is_crowd, top_level
-from amodal_data.readers.regions import RegionMasks, integer, number, settle, text
+from amodal_data.readers.files import load_json
+from amodal_data.readers.grouping import Grouping, category_names, is_crowd, top_level
+from amodal_data.readers.regions import RegionMasks, integer, number, settle
 from amodal_data.scene import Declared, Instance, Scene, Scenes, Source
 
 __all__ = ["MODAL", "modal_scenes", "read_coco", "refuse_modal"]
@@ -58,14 +58,7 @@ def modal_scenes(content: Any, path: Path, source: Source) -> Scenes:
     grouping.add_images(images)
     grouping.add_annotations(annotations)
     categories = category_names(content.get("categories"))
-    records = []
-    for image_id, image, several in grouping.annotated():
-        size = image_size(image)
-        if size is None:
-            grouping.note("image-size-unknown", "no usable 'height' and 'width'", image_id)
-            continue
-        name = text(image.get("file_name")) or stem_of(text(image.get("coco_url")))
-        records.append(_Record(image_id, name, size, several, categories, source.name))
+    records = [_Record(*one, categories, source.name) for one in grouping.sized()]
     return Scenes(
         records, _read_records, dataset="coco", settings=MODAL, sources=[source], file_findings=grouping.findings
     )

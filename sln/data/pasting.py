@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from scipy import ndimage
 
 from amodal_data.levels import LayeredTargets
 from amodal_data.masks import RLE
+from amodal_data.photos import scaled_mask
 from amodal_data.runs import Window, crop, from_crop, window_of
 
 __all__ = ["Cutout", "paste", "whole_one"]
@@ -84,21 +84,15 @@ def paste(
     y, x = int(rng.integers(max(1, height - h + 1))), int(rng.integers(max(1, width - w + 1)))
     top, left = round(box[1] + y * down), round(box[0] + x * across)
     bottom, right = round(box[1] + (y + h) * down), round(box[0] + (x + w) * across)
-    drawn = _resized(shape, (max(1, bottom - top), max(1, right - left))) > 0.5
+    drawn = scaled_mask(shape, (max(1, bottom - top), max(1, right - left))) > 0.5
     window = slice(top, top + drawn.shape[0]), slice(left, left + drawn.shape[1])
     if not drawn.any() or window[0].stop > targets.size[0] or window[1].stop > targets.size[1]:
         return targets, photo
     front = targets.with_front(from_crop(drawn, window, targets.size), category_id=cutout.category_id, name=cutout.name)
     rgb = read((h, w), (float(columns.start), float(rows.start), float(columns.stop), float(rows.stop)))
-    alpha = ndimage.gaussian_filter(_resized(shape, (h, w)), _FEATHER)[..., None]
+    alpha = ndimage.gaussian_filter(scaled_mask(shape, (h, w)), _FEATHER)[..., None]
     place = photo[y : y + h, x : x + w].astype(np.float32)
     moved = rgb + float(rng.uniform(0, _COLOUR)) * (place.mean((0, 1)) - rgb.mean((0, 1)))
     found = photo.copy()
     found[y : y + h, x : x + w] = (place + alpha * (moved - place)).round().clip(0, 255)
     return front, found
-
-
-def _resized(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.float32]:
-    """A mask at another size (H, W): how much of each pixel is inside."""
-    image = Image.fromarray(mask.astype(np.uint8) * 255).resize(size[::-1], Image.Resampling.BILINEAR)
-    return np.asarray(image, np.float32) / np.float32(255)
