@@ -26,6 +26,7 @@ from amodal_data import (
     read_d2sa,
     verify_cache,
     write_cocoa,
+    write_flat,
 )
 from amodal_data.cache import CachedImage
 from amodal_data.errors import LayoutError
@@ -89,6 +90,10 @@ def test_what_masks_are_of_is_never_guessed(modal, tmp_path):
     for read in (read_annotations, lambda path, masks: iter_annotations(path, masks=masks)):
         with pytest.raises(LayoutError, match="whole objects"):
             read(cocoa, masks="modal")
+    flat = write_flat(tmp_path / "flat", 2, "d2sa", seed=1, size=(40, 60))
+    for read in (read_annotations, lambda path, masks: iter_annotations(path, masks=masks)):
+        with pytest.raises(LayoutError, match="whole objects"):
+            read(flat, masks="modal")
 
 
 def test_a_stream_gives_the_same(modal):

@@ -4,7 +4,7 @@ Nothing tells how objects go on behind others: every instance is at level 0 wher
 at, exported and composed from; a network for whole objects is not trained on them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,12 @@ from amodal_data.errors import LayoutError
 from amodal_data.findings import Place
 from amodal_data.masks import merge
 from amodal_data.readers.files import load_json
+from amodal_data.readers.flat import layout_of
 from amodal_data.readers.grouping import Grouping, category_names, is_crowd, top_level
 from amodal_data.readers.regions import RegionMasks, integer, number, settle
 from amodal_data.scene import Declared, Instance, Scene, Scenes, Source
 
-__all__ = ["MODAL", "modal_scenes", "read_coco", "refuse_modal"]
+__all__ = ["MODAL", "modal_scenes", "read_coco", "refuse_amodal"]
 
 Object = Mapping[str, Any]
 MODAL = {"layout": "coco", "masks": "modal"}
@@ -52,8 +53,7 @@ def read_coco(path: str | Path) -> Scenes:
 def modal_scenes(content: Any, path: Path, source: Source) -> Scenes:
     """The scenes of a parsed file. Raises :class:`LayoutError` if it has no lists ``images`` and ``annotations``."""
     images, annotations = top_level(content, path)
-    if any(isinstance(one, Mapping) and "regions" in one for one in annotations):
-        refuse_modal("modal", path)
+    refuse_amodal({key for one in annotations if isinstance(one, Mapping) for key in one}, path)
     grouping = Grouping(source.name)
     grouping.add_images(images)
     grouping.add_annotations(annotations)
@@ -64,10 +64,10 @@ def modal_scenes(content: Any, path: Path, source: Source) -> Scenes:
     )
 
 
-def refuse_modal(masks: str | None, path: Path) -> None:
-    """Raises :class:`LayoutError` if a file of whole objects is said to be of modal masks."""
-    if masks == "modal":
-        raise LayoutError("COCOA's 'regions' are whole objects, not modal masks", place=str(path))
+def refuse_amodal(keys: Collection[str], path: Path) -> None:
+    """Raises :class:`LayoutError` if annotations with these keys tell whole objects from what is visible of them."""
+    if "regions" in keys or layout_of([dict.fromkeys(keys)]):
+        raise LayoutError("its masks are of whole objects, not modal", place=str(path), fix="leave --masks out")
 
 
 def _read_records(records: Sequence[_Record]) -> list[Scene]:

@@ -26,7 +26,7 @@ from amodal_data.findings import Finding, Place
 from amodal_data.readers.cocoa import check_annotator, cocoa_scenes
 from amodal_data.readers.flat import dataset_of, flat_scenes, layout_of
 from amodal_data.readers.grouping import Grouping, image_size, key_names
-from amodal_data.readers.modal import modal_scenes, refuse_modal
+from amodal_data.readers.modal import modal_scenes, refuse_amodal
 from amodal_data.readers.regions import integer, text
 from amodal_data.scene import Scene, Scenes, Source
 
@@ -237,10 +237,12 @@ class SceneStream:
         return keys, named
 
     def _layout_by(self, keys: set[str]) -> str:
+        if self._masks == "modal":
+            refuse_amodal(keys, self._path)
+            return "coco"
         if "regions" in keys:
-            refuse_modal(self._masks, self._path)
             return "cocoa"
-        layout = "coco" if self._masks == "modal" else layout_of([dict.fromkeys(keys)])
+        layout = layout_of([dict.fromkeys(keys)])
         if keys and not layout:
             raise LayoutError(f"no amodal layout: keys seen: {key_names([dict.fromkeys(keys)])}", place=str(self._path))
         if not keys and not self._ids:
