@@ -83,7 +83,7 @@ def test_options_of_the_network(settings):
 
 def test_one_by_one_before_upsampling_equals_concatenating_first():
     config = small("encoder.channels=4").encoder
-    encoder = Encoder(*build_body(config, frozen=False), 4).eval()
+    encoder = Encoder(build_body(config, frozen=False), 4).eval()
     images = torch.rand(1, 3, 64, 64)
     stages = []
     for stage in (encoder.body.layer1, encoder.body.layer2, encoder.body.layer3, encoder.body.layer4):

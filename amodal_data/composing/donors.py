@@ -100,12 +100,13 @@ def take_stock(
     licenses: Sequence[int] = (),
     part: str = "all",
     held_out: float = 0.2,
+    split: int = 0,
 ) -> Stock:
     """The whole objects and the photos of a plain COCO file.
 
     images: folders of photos. classes: names of those that are pasted; () = all. licenses: ids of the photos' licences
     that are used; () = all. part: ``train``, ``val`` (``held_out`` of all photos, always the same ones) or ``all``;
-    no photo, and so no object, is in both. Raises :class:`SelectionError` if nothing is left, or for an unknown class.
+    no photo, and so no object, is in both. split: which of many divisions into the two. Raises :class:`SelectionError` if nothing is left, or for an unknown class.
     """
     content, source = load_json(Path(path))
     scenes, finder = modal_scenes(content, Path(path), source), PhotoFinder([Path(one) for one in images])
@@ -117,7 +118,7 @@ def take_stock(
     for scene in scenes:
         names |= {one.category_id: one.name for one in scene.instances}
         license_id, photo = about.get(scene.image_id, 0), finder.find(scene.file_name)
-        if not _is_in(scene.image_id, part, held_out):
+        if not _is_in(scene.image_id, part, held_out, split):
             continue
         if licenses and license_id not in licenses:
             findings.append(Finding("license-left-out", Place(source.name, scene.image_id), f"licence {license_id}"))
@@ -174,11 +175,11 @@ def _no_derivatives(content: Mapping[str, Any]) -> dict[int, str]:
     return found
 
 
-def _is_in(image_id: int, part: str, held_out: float) -> bool:
-    """Is a photo among those of a part? By a digest of its id alone, so that no seed ever mixes them."""
+def _is_in(image_id: int, part: str, held_out: float, split: int) -> bool:
+    """Is a photo among those of a part? By a digest of its id and the split, so that no seed ever mixes them."""
     if part == "all":
         return True
-    drawn = int.from_bytes(hashlib.sha256(str(image_id).encode()).digest()[:6], "big") / 2**48
+    drawn = int.from_bytes(hashlib.sha256((f"{image_id}/{split}" if split else str(image_id)).encode()).digest()[:6], "big") / 2**48
     return (drawn < held_out) == (part == "val")
 
 

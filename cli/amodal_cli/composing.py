@@ -44,6 +44,7 @@ def compose(
     balance: Annotated[bool, typer.Option("--balance", help="Set in every class equally often.")] = False,
     part: Annotated[Part, typer.Option("--part", help="Photos to use; no photo is in both train and val.")] = Part.all,
     held_out: Annotated[float, typer.Option("--held-out", min=0, max=1, help="Share of photos that is val.")] = 0.2,
+    split: Annotated[int, typer.Option("--split", min=0, help="Which of many divisions into train and val.")] = 0,
     licenses: Annotated[
         list[int] | None, typer.Option("--licenses", metavar="ID", help="Only photos under these; repeatable.")
     ] = None,
@@ -69,7 +70,7 @@ def compose(
         raise typer.BadParameter(f"--size is at least 64 64, found {size[0]} {size[1]}")
     stock = take_stock(
         file, images, rules=Rules(smallest=smallest, contact=contact), classes=classes or [], licenses=licenses or [],
-        part=part.value, held_out=held_out,
+        part=part.value, held_out=held_out, split=split,
     )  # fmt: skip
     say(f"{counted(len(stock.donors), 'whole object')} in {counted(len(stock.backdrops), 'photo')}", quiet=quiet)
     _warn_of_licenses(stock)

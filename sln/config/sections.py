@@ -65,6 +65,7 @@ class EncoderConfig(_Section):
     weights: str = Field(
         "", description='For the body alone: a checkpoint, "imagenet" (of timm: "pretrained"), or "" for none.'
     )
+    frozen: bool = Field(False, description="Leave the body as its weights are; only what stands on it is trained.")
     dilation: bool = Field(False, description="Dilate the last stage instead of striding.")
 
 
@@ -265,6 +266,8 @@ class Config(_Section):
             yield "encoder.body needs detector.version v1 or v2, and no detector.weights"
         if self.detector.weights and (self.encoder.weights or self.detector.version == "paper"):
             yield "detector.weights needs detector.version v1 or v2, and holds the encoder's own weights"
+        if self.encoder.frozen and not (self.encoder.weights or self.detector.weights):
+            yield "encoder.frozen needs encoder.weights or detector.weights: a random body would stay random"
         ids = [category.id for category in self.detector.categories]
         if len(set(ids)) < len(ids):
             yield "detector.categories names an id twice"

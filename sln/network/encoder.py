@@ -1,7 +1,7 @@
 """Photos to features: ENC of the paper, on one level; or torchvision's pyramid on five. Both stand on a body."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from sln.config import EncoderConfig
 from sln.errors import ConfigError, MachineError
 
-__all__ = ["Encoder", "Pyramid", "ResNetBody", "block", "build_body", "build_resnet", "unit_range"]
+__all__ = ["Body", "Encoder", "Pyramid", "ResNetBody", "block", "build_body", "build_resnet", "unit_range"]
 
 _LAYERS: dict[int, tuple[type[nn.Module], list[int]]] = {
     10: (resnet.BasicBlock, [1, 1, 1, 1]),
@@ -43,16 +43,29 @@ class ResNetBody(resnet.ResNet):  # type: ignore[misc]  # torchvision has no typ
         return maps
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Body:
+    """What comes before the levels are joined: ``widths``, the channels of its four maps, and the ``mean`` and
+    ``deviation`` of photos in [0, 1] that it was trained on, by channel (ImageNet's own if nothing else is known).
+    """
+
+    module: nn.Module
+    widths: list[int]
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    deviation: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+
 class _Normalised(nn.Module):
-    """Photos as the bodies were trained on them: ImageNet's mean and deviation."""
+    """Photos as a body was trained on them."""
 
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, body: Body) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), persistent=False)
-        self.register_buffer("deviation", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1), persistent=False)
+        self.body = body.module
+        self.register_buffer("mean", torch.tensor(body.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("deviation", torch.tensor(body.deviation).view(3, 1, 1), persistent=False)
 
     def normalised(self, images: Tensor) -> Tensor:
         """images: uint8, or float in [0, 1]."""
@@ -67,13 +80,12 @@ class Encoder(_Normalised):
     of the cost. In training it is not: statistics are taken before the upsampling, so over other pixels.
     """
 
-    def __init__(self, body: nn.Module, widths: Sequence[int], channels: int) -> None:
-        super().__init__()
-        self.body = body
+    def __init__(self, body: Body, channels: int) -> None:
+        super().__init__(body)
         self.reduce = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(width, channels, 1, bias=False), nn.BatchNorm2d(channels)) for width in widths
+            nn.Sequential(nn.Conv2d(width, channels, 1, bias=False), nn.BatchNorm2d(channels)) for width in body.widths
         )
-        self.out_channels = channels * len(widths)
+        self.out_channels = channels * len(body.widths)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """images: uint8, or float in [0, 1], [B, 3, H, W]. Returns one map, float [B, 4 c, H / 4, W / 4], >= 0."""
@@ -92,12 +104,9 @@ class Pyramid(_Normalised):
     The last one, every second cell of the one before, is for the RPN alone.
     """
 
-    def __init__(
-        self, body: nn.Module, widths: Sequence[int], channels: int, norm: type[nn.Module] | None = None
-    ) -> None:
-        super().__init__()
-        self.body = body
-        self.fpn = FeaturePyramidNetwork(list(widths), channels, LastLevelMaxPool(), norm)
+    def __init__(self, body: Body, channels: int, norm: type[nn.Module] | None = None) -> None:
+        super().__init__(body)
+        self.fpn = FeaturePyramidNetwork(body.widths, channels, LastLevelMaxPool(), norm)
         self.out_channels = channels
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -116,9 +125,9 @@ def _width(stage: nn.Module) -> int:
     return [module.out_channels for module in stage.modules() if isinstance(module, nn.Conv2d)][-1]
 
 
-def build_body(settings: EncoderConfig, *, frozen: bool) -> tuple[nn.Module, list[int]]:
-    """The body of a configuration and the channels of its maps, at strides 4, 8, 16 and 32; its normalisation is
-    ``frozen`` where the settings leave it open.
+def build_body(settings: EncoderConfig, *, frozen: bool) -> Body:
+    """The body of a configuration, with maps at strides 4, 8, 16 and 32; its normalisation is ``frozen`` where the
+    settings leave it open.
 
     Raises :class:`MachineError` if timm is asked for and not installed, :class:`ConfigError` if it has no such body.
     """
@@ -126,7 +135,7 @@ def build_body(settings: EncoderConfig, *, frozen: bool) -> tuple[nn.Module, lis
     if settings.body:
         return _of_timm(settings.body.removeprefix("timm:"), frozen=frozen)
     body = build_resnet(settings.depth, frozen=frozen, dilation=settings.dilation)
-    return body, body.widths
+    return Body(body, body.widths)
 
 
 def build_resnet(depth: int, *, frozen: bool = False, dilation: bool = False) -> ResNetBody:
@@ -140,8 +149,8 @@ def build_resnet(depth: int, *, frozen: bool = False, dilation: bool = False) ->
     )
 
 
-def _of_timm(name: str, *, frozen: bool) -> tuple[nn.Module, list[int]]:
-    """A backbone of timm."""
+def _of_timm(name: str, *, frozen: bool) -> Body:
+    """A backbone of timm, with the normalisation of its own weights."""
     try:
         import timm
     except ImportError as error:
@@ -154,7 +163,8 @@ def _of_timm(name: str, *, frozen: bool) -> tuple[nn.Module, list[int]]:
         raise ConfigError(f"timm has no body {name!r} with maps at strides 4, 8, 16 and 32: {error}") from error
     if frozen:
         _freeze_norms(body)
-    return body, body.feature_info.channels()
+    about = body.pretrained_cfg
+    return Body(body, body.feature_info.channels(), tuple(about["mean"]), tuple(about["std"]))
 
 
 def _freeze_norms(module: nn.Module) -> None:

@@ -112,6 +112,8 @@ class SLN(OnHub):
         for name, module in self.named_children():
             for parameter in module.parameters():
                 parameter.requires_grad_(name in self.TRAINED[stage])
+        if self.config.encoder.frozen:
+            self.encoder.body.requires_grad_(False)
         self.train()
 
     def train(self, mode: bool = True) -> "SLN":
@@ -120,6 +122,8 @@ class SLN(OnHub):
         for name, module in self.named_children():
             if name not in self.TRAINED[self.stage]:
                 module.eval()
+        if self.config.encoder.frozen:
+            self.encoder.body.eval()
         return self
 
     def forward(self, images: Tensor, targets: Targets) -> dict[str, Tensor]:
@@ -285,12 +289,12 @@ class SLN(OnHub):
 def build(config: Config) -> SLN:
     """The network of a configuration, freshly initialised from torch's global random generator."""
     levels, layering, detector = config.layering.levels, config.layering, config.detector
-    body, widths = build_body(config.encoder, frozen=bool(config.encoder.weights or detector.weights))
+    body = build_body(config.encoder, frozen=bool(config.encoder.weights or detector.weights))
     if detector.version == "paper":
-        encoder: Encoder | Pyramid = Encoder(body, widths, config.encoder.channels)
+        encoder: Encoder | Pyramid = Encoder(body, config.encoder.channels)
         fuse, seen, proposed = None, encoder.out_channels, encoder.out_channels + levels
     else:
-        encoder = Pyramid(body, widths, detector.channels, nn.BatchNorm2d if detector.version == "v2" else None)
+        encoder = Pyramid(body, detector.channels, nn.BatchNorm2d if detector.version == "v2" else None)
         fuse, seen, proposed = Fusion(detector.channels, layering.width), layering.width, detector.channels
     return SLN(
         config,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from sln.config import Category, Config
 from sln.errors import WeightsError
 from sln.network.model import SLN
+from sln.weights.efficientnet import is_efficientnet, timm_names
 from sln.weights.files import check_tensors, read_content, tensors_of
 
 __all__ = ["load_body", "load_pretrained"]
@@ -149,7 +150,7 @@ def _load_timm(body: Any, name: str, weights: str) -> str:
     path = None if weights == "pretrained" else Path(weights)
     if path is not None and not path.is_file():
         raise WeightsError("there is no such checkpoint", place=weights)
-    overlay = {} if path is None else {"file": str(path)}
+    overlay = {} if path is None else _checkpoint(name, path)
     at = list(body.feature_info.out_indices)
     try:
         full = timm.create_model(
@@ -160,6 +161,15 @@ def _load_timm(body: Any, name: str, weights: str) -> str:
         raise WeightsError(f"timm cannot take these weights: {said}", place=weights) from error
     place = weights if path is not None else f"timm {name}"
     return f"encoder: {_take(body, full.state_dict(), place)} tensors from {place}"
+
+
+def _checkpoint(name: str, path: Path) -> dict[str, Any]:
+    """A local checkpoint as timm takes it: as a file, or, where names are others, as what is in it."""
+    if path.suffix == ".safetensors" or not is_efficientnet(found := _state(read_content(path), str(path))):
+        return {"file": str(path)}
+    import timm
+
+    return {"state_dict": timm_names(found, timm.create_model(name).state_dict())}
 
 
 def _state(found: Any, place: str) -> dict[str, Tensor]:
