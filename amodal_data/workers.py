@@ -4,6 +4,7 @@ Work travels as small batches of raw records, results as a few large arrays.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 
@@ -13,7 +14,7 @@ from amodal_data.findings import Finding, Place
 from amodal_data.levels import layer_with_findings
 from amodal_data.scene import Scene, SceneSource
 
-__all__ = ["Encoder", "encode_batch", "encode_scene", "encoder", "in_batches"]
+__all__ = ["Encoder", "cluster", "encode_batch", "encode_scene", "encoder", "in_batches"]
 
 Encoder = Callable[[Iterable[Iterable[Scene]]], Iterator[MemoryPart]]
 
@@ -62,6 +63,16 @@ def _in_parallel(jobs: int, batches: Iterable[Iterable[Scene]]) -> Iterator[Memo
 
 
 def _on_cluster(scheduler: str, batches: Iterable[Iterable[Scene]]) -> Iterator[MemoryPart]:
+    with cluster(scheduler):
+        yield from _in_parallel(-1, batches)
+
+
+@contextmanager
+def cluster(scheduler: str) -> Iterator[None]:
+    """Joblib's work goes to the Dask cluster at ``scheduler``, until the block ends.
+
+    Raises :class:`SelectionError` if ``distributed`` is missing or no scheduler answers.
+    """
     try:
         from distributed import Client
     except ImportError as error:
@@ -74,7 +85,7 @@ def _on_cluster(scheduler: str, batches: Iterable[Iterable[Scene]]) -> Iterator[
     except (OSError, ValueError) as error:
         raise SelectionError(f"no Dask scheduler answers at {scheduler}: {error}") from error
     with client, parallel_config(backend="dask", client=client, wait_for_workers_timeout=60):
-        yield from _in_parallel(-1, batches)
+        yield
 
 
 def in_batches(scenes: Iterable[Scene], size: int) -> Iterator[Iterable[Scene]]:

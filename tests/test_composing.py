@@ -229,6 +229,15 @@ def test_the_same_bytes_by_any_route(stock, tmp_path):
     assert len(other) == 60 + 2 + 3 and not set(other.values()) & set(wanted.values())
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
+def test_a_dask_cluster_gives_the_same_bytes(stock, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    compose(stock, tmp_path / "one", 120, seed=5, wishes=SMALL)
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        compose(stock, tmp_path / "many", 120, seed=5, wishes=SMALL, scheduler=cluster.scheduler_address)
+    assert digest(tmp_path / "many") == digest(tmp_path / "one")
+
+
 @pytest.mark.slow
 def test_kill_9_then_resume(modal, tmp_path):
     command = [sys.executable, "-m", "amodal_cli.data", "compose", modal, "--images", modal.parent, "-n", "150",
@@ -249,6 +258,16 @@ def test_no_photo_is_in_train_and_val(modal):
     parts = {name: take_stock(modal, [modal.parent], part=name, held_out=0.4) for name in ("train", "val", "all")}
     ids = {name: {one.image_id for one in own.backdrops} for name, own in parts.items()}
     assert ids["train"] and ids["val"] and not ids["train"] & ids["val"] and ids["train"] | ids["val"] == ids["all"]
+
+
+def test_other_splits_hold_out_other_photos(modal):
+    held = []
+    for split in range(3):
+        parts = [take_stock(modal, [modal.parent], part=part, held_out=0.4, split=split) for part in ("train", "val")]
+        train, val = ({one.image_id for one in own.backdrops} for own in parts)
+        assert not train & val
+        held.append(frozenset(val))
+    assert len(set(held)) == 3
 
 
 def test_licences_and_classes(modal, stock, tmp_path):

@@ -9,6 +9,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -31,6 +32,7 @@ from amodal_data.occlusion import from_ranks
 from amodal_data.photos import read_photo
 from amodal_data.runs import from_crop
 from amodal_data.scene import Instance, Scene
+from amodal_data.workers import cluster
 
 __all__ = ["BLOCK", "COCOA", "FLAT", "ComposeReport", "compose", "scene_of"]
 
@@ -39,6 +41,8 @@ BLOCK = 50
 COCOA, FLAT = "COCO_amodal.json", "instances.json"
 _OWN = ("images", "blocks")
 _QUALITY = 92
+_PORTIONS = 8
+"""Portions of blocks that a process gets, one after the other"""
 _HELD = 256
 """Photos held decoded"""
 OnScene = Callable[[int], None]
@@ -74,6 +78,7 @@ def compose(
     seed: int = 0,
     wishes: Wishes | None = None,
     jobs: int = 1,
+    scheduler: str | None = None,
     shard: tuple[int, int] | None = None,
     resume: bool = False,
     force: bool = False,
@@ -81,9 +86,9 @@ def compose(
 ) -> ComposeReport:
     """Compose ``n`` scenes: photos in ``images/``, :data:`COCOA` and :data:`FLAT` with classes, depths and provenance.
 
-    Scenes depend on stock, wishes and ``seed``: not on ``jobs``, ``shard`` (i, of; from 1) or ``resume``. Raises
-    :class:`OutputExistsError` if the folder is in use and neither ``resume`` nor ``force`` is given, or if it was begun
-    otherwise.
+    Scenes depend on stock, wishes and ``seed``: not on ``jobs``, ``scheduler`` (address of a Dask cluster that sees
+    folder and photos), ``shard`` (i, of; from 1) or ``resume``. Raises :class:`OutputExistsError` if the folder
+    is in use and neither ``resume`` nor ``force`` is given, or if it was begun otherwise.
     """
     start, folder, wishes = time.perf_counter(), Path(folder), wishes or Wishes()
     if n < 1 or wishes.objects[0] < 1 or wishes.objects[1] < wishes.objects[0]:
@@ -99,7 +104,7 @@ def compose(
         work = _Work(stock, wishes, seed, n, folder)
         todo = [block for block in own if not _path(folder, block).exists()]
         on_scene(sum(min(BLOCK, n - block * BLOCK) for block in own if block not in set(todo)))
-        for count in _run(work, todo, jobs):
+        for count in _run(work, todo, jobs, scheduler):
             on_scene(count)
     done = all(_path(folder, block).exists() for block in blocks)
     if done:
@@ -182,14 +187,26 @@ class _Work:
         return len(images)
 
 
-def _run(work: _Work, blocks: Sequence[int], jobs: int) -> Iterator[int]:
-    if jobs == 1 or len(blocks) < 2:
+def _run(work: _Work, blocks: Sequence[int], jobs: int, scheduler: str | None) -> Iterator[int]:
+    """Make blocks anywhere; what they are made of goes along with each portion, which is why there are few."""
+    if scheduler is None and (jobs == 1 or len(blocks) < 2):
         yield from map(work.make, blocks)
         return
     from joblib import Parallel, delayed  # slow to import, needed only here
 
-    run = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1, pre_dispatch="2*n_jobs")
-    yield from run(delayed(work.make)(block) for block in blocks)
+    size = 1 if scheduler is not None else -(-len(blocks) // (_PORTIONS * jobs))
+    run = Parallel(
+        n_jobs=-1 if scheduler is not None else jobs,
+        return_as="generator_unordered",
+        batch_size=1,
+        pre_dispatch="2*n_jobs",
+    )
+    with nullcontext() if scheduler is None else cluster(scheduler):
+        yield from run(delayed(_made)(work, blocks[at : at + size]) for at in range(0, len(blocks), size))
+
+
+def _made(work: _Work, blocks: Sequence[int]) -> int:
+    return sum(map(work.make, blocks))
 
 
 @lru_cache(_HELD)

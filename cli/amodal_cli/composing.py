@@ -53,6 +53,9 @@ def compose(
         float, typer.Option("--contact", min=0, max=1, help="Share of an object's outline that may touch others.")
     ] = 0.1,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Number of processes.")] = 1,
+    scheduler: Annotated[
+        str | None, typer.Option("--scheduler", metavar="ADDRESS", help="Dask scheduler to work on instead.")
+    ] = None,
     shard: Annotated[str | None, typer.Option("--shard", metavar="I/N", help="Only part I of N, from 1.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where it was stopped.")] = False,
     force: Force = False,
@@ -79,8 +82,8 @@ def compose(
     own = shard_of(shard)
     with progress("composing", n // (own[1] if own else 1), quiet=quiet) as advance:
         report = run(
-            stock, output, n, seed=seed, wishes=wishes, jobs=jobs, shard=own, resume=resume, force=force,
-            on_scene=advance,
+            stock, output, n, seed=seed, wishes=wishes, jobs=jobs, scheduler=scheduler, shard=own, resume=resume,
+            force=force, on_scene=advance,
         )  # fmt: skip
     _print(report, quiet=quiet, as_json=as_json)
 
