@@ -14,7 +14,7 @@ from amodal_data.findings import Finding, Place
 from amodal_data.occlusion import ResolvedOrder, resolve_order
 from amodal_data.scene import Scene
 
-__all__ = ["Layers", "ambiguous", "counted", "layer_by_masks", "level_table", "levels_by_order", "twins"]
+__all__ = ["Layers", "ambiguous", "counted", "layer_by_masks", "level_table", "levels_by_order", "open_pairs", "twins"]
 
 _DEEPEST_CODE = 255
 _MANY = 128
@@ -56,13 +56,24 @@ class Layers:
 
 
 def levels_by_order(amodal: NDArray[np.bool_], in_front: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Level codes, uint8 [R, N], of a total order alone: 1 + the number of instances in front that cover the
+    """Level codes, uint8 [R, N], of an order alone: 1 + the number of instances in front that cover the
     region too (the visible one, and each hidden one). Raises :class:`LevelsError` for codes above 255.
     """
     codes = counted(amodal, in_front)
     codes += 1
     codes *= amodal
     return _codes(codes)
+
+
+def open_pairs(amodal: NDArray[np.bool_], in_front: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+    """Regions that two instances cover of which neither is known to be in front, bool [R]; None if there are no such
+    instances anywhere.
+    """
+    unsaid = ~(in_front | in_front.T)
+    np.fill_diagonal(unsaid, False)
+    if not unsaid.any():
+        return None
+    return np.asarray(((counted(amodal, unsaid) > 0) & amodal).any(axis=1))
 
 
 def level_table(amodal: NDArray[np.bool_], shown: NDArray[np.bool_], in_front: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -58,6 +58,9 @@ CODES: dict[str, Code] = {
     # order
     "order-missing": Code("warning", "A region has no 'order'.", "placed behind all ordered regions, list order"),
     "order-not-int": Code("warning", "'order' is not an integer.", "placed behind all ordered regions, list order"),
+    "order-unsaid": Code(
+        "warning", "The field that says the order has no number here.", "pixels ambiguous where it overlaps"
+    ),
     "order-cycle": Code(
         "warning", "Instances are in front of each other in a circle.", "broken at its weakest evidence"
     ),

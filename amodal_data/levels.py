@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.checks import check_boxes, check_figures, checked_visible
-from amodal_data.codes import Layers, counted, layer_by_masks, level_table, levels_by_order
+from amodal_data.codes import Layers, counted, layer_by_masks, level_table, levels_by_order, open_pairs
 from amodal_data.errors import LevelsError
 from amodal_data.findings import Finding
 from amodal_data.fronting import in_front_of_all
@@ -320,7 +320,8 @@ def _layer(scene: Scene, visible: Sequence[RLE | None]) -> tuple[LayeredTargets,
         lengths, regions, bits = sweep(masks if scene.unknown is None else [*masks, scene.unknown], scene.size)
         amodal, given, unknown = np.split(bits, [len(instances), len(masks)], axis=1)
         if scene.total_order and not known:
-            layers = Layers(levels_by_order(amodal, scene.in_front), scene.in_front)
+            unsaid = open_pairs(amodal, scene.in_front)
+            layers = Layers(levels_by_order(amodal, scene.in_front), scene.in_front, unsaid)
         elif scene.total_order:
             shown = _shown(amodal, dict(zip(known, given.T, strict=True)), scene.in_front)
             layers = Layers(level_table(amodal, shown, scene.in_front), scene.in_front)

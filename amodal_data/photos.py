@@ -6,8 +6,9 @@ EPS it would run Ghostscript), of limited size and shape, which the header tells
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ __all__ = [
     "SLIMMEST",
     "open_photo",
     "photo_size",
+    "read_mask",
     "read_photo",
     "scaled_mask",
 ]
@@ -41,14 +43,14 @@ SLIMMEST = 200
 
 
 @contextmanager
-def open_photo(path: Path) -> Iterator[Image.Image]:
-    """A photo, its header read and nothing decoded yet.
+def open_photo(path: Path, held: IO[bytes] | None = None) -> Iterator[Image.Image]:
+    """A photo, its header read and nothing decoded yet. held: its bytes, where they come from no file of their own.
 
     Raises :class:`PhotoError` if it is missing, no regular file, of another format, larger than
     :data:`MOST_PIXELS` or slimmer than 1 : :data:`SLIMMEST`; also if decoding it in the block fails.
     """
     try:
-        with warnings.catch_warnings(), open_regular(path) as file:
+        with warnings.catch_warnings(), open_regular(path) if held is None else nullcontext(held) as file:
             warnings.simplefilter("ignore")  # Pillow warns of large and of oddly tagged images
             with Image.open(file, formats=FORMATS) as image:
                 _check_shape(image, path)
@@ -104,6 +106,16 @@ def read_photo(
     if size is not None:
         photo = photo.resize((size[1], size[0]), Image.Resampling.BILINEAR, box=box)
     return np.asarray(photo)
+
+
+def read_mask(path: Path, held: IO[bytes] | None = None) -> NDArray[np.bool_]:
+    """A mask kept as a picture, bool [H, W]: inside is what is not 0 in some channel; transparency is not looked at.
+
+    held: its bytes, where they come from no file of their own. Raises :class:`PhotoError`.
+    """
+    with open_photo(path, held) as image:
+        values = np.asarray(image.convert("RGB") if image.mode in ("RGBA", "PA", "RGBX", "CMYK", "LA") else image)
+    return np.asarray(values.any(axis=2) if values.ndim == 3 else values != 0)
 
 
 def scaled_mask(

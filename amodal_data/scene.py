@@ -61,7 +61,8 @@ class Scene:
     """One annotated image, immutable, checked here once.
 
     ``size`` is ``(H, W)``; ``in_front`` bool [N, N], ``in_front[j, i]`` iff j is in front of i.
-    ``total_order``: True = ``in_front`` is the whole truth (COCOA); False = it is a hint for overlapping
+    ``total_order``: True = ``in_front`` is the whole truth (COCOA; pairs that it leaves open are ambiguous where they
+    overlap); False = it is a hint for overlapping
     pairs, and what visible and hidden masks show comes first (flat layouts, where every instance has a
     visible mask). ``findings``: what was odd while reading it. ``constraint``: pairs of instances (front,
     back) that the file itself lists (COCOA's ``depth_constraint``). ``unknown``: where objects may be that are not

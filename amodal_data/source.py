@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Unpack
 
 from PIL import Image
 
@@ -14,19 +15,19 @@ from amodal_data.evaluation import Diagnosis, Predictions, evaluate, read_predic
 from amodal_data.findings import Finding
 from amodal_data.inspector import PageImage, Summary, contact_sheet, summarise
 from amodal_data.levels import LayeredTargets
-from amodal_data.readers import read_annotations
+from amodal_data.readers import Reading, read_annotations
 from amodal_data.scene import Scenes
 from amodal_data.workers import encode_scene
 
 __all__ = ["TargetSource", "open_source"]
 
 
-def open_source(path: Path, masks: str | None = None) -> "TargetSource":
-    """Open a cache or an annotation file (``masks``: see :func:`amodal_data.read_annotations`). Raises the errors of
+def open_source(path: Path, **how: Unpack[Reading]) -> "TargetSource":
+    """Open a cache, or annotations as :func:`amodal_data.read_annotations` reads them. Raises the errors of
     :class:`TargetCache` and the readers.
     """
     known = path.is_file() and is_cache(path)
-    return TargetSource(TargetCache(path) if known else read_annotations(path, masks=masks))
+    return TargetSource(TargetCache(path) if known else read_annotations(path, **how))
 
 
 class TargetSource:

@@ -76,7 +76,7 @@ def test_what_is_imported_is_declared():
         == {"timm", "onnxruntime", "onnxscript", "huggingface_hub"}
         <= optional
     )
-    assert used["amodal_data"] - base == {"distributed", "faster_coco_eval"} <= optional
+    assert used["amodal_data"] - base == {"datumaro", "distributed", "faster_coco_eval"} <= optional
     assert used["amodal_cli"] - base <= optional
     assert names(extras["sln"]) | base <= set().union(*used.values()) | {"packaging"}
 

@@ -19,7 +19,7 @@ def folder(tmp_path_factory):
 
 
 FILES = {
-    "a.xml": (b"<?xml version='1.0'?><annotations/>", "this is XML"),
+    "a.dat": (b"<?xml version='1.0'?><annotations/>", "this is XML"),
     "a.yaml": (b"names:\n  0: cat\n", "this is YAML"),
     "a.txt": (b"0 0.5 0.5 0.1 0.1\nhello", "line 1"),
     "b.txt": (b"hello\nworld", "this is text"),
@@ -42,7 +42,7 @@ def test_files_of_other_kinds_are_named(tmp_path, name):
 
 def test_folders_and_caches_where_files_belong(folder, tmp_path):
     done = run_command("amodal-data", "build-targets", tmp_path, "-o", tmp_path / "c.h5")
-    assert "a folder" in done.stderr and "-d FOLDER" in done.stderr
+    assert "nothing to read in this folder" in done.stderr and "-d FOLDER" in done.stderr
     done = run_command("amodal-data", "build-targets", folder / "c.h5", "-o", tmp_path / "c.h5")
     assert "this is a target cache" in done.stderr and "annotation file it was made from" in done.stderr
     done = run_command("sln", "predict", folder / "c.h5", folder / "val2014", "-o", tmp_path / "out")

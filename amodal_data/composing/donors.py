@@ -20,7 +20,7 @@ from amodal_data.findings import Finding, Place
 from amodal_data.masks import RLE
 from amodal_data.photos import photo_size
 from amodal_data.readers.files import load_json
-from amodal_data.readers.modal import modal_scenes
+from amodal_data.readers.plain import plain_scenes
 from amodal_data.readers.regions import integer, text
 from amodal_data.runs import Window, crop, window_of
 from amodal_data.scene import Instance, Scene
@@ -106,10 +106,12 @@ def take_stock(
 
     images: folders of photos. classes: names of those that are pasted; () = all. licenses: ids of the photos' licences
     that are used; () = all. part: ``train``, ``val`` (``held_out`` of all photos, always the same ones) or ``all``;
-    no photo, and so no object, is in both. split: which of many divisions into the two. Raises :class:`SelectionError` if nothing is left, or for an unknown class.
+    no photo, and so no object, is in both. split: which of many divisions into the two. Raises
+    :class:`SelectionError` if nothing is left, or for an unknown class.
     """
     content, source = load_json(Path(path))
-    scenes, finder = modal_scenes(content, Path(path), source), PhotoFinder([Path(one) for one in images])
+    scenes = plain_scenes(content, Path(path), source, masks="modal")
+    finder = PhotoFinder([Path(one) for one in images])
     about = _licenses(content.get("images"))
     donors: list[Donor] = []
     backdrops: list[Backdrop] = []
@@ -179,7 +181,8 @@ def _is_in(image_id: int, part: str, held_out: float, split: int) -> bool:
     """Is a photo among those of a part? By a digest of its id and the split, so that no seed ever mixes them."""
     if part == "all":
         return True
-    drawn = int.from_bytes(hashlib.sha256((f"{image_id}/{split}" if split else str(image_id)).encode()).digest()[:6], "big") / 2**48
+    name = f"{image_id}/{split}" if split else str(image_id)
+    drawn = int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big") / 2**48
     return (drawn < held_out) == (part == "val")
 
 

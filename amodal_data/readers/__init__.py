@@ -1,13 +1,14 @@
 """Annotation files in, scenes out: one module per layout, and one door for all."""
 
 from amodal_data.readers.cocoa import read_cocoa
-from amodal_data.readers.door import read_annotations
+from amodal_data.readers.door import Reading, read_annotations
 from amodal_data.readers.flat import read_cocoa_cls, read_d2sa, read_kins
-from amodal_data.readers.modal import read_coco
+from amodal_data.readers.plain import read_coco
 from amodal_data.readers.sln_release import read_sln_release
 from amodal_data.readers.stream import SceneStream, iter_annotations
 
 __all__ = [
+    "Reading",
     "SceneStream",
     "iter_annotations",
     "read_annotations",

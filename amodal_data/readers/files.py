@@ -42,11 +42,12 @@ def load_json(path: Path) -> tuple[Any, Source]:
 
 
 _AS_COCO = "export it from its tool as COCO JSON with whole (amodal) masks"
+_AS_CVAT = "of CVAT for images it is read if it is called .xml; --format NAME reads what Datumaro knows"
 _FORMATS = (
     (b"amodal-data/targets\n", "a target cache", "name the annotation file it was made from"),
     (b"\x89HDF", "an HDF5 file", "name an annotation file"),
-    (b"<", "XML", _AS_COCO),
-    (b"\xef\xbb\xbf<", "XML", _AS_COCO),
+    (b"<", "XML", _AS_CVAT),
+    (b"\xef\xbb\xbf<", "XML", _AS_CVAT),
     (b"PK", "a zip archive", "unpack it and name the annotation file in it"),
     (b"\x1f\x8b", "gzip", "gunzip it first"),
     (b"\xff\xd8", "a JPEG photo", "photos go to --images"),

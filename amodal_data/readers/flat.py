@@ -126,11 +126,18 @@ def dataset_of(layout: str, file_name: str) -> str:
 
 
 def flat_scenes(
-    content: Any, path: Path, source: Source, dataset: str, layout: str, cocoa: Scenes | None = None
+    content: Any,
+    path: Path,
+    source: Source,
+    dataset: str,
+    layout: str,
+    cocoa: Scenes | None = None,
+    findings: Sequence[Finding] = (),
 ) -> Scenes:
-    """The scenes of a parsed flat file."""
+    """The scenes of a parsed flat file; findings: what was odd about it before."""
     images, annotations = top_level(content, path)
     grouping = Grouping(source.name)
+    grouping.findings += findings
     grouping.add_images(images)
     grouping.add_annotations(annotations)
     categories = category_names(content.get("categories"))

@@ -25,8 +25,9 @@ from amodal_data.errors import AnnotationError, LayoutError, SelectionError
 from amodal_data.findings import Finding, Place
 from amodal_data.readers.cocoa import check_annotator, cocoa_scenes
 from amodal_data.readers.flat import dataset_of, flat_scenes, layout_of
-from amodal_data.readers.grouping import Grouping, image_size, key_names
-from amodal_data.readers.modal import modal_scenes, refuse_amodal
+from amodal_data.readers.grouping import Grouping, image_size
+from amodal_data.readers.orders import keys_of
+from amodal_data.readers.plain import no_layout, plain_scenes, plain_settings
 from amodal_data.readers.regions import integer, text
 from amodal_data.scene import Scene, Scenes, Source
 
@@ -34,27 +35,38 @@ __all__ = ["SceneStream", "iter_annotations"]
 
 
 def iter_annotations(
-    path: str | Path, *, annotator: str = "first", cocoa: Scenes | None = None, masks: str | None = None
+    path: str | Path,
+    *,
+    annotator: str = "first",
+    cocoa: Scenes | None = None,
+    masks: str | None = None,
+    order: str | None = None,
 ) -> "SceneStream":
-    """The scenes of one annotation file of any known layout, without ever holding the file.
+    """The scenes of one annotation file with lists ``images`` and ``annotations``, without ever holding the file.
 
-    annotator, cocoa, masks: as in :func:`read_annotations`. Raises as that does; a NaN in the JSON, which the
+    annotator, cocoa, masks, order: as in :func:`read_annotations`. Raises as that does; a NaN in the JSON, which the
     streaming parser does not accept, is an :class:`AnnotationError` too. Images without ``height`` and
     ``width`` are left out with a finding.
     """
-    return SceneStream(Path(path), annotator, cocoa, masks)
+    return SceneStream(Path(path), annotator, cocoa, masks, order)
 
 
 class SceneStream:
     """Scenes in passing: iterable any number of times, in batches or one by one; not indexable."""
 
     def __init__(
-        self, path: Path, annotator: str = "first", cocoa: Scenes | None = None, masks: str | None = None
+        self,
+        path: Path,
+        annotator: str = "first",
+        cocoa: Scenes | None = None,
+        masks: str | None = None,
+        order: str | None = None,
     ) -> None:
         self._path = path
         self._annotator = annotator
         self._cocoa = cocoa
         self._masks = masks
+        self._order = order
         self._grouping = Grouping(path.name)
         self._window = (0, -1)
         self.sources = (Source(path.name, _digest(path)), *(cocoa.sources if cocoa is not None else ()))
@@ -160,7 +172,7 @@ class SceneStream:
         if self._layout == "cocoa":
             return cocoa_scenes(content, self._path, self.sources[0], self._annotator)
         if self._layout == "coco":
-            return modal_scenes(content, self._path, self.sources[0])
+            return plain_scenes(content, self._path, self.sources[0], masks=self._masks, order=self._order)
         dataset = dataset_of(self._layout, self._path.name)
         return flat_scenes(content, self._path, self.sources[0], dataset, self._layout, self._cocoa)
 
@@ -215,7 +227,7 @@ class SceneStream:
         before = self._grouping.findings
         self._grouping.findings = []
         for at, annotation in enumerate(self._items("annotations.item")):
-            keys.update(annotation if isinstance(annotation, Mapping) else ())
+            keys |= keys_of([annotation])
             image_id = self._grouping.accept(at, annotation, regions=regions)
             if image_id is None:
                 noted.append((at, self._grouping.findings.pop()))
@@ -237,14 +249,15 @@ class SceneStream:
         return keys, named
 
     def _layout_by(self, keys: set[str]) -> str:
-        if self._masks == "modal":
-            refuse_amodal(keys, self._path)
+        if self._masks is not None or self._order is not None:
+            _, rule = plain_settings(self._masks, self._order, keys, self._path, "coco")
+            self._order = None if rule is None else str(rule)
             return "coco"
         if "regions" in keys:
             return "cocoa"
         layout = layout_of([dict.fromkeys(keys)])
         if keys and not layout:
-            raise LayoutError(f"no amodal layout: keys seen: {key_names([dict.fromkeys(keys)])}", place=str(self._path))
+            raise no_layout(keys, self._path)
         if not keys and not self._ids:
             raise LayoutError("no lists 'images' and 'annotations'", place=str(self._path))
         return layout or "mvtec"

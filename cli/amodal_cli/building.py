@@ -1,21 +1,38 @@
 """``build-targets``, ``verify`` and ``export``: annotations in, caches and files out."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from amodal_cli.choices import known_dataset
-from amodal_cli.options import Force, Format, ImageFolders, Json, Masks, MasksOf, Quiet, Split
+from amodal_cli.options import (
+    Force,
+    Form,
+    Format,
+    ImageFolders,
+    Json,
+    Masks,
+    MasksOf,
+    OrderOf,
+    Pattern,
+    Quiet,
+    Split,
+    VisiblePattern,
+    reading,
+)
 from amodal_cli.terminal import check_output, counted, left_behind, print_json, printable, progress, say
 
 if TYPE_CHECKING:
     from amodal_data import BuildReport, Scenes
-    from amodal_data.readers import SceneStream
+    from amodal_data.readers import Reading, SceneStream
 
 
 def build(
-    dataset: Annotated[str, typer.Argument(help="'cocoa', 'd2sa', 'cocoa-cls', 'kins', or an annotation file.")],
+    dataset: Annotated[
+        str, typer.Argument(help="'cocoa', 'd2sa', 'cocoa-cls', 'kins', or an annotation file or folder.")
+    ],
     annotations: Annotated[
         list[Path] | None, typer.Option("--annotations", metavar="FILE", help="Annotation file; repeatable.")
     ] = None,
@@ -34,6 +51,10 @@ def build(
         typer.Option("--cocoa", metavar="FILE", help="COCOA file that lends COCOA-cls its order."),
     ] = None,
     masks: MasksOf = None,
+    order: OrderOf = None,
+    form: Form = None,
+    pattern: Pattern = None,
+    visible_pattern: VisiblePattern = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N images.")] = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Number of processes.")] = 1,
     scheduler: Annotated[
@@ -61,7 +82,8 @@ def build(
     part = shard_of(shard)
     target = output or Path(f"{paths[0].stem}{f'.shard-{part[0]}-of-{part[1]}' if part else ''}.h5")
     check_output(target, force=force or dry_run or resume, inputs=[*paths, *([cocoa] if cocoa else [])])
-    scenes = _read(paths, annotator, cocoa, limit, stream, masks)
+    how = reading(masks, order, form, pattern, visible_pattern)
+    scenes = _read(paths, annotator, cocoa, limit, how, stream)
     _check_layout(dataset, scenes)
     names = ", ".join(str(path) for path in paths)
     say(
@@ -109,7 +131,7 @@ def verify(
         if annotations:
             said = opened.info.settings
             limit = int(said["limit"]) if "limit" in said else None
-            scenes = _read(annotations, said.get("annotator", "first"), cocoa, limit, masks=said.get("masks"))
+            scenes = _read(annotations, said.get("annotator", "first"), cocoa, limit, _as_before(said))
     with progress("verifying", total * (1 if scenes is None else 2), quiet=quiet) as advance:
         report = verify_cache(cache, scenes, on_image=advance)
     if as_json:
@@ -183,8 +205,8 @@ def _read(
     annotator: str,
     cocoa: Path | None,
     limit: int | None,
+    how: "Reading",
     stream: bool | None = None,
-    masks: str | None = None,
 ) -> "Scenes | SceneStream":
     from amodal_data import iter_annotations, read_annotations, read_cocoa
 
@@ -194,11 +216,23 @@ def _read(
     if stream and len(paths) > 1:
         raise typer.BadParameter("--stream reads one file; build each and use amodal-data merge")
     scenes = (
-        iter_annotations(paths[0], annotator=annotator, cocoa=reference, masks=masks)
+        iter_annotations(paths[0], annotator=annotator, cocoa=reference, masks=how.get("masks"), order=how.get("order"))
         if stream
-        else read_annotations(paths, annotator=annotator, cocoa=reference, masks=masks)
+        else read_annotations(paths, annotator=annotator, cocoa=reference, **how)
     )
     return scenes if limit is None else scenes.first(limit)
+
+
+def _as_before(settings: Mapping[str, str]) -> "Reading":
+    """How a cache says that its file was read."""
+    said = settings.get
+    return {
+        "masks": said("masks"),
+        "order": said("order"),
+        "form": said("form"),
+        "pattern": said("pattern"),
+        "visible_pattern": said("visible_pattern"),
+    }
 
 
 def _check_layout(dataset: str, scenes: "Scenes | SceneStream") -> None:

@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from amodal_cli.choices import did_you_mean, known_dataset
-from amodal_cli.options import Force, ImageFolders, Json, MasksOf, Pick, Quiet
+from amodal_cli.options import (
+    Force,
+    Form,
+    ImageFolders,
+    Json,
+    MasksOf,
+    OrderOf,
+    Pattern,
+    Pick,
+    Quiet,
+    VisiblePattern,
+    reading,
+)
 from amodal_cli.terminal import check_output, counted, print_json, printable, progress, say
 
 if TYPE_CHECKING:
@@ -15,9 +27,13 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    source: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A cache or an annotation file.")],
+    source: Annotated[Path, typer.Argument(exists=True, help="A cache, an annotation file or a folder of them.")],
     images: ImageFolders = None,
     masks: MasksOf = None,
+    order: OrderOf = None,
+    form: Form = None,
+    pattern: Pattern = None,
+    visible_pattern: VisiblePattern = None,
     png: Annotated[Path | None, typer.Option("--png", help="Write a contact sheet.")] = None,
     page: Annotated[
         Path | None, typer.Option("--html", help="Write a page to look through in a browser, all in one file.")
@@ -40,7 +56,7 @@ def inspect(
     from amodal_data.source import open_source
 
     _check_pictures(source, png, page, compare, image_ids, force)
-    opened = open_source(source, masks)
+    opened = open_source(source, **reading(masks, order, form, pattern, visible_pattern))
     with progress("reading", len(opened), quiet=quiet) as advance:
         summary = opened.summary(on_image=advance)
     wanted = [(path, most) for path, most in ((png, 6), (page, 24)) if path is not None]

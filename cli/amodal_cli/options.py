@@ -2,9 +2,12 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from amodal_data.readers import Reading
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no notes.")]
@@ -30,8 +33,35 @@ class Masks(StrEnum):
 
 
 MasksOf = Annotated[
-    Masks | None, typer.Option("--masks", help="Of what a plain COCO file's masks are; 'modal' = what is visible.")
+    Masks | None,
+    typer.Option("--masks", help="What masks are of where a file does not say it; 'modal' = what is visible."),
 ]
+OrderOf = Annotated[
+    str | None,
+    typer.Option(
+        "--order",
+        metavar="RULE",
+        help="Who is in front: front-first or back-first in the list, field:NAME (small in front), field:-NAME, none.",
+    ),
+]
+Form = Annotated[
+    str | None, typer.Option("--format", metavar="NAME", help="Read it by Datumaro's importer of that name.")
+]
+Pattern = Annotated[
+    str | None,
+    typer.Option("--pattern", help="How PNG masks are named, with {image}, {object}, {name}, {order}."),
+]
+VisiblePattern = Annotated[
+    str | None, typer.Option("--visible-pattern", help="The same of their visible masks, if there are any.")
+]
+
+
+def reading(
+    masks: Masks | None, order: str | None, form: str | None, pattern: str | None, visible: str | None
+) -> "Reading":
+    """What was said of how a file is to be read."""
+    of = None if masks is None else masks.value
+    return {"masks": of, "order": order, "form": form, "pattern": pattern, "visible_pattern": visible}
 
 
 class Split(StrEnum):

@@ -15,7 +15,7 @@ DEBUG = {"on": False}
 _LEFT: list[str] = []
 _EXTRAS = {
     "pydantic": "sln", "tomlkit": "sln", "torch": "sln", "torchvision": "sln", "safetensors": "sln",
-    "distributed": "distributed", "faster_coco_eval": "boundary",
+    "distributed": "distributed", "faster_coco_eval": "boundary", "datumaro": "formats",
 }  # fmt: skip
 """The extra that brings each package which the base does not need"""
 

@@ -54,8 +54,7 @@ def settings(plain: bool, steps: int, seed: int) -> sln.Config:
 def figures(predictor: sln.Predictor, on: Scored) -> dict[str, Any]:
     """Protocols at own detections, and the head at true boxes."""
     data = sln.CachedTargets(on.cache, [on.photos], predictor.config.data)
-    report = sln.evaluate_model(predictor, data).to_dict()
-    return report
+    return sln.evaluate_model(predictor, data).to_dict()
 
 
 def main(given: argparse.Namespace) -> None:

@@ -1,0 +1,120 @@
+"""labelme: a JSON file an image, its shapes in the order they were drawn; ``group_id`` joins parts of one object."""
+
+import base64
+import binascii
+import io
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from amodal_data.errors import AnnotationError, LayoutError, PhotoError
+from amodal_data.masks import RLE
+from amodal_data.photos import read_mask
+from amodal_data.readers.files import load_json, stem_of
+from amodal_data.readers.grouping import image_size
+from amodal_data.readers.regions import number, text
+from amodal_data.readers.tools.sheet import Sheet, digest_of
+from amodal_data.scene import Source
+
+__all__ = ["is_labelme", "labelme_sheet"]
+
+_CORNERS = 64
+"""Of the polygon that stands for a circle"""
+
+
+def is_labelme(content: object) -> bool:
+    """Is this what labelme writes?"""
+    return isinstance(content, Mapping) and isinstance(content.get("shapes"), list) and "imageHeight" in content
+
+
+def labelme_sheet(path: Path) -> tuple[Sheet, Source]:
+    """One labelme file, or all in a folder in order of name. Image ids count from 1.
+
+    Shapes are polygons, rectangles, circles (64 corners) and masks; others have no area and are left out with a
+    finding. Beside the mask an object keeps ``label``, ``description``, ``flags``, so that ``field:description`` or
+    ``field:flags.NAME`` may say the order. Raises :class:`LayoutError` if none of the files is labelme's.
+    """
+    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+    sheet, digests = Sheet(path.name), []
+    for file in files:
+        try:
+            content, source = load_json(file)
+        except AnnotationError as error:
+            sheet.note("annotation-malformed", f"{file.name}: {error.message}")
+            continue
+        digests.append(source.sha256.encode())
+        if is_labelme(content):
+            _take(sheet, content, file)
+        else:
+            sheet.note("annotation-malformed", f"{file.name} has no 'shapes' and 'imageHeight': not labelme's")
+    if not sheet.images:
+        fix = "name one annotation file; -d FOLDER finds that of a data set" if path.is_dir() else ""
+        raise LayoutError("no labelme file here", place=str(path), fix=fix)
+    return sheet, Source(path.name, digest_of(digests))
+
+
+def _take(sheet: Sheet, content: Mapping[str, Any], file: Path) -> None:
+    size = content.get("imageHeight"), content.get("imageWidth")
+    name = stem_of(text(content.get("imagePath"))) or f"{file.stem}.jpg"
+    image_id = sheet.image(name, size)
+    for at, shape in enumerate(content["shapes"]):
+        try:
+            mask = _mask(shape, image_size({"height": size[0], "width": size[1]}))
+        except (ValueError, PhotoError) as error:
+            sheet.note("region-malformed", f"{file.name}, shape {at}: {error}", image_id)
+            continue
+        group = shape.get("group_id")
+        more = {key: shape[key] for key in ("description", "flags") if key in shape}
+        sheet.add(
+            image_id, text(shape.get("label")), mask, group=group if isinstance(group, int | str) else None, **more
+        )
+
+
+def _mask(shape: Any, size: tuple[int, int] | None) -> Any:
+    """A shape as COCO's polygons or RLE. Raises ValueError for what has no area."""
+    if not isinstance(shape, Mapping):
+        raise ValueError("a shape is an object")
+    points, kind = _points(shape.get("points")), shape.get("shape_type") or "polygon"
+    if kind == "polygon":
+        return [points.ravel().tolist()]
+    if kind in ("rectangle", "mask") and len(points) in (2, 4):
+        (x0, y0), (x1, y1) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+        if kind == "mask":
+            return _pasted(shape.get("mask"), round(x0), round(y0), size)
+        return [[x0, y0, x1, y0, x1, y1, x0, y1]]
+    if kind == "circle" and len(points) == 2:
+        radius = float(np.hypot(*(points[1] - points[0])))
+        turn = np.arange(_CORNERS) * (2 * math.pi / _CORNERS)
+        return [(points[0] + radius * np.stack([np.cos(turn), np.sin(turn)], 1)).ravel().tolist()]
+    raise ValueError(f"{kind!r:.40} with {len(points)} points has no area")
+
+
+def _points(value: Any) -> NDArray[np.float64]:
+    """Points as float64 [N, 2]. Raises ValueError if they are not."""
+    if not isinstance(value, list) or not all(isinstance(one, list) and len(one) == 2 for one in value):
+        raise ValueError("its points are no pairs")
+    flat = [number(x) for one in value for x in one]
+    if None in flat:
+        raise ValueError("its points are no finite numbers")
+    return np.array(flat, np.float64).reshape(-1, 2)
+
+
+def _pasted(value: Any, x: int, y: int, size: tuple[int, int] | None) -> Any:
+    """A PNG in base64, its upper left corner at (x, y), as an RLE of the image."""
+    if size is None:
+        return None  # the image is left out, which is said there
+    try:
+        raw = io.BytesIO(base64.b64decode(value, validate=True))
+    except (binascii.Error, TypeError) as error:
+        raise ValueError("its mask is no base64") from error
+    own = read_mask(Path("mask"), raw)
+    whole = np.zeros(size, bool)
+    if x < 0 or y < 0:
+        own, x, y = own[max(0, -y) :, max(0, -x) :], max(0, x), max(0, y)
+    own = own[: max(0, size[0] - y), : max(0, size[1] - x)]
+    whole[y : y + own.shape[0], x : x + own.shape[1]] = own
+    return RLE.from_mask(whole).to_coco()

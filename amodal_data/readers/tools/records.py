@@ -1,0 +1,75 @@
+"""Lists of records, one an image with its own annotations: detectron2's dicts, OSD-Amodal, rows of a data set."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from amodal_data.readers.regions import integer, text
+
+__all__ = ["is_records", "records_as_coco"]
+
+_LISTS = ("annotations", "objects", "instances")
+_NAMES = ("file_name", "filename", "image_path", "image")
+_XYXY, _XYWH = 0, 1
+"""detectron2's BoxMode"""
+
+
+def is_records(content: object) -> bool:
+    """Is this a list of images that hold their annotations?"""
+    return isinstance(content, list) and any(isinstance(one, Mapping) and _listed(one) is not None for one in content)
+
+
+def records_as_coco(records: Iterable[Any], categories: Any = None) -> dict[str, Any]:
+    """The same with images and annotations apart. Objects may be a list, or, as Hugging Face's rows are, one list a
+    field. An image without a whole-numbered ``image_id`` gets the next free one; class ids are kept, names become ids.
+
+    A record that is no object stays in the list, where it is found.
+    """
+    records = list(records)
+    taken = {integer(one.get("image_id", one.get("id"))) for one in records if isinstance(one, Mapping)}
+    images: list[Any] = []
+    annotations: list[Any] = []
+    names: dict[str, int] = {}
+    free = 1
+    for record in records:
+        if not isinstance(record, Mapping):
+            images.append(record)
+            continue
+        own = integer(record.get("image_id", record.get("id")))
+        while own is None and free in taken:
+            free += 1
+        own = free if own is None else own
+        taken.add(own)
+        name = next((record[key] for key in _NAMES if isinstance(record.get(key), str)), "")
+        images.append({"id": own, "file_name": name, "height": record.get("height"), "width": record.get("width")})
+        for one in _listed(record) or []:
+            annotations.append(_annotation(one, own, len(annotations) + 1, names))
+    listed = categories or [{"id": number, "name": name} for name, number in names.items()]
+    return {"images": images, "annotations": annotations, "categories": listed}
+
+
+def _listed(record: Mapping[str, Any]) -> list[Any] | None:
+    """The annotations of a record: a list of objects, or an object of lists."""
+    for key in _LISTS:
+        found = record.get(key)
+        if isinstance(found, list):
+            return found
+        if isinstance(found, Mapping) and found and all(isinstance(column, list) for column in found.values()):
+            longest = max(map(len, found.values()))
+            return [{name: column[at] for name, column in found.items() if at < len(column)} for at in range(longest)]
+    return None
+
+
+def _annotation(one: Any, image_id: int, number: int, names: dict[str, int]) -> Any:
+    if not isinstance(one, Mapping):
+        return one
+    found = {"id": number, **one, "image_id": image_id}
+    if integer(found.get("category_id")) is None:
+        label = text(found.get("category") or found.get("label") or found.get("name"))
+        found["category_id"] = names.setdefault(label, len(names) + 1) if label else 1
+    box = found.get("bbox")
+    if found.get("bbox_mode") == _XYXY and isinstance(box, list) and len(box) == 4:
+        try:
+            found["bbox"] = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
+        except TypeError:
+            del found["bbox"]
+    return found
