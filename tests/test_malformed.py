@@ -1,6 +1,8 @@
+import shutil
 from collections import Counter
 
 from malformed import case, must_hold
+from malformed_tools import must_hold_of_tools, tool_case
 
 from amodal_data import read_cocoa
 from amodal_data.synthetic import write_cocoa
@@ -33,3 +35,16 @@ def test_one_bad_region_in_a_hundred_leaves_the_others(tmp_path):
     assert len(left_out) == len(regions[::100]) > 2
     assert {finding.code for finding in left_out} == {"polygon-not-finite"}
     assert sum(len(scene.instances) for scene in scenes) == sum(whole) - len(left_out)
+
+
+def test_thousands_of_malformed_files_of_tools_never_crash_or_lie(tmp_path):
+    outcomes = Counter()
+    for seed in range(2000):
+        folder = tmp_path / "case"
+        folder.mkdir()
+        try:
+            outcomes[must_hold_of_tools(*tool_case(seed, folder))] += 1
+        except Exception as error:
+            raise AssertionError(f"seed {seed}") from error
+        shutil.rmtree(folder)
+    assert min(outcomes[kind] for kind in ("refused", "findings", "read")) > 100, outcomes

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from amodal_data.disk import open_regular
 from amodal_data.errors import AnnotationError, LayoutError
-from amodal_data.masks import RLE
+from amodal_data.photos import MOST_PIXELS
 from amodal_data.readers.grouping import image_size
 from amodal_data.readers.regions import integer
 from amodal_data.readers.tools.sheet import Sheet
+from amodal_data.runs import from_crop
 from amodal_data.scene import Source
 
 __all__ = ["cvat_sheet"]
@@ -104,12 +104,10 @@ def _from_runs(shape: Any, size: tuple[int, int]) -> Any:
     left, top, width, height = (int(shape.get(key, "-1")) for key in ("left", "top", "width", "height"))
     if min(left, top, width, height) < 0 or left + width > size[1] or top + height > size[0]:
         raise ValueError("its box is not inside the image")
-    if min(runs) < 0 or sum(runs) != width * height:
+    if min(runs) < 0 or sum(runs) != width * height or width * height > MOST_PIXELS:
         raise ValueError(f"its runs are {sum(runs)} pixels, its box {width * height}")
-    whole: NDArray[np.bool_] = np.zeros(size, bool)
     inside = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
-    whole[top : top + height, left : left + width] = inside
-    return RLE.from_mask(whole).to_coco()
+    return from_crop(inside, (slice(top, top + height), slice(left, left + width)), size).to_coco()
 
 
 def _whole(text: str | None) -> int | None:

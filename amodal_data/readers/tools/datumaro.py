@@ -50,7 +50,8 @@ def _labels(content: Mapping[str, Any]) -> list[str]:
     found: Any = content.get("categories")
     for key in ("label", "labels"):
         found = found.get(key) if isinstance(found, Mapping) else None
-    return [text(one.get("name")) if isinstance(one, Mapping) else "" for one in found or [] if isinstance(found, list)]
+    listed = found if isinstance(found, list) else []
+    return [text(one.get("name")) if isinstance(one, Mapping) else "" for one in listed]
 
 
 def _image(sheet: Sheet, image_id: int | None, name: str, size: Any) -> int:

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.errors import AnnotationError, LayoutError, PhotoError
-from amodal_data.masks import RLE
 from amodal_data.photos import read_mask
 from amodal_data.readers.files import load_json, stem_of
 from amodal_data.readers.grouping import image_size
 from amodal_data.readers.regions import number, text
 from amodal_data.readers.tools.sheet import Sheet, digest_of
+from amodal_data.runs import from_crop
 from amodal_data.scene import Source
 
 __all__ = ["is_labelme", "labelme_sheet"]
@@ -112,9 +112,6 @@ def _pasted(value: Any, x: int, y: int, size: tuple[int, int] | None) -> Any:
     except (binascii.Error, TypeError) as error:
         raise ValueError("its mask is no base64") from error
     own = read_mask(Path("mask"), raw)
-    whole = np.zeros(size, bool)
-    if x < 0 or y < 0:
-        own, x, y = own[max(0, -y) :, max(0, -x) :], max(0, x), max(0, y)
+    own, x, y = own[max(0, -y) :, max(0, -x) :], max(0, x), max(0, y)
     own = own[: max(0, size[0] - y), : max(0, size[1] - x)]
-    whole[y : y + own.shape[0], x : x + own.shape[1]] = own
-    return RLE.from_mask(whole).to_coco()
+    return from_crop(own, (slice(y, y + own.shape[0]), slice(x, x + own.shape[1])), size).to_coco()
