@@ -66,6 +66,14 @@ class TargetSource:
         findings = list(self.origin.findings if isinstance(self.origin, TargetCache) else self.origin.file_findings)
         return summarise(self._images(findings, on_image), findings, self.masks)
 
+    def each(
+        self, findings: list[Finding], on_image: Callable[[int], None] = lambda _: None
+    ) -> Iterator[tuple[CachedImage, LayeredTargets]]:
+        """All images, one after the other; what was odd about an annotation file goes to ``findings``."""
+        if not isinstance(self.origin, TargetCache):
+            findings += self.origin.file_findings
+        return self._images(findings, on_image)
+
     def _images(
         self, findings: list[Finding], on_image: Callable[[int], None]
     ) -> Iterator[tuple[CachedImage, LayeredTargets]]:

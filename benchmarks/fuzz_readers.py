@@ -1,6 +1,8 @@
 """The long form of tests/test_malformed.py: many malformed files through every reader.
 
-    python benchmarks/fuzz_readers.py [--cases 100000] [--seed 0]
+    python benchmarks/fuzz_readers.py [--cases 100000] [--seed 0] [--tools]
+
+``--tools``: files of annotation tools instead (tests/malformed_tools.py).
 
 Prints how many were refused, read with findings, and read without; stops at the first that crashes, gives a
 wrong mask, or is answered with anything but an error of ours. Peak memory is printed at the end.
@@ -17,21 +19,31 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from malformed import case, must_hold
+from malformed_tools import must_hold_of_tools, tool_case
+
+
+def one(seed: int, folder: Path) -> str:
+    (folder / "f.json").write_bytes(case(seed))
+    return must_hold(folder / "f.json")
+
+
+def one_of_tools(seed: int, folder: Path) -> str:
+    with tempfile.TemporaryDirectory(dir=folder) as own:
+        return must_hold_of_tools(*tool_case(seed, Path(own)))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tools", action="store_true")
     chosen = parser.parse_args()
     outcomes: Counter[str] = Counter()
     start = time.time()
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "f.json"
         for seed in range(chosen.seed, chosen.seed + chosen.cases):
-            path.write_bytes(case(seed))
             try:
-                outcomes[must_hold(path)] += 1
+                outcomes[one_of_tools(seed, Path(folder)) if chosen.tools else one(seed, Path(folder))] += 1
             except Exception:
                 print(f"seed {seed} fails")
                 raise

@@ -63,7 +63,7 @@ def test_what_is_imported_is_declared():
 
     def names(several):
         found = {re.match(r"[\w-]+", one)[0].lower().replace("-", "_") for one in several}
-        return {{"scikit_image": "skimage", "pillow": "PIL"}.get(name, name) for name in found}
+        return {{"scikit_image": "skimage", "pillow": "PIL", "pyyaml": "yaml"}.get(name, name) for name in found}
 
     base, extras = names(project["dependencies"]), project["optional-dependencies"]
     optional = {name for extra in extras.values() for name in names(extra)}
@@ -76,7 +76,7 @@ def test_what_is_imported_is_declared():
         == {"timm", "onnxruntime", "onnxscript", "huggingface_hub"}
         <= optional
     )
-    assert used["amodal_data"] - base == {"datumaro", "distributed", "faster_coco_eval"} <= optional
+    assert used["amodal_data"] - base == {"datumaro", "distributed", "faster_coco_eval", "yaml"} <= optional
     assert used["amodal_cli"] - base <= optional
     assert names(extras["sln"]) | base <= set().union(*used.values()) | {"packaging"}
 

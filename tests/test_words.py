@@ -51,7 +51,7 @@ def test_folders_and_caches_where_files_belong(folder, tmp_path):
 
 @pytest.mark.parametrize(
     "program, word, meant",
-    [("amodal-data", "build", "build-targets"), ("amodal-data", "convert", "export"),
+    [("amodal-data", "build", "build-targets"), ("amodal-data", "conv", "convert"),
      ("amodal-data", "verfy", "verify"),
      ("sln", "train", "fit"), ("sln", "infer", "predict"), ("sln", "evalute", "evaluate")],
 )  # fmt: skip

@@ -26,9 +26,11 @@ from amodal_data.readers.tools import (
     is_datumaro,
     is_labelme,
     is_records,
+    is_yolo,
     labelme_sheet,
     mask_folder_sheet,
     records_as_coco,
+    yolo_sheet,
 )
 from amodal_data.scene import Scenes, Source
 
@@ -60,8 +62,9 @@ def read_annotations(
 
     Files: COCOA, MVTec's flat layout (D2SA, COCOA-cls) and its kin, KINS, plain COCO, lists of records (detectron2's
     dicts, OSD-Amodal), labelme, Datumaro, CVAT for images (XML), releases of SLN (``.npz``). Folders: of labelme's
-    files, of PNG masks (``pattern``, ``visible_pattern``: :func:`amodal_data.readers.tools.mask_folder_sheet`).
-    Anything else that Datumaro imports by its name there: ``form``.
+    files, of YOLO's labels with photos, of PNG masks (``pattern``, ``visible_pattern``:
+    :func:`amodal_data.readers.tools.mask_folder_sheet`). Anything else that Datumaro imports by its name there:
+    ``form``.
 
     Several files of one layout become one sequence; where their image ids collide, those of the later
     file are shifted and a finding says so. annotator: see :func:`read_cocoa`; cocoa: see
@@ -131,6 +134,8 @@ class _Door:
     def _folder(self, path: Path) -> Scenes:
         if self.pattern is not None or self.visible_pattern is not None:
             return self._of_masks(path)
+        if is_yolo(path):
+            return self._of_sheet(*yolo_sheet(path), path, "yolo")
         kinds = {entry.suffix.lower() for entry in path.iterdir() if entry.is_file()}
         if ".npz" in kinds:
             return read_sln_release(path)
@@ -138,7 +143,8 @@ class _Door:
             return self._of_sheet(*labelme_sheet(path), path, "labelme")
         if next(path.glob("*/*.png"), None) is None:
             raise AnnotationError(
-                "nothing to read in this folder: no labelme files, no masks IMAGE/OBJECT.png", place=str(path),
+                "nothing to read in this folder: no labels of labelme or YOLO, no masks IMAGE/OBJECT.png",
+                place=str(path),
                 fix="name an annotation file; -d FOLDER finds that of a data set, --pattern tells how masks are named, "
                 "--format NAME reads what Datumaro knows",
             )  # fmt: skip

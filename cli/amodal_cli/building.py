@@ -1,4 +1,4 @@
-"""``build-targets``, ``verify`` and ``export``: annotations in, caches and files out."""
+"""``build-targets``, ``verify`` and ``merge``: annotations in, caches out."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,10 +10,8 @@ from amodal_cli.choices import known_dataset
 from amodal_cli.options import (
     Force,
     Form,
-    Format,
     ImageFolders,
     Json,
-    Masks,
     MasksOf,
     OrderOf,
     Pattern,
@@ -140,41 +138,6 @@ def verify(
         print(printable(str(report)))
     if not report.ok:
         raise typer.Exit(1)
-
-
-def export(
-    form: Annotated[Format, typer.Argument(help="What to write.")],
-    source: Annotated[Path, typer.Argument(exists=True, help="A cache or an annotation file.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")],
-    masks: Annotated[Masks, typer.Option("--masks", help="Which masks 'coco' holds.")] = Masks.amodal,
-    force: Force = False,
-    quiet: Quiet = False,
-) -> None:
-    """Write a cache or an annotation file as COCO (amodal or modal), Datumaro (with z_order) or CSV.
-
-    'results' writes the targets as predictions of score 1, for trying out evaluators.
-    """
-    import json
-
-    from amodal_data.disk import replaced
-    from amodal_data.export import export_coco, export_datumaro, export_results, export_table
-    from amodal_data.source import open_source
-
-    check_output(output, force=force, inputs=[source])
-    images = open_source(source)
-    if form == Format.table:
-        with replaced(output, newline="") as file:
-            rows = export_table(images, file)
-        say(f"{output}: {counted(rows, 'instance')}", quiet=quiet)
-        return
-    written: object
-    if form == Format.coco:
-        written = export_coco(images, masks.value)
-    else:
-        written = export_datumaro(images) if form == Format.datumaro else export_results(images)
-    with replaced(output) as file:
-        json.dump(written, file)
-    say(f"{output}: {counted(len(images), 'image')}", quiet=quiet)
 
 
 def _annotation_files(

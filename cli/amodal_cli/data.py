@@ -1,7 +1,8 @@
 """``amodal-data``: from annotation files to checked targets. Heavy imports wait until a command runs."""
 
-from amodal_cli.building import build, export, merge, verify
+from amodal_cli.building import build, merge, verify
 from amodal_cli.composing import compose
+from amodal_cli.converting import convert, export
 from amodal_cli.looking import doctor, explain, get, inspect
 from amodal_cli.making import demo, synth
 from amodal_cli.scoring import evaluate
@@ -17,7 +18,8 @@ app.command("inspect", short_help="What is in it: figures and a picture.")(inspe
 app.command("verify", short_help="Check a cache, also against its source.")(verify)
 app.command("evaluate", short_help="Score predictions by a stated protocol.")(evaluate)
 app.command("merge", short_help="Join the shards of one build.")(merge)
-app.command("export", short_help="COCO, Datumaro or a table.")(export)
+app.command("convert", short_help="To COCOA, COCO, Datumaro, YOLO, a table.")(convert)
+app.command("export", hidden=True)(export)
 app.command("explain", short_help="What a finding code means.")(explain)
 app.command("doctor", short_help="Versions, torch pair, GPU, disk.")(doctor)
 

@@ -90,6 +90,19 @@ class Pick(StrEnum):
     findings = "findings"
 
 
+class To(StrEnum):
+    """What ``convert`` writes."""
+
+    cocoa = "cocoa"
+    d2sa = "d2sa"
+    coco = "coco"
+    coco_modal = "coco-modal"
+    datumaro = "datumaro"
+    yolo = "yolo"
+    table = "table"
+    results = "results"
+
+
 class Format(StrEnum):
     """What ``export`` writes."""
 

@@ -15,14 +15,14 @@ DEBUG = {"on": False}
 _LEFT: list[str] = []
 _EXTRAS = {
     "pydantic": "sln", "tomlkit": "sln", "torch": "sln", "torchvision": "sln", "safetensors": "sln",
-    "distributed": "distributed", "faster_coco_eval": "boundary", "datumaro": "formats",
+    "distributed": "distributed", "faster_coco_eval": "boundary", "datumaro": "formats", "yaml": "formats",
 }  # fmt: skip
 """The extra that brings each package which the base does not need"""
 
 
 _MEANT = {
     "train": "fit", "infer": "predict", "test": "evaluate", "eval": "evaluate", "build": "build-targets",
-    "convert": "export", "check": "verify", "view": "inspect", "show": "inspect", "download": "get",
+    "check": "verify", "view": "inspect", "show": "inspect", "download": "get",
 }  # fmt: skip
 """Commands as other tools call them"""
 

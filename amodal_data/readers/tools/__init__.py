@@ -6,6 +6,7 @@ from amodal_data.readers.tools.labelme import is_labelme, labelme_sheet
 from amodal_data.readers.tools.mask_folder import PATTERN, mask_folder_sheet
 from amodal_data.readers.tools.records import is_records, records_as_coco
 from amodal_data.readers.tools.sheet import Sheet, digest_of
+from amodal_data.readers.tools.yolo import is_yolo, yolo_sheet
 
 __all__ = [
     "PATTERN",
@@ -17,7 +18,9 @@ __all__ = [
     "is_datumaro",
     "is_labelme",
     "is_records",
+    "is_yolo",
     "labelme_sheet",
     "mask_folder_sheet",
     "records_as_coco",
+    "yolo_sheet",
 ]

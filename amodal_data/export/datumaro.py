@@ -1,0 +1,58 @@
+"""Targets as Datumaro's own JSON, with ``z_order``."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+from amodal_data.cache import CachedImage
+from amodal_data.checks import occlusion_rates
+from amodal_data.export.coco import in_front_of, one_name
+from amodal_data.levels import LayeredTargets
+from amodal_data.occlusion import z_order
+
+__all__ = ["export_datumaro"]
+
+Images = Iterable[tuple[CachedImage, LayeredTargets]]
+
+
+def export_datumaro(images: Images) -> dict[str, Any]:
+    """Datumaro's own JSON: amodal masks whose ``z_order`` is higher the further in front they are.
+
+    Attributes: ``occlusion_rate``, ``is_stuff``, ``name``.
+    """
+    labels: dict[int, int] = {}
+    names: dict[int, set[str]] = defaultdict(set)
+    items = []
+    for image, targets in images:
+        rates = occlusion_rates(*targets.areas())
+        above, rles = z_order(in_front_of(targets)), targets.rles()
+        annotations = []
+        for n, category in enumerate(targets.category_ids.tolist()):
+            label = labels.setdefault(category, len(labels))
+            names[label].add(targets.names[n])
+            rle = rles[n].to_coco()
+            annotations.append(
+                {
+                    "id": n,
+                    "type": "mask",
+                    "group": 0,
+                    "label_id": label,
+                    "z_order": int(above[n]),
+                    "rle": rle,
+                    "attributes": {
+                        "occlusion_rate": float(rates[n]),
+                        "is_stuff": bool(targets.is_stuff[n]),
+                        "name": targets.names[n],
+                    },
+                }
+            )
+        items.append(
+            {
+                "id": image.file_name.rsplit(".", 1)[0] or str(image.image_id),
+                "annotations": annotations,
+                "attr": {"id": image.image_id},
+                "image": {"path": image.file_name, "size": list(image.size)},
+            }
+        )
+    listed = [{"name": one_name(names[label]), "parent": "", "attributes": []} for label in range(len(names))]
+    return {"info": {}, "categories": {"label": {"labels": listed, "attributes": []}}, "items": items}

@@ -1,0 +1,135 @@
+"""From any layout to any other and back: the same levels, or what is lost is said."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from conftest import random_masks, run_command
+from layouts import LAYOUTS, written
+from PIL import Image
+
+from amodal_data import RLE, layer_scene, read_annotations, read_cocoa, write_cocoa, write_flat
+from amodal_data.export import LAYOUTS as OUT
+from amodal_data.export import convert
+from amodal_data.export.outlines import ring_of
+from amodal_data.masks import rasterise
+from amodal_data.source import open_source
+
+BACK = {
+    "cocoa": {}, "d2sa": {}, "coco": {"masks": "amodal"}, "datumaro": {"masks": "amodal"},
+    "yolo": {"masks": "amodal", "order": "front-first"},
+}  # fmt: skip
+"""The layouts that carry levels, and how each is read"""
+
+
+@pytest.fixture(scope="module")
+def cocoa(tmp_path_factory):
+    return write_cocoa(tmp_path_factory.mktemp("cocoa"), 5, seed=6, size=(60, 80))
+
+
+def levels_of(scenes):
+    """Level codes of every image, instances in an order that no layout can change."""
+    return [sorted(one.tobytes() for one in layer_scene(scene).levels()) for scene in scenes]
+
+
+def converted(images, folder, layout, photos):
+    done = convert(images, folder / f"to-{layout}", layout)
+    if layout == "yolo":  # it needs the sizes of photos
+        (done.path / "images").mkdir()
+        shutil.copytree(photos, done.path / "images" / "train")
+    return done
+
+
+@pytest.mark.parametrize("there", sorted(BACK))
+@pytest.mark.parametrize("here", [one for one in LAYOUTS if one != "masks-visible"])
+def test_in_and_out_is_the_identity_on_levels(here, there, cocoa, tmp_path):
+    path, how = written(here, cocoa, tmp_path)
+    source = open_source(path, **how)
+    names = [image.file_name for image, _ in source]
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in names:
+        Image.new("RGB", (80, 60)).save(photos / name.rsplit("/", 1)[-1])
+    done = converted(source, tmp_path, there, photos)
+    assert (done.images, done.instances) == (5, sum(len(one.instances) for one in read_cocoa(cocoa)))
+    assert not {one for one in done.lost if "class" not in one}
+    back = read_annotations(done.path, **BACK[there])
+    assert not back.file_findings and not [one for one in back.findings if one.severity != "info"]
+    assert levels_of(back) == levels_of(read_cocoa(cocoa))
+
+
+def test_what_no_order_gives_is_counted_and_flat_files_keep_it(tmp_path):
+    flat = write_flat(tmp_path, 6, "d2sa", seed=3, size=(60, 80), photos=False)
+    truth = levels_of(read_annotations(flat))
+    for layout in ("cocoa", "d2sa", "coco", "datumaro"):
+        done = convert(open_source(flat), tmp_path / layout, layout)
+        back = [layer_scene(scene) for scene in read_annotations(done.path, **BACK[layout])]
+        own = [layer_scene(scene) for scene in read_annotations(flat)]
+        wrong = sum(
+            int((np.sort(a.levels(), axis=0) != np.sort(b.levels(), axis=0)).any())
+            for a, b in zip(back, own, strict=True)
+        )
+        counted = sum(count for what, count in done.lost.items() if "level" in what)
+        assert (wrong > 0) == (counted > 0), layout
+        assert layout != "d2sa" or (not done.lost and levels_of(read_annotations(done.path)) == truth)
+    assert convert(open_source(flat), tmp_path / "m", "coco-modal").lost["hidden pixels"] > 0
+
+
+def test_unknown_pixels_and_classes(tmp_path):
+    square = [[2, 2, 12, 2, 12, 12, 2, 12]]
+    ones = [{"id": 1, "image_id": 1, "category_id": 4, "segmentation": square, "occl_depth": 0},
+            {"id": 2, "image_id": 1, "category_id": 4, "segmentation": {"size": [20, 30], "counts": [0, 50, 550]},
+             "iscrowd": 1, "occl_depth": 1}]  # fmt: skip
+    images = [{"id": 1, "file_name": "a.jpg", "height": 20, "width": 30}]
+    categories = [{"id": 4, "name": "cup: 'blue'"}]
+    (tmp_path / "a.json").write_text(json.dumps({"images": images, "annotations": ones, "categories": categories}))
+    source = open_source(tmp_path / "a.json", masks="amodal")
+    for layout in ("cocoa", "coco", "d2sa"):
+        done = convert(source, tmp_path / layout, layout)
+        assert set(done.lost) == ({"class ids (names are kept)"} if layout == "cocoa" else set())
+        (scene,) = read_annotations(done.path, **BACK[layout])
+        assert layer_scene(scene).unknown_rle().area == 50 and scene.instances[0].name == "cup: 'blue'"
+    done = convert(source, tmp_path / "yolo", "yolo")
+    assert done.lost == {"unknown pixels": 50}
+    (done.path / "images" / "train").mkdir(parents=True)
+    Image.new("RGB", (30, 20)).save(done.path / "images" / "train" / "a.png")
+    scenes = read_annotations(done.path, masks="modal")
+    assert [one.name for one in scenes[0].instances] == ["cup: 'blue'"] and scenes.file_names == ["a.png"]
+
+
+def test_outlines_rasterise_back_to_any_mask():
+    rng = np.random.default_rng(2)
+    for _ in range(300):
+        for mask in random_masks(rng, 3, size=(int(rng.integers(1, 20)), int(rng.integers(1, 20)))):
+            ring = ring_of(RLE.from_mask(mask))
+            assert (ring is None) == (not mask.any())
+            if ring is not None:
+                assert np.array_equal(rasterise([np.array(ring)], mask.shape)[0].decode(), mask)
+
+
+def test_labels_of_yolo(tmp_path):
+    (tmp_path / "labels" / "val").mkdir(parents=True)
+    (tmp_path / "images" / "val").mkdir(parents=True)
+    Image.new("RGB", (40, 20)).save(tmp_path / "images" / "val" / "a.png")
+    lines = ["1 0 0 0.5 0 0.5 0.5 0 0.5", "0 0.5 0.5 0.2 0.2", "", "3 0 0 1 0 1 1", "x 0 0 1 0 1 1", "1 0 0 nan 0 1 1"]
+    (tmp_path / "labels" / "val" / "a.txt").write_text("\n".join(lines))
+    (tmp_path / "labels" / "val" / "b.txt").write_text(lines[0])
+    (tmp_path / "data.yaml").write_text("names:\n  0: cat\n  1: dog\n")
+    scenes = read_annotations(tmp_path, masks="amodal", order="front-first")
+    (scene,) = scenes
+    assert scene.size == (20, 40) and [one.name for one in scene.instances] == ["dog", "3"]
+    assert scene.instances[0].amodal.area == 200
+    codes = [one.code for one in scenes.file_findings]
+    assert sorted(codes) == ["image-size-unknown"] + ["region-malformed"] * 3
+
+
+@pytest.mark.parametrize("layout", OUT)
+def test_the_command(layout, cocoa, tmp_path):
+    out = tmp_path / "out"
+    done = run_command("amodal-data", "convert", cocoa, "-o", out, "--to", layout)
+    assert done.returncode == 0 and "5 images" in done.stdout, done.stderr
+    assert ("not carried" in done.stderr) == (layout == "coco-modal")
+    assert run_command("amodal-data", "convert", cocoa, "-o", out, "--to", layout).returncode == 2
+    said = run_command("amodal-data", "convert", cocoa, "-o", out, "--to", layout, "--force", "--json", "-q")
+    assert json.loads(said.stdout)["layout"] == layout and not said.stderr
