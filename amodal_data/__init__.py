@@ -4,6 +4,7 @@ from amodal_data.build import BuildReport, build_targets, merge_shards
 from amodal_data.cache import CacheInfo, TargetCache
 from amodal_data.errors import AmodalError
 from amodal_data.evaluation import Evaluation, EvaluationReport, ScoredMask, evaluate, evaluate_all
+from amodal_data.evidence import OrderEvidence, order_of
 from amodal_data.findings import CODES, Finding, Place
 from amodal_data.inspector import Summary, contact_sheet, summarise
 from amodal_data.levels import LayeredTargets, layer_scene
@@ -45,6 +46,7 @@ __all__ = [
     "Finding",
     "Instance",
     "LayeredTargets",
+    "OrderEvidence",
     "Place",
     "ResizedTargets",
     "Scene",
@@ -64,6 +66,7 @@ __all__ = [
     "layer_scene",
     "merge_shards",
     "modal_part",
+    "order_of",
     "read_annotations",
     "read_coco",
     "read_cocoa",

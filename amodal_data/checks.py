@@ -108,6 +108,10 @@ def _stored(scene: Scene, findings: list[Finding]) -> list[tuple[RLE | None, RLE
             masks[at] = mask
         else:
             findings.append(_finding("stored-mask-malformed", scene, at // 2, mask.message))
+    for n, one in enumerate(scene.instances):
+        said = one.declared
+        if said.visible is None and said.hidden is None and said.occlusion_rate == 0:
+            masks[2 * n] = one.amodal  # COCOA stores no masks where it says that nothing is hidden
     return list(zip(masks[0::2], masks[1::2], strict=True))
 
 

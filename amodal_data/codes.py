@@ -14,7 +14,17 @@ from amodal_data.findings import Finding, Place
 from amodal_data.occlusion import ResolvedOrder, resolve_order
 from amodal_data.scene import Scene
 
-__all__ = ["Layers", "ambiguous", "counted", "layer_by_masks", "level_table", "levels_by_order", "open_pairs", "twins"]
+__all__ = [
+    "Layers",
+    "ambiguous",
+    "counted",
+    "evidence_between",
+    "layer_by_masks",
+    "level_table",
+    "levels_by_order",
+    "open_pairs",
+    "twins",
+]
 
 _DEEPEST_CODE = 255
 _MANY = 128
@@ -111,7 +121,7 @@ def layer_by_masks(
     first, twin_of = twins(np.vstack([amodal, shown]))
     whole, seen = amodal[:, first], shown[:, first]
     hidden = whole & ~seen
-    evidence = _pixels(seen, hidden, areas)
+    evidence = evidence_between(seen, hidden, areas)
     order = resolve_order(evidence, counted(whole.T, whole) > 0, scene.in_front[np.ix_(first, first)])
     in_front = order.in_front[np.ix_(twin_of, twin_of)]  # twins: the diagonal, never in front
     table = level_table(whole, seen, order.in_front)[:, twin_of]
@@ -143,7 +153,7 @@ def twins(table: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return np.array(first, np.int64), np.array(twin_of, np.int64)
 
 
-def _pixels(a: NDArray[np.bool_], b: NDArray[np.bool_], areas: NDArray[np.float64]) -> NDArray[np.int64]:
+def evidence_between(a: NDArray[np.bool_], b: NDArray[np.bool_], areas: NDArray[np.float64]) -> NDArray[np.int64]:
     """|a_j & b_i| in pixels for all pairs, int64 [N, N]."""
     if a.shape[1] <= _MANY:
         return ((a * areas[:, None]).T @ b.astype(np.float64)).astype(np.int64)

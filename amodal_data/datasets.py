@@ -11,12 +11,13 @@ __all__ = ["DATASETS", "Dataset", "Part"]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One annotation file: its name, a pattern for it, its split, how many images it lists (0 = unknown)."""
+    """One annotation file: its name, a pattern for it, its split, the images and objects it lists (0 = unknown)."""
 
     name: str
     pattern: re.Pattern[str]
     split: str
     images: int = 0
+    annotations: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,8 @@ class Dataset:
     photo_url: str = ""
 
 
-def _part(name: str, split: str, images: int = 0) -> Part:
-    return Part(name, re.compile(re.escape(name)), split, images)
+def _part(name: str, split: str, images: int = 0, annotations: int = 0) -> Part:
+    return Part(name, re.compile(re.escape(name)), split, images, annotations)
 
 
 DATASETS: dict[str, Dataset] = {
@@ -55,9 +56,9 @@ DATASETS: dict[str, Dataset] = {
         licence="CC BY-NC-SA 4.0",
         page="https://www.mvtec.com/company/research/datasets/mvtec-d2s",
         parts=(
-            _part("D2S_amodal_training_rot0.json", "train", 438),
-            _part("D2S_amodal_augmented.json", "train", 1562),
-            _part("D2S_amodal_validation.json", "val", 3600),
+            _part("D2S_amodal_training_rot0.json", "train", 438, 690),
+            _part("D2S_amodal_augmented.json", "train", 1562, 12376),
+            _part("D2S_amodal_validation.json", "val", 3600, 15654),
             _part("D2S_amodal_test_info.json", "test"),
         ),
         photos="the amodal photo archive of the same page, unpacked as images/",

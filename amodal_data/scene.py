@@ -153,6 +153,17 @@ class SceneSource(Protocol):
         """Only scenes ``start`` to ``stop``."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Mapped:
+    """A reader whose scenes are changed."""
+
+    read: Callable[[Any], list[Scene]]
+    change: Callable[[Scene], Scene]
+
+    def __call__(self, records: Any) -> list[Scene]:
+        return [self.change(scene) for scene in self.read(records)]
+
+
 class Scenes(Sequence[Scene]):
     """The annotated images of a file, each checked and rasterised when it is asked for.
 
@@ -237,6 +248,17 @@ class Scenes(Sequence[Scene]):
         moved = self[:]
         moved._records = [replace(record, image_id=record.image_id + by) for record in self._records]
         return moved
+
+    def mapped(self, change: Callable[[Scene], Scene], settings: Mapping[str, str]) -> "Scenes":
+        """The same scenes, each changed when it is read; ``settings`` say how."""
+        return Scenes(
+            self._records,
+            _Mapped(self._read, change),
+            dataset=self.dataset,
+            settings={**self.settings, **settings},
+            sources=self.sources,
+            file_findings=self.file_findings,
+        )
 
     def followed_by(self, other: "Scenes", findings: Sequence[Finding] = ()) -> "Scenes":
         """These scenes and then those of another file of the same layout."""

@@ -125,7 +125,7 @@ def pool(path, size):
             tree = json.loads(raw)
         except ValueError:
             return None
-        if b"group_id" in raw or b"circle" in raw or b"counts" in raw:
+        if re.search(rb'"group_id": [^n]|"rectangle|"circle|"mask|"counts"', raw):
             return None
         polygons = list(_lists(tree))
     masks = set()

@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from amodal_data import CODES, TargetCache, build_targets, read_cocoa, write_cocoa
+from amodal_data import CODES, TargetCache, build_targets, layer_scene, read_annotations, read_cocoa, write_cocoa
 
 
 def blocks(page, language):
@@ -194,3 +194,12 @@ def test_every_finding_code_stands_in_the_documents():
     page = (ROOT / "docs" / "datasets.md").read_text()
     for name, code in CODES.items():
         assert f"| `{name}` | {code.severity} | {code.meaning}" in page
+
+
+def test_the_page_on_own_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(blocks("docs/own-data.md", "python")[0], {})
+    smallest = json.loads(blocks("docs/own-data.md", "json")[0])
+    (tmp_path / "small.json").write_text(json.dumps(smallest))
+    (scene,) = read_annotations(tmp_path / "small.json", masks="amodal")
+    assert layer_scene(scene).level_pixels().tolist() == [190 * 290 + 300 * 150 - 100 * 150, 100 * 150]

@@ -21,6 +21,7 @@ from amodal_data.errors import AmodalError, AnnotationError, LayoutError, Select
 from amodal_data.levels import layer_with_findings
 from amodal_data.readers.orders import OrderRule, less
 
+TOOLS = ROOT / "tests" / "golden" / "tools"
 OSD = ROOT.parent / "shared" / "data" / "osd-amodal" / "OSD_amodal_train.json"
 
 
@@ -314,3 +315,25 @@ def test_formats_of_datumaro_say_what_is_missing(tmp_path):
         return
     with pytest.raises(AmodalError, match="cannot read this as 'nonesuch'"):
         read_annotations(tmp_path, form="nonesuch", masks="modal")
+
+
+@pytest.mark.parametrize(
+    "name, order",
+    [("labelme", "back-first"), ("labelme", "field:description"), ("cvat.xml", None), ("datumaro.json", None)],
+)
+def test_files_that_the_tools_themselves_wrote(name, order):
+    """labelme 6.3.1 and Datumaro 1.13.12, by benchmarks/tool_files.py."""
+    scenes = read_annotations(TOOLS / name, masks="amodal", order=order)
+    wanted = by_image(TOOLS / "cocoa.json").values()
+    assert not scenes.file_findings and len(scenes) == len(wanted) == 2
+    for scene, own in zip(scenes, wanted, strict=True):
+        assert (scene.file_name.startswith("COCO_val2014_") and scene.instances[0].name == "thing") or name == "labelme"
+        assert sorted_levels(layer_scene(scene)) == sorted_levels(layer_scene(own))
+
+
+def test_what_datumaro_exports_as_coco_is_plain_coco():
+    scenes = read_annotations(TOOLS / "coco.json", masks="modal")
+    for scene, own in zip(scenes, by_image(TOOLS / "cocoa.json").values(), strict=True):
+        assert {one.amodal for one in scene.instances} == {one.amodal for one in own.instances}
+    with pytest.raises(LayoutError, match="who is in front"):
+        read_annotations(TOOLS / "coco.json", masks="amodal")

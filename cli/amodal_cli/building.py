@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from amodal_cli.choices import known_dataset
+from amodal_cli.naming import with_classes
 from amodal_cli.options import (
     Force,
     Form,
@@ -53,6 +54,14 @@ def build(
     form: Form = None,
     pattern: Pattern = None,
     visible_pattern: VisiblePattern = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option("--classes", exists=True, metavar="TOML", help="Classes for names; 'classes' writes such a file."),
+    ] = None,
+    instances: Annotated[
+        Path | None,
+        typer.Option("--instances", exists=True, metavar="FILE", help="COCO file whose instances lend their classes."),
+    ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N images.")] = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Number of processes.")] = 1,
     scheduler: Annotated[
@@ -81,7 +90,7 @@ def build(
     target = output or Path(f"{paths[0].stem}{f'.shard-{part[0]}-of-{part[1]}' if part else ''}.h5")
     check_output(target, force=force or dry_run or resume, inputs=[*paths, *([cocoa] if cocoa else [])])
     how = reading(masks, order, form, pattern, visible_pattern)
-    scenes = _read(paths, annotator, cocoa, limit, how, stream)
+    scenes = with_classes(_read(paths, annotator, cocoa, limit, how, stream), classes, instances)
     _check_layout(dataset, scenes)
     names = ", ".join(str(path) for path in paths)
     say(
@@ -117,6 +126,12 @@ def verify(
     cocoa: Annotated[
         Path | None, typer.Option("--cocoa", metavar="FILE", help="COCOA file that lent COCOA-cls its order.")
     ] = None,
+    classes: Annotated[
+        Path | None, typer.Option("--classes", exists=True, metavar="TOML", help="Classes for names it was built with.")
+    ] = None,
+    instances: Annotated[
+        Path | None, typer.Option("--instances", exists=True, metavar="FILE", help="COCO file that lent it classes.")
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -130,6 +145,7 @@ def verify(
             said = opened.info.settings
             limit = int(said["limit"]) if "limit" in said else None
             scenes = _read(annotations, said.get("annotator", "first"), cocoa, limit, _as_before(said))
+            scenes = with_classes(scenes, classes, instances)
     with progress("verifying", total * (1 if scenes is None else 2), quiet=quiet) as advance:
         report = verify_cache(cache, scenes, on_image=advance)
     if as_json:

@@ -22,6 +22,10 @@ from amodal_cli.options import (
 from amodal_cli.terminal import check_output, counted, print_json, printable, progress, say
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from amodal_data import LayeredTargets
+    from amodal_data.cache import CachedImage
     from amodal_data.export import Conversion
     from amodal_data.findings import Finding
 
@@ -35,6 +39,9 @@ def convert(
     form: Form = None,
     pattern: Pattern = None,
     visible_pattern: VisiblePattern = None,
+    fix_order: Annotated[
+        bool, typer.Option("--fix-order", help="Where visible masks contradict the order, they decide.")
+    ] = False,
     force: Force = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -50,9 +57,28 @@ def convert(
     check_output(output, force=force, inputs=[source])
     images = open_source(source, **reading(masks, order, form, pattern, visible_pattern))
     findings: list[Finding] = []
+    turned: list[int] = []
     with progress("converting", len(images), quiet=quiet) as advance:
-        done = run(images.each(findings, advance), output, to.value, force=force)
+        every = images.each(findings, advance)
+        done = run(_in_order(every, turned) if fix_order else every, output, to.value, force=force)
+    if fix_order:
+        say(
+            f"turned round: {counted(sum(turned), 'pair')} in {counted(sum(n > 0 for n in turned), 'image')}",
+            quiet=quiet,
+        )
     _print(done, findings, quiet=quiet, as_json=as_json)
+
+
+def _in_order(
+    images: "Iterable[tuple[CachedImage, LayeredTargets]]", turned: list[int]
+) -> "Iterator[tuple[CachedImage, LayeredTargets]]":
+    """Images in the order that visible masks show; how many pairs were the other way round in each."""
+    from amodal_data.evidence import reordered
+
+    for image, targets in images:
+        changed, count = reordered(targets)
+        turned.append(count)
+        yield image, changed
 
 
 def _print(done: "Conversion", findings: "list[Finding]", *, quiet: bool, as_json: bool) -> None:

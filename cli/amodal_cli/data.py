@@ -5,6 +5,7 @@ from amodal_cli.composing import compose
 from amodal_cli.converting import convert, export
 from amodal_cli.looking import doctor, explain, get, inspect
 from amodal_cli.making import demo, synth
+from amodal_cli.naming import classes
 from amodal_cli.scoring import evaluate
 from amodal_cli.terminal import new_app, run
 
@@ -20,6 +21,7 @@ app.command("evaluate", short_help="Score predictions by a stated protocol.")(ev
 app.command("merge", short_help="Join the shards of one build.")(merge)
 app.command("convert", short_help="To COCOA, COCO, Datumaro, YOLO, a table.")(convert)
 app.command("export", hidden=True)(export)
+app.command("classes", short_help="Which classes names stand for.")(classes)
 app.command("explain", short_help="What a finding code means.")(explain)
 app.command("doctor", short_help="Versions, torch pair, GPU, disk.")(doctor)
 

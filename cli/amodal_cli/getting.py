@@ -54,7 +54,8 @@ def _print(name: str, there: list[Holding], absent: dict[str, str], folder: Path
     print("  files    put these into one folder and name it with -d:")
     for part in known.parts:
         if "*" not in part.name:
-            expected = f"{part.images} images" if part.images else "count not published"
+            objects = f", {part.annotations:,} objects" if part.annotations else ""
+            expected = f"{part.images:,} images{objects}" if part.images else "count not published"
             print(f"    {part.name:<40} {part.split:<6} {expected}")
     if folder is None:
         return

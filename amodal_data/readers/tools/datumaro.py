@@ -8,6 +8,7 @@ import numpy as np
 
 from amodal_data.errors import LayoutError
 from amodal_data.masks import RLE
+from amodal_data.readers.files import stem_of
 from amodal_data.readers.regions import integer, text
 from amodal_data.readers.tools.sheet import Sheet
 
@@ -31,7 +32,8 @@ def datumaro_sheet(content: Mapping[str, Any], name: str) -> Sheet:
             continue
         image, own = _object(item, "image"), _object(item, "attr")
         size = image.get("size") if isinstance(image.get("size"), list) and len(image["size"]) == 2 else (None, None)
-        image_id = _image(sheet, integer(own.get("id")), text(image.get("path")) or text(item.get("id")), size)
+        name = text(image.get("path")) or text(item.get("id"))
+        image_id = _image(sheet, integer(own.get("id")), stem_of(name) if name[:1] in ("/", "\\") else name, size)
         listed = item.get("annotations")
         for at, one in enumerate(listed if isinstance(listed, list) else []):
             if isinstance(one, Mapping):
