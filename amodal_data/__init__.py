@@ -17,6 +17,7 @@ from amodal_data.readers import (
     read_cocoa_cls,
     read_d2sa,
     read_kins,
+    read_records,
     read_sln_release,
 )
 from amodal_data.scene import Instance, Scene, Scenes
@@ -73,6 +74,7 @@ __all__ = [
     "read_cocoa_cls",
     "read_d2sa",
     "read_kins",
+    "read_records",
     "read_sln_release",
     "regional_order",
     "relative_depth",

@@ -9,16 +9,27 @@ from conftest import random_masks, run_command
 from layouts import LAYOUTS, written
 from PIL import Image
 
-from amodal_data import RLE, layer_scene, read_annotations, read_cocoa, write_cocoa, write_flat
+from amodal_data import (
+    RLE,
+    ScoredMask,
+    layer_scene,
+    read_annotations,
+    read_cocoa,
+    read_records,
+    write_cocoa,
+    write_flat,
+)
+from amodal_data.adapters import to_supervision
+from amodal_data.errors import LayoutError
 from amodal_data.export import LAYOUTS as OUT
-from amodal_data.export import convert
+from amodal_data.export import convert, export_records
 from amodal_data.export.outlines import ring_of
 from amodal_data.masks import rasterise
 from amodal_data.source import open_source
 
 BACK = {
     "cocoa": {}, "d2sa": {}, "coco": {"masks": "amodal"}, "datumaro": {"masks": "amodal"},
-    "yolo": {"masks": "amodal", "order": "front-first"},
+    "yolo": {"masks": "amodal", "order": "front-first"}, "records": {},
 }  # fmt: skip
 """The layouts that carry levels, and how each is read"""
 
@@ -133,3 +144,30 @@ def test_the_command(layout, cocoa, tmp_path):
     assert run_command("amodal-data", "convert", cocoa, "-o", out, "--to", layout).returncode == 2
     said = run_command("amodal-data", "convert", cocoa, "-o", out, "--to", layout, "--force", "--json", "-q")
     assert json.loads(said.stdout)["layout"] == layout and not said.stderr
+
+
+def test_records_in_memory(cocoa, tmp_path):
+    rows = export_records(open_source(cocoa))
+    scenes = read_records(rows)
+    assert levels_of(scenes) == levels_of(read_cocoa(cocoa)) and scenes.dataset == "d2sa"
+    bare = [{**row, "annotations": [{key: one[key] for key in ("segmentation", "occl_depth", "category")}
+                                    for one in row["annotations"]]} for row in rows]  # fmt: skip
+    assert levels_of(read_records(bare, masks="amodal")) == levels_of(read_cocoa(cocoa))
+    with pytest.raises(LayoutError, match="what its masks are of"):
+        read_records(bare)
+
+
+def test_rows_of_datasets_and_detections_of_supervision(cocoa):
+    """Where these libraries are installed; their own rows and objects."""
+    datasets = pytest.importorskip("datasets")
+    supervision = pytest.importorskip("supervision")
+    rows = datasets.Dataset.from_list(export_records(open_source(cocoa)))
+    assert levels_of(read_records(rows)) == levels_of(read_cocoa(cocoa))
+    for _, targets in open_source(cocoa):
+        found = [ScoredMask(whole, 0.5, 3, seen, (), name="cup") for whole, seen in
+                 zip(targets.rles(), targets.rles("modal"), strict=True)]  # fmt: skip
+        for part, wanted in (("amodal", targets.amodal()), ("visible", targets.modal())):
+            own = to_supervision(found, part)
+            assert isinstance(own, supervision.Detections) and len(own) == len(found)
+            assert np.array_equal(np.asarray(own.mask), wanted)
+            assert np.allclose(own.data["hidden_share"], 1 - targets.areas()[1] / targets.areas()[0])

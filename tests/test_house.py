@@ -73,10 +73,12 @@ def test_what_is_imported_is_declared():
         used[name.partition(".")[0]] |= found - set(sys.stdlib_module_names) - PACKAGES.keys()
     assert (
         used["sln"] - base - names(extras["sln"])
-        == {"timm", "onnxruntime", "onnxscript", "huggingface_hub"}
+        == {"timm", "onnxruntime", "onnxscript", "huggingface_hub", "supervision"}
         <= optional
     )
-    assert used["amodal_data"] - base == {"datumaro", "distributed", "faster_coco_eval", "yaml"} <= optional
+    assert (
+        used["amodal_data"] - base == {"datumaro", "distributed", "faster_coco_eval", "supervision", "yaml"} <= optional
+    )
     assert used["amodal_cli"] - base <= optional
     assert names(extras["sln"]) | base <= set().union(*used.values()) | {"packaging"}
 

@@ -4,6 +4,7 @@ from amodal_data.export.coco import export_coco
 from amodal_data.export.cocoa import export_cocoa
 from amodal_data.export.convert import LAYOUTS, Conversion, convert
 from amodal_data.export.datumaro import export_datumaro
+from amodal_data.export.records import export_records
 from amodal_data.export.results import export_results
 from amodal_data.export.table import TABLE, export_table
 from amodal_data.export.yolo import export_yolo
@@ -16,6 +17,7 @@ __all__ = [
     "export_coco",
     "export_cocoa",
     "export_datumaro",
+    "export_records",
     "export_results",
     "export_table",
     "export_yolo",

@@ -16,6 +16,7 @@ from amodal_data.disk import refuse_existing, replaced
 from amodal_data.export.coco import export_coco, in_front_of
 from amodal_data.export.cocoa import export_cocoa, ranks_of
 from amodal_data.export.datumaro import export_datumaro
+from amodal_data.export.records import export_records
 from amodal_data.export.results import export_results
 from amodal_data.export.table import export_table
 from amodal_data.export.yolo import export_yolo
@@ -33,6 +34,7 @@ _WRITERS: dict[str, _Json] = {
     "coco": lambda images: export_coco(images, "plain"),
     "coco-modal": lambda images: export_coco(images, "modal"),
     "datumaro": export_datumaro,
+    "records": export_records,
     "results": export_results,
 }
 LAYOUTS = (*_WRITERS, "yolo", "table")

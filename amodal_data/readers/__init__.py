@@ -1,7 +1,7 @@
 """Annotation files in, scenes out: one module per layout, and one door for all."""
 
 from amodal_data.readers.cocoa import read_cocoa
-from amodal_data.readers.door import Reading, read_annotations
+from amodal_data.readers.door import Reading, read_annotations, read_records
 from amodal_data.readers.flat import read_cocoa_cls, read_d2sa, read_kins
 from amodal_data.readers.plain import read_coco
 from amodal_data.readers.sln_release import read_sln_release
@@ -17,5 +17,6 @@ __all__ = [
     "read_cocoa_cls",
     "read_d2sa",
     "read_kins",
+    "read_records",
     "read_sln_release",
 ]

@@ -1,6 +1,6 @@
 """One door for all layouts: look into the file, then read it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -34,7 +34,7 @@ from amodal_data.readers.tools import (
 )
 from amodal_data.scene import Scenes, Source
 
-__all__ = ["Reading", "read_annotations"]
+__all__ = ["Reading", "read_annotations", "read_records"]
 
 
 class Reading(TypedDict, total=False):
@@ -86,6 +86,20 @@ def read_annotations(
     return scenes
 
 
+def read_records(
+    records: Iterable[Mapping[str, Any]], *, masks: str | None = None, order: str | None = None, name: str = "records"
+) -> Scenes:
+    """Scenes of records in memory: rows of a ``datasets.Dataset``, detectron2's dicts, or your own.
+
+    Each has ``file_name``, ``height``, ``width``, perhaps ``image_id``, and ``annotations`` (or ``objects``: a list of
+    objects, or one list a field) with ``segmentation`` (polygons or COCO's RLE), ``category_id`` or ``category``, and
+    what says the order or what is visible. masks, order: see :func:`read_coco`. Raises as :func:`read_annotations`.
+    """
+    content = records_as_coco(records)
+    source = Source(name, digest_of([orjson.dumps(content, default=str)]))
+    return _of_coco(content, Path(name), source, _Door("first", None, masks, order, None, None, None))
+
+
 @dataclass(frozen=True, slots=True)
 class _Door:
     """How files are to be read: the arguments of :func:`read_annotations`."""
@@ -127,9 +141,7 @@ class _Door:
             return self._of_sheet(datumaro_sheet(content, path.name), source, path, "datumaro")
         if is_records(content):
             content = records_as_coco(content)
-        if self.masks is not None or self.order is not None:
-            return plain_scenes(content, path, source, masks=self.masks, order=self.order)
-        return _by_keys(content, path, source, self.annotator, self.cocoa)
+        return _of_coco(content, path, source, self)
 
     def _folder(self, path: Path) -> Scenes:
         if self.pattern is not None or self.visible_pattern is not None:
@@ -163,6 +175,13 @@ class _Door:
         return plain_scenes(
             content, path, source, masks=self.masks, order=self.order, layout=layout, findings=sheet.findings
         )
+
+
+def _of_coco(content: Any, path: Path, source: Source, door: _Door) -> Scenes:
+    """The scenes of JSON with images and annotations: by what was said of it, or by its keys."""
+    if door.masks is not None or door.order is not None:
+        return plain_scenes(content, path, source, masks=door.masks, order=door.order)
+    return _by_keys(content, path, source, door.annotator, door.cocoa)
 
 
 def _by_keys(content: Any, path: Path, source: Source, annotator: str, cocoa: Scenes | None) -> Scenes:

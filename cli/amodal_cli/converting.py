@@ -49,7 +49,8 @@ def convert(
     """Write annotations or a cache in another layout, and say what that layout cannot carry.
 
     d2sa: COCO with whole and visible masks (MVTec's keys). coco: whole masks and occl_depth. coco-modal: visible masks.
-    yolo: polygons, nearest first. results: the targets as predictions of score 1.
+    records: as d2sa, a list of images that hold their objects. yolo: polygons, nearest first. results: the targets as
+    predictions of score 1.
     """
     from amodal_data.export import convert as run
     from amodal_data.source import open_source

@@ -99,6 +99,7 @@ class To(StrEnum):
     coco_modal = "coco-modal"
     datumaro = "datumaro"
     yolo = "yolo"
+    records = "records"
     table = "table"
     results = "results"
 

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from amodal_data import RLE, ScoredMask
+from amodal_data.adapters import to_supervision
 from amodal_data.evaluation.protocols.grids import order_pairs
 from amodal_data.runs import Window, around, from_crop, touched_by, window_of
 from amodal_data.scene_decode import Known, SceneRule, raised
@@ -18,6 +20,9 @@ from sln.network.layering import decode
 from sln.network.paste import paste, pasted_in_parts
 from sln.predicting.given import Given
 from sln.predicting.together import Together, order_on_grid
+
+if TYPE_CHECKING:
+    from supervision import Detections
 
 __all__ = ["Prediction", "put_together"]
 
@@ -150,6 +155,10 @@ class Prediction:
     def scored_masks(self) -> list[ScoredMask]:
         """The same for :func:`amodal_data.evaluate` and results files: run-length masks, boxes, probabilities."""
         return [self.scored_mask(n) for n in range(len(self))]
+
+    def to_supervision(self, part: Literal["amodal", "visible"] = "amodal") -> "Detections":
+        """The same for supervision: see :func:`amodal_data.adapters.to_supervision`."""
+        return to_supervision(self.scored_masks(), part)
 
     def scored_mask(self, n: int) -> ScoredMask:
         """One of :meth:`scored_masks`; made once. Only the window of its box is pasted."""

@@ -59,13 +59,21 @@ def _listed(record: Mapping[str, Any]) -> list[Any] | None:
     return None
 
 
+def _kept(one: Mapping[str, Any]) -> dict[str, Any]:
+    """An annotation without what is None: tables have a cell for every field of every row."""
+    return {key: value for key, value in one.items() if value is not None}
+
+
 def _annotation(one: Any, image_id: int, number: int, names: dict[str, int]) -> Any:
     if not isinstance(one, Mapping):
         return one
-    found = {"id": number, **one, "image_id": image_id}
-    if integer(found.get("category_id")) is None:
-        label = text(found.get("category") or found.get("label") or found.get("name"))
-        found["category_id"] = names.setdefault(label, len(names) + 1) if label else 1
+    found = {"id": number, **_kept(one), "image_id": image_id}
+    label = text(found.get("category") or found.get("label") or found.get("name"))
+    own = integer(found.get("category_id"))
+    if own is None:
+        found["category_id"] = names.setdefault(label, max(names.values(), default=0) + 1) if label else 1
+    elif label:
+        names.setdefault(label, own)
     box = found.get("bbox")
     if found.get("bbox_mode") == _XYXY and isinstance(box, list) and len(box) == 4:
         try:
