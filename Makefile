@@ -9,10 +9,10 @@ demo: .venv/.sln
 	$(BIN)/sln demo demo/sln --force
 
 test: .venv/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 quick: .venv/.dev
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
 
 check: .venv/.dev
 	$(BIN)/ruff check .
