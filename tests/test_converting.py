@@ -19,7 +19,7 @@ from amodal_data import (
     write_cocoa,
     write_flat,
 )
-from amodal_data.adapters import to_supervision
+from amodal_data.adapters import from_fiftyone, to_fiftyone, to_supervision
 from amodal_data.errors import LayoutError
 from amodal_data.export import LAYOUTS as OUT
 from amodal_data.export import convert, export_records
@@ -155,6 +155,18 @@ def test_records_in_memory(cocoa, tmp_path):
     assert levels_of(read_records(bare, masks="amodal")) == levels_of(read_cocoa(cocoa))
     with pytest.raises(LayoutError, match="what its masks are of"):
         read_records(bare)
+
+
+def test_samples_of_fiftyone_and_back(cocoa):
+    """Where FiftyOne is installed; its own samples, in memory."""
+    pytest.importorskip("fiftyone")
+    samples = to_fiftyone(open_source(cocoa))
+    wanted = levels_of(read_cocoa(cocoa))
+    assert levels_of(from_fiftyone(samples, "amodal", "modal")) == wanted
+    assert levels_of(from_fiftyone(samples, masks="amodal")) == wanted
+    for sample in samples:
+        linked = {one.instance.id for one in sample.amodal.detections}
+        assert {one.instance.id for one in sample.modal.detections} <= linked
 
 
 def test_rows_of_datasets_and_detections_of_supervision(cocoa):

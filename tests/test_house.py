@@ -77,7 +77,16 @@ def test_what_is_imported_is_declared():
         <= optional
     )
     assert (
-        used["amodal_data"] - base == {"datumaro", "distributed", "faster_coco_eval", "supervision", "yaml"} <= optional
+        used["amodal_data"] - base
+        == {
+            "datumaro",
+            "distributed",
+            "faster_coco_eval",
+            "fiftyone",
+            "supervision",
+            "yaml",
+        }
+        <= optional  # fmt: skip
     )
     assert used["amodal_cli"] - base <= optional
     assert names(extras["sln"]) | base <= set().union(*used.values()) | {"packaging"}
