@@ -11,7 +11,6 @@ from amodal_data.checks import occlusion_rates
 from amodal_data.evaluation import ScoredMask
 from amodal_data.export.coco import in_front_of
 from amodal_data.levels import LayeredTargets
-from amodal_data.masks import RLE
 from amodal_data.occlusion import z_order
 from amodal_data.readers import read_records
 from amodal_data.runs import crop, from_crop, window_of
@@ -104,7 +103,8 @@ def from_fiftyone(
 
 
 def _record(sample: Any, field: str, visible: str | None) -> dict[str, Any]:
-    size = (sample.metadata.height, sample.metadata.width) if sample.metadata is not None else (None, None)
+    known = sample.metadata
+    size: tuple[Any, Any] = (None, None) if known is None else (known.height, known.width)
     seen = {one.instance.id: one for one in _detections(sample, visible) if one.instance is not None} if visible else {}
     annotations = []
     for one in _detections(sample, field):
@@ -112,9 +112,7 @@ def _record(sample: Any, field: str, visible: str | None) -> dict[str, Any]:
         own = {**extra, "category": one.label, "segmentation": _full(one, size)}
         if visible:
             twin = seen.get(one.instance.id) if one.instance is not None else None
-            own["visible_mask"] = (
-                _full(twin, size) if twin is not None else RLE.from_mask(np.zeros(size, bool)).to_coco()
-            )
+            own["visible_mask"] = [] if twin is None else _full(twin, size)  # empty: nothing of it is visible
         annotations.append({key: value for key, value in own.items() if key not in ("id", "label")})
     about = {"file_name": Path(sample.filepath).name, "height": size[0], "width": size[1]}
     return {**about, "annotations": annotations}
