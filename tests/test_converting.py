@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import random_masks, run_command
+from conftest import ROOT, random_masks, run_command
 from layouts import LAYOUTS, written
 from PIL import Image
 
@@ -34,6 +34,21 @@ BACK = {
 """The layouts that carry levels, and how each is read"""
 
 
+NAMES = {
+    "coco-z": "COCO, `z_order`",
+    "coco-attributes": "COCO, `attributes.z_order` (CVAT)",
+    "coco-depth": "COCO, `occl_depth`",
+    "coco-list": "COCO, listed front to back",
+    "records": "records (detectron2)",
+    "labelme": "labelme, as drawn",
+    "labelme-described": "labelme, `description`",
+    "cvat": "CVAT for images",
+    "datumaro": "Datumaro",
+    "masks": "PNG masks",
+}
+"""The layouts that scenes with an order come in, as docs/own-data.md calls them"""
+
+
 @pytest.fixture(scope="module")
 def cocoa(tmp_path_factory):
     return write_cocoa(tmp_path_factory.mktemp("cocoa"), 5, seed=6, size=(60, 80))
@@ -53,7 +68,7 @@ def converted(images, folder, layout, photos):
 
 
 @pytest.mark.parametrize("there", sorted(BACK))
-@pytest.mark.parametrize("here", [one for one in LAYOUTS if one != "masks-visible"])
+@pytest.mark.parametrize("here", NAMES)
 def test_in_and_out_is_the_identity_on_levels(here, there, cocoa, tmp_path):
     path, how = written(here, cocoa, tmp_path)
     source = open_source(path, **how)
@@ -68,6 +83,15 @@ def test_in_and_out_is_the_identity_on_levels(here, there, cocoa, tmp_path):
     back = read_annotations(done.path, **BACK[there])
     assert not back.file_findings and not [one for one in back.findings if one.severity != "info"]
     assert levels_of(back) == levels_of(read_cocoa(cocoa))
+
+
+def test_the_page_shows_what_is_tested_here():
+    """The matrix of docs/own-data.md: a cell for every pair that the test above takes there and back."""
+    there = sorted(BACK)
+    lines = [f"| in \\ out | {' | '.join(f'`{one}`' for one in there)} |", "|---|" + "---|" * len(there)]
+    lines += [f"| {NAMES[here]} |" + " = |" * len(there) for here in NAMES]
+    assert set(NAMES) == set(LAYOUTS) - {"masks-visible"}  # which have no order of their own
+    assert "\n".join(lines) in (ROOT / "docs" / "own-data.md").read_text()
 
 
 def test_what_no_order_gives_is_counted_and_flat_files_keep_it(tmp_path):
