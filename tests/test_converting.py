@@ -1,5 +1,6 @@
 """From any layout to any other and back: the same levels, or what is lost is said."""
 
+import csv
 import json
 import shutil
 
@@ -179,6 +180,17 @@ def test_records_in_memory(cocoa, tmp_path):
     assert levels_of(read_records(bare, masks="amodal")) == levels_of(read_cocoa(cocoa))
     with pytest.raises(LayoutError, match="what its masks are of"):
         read_records(bare)
+
+
+def test_a_table_as_parquet(cocoa, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    convert(open_source(cocoa), tmp_path / "t.csv", "table")
+    done = convert(open_source(cocoa), tmp_path / "t.parquet", "table")
+    rows = parquet.read_table(tmp_path / "t.parquet").to_pylist()
+    with (tmp_path / "t.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert len(rows) == len(lines) == done.instances
+    assert [str(row["area"]) for row in rows] == [line["area"] for line in lines]
 
 
 def test_samples_of_fiftyone_and_back(cocoa):

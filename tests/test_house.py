@@ -76,7 +76,7 @@ def test_what_is_imported_is_declared():
         == {"timm", "onnxruntime", "onnxscript", "huggingface_hub", "supervision"}
         <= optional
     )
-    ours = {"datumaro", "distributed", "faster_coco_eval", "fiftyone", "supervision", "yaml"}
+    ours = {"datumaro", "distributed", "faster_coco_eval", "fiftyone", "pyarrow", "supervision", "yaml"}
     assert used["amodal_data"] - base == ours <= optional
     assert used["amodal_cli"] - base <= optional
     assert names(extras["sln"]) | base <= set().union(*used.values()) | {"packaging"}

@@ -13,6 +13,7 @@ from amodal_data.evaluation import read_predictions
 from amodal_data.evaluation.truth import read_truth
 from sln import CachedTargets, load_config
 from sln.errors import TrainingError, WeightsError
+from sln.ordering import judge_order
 from sln.ordering.maps import pair_maps, predicted_maps
 from sln.ordering.net import OrderNet, PairMaps, decide, fit_order, load_order, make_pairs, save_order
 
@@ -74,6 +75,34 @@ def test_the_commands(folder, tmp_path):
     assert document["source"] == "masks" and document["coverage"] == 1 and 0 <= document["accuracy"] <= 1
     assert "already" in order("fit", folder / "t.h5", "-o", net, code=2)
     assert "not a checkpoint" in order("evaluate", folder / "t.h5", folder / "t.h5", code=1)
+
+
+def test_any_masks_are_judged(folder, tmp_path):
+    """What `sln order evaluate` says of a network, pair by pair; circles are broken, the rest follows."""
+    for name, colours in (("plain.pt", ()), ("rgb.pt", ("--rgb",))):
+        order("fit", folder / "t.h5", "-o", tmp_path / name, "--size", 32, "--epochs", 2, "--source", "masks", *colours)
+    right = total = 0
+    for targets in TargetCache(folder / "t.h5"):
+        found = judge_order(tmp_path / "plain.pt", targets.amodal())
+        n = len(targets.names)
+        assert "instances" in repr(found) and found.in_front.shape == found.probability.shape == (n, n)
+        assert not (found.in_front & found.in_front.T).any() and not found.in_front.diagonal().any()
+        known = np.isfinite(found.probability)
+        assert np.allclose((found.probability + found.probability.T)[known], 1)
+        flat = targets.amodal().reshape(n, -1)
+        assert np.array_equal(known, ((flat[:, None] & flat).any(2)) & ~np.eye(n, dtype=bool))
+        for front, back in targets.pairs.tolist():
+            right += found.probability[front, back] > 0.5
+            total += 1
+        if not found.broken:
+            assert np.array_equal(found.in_front[known], (found.probability > 0.5)[known])
+    said = json.loads(order("evaluate", tmp_path / "plain.pt", folder / "t.h5", "--json"))
+    assert total == said["pairs"] and abs(right / total - said["accuracy"]) < 1e-6
+    photo = np.zeros((64, 64, 3), np.uint8)
+    assert len(judge_order(tmp_path / "rgb.pt", targets.amodal(), photo).in_front) == n
+    assert judge_order(tmp_path / "plain.pt", np.zeros((0, 9, 9), bool)).in_front.shape == (0, 0)
+    with pytest.raises(ValueError, match="looks at the photo"):
+        judge_order(tmp_path / "rgb.pt", targets.amodal())
 
 
 def test_released_results_take_the_truths_place(folder, tmp_path):

@@ -18,7 +18,7 @@ from amodal_data.export.cocoa import export_cocoa, ranks_of
 from amodal_data.export.datumaro import export_datumaro
 from amodal_data.export.records import export_records
 from amodal_data.export.results import export_results
-from amodal_data.export.table import export_table
+from amodal_data.export.table import export_parquet, export_table
 from amodal_data.export.yolo import export_yolo
 from amodal_data.levels import LayeredTargets
 from amodal_data.occlusion import from_ranks, z_order
@@ -58,7 +58,8 @@ class Conversion:
 
 
 def convert(images: Images, path: Path, layout: str, *, force: bool = False) -> Conversion:
-    """Write targets in a layout of :data:`LAYOUTS`: a JSON file, a CSV table, or for ``yolo`` a folder.
+    """Write targets in a layout of :data:`LAYOUTS`: a JSON file, a table (CSV, or Parquet if it is
+    called ``.parquet``), or for ``yolo`` a folder.
 
     Raises :class:`amodal_data.errors.OutputExistsError` if it is there, unless ``force``, KeyError for another layout.
     """
@@ -66,6 +67,8 @@ def convert(images: Images, path: Path, layout: str, *, force: bool = False) -> 
     counting = _Counting(images, layout)
     if layout == "yolo":
         counting.lost["masks that no polygon gives back"] += export_yolo(counting, path)
+    elif layout == "table" and path.suffix == ".parquet":
+        export_parquet(counting, path)
     elif layout == "table":
         with replaced(path, newline="") as file:
             export_table(counting, file)
