@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -258,6 +259,35 @@ def test_no_photo_is_in_train_and_val(modal):
     parts = {name: take_stock(modal, [modal.parent], part=name, held_out=0.4) for name in ("train", "val", "all")}
     ids = {name: {one.image_id for one in own.backdrops} for name, own in parts.items()}
     assert ids["train"] and ids["val"] and not ids["train"] & ids["val"] and ids["train"] | ids["val"] == ids["all"]
+
+
+def test_a_stream_gives_the_same_stock(modal, stock, tmp_path):
+    """Also where annotations lie in another order than images."""
+    content = json.loads(modal.read_text())
+    content["annotations"].reverse()
+    for path in (modal, modal.with_name("reversed.json")):
+        path.write_text(json.dumps(content)) if path != modal else None
+        held, passing = (take_stock(path, [modal.parent], stream=stream) for stream in (False, True))
+        assert [vars_of(one) for one in held.donors] == [vars_of(one) for one in passing.donors]
+        assert [(b.image_id, b.whole, b.license) for b in held.backdrops] == [
+            (b.image_id, b.whole, b.license) for b in passing.backdrops
+        ]
+        assert sorted(map(str, held.findings)) == sorted(map(str, passing.findings))
+        assert (held.names, held.no_derivatives, held.source) == (passing.names, passing.no_derivatives, passing.source)
+        assert all(a.unknown == b.unknown for a, b in zip(held.backdrops, passing.backdrops, strict=True))
+
+
+def vars_of(donor):
+    return donor.mask, donor.photo, donor.image_id, donor.annotation_id, donor.category_id, donor.name, donor.license
+
+
+def test_shards_made_apart_are_joined_by_resume(stock, tmp_path):
+    compose(stock, tmp_path / "one", 120, seed=5, wishes=SMALL)
+    for number in (1, 2):
+        compose(stock, tmp_path / f"part{number}", 120, seed=5, wishes=SMALL, shard=(number, 2))
+        shutil.copytree(tmp_path / f"part{number}", tmp_path / "joined", dirs_exist_ok=True)
+    assert compose(stock, tmp_path / "joined", 120, seed=5, wishes=SMALL, resume=True).done
+    assert digest(tmp_path / "joined") == digest(tmp_path / "one")
 
 
 def test_other_splits_hold_out_other_photos(modal):

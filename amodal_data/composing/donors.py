@@ -6,7 +6,7 @@ annotated object. What nobody annotated may still hide a part of it.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,14 @@ from scipy import ndimage
 from amodal_data.discovery import PhotoFinder
 from amodal_data.errors import PhotoError, SelectionError
 from amodal_data.findings import Finding, Place
-from amodal_data.masks import RLE
+from amodal_data.masks import RLE, merge
 from amodal_data.photos import photo_size
 from amodal_data.readers.files import load_json
 from amodal_data.readers.plain import plain_scenes
 from amodal_data.readers.regions import integer, text
+from amodal_data.readers.stream import SceneStream, items_of
 from amodal_data.runs import Window, crop, window_of
-from amodal_data.scene import Instance, Scene
+from amodal_data.scene import Instance, Scene, Scenes
 
 __all__ = ["Backdrop", "Donor", "Rules", "Stock", "take_stock"]
 
@@ -101,53 +102,78 @@ def take_stock(
     part: str = "all",
     held_out: float = 0.2,
     split: int = 0,
+    stream: bool = False,
 ) -> Stock:
     """The whole objects and the photos of a plain COCO file.
 
     images: folders of photos. classes: names of those that are pasted; () = all. licenses: ids of the photos' licences
     that are used; () = all. part: ``train``, ``val`` (``held_out`` of all photos, always the same ones) or ``all``;
-    no photo, and so no object, is in both. split: which of many divisions into the two. Raises
+    no photo, and so no object, is in both. split: which of many divisions into the two. stream: never hold the file,
+    for the same stock. Raises
     :class:`SelectionError` if nothing is left, or for an unknown class.
     """
-    content, source = load_json(Path(path))
-    scenes = plain_scenes(content, Path(path), source, masks="modal")
+    scenes, about, against = _opened(Path(path), stream)
     finder = PhotoFinder([Path(one) for one in images])
-    about = _licenses(content.get("images"))
-    donors: list[Donor] = []
-    backdrops: list[Backdrop] = []
-    findings = [*scenes.file_findings]
     rules, names = rules or Rules(), dict[int, str]()
+    found: dict[int, _Found] = {}
     for scene in scenes:
         names |= {one.category_id: one.name for one in scene.instances}
-        license_id, photo = about.get(scene.image_id, 0), finder.find(scene.file_name)
-        if not _is_in(scene.image_id, part, held_out, split):
-            continue
-        if licenses and license_id not in licenses:
-            findings.append(Finding("license-left-out", Place(source.name, scene.image_id), f"licence {license_id}"))
-            continue
-        if photo is None:
-            findings.append(Finding("photo-missing", Place(source.name, scene.image_id), scene.file_name))
-            continue
-        if (wrong := _unusable(photo, scene.size)) is not None:
-            findings.append(Finding("photo-unusable", Place(source.name, scene.image_id), wrong))
-            continue
-        findings += scene.findings
-        whole, found = _whole(scene, rules)
-        findings += found
-        own = tuple(range(len(donors), len(donors) + len(whole)))
-        donors += [_donor(scene, scene.instances[n], photo, license_id) for n in whole]
-        rest = [one.amodal for n, one in enumerate(scene.instances) if n not in whole and len(one.amodal.switches)]
-        rest += [scene.unknown] if scene.unknown is not None else []
-        unknown_here = RLE.from_mask(np.any([mask.decode() for mask in rest], axis=0)) if rest else None
-        backdrops.append(Backdrop(photo, scene.size, scene.image_id, license_id, own, unknown_here))
+        if _is_in(scene.image_id, part, held_out, split):
+            found[scene.image_id] = _of_photo(scene, about.get(scene.image_id, 0), licenses, finder, rules)
+    ordered = [found[image_id] for image_id in about if image_id in found]
+    donors: list[Donor] = []
+    backdrops: list[Backdrop] = []
+    for one in ordered:
+        if one.backdrop is not None:
+            own = tuple(range(len(donors), len(donors) + len(one.donors)))
+            donors += one.donors
+            backdrops.append(replace(one.backdrop, whole=own))
     if unknown := sorted(set(classes) - set(names.values())):
         raise SelectionError(f"no object of class {unknown[0]!r}", fix=f"there are {', '.join(sorted(names.values()))}")
     if not any(not classes or one.name in classes for one in donors):
         raise SelectionError("no whole object to compose scenes of", place=str(path),
                              fix="loosen a rule (--contact, --smallest), or name more licences or classes")  # fmt: skip
-    return Stock(
-        tuple(donors), tuple(backdrops), tuple(findings), names, _no_derivatives(content), (source.name, source.sha256)
+    findings = (*scenes.file_findings, *(finding for one in ordered for finding in one.findings))
+    (source,) = scenes.sources
+    return Stock(tuple(donors), tuple(backdrops), findings, names, against, (source.name, source.sha256))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Found:
+    """What one photo gives: its whole objects, itself to set objects into (None = it cannot be used), what was odd."""
+
+    findings: tuple[Finding, ...]
+    donors: tuple[Donor, ...] = ()
+    backdrop: Backdrop | None = None
+
+
+def _of_photo(scene: Scene, license_id: int, licenses: Sequence[int], finder: PhotoFinder, rules: Rules) -> _Found:
+    place, photo = Place(scene.source, scene.image_id), finder.find(scene.file_name)
+    if licenses and license_id not in licenses:
+        return _Found((Finding("license-left-out", place, f"licence {license_id}"),))
+    if photo is None:
+        return _Found((Finding("photo-missing", place, scene.file_name),))
+    if (wrong := _unusable(photo, scene.size)) is not None:
+        return _Found((Finding("photo-unusable", place, wrong),))
+    whole, found = _whole(scene, rules)
+    donors = tuple(_donor(scene, scene.instances[n], photo, license_id) for n in whole)
+    rest = [one.amodal for n, one in enumerate(scene.instances) if n not in whole and len(one.amodal.switches)]
+    rest += [scene.unknown] if scene.unknown is not None else []
+    unknown = merge(rest) if rest else None
+    return _Found(
+        (*scene.findings, *found), donors, Backdrop(photo, scene.size, scene.image_id, license_id, (), unknown)
     )
+
+
+def _opened(path: Path, stream: bool) -> tuple[Scenes | SceneStream, dict[int, int], dict[int, str]]:
+    """The scenes of a file, the licence of every image by its id, licences that allow no derived works."""
+    if stream:
+        images: Any = list(items_of(path, "images.item"))
+        listed: Any = list(items_of(path, "licenses.item"))
+        return SceneStream(path, masks="modal"), _licenses(images), _no_derivatives(listed)
+    content, source = load_json(path)
+    scenes = plain_scenes(content, path, source, masks="modal")
+    return scenes, _licenses(content.get("images")), _no_derivatives(content.get("licenses"))
 
 
 def _unusable(photo: Path, size: tuple[int, int]) -> str | None:
@@ -165,9 +191,8 @@ def _licenses(images: Any) -> dict[int, int]:
     return {integer(one.get("id")) or 0: integer(one.get("license")) or 0 for one in listed}
 
 
-def _no_derivatives(content: Mapping[str, Any]) -> dict[int, str]:
+def _no_derivatives(listed: Any) -> dict[int, str]:
     """The licences of a COCO file that allow no derived works, by id: those whose address or name says so."""
-    listed = content.get("licenses")
     found = {}
     for one in listed if isinstance(listed, list) else []:
         if isinstance(one, Mapping) and (number := integer(one.get("id"))) is not None:

@@ -31,7 +31,7 @@ from amodal_data.readers.plain import no_layout, plain_scenes, plain_settings
 from amodal_data.readers.regions import integer, text
 from amodal_data.scene import Scene, Scenes, Source
 
-__all__ = ["SceneStream", "iter_annotations"]
+__all__ = ["SceneStream", "items_of", "iter_annotations"]
 
 
 def iter_annotations(
@@ -275,8 +275,13 @@ class SceneStream:
                     self._grouping.note("image-size-unknown", "no usable 'height' and 'width'", image_id)
 
     def _items(self, prefix: str) -> Iterator[Any]:
-        with _reading(self._path), open_regular(self._path) as file:
-            yield from ijson.items(file, prefix, use_float=True)
+        return items_of(self._path, prefix)
+
+
+def items_of(path: Path, prefix: str) -> Iterator[Any]:
+    """The values of a JSON file under a prefix (``images.item``). Raises :class:`AnnotationError`."""
+    with _reading(path), open_regular(path) as file:
+        yield from ijson.items(file, prefix, use_float=True)
 
 
 def _repeats(ids: NDArray[np.int64]) -> list[int]:

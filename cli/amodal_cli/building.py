@@ -175,7 +175,7 @@ def _annotation_files(
     return list(found.paths), found.split
 
 
-_LARGE = 500 * 10**6
+LARGE = 500 * 10**6
 _ALIKE = ({"cocoa"}, {"kins"}, {"d2sa"}, {"cocoa-cls"}, {"d2sa", "cocoa-cls"})  # the last two share a layout
 
 
@@ -191,7 +191,7 @@ def _read(
 
     reference = None if cocoa is None else read_cocoa(cocoa)
     if stream is None:
-        stream = len(paths) == 1 and paths[0].is_file() and paths[0].stat().st_size > _LARGE
+        stream = len(paths) == 1 and paths[0].is_file() and paths[0].stat().st_size > LARGE
     if stream and len(paths) > 1:
         raise typer.BadParameter("--stream reads one file; build each and use amodal-data merge")
     scenes = (

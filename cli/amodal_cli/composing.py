@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from amodal_cli.building import shard_of
+from amodal_cli.building import LARGE, shard_of
 from amodal_cli.options import Force, Json, Quiet
 from amodal_cli.terminal import counted, left_behind, print_json, printable, progress, say
 
@@ -57,6 +57,9 @@ def compose(
         str | None, typer.Option("--scheduler", metavar="ADDRESS", help="Dask scheduler to work on instead.")
     ] = None,
     shard: Annotated[str | None, typer.Option("--shard", metavar="I/N", help="Only part I of N, from 1.")] = None,
+    stream: Annotated[
+        bool | None, typer.Option("--stream/--no-stream", help="Never hold the file [above 500 MB].")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where it was stopped.")] = False,
     force: Force = False,
     quiet: Quiet = False,
@@ -74,6 +77,7 @@ def compose(
     stock = take_stock(
         file, images, rules=Rules(smallest=smallest, contact=contact), classes=classes or [], licenses=licenses or [],
         part=part.value, held_out=held_out, split=split,
+        stream=file.stat().st_size > LARGE if stream is None else stream,
     )  # fmt: skip
     say(f"{counted(len(stock.donors), 'whole object')} in {counted(len(stock.backdrops), 'photo')}", quiet=quiet)
     _warn_of_licenses(stock)
