@@ -38,7 +38,7 @@ BATCH = 50
 OnImage = Callable[[int], None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class BuildReport:
     """What a build did: images and instances written, what was odd, wall seconds."""
 
@@ -47,6 +47,10 @@ class BuildReport:
     instances: int
     findings: tuple[Finding, ...]
     seconds: float
+
+    def __repr__(self) -> str:
+        what = f"{self.images:,} images, {self.instances:,} instances, {len(self.findings):,} findings"
+        return f"BuildReport({str(self.path)[-60:]!r}, {what}, {self.seconds:.2f} s)"
 
     @property
     def errors(self) -> int:

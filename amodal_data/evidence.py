@@ -18,7 +18,7 @@ __all__ = ["OrderEvidence", "order_of", "reordered"]
 Masks = Sequence[RLE] | NDArray[Any]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class OrderEvidence:
     """``in_front`` bool [N, N], [j, i]: j is in front of i, also by transitivity. ``pixels`` int64 [N, N]: of those
     hidden of i, how many show j. ``broken``: pairs (front, back) given up because they closed a circle.
@@ -27,6 +27,10 @@ class OrderEvidence:
     in_front: NDArray[np.bool_]
     pixels: NDArray[np.int64]
     broken: tuple[tuple[int, int], ...]
+
+    def __repr__(self) -> str:
+        pairs, n = int(np.triu(self.pixels + self.pixels.T > 0).sum()), len(self.in_front)
+        return f"OrderEvidence({n} instances, {pairs} pairs with evidence, {len(self.broken)} broken)"
 
     @property
     def confidence(self) -> NDArray[np.float64]:

@@ -39,7 +39,7 @@ NOWHERE = np.int32(0x7FFFFFFF)
 """A corner of a region that is not there, for :func:`union_boxes`."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class LayeredTargets(LevelViews):
     """The visibility levels of all instances of one image, exact and small.
 

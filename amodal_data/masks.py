@@ -35,7 +35,7 @@ _MANY_VALUES = 8192
 _PENDING = MaskError("not decoded yet")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class RLE:
     """One binary mask, in the one form that equal masks share.
 
@@ -54,6 +54,9 @@ class RLE:
             raise MaskError(f"{_spell(self.size)} pixels are more than a mask holds, {_MOST_PIXELS}")
         if len(self.switches) and not 0 <= self.switches[-1] < self.size[0] * self.size[1]:
             raise MaskError(f"a mask ends at {self.switches[-1]}, outside {_spell(self.size)}")
+
+    def __repr__(self) -> str:
+        return f"RLE({_spell(self.size)}, {self.area:,} px)"
 
     @property
     def runs(self) -> NDArray[np.int32]:

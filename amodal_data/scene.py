@@ -36,7 +36,7 @@ class Declared(NamedTuple):
 _SILENT = Declared()  # a file that says nothing beside the mask
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Instance:
     """One object of a scene.
 
@@ -55,8 +55,12 @@ class Instance:
     visible: RLE | None = None
     declared: Declared = _SILENT
 
+    def __repr__(self) -> str:
+        name = f"{self.name!r:.60}, " if self.name else ""
+        return f"Instance({name}class {self.category_id}, order {self.order}, {self.amodal.area:,} px)"
 
-@dataclass(frozen=True, slots=True, eq=False)
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Scene:
     """One annotated image, immutable, checked here once.
 
@@ -81,6 +85,11 @@ class Scene:
     annotator: str = ""
     constraint: tuple[tuple[int, int], ...] = ()
     unknown: RLE | None = None
+
+    def __repr__(self) -> str:
+        height, width = self.size
+        what = f"{len(self.instances)} instances, {len(self.findings)} findings"
+        return f"Scene({self.image_id}, {self.file_name!r:.80}, {height} x {width}, {what})"
 
     def __post_init__(self) -> None:
         n = len(self.instances)

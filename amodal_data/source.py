@@ -37,6 +37,9 @@ class TargetSource:
         self.origin = origin
         self._known: tuple[Path, Predictions, Diagnosis] | None = None
 
+    def __repr__(self) -> str:
+        return f"TargetSource({self.name!r:.80}, {len(self):,} images, {self.masks} masks)"
+
     def __len__(self) -> int:
         return len(self.origin)
 

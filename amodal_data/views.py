@@ -29,6 +29,12 @@ class LevelViews(ABC):
     table: NDArray[np.uint8]
     unknown: NDArray[np.bool_]
 
+    def __repr__(self) -> str:
+        height, width = self.size
+        deepest = max(int(self.table.max(initial=0)) - 1, 0)
+        what = f"{self.table.shape[1]} instances, levels to {deepest}"
+        return f"{type(self).__name__}({height} x {width}, {what})"
+
     @abstractmethod
     def draw(self, values: NDArray[Any]) -> NDArray[Any]:
         """A map of one value a region: [R] of any dtype gives [H, W]; 0 outside the image."""
@@ -115,7 +121,7 @@ class LevelViews(ABC):
         return capped[None] == np.arange(1, n_levels + 1)[:, None, None]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ResizedTargets(LevelViews):
     """A resized, flipped or cropped view of an image's targets.
 

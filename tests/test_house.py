@@ -2,12 +2,14 @@
 
 import ast
 import importlib
+import json
 import pkgutil
 import re
 import subprocess
 import sys
 import tomllib
 
+import numpy as np
 import pytest
 from conftest import ROOT, run_command
 
@@ -189,3 +191,34 @@ def test_help_is_quick_and_light(module, command):
 def test_importing_the_package_brings_no_torch():
     code = "import sys, amodal_data; print('torch' in sys.modules, 'skimage.measure' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False False\n"
+
+
+def test_every_public_value_shows_itself_in_a_line(tmp_path):
+    """`repr` is one line of at most 200 characters, never an array."""
+    import amodal_data as ad
+    import sln
+    from amodal_data.export import convert, export_results
+    from amodal_data.source import open_source
+
+    path = ad.write_cocoa(tmp_path, 3, size=(60, 80))
+    scenes = ad.read_cocoa(path)
+    report = ad.build_targets(scenes, tmp_path / "c.h5")
+    cache = ad.TargetCache(tmp_path / "c.h5")
+    (tmp_path / "r.json").write_text(json.dumps(export_results(open_source(path))))
+    config = sln.load_config("tiny", environment={})
+    model = sln.build(config)
+    predictor = sln.Predictor(model, "cpu")
+    data = sln.CachedTargets(tmp_path / "c.h5", [tmp_path], config.data)
+    targets, scene = cache[0], scenes[0]
+    values = [
+        scenes, scene, scene.instances[0], scene.instances[0].amodal, targets, targets.resized((20, 20)), cache,
+        cache.info, cache.image(0), report, ad.verify_cache(tmp_path / "c.h5", scenes),
+        ad.evaluate(scenes, tmp_path / "r.json"), ad.order_of(targets.amodal(), targets.modal()), open_source(path), open_source(path).summary(),
+        convert(open_source(path), tmp_path / "o.json", "cocoa"), ad.iter_annotations(path),
+        config, model, predictor, data, predictor.predict(np.zeros((60, 80, 3), np.uint8)),
+        sln.Sources(path, (path,)),
+    ]  # fmt: skip
+    for value in values:
+        shown = repr(value)
+        assert len(shown) <= 200 and "\n" not in shown and "array(" not in shown, shown
+        assert shown.startswith(type(value).__name__), shown

@@ -28,7 +28,7 @@ FORMAT_VERSION = 2
 USER_BLOCK = 512
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class CacheInfo:
     """Where a cache comes from: format and package version, data set, source files, settings, rasteriser."""
 
@@ -38,6 +38,11 @@ class CacheInfo:
     sources: tuple[Source, ...]
     settings: dict[str, str]
     rasteriser: str
+
+    def __repr__(self) -> str:
+        return (
+            f"CacheInfo(version {self.format_version}, {self.dataset}, {self.masks} masks, {len(self.sources)} sources)"
+        )
 
     @property
     def masks(self) -> str:

@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import IO, Any, Literal
 
@@ -58,7 +58,7 @@ _CARDS = {
 """What the figures of a protocol are of, for the report"""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class EvaluationReport:
     """The figures of one protocol.
 
@@ -71,8 +71,12 @@ class EvaluationReport:
     settings: dict[str, Any]
     figures: dict[str, Any]
     warnings: tuple[str, ...] = ()
-    diagnosis: Diagnosis | None = field(default=None, repr=False)
-    intervals: dict[str, Any] | None = field(default=None, repr=False)
+    diagnosis: Diagnosis | None = None
+    intervals: dict[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        of = f"{self.settings.get('images')} images of {self.settings.get('dataset')}"
+        return f"EvaluationReport({self.protocol}, {of}, {len(self.warnings)} warnings; str() is the table)"
 
     def to_dict(self) -> dict[str, Any]:
         """The report as one JSON document; what is not available is None."""

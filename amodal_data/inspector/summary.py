@@ -16,7 +16,7 @@ __all__ = ["Summary", "summarise"]
 _RATES = ("not hidden", "up to 25 %", "up to 50 %", "up to 75 %", "above 75 %")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Summary:
     """Counts over all images.
 
@@ -43,6 +43,10 @@ class Summary:
     deepest: list[int] = field(default_factory=list)
     findings: tuple[Finding, ...] = ()
     hardest: list[int] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        what = f"{self.images:,} images, {self.instances:,} instances, {self.pairs:,} overlapping pairs"
+        return f"Summary({what}, {len(self.findings):,} findings, {self.masks} masks)"
 
     def lost_at_cap(self) -> list[float]:
         """Share of instance pixels at a level of their own that K levels cannot tell apart, for K = 1, 2, ...

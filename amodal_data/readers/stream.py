@@ -95,6 +95,9 @@ class SceneStream:
         there = zip(self._ids, self._counts, self._heights, strict=True)
         return [(one, self._name(place)) for place, (one, count, height) in enumerate(there) if count and height]
 
+    def __repr__(self) -> str:
+        return f"SceneStream({self.dataset}: {len(self)} images from {self._path.name!r:.80}, in passing)"
+
     def __len__(self) -> int:
         return self._window[1] - self._window[0]
 

@@ -234,6 +234,11 @@ class Config(_Section):
     train: TrainConfig = TrainConfig()
     predict: PredictConfig = PredictConfig()
 
+    def __repr__(self) -> str:
+        body = self.encoder.body or f"ResNet-{self.encoder.depth}"
+        what = f"{self.data.size} px, {body}, detector {self.detector.version}, head {self.head.kind}"
+        return f"Config({what}, {self.train.steps:,} steps; model_dump() is all of it)"
+
     @model_validator(mode="after")
     def _fit_together(self) -> "Config":
         wrong = [*self._of_detector()]

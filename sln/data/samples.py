@@ -118,6 +118,9 @@ class CachedTargets(Dataset[Batch]):
         wanted = [(image.file_name, image.size) for image in self.images]
         self.photos = find_photos(wanted, [Path(folder) for folder in images])
 
+    def __repr__(self) -> str:
+        return f"CachedTargets({self.cache.path.name!r:.80}, {len(self):,} images, {self.settings.size} px)"
+
     def __len__(self) -> int:
         return len(self.cache)
 

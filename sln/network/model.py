@@ -106,6 +106,12 @@ class SLN(OnHub):
         self.level_of = LevelMapper(2, 5)
         self.stage = "joint"
 
+    def __repr__(self) -> str:
+        body = self.config.encoder.body or f"ResNet-{self.config.encoder.depth}"
+        millions = sum(parameter.numel() for parameter in self.parameters()) / 1e6
+        what = f"head {self.config.head.kind}, {body}, detector {self.config.detector.version}"
+        return f"SLN({what}, {millions:.1f} M parameters)"
+
     def set_stage(self, stage: str) -> None:
         """Train the parts of one stage, freeze the others."""
         self.stage = stage

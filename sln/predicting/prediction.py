@@ -30,7 +30,7 @@ _STRIP = 2**22
 """Pixels pasted at once"""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
     """P instances in a photo of ``size`` (H, W), best score first.
 
@@ -63,6 +63,11 @@ class Prediction:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    def __repr__(self) -> str:
+        height, width = self.size
+        best = f", best score {float(self.scores.max()):.2f}" if len(self) else ""
+        return f"Prediction({len(self)} instances in {height} x {width}{best}, scene rule {self.scene})"
 
     @cached_property
     def _maps(self) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:

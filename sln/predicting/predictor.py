@@ -42,6 +42,10 @@ class Predictor:
         if isinstance(model, SLN):
             self._finder = model.to(self.device).to(memory_format=torch.channels_last).eval()
 
+    def __repr__(self) -> str:
+        classes = len(self.config.detector.categories) or 1
+        return f"Predictor(head {self.config.head.kind}, {self.config.data.size} px, {classes} classes, {self.device})"
+
     @property
     def model(self) -> SLN:
         """The network. Raises :class:`sln.errors.WeightsError` if there are only its exported parts."""

@@ -32,7 +32,7 @@ Counts = Callable[[int], None]
 Tells = Callable[[Mapping[str, Any]], None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Sources:
     """What is trained on: a cache and folders of photos, and the same for validation if there is any."""
 
@@ -40,6 +40,10 @@ class Sources:
     images: tuple[Path, ...]
     val: Path | None = None
     val_images: tuple[Path, ...] = ()
+
+    def __repr__(self) -> str:
+        val = f", validated on {self.val.name!r:.60}" if self.val else ""
+        return f"Sources({self.train.name!r:.60}, photos in {len(self.images)} folders{val})"
 
     def to_dict(self) -> dict[str, Any]:
         """As ``env.json`` keeps it: absolute paths, and the digests of the caches."""
