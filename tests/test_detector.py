@@ -152,6 +152,53 @@ def test_bodies_of_timm(version, name, tmp_path):
         new_model(wrong)
 
 
+def as_efficientnet_pytorch_names(state):
+    """The weights of timm's tf_efficientnet_lite0 under the names of efficientnet-pytorch."""
+    blocks = list(dict.fromkeys(".".join(name.split(".")[:3]) for name in state if name.startswith("blocks.")))
+    first = {"conv_dw": "_depthwise_conv", "bn1": "_bn1", "conv_pw": "_project_conv", "bn2": "_bn2"}
+    rest = {"conv_pw": "_expand_conv", "bn1": "_bn0", "conv_dw": "_depthwise_conv", "bn2": "_bn1",
+            "conv_pwl": "_project_conv", "bn3": "_bn2"}  # fmt: skip
+    ends = {"conv_stem": "_conv_stem", "bn1": "_bn0", "conv_head": "_conv_head", "bn2": "_bn1", "classifier": "_fc"}
+    found = {}
+    for name, value in state.items():
+        parts = name.split(".")
+        if parts[0] == "blocks":
+            at = blocks.index(".".join(parts[:3]))
+            found[".".join([f"_blocks.{at}", (rest if at else first)[parts[3]], *parts[4:]])] = value
+        else:
+            found[".".join([ends[parts[0]], *parts[1:]])] = value
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:Unexpected keys")
+def test_a_frozen_efficientnet_under_other_names(tmp_path):
+    timm = pytest.importorskip("timm")
+    full = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    torch.save(as_efficientnet_pytorch_names(full.state_dict()), tmp_path / "lite.pth")
+    chosen = ["data.size=64", "detector.version=v1", "encoder.body='timm:tf_efficientnet_lite0'"]
+    settings = [*chosen, f"encoder.weights={tmp_path / 'lite.pth'}", "encoder.frozen=true"]
+    said = []
+    model = new_model(load_config("tiny", settings=settings, environment={}), said.append)
+    assert "240 tensors" in said[0]
+    assert (model.encoder.mean == 0.5).all() and (model.encoder.deviation == 0.5).all()  # not ImageNet's own
+    wanted = timm.create_model("tf_efficientnet_lite0", features_only=True, pretrained=True,
+                               pretrained_cfg_overlay={"state_dict": full.state_dict()}).eval()  # fmt: skip
+    pictures, before = torch.rand(1, 3, 64, 64), {k: v.clone() for k, v in model.encoder.body.state_dict().items()}
+    with torch.no_grad():
+        assert torch.allclose(model.encoder.body.eval()(pictures)[-1], wanted(pictures)[-1], atol=1e-5)
+    model.set_stage("joint")
+    losses = model(torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8), one_square())
+    sum(losses.values()).backward()
+    assert all(parameter.grad is None for parameter in model.encoder.body.parameters())
+    assert all(parameter.grad is not None for parameter in model.encoder.fpn.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in model.encoder.body.state_dict().items())
+    with pytest.raises(ConfigError, match=r"encoder.frozen needs"):
+        load_config("tiny", settings=["encoder.frozen=true"], environment={})
+    torch.save({"_conv_stem.weight": torch.zeros(3)}, tmp_path / "bad.pth")
+    with pytest.raises(WeightsError):
+        new_model(load_config("tiny", settings=[*chosen, f"encoder.weights={tmp_path / 'bad.pth'}"], environment={}))
+
+
 @pytest.mark.parametrize(
     "settings, said",
     [

@@ -75,7 +75,7 @@ def test_what_is_imported_is_declared():
         used[name.partition(".")[0]] |= found - set(sys.stdlib_module_names) - PACKAGES.keys()
     assert (
         used["sln"] - base - names(extras["sln"])
-        == {"timm", "onnxruntime", "onnxscript", "huggingface_hub", "supervision"}
+        == {"timm", "onnxruntime", "onnxscript", "huggingface_hub", "supervision", "tensorboard"}
         <= optional
     )
     ours = {"datumaro", "distributed", "faster_coco_eval", "fiftyone", "pyarrow", "supervision", "yaml"}
@@ -213,7 +213,8 @@ def test_every_public_value_shows_itself_in_a_line(tmp_path):
     values = [
         scenes, scene, scene.instances[0], scene.instances[0].amodal, targets, targets.resized((20, 20)), cache,
         cache.info, cache.image(0), report, ad.verify_cache(tmp_path / "c.h5", scenes),
-        ad.evaluate(scenes, tmp_path / "r.json"), ad.order_of(targets.amodal(), targets.modal()), open_source(path), open_source(path).summary(),
+        ad.evaluate(scenes, tmp_path / "r.json"), ad.order_of(targets.amodal(), targets.modal()),
+        open_source(path), open_source(path).summary(),
         convert(open_source(path), tmp_path / "o.json", "cocoa"), ad.iter_annotations(path),
         config, model, predictor, data, predictor.predict(np.zeros((60, 80, 3), np.uint8)),
         sln.Sources(path, (path,)),

@@ -16,7 +16,7 @@ _LEFT: list[str] = []
 _EXTRAS = {
     "pydantic": "sln", "tomlkit": "sln", "torch": "sln", "torchvision": "sln", "safetensors": "sln",
     "distributed": "distributed", "faster_coco_eval": "boundary", "datumaro": "formats", "yaml": "formats",
-    "fiftyone": "fiftyone", "supervision": "supervision", "pyarrow": "parquet",
+    "fiftyone": "fiftyone", "supervision": "supervision", "pyarrow": "parquet", "tensorboard": "tensorboard",
 }  # fmt: skip
 """The extra that brings each package which the base does not need"""
 

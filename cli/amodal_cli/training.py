@@ -16,6 +16,7 @@ from amodal_cli.terminal import left_behind, print_json, printable, progress, sa
 if TYPE_CHECKING:
     from sln import Config
     from sln.config import Preset as PresetName
+    from sln.training.logs import RunLog
     from sln.training.rundir import Run
 
 
@@ -34,6 +35,12 @@ class Head(StrEnum):
     sln_noglm = "sln-noglm"
     arcnn = "arcnn"
     arcnn_visible = "arcnn-visible"
+
+
+class Log(StrEnum):
+    """Who is told of a run beside its directory."""
+
+    tensorboard = "tensorboard"
 
 
 PresetOption = Annotated[
@@ -69,6 +76,7 @@ def fit(
     resume: Annotated[
         Path | None, typer.Option("--resume", exists=True, file_okay=False, help="Go on with this run directory.")
     ] = None,
+    log: Annotated[Log | None, typer.Option("--log", help="Tell it to TensorBoard too, in RUN/tensorboard.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Try one batch of each stage; train nothing.")] = False,
     device: Device = "auto",
     quiet: Quiet = False,
@@ -78,7 +86,7 @@ def fit(
     if resume is not None:
         if train or run or val or preset or file or settings or steps or head or seed is not None or check:
             raise typer.BadParameter("--resume goes on with the run's own settings and data: name photos at most")
-        _resume(resume, images or [], val_images or [], device, quiet, as_json)
+        _resume(resume, images or [], val_images or [], device, log, quiet, as_json)
         return
     if train is None:
         raise typer.BadParameter("name a cache to train on, or --resume RUN")
@@ -103,8 +111,18 @@ def fit(
             "--preset tiny takes minutes on a CPU", quiet=quiet)  # fmt: skip
     with progress("training", config.train.steps, quiet=quiet) as advance:
         telling = _Telling(place, config.train.steps, advance, quiet=quiet, estimate=slow)
-        done = start(config, sources, place, device=device, say=telling.say, on_step=telling.step, on_row=telling.row)
+        done = start(config, sources, place, device=device, say=telling.say, on_step=telling.step, on_row=telling.row,
+                     logs=_logs(log, place))  # fmt: skip
     _finish(done, quiet, as_json)
+
+
+def _logs(log: Log | None, run: Path) -> "list[RunLog]":
+    """The logs asked for; only the first process tells."""
+    if log is None or not _first_process():
+        return []
+    from sln.training.logs import TensorBoardLog
+
+    return [TensorBoardLog(run / "tensorboard")]
 
 
 def _on_cpu(device: str) -> bool:
@@ -160,7 +178,9 @@ def _first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _resume(run: Path, images: list[Path], val_images: list[Path], device: str, quiet: bool, as_json: bool) -> None:
+def _resume(
+    run: Path, images: list[Path], val_images: list[Path], device: str, log: Log | None, quiet: bool, as_json: bool
+) -> None:
     from sln import resume
     from sln.training.rundir import Run
 
@@ -176,6 +196,7 @@ def _resume(run: Path, images: list[Path], val_images: list[Path], device: str, 
             say=telling.say,
             on_step=telling.step,
             on_row=telling.row,
+            logs=_logs(log, run),
         )
     _finish(done, quiet, as_json)
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from sln.network.model import SLN
 from sln.predicting.pictures import save_picture
 from sln.predicting.predictor import Predictor
 from sln.processes import World
+from sln.training.logs import RunLog, Telling
 from sln.training.loop import Trainer
 from sln.training.rundir import Run
 from sln.weights import load_model
@@ -81,20 +82,21 @@ def fit(
     say: Says = lambda _: None,
     on_step: Counts = lambda _: None,
     on_row: Tells = lambda _: None,
+    logs: Iterable[RunLog] = (),
 ) -> Run:
     """Train a network; everything it leaves is in the run directory ``run``, which must not be in use.
 
     Photos are found and checked before the first step. stop_at: stop after so many steps, as an interruption
-    would. on_row: told every row of metrics. Under torchrun all processes call it alike. Raises
-    :class:`amodal_data.errors.AmodalError`.
+    would. on_row: told every row of metrics; logs: see :mod:`sln.training.logs`. Under torchrun all processes call it
+    alike. Raises :class:`amodal_data.errors.AmodalError`.
     """
     own = Run(Path(run))
     place, world = _join(device)
     if world.first:
         own.refuse_used()
     config = with_categories(config, sources.train)
-    trainer = _trainer(config, sources, place, world, say, on_row)
-    with own.writing() if world.first else nullcontext():
+    trainer = _trainer(config, sources, place, world, say, on_row, logs)
+    with own.writing() if world.first else nullcontext(), closing(trainer.telling):
         if world.first:
             about = {"device": str(place), "processes": world.size, "threads": torch.get_num_threads()}
             Run.create(own.path, config, sources.to_dict() | about)
@@ -114,6 +116,7 @@ def resume(
     say: Says = lambda _: None,
     on_step: Counts = lambda _: None,
     on_row: Tells = lambda _: None,
+    logs: Iterable[RunLog] = (),
 ) -> Run:
     """Go on with a run from its newest checkpoint, with its own settings and sources; photos may have moved."""
     found = Run.resume(Path(run))
@@ -122,8 +125,8 @@ def resume(
     sources = replace(
         sources, images=tuple(images) or sources.images, val_images=tuple(val_images) or sources.val_images
     )
-    trainer = _trainer(found.config(), sources, place, world, say, on_row, fresh=False)
-    with found.writing() if world.first else nullcontext():
+    trainer = _trainer(found.config(), sources, place, world, say, on_row, logs, fresh=False)
+    with found.writing() if world.first else nullcontext(), closing(trainer.telling):
         trainer.run = found
         trainer.resume(found.last)
         end = trainer.spans[-1].stop
@@ -210,6 +213,7 @@ def _trainer(
     world: World,
     say: Says,
     on_row: Tells = lambda _: None,
+    logs: Iterable[RunLog] = (),
     *,
     fresh: bool = True,
 ) -> Trainer:
@@ -238,6 +242,7 @@ def _trainer(
         draw=draw,
         say=say,
         on_row=on_row,
+        telling=Telling(logs if world.first else (), say),
         fresh=fresh,
     )
 

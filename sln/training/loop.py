@@ -20,6 +20,7 @@ from sln.network.model import SLN, build
 from sln.processes import World
 from sln.training.books import Books
 from sln.training.checkpoints import keep_as_best, load_optimiser, restore, save
+from sln.training.logs import Telling
 from sln.training.rundir import Run
 from sln.training.schedule import StageSpan, learning_rate, parameter_groups, photos_of_step, stage_spans
 from sln.weights import load_pretrained
@@ -49,7 +50,8 @@ class Trainer:
     """One network, its data and its optimiser, step by step.
 
     ``step`` counts finished steps. With ``run`` metrics and checkpoints are written by process 0. ``fresh`` False:
-    a checkpoint will be loaded, pretrained weights are not looked for. ``on_row`` is told every row of metrics.
+    a checkpoint will be loaded, pretrained weights are not looked for. ``on_row`` is told every row of metrics,
+    ``telling`` what logs are told; both by process 0 alone.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Trainer:
         draw: Callable[[SLN, Path], None] | None = None,
         say: Says = lambda _: None,
         on_row: Callable[[Mapping[str, Any]], None] = lambda _: None,
+        telling: Telling | None = None,
         fresh: bool = True,
     ) -> None:
         if not len(data):
@@ -73,6 +76,7 @@ class Trainer:
         if config.train.batch % (self.world.size * config.train.accumulate):
             raise ConfigError(f"train.batch {config.train.batch} cannot be shared by {self.world.size} processes")
         self.validate, self.draw, self.on_row = validate, draw, on_row
+        self.telling = telling or Telling()
         self.spans = stage_spans(config.train)
         self.model = new_model(config, say, pretrained=fresh).to(device).to(memory_format=torch.channels_last)
         self.averaged = averaged(self.model, config.train.ema)
@@ -116,6 +120,7 @@ class Trainer:
         end = self.spans[-1].stop
         last = min(stop_at or end, end)
         started = time.perf_counter()
+        self.telling.begin(self.step)
         with _graceful() as self._asked:
             try:
                 if self.books.row is not None or (self.books.totals and self._due()):  # cut off before its books
@@ -267,6 +272,7 @@ class Trainer:
                 self._look(self.run, books.row)
             self.run.add_metrics(books.row)
             self.on_row(books.row)
+            self.telling.row(books.row)
         books.row = None
         self._whole = True
         return time.perf_counter()
@@ -280,7 +286,8 @@ class Trainer:
                 row |= self.validate(used)
                 chosen = self.books.better(row["ap"] or 0.0)
             if self.draw is not None:
-                self.draw(used, run.overlays / f"step_{self.step:06d}.png")
+                self.draw(used, picture := run.overlays / f"step_{self.step:06d}.png")
+                self.telling.overlay(self.step, picture)
             self.model.train()
         if chosen:
             keep_as_best(run.last, run.best)
@@ -288,6 +295,7 @@ class Trainer:
     def _save(self) -> None:
         if self.run is not None and self.world.first:
             save(self.run.last, self.model, self.optimiser, self.step, self.books, self.averaged)
+            self.telling.checkpoint(self.step, self.run.last)
 
 
 class _Stopped(KeyboardInterrupt):

@@ -165,7 +165,11 @@ def _load_timm(body: Any, name: str, weights: str) -> str:
 
 def _checkpoint(name: str, path: Path) -> dict[str, Any]:
     """A local checkpoint as timm takes it: as a file, or, where names are others, as what is in it."""
-    if path.suffix == ".safetensors" or not is_efficientnet(found := _state(read_content(path), str(path))):
+    try:
+        found = {} if path.suffix == ".safetensors" else _state(read_content(path), str(path))
+    except WeightsError:  # timm says what is wrong with it
+        found = {}
+    if not is_efficientnet(found):
         return {"file": str(path)}
     import timm
 
