@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test quick check format bench clean
+.PHONY: demo test quick check format docs bench clean
 
 demo: .venv/.sln
 	$(BIN)/amodal-data demo demo --force
@@ -23,12 +23,15 @@ format: .venv/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: .venv/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 bench: .venv/.package
 	$(BIN)/python benchmarks/build.py
 	$(BIN)/python benchmarks/flat.py
 
 clean:
-	rm -rf .venv demo dist
+	rm -rf .venv build demo dist
 
 # uv if it is there, else plain venv and pip
 .venv/.made:

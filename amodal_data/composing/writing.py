@@ -38,7 +38,10 @@ __all__ = ["BLOCK", "COCOA", "FLAT", "ComposeReport", "compose", "scene_of"]
 
 BLOCK = 50
 """Scenes in a block, over which wanted shares are kept to"""
-COCOA, FLAT = "COCO_amodal.json", "instances.json"
+COCOA = "COCO_amodal.json"
+"""The annotations in COCOA's layout"""
+FLAT = "instances.json"
+"""The annotations in MVTec's flat layout, with classes"""
 _OWN = ("images", "blocks")
 _QUALITY = 92
 _PORTIONS = 8
