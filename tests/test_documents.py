@@ -210,8 +210,9 @@ def test_the_page_on_own_data(tmp_path, monkeypatch):
 def test_the_site_builds_without_a_warning_and_knows_every_public_name(tmp_path):
     """`make docs`: strict, links checked; the reference holds all that `__all__` names."""
     program = Path(sys.executable).with_name("mkdocs")
-    built = subprocess.run([program, "build", "--strict", "--site-dir", tmp_path / "site"], cwd=ROOT, capture_output=True,
-                           text=True, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"})  # fmt: skip
+    command = [program, "build", "--strict", "--site-dir", tmp_path / "site"]
+    quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=quiet)
     assert built.returncode == 0 and "WARNING" not in built.stderr, built.stderr
     inventory = (tmp_path / "site" / "objects.inv").read_bytes().split(b"\n", 4)[4]
     lines = zlib.decompress(inventory).decode().splitlines()
