@@ -25,8 +25,9 @@ from amodal_data.composing.painting import paint
 from amodal_data.disk import folder_for, refuse_existing, replaced, replaced_path, sole_writer
 from amodal_data.errors import OutputExistsError, SelectionError
 from amodal_data.export import export_coco
+from amodal_data.export.cocoa import cocoa_annotation
 from amodal_data.findings import Finding, count_findings
-from amodal_data.levels import LayeredTargets, layer_scene
+from amodal_data.levels import layer_scene
 from amodal_data.masks import RLE
 from amodal_data.occlusion import from_ranks
 from amodal_data.photos import read_photo
@@ -258,25 +259,10 @@ def _annotated(scene: Arrangement, stock: Stock, image_id: int, file_name: str, 
         origins.append(found | {"at_home": placed.at_home})
     flat = export_coco([(CachedImage(image_id, file_name, own.size), targets)])["annotations"]
     flat = [row | ({"donor": origins[at]} if at < len(origins) else {}) for at, row in enumerate(flat)]
-    return {"image": image, "cocoa": _cocoa(own, targets, origins), "flat": flat}
-
-
-def _cocoa(scene: Scene, targets: LayeredTargets, origins: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One annotation in COCOA's layout, all masks as RLE, with where each object comes from."""
-    areas, seen = targets.areas()
-    parts = targets.rles("modal"), targets.rles("hidden")
-    regions: list[dict[str, Any]] = []
-    for n, one in enumerate(scene.instances):
-        hidden = int(areas[n] - seen[n])
-        region = {"segmentation": one.amodal.to_coco(), "name": one.name, "area": int(areas[n]), "isStuff": 0}
-        region |= {"occlude_rate": hidden / (int(areas[n]) + 1e-6) if hidden else 0, "order": n + 1}
-        if hidden:
-            region |= {"visible_mask": parts[0][n].to_coco(), "invisible_mask": parts[1][n].to_coco()}
-        regions.append(region | {"donor": origins[n]})
-    found = {"id": scene.image_id, "image_id": scene.image_id, "author": "composed", "size": len(regions)}
-    found["depth_constraint"] = ",".join(f"{a + 1}-{b + 1}" for a, b in targets.pairs.tolist())
-    found |= {"unknown": scene.unknown.to_coco()} if scene.unknown is not None else {}
-    return found | {"regions": regions}
+    cocoa = cocoa_annotation(image_id, targets, np.arange(len(origins)), author="composed", polygons=False)
+    for region, origin in zip(cocoa["regions"], origins, strict=True):
+        region["donor"] = origin
+    return {"image": image, "cocoa": cocoa, "flat": flat}
 
 
 def _join(folder: Path, blocks: int, stock: Stock) -> None:

@@ -14,7 +14,7 @@ from amodal_data.export.outlines import ring_of
 from amodal_data.levels import LayeredTargets
 from amodal_data.occlusion import z_order
 
-__all__ = ["export_cocoa", "ranks_of"]
+__all__ = ["cocoa_annotation", "export_cocoa", "ranks_of"]
 
 Images = Iterable[tuple[CachedImage, LayeredTargets]]
 
@@ -37,7 +37,7 @@ def export_cocoa(images: Images) -> dict[str, Any]:
         known.add(image.image_id)
         height, width = image.size
         listed.append({"id": image.image_id, "file_name": image.file_name, "height": height, "width": width})
-        annotations.append(_annotation(image.image_id, targets))
+        annotations.append(cocoa_annotation(image.image_id, targets, ranks_of(targets), author="converted"))
     return {"images": listed, "annotations": annotations}
 
 
@@ -49,20 +49,26 @@ def ranks_of(targets: LayeredTargets) -> NDArray[np.int64]:
     return ranks
 
 
-def _annotation(image_id: int, targets: LayeredTargets) -> dict[str, Any]:
+def cocoa_annotation(
+    image_id: int, targets: LayeredTargets, ranks: NDArray[np.int64], *, author: str, polygons: bool = True
+) -> dict[str, Any]:
+    """One image as COCOA has it, its regions by ``ranks`` (int64 [N] from 0, all different); without ``polygons`` all
+    masks are RLE.
+    """
     areas, seen = targets.areas()
-    rates, order = occlusion_rates(areas, seen), ranks_of(targets) + 1
+    rates, order = occlusion_rates(areas, seen), ranks + 1
     whole, shown, hidden = targets.rles(), targets.rles("modal"), targets.rles("hidden")
     regions: list[dict[str, Any]] = []
     for n in np.argsort(order).tolist():
-        region = {"segmentation": ring_of(whole[n]) or whole[n].to_coco(), "name": targets.names[n]}
+        mask = (ring_of(whole[n]) if polygons else None) or whole[n].to_coco()
+        region = {"segmentation": mask, "name": targets.names[n]}
         region |= {"area": int(areas[n]), "isStuff": int(targets.is_stuff[n]), "order": int(order[n])}
         region["occlude_rate"] = float(rates[n]) if areas[n] > seen[n] else 0
         if areas[n] > seen[n]:
             region |= {"visible_mask": shown[n].to_coco(), "invisible_mask": hidden[n].to_coco()}
         regions.append(region)
     pairs = sorted((int(order[front]), int(order[back])) for front, back in targets.pairs.tolist())
-    found = {"id": image_id, "image_id": image_id, "author": "converted", "size": len(regions)}
+    found = {"id": image_id, "image_id": image_id, "author": author, "size": len(regions)}
     found["depth_constraint"] = ",".join(f"{front}-{back}" for front, back in pairs)
     return (
         found | ({"unknown": targets.unknown_rle().to_coco()} if targets.unknown.any() else {}) | {"regions": regions}

@@ -103,7 +103,7 @@ def _warn_of_licenses(stock: "Stock") -> None:
 
 
 def _print(report: "ComposeReport", *, quiet: bool, as_json: bool) -> None:
-    from amodal_data.composing import COCOA
+    from amodal_data.composing import FLAT
     from amodal_data.findings import count_findings
 
     counts = count_findings(report.findings)
@@ -116,5 +116,5 @@ def _print(report: "ComposeReport", *, quiet: bool, as_json: bool) -> None:
         hidden = ", ".join(f"to {float(edge):.0%} {share:.1%}" for edge, share in report.occlusion.items())
         print(printable(f"{report.folder}: {held} of {counted(report.donors, 'object')}, {report.seconds:.1f} s"))
         print(printable(f"hidden part: {hidden}"))
-    rest = f"next: amodal-data build-targets {report.folder / COCOA}"
+    rest = f"next: amodal-data build-targets {report.folder / FLAT}"
     say(rest if report.done else "the other shards are missing: the last one writes the annotations", quiet=quiet)
