@@ -55,3 +55,7 @@ def __getattr__(name: str) -> Any:
     if _HOMES[name] != "config":
         needs_torch()
     return getattr(import_module(f"sln.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *globals()]

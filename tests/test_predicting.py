@@ -12,16 +12,18 @@ import torch
 from conftest import ROOT, run_command
 from PIL import Image
 
+import sln as package
 from amodal_data import build_targets, evaluate, instance_order, read_cocoa, relative_depth, write_cocoa
 from amodal_data.evaluation import read_predictions, read_truth, write_predictions
 from amodal_data.inspector import layered_predictions
-from sln import CachedTargets, Sources, fit, load, load_config
+from amodal_data.photos import read_photo
+from sln import CachedTargets, Sources, build, fit, load, load_config
 from sln.errors import ConfigError, MachineError, PhotoError
 from sln.evaluate import evaluate_model, score_at_truth_boxes
 from sln.network.model import Detections
 from sln.network.targets import level_shares
 from sln.predicting.folder import photo_ids, photos_in
-from sln.predicting.pictures import Shown, comparison, overlay
+from sln.predicting.pictures import Shown, comparison
 from sln.predicting.prediction import Prediction
 from sln.predicting.predictor import Predictor, scores
 
@@ -177,7 +179,8 @@ def test_pictures_have_a_panel_for_everything(place):
     without = comparison([Shown("a", photo, prediction), Shown("b", photo, Prediction(
         prediction.size, prediction.boxes[:0], prediction.scores[:0], prediction.probabilities[:0]))])  # fmt: skip
     assert with_truth.width == 5 * 248 + 8 and without.width == 3 * 248 + 8
-    assert overlay(photo, prediction).size == (80, 60)
+    assert prediction.plot(photo).size == prediction.plot().size == (80, 60)
+    assert "data:image/png;base64," in prediction._repr_html_() and repr(prediction) in prediction._repr_html_()
 
 
 def test_photo_ids_never_repeat(tmp_path):
@@ -439,3 +442,21 @@ def test_a_tiny_network_learns_two_scenes_by_heart(tmp_path):
     figures = score_at_truth_boxes(predictor, CachedTargets(tmp_path / "t.h5", [tmp_path], config.data))
     assert figures.amodal_iou > 0.85 and figures.modal_iou > 0.75
     assert run.metrics()[-1]["total"] < 0.5 * run.metrics()[0]["total"]
+
+
+def test_a_value_shows_and_saves_itself(place, tmp_path):
+    data = CachedTargets(place / "t.h5", [place], load_config("tiny").data)
+    photo = read_photo(data.photos[0])
+    prediction = from_truth(data.cache[0])
+    for name in ("a.png", "a.jpg", "a.webp"):
+        prediction.save(tmp_path / name, photo)
+        assert read_photo(tmp_path / name).shape == (60, 80, 3)
+    plain, drawn = np.asarray(prediction.plot(), int), np.asarray(prediction.plot(photo), int)
+    assert np.abs(plain - drawn).mean() > 5 and len(np.unique(plain.reshape(-1, 3), axis=0)) > 5
+    assert prediction.plot(least=2.0).size == (80, 60)  # nothing is that sure: the best one is shown
+    predictor = Predictor(build(load_config("tiny", environment={})), "cpu")
+    one, two = predictor.predict([photo, photo])
+    assert np.array_equal(one.scores, two.scores) and np.allclose(
+        one.scores, predictor.predict(photo).scores, atol=1e-5
+    )
+    assert {"load", "fit", "Prediction"} <= set(dir(package))

@@ -22,7 +22,7 @@ from sln.errors import PhotoError
 from sln.predicting.asking import PromptFile
 from sln.predicting.completing import told_apart
 from sln.predicting.page import write_found
-from sln.predicting.pictures import Shown, comparison, overlay, save_picture
+from sln.predicting.pictures import Shown, comparison, save_picture
 from sln.predicting.prediction import Prediction
 from sln.predicting.predictor import Predictor
 
@@ -247,7 +247,7 @@ def _save_maps(
 ) -> None:
     if "png" in kinds:
         folder = folder_for(out / "overlays")
-        save_picture(overlay(one.photo, one.prediction), folder / f"{name}.png")
+        save_picture(one.prediction.plot(one.photo), folder / f"{name}.png")
         save_picture(comparison([one]), folder / f"{name}_maps.png")
         report.written.append(f"overlays/{name}.png")
     if "npy" in kinds:

@@ -6,25 +6,23 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from amodal_data.disk import replaced_path
 from amodal_data.evaluation.matching import largest
 from amodal_data.inspector import layered_predictions
 from amodal_data.inspector.colours import sem_dist_colours
-from amodal_data.inspector.drawing import dimmed, draw_instances, draw_sem_dist, fitted, label_places
+from amodal_data.inspector.drawing import dimmed, draw_instances, draw_sem_dist, fitted
 from amodal_data.levels import LayeredTargets
 from amodal_data.masks import iou
 from amodal_data.semdist import sem_dist_of_codes
-from amodal_data.views import LevelViews
 from sln.predicting.prediction import Prediction
+from sln.predicting.xray import INK, PAPER, as_image, font
 
-__all__ = ["Shown", "comparison", "overlay", "save_picture"]
+__all__ = ["Shown", "comparison", "save_picture"]
 
-_WIDE, _GAP, _HEAD, _CAPTION, _LONGEST = 240, 8, 26, 20, 1280
-_INK, _PALE, _PAPER = (38, 38, 44), (110, 110, 120), (252, 252, 250)
-_SURE, _OVERLAP = 0.5, 0.5
-"""Pictures show predictions of at least this score (or the best one) that overlap no better one above this IoU."""
+_WIDE, _GAP, _HEAD, _CAPTION = 240, 8, 26, 20
+_PALE = (110, 110, 120)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,45 +35,16 @@ class Shown:
     truth: LayeredTargets | None = None
 
 
-def overlay(photo: NDArray[np.uint8], prediction: Prediction, least: float = _SURE) -> Image.Image:
-    """The photo with predicted instances: visible parts filled, hidden parts striped; those of score ``least`` and more
-    that overlap no better one by more than half; the name of their class where it has one. At most 1280 pixels on the
-    longer side.
-    """
-    scale = min(1.0, _LONGEST / max(prediction.size))
-    height, width = (max(1, round(side * scale)) for side in prediction.size)
-    small = np.asarray(Image.fromarray(photo).resize((width, height)), np.float64)
-    shown = _sure(prediction, least)[0]
-    view = layered_predictions(shown.scored_masks(), prediction.size).resized((height, width))
-    picture = _image(draw_instances(small, view))
-    _write_names(picture, view, shown)
-    return picture
-
-
-def _write_names(picture: Image.Image, view: LevelViews, shown: Prediction) -> None:
-    """Class and score on every instance whose class has a name, where most of it is seen."""
-    draw, font = ImageDraw.Draw(picture), _font(12)
-    for n, x, y in label_places(view):
-        if shown.categories and (name := shown.categories[n].name):
-            text = f"{name} {shown.scores[n]:.2f}"
-            left, top, right, low = draw.textbbox((0, 0), text, font)
-            wide, high = right - left + 4, low - top + 4
-            x0, y0 = (max(0, min(at - side // 2, most - side)) for at, side, most in
-                      ((x, int(wide), picture.width), (y, int(high), picture.height)))  # fmt: skip
-            draw.rectangle((x0, y0, x0 + wide, y0 + high), _PAPER)
-            draw.text((x0 + 2 - left, y0 + 2 - top), text, _INK, font)
-
-
 def comparison(rows: Sequence[Shown]) -> Image.Image:
     """One row a photo: photo, instances, sem-dist map of the most hidden instance, in truth and as predicted."""
     with_truth = any(row.truth is not None for row in rows)
     titles = ["photo"] + (["truth", "predicted"] if with_truth else ["predicted"])
     titles += ["true sem-dist map", "predicted sem-dist map"] if with_truth else ["sem-dist map, most hidden"]
     bands = [_band(row, with_truth) for row in rows]
-    sheet = Image.new("RGB", (len(titles) * (_WIDE + _GAP) + _GAP, _HEAD + sum(b.height + _GAP for b in bands)), _PAPER)
+    sheet = Image.new("RGB", (len(titles) * (_WIDE + _GAP) + _GAP, _HEAD + sum(b.height + _GAP for b in bands)), PAPER)
     draw = ImageDraw.Draw(sheet)
     for column, title in enumerate(titles):
-        draw.text((_GAP + column * (_WIDE + _GAP), 6), title, _INK, _font(14))
+        draw.text((_GAP + column * (_WIDE + _GAP), 6), title, INK, font(14))
     top = _HEAD
     for band in bands:
         sheet.paste(band, (_GAP, top))
@@ -87,30 +56,30 @@ def _band(row: Shown, with_truth: bool) -> Image.Image:
     shape = fitted(row.photo.shape[:2], _WIDE)
     height = shape[0]
     small = np.asarray(Image.fromarray(row.photo).resize(shape[::-1]), np.float64)
-    sure, least = _sure(row.prediction, _SURE)
+    sure, least = row.prediction.sure()
     found = layered_predictions(sure.scored_masks(), sure.size)
     view = found.resized(shape)
-    panels = [(_image(small), row.name)]
+    panels = [(as_image(small), row.name)]
     if with_truth and row.truth is not None:
         true_view = row.truth.resized(shape)
         chosen = _most_hidden(row.truth)
         same = _same(row.truth, chosen, found)
-        panels += [(_image(draw_instances(small, true_view)), f"{len(row.truth.names)} instances")]
-        panels += [(_image(draw_instances(small, view)), _counted(sure, least))]
+        panels += [(as_image(draw_instances(small, true_view)), f"{len(row.truth.names)} instances")]
+        panels += [(as_image(draw_instances(small, view)), _counted(sure, least))]
         panels += (
-            [(_image(draw_sem_dist(small, true_view, chosen)), f"instance {chosen}")] if chosen is not None else []
+            [(as_image(draw_sem_dist(small, true_view, chosen)), f"instance {chosen}")] if chosen is not None else []
         )
     else:
         same = _most_hidden(found)
-        panels += [(_image(draw_instances(small, view)), _counted(sure, least))]
+        panels += [(as_image(draw_instances(small, view)), _counted(sure, least))]
     if same is not None:
         caption = f"score {sure.scores[same]:.2f}"
-        panels += [(_image(_sem_dist(small, sure, same)), caption)]
-    band = Image.new("RGB", (len(panels) * (_WIDE + _GAP), height + _CAPTION), _PAPER)
+        panels += [(as_image(_sem_dist(small, sure, same)), caption)]
+    band = Image.new("RGB", (len(panels) * (_WIDE + _GAP), height + _CAPTION), PAPER)
     draw = ImageDraw.Draw(band)
     for column, (panel, caption) in enumerate(panels):
         band.paste(panel, (column * (_WIDE + _GAP), 0))
-        draw.text((column * (_WIDE + _GAP), height + 3), caption[-40:], _PALE, _font(11))
+        draw.text((column * (_WIDE + _GAP), height + 3), caption[-40:], _PALE, font(11))
     return band
 
 
@@ -122,19 +91,6 @@ def save_picture(picture: Image.Image, path: Path) -> None:
 
 def _counted(shown: Prediction, least: float) -> str:
     return f"{len(shown)} of score {least:.2f} and more"
-
-
-def _sure(prediction: Prediction, least: float) -> tuple[Prediction, float]:
-    """The predictions to show, and their least score: the best one's if all are below."""
-    if len(prediction) and prediction.scores[0] < least:
-        least = float(prediction.scores[0])
-    kept = [n for n in range(len(prediction)) if prediction.scores[n] >= least]
-    overlap = iou(masks := [prediction.scored_mask(n).amodal for n in kept], masks)
-    shown: list[int] = []
-    for at in range(len(kept)):
-        if not (overlap[at, shown] > _OVERLAP).any():
-            shown.append(at)
-    return prediction.only([kept[at] for at in shown]), least
 
 
 def _most_hidden(targets: LayeredTargets) -> int | None:
@@ -155,11 +111,3 @@ def _sem_dist(photo: NDArray[np.float64], prediction: Prediction, n: int) -> NDA
     picture, inside = dimmed(photo), codes > 0
     picture[inside] = sem_dist_colours(sem_dist_of_codes(confidence[inside], codes[inside]))
     return picture
-
-
-def _image(picture: NDArray[np.float64]) -> Image.Image:
-    return Image.fromarray(picture.clip(0, 255).astype(np.uint8))
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)

@@ -1,17 +1,24 @@
 """What was found in one photo, as numpy values."""
 
+import base64
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from amodal_data import RLE, ScoredMask
 from amodal_data.adapters import to_supervision
+from amodal_data.disk import replaced_path
 from amodal_data.evaluation.protocols.grids import order_pairs
+from amodal_data.masks import iou
 from amodal_data.runs import Window, around, from_crop, touched_by, window_of
 from amodal_data.scene_decode import Known, SceneRule, raised
 from amodal_data.semdist import sem_dist_of_codes
@@ -20,12 +27,17 @@ from sln.network.layering import decode
 from sln.network.paste import paste, pasted_in_parts
 from sln.predicting.given import Given
 from sln.predicting.together import Together, order_on_grid
+from sln.predicting.xray import xray
 
 if TYPE_CHECKING:
     from supervision import Detections
 
 __all__ = ["Prediction", "put_together"]
 
+_SURE, _OVERLAP = 0.5, 0.5
+"""Pictures show predictions of at least this score that overlap no better one above this IoU"""
+_SMALL = 480
+"""Pixels of a picture in a notebook"""
 _STRIP = 2**22
 """Pixels pasted at once"""
 
@@ -198,6 +210,41 @@ class Prediction:
     @cached_property
     def _scored(self) -> dict[int, ScoredMask]:
         return {}
+
+    def sure(self, least: float = _SURE) -> "tuple[Prediction, float]":
+        """Those of score ``least`` and more (the best one, if all are below) that overlap no better one above IoU .5,
+        and the least score that was asked of them.
+        """
+        if len(self) and self.scores[0] < least:
+            least = float(self.scores[0])
+        kept = [n for n in range(len(self)) if self.scores[n] >= least]
+        overlap = iou(masks := [self.scored_mask(n).amodal for n in kept], masks)
+        shown: list[int] = []
+        for at in range(len(kept)):
+            if not (overlap[at, shown] > _OVERLAP).any():
+                shown.append(at)
+        return self.only([kept[at] for at in shown]), least
+
+    def plot(self, photo: NDArray[np.uint8] | None = None, least: float = _SURE) -> Image.Image:
+        """A picture of :meth:`sure`: visible parts filled, hidden parts striped, class and score; on the photo, uint8
+        [H, W, 3], or on grey. At most 1280 pixels on the longer side.
+        """
+        return xray(self.sure(least)[0].scored_masks(), self.size, photo)
+
+    def save(self, path: str | Path, photo: NDArray[np.uint8] | None = None, least: float = _SURE) -> None:
+        """Write :meth:`plot` to a picture file, by its suffix."""
+        with replaced_path(Path(path)) as temporary:
+            self.plot(photo, least).save(temporary, Path(path).suffix[1:].replace("jpg", "jpeg"))
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a small picture and the one-line ``repr``."""
+        picture, held = self.plot(), io.BytesIO()
+        picture.thumbnail((_SMALL, _SMALL))
+        picture.save(held, "PNG")
+        image = base64.b64encode(held.getvalue()).decode()
+        return (
+            f'<figure><img src="data:image/png;base64,{image}"><figcaption>{escape(repr(self))}</figcaption></figure>'
+        )
 
     def only(self, kept: Sequence[int]) -> "Prediction":
         """Some of the instances, in the order given."""

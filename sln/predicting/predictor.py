@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 import torch
@@ -53,8 +54,16 @@ class Predictor:
             raise WeightsError("this is not possible with an exported network", fix="name the run or checkpoint")
         return self._finder
 
-    def predict(self, photo: Photo) -> Prediction:
-        """What is in one photo. Raises :class:`sln.errors.PhotoError` if it cannot be used."""
+    @overload
+    def predict(self, photo: Photo) -> Prediction: ...
+
+    @overload
+    def predict(self, photo: list[Photo] | tuple[Photo, ...]) -> list[Prediction]: ...
+
+    def predict(self, photo: Photo | list[Photo] | tuple[Photo, ...]) -> Prediction | list[Prediction]:
+        """What is in one photo, or in each of several. Raises :class:`sln.errors.PhotoError` if it cannot be used."""
+        if isinstance(photo, list | tuple):
+            return self.predict_many(photo)
         return self.predict_many([photo])[0]
 
     def predict_many(self, photos: Iterable[Photo]) -> list[Prediction]:
