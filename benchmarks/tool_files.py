@@ -1,6 +1,6 @@
 """Small files of generated scenes as the tools themselves write them, for tests/golden/tools; and back through them.
 
-    pip install labelme datumaro && python benchmarks/tool_files.py --write tests/golden/tools
+    pip install labelme datumaro datasets && python benchmarks/tool_files.py --write tests/golden/tools
     python benchmarks/tool_files.py --check      # what convert writes, read by Datumaro: the same masks and z_order
 
 Needs Qt (labelme) and OpenCV (Datumaro), so tests only read what is committed.
@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from layouts import regions_of
 
 from amodal_data import layer_scene, read_annotations, read_cocoa, write_cocoa
-from amodal_data.export import convert
+from amodal_data.export import convert, export_records
 from amodal_data.masks import rasterise
 from amodal_data.source import open_source
 
@@ -77,6 +77,14 @@ def by_datumaro(content: dict, folder: Path) -> None:
             shutil.copy(found, folder / name)
 
 
+def by_datasets(path: Path, folder: Path) -> None:
+    """Rows that went through a table of Hugging Face's: every field in every row, None where there is nothing."""
+    import datasets
+
+    rows = datasets.Dataset.from_list(export_records(open_source(path))).to_list()
+    (folder / "datasets.json").write_text(json.dumps(rows))
+
+
 def check(path: Path, content: dict, folder: Path) -> None:
     import datumaro as dm
 
@@ -111,6 +119,7 @@ def main() -> None:
             chosen.write.mkdir(parents=True, exist_ok=True)
             by_labelme(content, chosen.write / "labelme")
             by_datumaro(content, chosen.write)
+            by_datasets(path, chosen.write)
             shutil.copy(path, chosen.write / "cocoa.json")
 
 

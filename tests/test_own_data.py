@@ -331,6 +331,15 @@ def test_files_that_the_tools_themselves_wrote(name, order):
         assert sorted_levels(layer_scene(scene)) == sorted_levels(layer_scene(own))
 
 
+def test_rows_that_went_through_a_table_of_hugging_face():
+    """datasets 5.2.0; a cell for every field of every row, None where there is nothing."""
+    raw = json.loads((TOOLS / "datasets.json").read_text())
+    assert any(one["invisible_mask"] is None for row in raw for one in row["annotations"])
+    scenes = read_annotations(TOOLS / "datasets.json")
+    for scene, own in zip(scenes, by_image(TOOLS / "cocoa.json").values(), strict=True):
+        assert sorted_levels(layer_scene(scene)) == sorted_levels(layer_scene(own)) and not scene.findings
+
+
 def test_what_datumaro_exports_as_coco_is_plain_coco():
     scenes = read_annotations(TOOLS / "coco.json", masks="modal")
     for scene, own in zip(scenes, by_image(TOOLS / "cocoa.json").values(), strict=True):
