@@ -1,11 +1,13 @@
 """What the documents say runs, runs."""
 
+import ast
 import importlib
 import json
 import os
 import re
 import subprocess
 import sys
+import tempfile
 import zlib
 from pathlib import Path
 
@@ -226,3 +228,24 @@ def test_the_site_builds_without_a_warning_and_knows_every_public_name(tmp_path)
     commands = (tmp_path / "site" / "commands" / "index.html").read_text()
     assert all(f"{name}" in commands for name in ("amodal-data convert", "sln order fit", "--split"))
     assert ":class:" not in (tmp_path / "site" / "api" / "amodal_data" / "index.html").read_text()
+
+
+def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch):
+    """Its cells one after the other; the last value of a cell is shown, as a notebook shows it."""
+    notebook = json.loads((ROOT / "examples" / "tour.ipynb").read_text())
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    names: dict = {}
+    shown = []
+    for cell in notebook["cells"]:
+        assert not cell.get("outputs")  # nothing is kept that might be old
+        if cell["cell_type"] != "code":
+            continue
+        tree = ast.parse("".join(cell["source"]))
+        last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+        exec(compile(tree, "cell", "exec"), names)
+        if last is not None:
+            value = eval(compile(ast.Expression(last.value), "cell", "eval"), names)
+            shown.append(value if isinstance(value, Image.Image) or value is None else repr(value))
+    pictures = [one for one in shown if isinstance(one, Image.Image)]
+    assert len(pictures) == 2 and all(min(one.size) > 100 for one in pictures)
+    assert any(isinstance(one, str) and one.startswith("Predictor(") for one in shown)
