@@ -22,6 +22,7 @@ __all__ = [
     "layer_by_masks",
     "level_table",
     "levels_by_order",
+    "open_order",
     "open_pairs",
     "twins",
 ]
@@ -84,6 +85,14 @@ def open_pairs(amodal: NDArray[np.bool_], in_front: NDArray[np.bool_]) -> NDArra
     if not unsaid.any():
         return None
     return np.asarray(((counted(amodal, unsaid) > 0) & amodal).any(axis=1))
+
+
+def open_order(scene: Scene, layers: Layers, areas: NDArray[np.int64]) -> list[Finding]:
+    """What an order leaves open where instances overlap, as a finding; areas: pixels of each region."""
+    if not scene.total_order or layers.ambiguous is None or not layers.ambiguous.any():
+        return []
+    pixels = int(areas[layers.ambiguous].sum())
+    return [Finding("order-open", Place(scene.source, scene.image_id), f"{pixels} px")]
 
 
 def level_table(amodal: NDArray[np.bool_], shown: NDArray[np.bool_], in_front: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -40,6 +40,7 @@ CODES: dict[str, Code] = {
     # the amodal mask of a region
     "region-malformed": Code("error", "A region is not an object.", "region left out"),
     "segmentation-missing": Code("error", "A region has no usable 'segmentation'.", "region left out"),
+    "shape-left-out": Code("warning", "A shape is of a kind that has no area, or that is not read.", "left out"),
     "polygon-not-finite": Code("error", "A coordinate is NaN or infinite.", "region left out"),
     "polygon-too-short": Code("error", "A polygon has fewer than three points.", "region left out"),
     "polygon-odd-length": Code("error", "A polygon has an odd number of values.", "last value dropped"),
@@ -61,6 +62,7 @@ CODES: dict[str, Code] = {
     "order-unsaid": Code(
         "warning", "The field that says the order has no number here.", "pixels ambiguous where it overlaps"
     ),
+    "order-open": Code("info", "Two instances overlap, and nothing says who is in front.", "pixels ambiguous"),
     "order-cycle": Code(
         "warning", "Instances are in front of each other in a circle.", "broken at its weakest evidence"
     ),

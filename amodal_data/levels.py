@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.checks import check_boxes, check_figures, checked_visible
-from amodal_data.codes import Layers, counted, layer_by_masks, level_table, levels_by_order, open_pairs
+from amodal_data.codes import Layers, counted, layer_by_masks, level_table, levels_by_order, open_order, open_pairs
 from amodal_data.errors import LevelsError
 from amodal_data.findings import Finding
 from amodal_data.fronting import in_front_of_all
@@ -347,7 +347,7 @@ def _layer(scene: Scene, visible: Sequence[RLE | None]) -> tuple[LayeredTargets,
         names=tuple(i.name for i in instances),
         pairs=np.argwhere(layers.in_front & overlap).astype(np.int32),
     )
-    return targets, layers.findings
+    return targets, [*layers.findings, *open_order(scene, layers, targets.region_areas())]
 
 
 def _shown(

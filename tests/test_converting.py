@@ -21,7 +21,7 @@ from amodal_data import (
     write_flat,
 )
 from amodal_data.adapters import from_fiftyone, to_fiftyone, to_supervision
-from amodal_data.errors import LayoutError
+from amodal_data.errors import LayoutError, SelectionError
 from amodal_data.export import LAYOUTS as OUT
 from amodal_data.export import convert, export_records
 from amodal_data.export.outlines import ring_of
@@ -112,6 +112,28 @@ def test_what_no_order_gives_is_counted_and_flat_files_keep_it(tmp_path):
     assert convert(open_source(flat), tmp_path / "m", "coco-modal").lost["hidden pixels"] > 0
 
 
+def test_modal_masks_never_become_whole_objects(cocoa, tmp_path):
+    path, _ = written("coco-list", cocoa, tmp_path)
+    source = open_source(path, masks="modal")
+    for layout in OUT:
+        if layout in ("coco-modal", "datumaro", "yolo", "table"):
+            assert convert(source, tmp_path / layout, layout, masks=source.masks).images == 5
+            continue
+        with pytest.raises(SelectionError, match="of what is visible"):
+            convert(source, tmp_path / layout, layout, masks=source.masks)
+    done = run_command("amodal-data", "convert", path, "--masks", "modal", "--to", "cocoa", "-o", tmp_path / "o")
+    assert done.returncode == 2 and "coco-modal" in done.stderr and not (tmp_path / "o").exists()
+
+
+def test_open_pairs_are_counted_where_they_are_lost(cocoa, tmp_path):
+    path, _ = written("coco-list", cocoa, tmp_path)
+    source = open_source(path, masks="amodal", order="none")
+    for layout in ("cocoa", "d2sa", "records"):
+        done = convert(source, tmp_path / layout, layout)
+        assert sum(n for what, n in done.lost.items() if "order not being known" in what) > 0, layout
+    assert not convert(source, tmp_path / "coco", "coco").lost
+
+
 def test_unknown_pixels_and_classes(tmp_path):
     square = [[2, 2, 12, 2, 12, 12, 2, 12]]
     ones = [{"id": 1, "image_id": 1, "category_id": 4, "segmentation": square, "occl_depth": 0},
@@ -155,9 +177,10 @@ def test_labels_of_yolo(tmp_path):
     scenes = read_annotations(tmp_path, masks="amodal", order="front-first")
     (scene,) = scenes
     assert scene.size == (20, 40) and [one.name for one in scene.instances] == ["dog", "3"]
+    assert [one.category_id for one in scene.instances] == [2, 3]  # data.yaml's own order, cat or not
     assert scene.instances[0].amodal.area == 200
     codes = [one.code for one in scenes.file_findings]
-    assert sorted(codes) == ["image-size-unknown"] + ["region-malformed"] * 3
+    assert sorted(codes) == ["photo-missing"] + ["region-malformed"] * 3
 
 
 @pytest.mark.parametrize("layout", OUT)

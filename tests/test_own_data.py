@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, make_scene, random_masks, run_command
 from layouts import LAYOUTS, by_image, in_base64, png, written
+from PIL import Image
 
 from amodal_data import (
     TargetCache,
@@ -14,6 +15,7 @@ from amodal_data import (
     layer_scene,
     read_annotations,
     read_coco,
+    read_records,
     verify_cache,
     write_cocoa,
 )
@@ -205,8 +207,10 @@ def test_a_folder_of_labelme_tells_what_is_not(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps(shapes(shape("rectangle", [[0, 0], [9, 9]]))))
     (tmp_path / "b.json").write_text("{")
     (tmp_path / "c.json").write_text('{"some": "settings"}')
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "D.JSON").write_text(json.dumps(shapes(shape("rectangle", [[0, 0], [9, 9]]))))
     scenes = read_annotations(tmp_path, masks="modal")
-    assert len(scenes) == 1 and [one.code for one in scenes.file_findings] == ["annotation-malformed"] * 2
+    assert len(scenes) == 2 and [one.code for one in scenes.file_findings] == ["annotation-malformed"] * 2
     assert "b.json" in scenes.file_findings[0].message
 
 
@@ -215,7 +219,7 @@ CVAT = """<?xml version="1.0" encoding="utf-8"?><annotations><image id="0" name=
 <mask label="cup" rle="2, 3, 4, 3" left="7" top="20" width="6" height="2" z_order="2"/>
 <polygon label="cup" points="0,0;8,0;8,8;0,8" z_order="1" group_id="4"/>
 <polygon label="cup" points="20,30;28,30;28,38;20,38" z_order="1" group_id="4"/>
-<ellipse label="cup" cx="1" cy="1" rx="2" ry="2"/><polygon label="cup" points="1;2"/>
+<polyline label="cup" points="1,1;2,2"/><polygon label="cup" points="1;2"/>
 <mask label="cup" rle="2" left="49" top="0" width="2" height="1"/>
 <mask label="cup" rle="3" left="0" top="0" width="2" height="1"/></image>
 <image id="0" name="again.jpg" width="50" height="40"><box label="b" xtl="5" ytl="4" xbr="15" ybr="10"/></image>
@@ -226,11 +230,62 @@ def test_shapes_of_cvat(tmp_path):
     (tmp_path / "a.xml").write_text(CVAT)
     scenes = read_annotations(tmp_path / "a.xml", masks="amodal")
     assert scenes.image_ids == [0, 2] and scenes.file_names == ["a/b.jpg", "again.jpg"]
-    assert [one.code for one in scenes.file_findings] == ["region-malformed"] * 4
+    assert [one.code for one in scenes.file_findings] == ["shape-left-out"] + ["region-malformed"] * 3
     whole = [one.amodal.decode() for one in scenes[0].instances]
     assert whole[0].sum() == 60 and whole[2].sum() == 128
     assert np.argwhere(whole[1]).tolist() == [[20, 9], [20, 10], [20, 11], [21, 10], [21, 11], [21, 12]]
     assert [one.order for one in scenes[0].instances] == [3, 1, 2]
+
+
+def test_turned_boxes_ellipses_and_the_order_of_labels(tmp_path):
+    shapes = ('<box label="cup" xtl="10" ytl="10" xbr="30" ybr="14" rotation="90"/>'
+              '<ellipse label="can" cx="60" cy="20" rx="12" ry="6"/>'
+              '<ellipse label="can" cx="60" cy="20" rx="12" ry="6" rotation="90"/>')  # fmt: skip
+    labels = "".join(f"<label><name>{name}</name></label>" for name in ("box", "cup", "can"))
+    image = f'<image id="4" name="a" width="90" height="50">{shapes}</image>'
+    meta = f"<meta><job><labels>{labels}</labels></job></meta>"
+    (tmp_path / "a.xml").write_text(f"<annotations>{meta}{image}</annotations>")
+    scenes = read_annotations(tmp_path / "a.xml", masks="modal")
+    box, flat, tall = (one.amodal.decode() for one in scenes[0].instances)
+    assert box.sum() == 80 and box[2:22, 18:22].all()  # about its middle, (20, 12)
+    assert abs(flat.sum() - np.pi * 72) < 8 and flat[20, 49:71].all() and not flat[10].any()
+    assert abs(tall.sum() - np.pi * 72) < 8 and tall[9:31, 60].all()
+    assert [(one.category_id, one.name) for one in scenes[0].instances] == [(2, "cup"), (3, "can"), (3, "can")]
+
+
+def test_values_of_numpy_in_records():
+    mask = np.zeros((20, 30), bool)
+    mask[2:12, 2:12] = True
+    outline = np.array([2.0, 2, 13, 2, 13, 12, 2, 12])
+    objects = [{"segmentation": mask, "z_order": np.int64(2), "category": "a"}]
+    objects.append({"segmentation": [outline], "z_order": np.float32(1), "category": "b"})
+    size = {"height": np.int64(20), "width": np.float32(30)}
+    for about in (size, {"image": Image.new("RGB", (30, 20))}):
+        (scene,) = read_records([{"file_name": "a.jpg", **about, "annotations": objects}], masks="amodal")
+        assert not scene.findings and [one.amodal.area for one in scene.instances] == [100, 110]
+        assert layer_scene(scene).levels(1).max() == 2 and layer_scene(scene).levels(0).max() == 1
+
+
+def test_what_is_asked_for_must_be_there(cocoa, tmp_path):
+    with pytest.raises(LayoutError, match="says itself"):
+        read_annotations(cocoa, order="back-first")
+    path, _ = written("cvat", cocoa, tmp_path)
+    with pytest.raises(LayoutError, match="no annotation has a number"):
+        read_annotations(path, masks="amodal", order="field:attributes.seen")
+    with pytest.raises(SelectionError, match="amodal or modal"):
+        read_annotations(path, masks="Amodal")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "a.txt").write_text("0 0 0 1 0 1 1")
+    done = run_command("amodal-data", "build-targets", tmp_path, "--masks", "modal", "-o", tmp_path / "c.h5")
+    assert done.returncode == 1 and "no image is left" in done.stderr and "photo-missing" in done.stderr
+
+
+def test_what_an_order_leaves_open_is_told(cocoa, tmp_path):
+    path, _ = written("coco-list", cocoa, tmp_path)
+    done = run_command(
+        "amodal-data", "build-targets", path, "--masks", "amodal", "--order", "none", "-o", tmp_path / "c"
+    )
+    assert done.returncode == 0 and "order-open" in done.stderr
 
 
 @pytest.mark.parametrize("head", ['<!DOCTYPE a [<!ENTITY x "boom">]>', '<!DOCTYPE a SYSTEM "file:///etc/passwd">'])
@@ -255,7 +310,7 @@ def test_names_of_masks(tmp_path):
         mask = np.zeros((20, 30), bool)
         mask[:10, :value] = True
         (tmp_path / name).write_bytes(png(mask))
-    (tmp_path / "y_2_box_6.png").write_bytes(b"no picture")
+    (tmp_path / "y_2_box_6.PNG").write_bytes(b"no picture")
     (tmp_path / "y_3_box_6.png").write_bytes(png(np.ones((5, 5), bool)))
     scenes = read_annotations(tmp_path, masks="amodal", pattern="{image}_{object}_{name}_{order}.png")
     assert [[one.name for one in scene.instances] for scene in scenes] == [["cup", "cup"], ["box"]]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from amodal_data.cache import CachedImage
 from amodal_data.codes import level_table, levels_by_order
 from amodal_data.disk import refuse_existing, replaced
+from amodal_data.errors import SelectionError
 from amodal_data.export.coco import export_coco, in_front_of
 from amodal_data.export.cocoa import export_cocoa, ranks_of
 from amodal_data.export.datumaro import export_datumaro
@@ -39,6 +40,8 @@ _WRITERS: dict[str, _Json] = {
 }
 LAYOUTS = (*_WRITERS, "yolo", "table")
 """What :func:`convert` writes"""
+_OF_MODAL = ("coco-modal", "datumaro", "yolo", "table")
+"""What does not claim that masks are of whole objects"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +60,18 @@ class Conversion:
         return {"schema": "amodal-data/convert/1", **about, "lost": dict(self.lost)}
 
 
-def convert(images: Images, path: Path, layout: str, *, force: bool = False) -> Conversion:
+def convert(images: Images, path: Path, layout: str, *, masks: str = "amodal", force: bool = False) -> Conversion:
     """Write targets in a layout of :data:`LAYOUTS`: a JSON file, a table (CSV, or Parquet if it is
     called ``.parquet``), or for ``yolo`` a folder.
 
-    Raises :class:`amodal_data.errors.OutputExistsError` if it is there, unless ``force``, KeyError for another layout.
+    masks: what those of ``images`` are of. Raises :class:`amodal_data.errors.OutputExistsError` if it is there, unless
+    ``force``, :class:`amodal_data.errors.SelectionError` for modal masks in a layout of whole objects, KeyError for
+    another layout.
     """
+    if masks == "modal" and layout not in _OF_MODAL:
+        raise SelectionError(
+            f"{layout} holds whole objects, and these masks are of what is visible", fix=f"--to {', '.join(_OF_MODAL)}"
+        )
     refuse_existing(path, force=force)
     counting = _Counting(images, layout)
     if layout == "yolo":
@@ -103,6 +112,9 @@ class _Counting:
             self.lost["pixels at another level, since nothing but the order tells it"] += int(
                 (areas @ (found != targets.table)).sum()
             )
+        if self._layout in ("d2sa", "records", "cocoa"):
+            both = (targets.table == 1).sum(axis=1) > 1
+            self.lost["pixels that two instances show at once, their order not being known"] += int(areas[both].sum())
         if self._layout == "coco-modal":
             self.lost["hidden pixels"] += int((areas @ (targets.table > 1)).sum())
         if self._layout in ("datumaro", "yolo", "table", "results"):

@@ -19,6 +19,7 @@ from amodal_data.readers.sln_release import read_sln_release
 from amodal_data.readers.tools import (
     PATTERN,
     Sheet,
+    as_plain,
     cvat_sheet,
     datumaro_sheet,
     digest_of,
@@ -92,10 +93,12 @@ def read_records(
     """Scenes of records in memory: rows of a ``datasets.Dataset``, detectron2's dicts, or your own.
 
     Each has ``file_name``, ``height``, ``width``, perhaps ``image_id``, and ``annotations`` (or ``objects``: a list of
-    objects, or one list a field) with ``segmentation`` (polygons or COCO's RLE), ``category_id`` or ``category``, and
-    what says the order or what is visible. masks, order: see :func:`read_coco`. Raises as :func:`read_annotations`.
+    objects, or one list a field) with ``segmentation`` (polygons, COCO's RLE, or a mask [H, W]), ``category_id`` or
+    ``category``, and what says the order or what is visible. Values of numpy are taken too, and the size of a picture
+    under ``image``. What is left out is told by ``findings`` of the scenes. masks, order: see :func:`read_coco`. Raises
+    as :func:`read_annotations`.
     """
-    content = records_as_coco(records)
+    content = records_as_coco(as_plain(one) for one in records)
     source = Source(name, digest_of([orjson.dumps(content, default=str)]))
     return _of_coco(content, Path(name), source, _Door("first", None, masks, order, None, None, None))
 

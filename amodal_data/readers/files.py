@@ -62,7 +62,7 @@ def not_json(raw: bytes, path: Path) -> tuple[str, str] | None:
         if start.startswith(magic):
             return name, fix
     if path.suffix.lower() in (".yaml", ".yml") or start.startswith(b"---\n"):
-        return "YAML", _AS_COCO
+        return "YAML", "of YOLO, name the folder of its labels and images; else " + _AS_COCO
     if not start:
         return "an empty file", "download or copy it again"
     if start[:1].isalpha() and not start.startswith((b"true", b"false", b"null", b"NaN", b"Infinity")):

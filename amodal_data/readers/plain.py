@@ -75,6 +75,8 @@ def plain_scenes(
     images, annotations = top_level(content, path)
     keys = keys_of(annotations)
     settings, rule = plain_settings(masks, order, keys, path, layout)
+    if rule is not None and rule.field and annotations and set(rule.ranks(annotations)) == {None}:
+        raise LayoutError(f"no annotation has a number under {rule.field!r}", place=str(path), fix="another --order")
     grouping = Grouping(source.name)
     grouping.findings += findings
     grouping.add_images(images)
@@ -93,9 +95,11 @@ def plain_settings(
 
     Raises :class:`LayoutError` if nobody says what masks are of, or who is in front among whole objects.
     """
-    if masks not in ("amodal", "modal"):
-        raise LayoutError("nothing says what its masks are of", place=str(path), fix=_SAY_MASKS)
     refuse_amodal(keys, path)
+    if masks not in ("amodal", "modal", None):
+        raise SelectionError(f"masks are amodal or modal, found {masks!r:.40}")
+    if masks is None:
+        raise LayoutError("nothing says what its masks are of", place=str(path), fix=_SAY_MASKS)
     if masks == "modal":
         if order is not None:
             raise SelectionError("an order says nothing of modal masks: all is visible", fix="leave --order out")

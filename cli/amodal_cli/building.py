@@ -1,5 +1,6 @@
 """``build-targets``, ``verify`` and ``merge``: annotations in, caches out."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -113,6 +114,9 @@ def build(
             on_image=advance,
         )
     _print_report(report, dry_run=dry_run, quiet=quiet, as_json=as_json)
+    if not report.images and report.findings:
+        print("error: no image is left: the findings say why", file=sys.stderr)
+        raise typer.Exit(1)
     if report.errors > (0 if strict else report.errors if max_bad is None else max_bad):
         raise typer.Exit(1)
 

@@ -61,7 +61,7 @@ def convert(
     turned: list[int] = []
     with progress("converting", len(images), quiet=quiet) as advance:
         every = images.each(findings, advance)
-        done = run(_in_order(every, turned) if fix_order else every, output, to.value, force=force)
+        done = run(_in_order(every, turned) if fix_order else every, output, to.value, masks=images.masks, force=force)
     if fix_order:
         say(
             f"turned round: {counted(sum(turned), 'pair')} in {counted(sum(n > 0 for n in turned), 'image')}",
@@ -112,6 +112,6 @@ def export(
     check_output(output, force=force, inputs=[source])
     images = open_source(source)
     layout = {"coco": "d2sa" if masks == Masks.amodal else "coco-modal"}.get(form.value, form.value)
-    done = run(images, output, layout, force=force)
+    done = run(images, output, layout, masks=images.masks, force=force)
     held = counted(done.instances, "instance") if form == Format.table else counted(done.images, "image")
     say(f"{output}: {held}", quiet=quiet)

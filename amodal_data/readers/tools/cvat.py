@@ -4,10 +4,12 @@ Read with defusedxml: no document type, no entities, nothing from outside.
 """
 
 import hashlib
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from amodal_data.disk import open_regular
 from amodal_data.errors import AnnotationError, LayoutError
@@ -20,13 +22,15 @@ from amodal_data.scene import Source
 
 __all__ = ["cvat_sheet"]
 
-_SHAPES = ("polygon", "box", "mask")
-_OTHERS = ("polyline", "points", "ellipse", "cuboid", "skeleton", "tag")
+_SHAPES = ("polygon", "box", "ellipse", "mask")
+_OTHERS = ("polyline", "points", "cuboid", "skeleton", "tag")
+_CORNERS = 64
+"""Of the polygon that stands for an ellipse"""
 
 
 def cvat_sheet(path: Path) -> tuple[Sheet, Source]:
-    """A file of CVAT for images. Polygons, boxes and masks are taken, with ``z_order`` and ``attributes``; shapes of
-    one ``group_id`` and label are parts of one object; what has no area is left out with a finding.
+    """A file of CVAT for images. Polygons, boxes, ellipses (64 corners) and masks are taken, with ``z_order`` and
+    ``attributes``; shapes of one ``group_id`` and label are parts of one object; others are left out with a finding.
 
     Raises :class:`AnnotationError` if it is not XML, or holds a document type;
     :class:`LayoutError` if it is not CVAT's.
@@ -48,6 +52,7 @@ def cvat_sheet(path: Path) -> tuple[Sheet, Source]:
     if root.tag != "annotations":
         raise LayoutError(f"XML, but not of CVAT for images: its root is <{root.tag:.40}>", place=str(path))
     sheet = Sheet(path.name)
+    sheet.labels = [text for one in root.iterfind("meta//label/name") if (text := (one.text or "").strip())]
     for image in root.iter("image"):
         _take(sheet, image)
     if not sheet.images:
@@ -65,7 +70,7 @@ def _take(sheet: Sheet, image: Any) -> None:
     for at, shape in enumerate(image):
         if shape.tag not in _SHAPES:
             if shape.tag in _OTHERS:
-                sheet.note("region-malformed", f"<{shape.tag}> number {at} has no area", image_id)
+                sheet.note("shape-left-out", f"number {at} is a <{shape.tag}>", image_id)
             continue
         try:
             mask = _mask(shape, image_size({"height": size[0], "width": size[1]}))
@@ -85,10 +90,26 @@ def _mask(shape: Any, size: tuple[int, int] | None) -> Any:
         return [[float(x) for pair in shape.get("points", "").split(";") for x in _pair(pair)]]
     if shape.tag == "box":
         x0, y0, x1, y1 = (float(shape.get(key, "nan")) for key in ("xtl", "ytl", "xbr", "ybr"))
-        return [[x0, y0, x1, y0, x1, y1, x0, y1]]
+        return [_turned(shape, np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]))]
+    if shape.tag == "ellipse":
+        cx, cy, rx, ry = (float(shape.get(key, "nan")) for key in ("cx", "cy", "rx", "ry"))
+        turn = np.arange(_CORNERS) * (2 * math.pi / _CORNERS)
+        return [_turned(shape, np.stack([cx + rx * np.cos(turn), cy + ry * np.sin(turn)], axis=1))]
     if size is None:
         return None  # the image is left out, which is said there
     return _from_runs(shape, size)
+
+
+def _turned(shape: Any, corners: NDArray[np.float64]) -> list[float]:
+    """Corners [N, 2] turned about their middle by the shape's ``rotation`` (degrees, clockwise in the picture)."""
+    angle = math.radians(float(shape.get("rotation", "0")))
+    if angle == 0:
+        flat: list[float] = corners.ravel().tolist()
+        return flat
+    middle = (corners.min(axis=0) + corners.max(axis=0)) / 2
+    cosine, sine = math.cos(angle), math.sin(angle)
+    turned: list[float] = ((corners - middle) @ np.array([[cosine, sine], [-sine, cosine]]) + middle).ravel().tolist()
+    return turned
 
 
 def _pair(text: str) -> list[str]:

@@ -25,7 +25,7 @@ def datumaro_sheet(content: Mapping[str, Any], name: str) -> Sheet:
     (not 0) and label are parts of one object. What has no mask is left out with a finding.
     """
     sheet = Sheet(name)
-    names = _labels(content)
+    names = sheet.labels = _labels(content)
     for item in content["items"]:
         if not isinstance(item, Mapping):
             sheet.note("annotation-malformed", f"an item is an object, found {type(item).__name__}")
@@ -68,7 +68,7 @@ def _add(sheet: Sheet, image_id: int, at: int, one: Mapping[str, Any], names: li
     elif kind == "mask":
         mask = one.get("rle")
     else:
-        sheet.note("region-malformed", f"annotation {at}, {kind!r:.40}, has no mask", image_id)
+        sheet.note("shape-left-out", f"annotation {at} is a {kind!r:.40}", image_id)
         return
     label = integer(one.get("label_id"))
     attributes = _object(one, "attributes")
@@ -96,6 +96,7 @@ def imported_sheet(path: Path, form: str) -> Sheet:
 def _of_items(items: Iterable[Any], names: list[str], name: str) -> Sheet:
     """What Datumaro's objects hold, as its JSON would."""
     sheet = Sheet(name)
+    sheet.labels = names
     for item in items:
         size = getattr(item.media, "size", None) or (None, None)
         path = getattr(item.media, "path", "") or item.id

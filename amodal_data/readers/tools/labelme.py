@@ -32,13 +32,13 @@ def is_labelme(content: object) -> bool:
 
 
 def labelme_sheet(path: Path) -> tuple[Sheet, Source]:
-    """One labelme file, or all in a folder in order of name. Image ids count from 1.
+    """One labelme file, or all in a folder and below in order of name. Image ids count from 1.
 
     Shapes are polygons, rectangles, circles (64 corners) and masks; others have no area and are left out with a
     finding. Beside the mask an object keeps ``label``, ``description``, ``flags``, so that ``field:description`` or
     ``field:flags.NAME`` may say the order. Raises :class:`LayoutError` if none of the files is labelme's.
     """
-    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+    files = sorted(one for one in path.rglob("*") if one.suffix.lower() == ".json") if path.is_dir() else [path]
     sheet, digests = Sheet(path.name), []
     for file in files:
         try:
@@ -50,7 +50,7 @@ def labelme_sheet(path: Path) -> tuple[Sheet, Source]:
         if is_labelme(content):
             _take(sheet, content, file)
         else:
-            sheet.note("annotation-malformed", f"{file.name} has no 'shapes' and 'imageHeight': not labelme's")
+            sheet.note("annotation-malformed", f"{file.name} has no list 'shapes' or no 'imageHeight': not labelme's")
     if not sheet.images:
         fix = "name one annotation file; -d FOLDER finds that of a data set" if path.is_dir() else ""
         raise LayoutError("no labelme file here", place=str(path), fix=fix)

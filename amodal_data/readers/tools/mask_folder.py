@@ -68,8 +68,11 @@ def _found(folder: Path, pattern: str) -> list[tuple[Path, dict[str, str]]]:
     shape = "".join(f"(?P<{part}>[^/]+?)" if at % 2 else re.escape(part) for at, part in enumerate(parts))
     depth = pattern.count("/")
     paths = folder.glob("/".join(["*"] * (depth + 1)))
-    found = [(path, match.groupdict()) for path in paths
-             if (match := re.fullmatch(shape, path.relative_to(folder).as_posix())) and path.is_file()]  # fmt: skip
+    found = []
+    for path in paths:
+        match = re.fullmatch(shape, path.relative_to(folder).as_posix(), re.IGNORECASE)
+        if match and path.is_file():
+            found.append((path, match.groupdict()))
     return sorted(found, key=lambda one: (_natural(one[1]["image"]), _natural(one[1]["object"]), one[0].name))
 
 

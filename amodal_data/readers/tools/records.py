@@ -3,9 +3,12 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
+from amodal_data.masks import RLE
 from amodal_data.readers.regions import integer, text
 
-__all__ = ["is_records", "records_as_coco"]
+__all__ = ["as_plain", "is_records", "records_as_coco"]
 
 _LISTS = ("annotations", "objects", "instances")
 _NAMES = ("file_name", "filename", "image_path", "image")
@@ -45,6 +48,25 @@ def records_as_coco(records: Iterable[Any], categories: Any = None) -> dict[str,
             annotations.append(_annotation(one, own, len(annotations) + 1, names))
     listed = categories or [{"id": number, "name": name} for name, number in names.items()]
     return {"images": images, "annotations": annotations, "categories": listed}
+
+
+def as_plain(value: Any) -> Any:
+    """A record as JSON would have it: numbers of numpy as numbers, masks [H, W] as RLE, other arrays as lists; the size
+    of a picture under ``image`` where the record gives none.
+    """
+    if isinstance(value, Mapping):
+        found = {str(key): as_plain(one) for key, one in value.items()}
+        picture: Any = value.get("image")
+        if hasattr(picture, "size") and not isinstance(picture, np.ndarray) and len(picture.size) == 2:
+            del found["image"]
+            found.setdefault("width", int(picture.size[0]))
+            found.setdefault("height", int(picture.size[1]))
+        return found
+    if isinstance(value, np.ndarray) and value.ndim == 2 and (value.dtype == bool or value.dtype == np.uint8):
+        return RLE.from_mask(value).to_coco()
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return [as_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _listed(record: Mapping[str, Any]) -> list[Any] | None:

@@ -13,12 +13,15 @@ __all__ = ["Sheet", "digest_of"]
 
 
 class Sheet:
-    """Images and objects in COCO's shape. ``findings``: what was odd; objects of one ``group`` and label are one."""
+    """Images and objects in COCO's shape. ``findings``: what was odd; ``labels``: classes in the tool's own order;
+    objects of one ``group`` and label are one.
+    """
 
     def __init__(self, source: str) -> None:
         self.source = source
         self.images: list[dict[str, Any]] = []
         self.findings: list[Finding] = []
+        self.labels: list[str] = []
         self._objects: list[dict[str, Any]] = []
         self._groups: dict[Hashable, dict[str, Any]] = {}
 
@@ -48,9 +51,10 @@ class Sheet:
             self._groups[key] = own
         return own
 
-    def content(self, labels: Sequence[str] = ()) -> dict[str, Any]:
+    def content(self) -> dict[str, Any]:
         """All of it in COCO's shape; class ids count from 1, in the order of ``labels``, the rest by name."""
-        names = [*labels, *sorted({one["label"] for one in self._objects} - set(labels))]
+        own_labels = list(dict.fromkeys(self.labels))
+        names = [*own_labels, *sorted({one["label"] for one in self._objects} - set(own_labels))]
         numbers = {name: at + 1 for at, name in enumerate(names)}
         own = {one["id"]: one for one in self.images}
         annotations = []

@@ -23,13 +23,16 @@ def yolo_sheet(folder: Path) -> tuple[Sheet, Source]:
     """The labels of a folder: ``labels/**/NAME.txt``, photos in ``images/**/NAME.*`` (their sizes are needed), class
     names in ``data.yaml`` or any other YAML file beside them; without one, classes are called by their number.
 
-    Lines with four numbers are boxes, not masks, and left out with a finding. Image ids count from 1 in order of name.
+    Lines with four numbers are boxes, not masks, and left out with a finding, as labels without a photo are. Image ids
+    count from 1 in order of name.
+
     Raises :class:`LayoutError` if there is no label, ModuleNotFoundError if there is a YAML file and no PyYAML.
     """
     labels = sorted((folder / "labels").rglob("*.txt"))
     if not labels:
         raise LayoutError("no labels/**/*.txt here", place=str(folder))
     sheet, digests, names = Sheet(folder.name), [], _names(folder)
+    sheet.labels = [names[at] for at in sorted(names)]
     photos = {_below(path, folder / "images"): path for path in sorted((folder / "images").rglob("*"))
               if path.suffix.lower() in PHOTO_SUFFIXES}  # fmt: skip
     for path in labels:
@@ -67,13 +70,15 @@ def _names(folder: Path) -> dict[int, str]:
 
 
 def _take(sheet: Sheet, path: Path, raw: bytes, photo: Path | None, names: dict[int, str]) -> None:
-    size: tuple[Any, Any] = (None, None)
+    if photo is None:
+        sheet.note("photo-missing", f"no photo for {path.name} below images/, so its size is not known")
+        return
     try:
-        if photo is not None:
-            size = photo_size(photo)
+        size = photo_size(photo)
     except PhotoError as error:
-        sheet.note("photo-unusable", f"{photo}: {error.message}")
-    image_id = sheet.image(photo.name if photo is not None else f"{path.stem}.jpg", size)
+        sheet.note("photo-unusable", f"{photo.name}: {error.message}")
+        return
+    image_id = sheet.image(photo.name, size)
     for at, line in enumerate(raw.decode("utf-8", "replace").splitlines()):
         if not line.strip():
             continue
@@ -82,7 +87,7 @@ def _take(sheet: Sheet, path: Path, raw: bytes, photo: Path | None, names: dict[
         except ValueError as error:
             sheet.note("region-malformed", f"{path.name}, line {at + 1}: {error}", image_id)
             continue
-        scaled = values if size[0] is None else (values.reshape(-1, 2) * [size[1], size[0]]).ravel()
+        scaled = (values.reshape(-1, 2) * [size[1], size[0]]).ravel()
         sheet.add(image_id, names.get(category, str(category)), [scaled.tolist()])
 
 
