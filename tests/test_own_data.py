@@ -229,7 +229,7 @@ CVAT = """<?xml version="1.0" encoding="utf-8"?><annotations><image id="0" name=
 def test_shapes_of_cvat(tmp_path):
     (tmp_path / "a.xml").write_text(CVAT)
     scenes = read_annotations(tmp_path / "a.xml", masks="amodal")
-    assert scenes.image_ids == [0, 2] and scenes.file_names == ["a/b.jpg", "again.jpg"]
+    assert scenes.image_ids == [0, 1] and scenes.file_names == ["a/b.jpg", "again.jpg"]
     assert [one.code for one in scenes.file_findings] == ["shape-left-out"] + ["region-malformed"] * 3
     whole = [one.amodal.decode() for one in scenes[0].instances]
     assert whole[0].sum() == 60 and whole[2].sum() == 128

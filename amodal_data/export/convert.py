@@ -113,7 +113,8 @@ class _Counting:
                 (areas @ (found != targets.table)).sum()
             )
         if self._layout in ("d2sa", "records", "cocoa"):
-            both = (targets.table == 1).sum(axis=1) > 1
+            distinct = np.unique(targets.table, axis=1)  # what is listed twice is one object
+            both = (distinct == 1).sum(axis=1) > 1
             self.lost["pixels that two instances show at once, their order not being known"] += int(areas[both].sum())
         if self._layout == "coco-modal":
             self.lost["hidden pixels"] += int((areas @ (targets.table > 1)).sum())

@@ -64,9 +64,7 @@ def cvat_sheet(path: Path) -> tuple[Sheet, Source]:
 
 def _take(sheet: Sheet, image: Any) -> None:
     size = _whole(image.get("height")), _whole(image.get("width"))
-    own = _whole(image.get("id"))
-    taken = {one["id"] for one in sheet.images}
-    image_id = sheet.image(image.get("name", ""), size, None if own is None or own in taken else own)
+    image_id = sheet.image(image.get("name", ""), size, _whole(image.get("id")))
     for at, shape in enumerate(image):
         if shape.tag not in _SHAPES:
             if shape.tag in _OTHERS:

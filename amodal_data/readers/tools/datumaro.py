@@ -31,9 +31,11 @@ def datumaro_sheet(content: Mapping[str, Any], name: str) -> Sheet:
             sheet.note("annotation-malformed", f"an item is an object, found {type(item).__name__}")
             continue
         image, own = _object(item, "image"), _object(item, "attr")
-        size = image.get("size") if isinstance(image.get("size"), list) and len(image["size"]) == 2 else (None, None)
+        said = image.get("size")
+        size = (said[0], said[1]) if isinstance(said, list) and len(said) == 2 else (None, None)
         name = text(image.get("path")) or text(item.get("id"))
-        image_id = _image(sheet, integer(own.get("id")), stem_of(name) if name[:1] in ("/", "\\") else name, size)
+        file_name = stem_of(name) if name[:1] in ("/", "\\") else name
+        image_id = sheet.image(file_name, size, integer(own.get("id")))
         listed = item.get("annotations")
         for at, one in enumerate(listed if isinstance(listed, list) else []):
             if isinstance(one, Mapping):
@@ -54,11 +56,6 @@ def _labels(content: Mapping[str, Any]) -> list[str]:
         found = found.get(key) if isinstance(found, Mapping) else None
     listed = found if isinstance(found, list) else []
     return [text(one.get("name")) if isinstance(one, Mapping) else "" for one in listed]
-
-
-def _image(sheet: Sheet, image_id: int | None, name: str, size: Any) -> int:
-    taken = {one["id"] for one in sheet.images}
-    return sheet.image(name, (size[0], size[1]), None if image_id in taken else image_id)
 
 
 def _add(sheet: Sheet, image_id: int, at: int, one: Mapping[str, Any], names: list[str]) -> None:
@@ -100,7 +97,7 @@ def _of_items(items: Iterable[Any], names: list[str], name: str) -> Sheet:
     for item in items:
         size = getattr(item.media, "size", None) or (None, None)
         path = getattr(item.media, "path", "") or item.id
-        image_id = _image(sheet, integer(item.attributes.get("id")), Path(path).name, size)
+        image_id = sheet.image(Path(path).name, (size[0], size[1]), integer(item.attributes.get("id")))
         for at, one in enumerate(item.annotations):
             kind = one.type.name
             about = {"type": kind, "label_id": getattr(one, "label", None), "group": one.group,

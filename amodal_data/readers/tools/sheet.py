@@ -24,14 +24,19 @@ class Sheet:
         self.labels: list[str] = []
         self._objects: list[dict[str, Any]] = []
         self._groups: dict[Hashable, dict[str, Any]] = {}
+        self._taken: set[int] = set()
+        self._next = 1
 
     def note(self, code: str, message: str, image_id: int = -1) -> None:
         """Add a finding."""
         self.findings.append(Finding(code, Place(self.source, image_id), message))
 
     def image(self, file_name: str, size: tuple[Any, Any], image_id: int | None = None) -> int:
-        """Take an image of ``size`` (H, W); its id, which is the next free one if none is given."""
-        own = len(self.images) + 1 if image_id is None else image_id
+        """Take an image of ``size`` (H, W); its id, which is the next free one if none is given or it is taken."""
+        own = self._next if image_id is None or image_id in self._taken else image_id
+        self._taken.add(own)
+        while self._next in self._taken:
+            self._next += 1
         self.images.append({"id": own, "file_name": file_name, "height": size[0], "width": size[1]})
         return own
 
