@@ -16,6 +16,10 @@ def ring_of(mask: RLE) -> list[float] | None:
     """
     if not len(mask.switches):
         return None
+    plain = _around(mask)
+    if plain is not None and rasterise([plain.ravel()], mask.size)[0] == mask:
+        around: list[float] = plain.ravel().tolist()
+        return around
     points = _rings(mask)
     home = points[0][:1]
     ring = np.concatenate([part for one in points for part in (one, one[:1], home)]) if len(points) > 1 else points[0]
@@ -23,6 +27,26 @@ def ring_of(mask: RLE) -> list[float] | None:
         return None
     flat: list[float] = ring.ravel().tolist()
     return flat
+
+
+def _around(mask: RLE) -> NDArray[np.float64] | None:
+    """The outline of a mask with one run in each of neighbouring columns, as most have: along the top, and back along the
+    foot, float64 [N, 2]; None for any other.
+    """
+    height = mask.size[0]
+    if len(mask.switches) % 2:
+        return None
+    starts, stops = mask.switches[::2].astype(np.int64), mask.switches[1::2].astype(np.int64)
+    columns = starts // height
+    if not ((stops - 1) // height == columns).all() or not (np.diff(columns) == 1).all():
+        return None
+    tops, feet = starts - columns * height, stops - columns * height
+    across = np.stack([columns, columns + 1], axis=1).ravel()
+    there, back = np.repeat(tops, 2), np.repeat(feet, 2)[::-1]
+    path = np.concatenate([np.stack([across, there], 1), np.stack([across[::-1], back], 1)]).astype(np.float64)
+    path = path[(path != np.roll(path, 1, axis=0)).any(axis=1)]
+    before, after = path - np.roll(path, 1, axis=0), np.roll(path, -1, axis=0) - path
+    return path[((before == 0) != (after == 0)).any(axis=1)]
 
 
 def _rings(mask: RLE) -> list[NDArray[np.float64]]:
