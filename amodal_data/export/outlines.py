@@ -30,7 +30,7 @@ def ring_of(mask: RLE) -> list[float] | None:
 
 
 def _around(mask: RLE) -> NDArray[np.float64] | None:
-    """The outline of a mask with one run in each of neighbouring columns, as most have: along the top, and back along the
+    """The outline of a mask with one run in each of neighbouring columns, as most have: along the top, back along the
     foot, float64 [N, 2]; None for any other.
     """
     height = mask.size[0]
