@@ -228,7 +228,7 @@ def test_resuming_over_another_cache_is_refused(large, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.slow
 def test_signals_end_with_130_and_keep_finished_shards(large, wanted, tmp_path, number):
-    big = many(tmp_path / "COCO_amodal_val2014.json", 4000)
+    big = many(tmp_path / "COCO_amodal_val2014.json", 9000)
     out = tmp_path / "c.h5"
     command = [COMMAND, "build-targets", big, "-o", out]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=hears_ctrl_c)
