@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.codes import ambiguous, counted, evidence_between, level_table
+from amodal_data.export.coco import in_front_of
 from amodal_data.levels import LayeredTargets
 from amodal_data.masks import RLE
 from amodal_data.occlusion import resolve_order, z_order
@@ -71,8 +72,7 @@ def reordered(targets: LayeredTargets) -> tuple[LayeredTargets, int]:
     overlapping pairs were the other way round.
     """
     inside, shown = targets.table > 0, targets.table == 1
-    hint = np.zeros((len(targets.names),) * 2, bool)
-    hint[targets.pairs[:, 0], targets.pairs[:, 1]] = True
+    hint = in_front_of(targets)
     found = _judged(inside, shown, targets.region_areas(), hint)
     turned = int((hint & found.in_front.T).sum())
     if not turned:

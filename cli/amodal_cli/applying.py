@@ -170,7 +170,7 @@ def evaluate(
             check_output(path, force=force, inputs=[val])
     from sln import CachedTargets, evaluate_model, load
     from sln.evaluate import compare_with_truth
-    from sln.predicting.pictures import save_picture
+    from sln.predicting.xray import save_picture
 
     predictor = load(model, device)
     data = CachedTargets(val, photo_folders(images, val), predictor.config.data)

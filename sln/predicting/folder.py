@@ -22,9 +22,10 @@ from sln.errors import PhotoError
 from sln.predicting.asking import PromptFile
 from sln.predicting.completing import told_apart
 from sln.predicting.page import write_found
-from sln.predicting.pictures import Shown, comparison, save_picture
+from sln.predicting.pictures import Shown, comparison
 from sln.predicting.prediction import Prediction
 from sln.predicting.predictor import Predictor
+from sln.predicting.xray import save_picture
 
 __all__ = ["Photos", "PredictReport", "complete_photos", "photo_ids", "photos_in", "predict_photos"]
 

@@ -2,13 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from amodal_data.disk import replaced_path
 from amodal_data.evaluation.matching import largest
 from amodal_data.inspector import layered_predictions
 from amodal_data.inspector.colours import sem_dist_colours
@@ -19,7 +17,7 @@ from amodal_data.semdist import sem_dist_of_codes
 from sln.predicting.prediction import Prediction
 from sln.predicting.xray import INK, PAPER, as_image, font
 
-__all__ = ["Shown", "comparison", "save_picture"]
+__all__ = ["Shown", "comparison"]
 
 _WIDE, _GAP, _HEAD, _CAPTION = 240, 8, 26, 20
 _PALE = (110, 110, 120)
@@ -81,12 +79,6 @@ def _band(row: Shown, with_truth: bool) -> Image.Image:
         band.paste(panel, (column * (_WIDE + _GAP), 0))
         draw.text((column * (_WIDE + _GAP), height + 3), caption[-40:], _PALE, font(11))
     return band
-
-
-def save_picture(picture: Image.Image, path: Path) -> None:
-    """Write a picture, whole or not at all."""
-    with replaced_path(path) as temporary:
-        picture.save(temporary, path.suffix[1:])
 
 
 def _counted(shown: Prediction, least: float) -> str:

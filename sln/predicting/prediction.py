@@ -16,7 +16,6 @@ from PIL import Image
 
 from amodal_data import RLE, ScoredMask
 from amodal_data.adapters import to_supervision
-from amodal_data.disk import replaced_path
 from amodal_data.evaluation.protocols.grids import order_pairs
 from amodal_data.masks import iou
 from amodal_data.runs import Window, around, from_crop, touched_by, window_of
@@ -27,7 +26,7 @@ from sln.network.layering import decode
 from sln.network.paste import paste, pasted_in_parts
 from sln.predicting.given import Given
 from sln.predicting.together import Together, order_on_grid
-from sln.predicting.xray import xray
+from sln.predicting.xray import save_picture, xray
 
 if TYPE_CHECKING:
     from supervision import Detections
@@ -233,8 +232,7 @@ class Prediction:
 
     def save(self, path: str | Path, photo: NDArray[np.uint8] | None = None, least: float = _SURE) -> None:
         """Write :meth:`plot` to a picture file, by its suffix."""
-        with replaced_path(Path(path)) as temporary:
-            self.plot(photo, least).save(temporary, Path(path).suffix[1:].replace("jpg", "jpeg"))
+        save_picture(self.plot(photo, least), Path(path))
 
     def _repr_html_(self) -> str:
         """What a notebook shows: a small picture and the one-line ``repr``."""

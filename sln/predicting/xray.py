@@ -1,17 +1,19 @@
 """The x-ray of a photo: visible parts of what was found filled, hidden parts striped, class and score written on it."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from amodal_data import ScoredMask
+from amodal_data.disk import replaced_path
 from amodal_data.inspector import layered_predictions
 from amodal_data.inspector.drawing import draw_instances, label_places
 from amodal_data.views import LevelViews
 
-__all__ = ["INK", "PAPER", "as_image", "font", "xray"]
+__all__ = ["INK", "PAPER", "as_image", "font", "save_picture", "xray"]
 
 _LONGEST = 1280
 _GREY = 170
@@ -50,6 +52,12 @@ def _write_names(picture: Image.Image, view: LevelViews, found: Sequence[ScoredM
 def as_image(picture: NDArray[np.float64]) -> Image.Image:
     """A picture of floats in [0, 255], [H, W, 3], as Pillow has it."""
     return Image.fromarray(picture.clip(0, 255).astype(np.uint8))
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write a picture by the suffix of its name, whole or not at all."""
+    with replaced_path(path) as temporary:
+        picture.save(temporary, path.suffix[1:].replace("jpg", "jpeg"))
 
 
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

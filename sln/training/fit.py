@@ -17,8 +17,8 @@ from sln.device import memory_used, pick_device
 from sln.errors import ConfigError, RunError
 from sln.evaluate import amodal_ap, compare_with_truth, evaluate_model
 from sln.network.model import SLN
-from sln.predicting.pictures import save_picture
 from sln.predicting.predictor import Predictor
+from sln.predicting.xray import save_picture
 from sln.processes import World
 from sln.training.logs import RunLog, Telling
 from sln.training.loop import Trainer

@@ -16,7 +16,7 @@ from amodal_data.errors import AnnotationError, LayoutError
 from amodal_data.photos import MOST_PIXELS
 from amodal_data.readers.grouping import image_size
 from amodal_data.readers.regions import integer
-from amodal_data.readers.tools.sheet import Sheet
+from amodal_data.readers.tools.sheet import Sheet, ellipse
 from amodal_data.runs import from_crop
 from amodal_data.scene import Source
 
@@ -24,8 +24,6 @@ __all__ = ["cvat_sheet"]
 
 _SHAPES = ("polygon", "box", "ellipse", "mask")
 _OTHERS = ("polyline", "points", "cuboid", "skeleton", "tag")
-_CORNERS = 64
-"""Of the polygon that stands for an ellipse"""
 
 
 def cvat_sheet(path: Path) -> tuple[Sheet, Source]:
@@ -91,8 +89,7 @@ def _mask(shape: Any, size: tuple[int, int] | None) -> Any:
         return [_turned(shape, np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]))]
     if shape.tag == "ellipse":
         cx, cy, rx, ry = (float(shape.get(key, "nan")) for key in ("cx", "cy", "rx", "ry"))
-        turn = np.arange(_CORNERS) * (2 * math.pi / _CORNERS)
-        return [_turned(shape, np.stack([cx + rx * np.cos(turn), cy + ry * np.sin(turn)], axis=1))]
+        return [_turned(shape, ellipse(cx, cy, rx, ry))]
     if size is None:
         return None  # the image is left out, which is said there
     return _from_runs(shape, size)

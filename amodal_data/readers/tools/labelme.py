@@ -3,7 +3,6 @@
 import base64
 import binascii
 import io
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,11 @@ from amodal_data.photos import read_mask
 from amodal_data.readers.files import load_json, stem_of
 from amodal_data.readers.grouping import image_size
 from amodal_data.readers.regions import number, text
-from amodal_data.readers.tools.sheet import Sheet, digest_of
+from amodal_data.readers.tools.sheet import Sheet, digest_of, ellipse
 from amodal_data.runs import from_crop
 from amodal_data.scene import Source
 
 __all__ = ["is_labelme", "labelme_sheet"]
-
-_CORNERS = 64
-"""Of the polygon that stands for a circle"""
 
 
 def is_labelme(content: object) -> bool:
@@ -88,8 +84,8 @@ def _mask(shape: Any, size: tuple[int, int] | None) -> Any:
         return [[x0, y0, x1, y0, x1, y1, x0, y1]]
     if kind == "circle" and len(points) == 2:
         radius = float(np.hypot(*(points[1] - points[0])))
-        turn = np.arange(_CORNERS) * (2 * math.pi / _CORNERS)
-        return [(points[0] + radius * np.stack([np.cos(turn), np.sin(turn)], 1)).ravel().tolist()]
+        x, y = points[0].tolist()
+        return [ellipse(x, y, radius, radius).ravel().tolist()]
     raise ValueError(f"{kind!r:.40} with {len(points)} points has no area")
 
 

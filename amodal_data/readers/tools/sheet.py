@@ -1,15 +1,22 @@
 """What every tool's reader fills: images, objects and labels, on the way to COCO's shape."""
 
 import hashlib
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from amodal_data.findings import Finding, Place
 from amodal_data.masks import merge
 from amodal_data.readers.grouping import image_size
 from amodal_data.readers.regions import RegionMasks, settle
 
-__all__ = ["Sheet", "digest_of"]
+__all__ = ["Sheet", "digest_of", "ellipse"]
+
+_CORNERS = 64
+"""Of the polygon that stands for an ellipse"""
 
 
 class Sheet:
@@ -85,6 +92,12 @@ def _joined(parts: Sequence[Any], image: Mapping[str, Any]) -> tuple[Any, list[F
     masks.add_all([{"segmentation": part} for part in parts], "segmentation")
     settle([masks])
     return (merge(list(masks.masks.values())).to_coco() if masks.masks else None), masks.findings
+
+
+def ellipse(x: float, y: float, across: float, down: float) -> NDArray[np.float64]:
+    """The polygon of 64 corners, float64 [64, 2], that stands for an ellipse around (x, y); half axes, in pixels."""
+    turn = np.arange(_CORNERS) * (2 * math.pi / _CORNERS)
+    return np.stack([x + across * np.cos(turn), y + down * np.sin(turn)], axis=1)
 
 
 def digest_of(texts: Sequence[bytes]) -> str:
