@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from amodal_data.checks import check_boxes, check_figures, checked_visible
 from amodal_data.codes import Layers, counted, layer_by_masks, level_table, levels_by_order, open_order, open_pairs
+from amodal_data.drawing.notebook import small_size, views_figure
 from amodal_data.errors import LevelsError
+from amodal_data.extents import region_boxes, union_boxes
 from amodal_data.findings import Finding
 from amodal_data.fronting import in_front_of_all
 from amodal_data.masks import RLE
@@ -26,7 +28,7 @@ from amodal_data.scene import Scene
 from amodal_data.sweep import sweep
 from amodal_data.views import LevelViews, ResizedTargets
 
-__all__ = ["NOWHERE", "LayeredTargets", "layer_scene", "layer_with_findings", "union_boxes"]
+__all__ = ["LayeredTargets", "layer_scene", "layer_with_findings"]
 
 _FEW = 2**16
 """Entries of a table that is looked at as a whole"""
@@ -34,9 +36,6 @@ _DENSE = 2**18
 """Runs times instances that are looked at together"""
 _LARGE = 2**24
 """Pixels of an image that is not drawn to look a few of them up"""
-
-NOWHERE = np.int32(0x7FFFFFFF)
-"""A corner of a region that is not there, for :func:`union_boxes`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -174,7 +173,7 @@ class LayeredTargets(LevelViews):
             ends = np.searchsorted(owners, np.arange(flags.shape[1] + 1))
             several = [places[a:b] for a, b in pairwise(ends.tolist())]
             return [RLE(self.size, one[: len(one) - (len(one) > 0 and one[-1] == pixels)]) for one in several]
-        boxes = union_boxes(_region_boxes(self), flags)
+        boxes = union_boxes(self._corners(), flags)
         first = np.searchsorted(starts, boxes[:, 0].astype(np.int64) * height, side="right") - 1
         stop = np.searchsorted(starts, boxes[:, 2].astype(np.int64) * height, side="left")
         masks = []
@@ -224,8 +223,15 @@ class LayeredTargets(LevelViews):
 
     def boxes(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Amodal and modal boxes, int32 [N, 4] each: x0, y0, x1, y1, half-open; all 0 = no pixel."""
-        boxes = union_boxes(_region_boxes(self), np.hstack([self.table > 0, self.table == 1]))
+        boxes = union_boxes(self._corners(), np.hstack([self.table > 0, self.table == 1]))
         return boxes[: len(self.names)], boxes[len(self.names) :]
+
+    def _corners(self) -> NDArray[np.int32]:
+        return region_boxes(self.run_lengths, self.run_regions, self.size[0], len(self.table))
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the instances on grey, hidden parts striped, and the ``repr``."""
+        return views_figure([self.resized(small_size(self.size))], repr(self))
 
 
 def _weighed(areas: NDArray[np.int64], where: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -241,52 +247,6 @@ def _nearest(start: float, stop: float, steps: int, limit: int) -> NDArray[np.in
     centres = start + (np.arange(steps) + 0.5) * ((stop - start) / steps)
     pixels = np.floor(centres).astype(np.int64)
     return np.where((pixels >= 0) & (pixels < limit), pixels, -1)
-
-
-def _region_boxes(targets: LayeredTargets) -> NDArray[np.int32]:
-    """Box of each region, int32 [4, R]: x0, y0, -x1, -y1 (half-open), so that a union is a minimum.
-
-    An image of height 3 and width 2, column by column ``0 1 1 | 1 0 0``, in runs::
-
-        length  1 3 2       region 0 has runs at 0 to 1 (column 0, rows 0 to 1) and 4 to 6 (column 1, rows 1 to 3):
-        region  0 1 0         box x 0 to 2, y 0 to 3
-        starts  0 1 4       region 1 has one run, 1 to 4; it begins in column 0 and ends in column 1, so it wraps and
-        stops   1 4 6         covers some column to its foot: rows 0 to 3, x 0 to 2
-    """
-    height = targets.size[0]
-    few = len(targets.table) <= 256  # then one pass of the radix sort is enough
-    by_region = np.argsort(targets.run_regions.astype(np.uint8) if few else targets.run_regions, kind="stable")
-    lengths = targets.run_lengths.view(np.int32)
-    stops = np.cumsum(lengths, dtype=np.int32)
-    starts = (stops - lengths)[by_region]
-    stops = stops[by_region] - 1
-    x0, x1 = starts // height, stops // height
-    wraps = np.flatnonzero(x0 != x1)
-    y0, y1 = starts - x0 * height, stops - x1 * height + 1
-    y0[wraps], y1[wraps] = 0, height
-    ends = np.cumsum(np.bincount(targets.run_regions, minlength=len(targets.table)))
-    first = np.zeros(len(ends), np.int64)
-    first[1:] = ends[:-1]
-    low, high = np.minimum.reduceat(y0, first), np.maximum.reduceat(y1, first)
-    return np.array([x0[first], low, -x1[ends - 1] - 1, -high])
-
-
-def union_boxes(corners: NDArray[np.int32], where: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Boxes (x0, y0, x1, y1) of the regions that each column of ``where`` (bool [R, N]) chooses, int32 [N, 4].
-
-    corners: int32 [4, R], x0, y0, -x1, -y1 of each region, so that a union is a minimum; :data:`NOWHERE` = not there.
-    All 0 = no region.
-    """
-    if where.size <= _FEW:
-        boxes = np.where(where, corners[:, :, None], NOWHERE).min(axis=1, initial=NOWHERE)
-    else:
-        boxes = np.full((4, where.shape[1]), NOWHERE, np.int32)
-        owners, regions = np.nonzero(where.T)
-        first = np.flatnonzero(np.append(True, owners[1:] != owners[:-1])[: len(owners)])
-        if len(first):
-            boxes[:, owners[first]] = np.minimum.reduceat(corners[:, regions], first, axis=1)
-    boxes[2:] *= -1
-    return (boxes * (boxes[0] != NOWHERE)).T
 
 
 def layer_scene(scene: Scene) -> LayeredTargets:

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 import amodal_data as ad
 from amodal_data.discovery import PhotoFinder
-from amodal_data.inspector.drawing import draw_instances
+from amodal_data.drawing.panels import draw_instances
 
 WIDE, MILLISECONDS = 480, 1100
 

@@ -5,9 +5,9 @@ from PIL import Image
 
 from amodal_data import build_targets, contact_sheet, layer_scene, summarise
 from amodal_data.cache import CachedImage
+from amodal_data.drawing.colours import IDENTITY, level_colours, sem_dist_colours
+from amodal_data.drawing.panels import draw_instances, draw_sem_dist, label_places
 from amodal_data.errors import SelectionError
-from amodal_data.inspector.colours import IDENTITY, level_colours, sem_dist_colours
-from amodal_data.inspector.drawing import draw_instances, draw_sem_dist, label_places
 from amodal_data.source import open_source
 
 
@@ -61,7 +61,10 @@ def test_colours_run_the_right_way():
     levels = level_colours(6)
     assert (np.diff(levels.sum(axis=1)) < 0).all()  # deeper is darker
     assert level_colours(0).shape == (0, 3)
-    assert sem_dist_colours(np.array([1.0, 0, -4])).argmax(axis=1).tolist() == [2, 0, 0]
+    sure = sem_dist_colours(np.array([1.0, 0, -1, -4, -9]))
+    assert (sure == level_colours(5)[[0, 1, 2, 4, 4]]).all()  # one colour for one level, in every picture
+    unsure = sem_dist_colours(np.array([0.6, -0.4]))
+    assert (np.abs(unsure - 150) < np.abs(sure[:2] - 150)).all()
     assert len(np.unique(IDENTITY, axis=0)) == 7
 
 

@@ -10,11 +10,11 @@ from conftest import make_scene
 
 from amodal_data import RLE, ScoredMask, build_targets, read_annotations, read_cocoa, write_cocoa
 from amodal_data.cache import CachedImage
+from amodal_data.drawing.colours import IDENTITY, level_colours
 from amodal_data.evaluation import read_predictions, read_truth, write_predictions
 from amodal_data.evaluation.protocols.grids import order_of
 from amodal_data.findings import Finding, Place
 from amodal_data.inspector import PageImage, write_page
-from amodal_data.inspector.colours import IDENTITY, level_colours
 from amodal_data.inspector.pagedata import _leb128
 from amodal_data.levels import layer_scene
 from amodal_data.source import open_source

@@ -18,6 +18,7 @@ from amodal_data.cache.layout import COLUMNS, INSTANCE, CachedImage, EncodedImag
 from amodal_data.cache.parts import Range
 from amodal_data.cache.stamp import CacheInfo, file_digest, stored_stamp
 from amodal_data.cache.structure import check_image, check_pointers, check_range, check_rows, checked_columns
+from amodal_data.drawing.notebook import small_size, views_figure
 from amodal_data.errors import CacheError, CacheFormatError, ImageLookupError
 from amodal_data.findings import Finding, read_findings
 from amodal_data.levels import LayeredTargets
@@ -25,6 +26,7 @@ from amodal_data.scene import Source
 
 __all__ = ["StoredPart", "TargetCache"]
 
+_SHOWN = 3
 _PRELOAD_BYTES = 64 * 2**20
 _TABLE = np.dtype(
     [
@@ -235,6 +237,11 @@ class TargetCache(Sequence[LayeredTargets]):
 
     def __repr__(self) -> str:
         return f"TargetCache({str(self.path)!r}: {len(self)} images of {self.info.dataset})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the first images on grey, hidden parts striped, and the ``repr``."""
+        first = [self[at] for at in range(min(len(self), _SHOWN))]
+        return views_figure([one.resized(small_size(one.size, len(first))) for one in first], repr(self))
 
     def _column(self, name: str) -> Any:
         """A whole column: an array if the cache is held in memory, else an HDF5 data set."""

@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from importlib.metadata import version
 from typing import IO, Any, Literal
 
@@ -77,6 +78,10 @@ class EvaluationReport:
     def __repr__(self) -> str:
         of = f"{self.settings.get('images')} images of {self.settings.get('dataset')}"
         return f"EvaluationReport({self.protocol}, {of}, {len(self.warnings)} warnings; str() is the table)"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the table."""
+        return f"<pre>{escape(str(self))}</pre>"
 
     def to_dict(self) -> dict[str, Any]:
         """The report as one JSON document; what is not available is None."""

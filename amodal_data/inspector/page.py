@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from amodal_data.disk import replaced
-from amodal_data.inspector.colours import IDENTITY, level_colours, sem_dist_anchors
+from amodal_data.drawing.colours import BANDS, FADED, IDENTITY, UNSURE, level_colours
 from amodal_data.inspector.pagedata import PageImage, image_document, index_row
 
 __all__ = ["write_page"]
@@ -73,9 +73,11 @@ def _filled(text: str, fields: dict[str, str]) -> str:
 
 
 def _colours() -> dict[str, Any]:
-    """The colours of the figures elsewhere: identity, levels (for every number of them), sem-dist."""
+    """The colours of the figures elsewhere: identity, levels (for every number of them), sem-dist maps."""
     return {
         "identity": IDENTITY.round().astype(int).tolist(),
         "levels": [level_colours(n).round().astype(int).tolist() for n in range(1, _LEVELS + 1)],
-        "sem_dist": sem_dist_anchors().round().astype(int).tolist(),
+        "bands": BANDS.round().astype(int).tolist(),
+        "unsure": UNSURE,
+        "faded": FADED,
     }

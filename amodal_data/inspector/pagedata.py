@@ -21,7 +21,7 @@ from amodal_data.evaluation.matching import largest
 from amodal_data.evaluation.protocols.grids import order_pairs
 from amodal_data.evaluation.reading.predictions import ScoredMask
 from amodal_data.findings import CODES, Finding
-from amodal_data.inspector.predicted import layered_predictions
+from amodal_data.inspector.predicted import layered_predictions, shared_hues
 from amodal_data.levels import LayeredTargets
 from amodal_data.masks import iou
 from amodal_data.photos import open_photo
@@ -77,7 +77,7 @@ def image_document(one: PageImage) -> dict[str, Any]:
         "photo_problem": problem,
         "truth": None if one.truth is None else _targets(one.truth, shown),
         "predicted": None if one.predictions is None else _predicted(one, shown),
-        "matches": _matches(one),
+        **_matches(one),
         "findings": [
             {"code": f.code, "severity": f.severity, "text": f"{CODES[f.code].meaning} ({f.message})"}
             for f in one.findings
@@ -148,11 +148,14 @@ def _predicted(one: PageImage, shown: tuple[int, int]) -> dict[str, Any]:
     return document
 
 
-def _matches(one: PageImage) -> list[int | None] | None:
-    """For each true instance the number of the shown prediction of largest amodal IoU; None = none overlaps it."""
+def _matches(one: PageImage) -> dict[str, Any]:
+    """For each true instance the number of the shown prediction of largest amodal IoU, None = none overlaps it; and
+    which colour each shown prediction takes.
+    """
     if one.truth is None or one.predictions is None:
-        return None
-    return largest(iou(one.truth.rles(), [prediction.amodal for prediction in _best(one)]))
+        return {"matches": None, "hues": None}
+    overlaps = iou(one.truth.rles(), [prediction.amodal for prediction in _best(one)])
+    return {"matches": largest(overlaps), "hues": shared_hues(overlaps)}
 
 
 def _best(one: PageImage) -> list[ScoredMask]:

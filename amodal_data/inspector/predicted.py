@@ -3,12 +3,16 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from amodal_data.evaluation.reading.predictions import ScoredMask
 from amodal_data.levels import LayeredTargets
 from amodal_data.sweep import sweep
 
-__all__ = ["layered_predictions"]
+__all__ = ["layered_predictions", "shared_hues"]
+
+_ALIKE = 0.3
+"""IoU from which on a prediction takes the colour of a true instance"""
 
 
 def layered_predictions(predictions: Sequence[ScoredMask], size: tuple[int, int]) -> LayeredTargets:
@@ -42,3 +46,19 @@ def layered_predictions(predictions: Sequence[ScoredMask], size: tuple[int, int]
         names=tuple(one.name for one in predictions),
         pairs=np.zeros((0, 2), np.int32),
     )
+
+
+def shared_hues(iou: NDArray[np.floating]) -> list[int]:
+    """Which colour each of P predictions takes beside N true instances, which have theirs by number.
+
+    iou: float [N, P] of amodal masks. One by one, the largest first, a prediction that overlaps an instance by .3 and
+    more takes its colour; each is taken once. The others take those after the N, in turn.
+    """
+    known, found = iou.shape
+    hues: dict[int, int] = {}
+    for place in np.argsort(-iou, axis=None, kind="stable").tolist():
+        n, p = divmod(place, found)
+        if iou[n, p] >= _ALIKE and p not in hues and n not in hues.values():
+            hues[p] = n
+    left = iter(range(known, known + found))
+    return [hues[p] if p in hues else next(left) for p in range(found)]

@@ -5,12 +5,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from amodal_data.cache import CachedImage
-from amodal_data.errors import PhotoError
-from amodal_data.inspector.colours import level_colours, sem_dist_colours
-from amodal_data.inspector.drawing import (
+from amodal_data.drawing.panels import (
     draw_count_map,
     draw_instances,
     draw_levels,
@@ -18,13 +16,14 @@ from amodal_data.inspector.drawing import (
     fitted,
     label_places,
 )
+from amodal_data.drawing.writing import INK, PALE, PAPER, font, sem_dist_legend, striped_legend, swatches, write_labels
+from amodal_data.errors import PhotoError
 from amodal_data.levels import LayeredTargets
 from amodal_data.photos import open_photo
 
 __all__ = ["contact_sheet"]
 
-_WIDE, _GAP, _HEAD, _CAPTION, _FOOT = 320, 12, 40, 24, 46
-_INK, _PALE, _PAPER = (38, 38, 44), (118, 118, 128), (252, 252, 250)
+_WIDE, _GAP, _HEAD, _CAPTION, _FOOT = 320, 12, 40, 24, 60
 _TITLES = (
     "photo",
     "instances, hidden parts striped",
@@ -44,17 +43,19 @@ def contact_sheet(
     highest = max(2, *(_highest(targets) for _, targets, _ in images), 0)
     rows = [_row(*one, highest) for one in images]
     wide = len(_TITLES) * (_WIDE + _GAP) + _GAP
-    sheet = Image.new("RGB", (wide, _HEAD + sum(row.height + _GAP for row in rows) + _FOOT), _PAPER)
+    sheet = Image.new("RGB", (wide, _HEAD + sum(row.height + _GAP for row in rows) + _FOOT), PAPER)
     draw = ImageDraw.Draw(sheet)
     for column, title in enumerate(_TITLES):
-        draw.text((_GAP + column * (_WIDE + _GAP), 12), title, _INK, _font(15))
+        draw.text((_GAP + column * (_WIDE + _GAP), 12), title, INK, font(15))
     top = _HEAD
     for row in rows:
         sheet.paste(row, (_GAP, top))
         top += row.height + _GAP
-    _swatches(draw, 2, top + 6, "count", range(1, highest + 1))
-    _swatches(draw, 3, top + 6, "level (0 = visible)", range(highest))
-    _sem_dist_bar(draw, 4, top + 6)
+    places = [(_GAP + column * (_WIDE + _GAP), top + 6) for column in range(len(_TITLES))]
+    striped_legend(sheet, places[1])
+    swatches(sheet, places[2], "objects over one pixel", range(1, highest + 1))
+    swatches(sheet, places[3], "level: 0 = visible, l = behind l others", range(highest))
+    sem_dist_legend(sheet, places[4], highest - 1)
     return sheet
 
 
@@ -72,15 +73,15 @@ def _row(image: CachedImage, targets: LayeredTargets, photo_path: Path | None, h
     pictures = [photo, draw_instances(photo, view), draw_count_map(photo, view, highest)]
     if chosen is not None:
         pictures += [draw_levels(photo, view, chosen, highest), draw_sem_dist(photo, view, chosen)]
-    row = Image.new("RGB", (len(_TITLES) * (_WIDE + _GAP) - _GAP, height + _CAPTION), _PAPER)
+    row = Image.new("RGB", (len(_TITLES) * (_WIDE + _GAP) - _GAP, height + _CAPTION), PAPER)
     for column, picture in enumerate(pictures):
         panel = Image.fromarray(picture.clip(0, 255).astype(np.uint8))
         if column == 1:
-            _write_numbers(panel, label_places(view))
+            write_labels(panel, label_places(view), [str(n) for n in range(len(targets.names))], 12)
         row.paste(panel, (column * (_WIDE + _GAP), 0))
     draw = ImageDraw.Draw(row)
     for column, caption in enumerate(_captions(image, targets, chosen, problem)):
-        draw.text((column * (_WIDE + _GAP), height + 4), caption, _PALE, _font(12))
+        draw.text((column * (_WIDE + _GAP), height + 4), caption, PALE, font(12))
     return row
 
 
@@ -122,31 +123,3 @@ def _photo(path: Path | None, shape: tuple[int, int], size: tuple[int, int]) -> 
             return np.asarray(image.convert("RGB").resize(shape[::-1]), np.float64), ""
     except PhotoError:
         return grey, "  (photo unreadable)"
-
-
-def _write_numbers(panel: Image.Image, places: list[tuple[int, int, int]]) -> None:
-    draw = ImageDraw.Draw(panel)
-    for n, x, y in places:
-        draw.text((x, y), str(n), "white", _font(13), anchor="mm", stroke_width=2, stroke_fill=(20, 20, 24))
-
-
-def _swatches(draw: ImageDraw.ImageDraw, column: int, top: int, title: str, labels: range) -> None:
-    left = _GAP + column * (_WIDE + _GAP)
-    draw.text((left, top), title, _PALE, _font(12))
-    for at, colour in enumerate(level_colours(len(labels)).astype(int)):
-        x = left + at * 26
-        draw.rectangle((x, top + 18, x + 22, top + 32), fill=tuple(colour.tolist()))
-        ink = "white" if colour.sum() < 380 else _INK
-        draw.text((x + 11, top + 25), str(labels[at]), ink, _font(11), anchor="mm")
-
-
-def _sem_dist_bar(draw: ImageDraw.ImageDraw, column: int, top: int) -> None:
-    left = _GAP + column * (_WIDE + _GAP)
-    draw.text((left, top), "M = C - L:  -4 (behind 5)  ...  0 (behind 1)  ...  1 (visible)", _PALE, _font(12))
-    for at in range(_WIDE):
-        colour = sem_dist_colours(np.array(-4 + 5 * at / _WIDE)).astype(int)
-        draw.line((left + at, top + 18, left + at, top + 32), fill=tuple(colour.tolist()))
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)

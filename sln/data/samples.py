@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from amodal_data import TargetCache
 from amodal_data.errors import AmodalError
-from amodal_data.levels import NOWHERE, union_boxes
+from amodal_data.extents import NOWHERE, union_boxes
 from amodal_data.photos import read_photo
 from amodal_data.views import ResizedTargets
 from sln.config import DataConfig

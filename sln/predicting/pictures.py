@@ -7,20 +7,24 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from amodal_data.drawing.colours import sem_dist_colours
+from amodal_data.drawing.panels import dimmed, draw_instances, draw_sem_dist, fitted, label_places, outlined
+from amodal_data.drawing.writing import INK, PALE, PAPER, font, sem_dist_legend, striped_legend, write_labels
 from amodal_data.evaluation.matching import largest
-from amodal_data.inspector import layered_predictions
-from amodal_data.inspector.colours import sem_dist_colours
-from amodal_data.inspector.drawing import dimmed, draw_instances, draw_sem_dist, fitted
+from amodal_data.inspector import layered_predictions, shared_hues
 from amodal_data.levels import LayeredTargets
 from amodal_data.masks import iou
 from amodal_data.semdist import sem_dist_of_codes
+from amodal_data.views import LevelViews
 from sln.predicting.prediction import Prediction
-from sln.predicting.xray import INK, PAPER, as_image, font
+from sln.predicting.xray import as_image
 
 __all__ = ["Shown", "comparison"]
 
-_WIDE, _GAP, _HEAD, _CAPTION = 240, 8, 26, 20
-_PALE = (110, 110, 120)
+_WIDE, _GAP, _HEAD, _CAPTION, _FOOT = 320, 10, 28, 22, 60
+_DEEPEST = 3
+_Panel = tuple[Image.Image, str]
+_Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,55 +38,89 @@ class Shown:
 
 
 def comparison(rows: Sequence[Shown]) -> Image.Image:
-    """One row a photo: photo, instances, sem-dist map of the most hidden instance, in truth and as predicted."""
+    """One row a photo: photo, instances, sem-dist map of the most hidden instance, in truth and as predicted.
+
+    What stands for a true instance has its colour. Instances are written with their number, below it are class and
+    score of the one whose map is shown; where nothing stands for it, the caption says so.
+    """
     with_truth = any(row.truth is not None for row in rows)
     titles = ["photo"] + (["truth", "predicted"] if with_truth else ["predicted"])
     titles += ["true sem-dist map", "predicted sem-dist map"] if with_truth else ["sem-dist map, most hidden"]
     bands = [_band(row, with_truth) for row in rows]
-    sheet = Image.new("RGB", (len(titles) * (_WIDE + _GAP) + _GAP, _HEAD + sum(b.height + _GAP for b in bands)), PAPER)
+    high = _HEAD + sum(band.height + _GAP for band in bands) + _FOOT
+    sheet = Image.new("RGB", (len(titles) * (_WIDE + _GAP) + _GAP, high), PAPER)
     draw = ImageDraw.Draw(sheet)
-    for column, title in enumerate(titles):
-        draw.text((_GAP + column * (_WIDE + _GAP), 6), title, INK, font(14))
+    places = [_GAP + column * (_WIDE + _GAP) for column in range(len(titles))]
+    for left, title in zip(places, titles, strict=True):
+        draw.text((left, 6), title, INK, font(15))
     top = _HEAD
     for band in bands:
         sheet.paste(band, (_GAP, top))
         top += band.height + _GAP
+    striped_legend(sheet, (places[1], top))
+    sem_dist_legend(sheet, (places[3 if with_truth else 2], top), _DEEPEST)
     return sheet
 
 
 def _band(row: Shown, with_truth: bool) -> Image.Image:
     shape = fitted(row.photo.shape[:2], _WIDE)
-    height = shape[0]
     small = np.asarray(Image.fromarray(row.photo).resize(shape[::-1]), np.float64)
-    sure, least = row.prediction.sure()
-    found = layered_predictions(sure.scored_masks(), sure.size)
-    view = found.resized(shape)
+    found, least = row.prediction.sure()
     panels = [(as_image(small), row.name)]
-    if with_truth and row.truth is not None:
-        true_view = row.truth.resized(shape)
-        chosen = _most_hidden(row.truth)
-        same = _same(row.truth, chosen, found)
-        panels += [(as_image(draw_instances(small, true_view)), f"{len(row.truth.names)} instances")]
-        panels += [(as_image(draw_instances(small, view)), _counted(sure, least))]
-        panels += (
-            [(as_image(draw_sem_dist(small, true_view, chosen)), f"instance {chosen}")] if chosen is not None else []
-        )
-    else:
-        same = _most_hidden(found)
-        panels += [(as_image(draw_instances(small, view)), _counted(sure, least))]
-    if same is not None:
-        caption = f"score {sure.scores[same]:.2f}"
-        panels += [(as_image(_sem_dist(small, sure, same)), caption)]
-    band = Image.new("RGB", (len(panels) * (_WIDE + _GAP), height + _CAPTION), PAPER)
+    panels += _beside_truth(small, row.truth, found, least) if row.truth is not None else _alone(small, found, least)
+    if with_truth and row.truth is None:
+        panels = [panels[0], (Image.new("RGB", shape[::-1], PAPER), "no truth"), *panels[1:]]
+    band = Image.new("RGB", (len(panels) * (_WIDE + _GAP), shape[0] + _CAPTION), PAPER)
     draw = ImageDraw.Draw(band)
     for column, (panel, caption) in enumerate(panels):
         band.paste(panel, (column * (_WIDE + _GAP), 0))
-        draw.text((column * (_WIDE + _GAP), height + 3), caption[-40:], _PALE, font(11))
+        draw.text((column * (_WIDE + _GAP), shape[0] + 4), caption[-52:], PALE, font(12))
     return band
+
+
+def _alone(photo: _Floats, found: Prediction, least: float) -> list[_Panel]:
+    layers = _layers(found)
+    view, same = layers.resized(_shape(photo)), _most_hidden(layers)
+    said = "nothing was found" if same is None else _told(found, same)
+    return [_instances(photo, view, None, _counted(found, least)), (_sem_dist(photo, found, same), said)]
+
+
+def _beside_truth(photo: _Floats, truth: LayeredTargets, found: Prediction, least: float) -> list[_Panel]:
+    layers, chosen = _layers(found), _most_hidden(truth)
+    overlaps = iou(truth.rles(), layers.rles())
+    view, true_view = layers.resized(_shape(photo)), truth.resized(_shape(photo))
+    panels = [_instances(photo, true_view, None, f"{len(truth.names)} instances")]
+    panels += [_instances(photo, view, shared_hues(overlaps), _counted(found, least))]
+    if chosen is None:
+        return [*panels, (as_image(dimmed(photo)), "no instance"), (as_image(dimmed(photo)), "")]
+    same = largest(overlaps)[chosen]
+    name = f" {truth.names[chosen]}" * bool(truth.names[chosen])
+    said = f"nothing found overlaps instance {chosen}" if same is None else _told(found, same)
+    true_map = as_image(draw_sem_dist(photo, true_view, chosen))
+    return [*panels, (true_map, f"instance {chosen}{name}"), (_sem_dist(photo, found, same), said)]
+
+
+def _instances(photo: _Floats, view: LevelViews, hues: Sequence[int] | None, caption: str) -> _Panel:
+    picture = as_image(draw_instances(photo, view, hues=hues))
+    write_labels(picture, label_places(view), [str(n) for n in range(view.table.shape[1])], 11)
+    return picture, caption
+
+
+def _layers(found: Prediction) -> LayeredTargets:
+    return layered_predictions(found.scored_masks(), found.size)
+
+
+def _shape(photo: _Floats) -> tuple[int, int]:
+    return photo.shape[0], photo.shape[1]
 
 
 def _counted(shown: Prediction, least: float) -> str:
     return f"{len(shown)} of score {least:.2f} and more"
+
+
+def _told(found: Prediction, n: int) -> str:
+    name = f" {found.categories[n].name}" if found.categories and found.categories[n].name else ""
+    return f"{n}{name}, score {found.scores[n]:.2f}"
 
 
 def _most_hidden(targets: LayeredTargets) -> int | None:
@@ -90,16 +128,11 @@ def _most_hidden(targets: LayeredTargets) -> int | None:
     return int((areas - visible).argmax()) if areas.any() else None
 
 
-def _same(truth: LayeredTargets, chosen: int | None, found: LayeredTargets) -> int | None:
-    """The predicted instance that overlaps the chosen true one most; None if none does."""
-    if chosen is None or not len(found.names):
-        return None
-    return largest(iou([truth.amodal_rle(chosen)], found.rles()))[0]
-
-
-def _sem_dist(photo: NDArray[np.float64], prediction: Prediction, n: int) -> NDArray[np.float64]:
-    """One predicted sem-dist map, drawn where its confidence is above .5; the map keeps its shades."""
-    confidence, codes = prediction.shrunk(n, (photo.shape[0], photo.shape[1]))
-    picture, inside = dimmed(photo), codes > 0
-    picture[inside] = sem_dist_colours(sem_dist_of_codes(confidence[inside], codes[inside]))
-    return picture
+def _sem_dist(photo: _Floats, prediction: Prediction, n: int | None) -> Image.Image:
+    """One predicted sem-dist map, drawn where its confidence is above .5; the photo alone without an instance."""
+    picture = dimmed(photo)
+    if n is not None:
+        confidence, codes = prediction.shrunk(n, _shape(photo))
+        picture[codes > 0] = sem_dist_colours(sem_dist_of_codes(confidence[codes > 0], codes[codes > 0]))
+        outlined(picture, codes > 0)
+    return as_image(picture)

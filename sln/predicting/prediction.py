@@ -1,11 +1,8 @@
 """What was found in one photo, as numpy values."""
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -16,6 +13,7 @@ from PIL import Image
 
 from amodal_data import RLE, ScoredMask
 from amodal_data.adapters import to_supervision
+from amodal_data.drawing.notebook import figure
 from amodal_data.evaluation.protocols.grids import order_pairs
 from amodal_data.masks import iou
 from amodal_data.runs import Window, around, from_crop, touched_by, window_of
@@ -35,8 +33,6 @@ __all__ = ["Prediction", "put_together"]
 
 _SURE, _OVERLAP = 0.5, 0.5
 """Pictures show predictions of at least this score that overlap no better one above this IoU"""
-_SMALL = 480
-"""Pixels of a picture in a notebook"""
 _STRIP = 2**22
 """Pixels pasted at once"""
 
@@ -225,8 +221,8 @@ class Prediction:
         return self.only([kept[at] for at in shown]), least
 
     def plot(self, photo: NDArray[np.uint8] | None = None, least: float = _SURE) -> Image.Image:
-        """A picture of :meth:`sure`: visible parts filled, hidden parts striped, class and score; on the photo, uint8
-        [H, W, 3], or on grey. At most 1280 pixels on the longer side.
+        """A picture of :meth:`sure`: visible parts filled, hidden parts striped; number, class and score. On the photo,
+        uint8 [H, W, 3], or on grey. At most 1280 pixels on the longer side.
         """
         return xray(self.sure(least)[0].scored_masks(), self.size, photo)
 
@@ -236,13 +232,7 @@ class Prediction:
 
     def _repr_html_(self) -> str:
         """What a notebook shows: a small picture and the one-line ``repr``."""
-        picture, held = self.plot(), io.BytesIO()
-        picture.thumbnail((_SMALL, _SMALL))
-        picture.save(held, "PNG")
-        image = base64.b64encode(held.getvalue()).decode()
-        return (
-            f'<figure><img src="data:image/png;base64,{image}"><figcaption>{escape(repr(self))}</figcaption></figure>'
-        )
+        return figure(self.plot(), repr(self))
 
     def only(self, kept: Sequence[int]) -> "Prediction":
         """Some of the instances, in the order given."""

@@ -3,15 +3,17 @@
 const RIM = [70, 70, 78];
 let COLOURS = null;
 
-const identity = (n) => COLOURS.identity[n % COLOURS.identity.length];
+const colourOf = (hue) => COLOURS.identity[hue % COLOURS.identity.length];
+
+// The colour of an instance; what stands for a true one has its colour.
+const identity = (layers, n) => colourOf(layers.hues ? layers.hues[n] : n);
 
 function levelColours(n) { return COLOURS.levels[Math.max(0, Math.min(n, COLOURS.levels.length) - 1)]; }
 
-// Along the anchors of the sem-dist colours: pale at 0, violet towards 1 (visible), brown below.
+// Of M = C - L: the colour of level L, greyer where the confidence C is low.
 function semDistColour(m) {
-  const place = (m >= 0 ? 0.5 + 0.45 * m : 0.5 + (0.5 * Math.max(m, -4)) / 4) * (COLOURS.sem_dist.length - 1);
-  const at = Math.min(Math.floor(place), COLOURS.sem_dist.length - 2), rest = place - at;
-  return COLOURS.sem_dist[at].map((value, channel) => value * (1 - rest) + COLOURS.sem_dist[at + 1][channel] * rest);
+  const level = Math.max(0, Math.floor(1 - m)), grey = COLOURS.faded * Math.min(1, 2 * (1 - (m + level)));
+  return COLOURS.bands[Math.min(level, COLOURS.bands.length - 1)].map((value) => (1 - grey) * value + grey * COLOURS.unsure);
 }
 
 class Drawing {
@@ -56,14 +58,14 @@ class Drawing {
     const shown = chosen.filter((n) => n < layers.table.length);
     const below = (n, p) => { const code = layers.code(n, p); return code > 0 && reaches(layers, n, p, code, plane); };
     for (const n of shown)
-      for (let p = 0; p < pixels; p++) if (layers.code(n, p) === 1 && below(n, p)) this.blend(p, identity(n), 0.62);
+      for (let p = 0; p < pixels; p++) if (layers.code(n, p) === 1 && below(n, p)) this.blend(p, identity(layers, n), 0.62);
     for (const n of shown) {
       for (let p = 0; p < pixels; p++)
-        if (layers.code(n, p) > 1 && below(n, p) && ((p % width) + Math.floor(p / width) + 3 * n) % 8 < 3)
-          this.blend(p, identity(n), 0.9, 0.8);
-      this.outline((p) => layers.code(n, p) > 1 && below(n, p), identity(n), 0.62);
+        if (layers.code(n, p) > 1 && below(n, p) && ((p % width) + Math.floor(p / width) + 3 * (layers.hues ? layers.hues[n] : n)) % 8 < 3)
+          this.blend(p, identity(layers, n), 0.9, 0.8);
+      this.outline((p) => layers.code(n, p) > 1 && below(n, p), identity(layers, n), 0.62);
     }
-    for (const n of shown) this.outline((p) => layers.code(n, p) === 1 && below(n, p), identity(n), 0.5);
+    for (const n of shown) this.outline((p) => layers.code(n, p) === 1 && below(n, p), identity(layers, n), 0.5);
     return this;
   }
 
@@ -101,9 +103,9 @@ class Drawing {
   // Eq. 4-5 on the overlap: A's colour where A is closer, B's where B is.
   relative(a, b) {
     const { layers } = this, depth = layers.relativeDepth(a, b);
-    for (const n of [a, b]) for (let p = 0; p < depth.length; p++) if (layers.code(n, p) && !depth[p]) this.blend(p, identity(n), 0.25);
-    for (let p = 0; p < depth.length; p++) if (depth[p]) this.blend(p, identity(depth[p] > 0 ? a : b), 0.95);
-    for (const n of [a, b]) this.outline((p) => layers.code(n, p) > 0, identity(n), 0.5);
+    for (const n of [a, b]) for (let p = 0; p < depth.length; p++) if (layers.code(n, p) && !depth[p]) this.blend(p, identity(layers, n), 0.25);
+    for (let p = 0; p < depth.length; p++) if (depth[p]) this.blend(p, identity(layers, depth[p] > 0 ? a : b), 0.95);
+    for (const n of [a, b]) this.outline((p) => layers.code(n, p) > 0, identity(layers, n), 0.5);
     return layers.order(a, b);
   }
 
@@ -112,8 +114,8 @@ class Drawing {
     this.clear();
     const { layers } = this;
     for (const n of chosen) {
-      for (let p = 0; p < layers.regions.length; p++) if (layers.code(n, p) === level + 1) this.blend(p, identity(n), 1);
-      this.outline((p) => layers.code(n, p) === level + 1, identity(n), 0.5);
+      for (let p = 0; p < layers.regions.length; p++) if (layers.code(n, p) === level + 1) this.blend(p, identity(layers, n), 1);
+      this.outline((p) => layers.code(n, p) === level + 1, identity(layers, n), 0.5);
     }
     return this;
   }

@@ -70,6 +70,7 @@ function show() {
   byId("about-view").textContent = VIEWS.find(([name]) => name === state.view)[2];
   const stage = byId("stage"), side = picture.truth || picture.predicted;
   stage.replaceChildren();
+  stage.className = picture.layers.length > 1 && state.view !== "photo" ? "pair" : "";
   const drawn = state.view === "photo" ? [side] : picture.layers;
   for (const layers of drawn) {
     if (state.view === "exploded") { stage.append(explode(picture, layers, state)); continue; }

@@ -5,7 +5,7 @@ const VIEWS = [
   ["instances", "Instances", "Filled: visible. Striped: hidden, in the colour of the hidden instance. Click one to see it alone."],
   ["layers", "Global layers", "How many instances lie over each pixel."],
   ["levels", "Levels", "Visibility levels of one instance: 0 visible, l behind l others."],
-  ["semdist", "Sem-dist map", "M = confidence - level of one instance: near 1 visible, near 0 behind one, below behind more."],
+  ["semdist", "Sem-dist map", "Where one instance is, and behind how many: M = C - L, its confidence minus its level."],
   ["relative", "Relative depth", "Where A and B overlap: the colour of the closer one (R = L_B - L_A)."],
   ["exploded", "Exploded", "One layer a level, the visible one in front. Drag to turn."],
 ];
@@ -47,9 +47,9 @@ function chosenOf(picture, layers, state) {
   return layers.instances.map((_, n) => n).filter((n) => (layers.instances[n].score ?? 1) >= state.least);
 }
 
-function swatch(colour) {
-  const made = element("span", { className: "swatch" });
-  made.style.background = `rgb(${colour.join(",")})`;
+function swatch(colour, striped = false) {
+  const made = element("span", { className: "swatch" }), full = `rgb(${colour.join(",")})`;
+  made.style.background = striped ? `repeating-linear-gradient(-45deg, ${full} 0 3px, transparent 3px 7px)` : full;
   return made;
 }
 
@@ -174,7 +174,17 @@ function explode(picture, layers, state) {
 
 function drawLegend(picture, state, target) {
   target.replaceChildren();
-  const highest = Math.max(2, picture.deepest + 1);
+  const highest = Math.max(2, picture.deepest + 1), said = (text, ...swatches) => target.append(element("span", {}, ...swatches, text));
+  if (state.view === "instances") {
+    said("seen", swatch(colourOf(1)));
+    said("hidden", swatch(colourOf(1), true));
+    said(picture.layers.length > 1 ? "what stands for a true object has its colour" : "each object in its own colour");
+  }
+  if (state.view === "exploded") said("each object in its own colour");
+  if (state.view === "relative") {
+    const side = picture.truth || picture.predicted, { a, b } = pairOf(side, state);
+    if (a !== null) { said("A is closer", swatch(identity(side, a))); said("B is closer", swatch(identity(side, b))); said("pale: no overlap"); }
+  }
   if (state.view === "levels")
     levelColours(highest).forEach((colour, level) => target.append(element("span", {}, swatch(colour), `level ${level}${level ? "" : " (visible)"}`)));
   if (state.view === "layers") {
@@ -182,14 +192,16 @@ function drawLegend(picture, state, target) {
     levelColours(most).forEach((colour, at) => target.append(element("span", {}, swatch(colour), `${at + 1} ${at ? "instances" : "instance"}`)));
   }
   if (state.view === "semdist") {
-    const ramp = element("canvas", { className: "ramp", width: 200, height: 1 }), deepest = Math.max(1, picture.deepest);
-    const pen = ramp.getContext("2d");
-    for (let x = 0; x < 200; x++) {
-      pen.fillStyle = `rgb(${semDistColour(1 - ((deepest + 1) * (199 - x)) / 199).map(Math.round).join(",")})`;
-      pen.fillRect(x, 0, 1, 1);
+    said("M = C - L:");
+    for (let level = 0; level <= Math.min(Math.max(1, picture.deepest), COLOURS.bands.length - 1); level++) {
+      const ramp = element("canvas", { className: "ramp", width: 56, height: 1 }), pen = ramp.getContext("2d");
+      for (let x = 0; x < 56; x++) {
+        pen.fillStyle = `rgb(${semDistColour(1 - level - (0.5 * x) / 56).map(Math.round).join(",")})`;
+        pen.fillRect(x, 0, 1, 1);
+      }
+      said(level ? `behind ${level}${level === COLOURS.bands.length - 1 ? " and more" : ""}, M to ${1 - level}` : "visible, M to 1", ramp);
     }
-    const places = ["near 1: visible", "near 0: behind one", "near -1: behind two", "near -2: behind three"].slice(0, deepest + 1);
-    target.append(element("span", {}, `M = ${-deepest}`, ramp, "1"), ...places.map((text, level) => element("span", {}, swatch(semDistColour(255 / 256 - level).map(Math.round)), text)));
+    said("greyer = less sure");
   }
 }
 
@@ -206,7 +218,7 @@ function instanceTable(picture, layers, state, act) {
     pick.addEventListener("click", () => act(layers.kind, n));
     const front = layers.pairs.filter(([, back]) => back === n).map(([first]) => first);
     const cells = [
-      element("td", {}, swatch(identity(n)), pick),
+      element("td", {}, swatch(identity(layers, n)), pick),
       element("td", { className: "number", textContent: percent(one.rate) }),
       scored ? element("td", { className: "number", textContent: one.score.toFixed(2) }) : element("td", { textContent: front.join(", ") || "nothing", title: front.map((one) => layers.label(one)).join(", ") }),
       element("td", {}, levelBar(one, picture)),

@@ -1,9 +1,11 @@
-"""The panels of the inspector, each float64 RGB 0..255 [h, w, 3], drawn over a dimmed photo."""
+"""The panels of the pictures, each float64 RGB 0..255 [h, w, 3], drawn over a dimmed photo."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.inspector.colours import IDENTITY, level_colours, sem_dist_colours
+from amodal_data.drawing.colours import IDENTITY, level_colours, sem_dist_colours
 from amodal_data.views import LevelViews
 
 __all__ = [
@@ -14,6 +16,7 @@ __all__ = [
     "draw_sem_dist",
     "fitted",
     "label_places",
+    "outlined",
 ]
 
 Picture = NDArray[np.float64]
@@ -36,26 +39,32 @@ def dimmed(photo: Picture) -> Picture:
     return 255 - 0.45 * (255 - (0.75 * grey + 0.25 * photo))
 
 
-def draw_instances(photo: Picture, view: LevelViews, plane: int | None = None) -> Picture:
+def draw_instances(
+    photo: Picture, view: LevelViews, plane: int | None = None, hues: Sequence[int] | None = None
+) -> Picture:
     """X-ray: visible parts filled, hidden parts as diagonal stripes in the hidden instance's colour.
 
-    plane: show levels up to this one only (0 = what is seen); None = whole objects.
+    plane: show levels up to this one only (0 = what is seen); None = whole objects. hues: which colour of
+    :data:`~amodal_data.drawing.colours.IDENTITY` each instance takes, counted on from its start; None = its number.
     """
     picture = dimmed(photo)
     codes = view.levels()
     if plane is not None:
         codes = np.where(codes > plane + 1, 0, codes)
+    hues = range(len(codes)) if hues is None else hues
     windows = [
-        (n, code[window], picture[window], window) for n, code in enumerate(codes) for window in _around(code > 0)
+        (hue, code[window], picture[window], window)
+        for hue, code in zip(hues, codes, strict=True)
+        for window in _around(code > 0)
     ]
-    for n, code, part, _ in windows:
-        _blend(part, code == 1, IDENTITY[n % len(IDENTITY)], 0.62)
-    for n, code, part, window in windows:
-        colour, hidden = IDENTITY[n % len(IDENTITY)], code > 1
-        _blend(part, hidden & _stripes(window, n), colour * 0.8, 0.9)
+    for hue, code, part, _ in windows:
+        _blend(part, code == 1, IDENTITY[hue % len(IDENTITY)], 0.62)
+    for hue, code, part, window in windows:
+        colour, hidden = IDENTITY[hue % len(IDENTITY)], code > 1
+        _blend(part, hidden & _stripes(window, hue), colour * 0.8, 0.9)
         _blend(part, _outline(hidden), colour * 0.62, 1)
-    for n, code, part, _ in windows:
-        _blend(part, _outline(code == 1), IDENTITY[n % len(IDENTITY)] * 0.5, 1)
+    for hue, code, part, _ in windows:
+        _blend(part, _outline(code == 1), IDENTITY[hue % len(IDENTITY)] * 0.5, 1)
     return picture
 
 
@@ -77,7 +86,7 @@ def draw_count_map(photo: Picture, view: LevelViews, highest: int) -> Picture:
 def draw_levels(photo: Picture, view: LevelViews, n: int, highest: int) -> Picture:
     """The visibility levels of one instance, coloured as in :func:`level_colours` of ``highest`` codes."""
     picture = _coloured(photo, view.levels(n), highest)
-    _blend(picture, _outline(view.amodal(n)), _RIM, 1)
+    outlined(picture, view.amodal(n))
     return picture
 
 
@@ -86,8 +95,13 @@ def draw_sem_dist(photo: Picture, view: LevelViews, n: int) -> Picture:
     picture = dimmed(photo)
     inside = view.amodal(n)
     picture[inside] = sem_dist_colours(view.sem_dist()[n][inside])
-    _blend(picture, _outline(inside), _RIM, 1)
+    outlined(picture, inside)
     return picture
+
+
+def outlined(picture: Picture, mask: Mask) -> None:
+    """Draw the rim of a mask, in place."""
+    _blend(picture, _outline(mask), _RIM, 1)
 
 
 def label_places(view: LevelViews) -> list[tuple[int, int, int]]:

@@ -1,0 +1,14 @@
+"""How levels look: colours, panels over a photo, what is written on them, their legends."""
+
+from amodal_data.drawing.colours import IDENTITY, level_colours, sem_dist_colours
+from amodal_data.drawing.panels import draw_count_map, draw_instances, draw_levels, draw_sem_dist
+
+__all__ = [
+    "IDENTITY",
+    "draw_count_map",
+    "draw_instances",
+    "draw_levels",
+    "draw_sem_dist",
+    "level_colours",
+    "sem_dist_colours",
+]
