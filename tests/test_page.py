@@ -10,7 +10,7 @@ from conftest import make_scene
 
 from amodal_data import RLE, ScoredMask, build_targets, read_annotations, read_cocoa, write_cocoa
 from amodal_data.cache import CachedImage
-from amodal_data.drawing.colours import IDENTITY, level_colours
+from amodal_data.drawing.colours import IDENTITY, level_colours, sem_dist_colours
 from amodal_data.evaluation import read_predictions, read_truth, write_predictions
 from amodal_data.evaluation.protocols.grids import order_of
 from amodal_data.findings import Finding, Place
@@ -281,6 +281,41 @@ def test_truth_and_predictions_side_by_side(visit, place):
         page.click(f"[data-view={view}]")
 
 
+@pytest.mark.parametrize("width, beside", [(1200, True), (1440, True), (390, False)])
+def test_truth_and_prediction_stand_beside_each_other_from_1200_pixels(visit, tmp_path, width, beside):
+    masks = np.zeros((2, 480, 640), bool)
+    masks[0, 100:300, 100:300] = masks[1, 200:400, 200:600] = True
+    targets = layer_scene(make_scene(masks))
+    found = [ScoredMask(mask, 0.9) for mask in targets.rles()]
+    write_page(tmp_path / "p.html", [PageImage(CachedImage(1, "a", (480, 640)), targets, found)], title="a")
+    page = visit(tmp_path / "p.html", "", width, 844)
+    for view in VIEWS[1:]:
+        page.click(f"[data-view={view}]")
+        first, second = (one.bounding_box() for one in page.locator("figure").all())
+        assert (first["y"] == second["y"]) == beside and (second["x"] > first["x"] + first["width"]) == beside, view
+
+
+def test_one_object_has_one_colour_on_both_sides_and_every_map_a_legend(visit, tmp_path):
+    masks = np.zeros((3, 60, 80), bool)
+    masks[0, 5:30, 5:30] = masks[1, 20:50, 20:60] = masks[2, 40:58, 50:78] = True
+    targets = layer_scene(make_scene(masks))
+    whole = targets.rles()
+    wide = RLE.from_mask(np.ones((60, 80), bool))
+    found = [ScoredMask(one, score) for one, score in ((wide, 0.9), (whole[2], 0.8), (whole[0], 0.7), (whole[0], 0.6))]
+    write_page(tmp_path / "p.html", [PageImage(CachedImage(1, "a", (60, 80)), targets, found)], title="a")
+    page = visit(tmp_path / "p.html")
+    assert page.evaluate("[picture.matches, picture.predicted.hues]") == [[2, None, 1], [3, 2, 0, 4]]
+    told = "(t) => [...t.querySelectorAll('.swatch')].map((s) => s.style.background)"
+    true, own = (page.evaluate(told, one.element_handle()) for one in page.locator("#tables table").all())
+    assert own[1] == true[2] and own[2] == true[0] and len({*true, own[0], own[3]}) == 5
+    for view in VIEWS[1:]:
+        page.click(f"[data-view={view}]")
+        assert page.locator("#legend").inner_text(), view
+    page.click("[data-view=semdist]")
+    page.locator("#tables table").first.locator("button").nth(1).click()
+    assert page.locator("figcaption").nth(1).inner_text() == "predicted: no instance stands for it"
+
+
 def test_between_two_levels_the_plane_thresholds_the_confidence(visit, place):
     page = visit(place / "both.html", "#image=4&view=levels")
 
@@ -332,7 +367,7 @@ def test_the_policy_stops_foreign_scripts_and_requests(browser, place):
     page.close()
 
 
-@pytest.mark.parametrize("size", [(1280, 800), (1920, 1080), (390, 844)])
+@pytest.mark.parametrize("size", [(1200, 800), (1440, 900), (1920, 1080), (390, 844)])
 @pytest.mark.parametrize("name", ["truth", "both"])
 def test_nothing_sticks_out_or_overlaps(visit, place, size, name):
     page = visit(place / f"{name}.html", "", *size)
@@ -465,8 +500,16 @@ def test_numbers_of_any_size_are_packed():
     assert out == values.tolist()
 
 
-@pytest.mark.parametrize("colours, least", [(IDENTITY, 10), *((level_colours(n), 12) for n in range(2, 7))])
-def test_colours_stay_apart_under_colour_blindness(colours, least):
+WHITE = np.full((1, 3), 255.0)
+MAPS = [sem_dist_colours(confidence - np.arange(5)) for confidence in (1.0, 0.9, 0.75, 0.6)]
+
+
+@pytest.mark.parametrize(
+    "colours, least",
+    [(np.vstack([own, WHITE]), least) for own, least in [
+        (IDENTITY, 10), *((level_colours(n), 12) for n in range(2, 7)), *((own, 10) for own in MAPS)]],
+)  # fmt: skip
+def test_colours_stay_apart_and_from_white_under_colour_blindness(colours, least):
     from colorspacious import cspace_convert
 
     for kind in ("deuteranomaly", "protanomaly", "tritanomaly"):

@@ -17,11 +17,10 @@ from PIL import Image, ImageOps
 from amodal_data.cache import CachedImage
 from amodal_data.checks import occlusion_rates
 from amodal_data.errors import PhotoError
-from amodal_data.evaluation.matching import largest
 from amodal_data.evaluation.protocols.grids import order_pairs
 from amodal_data.evaluation.reading.predictions import ScoredMask
 from amodal_data.findings import CODES, Finding
-from amodal_data.inspector.predicted import layered_predictions, shared_hues
+from amodal_data.inspector.predicted import layered_predictions, shared_hues, stand_ins
 from amodal_data.levels import LayeredTargets
 from amodal_data.masks import iou
 from amodal_data.photos import open_photo
@@ -149,13 +148,12 @@ def _predicted(one: PageImage, shown: tuple[int, int]) -> dict[str, Any]:
 
 
 def _matches(one: PageImage) -> dict[str, Any]:
-    """For each true instance the number of the shown prediction of largest amodal IoU, None = none overlaps it; and
-    which colour each shown prediction takes.
-    """
+    """Which shown prediction stands for each true instance, None = none does; and the colour of each prediction."""
     if one.truth is None or one.predictions is None:
         return {"matches": None, "hues": None}
-    overlaps = iou(one.truth.rles(), [prediction.amodal for prediction in _best(one)])
-    return {"matches": largest(overlaps), "hues": shared_hues(overlaps)}
+    found = [prediction.amodal for prediction in _best(one)]
+    chosen = stand_ins(iou(one.truth.rles(), found))
+    return {"matches": chosen, "hues": shared_hues(chosen, len(found))}
 
 
 def _best(one: PageImage) -> list[ScoredMask]:

@@ -9,10 +9,10 @@ from amodal_data.evaluation.reading.predictions import ScoredMask
 from amodal_data.levels import LayeredTargets
 from amodal_data.sweep import sweep
 
-__all__ = ["layered_predictions", "shared_hues"]
+__all__ = ["layered_predictions", "shared_hues", "stand_ins"]
 
 _ALIKE = 0.3
-"""IoU from which on a prediction takes the colour of a true instance"""
+"""IoU from which on a prediction may stand for a true instance"""
 
 
 def layered_predictions(predictions: Sequence[ScoredMask], size: tuple[int, int]) -> LayeredTargets:
@@ -48,17 +48,23 @@ def layered_predictions(predictions: Sequence[ScoredMask], size: tuple[int, int]
     )
 
 
-def shared_hues(iou: NDArray[np.floating]) -> list[int]:
-    """Which colour each of P predictions takes beside N true instances, which have theirs by number.
+def stand_ins(iou: NDArray[np.floating]) -> list[int | None]:
+    """Which of P predictions stands for each of N true instances in pictures; None = none does.
 
-    iou: float [N, P] of amodal masks. One by one, the largest first, a prediction that overlaps an instance by .3 and
-    more takes its colour; each is taken once. The others take those after the N, in turn.
+    iou: float [N, P] of amodal masks. One by one, the largest first, an instance takes a prediction of IoU .3 and more
+    that none has taken.
     """
-    known, found = iou.shape
-    hues: dict[int, int] = {}
+    chosen: dict[int, int] = {}
     for place in np.argsort(-iou, axis=None, kind="stable").tolist():
-        n, p = divmod(place, found)
-        if iou[n, p] >= _ALIKE and p not in hues and n not in hues.values():
-            hues[p] = n
-    left = iter(range(known, known + found))
-    return [hues[p] if p in hues else next(left) for p in range(found)]
+        n, p = divmod(place, iou.shape[1])
+        if iou[n, p] >= _ALIKE and n not in chosen and p not in chosen.values():
+            chosen[n] = p
+    return [chosen.get(n) for n in range(len(iou))]
+
+
+def shared_hues(chosen: Sequence[int | None], n: int) -> list[int]:
+    """Which colour each of ``n`` predictions takes: that of the true instance it stands for (:func:`stand_ins`), which
+    is its number; the others take the colours after those.
+    """
+    others = iter(range(len(chosen), len(chosen) + n))
+    return [chosen.index(p) if p in chosen else next(others) for p in range(n)]

@@ -10,8 +10,7 @@ from PIL import Image, ImageDraw
 from amodal_data.drawing.colours import sem_dist_colours
 from amodal_data.drawing.panels import dimmed, draw_instances, draw_sem_dist, fitted, label_places, outlined
 from amodal_data.drawing.writing import INK, PALE, PAPER, font, sem_dist_legend, striped_legend, write_labels
-from amodal_data.evaluation.matching import largest
-from amodal_data.inspector import layered_predictions, shared_hues
+from amodal_data.inspector import layered_predictions, shared_hues, stand_ins
 from amodal_data.levels import LayeredTargets
 from amodal_data.masks import iou
 from amodal_data.semdist import sem_dist_of_codes
@@ -87,15 +86,15 @@ def _alone(photo: _Floats, found: Prediction, least: float) -> list[_Panel]:
 
 def _beside_truth(photo: _Floats, truth: LayeredTargets, found: Prediction, least: float) -> list[_Panel]:
     layers, chosen = _layers(found), _most_hidden(truth)
-    overlaps = iou(truth.rles(), layers.rles())
+    stands = stand_ins(iou(truth.rles(), layers.rles()))
     view, true_view = layers.resized(_shape(photo)), truth.resized(_shape(photo))
     panels = [_instances(photo, true_view, None, f"{len(truth.names)} instances")]
-    panels += [_instances(photo, view, shared_hues(overlaps), _counted(found, least))]
+    panels += [_instances(photo, view, shared_hues(stands, len(found)), _counted(found, least))]
     if chosen is None:
         return [*panels, (as_image(dimmed(photo)), "no instance"), (as_image(dimmed(photo)), "")]
-    same = largest(overlaps)[chosen]
+    same = stands[chosen]
     name = f" {truth.names[chosen]}" * bool(truth.names[chosen])
-    said = f"nothing found overlaps instance {chosen}" if same is None else _told(found, same)
+    said = f"nothing found stands for instance {chosen}" if same is None else _told(found, same)
     true_map = as_image(draw_sem_dist(photo, true_view, chosen))
     return [*panels, (true_map, f"instance {chosen}{name}"), (_sem_dist(photo, found, same), said)]
 

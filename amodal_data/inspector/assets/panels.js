@@ -61,26 +61,31 @@ function drawFigure(picture, layers, state) {
   const shown = `${chosen.length} of ${layers.instances.length} instances`;
   const single = SINGLE.has(state.view) ? singleOf(picture, layers, state) : -1;
   const highest = Math.max(2, picture.deepest + 1);
-  if (state.view === "photo") return { drawing, caption: said(picture.problem), tags: [] };
+  if (state.view === "photo") return { drawing, caption: picture.problem, tags: [] };
   drawing.dim();
   if (state.view === "instances") {
     drawing.instances(chosen, state.plane);
     return { drawing, caption: said(shown), tags: labelPlaces(layers, chosen) };
   }
   if (state.view === "layers") {
-    drawing.count(chosen, state.plane, Math.max(2, mostOver(layers)));
+    drawing.count(chosen, state.plane, mostShown(picture, state));
     return { drawing, caption: said(shown), tags: [] };
   }
   if (single < 0) return { drawing, caption: said("no instance stands for it"), tags: [] };
   if (state.view === "levels") drawing.levels(single, state.plane, highest);
   else drawing.semDist(single, state.plane);
-  return { drawing, caption: said(`${layers.label(single)}, ${percent(layers.instances[single].rate)} hidden`), tags: [] };
+  const one = layers.instances[single], score = one.score === undefined ? "" : `, score ${one.score.toFixed(2)}`;
+  return { drawing, caption: said(`${layers.label(single)}, ${percent(one.rate)} hidden${score}`), tags: [] };
 }
 
-function mostOver(layers) {
-  let most = 0;
-  for (let region = 0; region < (layers.table[0] || []).length; region++)
-    most = Math.max(most, layers.table.reduce((count, row) => count + (row[region] > 0), 0));
+// How many of the chosen instances, of truth or predictions, lie over one pixel at most; at least 2.
+function mostShown(picture, state) {
+  let most = 2;
+  for (const layers of picture.layers) {
+    const rows = chosenOf(picture, layers, state).map((n) => layers.table[n]);
+    for (let region = 0; rows.length && region < rows[0].length; region++)
+      most = Math.max(most, rows.reduce((count, row) => count + (row[region] > 0), 0));
+  }
   return most;
 }
 
@@ -156,8 +161,8 @@ function explode(picture, layers, state) {
   }
   const place = () => {
     turn.style.transform = `rotateX(${state.tilt}deg) rotateY(${state.spin}deg)`;
-    const gap = Math.min(230, 560 / Math.max(1, layers.deepest));
-    [...turn.children].forEach((layer, at) => { layer.style.transform = `translateZ(${(at - layers.deepest / 2) * gap}px)`; });
+    const gap = Math.min(36, 88 / Math.max(1, layers.deepest)); // in hundredths of the box's width
+    [...turn.children].forEach((layer, at) => { layer.style.transform = `translateZ(${(at - layers.deepest / 2) * gap}cqw)`; });
   };
   place();
   const box = element("div", { className: "exploded" }, turn);
@@ -188,8 +193,7 @@ function drawLegend(picture, state, target) {
   if (state.view === "levels")
     levelColours(highest).forEach((colour, level) => target.append(element("span", {}, swatch(colour), `level ${level}${level ? "" : " (visible)"}`)));
   if (state.view === "layers") {
-    const most = Math.max(2, ...picture.layers.map(mostOver));
-    levelColours(most).forEach((colour, at) => target.append(element("span", {}, swatch(colour), `${at + 1} ${at ? "instances" : "instance"}`)));
+    levelColours(mostShown(picture, state)).forEach((colour, at) => target.append(element("span", {}, swatch(colour), `${at + 1} ${at ? "instances" : "instance"}`)));
   }
   if (state.view === "semdist") {
     said("M = C - L:");
