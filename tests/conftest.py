@@ -1,6 +1,7 @@
 """Where the tests find things, and how they make scenes."""
 
 import io
+import json
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+from PIL import Image
 
 from amodal_data import RLE, Instance, Scene
 from amodal_data.occlusion import from_ranks
@@ -108,3 +110,31 @@ def partial_order(rng, n, density=0.5):
     for k in range(n):
         known |= known[:, k, None] & known[None, k, :]
     return known
+
+
+def ellipse(size, y, x, ry, rx):
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    return ((rows - y) / ry) ** 2 + ((columns - x) / rx) ** 2 <= 1
+
+
+def modal_photos(folder):
+    """The modal annotations of ten photos of one colour each: three whole ellipses and one that the frame cuts."""
+    rng, size = np.random.default_rng(1), (96, 128)
+    images, annotations = [], []
+    for n in range(1, 11):
+        photo = np.zeros((*size, 3), np.uint8) + rng.integers(0, 120, 3, np.uint8)
+        places = [(28, 30), (30, 90), (70, 60), (80, 120)]
+        for at, (y, x) in enumerate(places):
+            mask = ellipse(size, y, x, rng.uniform(12, 18), rng.uniform(12, 20))
+            photo[mask] = rng.integers(130, 255, 3)
+            row = {"id": len(annotations) + 1, "image_id": n, "category_id": 1 + at % 2, "iscrowd": 0}
+            annotations.append(row | {"segmentation": RLE.from_mask(mask).to_coco(), "area": int(mask.sum())})
+        Image.fromarray(photo).save(folder / f"{n}.png")
+        images.append({"id": n, "file_name": f"{n}.png", "height": 96, "width": 128, "license": 4 if n < 9 else 6})
+    licenses = [{"id": 4, "url": "http://x.org/licenses/by/2.0/", "name": "Attribution"},
+                {"id": 6, "url": "http://x.org/licenses/by-nd/2.0/", "name": "Attribution-NoDerivs"}]  # fmt: skip
+    names = [{"id": 1, "name": "cup"}, {"id": 2, "name": "box"}]
+    path = folder / "instances.json"
+    content = {"images": images, "annotations": annotations, "categories": names, "licenses": licenses}
+    path.write_text(json.dumps(content))
+    return path

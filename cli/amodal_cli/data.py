@@ -6,6 +6,7 @@ from amodal_cli.converting import convert, export
 from amodal_cli.looking import doctor, explain, get, inspect
 from amodal_cli.making import demo, synth
 from amodal_cli.naming import classes
+from amodal_cli.publishing import card
 from amodal_cli.scoring import evaluate
 from amodal_cli.terminal import new_app, run
 
@@ -22,6 +23,7 @@ app.command("merge", short_help="Join the shards of one build.")(merge)
 app.command("convert", short_help="To COCOA, COCO, Datumaro, YOLO, a table.")(convert)
 app.command("export", hidden=True)(export)
 app.command("classes", short_help="Which classes names stand for.")(classes)
+app.command("card", short_help="A card and metadata, to publish it.")(card)
 app.command("explain", short_help="What a finding code means.")(explain)
 app.command("doctor", short_help="Versions, torch pair, GPU, disk.")(doctor)
 

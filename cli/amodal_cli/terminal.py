@@ -3,10 +3,10 @@
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, Protocol
 
 import typer
 from typer.core import TyperGroup
@@ -149,29 +149,38 @@ def print_json(document: dict[str, Any]) -> None:
     print(json.dumps(document, indent=2))
 
 
+class Advance(Protocol):
+    """Moves a bar on by some steps; ``said`` stands behind it until something else is said."""
+
+    def __call__(self, done: int, said: str = "") -> None:
+        """Some steps are done, perhaps none; say something new, if there is anything."""
+
+
 @contextmanager
-def progress(title: str, total: int, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr with rate and time left; nothing where stderr is no terminal, or when quiet."""
+def progress(title: str, total: int | None, *, quiet: bool = False) -> Iterator[Advance]:
+    """A bar on stderr with rate and, of a known total, time left; nothing without a terminal, or when quiet."""
     if quiet or not sys.stderr.isatty():
-        yield lambda _: None
+        yield lambda _, said="": None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    rate = TextColumn("{task.fields[rate]}")
+    rate, words = TextColumn("{task.fields[rate]}"), TextColumn("{task.fields[said]}")
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         rate,
         TimeRemainingColumn(),
+        words,
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=total, rate="")
+        task = bar.add_task(title, total=total, rate="", said="")
 
-        def advance(done: int) -> None:
-            speed = bar.tasks[0].speed
-            bar.update(task, advance=done, rate=f"{speed:.0f}/s" if speed else "")
+        def advance(done: int, said: str = "") -> None:
+            speed = bar.tasks[0].speed or 0
+            rate = f"{speed:.{0 if speed >= 10 else 1}f}/s" if speed else ""
+            bar.update(task, advance=done, rate=rate, said=said or bar.tasks[0].fields["said"])
 
         yield advance
 

@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from amodal_cli.options import Device, Images, Json, Quiet
-from amodal_cli.terminal import left_behind, print_json, printable, progress, say
+from amodal_cli.terminal import Advance, left_behind, print_json, printable, progress, say
 
 if TYPE_CHECKING:
     from sln import Config
@@ -134,9 +134,7 @@ def _on_cpu(device: str) -> bool:
 class _Telling:
     """What a run says while it trains: a line a row where there is no bar, and what an interruption leaves."""
 
-    def __init__(
-        self, run: Path, steps: int, advance: Callable[[int], None], *, quiet: bool, estimate: bool = False
-    ) -> None:
+    def __init__(self, run: Path, steps: int, advance: Advance, *, quiet: bool, estimate: bool = False) -> None:
         self.run, self.steps, self.advance, self.quiet, self.estimate = run, steps, advance, quiet, estimate
         self.done = self.before = 0
         self.lines = not quiet and not sys.stderr.isatty()
@@ -164,8 +162,9 @@ class _Telling:
         return f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"
 
     def row(self, row: Mapping[str, Any]) -> None:
-        """A row of metrics."""
+        """A row of metrics: its loss stands behind the bar; without one the whole row is a line."""
         if not self.lines:
+            self.advance(0, f"loss {row['total']:.3f}")
             return
         losses = ", ".join(f"{name} {value:.3f}" for name, value in row["losses"].items())
         ap = f", AP {row['ap']:.3f}" if row.get("ap") is not None else ""

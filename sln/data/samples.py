@@ -1,6 +1,7 @@
 """Samples for training: photos and cached targets, augmented by index, packed into small batches."""
 
 import os
+import signal
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -230,7 +231,10 @@ def batches(dataset: CachedTargets, plan: Sequence[Sequence[tuple[int, int]]], w
     """
     with warnings.catch_warnings():  # more workers than processors may be meant: photos are waited for
         warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
-        loader: Iterable[Any] = DataLoader(_Plan(dataset, plan), batch_size=None, num_workers=_processes(workers))
+        processes = _processes(workers)
+        loader: Iterable[Any] = DataLoader(
+            _Plan(dataset, plan), batch_size=None, num_workers=processes, worker_init_fn=_leave_to_parent
+        )
         rest = iter(loader)
     while True:
         try:
@@ -246,6 +250,12 @@ def batches(dataset: CachedTargets, plan: Sequence[Sequence[tuple[int, int]]], w
         if isinstance(batch, AmodalError):
             raise batch
         yield batch
+
+
+def _leave_to_parent(_: int) -> None:
+    """Ctrl-C and batch systems signal a whole group of processes: only the parent decides when to stop."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _processes(workers: int | str) -> int:

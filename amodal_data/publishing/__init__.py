@@ -1,0 +1,7 @@
+"""Giving data away: a card that says what it is, and Croissant metadata that machines read."""
+
+from amodal_data.publishing.card import dataset_card
+from amodal_data.publishing.croissant import CROISSANT, croissant
+from amodal_data.publishing.described import Described, describe
+
+__all__ = ["CROISSANT", "Described", "croissant", "dataset_card", "describe"]
