@@ -23,20 +23,6 @@ def blocks(page, language):
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
 
 
-def test_the_first_screen_of_the_readme_runs(tmp_path):
-    commands = next(block for block in blocks("README.md", "sh") if "amodal-data synth" in block)
-    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
-    shell = subprocess.run(
-        ["bash", "-euc", commands.replace("-n 24", "-n 3")],
-        cwd=tmp_path, capture_output=True, text=True, env={"PATH": path},
-    )  # fmt: skip
-    assert shell.returncode == 0, shell.stderr
-    assert (tmp_path / "page.html").exists()
-    (code,) = blocks("README.md", "python")
-    python = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
-    assert python.returncode == 0, python.stderr
-
-
 def test_the_format_page_is_enough_to_read_a_cache(tmp_path, monkeypatch):
     build_targets(read_cocoa(write_cocoa(tmp_path, 2, size=(64, 80), photos=False)), tmp_path / "val.h5")
     monkeypatch.chdir(tmp_path)
