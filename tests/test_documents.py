@@ -53,6 +53,15 @@ def test_quickstart(tmp_path):
     assert (tmp_path / "quickstart.png").exists()
 
 
+def test_the_gallery_draws_every_picture(tmp_path):
+    command = [sys.executable, ROOT / "examples" / "gallery.py", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for path in done.stdout.split():
+        with Image.open(path) as picture:
+            assert min(picture.size) >= 300 and len(picture.convert("RGB").getcolors(2**24)) > 100
+
+
 def test_the_level_plane_as_an_animation(tmp_path):
     build_targets(read_cocoa(write_cocoa(tmp_path, 1, seed=1, size=(120, 160))), tmp_path / "t.h5")
     command = [sys.executable, ROOT / "examples" / "level_plane.py", tmp_path / "t.h5", tmp_path / "p.webp"]
@@ -213,7 +222,19 @@ def test_the_site_builds_without_a_warning_and_knows_every_public_name(tmp_path)
             ), name
     commands = (tmp_path / "site" / "commands" / "index.html").read_text()
     assert all(f"{name}" in commands for name in ("amodal-data convert", "sln order fit", "--split"))
+    gallery = (tmp_path / "site" / "gallery" / "index.html").read_text()
+    shown = re.findall(r'src="(?:\.\./gallery/)?(\w+\.png)"', gallery)
+    assert len(shown) == 5 and all((tmp_path / "site" / "gallery" / name).exists() for name in shown)
     assert ":class:" not in (tmp_path / "site" / "api" / "amodal_data" / "index.html").read_text()
+
+
+def test_a_colab_badge_stands_there_once_a_repository_is_known(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs" / "site")
+    hooks = importlib.import_module("hooks")
+    assert "colab" not in hooks._readme("")
+    text = hooks._readme("somebody/amodal")
+    assert "github/somebody/amodal/blob/main/examples/tour.ipynb" in text and text.startswith("# amodal-data + sln\n")
+    assert (ROOT / "examples" / "tour.ipynb").exists()
 
 
 def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch):

@@ -1,10 +1,12 @@
 """Pages of the site that are made from what is there: the README, the programs' help, docstrings."""
 
 import importlib
+import importlib.util
 import inspect
 import os
 import re
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +24,13 @@ API = {
 def on_files(files: Files, config: Any) -> Files:
     """Add the made pages."""
     made = {
-        "index.md": _readme(),
+        "index.md": _readme(config["extra"]["repository"]),
         "changes.md": (ROOT / "CHANGELOG.md").read_text(),
         "contributing.md": _local(ROOT / "CONTRIBUTING.md"),
         "commands.md": _commands(),
         **{f"api/{name}.md": _reference(name, modules) for name, modules in API.items()},
     }
+    made |= _gallery()
     for uri, content in made.items():
         files.append(File.generated(config, uri, content=content))
     return files
@@ -38,8 +41,15 @@ def on_page_content(html: str, **_: Any) -> str:
     return re.sub(r":(?:class|func|meth|mod|data|attr):<code>[~.]?", "<code>", html)
 
 
-def _readme() -> str:
-    return _local(ROOT / "README.md")
+def _readme(repository: str) -> str:
+    """README, and a badge that opens the notebook in Colab where a repository is known."""
+    text = _local(ROOT / "README.md")
+    if not repository:
+        return text
+    notebook = f"https://colab.research.google.com/github/{repository}/blob/main/examples/tour.ipynb"
+    badge = f"[![Open the tour in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({notebook})"
+    title, rest = text.split("\n", 1)
+    return f"{title}\n\n{badge}\n{rest}"
 
 
 def _local(path: Path) -> str:
@@ -49,6 +59,43 @@ def _local(path: Path) -> str:
     text = text.replace("](CHANGELOG.md)", "](changes.md)").replace("](CONTRIBUTING.md)", "](contributing.md)")
     text = text.replace("](README.md)", "](index.md)")
     return re.sub(r"\[([^\]]+)\]\((?!https?:|#)[^)]+\.(?:py|toml|yml|cff|ipynb)\)", r"`\1`", text)
+
+
+def _gallery() -> dict[str, str | bytes]:
+    """The pictures of examples/gallery.py, drawn now, each with the lines that draw it."""
+    spec = importlib.util.spec_from_file_location("gallery", ROOT / "examples" / "gallery.py")
+    gallery = importlib.util.module_from_spec(spec)
+    sys.modules["gallery"] = gallery  # its dataclass looks itself up
+    spec.loader.exec_module(gallery)
+    page, pictures = [_GALLERY], {}
+    with tempfile.TemporaryDirectory() as folder:
+        for function, path in zip(gallery.PICTURES, gallery.draw_all(Path(folder)), strict=True):
+            about = inspect.getdoc(function)
+            title = function.__name__.replace("_", " ").capitalize()
+            pictures[f"gallery/{path.name}"] = path.read_bytes()
+            page += [f"## {title}", "", f"![{about}](gallery/{path.name})", "", about, ""]
+            page += ["```python", inspect.getsource(function).strip(), "```", ""]
+    return {"gallery.md": "\n".join(page), **pictures}
+
+
+_GALLERY = """# Gallery
+
+Of networks first; the others are drawn when this site is built, by `examples/gallery.py` on synthetic scenes: copy the
+lines.
+
+![Photo, truth and predictions, sem-dist maps, of held-out synthetic scenes](images/predictions.jpg)
+
+Held-out scenes after 250 steps on a CPU, as `make demo` leaves them (`sln evaluate --png`): what stands for a true
+object has its colour.
+
+![Two real photos, what was found in them, sem-dist maps](images/real.jpg)
+
+Real photos, trained on [composed scenes](composing.md#tried-on-real-photos) only (`sln predict`). Credits stand there.
+
+![The inspector page](images/page.jpg)
+
+The [inspector page](inspector.md), one file.
+"""
 
 
 def _commands() -> str:
