@@ -60,8 +60,8 @@ def maps_of_a_scene(scenes: Scenes) -> Image.Image:
     """How many objects lie over each pixel; levels and sem-dist map of the object behind most others."""
     photo, targets = np.asarray(Image.open(scenes.photo(0)), float), scenes.cache[0]
     deepest = int(targets.table.max(axis=0).argmax())
-    levels, sem_dist = draw_levels(photo, targets, deepest, 5), draw_sem_dist(photo, targets, deepest)
-    return as_image(np.hstack([draw_count_map(photo, targets, 5), levels, sem_dist]))
+    levels, sem_dist = draw_levels(photo, targets, deepest), draw_sem_dist(photo, targets, deepest)
+    return as_image(np.hstack([draw_count_map(photo, targets), levels, sem_dist]))
 
 
 def set_in_front(scenes: Scenes) -> Image.Image:

@@ -10,7 +10,7 @@ from conftest import make_scene
 
 from amodal_data import RLE, ScoredMask, build_targets, read_annotations, read_cocoa, write_cocoa
 from amodal_data.cache import CachedImage
-from amodal_data.drawing.colours import IDENTITY, level_colours, sem_dist_colours
+from amodal_data.drawing.colours import BANDS, IDENTITY, sem_dist_colours
 from amodal_data.evaluation import read_predictions, read_truth, write_predictions
 from amodal_data.evaluation.protocols.grids import order_of
 from amodal_data.findings import Finding, Place
@@ -501,13 +501,13 @@ def test_numbers_of_any_size_are_packed():
 
 
 WHITE = np.full((1, 3), 255.0)
-MAPS = [sem_dist_colours(confidence - np.arange(5)) for confidence in (1.0, 0.9, 0.75, 0.6)]
+MAPS = [sem_dist_colours(confidence - np.arange(6)) for confidence in (1.0, 0.9, 0.75, 0.6)]
 
 
 @pytest.mark.parametrize(
     "colours, least",
     [(np.vstack([own, WHITE]), least) for own, least in [
-        (IDENTITY, 10), *((level_colours(n), 12) for n in range(2, 7)), *((own, 10) for own in MAPS)]],
+        (IDENTITY, 10), (BANDS, 12), *((own, 10) for own in MAPS)]],
 )  # fmt: skip
 def test_colours_stay_apart_and_from_white_under_colour_blindness(colours, least):
     from colorspacious import cspace_convert

@@ -1,7 +1,7 @@
 """Colours that stay apart under colour blindness, and from white; outside an instance is never coloured.
 
-Levels, counts and sem-dist maps: viridis reversed, light = visible. Identity: Okabe and Ito's set, always together
-with a number.
+Levels, counts and sem-dist maps: viridis reversed, light = visible, and near black. Identity: Okabe and Ito's set,
+always together with a number.
 """
 
 import numpy as np
@@ -41,16 +41,13 @@ def _viridis(place: NDArray[np.floating]) -> NDArray[np.float64]:
 IDENTITY = _rgb(_OKABE_ITO)
 """RGB 0..255, float64 [7, 3]; instance n takes row ``n % 7``."""
 
-BANDS = _viridis(np.array(_PLACES))
-"""RGB 0..255, float64 [5, 3]: visible, behind 1, 2, 3, 4 and more, in every picture alike."""
+BANDS = np.vstack([_viridis(np.array(_PLACES)), [10.0, 0.0, 14.0]])
+"""RGB 0..255, float64 [6, 3]: visible, behind 1, 2, 3, 4, 5 and more, in every picture alike."""
 
 
-def level_colours(n: int) -> NDArray[np.float64]:
-    """RGB of ``n`` levels or counts, lowest first (light) to deepest (dark), float64 [n, 3].
-
-    Up to five they are the first of :data:`BANDS`; more are spread over the same range.
-    """
-    return BANDS[:n] if n <= len(BANDS) else _viridis(np.linspace(0, 1, n))
+def level_colours(codes: NDArray[np.integer]) -> NDArray[np.float64]:
+    """RGB of level codes or counts, from 1, float64 [..., 3]: those of :data:`BANDS`, from the sixth on all alike."""
+    return BANDS[np.minimum(codes, len(BANDS)) - 1]
 
 
 def sem_dist_colours(m: NDArray[np.floating]) -> NDArray[np.float64]:

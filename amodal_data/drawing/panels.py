@@ -78,14 +78,14 @@ def _around(mask: Mask) -> list[tuple[slice, slice]]:
     return [(slice(max(0, top - 1), min(high, low + 2)), slice(max(0, left - 1), min(wide, right + 2)))]
 
 
-def draw_count_map(photo: Picture, view: LevelViews, highest: int) -> Picture:
-    """How many instances lie over each pixel, coloured as in :func:`level_colours` of ``highest``."""
-    return _coloured(photo, view.count_map(), highest)
+def draw_count_map(photo: Picture, view: LevelViews) -> Picture:
+    """How many instances lie over each pixel, in the colours of :func:`level_colours`."""
+    return _coloured(photo, view.count_map())
 
 
-def draw_levels(photo: Picture, view: LevelViews, n: int, highest: int) -> Picture:
-    """The visibility levels of one instance, coloured as in :func:`level_colours` of ``highest`` codes."""
-    picture = _coloured(photo, view.levels(n), highest)
+def draw_levels(photo: Picture, view: LevelViews, n: int) -> Picture:
+    """The visibility levels of one instance, in the colours of :func:`level_colours`."""
+    picture = _coloured(photo, view.levels(n))
     outlined(picture, view.amodal(n))
     return picture
 
@@ -118,10 +118,10 @@ def label_places(view: LevelViews) -> list[tuple[int, int, int]]:
     return places
 
 
-def _coloured(photo: Picture, values: NDArray[np.uint8], highest: int) -> Picture:
+def _coloured(photo: Picture, values: NDArray[np.uint8]) -> Picture:
     picture = dimmed(photo)
     inside = values > 0
-    picture[inside] = level_colours(highest)[values[inside] - 1]
+    picture[inside] = level_colours(values[inside])
     return picture
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from amodal_data.drawing.colours import BANDS, IDENTITY, level_colours, sem_dist_colours
+from amodal_data.drawing.colours import BANDS, IDENTITY, sem_dist_colours
 
 __all__ = ["INK", "PALE", "PAPER", "font", "sem_dist_legend", "striped_legend", "swatches", "write_labels"]
 
@@ -46,13 +46,14 @@ def _free(wanted: int, plate: tuple[int, int, int], limit: int, taken: Sequence[
 
 
 def swatches(sheet: Image.Image, at: tuple[int, int], title: str, labels: range) -> None:
-    """Legend of a map of levels or counts: one field each, its number in it."""
+    """Legend of a map of levels or counts: a field each, its number in it, as many as have a colour of their own."""
     draw = _titled(sheet, at, title)
-    for n, colour in enumerate(level_colours(len(labels)).astype(int)):
+    for n, colour in enumerate(BANDS[: len(labels)].astype(int)):
         x, y = at[0] + n * 26, at[1] + 18
         draw.rectangle((x, y, x + 22, y + 14), fill=tuple(colour.tolist()))
         ink = "white" if colour.sum() < 380 else INK
-        draw.text((x + 11, y + 7), str(labels[n]), ink, font(11), anchor="mm")
+        more = "+" * (n == len(BANDS) - 1 and len(labels) > len(BANDS))
+        draw.text((x + 11, y + 7), f"{labels[n]}{more}", ink, font(11), anchor="mm")
 
 
 def sem_dist_legend(sheet: Image.Image, at: tuple[int, int], deepest: int) -> None:

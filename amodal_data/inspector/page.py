@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from amodal_data.disk import replaced
-from amodal_data.drawing.colours import BANDS, FADED, IDENTITY, UNSURE, level_colours
+from amodal_data.drawing.colours import BANDS, FADED, IDENTITY, UNSURE
 from amodal_data.inspector.pagedata import PageImage, image_document, index_row
 
 __all__ = ["write_page"]
 
 _SCRIPTS = ("data.js", "draw.js", "panels.js", "list.js", "page.js")
-_LEVELS = 12
 
 
 def write_page(
@@ -73,10 +72,9 @@ def _filled(text: str, fields: dict[str, str]) -> str:
 
 
 def _colours() -> dict[str, Any]:
-    """The colours of the figures elsewhere: identity, levels (for every number of them), sem-dist maps."""
+    """The colours of the figures elsewhere: of instances; of levels, counts and sem-dist maps."""
     return {
         "identity": IDENTITY.round().astype(int).tolist(),
-        "levels": [level_colours(n).round().astype(int).tolist() for n in range(1, _LEVELS + 1)],
         "bands": BANDS.round().astype(int).tolist(),
         "unsure": UNSURE,
         "faded": FADED,

@@ -41,7 +41,7 @@ def contact_sheet(
     A photo that is missing, unreadable or of another shape is replaced by grey, and the caption says so.
     """
     highest = max(2, *(_highest(targets) for _, targets, _ in images), 0)
-    rows = [_row(*one, highest) for one in images]
+    rows = [_row(*one) for one in images]
     wide = len(_TITLES) * (_WIDE + _GAP) + _GAP
     sheet = Image.new("RGB", (wide, _HEAD + sum(row.height + _GAP for row in rows) + _FOOT), PAPER)
     draw = ImageDraw.Draw(sheet)
@@ -64,15 +64,15 @@ def _highest(targets: LayeredTargets) -> int:
     return max(int((targets.table > 0).sum(axis=1).max(initial=0)), int(targets.table.max(initial=0)))
 
 
-def _row(image: CachedImage, targets: LayeredTargets, photo_path: Path | None, highest: int) -> Image.Image:
+def _row(image: CachedImage, targets: LayeredTargets, photo_path: Path | None) -> Image.Image:
     shape = fitted(image.size, _WIDE)
     height = shape[0]
     view = targets.resized(shape)
     photo, problem = _photo(photo_path, shape, image.size)
     chosen = _most_hidden(targets)
-    pictures = [photo, draw_instances(photo, view), draw_count_map(photo, view, highest)]
+    pictures = [photo, draw_instances(photo, view), draw_count_map(photo, view)]
     if chosen is not None:
-        pictures += [draw_levels(photo, view, chosen, highest), draw_sem_dist(photo, view, chosen)]
+        pictures += [draw_levels(photo, view, chosen), draw_sem_dist(photo, view, chosen)]
     row = Image.new("RGB", (len(_TITLES) * (_WIDE + _GAP) - _GAP, height + _CAPTION), PAPER)
     for column, picture in enumerate(pictures):
         panel = Image.fromarray(picture.clip(0, 255).astype(np.uint8))

@@ -8,7 +8,8 @@ const colourOf = (hue) => COLOURS.identity[hue % COLOURS.identity.length];
 // The colour of an instance; what stands for a true one has its colour.
 const identity = (layers, n) => colourOf(layers.hues ? layers.hues[n] : n);
 
-function levelColours(n) { return COLOURS.levels[Math.max(0, Math.min(n, COLOURS.levels.length) - 1)]; }
+// Of level codes or counts, from 1: the deepest colour stands for all beyond.
+const bandColour = (code) => COLOURS.bands[Math.min(code, COLOURS.bands.length) - 1];
 
 // Of M = C - L: the colour of level L, greyer where the confidence C is low.
 function semDistColour(m) {
@@ -70,21 +71,21 @@ class Drawing {
   }
 
   // Global layers: how many of the chosen instances lie over each pixel at levels up to the plane.
-  count(chosen, plane, highest) {
-    const { layers } = this, colours = levelColours(highest);
+  count(chosen, plane) {
+    const { layers } = this;
     for (let p = 0; p < layers.regions.length; p++) {
       let count = 0;
       for (const n of chosen) { const code = layers.code(n, p); if (code && reaches(layers, n, p, code, plane)) count++; }
-      if (count) this.blend(p, colours[Math.min(count, colours.length) - 1], 1);
+      if (count) this.blend(p, bandColour(count), 1);
     }
     return this;
   }
 
-  levels(n, plane, highest) {
-    const { layers } = this, colours = levelColours(highest);
+  levels(n, plane) {
+    const { layers } = this;
     for (let p = 0; p < layers.regions.length; p++) {
       const code = layers.code(n, p);
-      if (code && reaches(layers, n, p, code, plane)) this.blend(p, colours[Math.min(code, colours.length) - 1], 1);
+      if (code && reaches(layers, n, p, code, plane)) this.blend(p, bandColour(code), 1);
     }
     this.outline((p) => layers.code(n, p) > 0, RIM);
     return this;

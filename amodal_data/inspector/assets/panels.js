@@ -60,7 +60,6 @@ function drawFigure(picture, layers, state) {
   const said = (text) => [title, text].filter(Boolean).join(": ");
   const shown = `${chosen.length} of ${layers.instances.length} instances`;
   const single = SINGLE.has(state.view) ? singleOf(picture, layers, state) : -1;
-  const highest = Math.max(2, picture.deepest + 1);
   if (state.view === "photo") return { drawing, caption: picture.problem, tags: [] };
   drawing.dim();
   if (state.view === "instances") {
@@ -68,11 +67,11 @@ function drawFigure(picture, layers, state) {
     return { drawing, caption: said(shown), tags: labelPlaces(layers, chosen) };
   }
   if (state.view === "layers") {
-    drawing.count(chosen, state.plane, mostShown(picture, state));
+    drawing.count(chosen, state.plane);
     return { drawing, caption: said(shown), tags: [] };
   }
   if (single < 0) return { drawing, caption: said("no instance stands for it"), tags: [] };
-  if (state.view === "levels") drawing.levels(single, state.plane, highest);
+  if (state.view === "levels") drawing.levels(single, state.plane);
   else drawing.semDist(single, state.plane);
   const one = layers.instances[single], score = one.score === undefined ? "" : `, score ${one.score.toFixed(2)}`;
   return { drawing, caption: said(`${layers.label(single)}, ${percent(one.rate)} hidden${score}`), tags: [] };
@@ -177,6 +176,9 @@ function explode(picture, layers, state) {
   return element("figure", {}, box, element("figcaption", { textContent: `${title}level 0 (visible) in front, level ${layers.deepest} at the back` }));
 }
 
+const bandsTo = (most) => COLOURS.bands.slice(0, most);
+const more = (at, most) => (at === COLOURS.bands.length && most > at ? " and more" : "");
+
 function drawLegend(picture, state, target) {
   target.replaceChildren();
   const highest = Math.max(2, picture.deepest + 1), said = (text, ...swatches) => target.append(element("span", {}, ...swatches, text));
@@ -191,9 +193,9 @@ function drawLegend(picture, state, target) {
     if (a !== null) { said("A is closer", swatch(identity(side, a))); said("B is closer", swatch(identity(side, b))); said("pale: no overlap"); }
   }
   if (state.view === "levels")
-    levelColours(highest).forEach((colour, level) => target.append(element("span", {}, swatch(colour), `level ${level}${level ? "" : " (visible)"}`)));
+    bandsTo(highest).forEach((colour, level) => said(`level ${level}${level ? more(level + 1, highest) : " (visible)"}`, swatch(colour)));
   if (state.view === "layers") {
-    levelColours(mostShown(picture, state)).forEach((colour, at) => target.append(element("span", {}, swatch(colour), `${at + 1} ${at ? "instances" : "instance"}`)));
+    bandsTo(mostShown(picture, state)).forEach((colour, at) => said(`${at + 1}${more(at + 1, mostShown(picture, state))} ${at ? "instances" : "instance"}`, swatch(colour)));
   }
   if (state.view === "semdist") {
     said("M = C - L:");
@@ -238,11 +240,11 @@ function instanceTable(picture, layers, state, act) {
 }
 
 function levelBar(one, picture) {
-  const bar = element("canvas", { width: 56, height: 12 }), pen = bar.getContext("2d"), colours = levelColours(Math.max(2, picture.deepest + 1));
+  const bar = element("canvas", { width: 56, height: 12 }), pen = bar.getContext("2d");
   let x = 0;
   one.levels.forEach((pixels, level) => {
     const wide = (56 * pixels) / Math.max(1, one.area);
-    pen.fillStyle = `rgb(${colours[Math.min(level, colours.length - 1)].join(",")})`;
+    pen.fillStyle = `rgb(${bandColour(level + 1).join(",")})`;
     pen.fillRect(x, 0, wide, 12);
     x += wide;
   });
