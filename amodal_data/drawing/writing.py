@@ -60,11 +60,11 @@ def sem_dist_legend(sheet: Image.Image, at: tuple[int, int], deepest: int) -> No
     """Legend of a sem-dist map with levels up to ``deepest``: a field a level, confidence 1 to .5 in it."""
     draw = _titled(sheet, at, "M = C - L: colour = behind how many, greyer = less sure")
     for level in range(min(deepest, len(BANDS) - 1) + 1):
-        x = at[0] + level * 62
-        field = np.broadcast_to(sem_dist_colours(np.linspace(1, 0.5, 56, endpoint=False) - level), (14, 56, 3))
+        x = at[0] + level * 52
+        field = np.broadcast_to(sem_dist_colours(np.linspace(1, 0.5, 48, endpoint=False) - level), (14, 48, 3))
         sheet.paste(Image.fromarray(field.astype(np.uint8)), (x, at[1] + 18))
-        word = f"behind {level}{'+' * (level == len(BANDS) - 1)}" if level else "visible"
-        draw.text((x + 28, at[1] + 41), word, PALE, font(11), anchor="mm")
+        word = f"{'behind ' * (level == 1)}{level}{'+' * (level == len(BANDS) - 1)}" if level else "visible"
+        draw.text((x + 24, at[1] + 41), word, PALE, font(11), anchor="mm")
 
 
 def striped_legend(sheet: Image.Image, at: tuple[int, int]) -> None:
