@@ -1,6 +1,9 @@
 """What a run tells beside its directory: TensorBoard's files read back by its own reader, and logs that fail."""
 
+import io
 import json
+import re
+import sys
 
 import numpy as np
 import pytest
@@ -89,3 +92,20 @@ def test_a_log_of_ones_own_and_one_that_fails(folder, tmp_path):
     assert [about for event, *about in good.told if event == "checkpoint"] == [[3, run.last], [6, run.last]]
     assert [event for event, *_ in bad.told] == ["begin"]
     assert sum("no route to host" in text for text in said) == 1
+
+
+def test_the_bar_shows_the_newest_loss_and_a_file_gets_lines(monkeypatch, tmp_path):
+    from amodal_cli import training
+
+    row = {"step": 3, "total": 1.25, "losses": {"box": 1.25}, "images_per_s": 4.0}
+    for terminal in (True, False):
+        said = io.StringIO()
+        monkeypatch.setattr(said, "isatty", lambda terminal=terminal: terminal, raising=False)
+        monkeypatch.setattr(sys, "stderr", said)
+        monkeypatch.setenv("TERM", "xterm")
+        with training.progress("training", 10) as advance:
+            telling = training._Telling(tmp_path / "run", 10, advance, quiet=False)
+            telling.step(3)
+            telling.row(row)
+        text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said.getvalue())
+        assert ("3/10" in text and "loss 1.250" in text) if terminal else "step 3 of 10: loss 1.250 (box 1.250)" in text
