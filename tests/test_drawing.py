@@ -11,8 +11,9 @@ from PIL import Image
 
 import amodal_data as ad
 from amodal_data.drawing import IDENTITY, draw_instances
+from amodal_data.drawing.hues import distinct_hues, shared_hues
 from amodal_data.drawing.writing import write_labels
-from amodal_data.inspector import shared_hues, stand_ins
+from amodal_data.inspector import stand_ins
 
 
 def pictured(html):
@@ -44,11 +45,29 @@ def test_stand_ins_against_every_choice(seed):
         n, p = np.unravel_index(left.argmax(), left.shape)
         expected[n] = int(p)
         left[n] = left[:, p] = -1
-    found = stand_ins(iou)
-    assert found == expected
-    hues = shared_hues(found, 8)
-    assert len(set(hues)) == 8 and all(hues[p] == n for n, p in enumerate(found) if p is not None)
-    assert stand_ins(np.zeros((2, 0))) == [None, None] and shared_hues([None, None], 3) == [2, 3, 4]
+    assert stand_ins(iou) == expected
+    assert stand_ins(np.zeros((2, 0))) == [None, None]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_colours_differ_where_instances_overlap_and_are_shared_with_what_stands_for_them(seed):
+    rng = np.random.default_rng(seed)
+    truth, found = ((rng.random((12, n)) < 0.15).astype(np.uint8) for n in (6, 9))
+    true = distinct_hues(truth)
+    for a in range(6):
+        for b in range(a):
+            assert true[a] != true[b] or not (truth[:, a] & truth[:, b]).any()
+    assert distinct_hues(np.eye(7, dtype=np.uint8)) == list(range(7))
+    chosen = [3, None, 0, None, 7, None]
+    hues = shared_hues(truth, found, chosen)
+    assert all(hues[p] == true[n] for n, p in enumerate(chosen) if p is not None)
+    others = [hues[p] for p in range(9) if p not in chosen]
+    alone = [hues[p] for p in range(9) if p not in chosen and not (found[:, [p]] & np.delete(found, p, 1)).any()]
+    if len(set(true)) < 7:
+        assert not set(alone) & set(true)
+    assert all(0 <= hue < 7 for hue in others)
+    many = distinct_hues(np.ones((1, 600), np.uint8))  # too many to compare: the colours take turns
+    assert sorted(set(many)) == list(range(7))
 
 
 def test_a_prediction_is_drawn_in_the_colour_it_is_given():

@@ -85,6 +85,9 @@ def stored_stamp(path: Path) -> tuple[int, str]:
             block = file.read(USER_BLOCK)
     except OSError as error:
         raise CacheError(f"cannot read the cache: {error.strerror}", place=str(path)) from error
+    if block[:4] == b"PK\x03\x04":
+        raise CacheFormatError("this is a checkpoint or an archive, not a target cache", place=str(path),
+                               fix="amodal-data build-targets makes one of annotations")  # fmt: skip
     lines = block.rstrip(b"\0").split(b"\n")
     if lines[0] != FORMAT.encode() or len(lines) != 4:
         raise CacheFormatError("not a target cache", place=str(path), fix="amodal-data build-targets makes one")

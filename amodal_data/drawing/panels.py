@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.drawing.colours import IDENTITY, level_colours, sem_dist_colours
+from amodal_data.drawing.hues import distinct_hues
 from amodal_data.views import LevelViews
 
 __all__ = [
@@ -44,27 +45,27 @@ def draw_instances(
 ) -> Picture:
     """X-ray: visible parts filled, hidden parts as diagonal stripes in the hidden instance's colour.
 
-    plane: show levels up to this one only (0 = what is seen); None = whole objects. hues: which colour of
-    :data:`~amodal_data.drawing.colours.IDENTITY` each instance takes, counted on from its start; None = its number.
+    plane: show levels up to this one only (0 = what is seen); None = whole objects. hues: the row of
+    :data:`~amodal_data.drawing.colours.IDENTITY` each instance takes; None = :func:`distinct_hues`.
     """
     picture = dimmed(photo)
     codes = view.levels()
     if plane is not None:
         codes = np.where(codes > plane + 1, 0, codes)
-    hues = range(len(codes)) if hues is None else hues
+    hues = distinct_hues(view.table) if hues is None else hues
     windows = [
         (hue, code[window], picture[window], window)
         for hue, code in zip(hues, codes, strict=True)
         for window in _around(code > 0)
     ]
     for hue, code, part, _ in windows:
-        _blend(part, code == 1, IDENTITY[hue % len(IDENTITY)], 0.62)
+        _blend(part, code == 1, IDENTITY[hue], 0.62)
     for hue, code, part, window in windows:
-        colour, hidden = IDENTITY[hue % len(IDENTITY)], code > 1
+        colour, hidden = IDENTITY[hue], code > 1
         _blend(part, hidden & _stripes(window, hue), colour * 0.8, 0.9)
         _blend(part, _outline(hidden), colour * 0.62, 1)
     for hue, code, part, _ in windows:
-        _blend(part, _outline(code == 1), IDENTITY[hue % len(IDENTITY)] * 0.5, 1)
+        _blend(part, _outline(code == 1), IDENTITY[hue] * 0.5, 1)
     return picture
 
 

@@ -2,7 +2,7 @@
 
 from amodal_data.inspector.page import write_page
 from amodal_data.inspector.pagedata import PageImage
-from amodal_data.inspector.predicted import layered_predictions, shared_hues, stand_ins
+from amodal_data.inspector.predicted import layered_predictions, stand_ins
 from amodal_data.inspector.sheet import contact_sheet
 from amodal_data.inspector.summary import Summary, summarise
 
@@ -11,7 +11,6 @@ __all__ = [
     "Summary",
     "contact_sheet",
     "layered_predictions",
-    "shared_hues",
     "stand_ins",
     "summarise",
     "write_page",

@@ -16,11 +16,12 @@ from PIL import Image, ImageOps
 
 from amodal_data.cache import CachedImage
 from amodal_data.checks import occlusion_rates
+from amodal_data.drawing.hues import distinct_hues, shared_hues
 from amodal_data.errors import PhotoError
 from amodal_data.evaluation.protocols.grids import order_pairs
 from amodal_data.evaluation.reading.predictions import ScoredMask
 from amodal_data.findings import CODES, Finding
-from amodal_data.inspector.predicted import layered_predictions, shared_hues, stand_ins
+from amodal_data.inspector.predicted import layered_predictions, stand_ins
 from amodal_data.levels import LayeredTargets
 from amodal_data.masks import iou
 from amodal_data.photos import open_photo
@@ -76,7 +77,7 @@ def image_document(one: PageImage) -> dict[str, Any]:
         "photo_problem": problem,
         "truth": None if one.truth is None else _targets(one.truth, shown),
         "predicted": None if one.predictions is None else _predicted(one, shown),
-        **_matches(one),
+        "matches": _matches(one),
         "findings": [
             {"code": f.code, "severity": f.severity, "text": f"{CODES[f.code].meaning} ({f.message})"}
             for f in one.findings
@@ -98,6 +99,7 @@ def _targets(targets: LayeredTargets, shown: tuple[int, int]) -> dict[str, Any]:
         "regions": len(kept),
         "table": [_packed(column) for column in targets.table[kept].T],
         "pairs": targets.pairs.tolist(),
+        "hues": distinct_hues(targets.table),
         "instances": [
             {
                 "name": targets.names[n],
@@ -134,8 +136,10 @@ def _leb128(values: NDArray[np.integer]) -> bytes:
 
 
 def _predicted(one: PageImage, shown: tuple[int, int]) -> dict[str, Any]:
-    predictions = _best(one)
-    document = _targets(layered_predictions(predictions, one.image.size), shown)
+    predictions, layered = _best(one), _layered(one)
+    document = _targets(layered, shown)
+    if one.truth is not None:
+        document["hues"] = shared_hues(one.truth.table, layered.table, _matches(one) or ())
     for own, prediction in zip(document["instances"], predictions, strict=True):
         own["score"] = round(prediction.score, 4)
         if prediction.box is not None and prediction.probabilities is not None:
@@ -147,13 +151,11 @@ def _predicted(one: PageImage, shown: tuple[int, int]) -> dict[str, Any]:
     return document
 
 
-def _matches(one: PageImage) -> dict[str, Any]:
-    """Which shown prediction stands for each true instance, None = none does; and the colour of each prediction."""
+def _matches(one: PageImage) -> list[int | None] | None:
+    """Which shown prediction stands for each true instance, None = none does; None without truth or predictions."""
     if one.truth is None or one.predictions is None:
-        return {"matches": None, "hues": None}
-    found = [prediction.amodal for prediction in _best(one)]
-    chosen = stand_ins(iou(one.truth.rles(), found))
-    return {"matches": chosen, "hues": shared_hues(chosen, len(found))}
+        return None
+    return stand_ins(iou(one.truth.rles(), [prediction.amodal for prediction in _best(one)]))
 
 
 def _best(one: PageImage) -> list[ScoredMask]:

@@ -9,7 +9,7 @@ from amodal_data.evaluation.reading.predictions import ScoredMask
 from amodal_data.levels import LayeredTargets
 from amodal_data.sweep import sweep
 
-__all__ = ["layered_predictions", "shared_hues", "stand_ins"]
+__all__ = ["layered_predictions", "stand_ins"]
 
 _ALIKE = 0.3
 """IoU from which on a prediction may stand for a true instance"""
@@ -60,11 +60,3 @@ def stand_ins(iou: NDArray[np.floating]) -> list[int | None]:
         if iou[n, p] >= _ALIKE and n not in chosen and p not in chosen.values():
             chosen[n] = p
     return [chosen.get(n) for n in range(len(iou))]
-
-
-def shared_hues(chosen: Sequence[int | None], n: int) -> list[int]:
-    """Which colour each of ``n`` predictions takes: that of the true instance it stands for (:func:`stand_ins`), which
-    is its number; the others take the colours after those.
-    """
-    others = iter(range(len(chosen), len(chosen) + n))
-    return [chosen.index(p) if p in chosen else next(others) for p in range(n)]

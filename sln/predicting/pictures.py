@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from amodal_data.drawing.colours import sem_dist_colours
+from amodal_data.drawing.hues import shared_hues
 from amodal_data.drawing.panels import dimmed, draw_instances, draw_sem_dist, fitted, label_places, outlined
 from amodal_data.drawing.writing import INK, PALE, PAPER, font, sem_dist_legend, striped_legend, write_labels
-from amodal_data.inspector import layered_predictions, shared_hues, stand_ins
+from amodal_data.inspector import layered_predictions, stand_ins
 from amodal_data.levels import LayeredTargets
 from amodal_data.masks import iou
 from amodal_data.semdist import sem_dist_of_codes
@@ -21,7 +22,6 @@ from sln.predicting.xray import as_image
 __all__ = ["Shown", "comparison"]
 
 _WIDE, _GAP, _HEAD, _CAPTION, _FOOT = 320, 10, 28, 22, 60
-_DEEPEST = 3
 _Panel = tuple[Image.Image, str]
 _Floats = NDArray[np.float64]
 
@@ -57,7 +57,7 @@ def comparison(rows: Sequence[Shown]) -> Image.Image:
         sheet.paste(band, (_GAP, top))
         top += band.height + _GAP
     striped_legend(sheet, (places[1], top))
-    sem_dist_legend(sheet, (places[3 if with_truth else 2], top), _DEEPEST)
+    sem_dist_legend(sheet, (places[3 if with_truth else 2], top), max(1, *(_deepest(row) for row in rows), 1))
     return sheet
 
 
@@ -89,7 +89,7 @@ def _beside_truth(photo: _Floats, truth: LayeredTargets, found: Prediction, leas
     stands = stand_ins(iou(truth.rles(), layers.rles()))
     view, true_view = layers.resized(_shape(photo)), truth.resized(_shape(photo))
     panels = [_instances(photo, true_view, None, f"{len(truth.names)} instances")]
-    panels += [_instances(photo, view, shared_hues(stands, len(found)), _counted(found, least))]
+    panels += [_instances(photo, view, shared_hues(truth.table, layers.table, stands), _counted(found, least))]
     if chosen is None:
         return [*panels, (as_image(dimmed(photo)), "no instance"), (as_image(dimmed(photo)), "")]
     same = stands[chosen]
@@ -120,6 +120,12 @@ def _counted(shown: Prediction, least: float) -> str:
 def _told(found: Prediction, n: int) -> str:
     name = f" {found.categories[n].name}" if found.categories and found.categories[n].name else ""
     return f"{n}{name}, score {found.scores[n]:.2f}"
+
+
+def _deepest(row: Shown) -> int:
+    """The deepest level that may be drawn of a row."""
+    tables = [_layers(row.prediction.sure()[0]).table, *([] if row.truth is None else [row.truth.table])]
+    return max(int(table.max(initial=1)) - 1 for table in tables)
 
 
 def _most_hidden(targets: LayeredTargets) -> int | None:

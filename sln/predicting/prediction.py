@@ -16,6 +16,7 @@ from amodal_data.adapters import to_supervision
 from amodal_data.drawing.notebook import figure
 from amodal_data.evaluation.protocols.grids import order_pairs
 from amodal_data.masks import iou
+from amodal_data.photos import read_photo
 from amodal_data.runs import Window, around, from_crop, touched_by, window_of
 from amodal_data.scene_decode import Known, SceneRule, raised
 from amodal_data.semdist import sem_dist_of_codes
@@ -220,19 +221,23 @@ class Prediction:
                 shown.append(at)
         return self.only([kept[at] for at in shown]), least
 
-    def plot(self, photo: NDArray[np.uint8] | None = None, least: float = _SURE) -> Image.Image:
+    def plot(self, photo: NDArray[np.uint8] | str | Path | None = None, least: float = _SURE) -> Image.Image:
         """A picture of :meth:`sure`: visible parts filled, hidden parts striped; number, class and score. On the photo,
-        uint8 [H, W, 3], or on grey. At most 1280 pixels on the longer side.
+        uint8 [H, W, 3] or its path, or on grey. At most 1280 pixels on the longer side.
         """
-        return xray(self.sure(least)[0].scored_masks(), self.size, photo)
+        pixels = read_photo(Path(photo), upright=True) if isinstance(photo, str | Path) else photo
+        return xray(self.sure(least)[0].scored_masks(), self.size, pixels)
 
-    def save(self, path: str | Path, photo: NDArray[np.uint8] | None = None, least: float = _SURE) -> None:
-        """Write :meth:`plot` to a picture file, by its suffix."""
+    def save(self, path: str | Path, photo: NDArray[np.uint8] | str | Path | None = None, least: float = _SURE) -> None:
+        """Write :meth:`plot` to a picture file, by its suffix. Raises :class:`amodal_data.errors.SelectionError` if
+        that is none of a picture.
+        """
         save_picture(self.plot(photo, least), Path(path))
 
     def _repr_html_(self) -> str:
         """What a notebook shows: a small picture and the one-line ``repr``."""
-        return figure(self.plot(), repr(self))
+        shown, least = self.sure()
+        return figure(self.plot(), f"{self!r}; shown: {len(shown)} of score {least:.2f} and more")
 
     def only(self, kept: Sequence[int]) -> "Prediction":
         """Some of the instances, in the order given."""

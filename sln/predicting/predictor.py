@@ -1,6 +1,7 @@
 """From photos to predictions: a network with its device, and what to keep of its output."""
 
 from collections.abc import Iterable, Sequence
+from html import escape
 from pathlib import Path
 from typing import overload
 
@@ -46,6 +47,11 @@ class Predictor:
     def __repr__(self) -> str:
         classes = len(self.config.detector.categories) or 1
         return f"Predictor(head {self.config.head.kind}, {self.config.data.size} px, {classes} classes, {self.device})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the ``repr``, and the classes by name."""
+        names = ", ".join(one.name for one in self.config.detector.categories if one.name)
+        return f"<pre>{escape(repr(self))}</pre>" + (f"<p>{escape(names)}</p>" if names else "")
 
     @property
     def model(self) -> SLN:
@@ -115,6 +121,8 @@ def _opened(photo: Photo, side: int) -> tuple[Tensor, Frame]:
             raise PhotoError(f"{photo.mode} pixels, not 8 bits a channel", fix="convert it first")
         image = photo.convert("RGB")
     else:
+        if not isinstance(photo, np.ndarray):
+            raise PhotoError(f"a photo is a path, a PIL image or an array, found {type(photo).__name__}")
         if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3:
             raise PhotoError(f"an array photo is uint8 [H, W, 3], found {photo.dtype} {list(photo.shape)}")
         image = Image.fromarray(photo)

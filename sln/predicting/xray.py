@@ -12,11 +12,13 @@ from amodal_data.disk import replaced_path
 from amodal_data.drawing.notebook import GREY
 from amodal_data.drawing.panels import draw_instances, label_places
 from amodal_data.drawing.writing import write_labels
+from amodal_data.errors import SelectionError
 from amodal_data.inspector import layered_predictions
 
 __all__ = ["as_image", "save_picture", "xray"]
 
 _LONGEST = 1280
+_KINDS, _SUFFIXES = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"), (".png", ".jpg", ".webp")
 
 
 def xray(found: Sequence[ScoredMask], size: tuple[int, int], photo: NDArray[np.uint8] | None = None) -> Image.Image:
@@ -41,5 +43,9 @@ def as_image(picture: NDArray[np.float64]) -> Image.Image:
 
 def save_picture(picture: Image.Image, path: Path) -> None:
     """Write a picture by the suffix of its name, whole or not at all."""
+    kind = Image.registered_extensions().get(path.suffix.lower())
+    if kind not in _KINDS:
+        raise SelectionError(f"no kind of picture: {path.suffix or 'a name without a suffix'}", place=str(path),
+                             fix=f"call it {', '.join(_SUFFIXES)}")  # fmt: skip
     with replaced_path(path) as temporary:
-        picture.save(temporary, path.suffix[1:].replace("jpg", "jpeg"))
+        picture.save(temporary, kind)

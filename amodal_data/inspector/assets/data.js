@@ -32,7 +32,7 @@ class Layers {
     this.width = shown[1];
     this.scale = shown[1] / size[1];
     this.kind = kind;
-    this.hues = null;
+    this.hues = document.hues;
     this.table = document.table.map((row) => unpackRuns(row, new Uint8Array(document.regions)));
     this.instances = document.instances;
     this.pairs = document.pairs;
@@ -103,7 +103,6 @@ class Picture {
     this.predicted = own.predicted && new Layers(own.predicted, own.shown, own.size, "predicted");
     this.layers = [this.truth, this.predicted].filter(Boolean);
     this.matches = own.matches;
-    if (this.predicted) this.predicted.hues = own.hues;
     this.deepest = Math.max(...this.layers.map((one) => one.deepest));
     this.source = own.photo;
     this.photo = null;

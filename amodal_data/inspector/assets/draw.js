@@ -3,10 +3,10 @@
 const RIM = [70, 70, 78];
 let COLOURS = null;
 
-const colourOf = (hue) => COLOURS.identity[hue % COLOURS.identity.length];
+const colourOf = (hue) => COLOURS.identity[hue];
 
 // The colour of an instance; what stands for a true one has its colour.
-const identity = (layers, n) => colourOf(layers.hues ? layers.hues[n] : n);
+const identity = (layers, n) => colourOf(layers.hues[n]);
 
 // Of level codes or counts, from 1: the deepest colour stands for all beyond.
 const bandColour = (code) => COLOURS.bands[Math.min(code, COLOURS.bands.length) - 1];
@@ -62,7 +62,7 @@ class Drawing {
       for (let p = 0; p < pixels; p++) if (layers.code(n, p) === 1 && below(n, p)) this.blend(p, identity(layers, n), 0.62);
     for (const n of shown) {
       for (let p = 0; p < pixels; p++)
-        if (layers.code(n, p) > 1 && below(n, p) && ((p % width) + Math.floor(p / width) + 3 * (layers.hues ? layers.hues[n] : n)) % 8 < 3)
+        if (layers.code(n, p) > 1 && below(n, p) && ((p % width) + Math.floor(p / width) + 3 * layers.hues[n]) % 8 < 3)
           this.blend(p, identity(layers, n), 0.9, 0.8);
       this.outline((p) => layers.code(n, p) > 1 && below(n, p), identity(layers, n), 0.62);
     }

@@ -104,7 +104,7 @@ function tellPair(layers, order) {
   if (a === null) { byId("pair-text").textContent = "fewer than two instances"; return; }
   byId("pair-a").value = a;
   byId("pair-b").value = b;
-  byId("pair-text").textContent = order > 0 ? `A (${layers.label(a)}) is in front` : order < 0 ? `B (${layers.label(b)}) is in front` : "they do not overlap, or it is undecided";
+  byId("pair-text").textContent = order > 0 ? `A (${layers.label(a)}) is in front` : order < 0 ? `B (${layers.label(b)}) is in front` : verdict(order);
 }
 
 function isolate(side, n) {

@@ -88,13 +88,15 @@ function mostShown(picture, state) {
   return most;
 }
 
+const verdict = (order) => (order > 0 ? "A is in front" : order < 0 ? "B is in front" : "they do not overlap, or it is undecided");
+
 function drawRelative(picture, layers, state) {
   const drawing = new Drawing(picture, layers).dim();
   const { a, b } = pairOn(picture, layers, state);
   if (a === null || b === null || a === b) return { drawing, caption: `${layers.kind}: no two instances stand for them`, tags: [], order: null };
   const order = drawing.relative(a, b);
   const places = labelPlaces(layers, [a, b]).map((place) => ({ ...place, text: `${place.n === a ? "A" : "B"}: ${place.n}` }));
-  return { drawing, caption: `${layers.kind === "truth" ? "truth" : "predicted"}: A is ${layers.label(a)}, B is ${layers.label(b)}`, tags: places, order };
+  return { drawing, caption: `${layers.kind}: A is ${layers.label(a)}, B is ${layers.label(b)}; ${verdict(order)}`, tags: places, order };
 }
 
 // The pair picked, else the first overlapping one.
@@ -160,7 +162,7 @@ function explode(picture, layers, state) {
   }
   const place = () => {
     turn.style.transform = `rotateX(${state.tilt}deg) rotateY(${state.spin}deg)`;
-    const gap = Math.min(36, 88 / Math.max(1, layers.deepest)); // in hundredths of the box's width
+    const gap = Math.min(36, 66 / Math.max(1, layers.deepest)); // in hundredths of the box's width
     [...turn.children].forEach((layer, at) => { layer.style.transform = `translateZ(${(at - layers.deepest / 2) * gap}cqw)`; });
   };
   place();

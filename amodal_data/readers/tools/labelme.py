@@ -48,7 +48,7 @@ def labelme_sheet(path: Path) -> tuple[Sheet, Source]:
         else:
             sheet.note("annotation-malformed", f"{file.name} has no list 'shapes' or no 'imageHeight': not labelme's")
     if not sheet.images:
-        fix = "name one annotation file; -d FOLDER finds that of a data set" if path.is_dir() else ""
+        fix = f"name the annotation file, such as {files[0]}" if path.is_dir() and files else ""
         raise LayoutError("no labelme file here", place=str(path), fix=fix)
     return sheet, Source(path.name, digest_of(digests))
 
