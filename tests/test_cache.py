@@ -159,6 +159,8 @@ def damaged(path, how):
     raw = bytearray(path.read_bytes())
     if how == "foreign":
         raw = bytearray(b"\x89HDF\r\n\x1a\n" + bytes(600))
+    elif how == "checkpoint":
+        raw = bytearray(b"PK\x03\x04" + bytes(600))
     elif how == "newer":
         raw = raw.replace(b"version 2\n", b"version 9\n", 1)
     elif how == "truncated":
@@ -173,6 +175,7 @@ def damaged(path, how):
     ("how", "said"),
     [
         ("foreign", "not a target cache"),
+        ("checkpoint", "this is a checkpoint or an archive"),
         ("newer", "version 9"),
         ("truncated", "damaged"),
         ("empty", "not a target"),

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 
 import sln as package
 from amodal_data import build_targets, evaluate, instance_order, read_cocoa, relative_depth, write_cocoa
+from amodal_data.errors import SelectionError
 from amodal_data.evaluation import read_predictions, read_truth, write_predictions
 from amodal_data.inspector import layered_predictions
 from amodal_data.photos import read_photo
@@ -310,6 +312,14 @@ def test_photos_that_cannot_be_read_are_reported_and_the_others_done(place, tmp_
     done = sln("predict", place / "run", folder, "-o", tmp_path / "out", code=1)
     assert "1 photo\n" in done.stdout and "b.jpg" in done.stderr and "c.png" in done.stderr
     assert {row["image_id"] for row in json.loads((tmp_path / "out" / "predictions.json").read_text())} <= {1}
+    sln("predict", place / "run", folder / "c.png", "-o", tmp_path / "none", "--save", "coco,html", code=1)
+    assert not list((tmp_path / "none").glob("predictions.*"))  # nothing that the next try would have to replace
+
+
+def test_listing_runs_needs_no_folder_of_runs(tmp_path):
+    none = run_command("sln", "runs", cwd=tmp_path)
+    assert none.returncode == 0 and "no runs in runs" in none.stderr and not list(tmp_path.iterdir())
+    assert run_command("sln", "runs", "elsewhere", cwd=tmp_path).returncode == 2
 
 
 @pytest.mark.parametrize(
@@ -459,4 +469,11 @@ def test_a_value_shows_and_saves_itself(place, tmp_path):
     assert np.array_equal(one.scores, two.scores) and np.allclose(
         one.scores, predictor.predict(photo).scores, atol=1e-5
     )
-    assert {"load", "fit", "Prediction"} <= set(dir(package))
+    assert dir(package) == sorted(package.__all__)
+    prediction.save(tmp_path / "by_path.png", data.photos[0])
+    assert (read_photo(tmp_path / "by_path.png") == read_photo(tmp_path / "a.png")).all()
+    with pytest.raises(SelectionError, match=r"no kind of picture: \.txt"):
+        prediction.save(tmp_path / "a.txt")
+    with pytest.raises(PhotoError, match="found int"):
+        predictor.predict(3)
+    assert escape(repr(predictor)) in predictor._repr_html_()

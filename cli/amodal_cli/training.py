@@ -131,6 +131,10 @@ def _on_cpu(device: str) -> bool:
     return pick_device(device).type == "cpu"
 
 
+_RUNS = Path("runs")
+"""Where runs are, if nothing else is said"""
+
+
 class _Telling:
     """What a run says while it trains: a line a row where there is no bar, and what an interruption leaves."""
 
@@ -261,15 +265,15 @@ def config(
 
 
 def runs(
-    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="A folder of run directories.")] = Path(
-        "runs"
-    ),
+    folder: Annotated[Path, typer.Argument(file_okay=False, help="A folder of run directories.")] = _RUNS,
     as_json: Json = False,
 ) -> None:
     """List the runs in a folder, newest first: steps, loss, AP."""
     from sln.training.rundir import list_runs
 
-    found = list_runs(folder)
+    if not folder.is_dir() and folder != _RUNS:
+        raise typer.BadParameter(f"there is no folder {folder}")
+    found = list_runs(folder) if folder.is_dir() else []
     if as_json:
         print_json({"schema": "sln/runs/1", "runs": found})
         return

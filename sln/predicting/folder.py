@@ -188,6 +188,9 @@ def _write(
         except KeyboardInterrupt:
             report.interrupted = True
     there = {"html": "predictions.html", "coco": "predictions.json"}
+    if not report.photos and not report.interrupted:  # nothing was read: nothing stands in the way of the next try
+        for name in there.values():
+            (out / name).unlink(missing_ok=True)
     report.written += [name for kind, name in there.items() if kind in kinds and (out / name).exists()]
     return report
 
