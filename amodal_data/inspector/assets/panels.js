@@ -162,7 +162,7 @@ function explode(picture, layers, state) {
   }
   const place = () => {
     turn.style.transform = `rotateX(${state.tilt}deg) rotateY(${state.spin}deg)`;
-    const gap = Math.min(36, 66 / Math.max(1, layers.deepest)); // in hundredths of the box's width
+    const gap = Math.min(36, 50 / Math.max(1, layers.deepest)); // in hundredths of the box's width
     [...turn.children].forEach((layer, at) => { layer.style.transform = `translateZ(${(at - layers.deepest / 2) * gap}cqw)`; });
   };
   place();
