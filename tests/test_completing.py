@@ -16,8 +16,9 @@ from sln.errors import WeightsError
 from sln.network.model import build
 from sln.network.prompts import as_channels, drawn_prompts, inside_boxes, windows_around
 from sln.predicting.asking import open_prompts
-from sln.predicting.completing import Prompts, _extent, told_apart
+from sln.predicting.completing import Prompts, _extent, as_seen, told_apart
 from sln.predicting.given import Given
+from sln.predicting.prediction import Prediction
 
 FEW = ("data.size=64", *MODERN_SMALL, "train.steps=2", "train.batch=2", "train.workers=0")
 
@@ -72,6 +73,35 @@ def test_boxes_alone_are_completed_around_what_they_hold(data, predictor):
     assert len(found) == len(boxes) and (found.boxes[:, :2] <= boxes[:, :2] + 1e-3).all()
     assert (found.boxes[:, 2:] >= boxes[:, 2:] - 1e-3).all() and found.boxes.min() >= 0
     assert found.scored_mask(0).probabilities is not None
+
+
+def test_boxes_alone_are_looked_at_again_with_what_was_seen(data, predictor, monkeypatch):
+    """The second time the head is shown the visible masks of the first, the last time boxes alone, on the new boxes."""
+    shown, head = [], predictor.model.levels_in
+
+    def watched(features, windows, owners, maps=None):
+        shown.append((windows.clone(), maps[:, 0].any((1, 2)).tolist()))
+        return head(features, windows, owners, maps)
+
+    monkeypatch.setattr(predictor.model, "levels_in", watched)
+    boxes = np.array([[5.0, 5, 40, 40], [30, 20, 70, 55]])
+    found = predictor.complete(data.photos[0], Prompts.of_boxes(boxes, data.images[0].size))
+    rounds = [any(told) for _, told in shown]
+    assert len(shown) == 7 and not any(rounds[:3]) and not rounds[6]
+    inside = shown[5][0].clamp(min=0).minimum(torch.tensor([64.0, 48, 64, 48]))  # the photo, 60 x 80, at 64 px
+    assert torch.allclose(shown[6][0], inside, atol=1e-3)  # what is answered is of the boxes found the second time
+    by_mask = predictor.complete(data.photos[0], Prompts.of_masks(seen(data, 0)))
+    assert len(shown) == 10 and len(by_mask) and np.isfinite(found.boxes).all()
+
+
+def test_what_was_found_in_a_box_stands_for_its_mask():
+    probabilities = np.zeros((2, 3, 4, 4), np.float32)
+    probabilities[0, 1] = probabilities[1, 1, :, :] = 1
+    boxes = np.array([[10, 10, 30, 30], [40, 40, 44, 44]], np.float32)
+    found = Prediction((60, 80), boxes, np.ones(2, np.float32), probabilities)
+    prompts = Prompts.of_boxes(np.array([[10.0, 10, 20, 30], [40, 40, 44, 44]]), (60, 80))
+    seen, little = as_seen(found, prompts).masks
+    assert little is None and seen.area == 200 and seen.decode()[10:30, 10:20].all()
 
 
 def test_masks_that_share_pixels_are_a_finding_and_the_higher_score_has_them(data, predictor):

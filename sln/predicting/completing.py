@@ -1,11 +1,12 @@
 """Whole objects for what is known already: visible masks or boxes, by whatever found them.
 
 Pass 1 looks at a window around what is seen, told what is known; where it finds the object to end is the amodal box;
-pass 2 looks at exactly that.
+pass 2 looks at exactly that. Where nothing but boxes is known, all is done twice: what was found to be visible then
+says who is in front of whom, which tells where objects end.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,10 +24,12 @@ from sln.network.targets import pixels_on
 from sln.predicting.given import Answer, Given
 from sln.predicting.prediction import Prediction
 
-__all__ = ["Prompts", "complete", "told_apart"]
+__all__ = ["Prompts", "as_seen", "complete", "told_apart"]
 
 _FAR = (0.6, 0.15)
 """How far beyond what is known (pass 1) and beyond the box found there (pass 2) to look, times the longer side"""
+_SEEN = 20
+"""Pixels from which on a mask that was only found says more than a box"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,30 +91,51 @@ def told_apart(prompts: Prompts, place: str = "") -> tuple[NDArray[np.int32], li
 
 
 @torch.no_grad()
-def complete(model: SLN, features: Features, frame: Frame, prompts: Prompts, owner: NDArray[np.int32]) -> Prediction:
+def complete(
+    model: SLN,
+    features: Features,
+    frame: Frame,
+    prompts: Prompts,
+    owner: NDArray[np.int32],
+    boxes: NDArray[np.float32] | None = None,
+) -> Prediction:
     """The whole of every prompt, in its order, from the features of one input whose photo lies in it as ``frame`` says.
 
     owner: int32 [H, W], see :func:`told_apart`. A mask that was given is the level 0 of its instance, pixel by pixel.
+    boxes: amodal boxes, float32 [P, 4] in pixels of the photo, if they are known; they are not looked for then.
     """
     device = features.maps[0].device
     known = _Known(frame, prompts, owner, device)
     seen = frame.to_input(torch.from_numpy(prompts.boxes)).to(device)
-    box = seen
-    for far in _FAR:
+    box = seen if boxes is None else frame.to_input(torch.from_numpy(boxes)).to(device)
+    for far in _FAR if boxes is None else ():
         window = windows_around(box, far)
         box = _extent(known.levels(model, features, window), window, seen)
     probabilities = known.levels(model, features, box)
-    boxes = frame.to_photo(box).cpu()
-    limits = boxes.new_tensor([prompts.size[1], prompts.size[0]] * 2)
+    corners = frame.to_photo(box).cpu()
+    limits = corners.new_tensor([prompts.size[1], prompts.size[0]] * 2)
     masks = tuple(None if mask is None else RLE.from_mask(owner == n) for n, mask in enumerate(prompts.masks))
     return Prediction(
         prompts.size,
-        boxes.clamp(min=0).minimum(limits).numpy(),
+        corners.clamp(min=0).minimum(limits).numpy(),
         prompts.scores,
         probabilities.float().cpu().numpy(),
         prompts.categories,
         Given(masks, RLE.from_mask(owner >= 0), prompts.answers or (None,) * len(prompts)),
     )
+
+
+def as_seen(found: Prediction, prompts: Prompts) -> Prompts:
+    """Boxes as prompts that also have masks: what was found to be visible of each inside its box, None of less than 20
+    pixels.
+    """
+    masks: list[RLE | None] = []
+    for mask, box in zip(found.modal(), prompts.boxes, strict=True):
+        x0, y0, x1, y1 = (int(edge) for edge in (*np.floor(box[:2]), *np.ceil(box[2:])))
+        inside = np.zeros_like(mask)
+        inside[y0:y1, x0:x1] = mask[y0:y1, x0:x1]
+        masks.append(RLE.from_mask(inside) if inside.sum() >= _SEEN else None)
+    return replace(prompts, masks=tuple(masks))
 
 
 class _Known:

@@ -19,7 +19,7 @@ from sln.errors import PhotoError, WeightsError
 from sln.network.layering import decode
 from sln.network.model import SLN, Detections
 from sln.network.objects import doubles
-from sln.predicting.completing import Prompts, complete, told_apart
+from sln.predicting.completing import Prompts, as_seen, complete, told_apart
 from sln.predicting.portable import SETTINGS, Portable, load_portable
 from sln.predicting.prediction import Prediction, put_together
 from sln.weights import load_model
@@ -98,7 +98,13 @@ class Predictor:
         with autocast(self.device, self.config.train.precision):
             features = self.model.features(self._placed(image))
             owner = told_apart(prompts)[0] if owner is None else owner
-            return put_together(complete(self.model, features, frame, prompts, owner), self.config.predict)
+            found = put_together(complete(self.model, features, frame, prompts, owner), self.config.predict)
+            if not len(prompts) or any(mask is not None for mask in prompts.masks):
+                return found
+            seen = as_seen(found, prompts)
+            boxes = complete(self.model, features, frame, seen, told_apart(seen)[0]).boxes
+            again = complete(self.model, features, frame, prompts, owner, boxes)
+            return put_together(again, self.config.predict)
 
     @torch.no_grad()
     def predict_inputs(self, images: Tensor, frames: Sequence[Frame]) -> list[Prediction]:
