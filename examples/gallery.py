@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 import amodal_data as ad
-from amodal_data.drawing import draw_count_map, draw_instances, draw_levels, draw_sem_dist
+from amodal_data.drawing import as_image, draw_count_map, draw_instances, draw_levels, draw_sem_dist
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,6 @@ def made(folder: Path) -> Scenes:
     file = ad.write_cocoa(folder, 3, seed=5, size=(300, 400), force=True)
     ad.build_targets(ad.read_cocoa(file), folder / "val.h5", force=True)
     return Scenes(ad.TargetCache(folder / "val.h5"), folder)
-
-
-def as_image(picture: np.ndarray) -> Image.Image:
-    """A panel, float RGB, as a picture."""
-    return Image.fromarray(picture.clip(0, 255).astype(np.uint8))
 
 
 def contact_sheet(scenes: Scenes) -> Image.Image:

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 import amodal_data as ad
 from amodal_data.discovery import PhotoFinder
-from amodal_data.drawing.panels import draw_instances
+from amodal_data.drawing import as_image, draw_instances
 
 WIDE, MILLISECONDS = 480, 1100
 
@@ -31,7 +31,7 @@ def frames(photo: Image.Image, targets: ad.LayeredTargets) -> list[Image.Image]:
 
 def titled(picture: np.ndarray, text: str) -> Image.Image:
     """A picture with a line of text below it."""
-    image = Image.fromarray(picture.clip(0, 255).astype(np.uint8))
+    image = as_image(picture)
     sheet = Image.new("RGB", (image.width, image.height + 26), (252, 252, 250))
     sheet.paste(image)
     ImageDraw.Draw(sheet).text((6, image.height + 5), text, (38, 38, 44), ImageFont.load_default(14))

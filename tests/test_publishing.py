@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 
@@ -64,6 +65,11 @@ def test_the_command_writes_both_and_replaces_nothing(composed, tmp_path):
         describe(tmp_path)
     with pytest.raises(SelectionError, match="neither a cache nor"):
         describe(composed / "instances.json")
+    assert describe(composed).sha256 == hashlib.sha256((composed / "instances.json").read_bytes()).hexdigest()
+    shutil.copytree(composed, tmp_path / "odd")
+    (tmp_path / "odd" / "compose.json").write_text("[]")
+    with pytest.raises(SelectionError, match="not what compose writes"):
+        describe(tmp_path / "odd")
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -2,6 +2,6 @@
 
 from amodal_data.composing.arranging import OCCLUSION, Wishes
 from amodal_data.composing.donors import Rules, Stock, take_stock
-from amodal_data.composing.writing import COCOA, FLAT, ComposeReport, compose
+from amodal_data.composing.writing import COCOA, FLAT, SCHEMA, ComposeReport, compose
 
-__all__ = ["COCOA", "FLAT", "OCCLUSION", "ComposeReport", "Rules", "Stock", "Wishes", "compose", "take_stock"]
+__all__ = ["COCOA", "FLAT", "OCCLUSION", "SCHEMA", "ComposeReport", "Rules", "Stock", "Wishes", "compose", "take_stock"]

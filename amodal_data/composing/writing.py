@@ -35,7 +35,7 @@ from amodal_data.runs import from_crop
 from amodal_data.scene import Instance, Scene
 from amodal_data.workers import cluster
 
-__all__ = ["BLOCK", "COCOA", "FLAT", "ComposeReport", "compose", "scene_of"]
+__all__ = ["BLOCK", "COCOA", "FLAT", "SCHEMA", "ComposeReport", "compose", "scene_of"]
 
 BLOCK = 50
 """Scenes in a block, over which wanted shares are kept to"""
@@ -43,6 +43,8 @@ COCOA = "COCO_amodal.json"
 """The annotations in COCOA's layout"""
 FLAT = "instances.json"
 """The annotations in MVTec's flat layout, with classes"""
+SCHEMA = "amodal-data/composed/1"
+"""What ``compose.json`` calls itself"""
 _OWN = ("images", "blocks")
 _QUALITY = 92
 _PORTIONS = 8
@@ -129,7 +131,7 @@ def _about(stock: Stock, n: int, seed: int, wishes: Wishes) -> dict[str, Any]:
         repr([(d.image_id, d.annotation_id) for d in stock.donors] + [b.image_id for b in stock.backdrops]).encode()
     ).hexdigest()
     return {
-        "schema": "amodal-data/composed/1",
+        "schema": SCHEMA,
         "source": dict(zip(("name", "sha256"), stock.source, strict=True)),
         "scenes": n,
         "seed": seed,

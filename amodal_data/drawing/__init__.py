@@ -1,10 +1,11 @@
 """How levels look: colours, panels over a photo, what is written on them, their legends."""
 
 from amodal_data.drawing.colours import IDENTITY, level_colours, sem_dist_colours
-from amodal_data.drawing.panels import draw_count_map, draw_instances, draw_levels, draw_sem_dist
+from amodal_data.drawing.panels import as_image, draw_count_map, draw_instances, draw_levels, draw_sem_dist
 
 __all__ = [
     "IDENTITY",
+    "as_image",
     "draw_count_map",
     "draw_instances",
     "draw_levels",

@@ -39,7 +39,7 @@ def _viridis(place: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 IDENTITY = _rgb(_OKABE_ITO)
-"""RGB 0..255, float64 [7, 3]; instance n takes row ``n % 7``."""
+"""RGB 0..255, float64 [7, 3]; which instance takes which row: :func:`~amodal_data.drawing.hues.distinct_hues`."""
 
 BANDS = np.vstack([_viridis(np.array(_PLACES)), [10.0, 0.0, 14.0]])
 """RGB 0..255, float64 [6, 3]: visible, behind 1, 2, 3, 4, 5 and more, in every picture alike."""

@@ -6,17 +6,20 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from amodal_data.codes import counted
 from amodal_data.drawing.colours import IDENTITY
 
 __all__ = ["distinct_hues", "shared_hues"]
 
 _MANY = 500
+"""Instances up to which every pair is looked at"""
 
 
 def distinct_hues(
     table: NDArray[np.uint8], fixed: Sequence[int | None] | None = None, elsewhere: Collection[int] = ()
 ) -> list[int]:
-    """A row of :data:`~amodal_data.drawing.colours.IDENTITY` for each instance of a level table, uint8 [R, N].
+    """A row of :data:`~amodal_data.drawing.colours.IDENTITY` for each instance of a level table, uint8 [R, N],
+    0 = outside.
 
     One by one each takes a row that no instance it overlaps has, if there is one; of those, one that is not in
     ``elsewhere``, then the least used, then the next in turn: the first seven that do not clash take 0 to 6. ``fixed``:
@@ -43,8 +46,8 @@ def _overlaps(table: NDArray[np.uint8]) -> NDArray[np.bool_]:
     count = table.shape[1]
     if count > _MANY:
         return np.zeros((count, count), bool)
-    inside = (table > 0).astype(np.float32)
-    return np.asarray(inside.T @ inside > 0)
+    inside = table > 0
+    return np.asarray(counted(inside.T, inside) > 0)
 
 
 def shared_hues(truth: NDArray[np.uint8], found: NDArray[np.uint8], chosen: Sequence[int | None]) -> list[int]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from amodal_data.drawing.panels import draw_instances, fitted
+from amodal_data.drawing.panels import as_image, draw_instances, fitted
 from amodal_data.views import LevelViews
 
 if TYPE_CHECKING:
@@ -35,13 +35,11 @@ def views_figure(views: Sequence[LevelViews], text: str) -> str:
     """HTML of images without their photos, side by side: visible parts filled, hidden parts striped."""
     from PIL import Image  # whoever reads levels without looking at them does without
 
-    panels = [
-        draw_instances(np.full((*view.size, 3), float(GREY)), view).clip(0, 255).astype(np.uint8) for view in views
-    ]
-    wide, high = (max((one.shape[axis] for one in panels), default=1) for axis in (1, 0))
+    panels = [as_image(draw_instances(np.full((*view.size, 3), float(GREY)), view)) for view in views]
+    wide, high = (max((one.size[axis] for one in panels), default=1) for axis in (0, 1))
     sheet = Image.new("RGB", (len(panels) * (wide + _GAP) - _GAP if panels else 1, high), "white")
     for at, panel in enumerate(panels):
-        sheet.paste(Image.fromarray(panel), (at * (wide + _GAP), 0))
+        sheet.paste(panel, (at * (wide + _GAP), 0))
     return figure(sheet, text)
 
 

@@ -1,6 +1,7 @@
 """The panels of the pictures, each float64 RGB 0..255 [h, w, 3], drawn over a dimmed photo."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +10,11 @@ from amodal_data.drawing.colours import IDENTITY, level_colours, sem_dist_colour
 from amodal_data.drawing.hues import distinct_hues
 from amodal_data.views import LevelViews
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 __all__ = [
+    "as_image",
     "dimmed",
     "draw_count_map",
     "draw_instances",
@@ -24,6 +29,13 @@ Picture = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 _RIM = np.array([70.0, 70.0, 78.0])
+
+
+def as_image(picture: Picture) -> "Image.Image":
+    """A panel, float64 RGB 0..255 [H, W, 3], as Pillow has it."""
+    from PIL import Image  # whoever reads levels without looking at them does without
+
+    return Image.fromarray(picture.clip(0, 255).astype(np.uint8))
 
 
 def fitted(size: tuple[int, ...], wide: int) -> tuple[int, int]:
@@ -45,6 +57,7 @@ def draw_instances(
 ) -> Picture:
     """X-ray: visible parts filled, hidden parts as diagonal stripes in the hidden instance's colour.
 
+    photo: float64 RGB 0..255 [H, W, 3], of the view's size, left as it is; the panel, of the same kind, is a new one.
     plane: show levels up to this one only (0 = what is seen); None = whole objects. hues: the row of
     :data:`~amodal_data.drawing.colours.IDENTITY` each instance takes; None = :func:`distinct_hues`.
     """
@@ -80,19 +93,25 @@ def _around(mask: Mask) -> list[tuple[slice, slice]]:
 
 
 def draw_count_map(photo: Picture, view: LevelViews) -> Picture:
-    """How many instances lie over each pixel, in the colours of :func:`level_colours`."""
+    """How many instances lie over each pixel (paper, Fig. 1), in the colours of :func:`level_colours`, uncoloured where
+    none does. photo and panel: see :func:`draw_instances`.
+    """
     return _coloured(photo, view.count_map())
 
 
 def draw_levels(photo: Picture, view: LevelViews, n: int) -> Picture:
-    """The visibility levels of one instance, in the colours of :func:`level_colours`."""
+    """The visibility levels of instance ``n``, in the colours of :func:`level_colours`. photo and panel: see
+    :func:`draw_instances`.
+    """
     picture = _coloured(photo, view.levels(n))
     outlined(picture, view.amodal(n))
     return picture
 
 
 def draw_sem_dist(photo: Picture, view: LevelViews, n: int) -> Picture:
-    """The sem-dist map of one instance."""
+    """The sem-dist map M = C - L (Eq. 1) of instance ``n``, in those of :func:`sem_dist_colours`. photo and panel: see
+    :func:`draw_instances`.
+    """
     picture = dimmed(photo)
     inside = view.amodal(n)
     picture[inside] = sem_dist_colours(view.sem_dist()[n][inside])

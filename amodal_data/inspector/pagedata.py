@@ -69,6 +69,7 @@ def image_document(one: PageImage) -> dict[str, Any]:
     scale = min(1.0, _LONGEST / max(height, width))
     shown = (max(1, round(height * scale)), max(1, round(width * scale)))
     photo, problem = _photo(one.photo, one.image.size, shown)
+    matches = _matches(one)
     return {
         "id": one.image.image_id,
         "size": [height, width],
@@ -76,8 +77,8 @@ def image_document(one: PageImage) -> dict[str, Any]:
         "photo": photo,
         "photo_problem": problem,
         "truth": None if one.truth is None else _targets(one.truth, shown),
-        "predicted": None if one.predictions is None else _predicted(one, shown),
-        "matches": _matches(one),
+        "predicted": None if one.predictions is None else _predicted(one, shown, matches),
+        "matches": matches,
         "findings": [
             {"code": f.code, "severity": f.severity, "text": f"{CODES[f.code].meaning} ({f.message})"}
             for f in one.findings
@@ -135,11 +136,11 @@ def _leb128(values: NDArray[np.integer]) -> bytes:
     return out.tobytes()
 
 
-def _predicted(one: PageImage, shown: tuple[int, int]) -> dict[str, Any]:
+def _predicted(one: PageImage, shown: tuple[int, int], matches: Sequence[int | None] | None) -> dict[str, Any]:
     predictions, layered = _best(one), _layered(one)
     document = _targets(layered, shown)
-    if one.truth is not None:
-        document["hues"] = shared_hues(one.truth.table, layered.table, _matches(one) or ())
+    if one.truth is not None and matches is not None:
+        document["hues"] = shared_hues(one.truth.table, layered.table, matches)
     for own, prediction in zip(document["instances"], predictions, strict=True):
         own["score"] = round(prediction.score, 4)
         if prediction.box is not None and prediction.probabilities is not None:

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 
 from amodal_data.cache import CachedImage
 from amodal_data.drawing.panels import (
+    as_image,
     draw_count_map,
     draw_instances,
     draw_levels,
@@ -75,7 +76,7 @@ def _row(image: CachedImage, targets: LayeredTargets, photo_path: Path | None) -
         pictures += [draw_levels(photo, view, chosen), draw_sem_dist(photo, view, chosen)]
     row = Image.new("RGB", (len(_TITLES) * (_WIDE + _GAP) - _GAP, height + _CAPTION), PAPER)
     for column, picture in enumerate(pictures):
-        panel = Image.fromarray(picture.clip(0, 255).astype(np.uint8))
+        panel = as_image(picture)
         if column == 1:
             write_labels(panel, label_places(view), [str(n) for n in range(len(targets.names))], 12)
         row.paste(panel, (column * (_WIDE + _GAP), 0))

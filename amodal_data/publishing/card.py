@@ -22,6 +22,7 @@ def dataset_card(described: Described, *, licence: str | None = None) -> str:
         licence=licence or "other  # FILL IN",
         size=next((name for most, name in _SIZES if summary.images < most), "n>1M"),
         name=described.name,
+        quoted=json.dumps(described.name),
         kind=kind,
         about=_COMPOSED if described.composed else _CACHE,
         files=_files(described),
@@ -85,7 +86,7 @@ license: {licence}
 task_categories: [image-segmentation]
 tags: [amodal-instance-segmentation, occlusion, croissant]
 size_categories: [{size}]
-pretty_name: {name}
+pretty_name: {quoted}
 ---
 
 # {name}

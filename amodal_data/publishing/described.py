@@ -1,7 +1,6 @@
 """What is published: a cache or a composed set, its figures, where it comes from, its files."""
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from amodal_data.cache import TargetCache
-from amodal_data.composing import FLAT
+from amodal_data.composing import FLAT, SCHEMA
 from amodal_data.disk import open_regular
 from amodal_data.errors import SelectionError
 from amodal_data.inspector import Summary
+from amodal_data.readers.files import load_json
 from amodal_data.source import open_source
 
 __all__ = ["Described", "describe"]
@@ -56,14 +56,16 @@ def describe(path: Path, on_image: Callable[[int], None] = lambda _: None) -> De
         return Described(path.stem, path, _sha256(path), summary, sources, made)
     if not path.is_dir():
         raise SelectionError("neither a cache nor a composed set", place=str(path), fix="amodal-data build-targets")
-    said = json.loads(composed.read_text("utf-8"))
-    photos = json.loads(file.read_text("utf-8"))["images"]
-    licences = Counter(str(one.get("license", "not said")) for one in photos)
+    said = load_json(composed)[0]
+    if not isinstance(said, dict) or said.get("schema") != SCHEMA:
+        raise SelectionError("not what compose writes", place=str(composed), fix="compose the set again")
+    photos = load_json(file)[0]["images"]
+    licences = Counter(str(one.get("license", "not said")) for one in photos if isinstance(one, dict))
     source = said["source"]
     made = {"seed": str(said["seed"]), "objects": str(said["donors"]), "backdrops": str(said["backdrops"])}
     return Described(
-        path.resolve().name, file, _sha256(file), summary, ((source["name"], source["sha256"]),), made,
-        photos=path / _PHOTOS, composed=said, licences=tuple(sorted(licences.items())),
+        path.resolve().name, file, opened.origin.sources[0].sha256, summary, ((source["name"], source["sha256"]),),
+        made, photos=path / _PHOTOS, composed=said, licences=tuple(sorted(licences.items())),
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from amodal_data.drawing.colours import sem_dist_colours
 from amodal_data.drawing.hues import shared_hues
-from amodal_data.drawing.panels import dimmed, draw_instances, draw_sem_dist, fitted, label_places, outlined
+from amodal_data.drawing.panels import as_image, dimmed, draw_instances, draw_sem_dist, fitted, label_places, outlined
 from amodal_data.drawing.writing import INK, PALE, PAPER, font, sem_dist_legend, striped_legend, write_labels
 from amodal_data.inspector import layered_predictions, stand_ins
 from amodal_data.levels import LayeredTargets
@@ -17,7 +18,6 @@ from amodal_data.masks import iou
 from amodal_data.semdist import sem_dist_of_codes
 from amodal_data.views import LevelViews
 from sln.predicting.prediction import Prediction
-from sln.predicting.xray import as_image
 
 __all__ = ["Shown", "comparison"]
 
@@ -45,7 +45,8 @@ def comparison(rows: Sequence[Shown]) -> Image.Image:
     with_truth = any(row.truth is not None for row in rows)
     titles = ["photo"] + (["truth", "predicted"] if with_truth else ["predicted"])
     titles += ["true sem-dist map", "predicted sem-dist map"] if with_truth else ["sem-dist map, most hidden"]
-    bands = [_band(row, with_truth) for row in rows]
+    found = [_sure(row.prediction) for row in rows]
+    bands = [_band(row, one, with_truth) for row, one in zip(rows, found, strict=True)]
     high = _HEAD + sum(band.height + _GAP for band in bands) + _FOOT
     sheet = Image.new("RGB", (len(titles) * (_WIDE + _GAP) + _GAP, high), PAPER)
     draw = ImageDraw.Draw(sheet)
@@ -57,16 +58,28 @@ def comparison(rows: Sequence[Shown]) -> Image.Image:
         sheet.paste(band, (_GAP, top))
         top += band.height + _GAP
     striped_legend(sheet, (places[1], top))
-    sem_dist_legend(sheet, (places[3 if with_truth else 2], top), max(1, *(_deepest(row) for row in rows), 1))
+    sem_dist_legend(sheet, (places[3 if with_truth else 2], top), _deepest(rows, found))
     return sheet
 
 
-def _band(row: Shown, with_truth: bool) -> Image.Image:
+class _Sure(NamedTuple):
+    """What is drawn of a prediction: its sure instances, the least score asked of them, their level table."""
+
+    prediction: Prediction
+    least: float
+    layers: LayeredTargets
+
+
+def _sure(prediction: Prediction) -> _Sure:
+    found, least = prediction.sure()
+    return _Sure(found, least, layered_predictions(found.scored_masks(), found.size))
+
+
+def _band(row: Shown, found: _Sure, with_truth: bool) -> Image.Image:
     shape = fitted(row.photo.shape[:2], _WIDE)
     small = np.asarray(Image.fromarray(row.photo).resize(shape[::-1]), np.float64)
-    found, least = row.prediction.sure()
     panels = [(as_image(small), row.name)]
-    panels += _beside_truth(small, row.truth, found, least) if row.truth is not None else _alone(small, found, least)
+    panels += _beside_truth(small, row.truth, found) if row.truth is not None else _alone(small, found)
     if with_truth and row.truth is None:
         panels = [panels[0], (Image.new("RGB", shape[::-1], PAPER), "no truth"), *panels[1:]]
     band = Image.new("RGB", (len(panels) * (_WIDE + _GAP), shape[0] + _CAPTION), PAPER)
@@ -77,26 +90,25 @@ def _band(row: Shown, with_truth: bool) -> Image.Image:
     return band
 
 
-def _alone(photo: _Floats, found: Prediction, least: float) -> list[_Panel]:
-    layers = _layers(found)
-    view, same = layers.resized(_shape(photo)), _most_hidden(layers)
-    said = "nothing was found" if same is None else _told(found, same)
-    return [_instances(photo, view, None, _counted(found, least)), (_sem_dist(photo, found, same), said)]
+def _alone(photo: _Floats, found: _Sure) -> list[_Panel]:
+    view, same = found.layers.resized(_shape(photo)), _most_hidden(found.layers)
+    said = "nothing was found" if same is None else _told(found.prediction, same)
+    return [_instances(photo, view, None, _counted(found)), (_sem_dist(photo, found.prediction, same), said)]
 
 
-def _beside_truth(photo: _Floats, truth: LayeredTargets, found: Prediction, least: float) -> list[_Panel]:
-    layers, chosen = _layers(found), _most_hidden(truth)
+def _beside_truth(photo: _Floats, truth: LayeredTargets, found: _Sure) -> list[_Panel]:
+    layers, chosen = found.layers, _most_hidden(truth)
     stands = stand_ins(iou(truth.rles(), layers.rles()))
     view, true_view = layers.resized(_shape(photo)), truth.resized(_shape(photo))
     panels = [_instances(photo, true_view, None, f"{len(truth.names)} instances")]
-    panels += [_instances(photo, view, shared_hues(truth.table, layers.table, stands), _counted(found, least))]
+    panels += [_instances(photo, view, shared_hues(truth.table, layers.table, stands), _counted(found))]
     if chosen is None:
         return [*panels, (as_image(dimmed(photo)), "no instance"), (as_image(dimmed(photo)), "")]
     same = stands[chosen]
     name = f" {truth.names[chosen]}" * bool(truth.names[chosen])
-    said = f"nothing found stands for instance {chosen}" if same is None else _told(found, same)
+    said = f"nothing found stands for instance {chosen}" if same is None else _told(found.prediction, same)
     true_map = as_image(draw_sem_dist(photo, true_view, chosen))
-    return [*panels, (true_map, f"instance {chosen}{name}"), (_sem_dist(photo, found, same), said)]
+    return [*panels, (true_map, f"instance {chosen}{name}"), (_sem_dist(photo, found.prediction, same), said)]
 
 
 def _instances(photo: _Floats, view: LevelViews, hues: Sequence[int] | None, caption: str) -> _Panel:
@@ -105,16 +117,12 @@ def _instances(photo: _Floats, view: LevelViews, hues: Sequence[int] | None, cap
     return picture, caption
 
 
-def _layers(found: Prediction) -> LayeredTargets:
-    return layered_predictions(found.scored_masks(), found.size)
-
-
 def _shape(photo: _Floats) -> tuple[int, int]:
     return photo.shape[0], photo.shape[1]
 
 
-def _counted(shown: Prediction, least: float) -> str:
-    return f"{len(shown)} of score {least:.2f} and more"
+def _counted(found: _Sure) -> str:
+    return f"{len(found.prediction)} of score {found.least:.2f} and more"
 
 
 def _told(found: Prediction, n: int) -> str:
@@ -122,10 +130,10 @@ def _told(found: Prediction, n: int) -> str:
     return f"{n}{name}, score {found.scores[n]:.2f}"
 
 
-def _deepest(row: Shown) -> int:
-    """The deepest level that may be drawn of a row."""
-    tables = [_layers(row.prediction.sure()[0]).table, *([] if row.truth is None else [row.truth.table])]
-    return max(int(table.max(initial=1)) - 1 for table in tables)
+def _deepest(rows: Sequence[Shown], found: Sequence[_Sure]) -> int:
+    """The deepest level that may be drawn, at least 1."""
+    tables = [one.layers.table for one in found] + [row.truth.table for row in rows if row.truth is not None]
+    return max(int(table.max(initial=2)) - 1 for table in tables)
 
 
 def _most_hidden(targets: LayeredTargets) -> int | None:

@@ -237,7 +237,9 @@ class Prediction:
     def _repr_html_(self) -> str:
         """What a notebook shows: a small picture and the one-line ``repr``."""
         shown, least = self.sure()
-        return figure(self.plot(), f"{self!r}; shown: {len(shown)} of score {least:.2f} and more")
+        return figure(
+            xray(shown.scored_masks(), self.size), f"{self!r}; shown: {len(shown)} of score {least:.2f} and more"
+        )
 
     def only(self, kept: Sequence[int]) -> "Prediction":
         """Some of the instances, in the order given."""

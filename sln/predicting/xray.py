@@ -10,15 +10,15 @@ from PIL import Image
 from amodal_data import ScoredMask
 from amodal_data.disk import replaced_path
 from amodal_data.drawing.notebook import GREY
-from amodal_data.drawing.panels import draw_instances, label_places
+from amodal_data.drawing.panels import as_image, draw_instances, label_places
 from amodal_data.drawing.writing import write_labels
 from amodal_data.errors import SelectionError
 from amodal_data.inspector import layered_predictions
+from amodal_data.photos import FORMATS
 
-__all__ = ["as_image", "save_picture", "xray"]
+__all__ = ["save_picture", "xray"]
 
 _LONGEST = 1280
-_KINDS, _SUFFIXES = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"), (".png", ".jpg", ".webp")
 
 
 def xray(found: Sequence[ScoredMask], size: tuple[int, int], photo: NDArray[np.uint8] | None = None) -> Image.Image:
@@ -36,16 +36,11 @@ def xray(found: Sequence[ScoredMask], size: tuple[int, int], photo: NDArray[np.u
     return picture
 
 
-def as_image(picture: NDArray[np.float64]) -> Image.Image:
-    """A picture of floats in [0, 255], [H, W, 3], as Pillow has it."""
-    return Image.fromarray(picture.clip(0, 255).astype(np.uint8))
-
-
 def save_picture(picture: Image.Image, path: Path) -> None:
     """Write a picture by the suffix of its name, whole or not at all."""
     kind = Image.registered_extensions().get(path.suffix.lower())
-    if kind not in _KINDS:
+    if kind not in FORMATS:
         raise SelectionError(f"no kind of picture: {path.suffix or 'a name without a suffix'}", place=str(path),
-                             fix=f"call it {', '.join(_SUFFIXES)}")  # fmt: skip
+                             fix="call it .png, .jpg, .webp")  # fmt: skip
     with replaced_path(path) as temporary:
         picture.save(temporary, kind)
