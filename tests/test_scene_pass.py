@@ -65,6 +65,18 @@ def test_photos_and_the_order_of_regions_make_no_difference():
     assert not scene_maps(one[:1], boxes[:1], images[:1], weights[:1], objects[:1], SIDE).any()
 
 
+def test_bf16_takes_nothing_from_what_is_drawn_and_counted():
+    """Under autocast products would be rounded: a sum minus one's own share would be that rounding."""
+    probabilities, boxes = regions(3, n=6)
+    asked = (torch.zeros(6, dtype=torch.int64), torch.rand(6), torch.arange(6), SIDE)
+    plain = scene_maps(probabilities, boxes, *asked), paste(probabilities, boxes, (90, 90))
+    objects = same_objects(probabilities, boxes, asked[1], 90)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(scene_maps(probabilities, boxes, *asked), plain[0])
+        assert torch.equal(paste(probabilities, boxes, (90, 90)), plain[1])
+        assert torch.equal(same_objects(probabilities, boxes, asked[1], 90), objects)
+
+
 @pytest.mark.parametrize("kind", ["sln", "sln-noglm", "arcnn", "arcnn-visible"])
 def test_a_new_pass_changes_nothing_and_learns(kind):
     model = build(small(*MODERN_SMALL, f"head.kind={kind}", preset="modern"))

@@ -45,8 +45,8 @@ def same_objects(probabilities: Tensor, boxes: Tensor, scores: Tensor, side: int
     """
     order = scores.argsort(descending=True, stable=True)
     whole, seen = _masks(probabilities[order], boxes[order], side)
-    shared, areas = seen.float() @ seen.float().T, seen.float().sum(1)
-    same = (_iou(whole) > _WHOLE) & (shared > _SEEN * torch.minimum(areas[:, None], areas).clamp(min=1))
+    areas = seen.sum(1)
+    same = (_iou(whole) > _WHOLE) & (_shared(seen) > _SEEN * torch.minimum(areas[:, None], areas).clamp(min=1))
     same = same.cpu()
     found = torch.full((len(order),), -1)
     for at in range(len(order)):
@@ -68,6 +68,12 @@ def _masks(probabilities: Tensor, boxes: Tensor, side: int) -> tuple[Tensor, Ten
 
 def _iou(masks: Tensor) -> Tensor:
     """IoU of all pairs of masks, bool [P, pixels], float32 [P, P]; 0 of two empty ones."""
-    inside = masks.float()
-    shared, areas = inside @ inside.T, inside.sum(1)
+    shared, areas = _shared(masks), masks.sum(1)
     return shared / (areas[:, None] + areas - shared).clamp(min=1)
+
+
+def _shared(masks: Tensor) -> Tensor:
+    """Pixels that all pairs of masks share, float32 [P, P]."""
+    with torch.autocast(masks.device.type, enabled=False):
+        inside = masks.float()
+        return inside @ inside.T

@@ -65,10 +65,12 @@ def scene_maps(
     in [0, 1], how surely each is there; objects: int64 [P], equal for regions that show the same thing, of which only
     the one of the largest weight counts.
     """
-    found = probabilities.new_zeros(len(boxes), probabilities.shape[1] - 1 + _OTHER, *probabilities.shape[2:])
-    for image in images.unique().tolist():
-        own = (images == image).nonzero()[:, 0]
-        found[own] = _of_one(probabilities[own].float(), boxes[own].float(), weights[own].float(), objects[own], side)
+    found = boxes.new_zeros(len(boxes), probabilities.shape[1] - 1 + _OTHER, *probabilities.shape[2:])
+    with torch.autocast(boxes.device.type, enabled=False):  # sums minus own shares leave nothing but errors in bf16
+        for image in images.unique().tolist():
+            own = (images == image).nonzero()[:, 0]
+            of = (probabilities[own].float(), boxes[own].float(), weights[own].float(), objects[own])
+            found[own] = _of_one(*of, side)
     return found
 
 
