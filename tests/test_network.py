@@ -10,7 +10,13 @@ from sln.config import load_config
 from sln.errors import ConfigError
 from sln.network.encoder import Encoder, build_body
 from sln.network.layering import GlobalLayeringModule, decode, log_tails, soft_sem_dist
-from sln.network.losses import global_layering_loss, instance_layering_loss, level_weights, sem_dist_loss
+from sln.network.losses import (
+    amodal_loss,
+    global_layering_loss,
+    instance_layering_loss,
+    level_weights,
+    sem_dist_loss,
+)
 from sln.network.model import SLN, Features, build
 from sln.network.objects import doubles
 from sln.network.paste import paste
@@ -54,7 +60,7 @@ def test_shapes(preset, settings):
     model = build(small(*settings, preset=preset))
     images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     losses = model(images, one_square())
-    second = [] if preset == "paper" else ["class_box", "classes", "scene"]
+    second = [] if preset == "paper" else ["amodal", "class_box", "classes", "scene"]
     assert sorted(losses) == sorted(["box", "global_layering", "instance_layering", "objectness", "sem_dist", *second])
     assert all(loss.ndim == 0 and loss.isfinite() for loss in losses.values())
     model.eval()
@@ -107,7 +113,7 @@ def test_a_stage_trains_its_modules_and_no_other(stage):
     named = {
         "glm": {"global_layering"},
         "rpn": {"objectness", "box", "classes", "class_box"},
-        "ilm": {"instance_layering", "sem_dist", "scene"},
+        "ilm": {"instance_layering", "sem_dist", "amodal", "scene"},
     }
     assert set(losses) == named.get(stage, set().union(*named.values()))
     torch.stack(list(losses.values())).sum().backward()
@@ -174,6 +180,9 @@ def test_instance_and_sem_dist_losses_equal_their_formulas():
         plane, wanted = p[:, 1 : level + 2].sum(1), shares[:, 1 : level + 2].sum(1).numpy()
         lost -= (wanted * np.log(plane) + (1 - wanted) * np.log(1 - plane)).sum()
     assert float(sem_dist_loss(logits, shares)) == pytest.approx(lost / (3 * cells), rel=1e-4)
+    outside = shares[:, 0].numpy()
+    lost = -(outside * np.log(p[:, 0]) + (1 - outside) * np.log(1 - p[:, 0])).sum()
+    assert float(amodal_loss(logits, shares)) == pytest.approx(lost / cells, rel=1e-4)
 
 
 def test_balanced_levels_weigh_rare_ones_up_and_average_to_one():
@@ -292,7 +301,7 @@ def test_stages_and_learning_rate():
 @pytest.mark.parametrize(
     "kind, channels, names",
     [
-        ("sln-noglm", 5, {"instance_layering", "sem_dist"}),
+        ("sln-noglm", 5, {"instance_layering", "sem_dist", "amodal"}),
         ("arcnn", 2, {"amodal"}),
         ("arcnn-visible", 3, {"amodal", "visible"}),
     ],

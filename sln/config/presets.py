@@ -12,7 +12,15 @@ PRESETS: dict[Preset, dict[str, dict[str, Any]]] = {
         "detector": {"version": "paper"},
         "layering": {"width": 256},
         "proposals": {"stride": 4, "sizes": (32, 64, 128, 256, 512), "foreground_iou": 0.7, "background_iou": 0.3},
-        "head": {"layers": 2, "width": 256, "dilation": 1, "refine": True, "prompts": False, "scene": 0},
+        "head": {
+            "layers": 2,
+            "width": 256,
+            "dilation": 1,
+            "amodal": False,
+            "refine": True,
+            "prompts": False,
+            "scene": 0,
+        },
         "loss": {"sem_dist": 1.0, "box": 1.0},
         "predict": {"nms": 0.6, "visible_nms": 0.0, "doubles": 0.0, "scene": "none"},
         "train": {

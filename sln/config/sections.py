@@ -139,6 +139,7 @@ class HeadConfig(_Section):
     layers: Small = Field(4, description="3x3 layers before the output layer.")
     width: Positive = Field(128, description="Their channels.")
     dilation: Small = Field(2, description="Their dilation.")
+    amodal: bool = Field(True, description="SLN: taught the amodal mask once more by itself, weight loss.amodal.")
     refine: bool = Field(False, description="Refine by a second block that sees the sem-dist map, as in the paper.")
     prompts: bool = Field(True, description="Learn to be shown visible masks or boxes, for sln complete.")
     scene: int = Field(
@@ -156,7 +157,7 @@ class LossConfig(_Section):
     global_layering: float = Field(1.0, ge=0, description="l_G on the global layering map.")
     instance_layering: float = Field(1.0, ge=0, description="l_I on the instance layering map.")
     sem_dist: float = Field(2.0, ge=0, description="l_M on the sem-dist map.")
-    amodal: float = Field(1.0, ge=0, description="Heads arcnn and arcnn-visible: the amodal mask.")
+    amodal: float = Field(1.0, ge=0, description="The amodal mask by itself.")
     visible: float = Field(1.0, ge=0, description="Head arcnn-visible: the visible mask.")
     scene: float = Field(1.0, ge=0, description="The head's losses once more, after the scene pass.")
     balance_levels: bool = Field(False, description="Weigh rare levels up in l_I, among the pixels inside.")
@@ -300,6 +301,7 @@ def settings_of_version_1() -> dict[str, Any]:
     """What version 0.1 had no settings for, in today's words."""
     return {
         "detector.version": "paper",
+        "head.amodal": False,
         "head.prompts": False,
         "head.scene": 0,
         "predict.visible_nms": 0.0,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sln.config import HeadConfig
 from sln.network.layering import InstanceLayeringModule, Refinement
-from sln.network.losses import binary_loss, instance_layering_loss, sem_dist_loss
+from sln.network.losses import amodal_loss, binary_loss, instance_layering_loss, sem_dist_loss
 from sln.network.prompts import PROMPTS
 from sln.network.scene import ScenePass
 
@@ -50,7 +50,9 @@ class Head(nn.Module):
 
 
 class SemDistHead(Head):
-    """SLN: the ILM, and refinement where there is one."""
+    """SLN: the ILM, and refinement where there is one. ``amodal``: the amodal mask, the last plane of l_M, is taught
+    once more by itself, since among K planes it counts for little.
+    """
 
     def __init__(
         self,
@@ -59,9 +61,11 @@ class SemDistHead(Head):
         *,
         sees_layers: bool,
         prompted: bool = False,
+        amodal: bool = False,
     ) -> None:
         super().__init__()
         self.prompted = prompted
+        self.amodal = amodal
         self.ilm = ilm
         self.refinement = refinement
         self.sees_layers = sees_layers
@@ -72,11 +76,12 @@ class SemDistHead(Head):
         return logits, logits if self.refinement is None else self.refinement(logits, features)
 
     def losses_of(self, logits: Sequence[Tensor], shares: Tensor, *, balance: bool = False) -> dict[str, Tensor]:
-        """l_I on the ILM's output, l_M on the final one."""
-        return {
+        """l_I on the ILM's output, l_M on the final one, and the amodal mask of that."""
+        losses = {
             "instance_layering": instance_layering_loss(logits[0], shares, balance=balance),
             "sem_dist": sem_dist_loss(logits[-1], shares),
         }
+        return losses | ({"amodal": amodal_loss(logits[-1], shares)} if self.amodal else {})
 
     def meaning(self, logits: Tensor) -> Tensor:
         """Softmax."""
@@ -127,7 +132,9 @@ def build_head(features: int, levels: int, settings: HeadConfig) -> SemDistHead 
     if masks is not None:
         return MaskHead(stack, visible=masks == 2, prompted=settings.prompts)
     refinement = Refinement(inputs, settings.width, levels, scale=scale) if settings.refine else None
-    return SemDistHead(stack, refinement, sees_layers=settings.kind == "sln", prompted=settings.prompts)
+    return SemDistHead(
+        stack, refinement, sees_layers=settings.kind == "sln", prompted=settings.prompts, amodal=settings.amodal
+    )
 
 
 def build_scene_pass(features: int, levels: int, settings: HeadConfig) -> ScenePass | None:

@@ -11,6 +11,7 @@ from sln.network.layering import log_tails
 from sln.processes import summed_over_all, world_size
 
 __all__ = [
+    "amodal_loss",
     "binary_loss",
     "global_layering_loss",
     "instance_layering_loss",
@@ -78,6 +79,13 @@ def sem_dist_loss(logits: Tensor, shares: Tensor) -> Tensor:
     counted = shares.sum(1, keepdim=True)
     lost = -(wanted * plane + (counted - wanted) * rest).sum()
     return mean_over_all(lost, counted.sum() * wanted.shape[1])
+
+
+def amodal_loss(logits: Tensor, shares: Tensor) -> Tensor:
+    """Binary cross-entropy of the amodal mask, P(inside) = 1 - p_outside: the last plane of l_M, mean over cells."""
+    log_p = logits.float().log_softmax(1)
+    lost = -(shares[:, 0] * log_p[:, 0] + shares[:, 1:].sum(1) * log_p[:, 1:].logsumexp(1)).sum()
+    return mean_over_all(lost, shares.sum())
 
 
 def binary_loss(logits: Tensor, wanted: Tensor, counted: Tensor | None = None) -> Tensor:
