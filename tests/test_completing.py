@@ -76,20 +76,23 @@ def test_boxes_alone_are_completed_around_what_they_hold(data, predictor):
 
 
 def test_boxes_alone_are_looked_at_again_with_what_was_seen(data, predictor, monkeypatch):
-    """The second time the head is shown the visible masks of the first, the last time boxes alone, on the new boxes."""
-    shown, head = [], predictor.model.levels_in
+    """The second time the head is shown the visible masks of the first; the answer is looked up on the new boxes, told
+    the boxes and told nothing.
+    """
+    shown, maps, head = [], [], predictor.model.levels_in
 
-    def watched(features, windows, owners, maps=None):
-        shown.append((windows.clone(), maps[:, 0].any((1, 2)).tolist()))
-        return head(features, windows, owners, maps)
+    def watched(features, windows, owners, told=None):
+        shown.append((windows.clone(), [] if told is None else told[:, 0].any((1, 2)).tolist()))
+        maps.append(told)
+        return head(features, windows, owners, told)
 
     monkeypatch.setattr(predictor.model, "levels_in", watched)
     boxes = np.array([[5.0, 5, 40, 40], [30, 20, 70, 55]])
     found = predictor.complete(data.photos[0], Prompts.of_boxes(boxes, data.images[0].size))
     rounds = [any(told) for _, told in shown]
-    assert len(shown) == 7 and not any(rounds[:3]) and not rounds[6]
-    inside = shown[5][0].clamp(min=0).minimum(torch.tensor([64.0, 48, 64, 48]))  # the photo, 60 x 80, at 64 px
-    assert torch.allclose(shown[6][0], inside, atol=1e-3)  # what is answered is of the boxes found the second time
+    assert len(shown) == 7 and not any(rounds[:3]) and not any(rounds[5:]) and maps[6] is None and maps[5] is not None
+    assert torch.equal(shown[5][0], shown[6][0])
+    assert torch.allclose(shown[6][0] * 80 / 64, torch.from_numpy(found.boxes), atol=1e-3)  # the photo, 60 x 80, at 64
     by_mask = predictor.complete(data.photos[0], Prompts.of_masks(seen(data, 0)))
     assert len(shown) == 10 and len(by_mask) and np.isfinite(found.boxes).all()
 
@@ -152,6 +155,8 @@ def test_extents_lie_between_cells():
     windows = torch.tensor([[0.0, 0, 100, 50]] * 2)
     found = _extent(p, windows, torch.tensor([[40.0, 20, 50, 25]] * 2))
     assert found[0].tolist() == pytest.approx([30, 10, 90, 30]) and found[1].tolist() == [40, 20, 50, 25]
+    close = _extent(p, windows, torch.tensor([[35.0, 12, 88, 29]] * 2))  # by 5, 2, 2 and 1 of 53 and 17
+    assert close[0].tolist() == [35, pytest.approx(10), 88, 29]
     p[0, 0, :, 2] = 0.75  # a quarter sure: the edge lies nearer to the sure cell
     assert 26 < _extent(p, windows, windows.new_tensor([[40.0, 20, 50, 25]] * 2))[0, 0] < 30
 

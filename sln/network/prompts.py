@@ -17,9 +17,11 @@ PROMPTS = 3
 """Maps of a prompt"""
 
 _SEED = 15485863
-_BY_MASK, _WIDE = 0.6, 0.7
-"""Parts of the prompts that are masks, the others are boxes; and that are looked at in a window around the visible
-part, the others in the amodal box"""
+_BY_MASK, _WIDE, _NEAR = 0.5, 0.55, 0.8
+"""Parts of the prompts that are masks, the others are boxes; and that are looked at in a wide window around the visible
+part, or (from there on) in a window a little wider than the amodal box; the others in about the amodal box"""
+_WIDER, _OFF = 0.3, 0.05
+"""How much wider that window is at most, times the longer side; how far off an amodal box is, as a part of its side"""
 _ALONE, _LEFT_OUT, _SHAKEN = 0.25, 0.15, 0.05
 """How often all others are left out; how often each is; how far a box is moved, as a part of its side"""
 _DRAWS = 12
@@ -63,8 +65,7 @@ def drawn_prompts(targets: Targets, most: int, out: int) -> tuple[Regions, Tenso
     draws = _draws(images, targets.seeds)
     seen = targets.seen[images, instances]
     by_mask = (draws[:, 0] < _BY_MASK)[:, None, None]
-    wide = draws[:, 1] < _WIDE
-    boxes = torch.where(wide[:, None], windows_around(seen, draws[:, 2:6]), targets.boxes[images, instances])
+    boxes = _looked_at(seen, targets.boxes[images, instances], draws[:, 1:6])
     owners = targets.roi_owners(boxes, images, out)
     own = owners == instances[:, None, None]
     others = (owners >= 0) & ~own & _kept(draws[:, 6:8], there.shape[1], owners)
@@ -72,6 +73,14 @@ def drawn_prompts(targets: Targets, most: int, out: int) -> tuple[Regions, Tenso
     shaken = seen + sides * _SHAKEN * (2 * draws[:, 8:] - 1) * ~by_mask[:, 0]
     maps = torch.stack([own & by_mask, inside_boxes(boxes, shaken, out), others & by_mask], 1)
     return (boxes, images, instances), maps.float()
+
+
+def _looked_at(seen: Tensor, amodal: Tensor, draws: Tensor) -> Tensor:
+    """Windows to look in, [P, 4], such as completing asks for; draws [P, 5]."""
+    kind, far = draws[:, :1], draws[:, 1:]
+    about = amodal + (amodal[:, 2:] - amodal[:, :2]).repeat(1, 2) * _OFF * (2 * far - 1)
+    close = torch.where(kind < _NEAR, windows_around(amodal, _WIDER * far), about)
+    return torch.where(kind < _WIDE, windows_around(seen, far), close)
 
 
 def _kept(draws: Tensor, instances: int, owners: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
 """Whole objects for what is known already: visible masks or boxes, by whatever found them.
 
 Pass 1 looks at a window around what is seen, told what is known; where it finds the object to end is the amodal box;
-pass 2 looks at exactly that. Where nothing but boxes is known, all is done twice: what was found to be visible then
-says who is in front of whom, which tells where objects end.
+pass 2 looks at exactly that. Where nothing but boxes is known, objects are looked for twice: what was found to be
+visible then says who is in front of whom, which tells where they end; the answer is the mean of two, one of them told
+nothing.
 """
 
 from collections.abc import Sequence
@@ -24,10 +25,12 @@ from sln.network.targets import pixels_on
 from sln.predicting.given import Answer, Given
 from sln.predicting.prediction import Prediction
 
-__all__ = ["Prompts", "as_seen", "complete", "told_apart"]
+__all__ = ["Prompts", "amodal_boxes", "as_seen", "complete", "told_apart"]
 
 _FAR = (0.6, 0.15)
 """How far beyond what is known (pass 1) and beyond the box found there (pass 2) to look, times the longer side"""
+_LITTLE = 0.1
+"""How far an object must be found to reach beyond what is seen, as a part of that, to be said to: cells are as wide"""
 _SEEN = 20
 """Pixels from which on a mask that was only found says more than a box"""
 
@@ -102,27 +105,41 @@ def complete(
     """The whole of every prompt, in its order, from the features of one input whose photo lies in it as ``frame`` says.
 
     owner: int32 [H, W], see :func:`told_apart`. A mask that was given is the level 0 of its instance, pixel by pixel.
-    boxes: amodal boxes, float32 [P, 4] in pixels of the photo, if they are known; they are not looked for then.
+    boxes: amodal boxes, float32 [P, 4] in pixels of the photo, if they are known; they are not looked for then, and the
+    head is also asked as a detector asks it, told nothing.
     """
-    device = features.maps[0].device
-    known = _Known(frame, prompts, owner, device)
-    seen = frame.to_input(torch.from_numpy(prompts.boxes)).to(device)
-    box = seen if boxes is None else frame.to_input(torch.from_numpy(boxes)).to(device)
-    for far in _FAR if boxes is None else ():
-        window = windows_around(box, far)
-        box = _extent(known.levels(model, features, window), window, seen)
-    probabilities = known.levels(model, features, box)
-    corners = frame.to_photo(box).cpu()
-    limits = corners.new_tensor([prompts.size[1], prompts.size[0]] * 2)
+    known = _Known(frame, prompts, owner, features.maps[0].device)
+    if boxes is None:
+        box = known.ends(model, features)
+        probabilities = known.levels(model, features, box)
+    else:
+        box = frame.to_input(torch.from_numpy(boxes)).to(known.boxes)
+        each = [known.levels(model, features, box, told=told) for told in (True, False)]
+        probabilities = torch.stack(each).mean(0)
     masks = tuple(None if mask is None else RLE.from_mask(owner == n) for n, mask in enumerate(prompts.masks))
     return Prediction(
         prompts.size,
-        corners.clamp(min=0).minimum(limits).numpy(),
+        _in_photo(box, frame),
         prompts.scores,
         probabilities.float().cpu().numpy(),
         prompts.categories,
         Given(masks, RLE.from_mask(owner >= 0), prompts.answers or (None,) * len(prompts)),
     )
+
+
+@torch.no_grad()
+def amodal_boxes(
+    model: SLN, features: Features, frame: Frame, prompts: Prompts, owner: NDArray[np.int32]
+) -> NDArray[np.float32]:
+    """Where each prompt ends, float32 [P, 4] in pixels of the photo; the rest as in :func:`complete`."""
+    known = _Known(frame, prompts, owner, features.maps[0].device)
+    return _in_photo(known.ends(model, features), frame)
+
+
+def _in_photo(boxes: Tensor, frame: Frame) -> NDArray[np.float32]:
+    """Boxes [P, 4] of the input in pixels of the photo, inside it."""
+    corners = frame.to_photo(boxes).cpu().clamp(min=0)
+    return corners.minimum(corners.new_tensor([frame.photo[1], frame.photo[0]] * 2)).numpy()
 
 
 def as_seen(found: Prediction, prompts: Prompts) -> Prompts:
@@ -147,10 +164,18 @@ class _Known:
         self.boxes = frame.to_input(torch.from_numpy(prompts.boxes)).to(device)
         self.by_mask = torch.tensor([mask is not None for mask in prompts.masks], dtype=torch.bool, device=device)
 
-    def levels(self, model: SLN, features: Features, windows: Tensor) -> Tensor:
+    def ends(self, model: SLN, features: Features) -> Tensor:
+        """The amodal boxes, [P, 4]."""
+        box = self.boxes
+        for far in _FAR:
+            window = windows_around(box, far)
+            box = _extent(self.levels(model, features, window), window, self.boxes)
+        return box
+
+    def levels(self, model: SLN, features: Features, windows: Tensor, *, told: bool = True) -> Tensor:
         """Level probabilities in windows [P, 4] of the input, one for each prompt."""
         owners = torch.zeros(len(windows), dtype=torch.int64, device=windows.device)
-        return model.levels_in(features, windows, owners, self.maps(windows, model.regions.out))
+        return model.levels_in(features, windows, owners, self.maps(windows, model.regions.out) if told else None)
 
     def maps(self, windows: Tensor, out: int) -> Tensor:
         """See :mod:`sln.network.prompts`, float32 [P, 3, out, out]."""
@@ -173,14 +198,15 @@ class _Known:
 
 def _extent(probabilities: Tensor, windows: Tensor, seen: Tensor) -> Tensor:
     """Boxes [P, 4] around where the object is surer than not, from one edge of its confidence to the other, linearly
-    between cells; never less than what is seen.
+    between cells; never less than what is seen, and just that on sides where it is little more.
     """
     confidence = 1 - probabilities[:, 0].float()
     (left, right), (top, low) = (_ends(confidence.amax(axis)) for axis in (1, 2))
     parts = torch.stack([left, top, right, low], 1)
     sides = (windows[:, 2:] - windows[:, :2]).repeat(1, 2)
     found = windows[:, :2].repeat(1, 2) + parts * sides
-    return torch.cat([found[:, :2].minimum(seen[:, :2]), found[:, 2:].maximum(seen[:, 2:])], 1)
+    little = (found - seen) * seen.new_tensor([-1, -1, 1, 1]) < _LITTLE * (seen[:, 2:] - seen[:, :2]).repeat(1, 2)
+    return torch.where(little, seen, found)
 
 
 def _ends(profile: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ from sln.errors import PhotoError, WeightsError
 from sln.network.layering import decode
 from sln.network.model import SLN, Detections
 from sln.network.objects import doubles
-from sln.predicting.completing import Prompts, as_seen, complete, told_apart
+from sln.predicting.completing import Prompts, amodal_boxes, as_seen, complete, told_apart
 from sln.predicting.portable import SETTINGS, Portable, load_portable
 from sln.predicting.prediction import Prediction, put_together
 from sln.weights import load_model
@@ -102,7 +102,7 @@ class Predictor:
             if not len(prompts) or any(mask is not None for mask in prompts.masks):
                 return found
             seen = as_seen(found, prompts)
-            boxes = complete(self.model, features, frame, seen, told_apart(seen)[0]).boxes
+            boxes = amodal_boxes(self.model, features, frame, seen, told_apart(seen)[0])
             again = complete(self.model, features, frame, prompts, owner, boxes)
             return put_together(again, self.config.predict)
 
