@@ -14,21 +14,21 @@ from pathlib import Path
 import orders
 import tables
 import torch
-from scoring import score_all
+from scoring import Along, score_all
 from setup import FIRST_TRUNK, HEADS, Sizes, claim, make_data, opened, scores_path
 
 from sln import Config, Predictor, load_config
 from sln.device import pick_device
-from sln.network.model import build
+from sln.network.model import SLN, build
 from sln.training.loop import Trainer
 
 FULL = Sizes(
     scenes={"train": 8000, "tune": 400, "test": 1000}, trunks=1, trunk_steps=12000, head_seeds=3, head_steps=0,
-    tested=1000, detected=1000, pairs=3000, order_epochs=4,
+    further_steps=0, tested=1000, detected=1000, pairs=3000, order_epochs=4,
 )  # fmt: skip
 SMOKE = Sizes(
     scenes={"train": 8, "tune": 3, "test": 4}, trunks=1, trunk_steps=2, head_seeds=1, head_steps=0,
-    tested=4, detected=2, pairs=12, order_epochs=1,
+    further_steps=0, tested=4, detected=2, pairs=12, order_epochs=1,
 )  # fmt: skip
 
 
@@ -54,6 +54,11 @@ def trained(out: Path, kind: str, sizes: Sizes, device: str, seed: int = 0) -> P
     return Predictor(trainer.model, device)
 
 
+def _along(model: SLN) -> Along | None:
+    """Head and pass were trained along; by itself the same head is scored."""
+    return None if model.scene is None else (model.head, model.scene)
+
+
 def main(out: Path, sizes: Sizes, device: str) -> None:
     """Train, score, then OrderNet, then the tables."""
     claim(out, "B", sizes, "auto")
@@ -63,7 +68,7 @@ def main(out: Path, sizes: Sizes, device: str) -> None:
         if not path.exists():
             model = trained(out, kind, sizes, device, seed).model
             tune, test = (opened(out, split, model.config) for split in ("tune", "test"))
-            path.write_text(json.dumps(score_all(model, model.scene, tune, test, sizes)))
+            path.write_text(json.dumps(score_all(model, _along(model), tune, test, sizes)))
             print(f"{kind}, seed {seed}", flush=True)
     orders.run(out, sizes, partial(trained, sizes=sizes, device=device), "auto", device=device)
     tables.publish(out, tables.gather(out, sizes, settings(sizes, "sln", 0)))

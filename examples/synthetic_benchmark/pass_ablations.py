@@ -9,7 +9,6 @@ it stands. Variants that are done are not done again.
 import argparse
 import json
 import re
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,14 +49,14 @@ _SHARP = 4.0
 @dataclass(frozen=True)
 class Variant:
     """``hides``: which maps of the others are not shown; ``layers``: is the global layering map? ``looks``: how often;
-    ``head``: stays as it is, or is trained ``along``, or also ``through`` what it says to the pass. ``order``: weight
-    of a loss on who is in front. ``kind`` of head.
+    ``head``: is trained ``along``, or also ``through`` what it says to the pass, or is ``done``. ``order``: weight of a
+    loss on who is in front. ``kind`` of head.
     """
 
     hides: tuple[int, ...] = ()
     layers: bool = True
     looks: int = 1
-    head: str = "done"
+    head: str = "along"
     order: float = 0.0
     kind: str = "sln"
 
@@ -72,8 +71,8 @@ VARIANTS = {
     "pass does not see the GLM": Variant(layers=False),
     "neither head nor pass sees the GLM (sln-noglm)": Variant(kind="sln-noglm"),
     "two looks": Variant(looks=2),
-    "head trained along": Variant(head="along"),
-    "head trained along, and through what it says": Variant(head="through"),
+    "head held still, trained as long by itself": Variant(head="done"),
+    "gradient through what the head says": Variant(head="through"),
     "loss on the order of pairs": Variant(order=1.0),
 }
 
@@ -83,7 +82,7 @@ class Looks(nn.Module):
 
     def __init__(self, variant: Variant, head: Head, settings: Config, features: int) -> None:
         super().__init__()
-        self.variant, self.head = variant, head if variant.head == "done" else deepcopy(head).requires_grad_(True)
+        self.variant, self.head = variant, head.requires_grad_(variant.head != "done")
         layers = settings.layering.levels
         made = (build_scene_pass(features, layers, settings.head) for _ in range(variant.looks))
         self.passes = nn.ModuleList(one for one in made if one is not None)
@@ -186,7 +185,7 @@ def _train(out: Path, sizes: Sizes, precision: str, todo: dict[tuple[str, int], 
             with autocast(CPU, chosen.train.precision):
                 return looks.losses(next(scenes), chosen)
 
-        descend(looks, losses, sizes.head_steps)
+        descend(looks, losses, sizes.further_steps)
         model.config = model.config.model_copy(update={"head": chosen.head, "predict": chosen.predict})
         predictor = with_head(model, looks.head.eval(), looks.eval())  # type: ignore[arg-type]
         path.write_text(json.dumps(score_at_truth(predictor, tune, sizes.tested)))
@@ -194,12 +193,13 @@ def _train(out: Path, sizes: Sizes, precision: str, todo: dict[tuple[str, int], 
 
 
 def _head(out: Path, variant: Variant, seed: int, chosen: Config, seen: Seen, steps: int, features: int) -> Head:
-    """The benchmark's, or a new one of another kind."""
+    """The benchmark's, where its ways part or at its end, or a new one of another kind."""
     head = build_head(features, chosen.layering.levels, chosen.head)
     if variant.kind != "sln":
         return train_head(head, chosen, seed, seen, steps)
-    head.load_state_dict(torch.load(out / f"head_0_sln_{seed}.pt", weights_only=True)["head"])
-    return head.eval().requires_grad_(False)
+    part = "head" if variant.head == "done" else "start"
+    head.load_state_dict(torch.load(out / f"head_0_sln_{seed}.pt", weights_only=True)[part])
+    return head.eval()
 
 
 if __name__ == "__main__":

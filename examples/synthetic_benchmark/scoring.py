@@ -13,27 +13,33 @@ from amodal_data import ScoredMask, evaluate
 from amodal_data.evaluation.protocols.order import METHODS, pair_votes
 from sln import CachedTargets, Predictor
 from sln.evaluate import predictions_at_truth, predictions_of
+from sln.network.heads import Head
 from sln.network.model import SLN
 from sln.network.scene import ScenePass
 
 IOUS = ("amodal", "modal", "hidden", "own_hidden")
 FORMS = ("alone", "decode", "pass", "both")
 """A head by itself; with the scene decode; with the scene pass; with both"""
+Along = tuple[Head, ScenePass]
+"""A head that was trained along with its scene pass"""
 BOTH = {form: form for form in FORMS} | {"decode": "alone", "both": "pass"}
 """What is the same where a head has no levels to put together"""
+RULES = {"sln": "sinkhorn", "arcnn-visible": "rank"}
+"""Of the decode, for each head what won on the tune split"""
 
 
-def forms(model: SLN, scene: ScenePass | None, rule: str = "sinkhorn") -> Iterator[tuple[str, Predictor]]:
-    """The network in all four forms; without a pass in two."""
-    config, levels = model.config, model.config.head.kind != "arcnn"
+def forms(model: SLN, along: Along | None) -> Iterator[tuple[str, Predictor]]:
+    """The network, whose head is one by itself, in all four forms; without a pass in two."""
+    config, head, levels = model.config, model.head, model.config.head.kind != "arcnn"
     for form in FORMS:
-        if (scene is None and form in ("pass", "both")) or (not levels and BOTH[form] != form):
+        passes = form in ("pass", "both")
+        if (along is None and passes) or (not levels and BOTH[form] != form):
             continue
-        chosen = rule if form in ("decode", "both") else "none"
+        chosen = RULES[config.head.kind] if form in ("decode", "both") else "none"
         model.config = config.model_copy(update={"predict": config.predict.model_copy(update={"scene": chosen})})
-        model.scene = scene if form in ("pass", "both") else None
+        model.head, model.scene = along if along is not None and passes else (head, None)
         yield form, Predictor(model, "cpu")
-    model.config = config
+    model.config, model.head = config, head
 
 
 def score_at_truth(predictor: Predictor, data: CachedTargets, limit: int | None = None) -> dict[str, Any]:
@@ -125,20 +131,22 @@ def score_truth(data: CachedTargets) -> dict[str, float]:
 
 
 def score_all(
-    model: SLN, scene: ScenePass | None, tune: CachedTargets, test: CachedTargets, sizes: Sizes
+    model: SLN, along: Along | None, tune: CachedTargets, test: CachedTargets, sizes: Sizes
 ) -> dict[str, Any]:
     """What a head's file of scores holds.
 
     ``parameters`` of the head and its pass; ``forms``, by name: ``test``: :func:`score_at_truth` on the test split;
-    ``tune``: of the tune split only ``right``, which rules are chosen by; ``detections``: :func:`score_detections`.
+    ``detections``: :func:`score_detections`; by itself also ``tune``: ``right`` of the tune split, which rules are
+    chosen by.
     """
     found = {}
-    for form, predictor in forms(model, scene):
+    for form, predictor in forms(model, along):
         found[form] = {
-            "tune": score_at_truth(predictor, tune, sizes.tested)["right"],
             "test": score_at_truth(predictor, test, sizes.tested),
             "detections": score_detections(predictor, test, sizes.detected),
         }
-    parts = {"head": model.head, "pass": scene}
-    parameters = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items() if part is not None}
+        if form == "alone":
+            found[form]["tune"] = score_at_truth(predictor, tune, sizes.tested)["right"]
+    parts = {"head": model.head} | ({} if along is None else {"pass": along[1]})
+    parameters = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
     return {"parameters": parameters, "forms": found}

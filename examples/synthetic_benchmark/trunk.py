@@ -1,5 +1,5 @@
-"""Protocol A, one trunk: train it, freeze it, cache what it sees, train every head and its scene pass on exactly that,
-score them.
+"""Protocol A, one trunk: train it, freeze it, cache what it sees, train every head on exactly that, by itself and along
+with its scene pass, score them.
 
 python trunk.py OUT NUMBER [--smoke] [--bf16]
 """
@@ -7,12 +7,13 @@ python trunk.py OUT NUMBER [--smoke] [--bf16]
 import argparse
 import json
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from scoring import score_all
+from scoring import Along, score_all
 from setup import FIRST_TRUNK, FULL, HEADS, SMOKE, Sizes, config, opened, scores_path
 from torch import Tensor, nn
 
@@ -26,11 +27,15 @@ from sln.network.targets import settled
 from sln.training.loop import Trainer
 
 JITTER, BATCH, SCENES, RATE = 0.08, 64, 4, 2e-3
+AGAIN = 50
+"""From the seed of a head's first steps to that of its further ones"""
 CPU = torch.device("cpu")
 
 
 class BothHeads(Head):
-    """Trains a trunk for SLN and for the masks alike, so that its features favour neither."""
+    """Trains a trunk for SLN and for the masks alike, so that its features favour neither. Of their two amodal losses
+    that of the masks counts.
+    """
 
     sees_layers = True
 
@@ -123,7 +128,7 @@ def train_head(head: Head, settings: Config, seed: int, seen: Seen, steps: int, 
     """A new head on cached regions. ``seed`` is of their order; ``levels`` as many as the codes tell apart, K unless
     given.
     """
-    head = head.to(memory_format=torch.channels_last)
+    head = head.to(memory_format=torch.channels_last).train().requires_grad_(True)
     layers, generator = settings.layering.levels, torch.Generator().manual_seed(seed)
 
     def losses() -> Tensor:
@@ -181,23 +186,25 @@ def drawn(seen: Seen, seed: int) -> Iterator[Drawn]:
         yield Drawn(own, places, *drawn_scene(places, own.instances, seeds))
 
 
-def train_pass(scene: ScenePass, head: Head, settings: Config, seed: int, seen: Seen, steps: int) -> ScenePass:
-    """A new scene pass over a head that is done."""
-    scene = scene.to(memory_format=torch.channels_last)
+def train_along(head: Head, scene: ScenePass, settings: Config, seed: int, seen: Seen, steps: int) -> None:
+    """A head further, along with its scene pass, as :class:`SLN` trains both. Normalisation of the head stays: what the
+    pass is shown would change with the batch.
+    """
     layers, scenes = settings.layering.levels, drawn(seen, seed)
+    both = nn.ModuleList([head.eval(), scene.to(memory_format=torch.channels_last)]).requires_grad_(True)
 
     def losses() -> Tensor:
         one = next(scenes)
-        inputs = inputs_of(head, one.seen.features, layers)
+        inputs, shares = inputs_of(head, one.seen.features, layers), shares_of(one.seen.codes, layers)
         with autocast(CPU, settings.train.precision):
-            with torch.no_grad():
-                logits = head(inputs)[-1]
-                said = head.meaning(logits)
-            final = scene(inputs, logits, said, one.maps(said))
-            return weighted(head.losses_of((final, final), shares_of(one.seen.codes, layers)), settings)
+            logits = head(inputs)
+            said = head.meaning(logits[-1].detach())
+            final = scene(inputs, logits[-1], said, one.maps(said))
+            each = [head.losses_of(own, shares) for own in (logits, (final, final))]
+            return torch.stack([weighted(own, settings) for own in each]).sum()
 
-    descend(scene, losses, steps)
-    return scene.eval().requires_grad_(False)
+    descend(both, losses, steps)
+    both.eval().requires_grad_(False)
 
 
 def with_head(model: SLN, head: Head, scene: ScenePass | None = None) -> Predictor:
@@ -216,6 +223,28 @@ def first_head(out: Path, kind: str, sizes: Sizes, precision: str) -> Predictor:
     return with_head(model, head.eval())
 
 
+def trained(
+    out: Path, number: int, kind: str, seed: int, model: SLN, seen: Seen, sizes: Sizes, precision: str
+) -> Along | None:
+    """Put a new head on the trunk, and return the same one along with its scene pass: both are one head at first, then
+    each goes on for as many steps. Kept in ``out``.
+    """
+    chosen = config(1, seed, kind, precision)
+    torch.manual_seed(100 + FIRST_TRUNK + seed)
+    features, levels = model.encoder.out_channels, chosen.layering.levels
+    head = train_head(build_head(features, levels, chosen.head), chosen, seed, seen, sizes.head_steps)
+    parts = {"start": deepcopy(head)}
+    scene, along = build_scene_pass(features, levels, chosen.head), None
+    if scene is not None:
+        along = deepcopy(head), scene
+        train_along(*along, chosen, seed, seen, sizes.further_steps)
+        parts |= {"along": along[0], "scene": scene}
+    model.head = parts["head"] = train_head(head, chosen, AGAIN + seed, seen, sizes.further_steps)
+    model.config = model.config.model_copy(update={"head": chosen.head})
+    torch.save({name: part.state_dict() for name, part in parts.items()}, out / f"head_{number}_{kind}_{seed}.pt")
+    return along
+
+
 def run(out: Path, number: int, sizes: Sizes, precision: str) -> None:
     """Everything of one trunk; each head's scores in a file of their own, so that a stopped run goes on."""
     torch.set_num_threads(1)
@@ -228,18 +257,8 @@ def run(out: Path, number: int, sizes: Sizes, precision: str) -> None:
     print(f"trunk {number}: {len(seen.codes)} regions cached", flush=True)
     splits = opened(out, "tune"), opened(out, "test")
     for kind, seed in todo:
-        chosen = config(1, seed, kind, precision)
-        torch.manual_seed(100 + FIRST_TRUNK + seed)
-        features, levels = model.encoder.out_channels, chosen.layering.levels
-        head = train_head(build_head(features, levels, chosen.head), chosen, seed, seen, sizes.head_steps)
-        scene = build_scene_pass(features, levels, chosen.head)
-        if scene is not None:
-            scene = train_pass(scene, head, chosen, seed, seen, sizes.head_steps)
-        parts = {"head": head, "scene": scene}
-        torch.save({name: part.state_dict() for name, part in parts.items() if part is not None},
-                   out / f"head_{number}_{kind}_{seed}.pt")  # fmt: skip
-        model.config = model.config.model_copy(update={"head": chosen.head})
-        scores = score_all(with_head(model, head).model, scene, *splits, sizes)
+        along = trained(out, number, kind, seed, model, seen, sizes, precision)
+        scores = score_all(model, along, *splits, sizes)
         scores_path(out, number, kind, seed).write_text(json.dumps(scores))
         for form, own in scores["forms"].items():
             means = {name: round(float(np.nanmean(values)), 3) for name, values in own["test"]["iou"].items()}
