@@ -187,8 +187,8 @@ def drawn(seen: Seen, seed: int) -> Iterator[Drawn]:
 
 
 def train_along(head: Head, scene: ScenePass, settings: Config, seed: int, seen: Seen, steps: int) -> None:
-    """A head further, along with its scene pass, as :class:`SLN` trains both. Normalisation of the head stays: what the
-    pass is shown would change with the batch.
+    """A head further, along with its scene pass, as :class:`SLN` trains both, but that normalisation of the head is
+    held: what the pass is shown would change with the batch.
     """
     layers, scenes = settings.layering.levels, drawn(seen, seed)
     both = nn.ModuleList([head.eval(), scene.to(memory_format=torch.channels_last)]).requires_grad_(True)
