@@ -39,18 +39,18 @@ OLD = ("detector.version=paper", "head.prompts=false", "loss.box=3.0", "proposal
 DEEPER = ("encoder.depth=18",)
 
 
-def scenes(folder: Path, *, classes: bool) -> Path:
-    for split, n, seed in (("train", SCENES, 1), ("val", HELD_OUT, 2)):
-        place = folder / ("classes" if classes else "plain") / split
-        if not (place / "targets.h5").exists():
+def scenes(folder: Path, *, classes: bool, train: int = SCENES) -> Path:
+    """Makes what is not there; another number of scenes to ``train`` on lies in a folder of its own."""
+    place = folder / (("classes" if classes else "plain") + (f"-{train}" if train != SCENES else ""))
+    for split, n, seed in (("train", train, 1), ("val", HELD_OUT, 2)):
+        own, size = place / split, (SIDE, SIDE)
+        if not (own / "targets.h5").exists():
             if classes:
-                found = read_d2sa(
-                    write_flat(place, n, "d2sa", seed=seed, size=(SIDE, SIDE), instances=(2, 6), force=True)
-                )
+                found = read_d2sa(write_flat(own, n, "d2sa", seed=seed, size=size, instances=(2, 6), force=True))
             else:
-                found = read_cocoa(write_cocoa(place, n, seed=seed, size=(SIDE, SIDE), instances=(2, 6), force=True))
-            build_targets(found, place / "targets.h5")
-    return folder / ("classes" if classes else "plain")
+                found = read_cocoa(write_cocoa(own, n, seed=seed, size=size, instances=(2, 6), force=True))
+            build_targets(found, own / "targets.h5")
+    return place
 
 
 def opened(folder: Path, split: str, config: Config) -> CachedTargets:

@@ -15,6 +15,7 @@ from sln.config import load_config
 from sln.errors import WeightsError
 from sln.network.model import build
 from sln.network.prompts import as_channels, drawn_prompts, inside_boxes, windows_around
+from sln.network.targets import Targets
 from sln.predicting.asking import open_prompts
 from sln.predicting.completing import Prompts, _extent, as_seen, told_apart
 from sln.predicting.given import Given
@@ -164,11 +165,13 @@ def test_extents_lie_between_cells():
 def test_prompts_of_training_show_what_is_seen():
     targets = one_square(3)
     targets.seen[:, 1] = torch.tensor([24.0, 40, 56, 56])
-    (boxes, images, instances), prompts = drawn_prompts(targets, 8, 28)
-    assert images.tolist() == [0, 0, 1, 1, 2, 2] and instances.tolist() == [0, 1] * 3
-    again = drawn_prompts(targets.part(slice(1, 2)), 8, 28)
-    assert torch.equal(again[0][0], boxes[2:4]) and torch.equal(again[1], prompts[2:4])  # whoever else is in the batch
-    for n in range(6):
+    (boxes, images, instances), prompts = drawn_prompts(targets, 5, 28)
+    assert images.tolist() == [0] * 5 + [1] * 5 + [2] * 5
+    for own in instances.view(3, 5).tolist():  # in turn
+        assert own[0] != own[1] and own == [own[0], own[1], own[0], own[1], own[0]]
+    again = drawn_prompts(targets.part(slice(1, 2)), 5, 28)
+    assert torch.equal(again[0][0], boxes[5:10]) and torch.equal(again[1], prompts[5:10])  # whoever else is there
+    for n in range(15):
         codes = targets.roi_codes(boxes[n : n + 1], images[n : n + 1], torch.tensor([0]), 28)[0]
         other = targets.roi_codes(boxes[n : n + 1], images[n : n + 1], torch.tensor([1]), 28)[0]
         mine, theirs = (codes, other) if instances[n] == 0 else (other, codes)
@@ -180,7 +183,8 @@ def test_prompts_of_training_show_what_is_seen():
     assert prompts[:, 0].any((1, 2)).any() and not prompts[:, 0].any((1, 2)).all()
     targets.seen[:] = 0
     assert len(drawn_prompts(targets, 8, 28)[1]) == 0
-    assert len(drawn_prompts(one_square(1, instances=0), 8, 28)[1]) == 0
+    none = Targets.stack([one_square(1, instances=0)])
+    assert len(drawn_prompts(none, 8, 28)[1]) == 0
 
 
 def test_windows_and_channels():

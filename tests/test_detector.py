@@ -295,8 +295,13 @@ def test_box_head_losses_equal_their_formulas():
     targets = one_square(1)
     maps = model.encoder(torch.rand(1, 3, 64, 64))
     proposals = [torch.tensor([[8.0, 8, 40, 44], [0, 0, 9, 9], [24, 24, 56, 50]])]
-    boxes, labels, true = model.boxes._sample(proposals[0], targets, 0)
-    assert labels.tolist() == [1, 1, 1, 0, 1] and true[2].tolist() == [8, 8, 40, 40] and len(boxes) == 5
+    boxes, images, labels, true = model.boxes._sampled(proposals, targets)
+    assert (
+        labels.tolist() == [1, 1, 1, 0, 1]
+        and not images.any()
+        and true[2].tolist() == [8, 8, 40, 40]
+        and len(boxes) == 5
+    )
     logits, deltas = model.boxes(maps, [boxes], 64)
     losses = model.boxes.losses(maps, proposals, targets, 64)
     p = logits.softmax(1).detach().numpy()

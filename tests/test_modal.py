@@ -238,12 +238,12 @@ def test_the_unknown_is_no_background_and_no_depth():
     seen = regions[:, 2::4, 2::4]
     assert torch.equal(depth == -1, (seen == 0) | ((seen == 1) & torch.tensor([True, False])[:, None, None]))
     asked = torch.tensor([[0.0, 0, 32, 32], [3, 5, 9, 20], [-4, -4, 4, 4], [30, 30, 50, 50]])
-    shares = targets.unknown_share(asked, 0)
-    for box, share in zip(asked.int().tolist(), shares.tolist(), strict=True):
+    shares = targets.unknown_share(asked.expand(2, -1, -1))
+    for box, share in zip(asked.int().tolist(), shares[0].tolist(), strict=True):
         x0, y0, x1, y1 = box
         inside = (regions[0, max(0, y0) : max(0, y1), max(0, x0) : max(0, x1)] == 1).sum()
         assert share == pytest.approx(int(inside) / ((x1 - x0) * (y1 - y0)))
-    assert not targets.unknown_share(asked, 1).any()
+    assert not shares[1].any()
 
 
 def test_no_negative_example_lies_in_the_unknown():
@@ -254,7 +254,7 @@ def test_no_negative_example_lies_in_the_unknown():
     model = build(load_config("modern", settings=["data.size=64", "encoder.weights=''", *MODERN_SMALL], environment={}))
     found = torch.tensor([[0.0, 0, 20, 6], [42, 0, 64, 20], [8, 8, 40, 40]])
     for given, expected in ((targets, 2), (hidden, 0)):
-        boxes, labels, _ = model.boxes._sample(found, given, 0)
+        boxes, _, labels, _ = model.boxes._sampled([found], given)
         assert int((labels == 0).sum()) == expected and len(boxes) == len(labels)
     with torch.no_grad():
         images = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)

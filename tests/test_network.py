@@ -8,6 +8,7 @@ from torch.nn import functional
 from amodal_data.evaluation.protocols.grids import paste as paste_one
 from sln.config import load_config
 from sln.errors import ConfigError
+from sln.network.draws import regions_to_train, shuffle_keys
 from sln.network.encoder import Encoder, build_body
 from sln.network.layering import GlobalLayeringModule, decode, log_tails, soft_sem_dist
 from sln.network.losses import (
@@ -20,7 +21,6 @@ from sln.network.losses import (
 from sln.network.model import SLN, Features, build
 from sln.network.objects import doubles
 from sln.network.paste import paste
-from sln.network.proposals import regions_to_train, shuffle_keys
 from sln.network.targets import Targets
 from sln.training.schedule import learning_rate, parameter_groups, photos_of_step, stage_spans
 
@@ -269,7 +269,7 @@ def test_regions_to_train_begin_with_the_truth():
 
 def test_a_batch_without_instances_trains():
     model = build(small())
-    targets = one_square(2, instances=0)
+    targets = Targets.stack([one_square(1, instances=0)] * 2)
     losses = model(torch.zeros(2, 3, 64, 64, dtype=torch.uint8), targets)
     assert not losses["instance_layering"].detach().any() and not losses["sem_dist"].detach().any()
     torch.stack(list(losses.values())).sum().backward()

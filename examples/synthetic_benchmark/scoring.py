@@ -2,7 +2,7 @@
 front, its own detections; and of the truth itself.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,12 +28,14 @@ RULES = {"sln": "sinkhorn", "arcnn-visible": "rank"}
 """Of the decode, for each head what won on the tune split"""
 
 
-def forms(model: SLN, along: Along | None) -> Iterator[tuple[str, Predictor]]:
-    """The network, whose head is one by itself, in all four forms; without a pass in two."""
+def forms(model: SLN, along: Along | None, wanted: Sequence[str] = FORMS) -> Iterator[tuple[str, Predictor]]:
+    """The network, whose head is one by itself, in the forms that are ``wanted`` and there are: none with a pass
+    where there is none, none with the decode where there are no levels.
+    """
     config, head, levels = model.config, model.head, model.config.head.kind != "arcnn"
-    for form in FORMS:
+    for form in wanted if levels else dict.fromkeys(BOTH[form] for form in wanted):
         passes = form in ("pass", "both")
-        if (along is None and passes) or (not levels and BOTH[form] != form):
+        if along is None and passes:
             continue
         chosen = RULES[config.head.kind] if form in ("decode", "both") else "none"
         model.config = config.model_copy(update={"predict": config.predict.model_copy(update={"scene": chosen})})
@@ -131,7 +133,12 @@ def score_truth(data: CachedTargets) -> dict[str, float]:
 
 
 def score_all(
-    model: SLN, along: Along | None, tune: CachedTargets, test: CachedTargets, sizes: Sizes
+    model: SLN,
+    along: Along | None,
+    tune: CachedTargets,
+    test: CachedTargets,
+    sizes: Sizes,
+    wanted: Sequence[str] = FORMS,
 ) -> dict[str, Any]:
     """What a head's file of scores holds.
 
@@ -140,7 +147,7 @@ def score_all(
     chosen by.
     """
     found = {}
-    for form, predictor in forms(model, along):
+    for form, predictor in forms(model, along, wanted):
         found[form] = {
             "test": score_at_truth(predictor, test, sizes.tested),
             "detections": score_detections(predictor, test, sizes.detected),

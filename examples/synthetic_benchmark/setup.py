@@ -1,7 +1,7 @@
 """Sizes of the experiment, its data, its settings."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,6 +10,8 @@ from sln import CachedTargets, Config, load_config
 
 HEADS = ("sln", "arcnn-visible", "arcnn")
 SEEDS = {"train": 41, "tune": 42, "test": 43}
+CONFIRMING = 44
+"""Seed of the scenes that a finished run is scored on once more"""
 FIRST_TRUNK = 30
 """Seed of the first trunk: earlier ones were used up while settings were chosen."""
 
@@ -61,12 +63,12 @@ def claim(out: Path, protocol: str, sizes: Sizes, precision: str) -> None:
         raise SystemExit(f"{path} is of a run with other settings; name another folder")
 
 
-def make_data(out: Path, sizes: Sizes, side: int = 96) -> None:
+def make_data(out: Path, sizes: Sizes, side: int = 96, seeds: Mapping[str, int] = SEEDS) -> None:
     """Scenes of 3 to 15 objects through COCOA's own JSON, one folder and cache a split."""
     for split, n in sizes.scenes.items():
         folder, cache = out / split, out / f"{split}.h5"
         if not cache.exists():
-            scenes = ad.write_cocoa(folder, n, seed=SEEDS[split], size=(side, side), instances=(3, 15), force=True)
+            scenes = ad.write_cocoa(folder, n, seed=seeds[split], size=(side, side), instances=(3, 15), force=True)
             ad.build_targets(ad.read_cocoa(scenes), cache)
 
 

@@ -179,7 +179,7 @@ class TrainConfig(_Section):
     batch: Positive = Field(8, description="Images a step, over all processes.")
     accumulate: Positive = Field(1, description="Parts a batch is cut into to save memory; their losses are averaged.")
     rois: Positive = Field(32, description="Regions an image that the head is trained on, ground-truth boxes first.")
-    prompts: int = Field(8, ge=0, description="Instances an image that the head is shown a prompt of, besides.")
+    prompts: int = Field(8, ge=0, description="Prompts an image that the head learns besides.")
     optimiser: Literal["sgd", "adamw"] = Field("sgd", description="SGD with momentum .9, or AdamW.")
     lr: float = Field(0.01, gt=0, description="Highest learning rate.")
     weight_decay: float = Field(5e-4, ge=0, description="Weight decay; never on normalisation layers and biases.")
@@ -194,6 +194,7 @@ class TrainConfig(_Section):
     precision: Literal["auto", "float32", "bf16"] = Field(
         "auto", description="bf16 on CUDA and float32 on the CPU, or one of them."
     )
+    compile: bool = Field(False, description="Compile what has fixed shapes (torch.compile): for long runs on a GPU.")
     save_every: Positive = Field(500, description="Steps between checkpoints.")
     validate_on: Positive = Field(100, description="Images of the validation set scored at each checkpoint.")
     log_every: Positive = Field(20, description="Steps between rows of metrics.")

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor, TwoMLPHead
-from torchvision.ops import MultiScaleRoIAlign, batched_nms, box_iou, clip_boxes_to_image
+from torchvision.ops import MultiScaleRoIAlign, batched_nms, clip_boxes_to_image
 
 from sln.config import DetectorConfig
+from sln.network.draws import best_owners, first_of, padded, shuffle_keys
 from sln.network.losses import mean_over_all
-from sln.network.proposals import first_of, shuffle_keys
 from sln.network.targets import MOSTLY, Targets
 
 __all__ = ["BoxHead", "Found", "build_boxes", "thinned"]
@@ -57,12 +57,11 @@ class BoxHead(nn.Module):
         self, maps: Sequence[Tensor], proposals: Sequence[Tensor], targets: Targets, side: int
     ) -> dict[str, Tensor]:
         """``classes``: cross-entropy; ``class_box``: smooth L1 of the true class's deltas; means over the sampled."""
-        each = [self._sample(found, targets, at) for at, found in enumerate(proposals)]
-        boxes, labels, true = ([one[part] for one in each] for part in range(3))
-        logits, deltas = self(maps, boxes, side)
+        boxes, images, label, true = self._sampled(list(proposals), targets)
+        each = torch.bincount(images, minlength=len(proposals)).tolist()
+        logits, deltas = self(maps, list(boxes.split(each)), side)
         with torch.autocast(logits.device.type, enabled=False):
-            label = torch.cat(labels)
-            wanted = torch.cat(self.coder.encode(true, boxes))
+            wanted = self.coder.encode_single(true, boxes)
             on = label > 0
             lost = functional.smooth_l1_loss(deltas[on, label[on]], wanted[on], beta=_BETA, reduction="sum")
             return {
@@ -70,29 +69,22 @@ class BoxHead(nn.Module):
                 "class_box": mean_over_all(lost, len(label)),
             }
 
-    def _sample(self, found: Tensor, targets: Targets, at: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The regions of image ``at`` to train on, their labels (0 = background) and the boxes they should become."""
-        there = targets.present[at].nonzero()[:, 0]
-        truth = targets.boxes[at, there]
-        boxes = torch.cat([truth, found])
-        if len(truth):
-            overlap, owner = box_iou(boxes, truth).max(1)
-        else:
-            overlap, owner = (
-                boxes.new_zeros(len(boxes)),
-                torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device),
-            )
-        keys = shuffle_keys(len(boxes), targets.seeds[at] + _ANOTHER)
-        positive = first_of(overlap >= 0.5, keys, int(self.sampled * self.positive))
-        nothing = (overlap < 0.5) & (targets.unknown_share(boxes, at) <= MOSTLY)
-        kept = positive | first_of(nothing, keys, self.sampled - int(positive.sum()))
-        chosen = kept.nonzero()[:, 0]
-        labels = positive[chosen].long()
-        true = boxes[chosen]
-        if len(truth):
-            labels = labels * (1 + targets.classes[at, there][owner[chosen]])
-            true = torch.where(labels[:, None] > 0, truth[owner[chosen]], true)
-        return boxes[chosen], labels, true
+    def _sampled(self, proposals: list[Tensor], targets: Targets) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The regions to train on, true boxes among them, their images, their labels (0 = background) and the boxes
+        they should become.
+        """
+        found, there = padded(proposals)
+        every, there = torch.cat([targets.boxes, found], 1), torch.cat([targets.present, there], 1)
+        overlap, owners = best_owners(every, targets)
+        counts = (targets.boxes.shape[1], found.shape[1])
+        keys = torch.cat([shuffle_keys(n, targets.seeds + _ANOTHER + at) for at, n in enumerate(counts)], 1)
+        positive = first_of(there & (overlap >= 0.5), keys, int(self.sampled * self.positive))
+        nothing = there & (overlap < 0.5) & (targets.unknown_share(every) <= MOSTLY)
+        kept = positive | first_of(nothing, keys, self.sampled, positive.sum(1))
+        images, at = kept.nonzero(as_tuple=True)
+        boxes, owner, on = every[images, at], owners[images, at], positive[images, at]
+        labels = on * (1 + targets.classes[images, owner])
+        return boxes, images, labels, torch.where(on[:, None], targets.boxes[images, owner], boxes)
 
     def detect(
         self,

@@ -12,6 +12,7 @@ from torchvision.ops.poolers import LevelMapper
 
 from sln.config import Config
 from sln.network.boxes import BoxHead, build_boxes
+from sln.network.draws import regions_to_train
 from sln.network.encoder import Encoder, Pyramid, build_body
 from sln.network.heads import Head, build_head, build_scene_pass
 from sln.network.hub import OnHub
@@ -19,7 +20,7 @@ from sln.network.layering import Fusion, GlobalLayeringModule
 from sln.network.losses import global_layering_loss
 from sln.network.objects import same_objects
 from sln.network.prompts import PROMPTS, as_channels, drawn_prompts
-from sln.network.proposals import RegionProposals, build_proposals, regions_to_train
+from sln.network.proposals import RegionProposals, build_proposals
 from sln.network.scene import ScenePass, drawn_scene, scene_maps
 from sln.network.targets import Targets, settled
 
@@ -111,6 +112,11 @@ class SLN(OnHub):
         millions = sum(parameter.numel() for parameter in self.parameters()) / 1e6
         what = f"head {self.config.head.kind}, {body}, detector {self.config.detector.version}"
         return f"SLN({what}, {millions:.1f} M parameters)"
+
+    def compile_parts(self) -> None:
+        """Compile what sees inputs of one shape (``torch.compile``), in place: body and pyramid, GLM, the RPN's head."""
+        for part in (self.encoder, self.glm, self.proposals.head):
+            part.compile(dynamic=False)
 
     def set_stage(self, stage: str) -> None:
         """Train the parts of one stage, freeze the others."""

@@ -8,7 +8,7 @@ instances. All 0 is how a detector asks: nothing is known.
 import torch
 from torch import Tensor
 
-from sln.network.proposals import Regions, first_of, shuffle_keys
+from sln.network.draws import LAST, Regions, fractions, keys_at, shuffle_keys
 from sln.network.targets import Targets, grid_points
 
 __all__ = ["PROMPTS", "as_channels", "drawn_prompts", "inside_boxes", "windows_around"]
@@ -52,27 +52,39 @@ def inside_boxes(windows: Tensor, boxes: Tensor, out: int) -> Tensor:
 def drawn_prompts(targets: Targets, most: int, out: int) -> tuple[Regions, Tensor]:
     """Regions to train on besides those of a detector, with what the head is told of each, drawn by the images' seeds.
 
-    Of the true instances of each image that are seen, up to ``most``: for some the visible masks of themselves and most
-    others, for the rest a box around the visible part; looked at in a window around that, or in the amodal box. Returns
-    the regions and P prompts.
+    ``most`` of each image that shows an instance, some of them of one instance if it shows fewer: for some the visible
+    masks of themselves and most others, for the rest a box around the visible part; looked at in a window around that,
+    or in the amodal box. Returns the regions and P prompts.
     """
-    there = targets.present & (targets.seen[..., 2] > targets.seen[..., 0])
-    there = torch.stack([first_of(own, shuffle_keys(len(own), seed + _SEED), most)
-                         for own, seed in zip(there, targets.seeds, strict=True)])  # fmt: skip
-    images, instances = there.nonzero(as_tuple=True)
+    images, instances, places = _turns(targets, most)
     if not len(images):
         return (targets.boxes.new_zeros(0, 4), images, instances), targets.boxes.new_zeros(0, PROMPTS, out, out)
-    draws = _draws(images, targets.seeds)
+    each = torch.arange(1, _DRAWS + 1, device=places.device)
+    draws = fractions(keys_at(places[:, None] * _DRAWS + each, (targets.seeds[images] + _SEED)[:, None]))
     seen = targets.seen[images, instances]
     by_mask = (draws[:, 0] < _BY_MASK)[:, None, None]
     boxes = _looked_at(seen, targets.boxes[images, instances], draws[:, 1:6])
     owners = targets.roi_owners(boxes, images, out)
     own = owners == instances[:, None, None]
-    others = (owners >= 0) & ~own & _kept(draws[:, 6:8], there.shape[1], owners)
+    others = (owners >= 0) & ~own & _kept(draws[:, 6:8], targets.present.shape[1], owners)
     sides = (seen[:, 2:] - seen[:, :2]).repeat(1, 2)
     shaken = seen + sides * _SHAKEN * (2 * draws[:, 8:] - 1) * ~by_mask[:, 0]
     maps = torch.stack([own & by_mask, inside_boxes(boxes, shaken, out), others & by_mask], 1)
     return (boxes, images, instances), maps.float()
+
+
+def _turns(targets: Targets, most: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Whose turn it is: images, instances and places in the turn, int64 [P] each; every instance that is seen before
+    any has another turn, in an order drawn by the images' seeds.
+    """
+    there = targets.present & (targets.seen[..., 2] > targets.seen[..., 0])
+    keys = shuffle_keys(there.shape[1], targets.seeds + _SEED)
+    order = torch.where(there, keys, LAST).argsort(1)
+    places = torch.arange(most, device=keys.device).expand(len(there), -1)
+    turns = order.gather(1, places % there.sum(1, keepdim=True).clamp(min=1))
+    shown = there.any(1)
+    images = torch.arange(len(there), device=keys.device)[:, None].expand(-1, most)
+    return images[shown].flatten(), turns[shown].flatten(), places[shown].flatten()
 
 
 def _looked_at(seen: Tensor, amodal: Tensor, draws: Tensor) -> Tensor:
@@ -88,10 +100,3 @@ def _kept(draws: Tensor, instances: int, owners: Tensor) -> Tensor:
     each = (draws[:, 1:] + torch.arange(instances, device=draws.device) * 0.6180339887) % 1
     kept = (each >= _LEFT_OUT) & (draws[:, :1] >= _ALONE)
     return kept.gather(1, owners.clamp(min=0).flatten(1)).view(owners.shape)
-
-
-def _draws(images: Tensor, seeds: Tensor) -> Tensor:
-    """Numbers in [0, 1) for P regions, float32 [P, 12], from the seed of each one's image; ``images`` is sorted."""
-    counts = torch.bincount(images, minlength=len(seeds)).tolist()
-    keys = [shuffle_keys(n * _DRAWS, seed + _SEED) for n, seed in zip(counts, seeds, strict=True)]
-    return ((torch.cat(keys) >> 40) & (2**23 - 1)).float().view(-1, _DRAWS) / 2**23

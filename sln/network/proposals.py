@@ -1,4 +1,4 @@
-"""RPN: class-agnostic region proposals with their scores, and the regions a head is trained on."""
+"""RPN: class-agnostic region proposals with their scores."""
 
 from collections.abc import Sequence
 
@@ -8,27 +8,18 @@ from torch.nn import functional
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead, concat_box_prediction_layers
-from torchvision.ops import box_iou
+from torchvision.ops import batched_nms, box_iou
 
 from sln.config import DetectorConfig, ProposalConfig
+from sln.network.draws import first_of, shuffle_keys
 from sln.network.losses import binary_loss, mean_over_all
 from sln.network.targets import MOSTLY, Targets
 
-__all__ = [
-    "ProposalHead",
-    "RegionProposals",
-    "Regions",
-    "build_proposals",
-    "first_of",
-    "regions_to_train",
-    "shuffle_keys",
-]
-
-Regions = tuple[Tensor, Tensor, Tensor]
-"""P regions: boxes float32 [P, 4] in pixels of the input, images int64 [P], instances int64 [P]."""
+__all__ = ["ProposalHead", "RegionProposals", "build_proposals"]
 
 _BETA = 1 / 9
-_GOLDEN, _MIX = -7046029254386353131, -4658895280553007687  # splitmix64's odd constants as int64
+_MOST_VALUES = 2**24
+"""IoUs of anchors with instances at once: 64 MB"""
 
 
 class ProposalHead(nn.Module):
@@ -70,80 +61,82 @@ class RegionProposals(RegionProposalNetwork):  # type: ignore[misc]  # torchvisi
         n = len(maps[0])
         with torch.autocast(maps[0].device.type, enabled=False):  # bf16 boxes would be off by pixels
             objectness, deltas = self.head([one.float() for one in maps])
-            shape = maps[0].new_zeros(1).expand(n, 3, side, side)  # anchors need its shape alone
-            images = ImageList(shape, [(side, side)] * n)
-            anchors = self.anchor_generator(images, objectness)
+            shape = maps[0].new_zeros(1).expand(1, 3, side, side)  # anchors need its shape alone
+            anchors = self.anchor_generator(ImageList(shape, [(side, side)]), objectness)[0]
             each = [one[0].numel() for one in objectness]
             scores, boxes = concat_box_prediction_layers(objectness, deltas)
             scores, boxes = scores.view(n, -1), boxes.view(n, -1, 4)
             losses = {} if targets is None else self.losses(scores, boxes, anchors, targets)
-            decoded = self.box_coder.decode(boxes.detach().reshape(-1, 4), anchors).view(n, -1, 4)
-            found, kept = self.filter_proposals(decoded, scores.detach(), shown or images.image_sizes, each)
+            decoded = self.box_coder.decode(boxes.detach().reshape(-1, 4), [anchors] * n).view(n, -1, 4)
+            found, kept = self.filter_proposals(decoded, scores.detach(), shown or [(side, side)] * n, each)
         return found, kept, losses
 
-    def losses(self, scores: Tensor, deltas: Tensor, anchors: list[Tensor], targets: Targets) -> dict[str, Tensor]:
+    def filter_proposals(
+        self, boxes: Tensor, scores: Tensor, shown: Sequence[tuple[int, int]], each: list[int]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """As torchvision's, of which this does for all images at once what can be: the best of each of the levels,
+        ``each`` anchors long, inside the photos, thinned out by NMS.
+        """
+        levels = torch.repeat_interleave(torch.tensor(each, device=boxes.device), output_size=sum(each))
+        best = self._get_top_n_idx(scores, each)
+        scores, levels = scores.gather(1, best).sigmoid(), levels[best]
+        limits = boxes.new_tensor([(width, height) * 2 for height, width in shown])[:, None]
+        boxes = boxes.gather(1, best[..., None].expand(-1, -1, 4)).clamp(min=0).minimum(limits)
+        small = (boxes[..., 2:] - boxes[..., :2]).amin(2) < self.min_size
+        scores = scores.masked_fill(small, -1)  # last of all, they take nobody's place
+        found, kept = [], []
+        for own, sure, level in zip(boxes, scores, levels, strict=True):
+            at = batched_nms(own, sure, level, self.nms_thresh)[: self.post_nms_top_n()]
+            at = at[sure[at] >= 0]
+            found.append(own[at])
+            kept.append(sure[at])
+        return found, kept
+
+    def losses(self, scores: Tensor, deltas: Tensor, anchors: Tensor, targets: Targets) -> dict[str, Tensor]:
         """l_R: binary cross-entropy on sampled anchors, smooth L1 on the positive ones, both over the sampled."""
-        own = [{"boxes": boxes[there]} for boxes, there in zip(targets.boxes, targets.present, strict=True)]
-        labels, matched = self.assign_targets_to_anchors(anchors, own)
-        for at, (label, where) in enumerate(zip(labels, anchors, strict=True)):
-            label[(label == 0) & (targets.unknown_share(where, at) > MOSTLY)] = -1
-        each = zip(labels, targets.seeds, strict=True)
-        sampled = torch.stack([self._sample(label, seed) for label, seed in each])
-        positive = sampled & (torch.stack(labels) >= 1)
-        wanted = self.box_coder.encode(matched, anchors)
-        lost = functional.smooth_l1_loss(deltas[positive], torch.stack(wanted)[positive], beta=_BETA, reduction="sum")
+        labels, matched = self.assigned(anchors, targets)
+        sampled = self._sample(labels, targets.seeds)
+        positive = sampled & (labels >= 1)
+        images, at = positive.nonzero(as_tuple=True)
+        wanted = self.box_coder.encode_single(matched[images, at], anchors[at])
+        lost = functional.smooth_l1_loss(deltas[images, at], wanted, beta=_BETA, reduction="sum")
         return {
             "objectness": binary_loss(scores[sampled], positive[sampled].float()),
             "box": mean_over_all(lost, sampled.sum()),
         }
 
-    def _sample(self, labels: Tensor, seed: Tensor) -> Tensor:
-        """Which anchors the loss looks at, bool [A]: at most half of them positive."""
+    def assigned(self, anchors: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
+        """What anchors [A, 4] should say: 1 = an instance, 0 = none, -1 = nothing, int64 [B, A]; and the boxes they
+        should become, [B, A, 4]. As torchvision's Matcher has it, with the best anchors of each instance; a box of
+        which too much is unknown is no background.
+        """
+        each = max(1, _MOST_VALUES // (targets.boxes.shape[1] * len(anchors)))
+        parts = [targets.part(slice(at, at + each)) for at in range(0, len(targets.boxes), each)]
+        owners, labels = (
+            torch.cat(found) for found in zip(*(self._matched(anchors, one) for one in parts), strict=True)
+        )
+        unknown = targets.unknown_share(anchors.expand(len(labels), -1, -1)) > MOSTLY
+        labels = torch.where((labels == 0) & unknown, -1, labels)
+        return labels, targets.boxes.gather(1, owners[..., None].expand(-1, -1, 4))
+
+    def _matched(self, anchors: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
+        """Whose anchors are if they are anyone's, and the labels, int64 [B, A] each."""
+        overlap = torch.vmap(box_iou, (0, None))(targets.boxes, anchors)
+        overlap = overlap.masked_fill(~targets.present[..., None], -1)
+        best, owners = overlap.max(1)
+        rules = self.proposal_matcher
+        labels = (best >= rules.high_threshold).long() - (
+            (best >= rules.low_threshold) & (best < rules.high_threshold)
+        ).long()
+        closest = (overlap == overlap.amax(2, keepdim=True)) & targets.present[..., None]
+        return owners, torch.where(closest.any(1), 1, labels)
+
+    def _sample(self, labels: Tensor, seeds: Tensor) -> Tensor:
+        """Which anchors the loss looks at, bool [B, A]: at most half of them positive."""
         most: int = self.fg_bg_sampler.batch_size_per_image
-        keys = shuffle_keys(len(labels), seed)
+        keys = shuffle_keys(labels.shape[1], seeds)
         positive = first_of(labels >= 1, keys, most // 2)
-        negative = first_of(labels == 0, keys, most - int(positive.sum()))
-        return positive | negative
-
-
-def shuffle_keys(n: int, seed: Tensor) -> Tensor:
-    """n pseudo-random keys from a seed (int64 scalar), int64 [n] on its device: the same on every device."""
-    x = torch.arange(1, n + 1, device=seed.device) * _GOLDEN + seed * _MIX
-    for shift in (30, 27):
-        x = (x ^ ((x >> shift) & (2 ** (64 - shift) - 1))) * _MIX
-    return x ^ (x >> 31)
-
-
-def first_of(candidates: Tensor, keys: Tensor, most: int) -> Tensor:
-    """At most ``most`` of the candidates (bool [n]), those of smallest key."""
-    if int(candidates.sum()) <= most:
-        return candidates
-    chosen = torch.zeros_like(candidates)
-    at = candidates.nonzero()[:, 0]
-    chosen[at[keys[at].argsort()[:most]]] = True
-    return chosen
-
-
-def regions_to_train(proposals: list[Tensor], targets: Targets, most: int) -> Regions:
-    """The regions a head is trained on: all ground-truth boxes first, then proposals with IoU >= .5 drawn by seed.
-
-    At most ``most`` an image (and at least its ground truth).
-    """
-    boxes, images, instances = [], [], []
-    for at, found in enumerate(proposals):
-        present = targets.present[at].nonzero()[:, 0]
-        truth = targets.boxes[at, present]
-        if not len(present):
-            continue
-        overlap, owner = box_iou(found, truth).max(1)
-        good = first_of(overlap >= 0.5, shuffle_keys(len(found), targets.seeds[at]), max(0, most - len(present)))
-        boxes += [truth, found[good]]
-        instances += [present, present[owner[good]]]
-        images.append(torch.full((len(present) + int(good.sum()),), at, device=truth.device))
-    if not boxes:
-        nothing = torch.zeros(0, dtype=torch.int64, device=targets.boxes.device)
-        return targets.boxes.new_zeros(0, 4), nothing, nothing
-    return torch.cat(boxes), torch.cat(images), torch.cat(instances)
+        return positive | first_of(labels == 0, keys, most, positive.sum(1))
 
 
 def build_proposals(inputs: int, settings: ProposalConfig, detector: DetectorConfig) -> RegionProposals:

@@ -12,13 +12,15 @@ and that of everything that shows the same object, is left out:
 Pairs are ordered by their expected levels over what they share. No gradient goes through the maps.
 """
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
+from sln.network.draws import fractions, keys_at
 from sln.network.layering import InstanceLayeringModule
 from sln.network.paste import paste
 from sln.network.prompts import as_channels
-from sln.network.proposals import shuffle_keys
 from sln.network.targets import grid_points
 
 __all__ = ["ScenePass", "drawn_scene", "scene_maps"]
@@ -27,6 +29,8 @@ _GRID = 128
 """Most cells a side of the grid"""
 _OTHER = 5
 """Maps besides the levels'"""
+_MOST_VALUES = 2**24
+"""Probabilities pasted at once on a GPU: 64 MB"""
 _SHARP = 4.0
 _SEED = 32452843
 _TRUE, _DROPPED, _LOST, _LEAST = 0.3, 0.15, 0.2, 0.3
@@ -67,31 +71,44 @@ def scene_maps(
     """
     found = boxes.new_zeros(len(boxes), probabilities.shape[1] - 1 + _OTHER, *probabilities.shape[2:])
     with torch.autocast(boxes.device.type, enabled=False):  # sums minus own shares leave nothing but errors in bf16
-        for image in images.unique().tolist():
-            own = (images == image).nonzero()[:, 0]
-            of = (probabilities[own].float(), boxes[own].float(), weights[own].float(), objects[own])
-            found[own] = _of_one(*of, side)
+        for own in _groups(images, probabilities.shape[1] * min(side, _GRID) ** 2):
+            of = (probabilities[own].float(), boxes[own].float(), images[own], weights[own].float(), objects[own])
+            found[own] = _of_some(*of, side)
     return found
 
 
-def _of_one(probabilities: Tensor, boxes: Tensor, weights: Tensor, objects: Tensor, side: int) -> Tensor:
-    """The same of one input."""
+def _groups(images: Tensor, values: int) -> Iterator[Tensor]:
+    """Regions of whole images to look at together, their rows: on a GPU many, since launches are what takes time; each
+    region has so many ``values`` on the grid.
+    """
+    most = _MOST_VALUES // values if images.is_cuda else 1
+    counts = torch.bincount(images)
+    group = (counts.cumsum(0) // most)[images]  # numbers with gaps; those of one image are equal
+    for number in group.unique().tolist():
+        yield (group == number).nonzero()[:, 0]
+
+
+def _of_some(
+    probabilities: Tensor, boxes: Tensor, images: Tensor, weights: Tensor, objects: Tensor, side: int
+) -> Tensor:
+    """The same of the regions of a few inputs."""
     grid = min(side, _GRID)
     drawn = paste(probabilities, boxes * (grid / side), (grid, grid)).flatten(2)
     levels = torch.arange(drawn.shape[1] - 1, device=boxes.device, dtype=torch.float32)
     inside = 1 - drawn[:, 0]
     depth = torch.einsum("k,pkm->pm", levels, drawn[:, 1:])
-    leads, same = _leading(weights, objects)
+    beside = images[:, None] == images
+    leads, same = _leading(weights, objects, beside)
     there = (weights * leads)[:, None]
-    front = _in_front(inside, depth) * there[:, 0] * ~same  # [i, j]: of j before i, by weight
-    behind = there[:, 0] * ~same - front
-    mine = (same & leads).float()  # who stands for the object of each
+    rivals = beside & ~same
+    front = _in_front(inside, depth) * there[:, 0] * rivals  # [i, j]: of j before i, by weight
+    behind = there[:, 0] * rivals - front
     none = torch.log1p(-(inside * there).clamp(max=1 - 1e-4))  # log of how likely it is that it is not inside
     each = torch.cat(
         [drawn[:, 1:] * there[:, None], (inside * there)[:, None], (depth * there)[:, None], none[:, None]], 1
     )
-    others = each.sum(0) - torch.einsum("ij,jcm->icm", mine, each)
-    count = others[:, -3].clamp(min=0)
+    others = torch.einsum("ij,jcm->icm", (rivals & leads).float(), each)
+    count = others[:, -3]
     maps = torch.cat(
         [
             others[:, :-3],
@@ -106,9 +123,11 @@ def _of_one(probabilities: Tensor, boxes: Tensor, weights: Tensor, objects: Tens
     return _sampled(maps.unflatten(2, (grid, grid)), boxes * (grid / side), probabilities.shape[-1])
 
 
-def _leading(weights: Tensor, objects: Tensor) -> tuple[Tensor, Tensor]:
-    """Who counts for its object, bool [P], and who is the same object as whom, bool [P, P]."""
-    same = objects[:, None] == objects
+def _leading(weights: Tensor, objects: Tensor, beside: Tensor) -> tuple[Tensor, Tensor]:
+    """Who counts for its object, bool [P], and who is the same object as whom, bool [P, P], of those beside each
+    other in one input.
+    """
+    same = beside & (objects[:, None] == objects)
     ahead = (weights > weights[:, None]) | (
         (weights == weights[:, None]) & torch.ones_like(same).tril(-1)
     )  # [i, j]: j comes before i
@@ -136,21 +155,16 @@ def drawn_scene(images: Tensor, instances: Tensor, seeds: Tensor) -> tuple[Tenso
     Some scenes are just those. In others one region of each instance counts, which may be any, some instances are
     missing, and some regions are doubles that nobody knows as such.
     """
-    weights, objects = torch.zeros(len(images), device=images.device), instances.clone()
-    for image in images.unique().tolist():
-        own = (images == image).nonzero()[:, 0]
-        keys = shuffle_keys(4 * len(own) + 1, seeds[image] + _SEED)
-        draws = ((keys >> 40) & (2**23 - 1)).float() / 2**23
-        pick, weight, lost, dropped = draws[1:].view(4, -1)
-        true = draws[0] < _TRUE
-        same = instances[own][:, None] == instances[own]
-        earlier = torch.ones_like(same).tril(-1)
-        first = ~(same & earlier).any(1)
-        chosen = ~(same & (pick > pick[:, None])).any(1)
-        missing = (same & first).float() @ dropped < _DROPPED
-        strayed = ~chosen & (lost < _LOST) & ~true
-        weights[own] = torch.where(
-            true, first.float(), (_LEAST + (1 - _LEAST) * weight) * ((chosen & ~missing) | (strayed & (weight < 0.5)))
-        )
-        objects[own] = torch.where(strayed, 10**6 + own, instances[own])
-    return weights, objects
+    place = (images[:, None] == images).tril(-1).sum(1)
+    seed = seeds[images] + _SEED
+    true = fractions(keys_at(torch.ones_like(images), seed)) < _TRUE
+    places = 2 + 4 * place[:, None] + torch.arange(4, device=images.device)
+    pick, weight, lost, dropped = fractions(keys_at(places, seed[:, None])).unbind(1)
+    same = (images[:, None] == images) & (instances[:, None] == instances)
+    first = ~same.tril(-1).any(1)
+    chosen = ~(same & (pick > pick[:, None])).any(1)
+    missing = (same & first).float() @ dropped < _DROPPED
+    strayed = ~chosen & (lost < _LOST) & ~true
+    drawn = (_LEAST + (1 - _LEAST) * weight) * ((chosen & ~missing) | (strayed & (weight < 0.5)))
+    alone = 10**6 + torch.arange(len(images), device=images.device)
+    return torch.where(true, first.float(), drawn), torch.where(strayed, alone, instances)

@@ -1,7 +1,7 @@
 """Training targets as tensors: one region map and one level table an image; all else is gathered on the device.
 
-Shapes: B images, R regions, N instances, P boxes, K levels, S cells of an ROI's side. Codes are those of
-:mod:`amodal_data.views`: 0 outside, 1 visible, 1 + l behind l.
+Shapes: B images, R regions, N instances (in a batch at least one, which may be absent), P boxes, K levels, S cells of
+an ROI's side. Codes are those of :mod:`amodal_data.views`: 0 outside, 1 visible, 1 + l behind l.
 """
 
 from collections.abc import Sequence
@@ -64,19 +64,17 @@ class Targets:
         regions = self.regions[:, stride // 2 :: stride, stride // 2 :: stride].long()
         return deepest.gather(1, regions.flatten(1)).view(regions.shape)
 
-    def unknown_share(self, boxes: Tensor, image: int) -> Tensor:
-        """What part of each of P boxes [P, 4] of an input is unknown, float [P]; what lies outside the photo is not."""
-        if not self.unknown[image].any():
-            return boxes.new_zeros(len(boxes))
+    def unknown_share(self, boxes: Tensor) -> Tensor:
+        """What part of each of the boxes [B, P, 4] is unknown, float [B, P]; what lies outside the photo is not."""
         height, width = self.regions.shape[1:]
-        unknown = self.unknown[image][self.regions[image].long()]
-        sums = functional.pad(unknown.int().cumsum(0).cumsum(1), (1, 0, 1, 0))
-        x0, y0, x1, y1 = (
-            one.round().long().clamp(0, most)
-            for one, most in zip(boxes.unbind(1), (width, height, width, height), strict=True)
-        )
-        inside = sums[y1, x1] - sums[y0, x1] - sums[y1, x0] + sums[y0, x0]
-        return inside / ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).clamp(min=1)
+        unknown = self.unknown.gather(1, self.regions.flatten(1).long()).view(-1, height, width)
+        sums = functional.pad(unknown.int().cumsum(1).cumsum(2), (1, 0, 1, 0)).flatten(1)
+        corners = boxes.round().long().clamp(min=0).minimum(boxes.new_tensor([width, height] * 2).long())
+        x0, y0, x1, y1 = corners.unbind(2)
+        below, above, left, right = y1 * (width + 1), y0 * (width + 1), x0, x1
+        inside = sums.gather(1, below + right) - sums.gather(1, above + right)
+        inside = inside - sums.gather(1, below + left) + sums.gather(1, above + left)
+        return inside / (boxes[..., 2:] - boxes[..., :2]).prod(2).clamp(min=1)
 
     def roi_codes(self, boxes: Tensor, images: Tensor, instances: Tensor, out: int) -> Tensor:
         """Codes of P boxes on a grid of ``out x out`` cell centres, uint8 [P, out, out].
@@ -106,9 +104,9 @@ class Targets:
 
     @classmethod
     def stack(cls, samples: Sequence["Targets"]) -> "Targets":
-        """Several images as one batch: tables and boxes padded to the largest."""
+        """Several images as one batch: tables and boxes padded to the largest, and to one instance that is absent."""
         rows = max(sample.table.shape[1] for sample in samples)
-        most = max(sample.table.shape[2] for sample in samples)
+        most = max(1, *(sample.table.shape[2] for sample in samples))
 
         def padded(sample: "Targets") -> list[Tensor]:
             low, right = rows - sample.table.shape[1], most - sample.table.shape[2]

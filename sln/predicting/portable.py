@@ -147,7 +147,8 @@ def write_portable(model: SLN, folder: Path, form: str) -> list[str]:
     if model.scene is not None:
         with torch.no_grad():
             said, seen, logits = levels(*maps, layers, regions, prompts)
-        others = scene_maps(said, regions, torch.zeros(_REGIONS), torch.ones(_REGIONS), torch.arange(_REGIONS), side)
+        each = torch.arange(_REGIONS)
+        others = scene_maps(said, regions, torch.zeros_like(each), torch.ones(_REGIONS), each, side)
         parts["scene"] = (_Scene(model, model.scene).eval(), (said, seen, logits, others))
     for name, (part, inputs) in parts.items():
         _write_part(part, inputs, folder / (name + _SUFFIX[form]), form)

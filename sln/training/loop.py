@@ -79,6 +79,8 @@ class Trainer:
         self.telling = telling or Telling()
         self.spans = stage_spans(config.train)
         self.model = new_model(config, say, pretrained=fresh).to(device).to(memory_format=torch.channels_last)
+        if config.train.compile:
+            self.model.compile_parts()
         self.averaged = averaged(self.model, config.train.ema)
         self.step = 0
         self.books = Books()
