@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from detectors import SCENES, opened, scenes, steps_in
+from detectors import SCENES, held_out_name, opened, scenes, steps_in
 
 from sln import CachedTargets, Predictor, load, load_config
 from sln.evaluate import predictions_at_truth
@@ -93,8 +93,8 @@ def box_iou(a: np.ndarray, b: np.ndarray) -> float:
     return float(shared / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - shared))
 
 
-def main(folder: Path, predictor: Predictor) -> None:
-    data = opened(folder, "val", predictor.config)
+def main(folder: Path, split: str, predictor: Predictor) -> None:
+    data = opened(folder, split, predictor.config)
     size = data.images[0].size
     ways = {
         "true amodal boxes, told nothing": at_truth(predictor, data),
@@ -118,13 +118,14 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, help="instead of the minutes")
     parser.add_argument("--device", default="cpu", help="to train on")
     parser.add_argument("--scenes", type=int, default=SCENES, help="to train on; other numbers are kept apart")
+    parser.add_argument("--held-out", type=int, default=2, help="seed of the 300 scenes it is scored on")
     parser.add_argument("--model", type=Path, help="a run or checkpoint instead of training one")
     parser.add_argument("--set", action="append", default=[], dest="settings")
     parser.add_argument("--data", type=Path, default=Path(tempfile.gettempdir()) / "detectors", help="keeps the scenes")
     parser.add_argument("--save", type=Path, help="write the trained network here")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    place = scenes(given.data, classes=False, train=given.scenes)
+    place = scenes(given.data, classes=False, train=given.scenes, held_out=given.held_out)
     chosen = (
         load(given.model, "cpu")
         if given.model
@@ -134,4 +135,4 @@ if __name__ == "__main__":
         from sln.weights import write_safetensors
 
         write_safetensors(chosen.model, given.save)
-    main(place, chosen)
+    main(place, held_out_name(given.held_out), chosen)

@@ -39,10 +39,12 @@ OLD = ("detector.version=paper", "head.prompts=false", "loss.box=3.0", "proposal
 DEEPER = ("encoder.depth=18",)
 
 
-def scenes(folder: Path, *, classes: bool, train: int = SCENES) -> Path:
-    """Makes what is not there; another number of scenes to ``train`` on lies in a folder of its own."""
+def scenes(folder: Path, *, classes: bool, train: int = SCENES, held_out: int = 2) -> Path:
+    """Makes what is not there. Another number of scenes to ``train`` on lies in a folder of its own, scenes held out of
+    another seed beside ``val``.
+    """
     place = folder / (("classes" if classes else "plain") + (f"-{train}" if train != SCENES else ""))
-    for split, n, seed in (("train", train, 1), ("val", HELD_OUT, 2)):
+    for split, n, seed in (("train", train, 1), (held_out_name(held_out), HELD_OUT, held_out)):
         own, size = place / split, (SIDE, SIDE)
         if not (own / "targets.h5").exists():
             if classes:
@@ -51,6 +53,10 @@ def scenes(folder: Path, *, classes: bool, train: int = SCENES) -> Path:
                 found = read_cocoa(write_cocoa(own, n, seed=seed, size=size, instances=(2, 6), force=True))
             build_targets(found, own / "targets.h5")
     return place
+
+
+def held_out_name(seed: int) -> str:
+    return "val" if seed == 2 else f"val-{seed}"
 
 
 def opened(folder: Path, split: str, config: Config) -> CachedTargets:

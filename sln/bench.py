@@ -95,8 +95,6 @@ Measured = tuple[int, Callable[[], None], Callable[[], None]]
 def _sln(config: Config, images: Tensor, targets: Targets) -> Measured:
     model = build(config).to(images.device).to(memory_format=torch.channels_last)
     model.set_stage("joint")
-    if config.train.compile:
-        model.compile_parts()
 
     def infer() -> None:
         model.eval()

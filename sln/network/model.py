@@ -106,17 +106,13 @@ class SLN(OnHub):
         self.regions = regions
         self.level_of = LevelMapper(2, 5)
         self.stage = "joint"
+        self.held = False
 
     def __repr__(self) -> str:
         body = self.config.encoder.body or f"ResNet-{self.config.encoder.depth}"
         millions = sum(parameter.numel() for parameter in self.parameters()) / 1e6
         what = f"head {self.config.head.kind}, {body}, detector {self.config.detector.version}"
         return f"SLN({what}, {millions:.1f} M parameters)"
-
-    def compile_parts(self) -> None:
-        """Compile what sees inputs of one shape (``torch.compile``), in place: body and pyramid, GLM, the RPN's head."""
-        for part in (self.encoder, self.glm, self.proposals.head):
-            part.compile(dynamic=False)
 
     def set_stage(self, stage: str) -> None:
         """Train the parts of one stage, freeze the others."""
@@ -136,7 +132,17 @@ class SLN(OnHub):
                 module.eval()
         if self.config.encoder.frozen:
             self.encoder.body.eval()
+        if self.held:
+            self.head.eval()
         return self
+
+    def hold(self, held: bool) -> None:
+        """Hold the head's normalisation while it trains, or not: by the batch, what the scene pass is shown would
+        change with the batch.
+        """
+        if held != self.held:
+            self.held = held
+            self.train(self.training)
 
     def forward(self, images: Tensor, targets: Targets) -> dict[str, Tensor]:
         """The named, unweighted losses of the current stage.

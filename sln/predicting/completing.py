@@ -31,6 +31,10 @@ _FAR = (0.6, 0.15)
 """How far beyond what is known (pass 1) and beyond the box found there (pass 2) to look, times the longer side"""
 _LITTLE = 0.1
 """How far an object must be found to reach beyond what is seen, as a part of that, to be said to: cells are as wide"""
+_SURE = 0.4
+"""From which confidence on an object reaches somewhere. Less than a half: ends of what is hidden are blurred, and of
+several places where one may lie none is likely
+"""
 _SEEN = 20
 """Pixels from which on a mask that was only found says more than a box"""
 
@@ -197,8 +201,8 @@ class _Known:
 
 
 def _extent(probabilities: Tensor, windows: Tensor, seen: Tensor) -> Tensor:
-    """Boxes [P, 4] around where the object is surer than not, from one edge of its confidence to the other, linearly
-    between cells; never less than what is seen, and just that on sides where it is little more.
+    """Boxes [P, 4] around where the object may be, from edge to edge of its confidence, linearly between cells; never
+    less than what is seen, and just that on sides where it is little more.
     """
     confidence = 1 - probabilities[:, 0].float()
     (left, right), (top, low) = (_ends(confidence.amax(axis)) for axis in (1, 2))
@@ -210,9 +214,9 @@ def _extent(probabilities: Tensor, windows: Tensor, seen: Tensor) -> Tensor:
 
 
 def _ends(profile: Tensor) -> tuple[Tensor, Tensor]:
-    """Where profiles [P, S] first and last are above a half, as parts of their length, [P] each; a half where never."""
+    """Where profiles [P, S] first and last are sure enough, as parts of their length, [P] each; a half where never."""
     cells = profile.shape[1]
-    above = profile > 0.5
+    above = profile > _SURE
     first = above.long().argmax(1)
     start = _crossing(profile, first)
     stop = cells - _crossing(profile.flip(1), above.flip(1).long().argmax(1))
@@ -221,8 +225,8 @@ def _ends(profile: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _crossing(profile: Tensor, first: Tensor) -> Tensor:
-    """Where, in cells from the start, a profile crosses a half before cell ``first``, whose centre is above it."""
+    """Where, in cells from the start, a profile gets sure enough before cell ``first``, whose centre is."""
     at = profile.gather(1, first[:, None])[:, 0]
     before = profile.gather(1, (first - 1).clamp(min=0)[:, None])[:, 0]
-    part = ((at - 0.5) / (at - before).clamp(min=1e-6)).clamp(0, 1)
+    part = ((at - _SURE) / (at - before).clamp(min=1e-6)).clamp(0, 1)
     return torch.where(first > 0, first + 0.5 - part, 0.0)

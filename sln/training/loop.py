@@ -79,8 +79,6 @@ class Trainer:
         self.telling = telling or Telling()
         self.spans = stage_spans(config.train)
         self.model = new_model(config, say, pretrained=fresh).to(device).to(memory_format=torch.channels_last)
-        if config.train.compile:
-            self.model.compile_parts()
         self.averaged = averaged(self.model, config.train.ema)
         self.step = 0
         self.books = Books()
@@ -202,8 +200,9 @@ class Trainer:
             self._whole = self.step > step or self._whole
 
     def _one_step(self, batch: Batch) -> None:
-        train = self.config.train
-        rate = learning_rate(self.step, self._span(), train)
+        train, span = self.config.train, self._span()
+        rate = learning_rate(self.step, span, train)
+        self.model.hold(span.stop - self.step <= train.hold * (span.stop - span.start))
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
