@@ -28,13 +28,16 @@ Found = tuple[np.ndarray, np.ndarray]
 """Amodal masks [P, H, W] and boxes [P, 4]"""
 
 
-def train(folder: Path, steps: int | None, seconds: float, settings: list[str], device: torch.device) -> Predictor:
+def train(folder: Path, given: argparse.Namespace) -> Predictor:
     """So many steps, or as many as the time on one core is enough for."""
-    config = load_config("tiny", settings=["train.steps=100000", "train.prompts=6", *settings], environment={})
+    device = torch.device(given.device)
+    config = load_config("tiny", settings=["train.steps=100000", "train.prompts=6", *given.settings], environment={})
     data = opened(folder, "train", config)
-    steps = steps or steps_in(seconds, Trainer(config, data, device=device).one_batch)
+    steps = given.steps or steps_in(given.minutes * 60, Trainer(config, data, device=device).one_batch)
     config = config.model_copy(update={"train": config.train.model_copy(update={"steps": steps})})
     trainer = Trainer(config, data, device=device)
+    if given.start:
+        trainer.model.load_state_dict(load(given.start, "cpu").model.state_dict())
     wall, cpu = time.perf_counter(), time.process_time()
     trainer.train()
     print(f"{steps} steps, {time.perf_counter() - wall:.0f} s, {time.process_time() - cpu:.0f} s CPU", flush=True)
@@ -116,6 +119,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=15, help="of CPU time to train")
     parser.add_argument("--steps", type=int, help="instead of the minutes")
+    parser.add_argument("--start", type=Path, help="train on from this network, of the same settings")
     parser.add_argument("--device", default="cpu", help="to train on")
     parser.add_argument("--scenes", type=int, default=SCENES, help="to train on; other numbers are kept apart")
     parser.add_argument("--held-out", type=int, default=2, help="seed of the 300 scenes it is scored on")
@@ -126,11 +130,7 @@ if __name__ == "__main__":
     given = parser.parse_args()
     torch.set_num_threads(1)
     place = scenes(given.data, classes=False, train=given.scenes, held_out=given.held_out)
-    chosen = (
-        load(given.model, "cpu")
-        if given.model
-        else train(place, given.steps, given.minutes * 60, given.settings, torch.device(given.device))
-    )
+    chosen = load(given.model, "cpu") if given.model else train(place, given)
     if given.save:
         from sln.weights import write_safetensors
 

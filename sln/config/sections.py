@@ -194,13 +194,6 @@ class TrainConfig(_Section):
     precision: Literal["auto", "float32", "bf16"] = Field(
         "auto", description="bf16 on CUDA and float32 on the CPU, or one of them."
     )
-    hold: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="In which last part of a stage the head's normalisation is held, so that the scene "
-        "pass is shown what it will be shown.",
-    )
     save_every: Positive = Field(500, description="Steps between checkpoints.")
     validate_on: Positive = Field(100, description="Images of the validation set scored at each checkpoint.")
     log_every: Positive = Field(20, description="Steps between rows of metrics.")

@@ -106,7 +106,6 @@ class SLN(OnHub):
         self.regions = regions
         self.level_of = LevelMapper(2, 5)
         self.stage = "joint"
-        self.held = False
 
     def __repr__(self) -> str:
         body = self.config.encoder.body or f"ResNet-{self.config.encoder.depth}"
@@ -132,17 +131,7 @@ class SLN(OnHub):
                 module.eval()
         if self.config.encoder.frozen:
             self.encoder.body.eval()
-        if self.held:
-            self.head.eval()
         return self
-
-    def hold(self, held: bool) -> None:
-        """Hold the head's normalisation while it trains, or not: by the batch, what the scene pass is shown would
-        change with the batch.
-        """
-        if held != self.held:
-            self.held = held
-            self.train(self.training)
 
     def forward(self, images: Tensor, targets: Targets) -> dict[str, Tensor]:
         """The named, unweighted losses of the current stage.

@@ -200,9 +200,8 @@ class Trainer:
             self._whole = self.step > step or self._whole
 
     def _one_step(self, batch: Batch) -> None:
-        train, span = self.config.train, self._span()
-        rate = learning_rate(self.step, span, train)
-        self.model.hold(span.stop - self.step <= train.hold * (span.stop - span.start))
+        train = self.config.train
+        rate = learning_rate(self.step, self._span(), train)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
