@@ -55,6 +55,8 @@ def test_regions_drawn_do_not_depend_on_what_else_is_in_the_batch():
         here = together[1] == at
         assert torch.equal(alone[0], together[0][here]) and torch.equal(alone[2], together[2][here])
         assert int(here.sum()) == (9, 2, 0)[at]
+    nothing = [boxes[:0] for boxes in found]  # of a detector that finds none there are the true ones
+    assert torch.equal(regions_to_train(nothing, targets, 9)[0], targets.boxes[targets.present])
 
 
 def test_the_first_of_the_candidates_are_those_of_the_smallest_keys():

@@ -70,7 +70,7 @@ def scene_maps(
     the one of the largest weight counts.
     """
     found = boxes.new_zeros(len(boxes), probabilities.shape[1] - 1 + _OTHER, *probabilities.shape[2:])
-    with torch.autocast(boxes.device.type, enabled=False):  # sums minus own shares leave nothing but errors in bf16
+    with torch.autocast(boxes.device.type, enabled=False):  # in bf16 sums of many would be off by levels
         for own in _groups(images, probabilities.shape[1] * min(side, _GRID) ** 2):
             of = (probabilities[own].float(), boxes[own].float(), images[own], weights[own].float(), objects[own])
             found[own] = _of_some(*of, side)
