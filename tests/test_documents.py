@@ -98,6 +98,13 @@ def test_the_synthetic_benchmark_in_its_short_form(tmp_path):
         assert done.returncode == 0, done.stderr
         figures = json.loads((tmp_path / f"{name}.json").read_text())
         assert len(figures) > 10 and all(np.isfinite(own["amodal"]["mean"]) for own in figures.values())
+    command = [sys.executable, BENCHMARK / "confirm.py", tmp_path, "--smoke"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    sizes = json.loads((tmp_path / "confirmed" / "results.json").read_text())["sizes"]
+    assert (
+        sizes["tested"] == 8 and "sln with both minus by itself" in (tmp_path / "confirmed" / "orders.txt").read_text()
+    )
 
 
 @pytest.mark.slow
