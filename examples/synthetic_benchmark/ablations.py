@@ -147,10 +147,10 @@ def _values(runs: list[dict[str, Any]], column: str) -> tuple[np.ndarray, np.nda
     return right[:, kept], np.array(runs[0]["pair_scene"])[kept]
 
 
-def written(results: dict[str, dict[str, Any]], of: str = "a head") -> str:
+def written(results: dict[str, dict[str, Any]], of: str = f"{STEPS} steps a head") -> str:
     """The table: figures of SLN as it stands, then differences to it."""
     lines = [
-        f"On the tune split, first trunk, {STEPS} steps {of}, mean of {len(SEEDS)} seeds; * = the 95 % interval over",
+        f"On the tune split, first trunk, {of}, mean of {len(SEEDS)} seeds; * = the 95 % interval over",
         "scenes leaves 0 out and the seeds agree (many comparisons: some stars are chance)",
         "",
         f"{'':<50}" + "".join(f"{column.replace('_', ' '):>12}" for column in COLUMNS),

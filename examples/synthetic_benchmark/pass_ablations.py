@@ -208,7 +208,9 @@ if __name__ == "__main__":
     parser.add_argument("--smoke", action="store_true", help="the short form")
     parser.add_argument("--bf16", action="store_true", help="train in bf16")
     given = parser.parse_args()
-    figures = compared(run(given.out, SMOKE if given.smoke else FULL, "bf16" if given.bf16 else "float32"))
+    chosen = SMOKE if given.smoke else FULL
+    figures = compared(run(given.out, chosen, "bf16" if given.bf16 else "float32"))
+    table = written(figures, f"{chosen.further_steps} steps a pass, with decode")
     (given.out / "pass_ablations.json").write_text(json.dumps(figures, indent=1) + "\n")
-    (given.out / "pass_ablations.txt").write_text(written(figures, "a pass, with decode"))
-    print(written(figures, "a pass, with decode"))
+    (given.out / "pass_ablations.txt").write_text(table)
+    print(table)
