@@ -36,8 +36,6 @@ def train(folder: Path, given: argparse.Namespace) -> Predictor:
     steps = given.steps or steps_in(given.minutes * 60, Trainer(config, data, device=device).one_batch)
     config = config.model_copy(update={"train": config.train.model_copy(update={"steps": steps})})
     trainer = Trainer(config, data, device=device)
-    if given.start:
-        trainer.model.load_state_dict(load(given.start, "cpu").model.state_dict())
     wall, cpu = time.perf_counter(), time.process_time()
     trainer.train()
     print(f"{steps} steps, {time.perf_counter() - wall:.0f} s, {time.process_time() - cpu:.0f} s CPU", flush=True)
@@ -119,7 +117,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=15, help="of CPU time to train")
     parser.add_argument("--steps", type=int, help="instead of the minutes")
-    parser.add_argument("--start", type=Path, help="train on from this network, of the same settings")
     parser.add_argument("--device", default="cpu", help="to train on")
     parser.add_argument("--scenes", type=int, default=SCENES, help="to train on; other numbers are kept apart")
     parser.add_argument("--held-out", type=int, default=2, help="seed of the 300 scenes it is scored on")

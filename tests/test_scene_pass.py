@@ -7,7 +7,7 @@ from test_network import MODERN_SMALL, one_square, small
 from sln.network.model import build
 from sln.network.objects import same_objects
 from sln.network.paste import paste
-from sln.network.scene import drawn_scene, scene_maps
+from sln.network.scene import _of_some, drawn_scene, scene_maps
 
 SIDE = 16
 
@@ -59,6 +59,9 @@ def test_photos_and_the_order_of_regions_make_no_difference():
     both = scene_maps(torch.cat([one, two]), torch.cat([boxes, others]), torch.cat([images, images + 1]),
                       weights.repeat(2), objects.repeat(2), SIDE)  # fmt: skip
     assert torch.allclose(both[:4], alone, atol=1e-6)
+    at_once = _of_some(torch.cat([one, two]), torch.cat([boxes, others]), torch.cat([images, images + 1]),
+                       weights.repeat(2), objects.repeat(2), SIDE)  # fmt: skip
+    assert torch.allclose(at_once, both, atol=1e-5)  # as a GPU looks at them
     turned = torch.tensor([2, 0, 3, 1])
     again = scene_maps(one[turned], boxes[turned], images, weights[turned], objects[turned], SIDE)
     assert torch.allclose(again, alone[turned], atol=1e-5)

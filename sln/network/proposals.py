@@ -76,6 +76,9 @@ class RegionProposals(RegionProposalNetwork):  # type: ignore[misc]  # torchvisi
     ) -> tuple[list[Tensor], list[Tensor]]:
         """As torchvision's, of which this does for all images at once what can be: the best of each of the levels,
         ``each`` anchors long, inside the photos, thinned out by NMS.
+
+        boxes: float32 [B, A, 4]; scores: logits, float32 [B, A]; shown: (H, W) of the photos. Returns what
+        :meth:`forward` does.
         """
         levels = torch.repeat_interleave(torch.tensor(each, device=boxes.device), output_size=sum(each))
         best = self._get_top_n_idx(scores, each)
