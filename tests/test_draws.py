@@ -40,6 +40,14 @@ def test_all_images_at_once_are_what_torchvision_does_with_each(monkeypatch):
         assert torch.equal(boxes[labels > 0], torch.stack(matched)[labels > 0])
     decoded = torch.cat([anchors, anchors[:, :2].repeat(1, 2)], 0)[None].repeat(3, 1, 1)  # half of them have no area
     scores, shown, each = torch.randn(3, 800), [(64, 64), (50, 40), (64, 30)], [700, 100]
+    thinned_alike(proposals, decoded, scores, shown, each)
+    monkeypatch.setattr("sln.network.proposals._LOOKED_AT", 2)
+    proposals._post_nms_top_n["training"] = 7  # of doubles, the best of all, more have to be looked at than 14
+    crowd = torch.cat([decoded[:, :1] + 0.1 * torch.rand(3, 100, 4), decoded[:, 100:]], 1)
+    thinned_alike(proposals, crowd, torch.cat([scores[:, :100] + 9, scores[:, 100:]], 1), shown, each)
+
+
+def thinned_alike(proposals, decoded, scores, shown, each):
     theirs = RegionProposalNetwork.filter_proposals(proposals, decoded, scores, shown, each)
     for found, expected in zip(proposals.filter_proposals(decoded, scores, shown, each), theirs, strict=True):
         assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))

@@ -352,6 +352,17 @@ def test_boxes_stay_exact_under_bf16():
     assert (exact - again.float()).abs().max() <= 0.5  # a step of bf16 at 256; the box itself is exact
 
 
+@pytest.mark.parametrize("version", ["paper", "v1", "v2"])
+def test_where_proposals_lie_is_told_in_float32_under_bf16(version):
+    """The layers before may be rounded, as all features are."""
+    model = build(small(*(MODERN_SMALL if version != "paper" else ()), f"detector.version={version}")).eval()
+    images = torch.randint(0, 256, (1, 3, 96, 96), dtype=torch.uint8)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        objectness, deltas = model.proposals.head(model.for_proposals(model.features(images)))
+    for said in (*objectness, *deltas):
+        assert said.dtype == torch.float32 and not torch.equal(said, said.bfloat16().float())
+
+
 def test_detections_end_where_the_photo_does():
     """Padding takes no place among them, and boxes do not leave the photo."""
     model = build(small("proposals.before_nms=2000", "proposals.after_nms=100")).eval()

@@ -20,6 +20,8 @@ __all__ = ["ProposalHead", "RegionProposals", "build_proposals"]
 _BETA = 1 / 9
 _MOST_VALUES = 2**24
 """IoUs of anchors with instances at once: 64 MB"""
+_LOOKED_AT = 8
+"""How many times as many boxes as are wanted NMS looks at first, and how many times more if too few are left"""
 
 
 class ProposalHead(nn.Module):
@@ -37,9 +39,25 @@ class ProposalHead(nn.Module):
         nn.init.kaiming_normal_(self.hidden.weight, nonlinearity="relu")
 
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """One entry for each map."""
+        """One entry for each map, float32 under autocast too."""
         hidden = [functional.relu(self.hidden(self.pool(one))) for one in features]
-        return [self.objectness(one) for one in hidden], [self.deltas(one) for one in hidden]
+        return [_exact(self.objectness, one) for one in hidden], [_exact(self.deltas, one) for one in hidden]
+
+
+class PyramidHead(RPNHead):  # type: ignore[misc]  # torchvision has no type hints
+    """torchvision's, float32 under autocast too."""
+
+    def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """One entry for each map."""
+        hidden = [self.conv(one) for one in features]
+        return [_exact(self.cls_logits, one) for one in hidden], [_exact(self.bbox_pred, one) for one in hidden]
+
+
+def _exact(layer: nn.Module, hidden: Tensor) -> Tensor:
+    """What a last layer says in float32: in bf16 boxes would be off by pixels."""
+    with torch.autocast(hidden.device.type, enabled=False):
+        said: Tensor = layer(hidden.float())
+    return said
 
 
 class RegionProposals(RegionProposalNetwork):  # type: ignore[misc]  # torchvision has no type hints
@@ -59,8 +77,8 @@ class RegionProposals(RegionProposalNetwork):  # type: ignore[misc]  # torchvisi
         with targets the losses ``objectness`` and ``box``.
         """
         n = len(maps[0])
-        with torch.autocast(maps[0].device.type, enabled=False):  # bf16 boxes would be off by pixels
-            objectness, deltas = self.head([one.float() for one in maps])
+        objectness, deltas = self.head(list(maps))
+        with torch.autocast(maps[0].device.type, enabled=False):
             shape = maps[0].new_zeros(1).expand(1, 3, side, side)  # anchors need its shape alone
             anchors = self.anchor_generator(ImageList(shape, [(side, side)]), objectness)[0]
             each = [one[0].numel() for one in objectness]
@@ -87,13 +105,26 @@ class RegionProposals(RegionProposalNetwork):  # type: ignore[misc]  # torchvisi
         boxes = boxes.gather(1, best[..., None].expand(-1, -1, 4)).clamp(min=0).minimum(limits)
         small = (boxes[..., 2:] - boxes[..., :2]).amin(2) < self.min_size
         scores = scores.masked_fill(small, -1)  # last of all, they take nobody's place
+        scores, order = scores.sort(dim=1, descending=True, stable=True)
+        boxes, levels = boxes.gather(1, order[..., None].expand(-1, -1, 4)), levels.gather(1, order)
         found, kept = [], []
         for own, sure, level in zip(boxes, scores, levels, strict=True):
-            at = batched_nms(own, sure, level, self.nms_thresh)[: self.post_nms_top_n()]
+            at = self._thinned(own, sure, level)
             at = at[sure[at] >= 0]
             found.append(own[at])
             kept.append(sure[at])
         return found, kept
+
+    def _thinned(self, boxes: Tensor, scores: Tensor, levels: Tensor) -> Tensor:
+        """What NMS leaves of boxes that are sorted, the best first, no more than are wanted: seldom more than the first
+        of them have to be looked at, since none is thinned out by a lesser one.
+        """
+        most, listed = self.post_nms_top_n(), 0
+        at = levels[:0]
+        while len(at) < most and listed < len(boxes):
+            listed = _LOOKED_AT * max(most, listed)
+            at = batched_nms(boxes[:listed], scores[:listed], levels[:listed], self.nms_thresh)[:most]
+        return at
 
     def losses(self, scores: Tensor, deltas: Tensor, anchors: Tensor, targets: Targets) -> dict[str, Tensor]:
         """l_R: binary cross-entropy on sampled anchors, smooth L1 on the positive ones, both over the sampled."""
@@ -152,7 +183,7 @@ def build_proposals(inputs: int, settings: ProposalConfig, detector: DetectorCon
         head: nn.Module = ProposalHead(inputs, settings.width, len(sizes) * len(ratios), settings.stride)
     else:
         anchors = AnchorGenerator(tuple((size,) for size in sizes), (ratios,) * len(sizes))
-        head = RPNHead(inputs, len(ratios), conv_depth=1 if detector.version == "v1" else 2)
+        head = PyramidHead(inputs, len(ratios), conv_depth=1 if detector.version == "v1" else 2)
     modes = ("training", "testing")
     return RegionProposals(
         anchors,

@@ -147,9 +147,7 @@ def level_shares(codes: Tensor, levels: int) -> Tensor:
 
     Channel 0 = outside; n is :data:`SAMPLES`. Levels of ``levels - 1`` and more share the last one. Channels sum to 1.
     """
-    capped = codes.clamp(max=levels).long()
-    ones = functional.one_hot(capped, levels + 1).permute(0, 3, 1, 2).float()
-    return functional.avg_pool2d(ones, SAMPLES)
+    return functional.avg_pool2d(_as_classes(codes.clamp(max=levels), levels + 1), SAMPLES)
 
 
 def settled(shares: Tensor) -> Tensor:
@@ -157,5 +155,9 @@ def settled(shares: Tensor) -> Tensor:
 
     What heads learn. Left as shares, half-covered cells teach a confidence of a half, and edges come out too wide.
     """
-    codes = decode(shares)[1].long()
-    return functional.one_hot(codes, shares.shape[1]).permute(0, 3, 1, 2).float()
+    return _as_classes(decode(shares)[1], shares.shape[1])
+
+
+def _as_classes(codes: Tensor, classes: int) -> Tensor:
+    """Codes [P, S, S] as one channel a class, float32 [P, classes, S, S]; torch's ``one_hot`` makes a GPU wait."""
+    return (codes[:, None] == torch.arange(classes, device=codes.device)[:, None, None]).float()
