@@ -27,7 +27,7 @@ from sln.predicting.prediction import Prediction
 
 __all__ = ["Prompts", "amodal_boxes", "as_seen", "complete", "told_apart"]
 
-_FAR = (0.6, 0.15)
+_FAR = (1.0, 0.3)
 """How far beyond what is known (pass 1) and beyond the box found there (pass 2) to look, times the longer side"""
 _LITTLE = 0.1
 """How far an object must be found to reach beyond what is seen, as a part of that, to be said to: cells are as wide"""
