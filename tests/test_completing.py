@@ -137,8 +137,8 @@ def test_what_was_given_changes_probabilities_as_said():
         if mask[y, x]:
             wanted = [0, 1, 0, 0]
         elif known[y, x]:
-            total = outside + 2 * (behind[0] + first + behind[1])
-            wanted = [outside / total, 0, 2 * (behind[0] + first) / total, 2 * behind[1] / total]
+            total = outside + 1.5 * (behind[0] + first + behind[1])
+            wanted = [outside / total, 0, 1.5 * (behind[0] + first) / total, 1.5 * behind[1] / total]
         elif outside + sum(behind) < 1e-6:
             wanted = [1, 0, 0, 0]
         else:

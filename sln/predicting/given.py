@@ -14,8 +14,8 @@ from amodal_data.runs import Window, crop
 
 __all__ = ["Answer", "Given"]
 
-_ODDS = 2.0
-"""How much the odds of a hidden part are raised where something is known to be in front: inside from C > 1 / 3"""
+_ODDS = 1.5
+"""How much the odds of a hidden part are raised where something is known to be in front: inside from C > .4"""
 
 Answer = tuple[int, int | None]
 """The instance of the ground truth that something was made for: its annotation id, and region where that has several"""
@@ -38,9 +38,9 @@ class Given:
     def applied(self, probabilities: Tensor, n: int, window: Window) -> Tensor:
         """Level probabilities of instance n in a window of the photo, [K + 1, h, w], in the light of its mask: there it
         is at level 0 for sure. Elsewhere it is not seen: where another mask was given, what was level 0 is behind it,
-        and odds of being inside count twice, since hidden parts are never sure; in other places the rest shares it, and
-        what was nothing but level 0 is outside. Without a mask, it is not seen where another was given. A picture of
-        another size takes the mask's nearest pixels.
+        and odds of being inside count one and a half times, since hidden parts are never sure; in other places the rest
+        shares it, and what was nothing but level 0 is outside. Without a mask, it is not seen where another was given.
+        A picture of another size takes the mask's nearest pixels.
         """
         mask, size = self.masks[n], (probabilities.shape[1], probabilities.shape[2])
         known = _fitted(crop(self.known, window), size)
