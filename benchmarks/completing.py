@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from detectors import SCENES, held_out_name, opened, scenes, steps_in
 
+from amodal_data.evaluation.intervals import draws, intervals
 from sln import CachedTargets, Predictor, load, load_config
 from sln.evaluate import predictions_at_truth
 from sln.predicting.completing import Prompts
@@ -88,14 +89,13 @@ def scored(data: CachedTargets, found: Iterator[Found]) -> np.ndarray:
     return np.array(rows)
 
 
-def interval(rows: np.ndarray, others: np.ndarray) -> tuple[float, float]:
+def interval(rows: np.ndarray, others: np.ndarray) -> list[float]:
     """How much larger the mean hidden IoU of the first is, 95 %, scenes drawn 2,000 times."""
     lost = rows[:, 2] - others[:, 2]
     scene, there = rows[:, 0].astype(int), ~np.isnan(lost)
     sums, counts = np.bincount(scene[there], lost[there]), np.bincount(scene[there])
-    drawn = np.random.default_rng(0).integers(0, len(sums), (2000, len(sums)))
-    low, high = np.percentile(sums[drawn].sum(1) / counts[drawn].sum(1), (2.5, 97.5))
-    return float(low), float(high)
+    times = draws(2000, len(sums))
+    return intervals(times @ sums / (times @ counts))
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> float:
@@ -139,9 +139,7 @@ if __name__ == "__main__":
     parser.add_argument("--start", type=Path, help="a network to go on from, with a learning rate that rises again")
     parser.add_argument("--device", default="cpu", help="to train on")
     parser.add_argument("--scenes", type=int, default=SCENES, help="to train on; other numbers are kept apart")
-    parser.add_argument(
-        "--held-out", type=int, nargs="+", default=[2], help="seeds of 300 scenes it is scored on, each"
-    )
+    parser.add_argument("--held-out", type=int, nargs="+", default=[2], help="seeds of 300 scenes each to score it on")
     parser.add_argument("--model", type=Path, help="a run or checkpoint instead of training one")
     parser.add_argument("--set", action="append", default=[], dest="settings")
     parser.add_argument("--data", type=Path, default=Path(tempfile.gettempdir()) / "detectors", help="keeps the scenes")
