@@ -190,6 +190,47 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(tmp_path):
     assert [p.name for p in tmp_path.iterdir() if "h5" in p.name] == []
 
 
+def tool(line):
+    """A program whose one command says what it would leave, runs a line, and takes a second more."""
+    program = f"""
+import signal, time, weakref
+from amodal_cli.terminal import left_behind, new_app, run
+
+def wrapped(number):
+    try:
+        signal.raise_signal(number)
+    except BaseException as error:
+        raise RuntimeError("damaged") from error
+
+app = new_app("tool", "about")
+
+@app.command("go")
+def go():
+    left_behind("all is well")
+    {line}
+    time.sleep(1)
+
+run(app, "tool")
+"""
+    command = [sys.executable, "-c", program, "go"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, preexec_fn=hears_ctrl_c)
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("line", ["weakref.finalize(set(), signal.raise_signal, signal.{})", "wrapped(signal.{})"])
+def test_an_interruption_is_heard_in_callbacks_and_inside_libraries(number, line):
+    done = tool(line.format(number))
+    assert done.returncode == 130
+    assert done.stderr.splitlines()[-1] == "interrupted; all is well"
+    assert "Traceback" not in done.stderr and "ignored" not in done.stderr
+
+
+def test_errors_in_callbacks_are_told_as_ever():
+    done = tool("weakref.finalize(set(), lambda: 1 / 0)")
+    assert done.returncode == 0
+    assert "ZeroDivisionError" in done.stderr
+
+
 def test_an_input_is_never_the_output(data, cache):
     annotations = data / "COCO_amodal_val2014.json"
     before = annotations.read_bytes(), cache.read_bytes()

@@ -1,7 +1,6 @@
 """What every command does the same way: exit codes, errors, progress, JSON."""
 
 import json
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +9,8 @@ from typing import Annotated, Any, NoReturn, Protocol
 
 import typer
 from typer.core import TyperGroup
+
+from amodal_cli.interruption import interrupted, listen
 
 DEBUG = {"on": False}
 _LEFT: list[str] = []
@@ -78,14 +79,17 @@ def run(app: typer.Typer, name: str) -> NoReturn:
 
     0 done, 1 the work failed or the data has errors, 2 usage, 3 environment, 130 interrupted.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
+    listen()
     try:
         app(prog_name=name)
     except SystemExit as stop:
         if stop.code == 130:
-            print(printable("; ".join(["interrupted", *_LEFT])), file=sys.stderr)
+            _say_interrupted()
         raise
     except Exception as error:
+        if interrupted():
+            _say_interrupted()
+            sys.exit(130)
         if DEBUG["on"]:
             raise
         sys.exit(_explain(error))
@@ -97,9 +101,8 @@ def left_behind(*said: str) -> None:
     _LEFT[:] = said
 
 
-def _interrupt(number: int, frame: object) -> NoReturn:
-    """SIGTERM ends a command as Ctrl-C does: cleaned up, resumable, exit code 130."""
-    raise KeyboardInterrupt
+def _say_interrupted() -> None:
+    print(printable("; ".join(["interrupted", *_LEFT])), file=sys.stderr)
 
 
 def _explain(error: Exception) -> int:
