@@ -26,7 +26,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 
 from amodal_data import RLE, ScoredMask, build_targets, evaluate, read_cocoa, read_d2sa, write_cocoa, write_flat
 from sln import CachedTargets, Config, Predictor, load_config
-from sln.config import settings_of_version_1
+from sln.config import settings_of_schema
 from sln.data.samples import Batch, batches
 from sln.evaluate import predictions_of, score_at_truth_boxes
 from sln.training.fit import with_categories
@@ -34,7 +34,7 @@ from sln.training.loop import Trainer
 from sln.training.schedule import StageSpan, learning_rate, photos_of_step
 
 SIDE, SCENES, HELD_OUT = 96, 4000, 300
-OLD = (*(f"{key}={json.dumps(value)}" for key, value in settings_of_version_1().items()),
+OLD = (*(f"{key}={json.dumps(value)}" for key, value in settings_of_schema(1).items()),
        "loss.box=3.0", "proposals.sizes=[16, 28, 44, 64, 90]", "predict.nms=0.6")  # fmt: skip
 """What ``tiny`` was in version 0.1"""
 DEEPER = ("encoder.depth=18",)

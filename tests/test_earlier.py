@@ -15,8 +15,11 @@ from conftest import ROOT
 
 import sln
 from amodal_data import build_targets, read_cocoa, write_cocoa
-from sln.errors import ConfigError
+from sln.config import commented
+from sln.errors import ConfigError, WeightsError
+from sln.network.model import build
 from sln.training.fit import Sources
+from sln.training.rundir import Run
 from sln.weights import read_checkpoint
 
 GOLDEN = json.loads((ROOT / "tests" / "golden" / "checkpoints-v1.json").read_text())
@@ -104,8 +107,32 @@ def test_a_run_of_version_1_is_resumed_to_the_same_losses(preset, tmp_path, scen
     assert sln.load(run, "cpu").config == sln.load(run / "last.pt", "cpu").config
 
 
+def test_a_checkpoint_of_before_heads_saw_the_photo_is_read(tmp_path):
+    config = sln.load_config("tiny", settings=["data.size=64", "head.see_photo=false"], environment={})
+    model = build(config)
+    saved = config.model_dump(mode="json")
+    del saved["head"]["see_photo"]
+    content = {"schema": "sln/checkpoint/2", "config": saved, "model": model.state_dict()}
+    torch.save(content, tmp_path / "last.pt")
+    found = sln.load(tmp_path / "last.pt", "cpu")
+    assert found.config == config
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in found.model.state_dict().items())
+    torch.save(content | {"schema": "sln/checkpoint/3"}, tmp_path / "last.pt")
+    with pytest.raises(WeightsError):
+        sln.load(tmp_path / "last.pt", "cpu")
+
+
+@pytest.mark.parametrize(("schema", "sees"), [("sln/run/2", False), ("sln/run/3", True)])
+def test_a_run_of_before_heads_saw_the_photo_goes_on_without(tmp_path, schema, sees):
+    lines = commented(sln.load_config("tiny", environment={})).splitlines(keepends=True)
+    at = next(n for n, line in enumerate(lines) if line.startswith("see_photo = true"))
+    (tmp_path / "config.toml").write_text("".join(lines[: at - 1] + lines[at + 1 :]))
+    (tmp_path / "env.json").write_text(json.dumps({"schema": schema}))
+    assert Run(tmp_path).config().head.see_photo is sees
+
+
 def test_settings_of_version_1_are_not_taken_for_todays(tmp_path):
     content = checkpoint("tiny") | {"schema": "sln/checkpoint/2"}
     torch.save(content, tmp_path / "last.pt")
-    with pytest.raises((ConfigError, sln.errors.WeightsError)):
+    with pytest.raises((ConfigError, WeightsError)):
         sln.load(tmp_path / "last.pt", "cpu")

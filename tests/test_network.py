@@ -1,5 +1,7 @@
 """The network's parts: shapes, stages, losses and pasting, each against a slow formula."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -320,14 +322,14 @@ def test_baselines_differ_in_the_head_only(kind, channels, names):
     boxes, owners = torch.tensor([[8.0, 8, 40, 40]]), torch.tensor([0])
     p = other.levels_in(seen, boxes, owners)
     assert p.shape == (1, channels, 28, 28) and torch.allclose(p.sum(1), torch.ones(()), atol=1e-5)
-    layered = Features(seen.maps, seen.layers + 1)
+    layered = replace(seen, layers=seen.layers + 1)
     assert torch.equal(p, other.levels_in(layered, boxes, owners))  # these heads do not see the GLM's layers
     assert not torch.equal(sln.eval().levels_in(seen, boxes, owners), sln.levels_in(layered, boxes, owners))
 
 
 def test_mask_heads_learn_from_shares():
     head = build(small("head.kind=arcnn-visible")).head.eval()
-    features, shares = torch.randn(2, 76, 14, 14), torch.rand(2, 5, 28, 28)
+    features, shares = torch.randn(2, 88, 14, 14), torch.rand(2, 5, 28, 28)
     shares = shares / shares.sum(1, keepdim=True)
     amodal, visible = head(features)[-1].detach().sigmoid().unbind(1)
     losses = head.losses(features, shares)
@@ -341,14 +343,41 @@ def test_mask_heads_learn_from_shares():
     assert torch.allclose(p[:, 1:].sum(1), amodal, atol=1e-6) and torch.allclose(p[:, 1], amodal * visible, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["sln", "sln-noglm", "arcnn", "arcnn-visible"])
+def test_every_head_sees_the_photo_unless_told_not_to(kind):
+    images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    boxes, owners = torch.tensor([[8.0, 8, 40, 40]]), torch.tensor([0])
+    for sees in (True, False):
+        model = build(small(f"head.kind={kind}", f"head.see_photo={str(sees).lower()}")).eval()
+        seen = model.features(images)
+        other = replace(seen, photos=seen.photos.flip(3))
+        same = torch.equal(model.levels_in(seen, boxes, owners), model.levels_in(other, boxes, owners))
+        assert same is not sees and model.head.sees_photo is sees
+
+
+def test_the_photo_is_shown_at_the_cells_of_the_answer():
+    """A photo that is its own x in one channel and y in another is read at the centres of all 28 x 28 cells."""
+    model = build(small()).eval()
+    steps = torch.arange(64.0) + 0.5
+    photos = torch.stack([steps.expand(64, 64), steps[:, None].expand(64, 64), torch.zeros(64, 64)])[None]
+    x0, y0, x1, y1 = box = (5.0, 9.0, 47.0, 61.0)
+    channels = model.of_photos(photos, torch.tensor([[0.0, *box]]))
+    assert channels.shape == (1, 12, 14, 14)
+    shown = torch.nn.functional.pixel_shuffle(channels, 2)[0]
+    cells = (torch.arange(28) + 0.5) / 28
+    assert torch.allclose(shown[0], (x0 + cells * (x1 - x0)).expand(28, 28), atol=1e-3)
+    assert torch.allclose(shown[1], (y0 + cells * (y1 - y0))[:, None].expand(28, 28), atol=1e-3)
+    assert not shown[2].any()
+
+
 def test_boxes_stay_exact_under_bf16():
     """In bf16 an edge near pixel 900 would move by up to 4 pixels, and an owner above 256 would be another image."""
     model = build(small("data.size=1024")).eval()
     ramp = torch.arange(256.0).view(1, 1, 1, 256).expand(1, 68, 256, 256).contiguous()
     box, owner = torch.tensor([[877.9, 100.0, 941.9, 164.0]]), torch.tensor([0])
-    exact = model.align(Features([ramp[:, :64]], ramp[:, 64:]), box, owner)
+    exact = model.align(Features([ramp[:, :64]], ramp[:, 64:], ramp), box, owner)
     with torch.autocast("cpu", torch.bfloat16):
-        again = model.align(Features([ramp[:, :64].bfloat16()], ramp[:, 64:].bfloat16()), box, owner)
+        again = model.align(Features([ramp[:, :64].bfloat16()], ramp[:, 64:].bfloat16(), ramp), box, owner)
     assert (exact - again.float()).abs().max() <= 0.5  # a step of bf16 at 256; the box itself is exact
 
 

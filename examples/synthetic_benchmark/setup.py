@@ -79,7 +79,7 @@ def config(
     options = {"train.steps": steps, "train.seed": FIRST_TRUNK + seed, "head.kind": head, "train.rois": 10}
     options["train.precision"] = precision
     own = [f"{name}={value}" for name, value in options.items()]
-    return load_config("tiny", settings=["head.prompts=false", *own, *settings], environment={})
+    return load_config("tiny", settings=["head.prompts=false", "head.see_photo=false", *own, *settings], environment={})
 
 
 def opened(out: Path, split: str, settings: Config | None = None) -> CachedTargets:

@@ -16,8 +16,8 @@ from sln.config.sections import (
     PredictConfig,
     ProposalConfig,
     TrainConfig,
-    of_version_1,
-    settings_of_version_1,
+    of_schema,
+    settings_of_schema,
     steps_of,
 )
 
@@ -35,7 +35,7 @@ __all__ = [
     "TrainConfig",
     "commented",
     "load_config",
-    "of_version_1",
-    "settings_of_version_1",
+    "of_schema",
+    "settings_of_schema",
     "steps_of",
 ]

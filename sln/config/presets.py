@@ -16,6 +16,7 @@ PRESETS: dict[Preset, dict[str, dict[str, Any]]] = {
             "layers": 2,
             "width": 256,
             "dilation": 1,
+            "see_photo": False,
             "amodal": False,
             "refine": True,
             "prompts": False,

@@ -18,8 +18,8 @@ __all__ = [
     "PredictConfig",
     "ProposalConfig",
     "TrainConfig",
-    "of_version_1",
-    "settings_of_version_1",
+    "of_schema",
+    "settings_of_schema",
     "steps_of",
 ]
 
@@ -133,6 +133,7 @@ class HeadConfig(_Section):
     kind: Literal["sln", "sln-noglm", "arcnn", "arcnn-visible"] = Field(
         "sln", description="What the head predicts; sln-noglm and the arcnn heads do not see the GLM's layers."
     )
+    see_photo: bool = Field(True, description="Show the head the photo itself in the region, besides the features.")
     roi: Small = Field(14, description="Side of the ROI-Align grid.")
     samples: Small = Field(2, description="ROI-Align samples each cell at this many points a side.")
     out: Small = Field(28, description="Side of the output grid; a multiple of roi.")
@@ -286,10 +287,10 @@ def steps_of(train: TrainConfig) -> list[int]:
     return [stop - start for start, stop in pairwise([0, *ends])]
 
 
-def of_version_1(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as version 0.1 saved them, in today's words: see :func:`settings_of_version_1`."""
+def of_schema(number: int, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as they were saved under a schema, in today's words: see :func:`settings_of_schema`."""
     settled: dict[str, Any] = dict(values)
-    for key, value in settings_of_version_1().items():
+    for key, value in settings_of_schema(number).items():
         section, name = key.split(".")
         found = settled.get(section, {})
         if isinstance(found, Mapping):
@@ -297,9 +298,14 @@ def of_version_1(values: Mapping[str, Any]) -> dict[str, Any]:
     return settled
 
 
-def settings_of_version_1() -> dict[str, Any]:
-    """What version 0.1 had no settings for, in today's words."""
-    return {
+def settings_of_schema(number: int) -> dict[str, Any]:
+    """What schema ``number`` of checkpoints and runs had no settings for, in today's words: 1 of version 0.1, 2 of
+    before heads saw the photo, 3 of today.
+    """
+    blind: dict[str, Any] = {} if number > 2 else {"head.see_photo": False}
+    if number > 1:
+        return blind
+    return blind | {
         "detector.version": "paper",
         "head.amodal": False,
         "head.prompts": False,

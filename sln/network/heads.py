@@ -25,11 +25,12 @@ class Head(nn.Module):
     """Predicts level probabilities in regions. Its ``forward`` takes ROI features [P, f, s, s] to logits of all its
     steps, [P, c, S, S] each, the final ones last.
 
-    ``sees_layers``: are the global layering map's K channels among its input? ``prompted``: are prompts, the last ones?
-    The order is features, layers, prompts.
+    Among its input, in this order: features; the global layering map's K channels if ``sees_layers``; the photo itself
+    if ``sees_photo``; prompts if ``prompted``.
     """
 
     sees_layers: bool = False
+    sees_photo: bool = False
     prompted: bool = False
 
     def losses(self, features: Tensor, shares: Tensor, *, balance: bool = False) -> dict[str, Tensor]:
@@ -60,10 +61,12 @@ class SemDistHead(Head):
         refinement: Refinement | None,
         *,
         sees_layers: bool,
+        sees_photo: bool = False,
         prompted: bool = False,
         amodal: bool = False,
     ) -> None:
         super().__init__()
+        self.sees_photo = sees_photo
         self.prompted = prompted
         self.amodal = amodal
         self.ilm = ilm
@@ -94,8 +97,11 @@ class MaskHead(Head):
     Without a visible mask all is level 0; with one, what is amodal and not visible is level 1.
     """
 
-    def __init__(self, stack: InstanceLayeringModule, *, visible: bool, prompted: bool = False) -> None:
+    def __init__(
+        self, stack: InstanceLayeringModule, *, visible: bool, sees_photo: bool = False, prompted: bool = False
+    ) -> None:
         super().__init__()
+        self.sees_photo = sees_photo
         self.prompted = prompted
         self.stack = stack
         self.visible = visible
@@ -120,8 +126,8 @@ class MaskHead(Head):
 
 
 def build_head(features: int, levels: int, settings: HeadConfig) -> SemDistHead | MaskHead:
-    """The head of a configuration, on ``features`` channels, the K of the global layering map if it sees them, and
-    prompts if it takes any.
+    """The head of a configuration, on ``features`` channels, the K of the global layering map, the photo and prompts,
+    as far as it sees them.
     """
     inputs, scale = _inputs(features, levels, settings), settings.out // settings.roi
     masks = _MASKS.get(settings.kind)
@@ -129,12 +135,11 @@ def build_head(features: int, levels: int, settings: HeadConfig) -> SemDistHead 
     stack = InstanceLayeringModule(
         inputs, settings.width, classes, layers=settings.layers, dilation=settings.dilation, scale=scale
     )
+    shown = {"sees_photo": settings.see_photo, "prompted": settings.prompts}
     if masks is not None:
-        return MaskHead(stack, visible=masks == 2, prompted=settings.prompts)
+        return MaskHead(stack, visible=masks == 2, **shown)
     refinement = Refinement(inputs, settings.width, levels, scale=scale) if settings.refine else None
-    return SemDistHead(
-        stack, refinement, sees_layers=settings.kind == "sln", prompted=settings.prompts, amodal=settings.amodal
-    )
+    return SemDistHead(stack, refinement, sees_layers=settings.kind == "sln", amodal=settings.amodal, **shown)
 
 
 def build_scene_pass(features: int, levels: int, settings: HeadConfig) -> ScenePass | None:
@@ -156,4 +161,5 @@ def build_scene_pass(features: int, levels: int, settings: HeadConfig) -> SceneP
 def _inputs(features: int, levels: int, settings: HeadConfig) -> int:
     """Channels that a head sees."""
     scale = settings.out // settings.roi
-    return features + levels * (settings.kind == "sln") + PROMPTS * scale**2 * settings.prompts
+    finer = 3 * settings.see_photo + PROMPTS * settings.prompts
+    return features + levels * (settings.kind == "sln") + finer * scale**2

@@ -13,7 +13,7 @@ from torchvision.ops.poolers import LevelMapper
 from sln.config import Config
 from sln.network.boxes import BoxHead, build_boxes
 from sln.network.draws import regions_to_train
-from sln.network.encoder import Encoder, Pyramid, build_body
+from sln.network.encoder import Encoder, Pyramid, build_body, unit_range
 from sln.network.heads import Head, build_head, build_scene_pass
 from sln.network.hub import OnHub
 from sln.network.layering import Fusion, GlobalLayeringModule
@@ -32,11 +32,12 @@ _STRIDE = 4
 @dataclass(frozen=True, slots=True, eq=False)
 class Features:
     """What the network sees in B inputs: ``maps``, float [B, f, H / s, W / s] at stride 4 and, in a pyramid, 8, 16 and
-    so on; ``layers``: the global layering map [B, K, H / 4, W / 4].
+    so on; ``layers``: the global layering map [B, K, H / 4, W / 4]; ``photos`` themselves, [B, 3, H, W] in [-.5, .5].
     """
 
     maps: list[Tensor]
     layers: Tensor
+    photos: Tensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,7 +148,7 @@ class SLN(OnHub):
             losses["global_layering"] = global_layering_loss(logits, targets.depth(_STRIDE))
         if self.stage == "glm":
             return losses
-        features = Features(maps, self.glm.layers(logits).to(maps[0].dtype))
+        features = self._features(maps, logits, images)
         side, wanted = images.shape[-1], targets if self.stage in ("rpn", "joint") else None
         with self._frozen("proposals"):
             found, _, proposed = self.proposals(self.for_proposals(features), side, wanted)
@@ -207,7 +208,11 @@ class SLN(OnHub):
     def features(self, images: Tensor) -> Features:
         """What the network sees in uint8, or float in [0, 1], [B, 3, side, side]."""
         maps = self.encoder(images)
-        return Features(maps, self.glm.layers(self.glm(maps, images)).to(maps[0].dtype))
+        return self._features(maps, self.glm(maps, images), images)
+
+    def _features(self, maps: list[Tensor], logits: Tensor, images: Tensor) -> Features:
+        """logits: of the GLM."""
+        return Features(maps, self.glm.layers(logits).to(maps[0].dtype), unit_range(images) - 0.5)
 
     @torch.no_grad()
     def detect(self, images: Tensor, shown: Sequence[tuple[int, int]] | None = None) -> list[Detections]:
@@ -255,17 +260,27 @@ class SLN(OnHub):
 
     def align(self, features: Features, boxes: Tensor, owners: Tensor, prompts: Tensor | None = None) -> Tensor:
         """What the head sees in each of P boxes, [P, f, s, s]: features, from the level of a pyramid that fits the box;
-        the global layering map and ``prompts`` [P, 3, S, S] (None = nothing is told) if it asks for them.
+        the global layering map, the photo and ``prompts`` [P, 3, S, S] (None = nothing is told) if it asks for them.
         """
         rois = torch.cat([owners[:, None].float(), boxes.float()], 1)  # in bf16 edges would move by pixels
         seen = [self._of_levels(features.maps[:4], rois)]
         if self.head.sees_layers:
             seen.append(self._aligned(features.layers, rois, _STRIDE))
+        if self.head.sees_photo:
+            seen.append(self.of_photos(features.photos, rois))
         if self.head.prompted:
             side = self.regions.out
             told = rois.new_zeros(len(rois), PROMPTS, side, side) if prompts is None else prompts
             seen.append(as_channels(told, self.regions.cells))
         return torch.cat(seen, 1)
+
+    def of_photos(self, photos: Tensor, rois: Tensor) -> Tensor:
+        """What the head sees of photos [B, 3, H, W] themselves in regions [P, 5], the number of the photo first: as
+        finely as it answers, [P, f, s, s], while features are of every fourth pixel at most.
+        """
+        size = (self.regions.out, self.regions.out)
+        shown: Tensor = roi_align(photos.float(), rois, size, 1.0, self.regions.samples, aligned=True)
+        return as_channels(shown, self.regions.cells)
 
     def _of_levels(self, maps: Sequence[Tensor], rois: Tensor) -> Tensor:
         if len(maps) == 1:

@@ -28,7 +28,9 @@ _DRAWS = 12
 
 
 def as_channels(prompts: Tensor, cells: int) -> Tensor:
-    """Prompts [P, 3, S, S] as channels of a grid of ``cells`` a side, [P, 3 (S / cells)^2, cells, cells]."""
+    """Maps [P, 3, S, S], prompts or photos, as channels of a grid of ``cells`` a side, [P, 3 (S / cells)^2, cells,
+    cells].
+    """
     number, maps, side, _ = prompts.shape
     each = side // cells  # pixel_unshuffle leaves an empty batch as it is
     parts = prompts.reshape(number, maps, cells, each, cells, each).permute(0, 1, 3, 5, 2, 4)

@@ -2,8 +2,8 @@
 
     trunk   photo [1, 3, side, side], float in [0, 1] -> maps, layers, boxes [A, 4] and objectness logits [A] of anchors
     boxes   maps, regions [P, 4] -> class probabilities [P, classes + 1] and moved boxes [P, classes + 1, 4]
-    levels  maps, layers, regions [P, 4], prompts [P, 3, S, S] -> level probabilities [P, K + 1, S, S], and what the
-            head saw and said [P, f, s, s], [P, c, S, S]
+    levels  maps, layers, photo, regions [P, 4], prompts [P, 3, S, S] -> level probabilities [P, K + 1, S, S], and what
+            the head saw and said [P, f, s, s], [P, c, S, S]
     scene   those three, and maps of the others [P, K + 5, S, S] (:func:`sln.network.scene.scene_maps`) -> level
             probabilities of the scene pass
 
@@ -40,7 +40,7 @@ _SUFFIX = {"torch": ".pt2", "onnx": ".onnx"}
 SETTINGS = "portable.json"
 """The file beside the parts"""
 
-_SCHEMA = "sln/portable/2"
+_SCHEMA = "sln/portable/3"
 _REGIONS = 100
 """P"""
 
@@ -89,11 +89,13 @@ class _Levels(nn.Module):
         self.model = model
 
     def forward(self, *given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        *maps, layers, regions, prompts = given
+        *maps, layers, photo, regions, prompts = given
         model, own = self.model, self.model.regions
         parts = [on_every_level(model, maps, regions, own.cells, own.samples, aligned=True)]
         if model.head.sees_layers:
             parts.append(on_every_level(model, [layers], regions, own.cells, own.samples, aligned=True))
+        if model.head.sees_photo:
+            parts.append(model.of_photos(photo - 0.5, _rois(regions)))
         if model.head.prompted:
             parts.append(as_channels(prompts, own.cells))
         seen = torch.cat(parts, 1)
@@ -118,12 +120,17 @@ def on_every_level(
     """ROI-Align of regions [P, 4] in one input, each from the level of a pyramid that fits it: all are looked at on all
     levels, so that nothing depends on the numbers.
     """
-    rois = torch.cat([torch.zeros_like(regions[:, :1]), regions], 1)
+    rois = _rois(regions)
     found = [roi_align(one, rois, (cells, cells), 1 / (4 * 2**at), samples, aligned) for at, one in enumerate(maps)]
     if len(found) == 1:
         return found[0]
     levels = model.level_of([regions])[:, None, None, None]
     return torch.stack([one * (levels == at) for at, one in enumerate(found)]).sum(0)
+
+
+def _rois(regions: Tensor) -> Tensor:
+    """Regions [P, 4] of the one input there is."""
+    return torch.cat([torch.zeros_like(regions[:, :1]), regions], 1)
 
 
 def write_portable(model: SLN, folder: Path, form: str) -> list[str]:
@@ -143,10 +150,10 @@ def write_portable(model: SLN, folder: Path, form: str) -> list[str]:
     if model.boxes is not None:
         parts["boxes"] = (_Boxes(model, model.boxes).eval(), (*maps, regions))
     levels = _Levels(model).eval()
-    parts["levels"] = (levels, (*maps, layers, regions, prompts))
+    parts["levels"] = (levels, (*maps, layers, photo, regions, prompts))
     if model.scene is not None:
         with torch.no_grad():
-            said, seen, logits = levels(*maps, layers, regions, prompts)
+            said, seen, logits = levels(*maps, layers, photo, regions, prompts)
         each = torch.arange(_REGIONS)
         others = scene_maps(said, regions, torch.zeros_like(each), torch.ones(_REGIONS), each, side)
         parts["scene"] = (_Scene(model, model.scene).eval(), (said, seen, logits, others))
@@ -205,7 +212,7 @@ class Portable:
             own = thinned(moved, probabilities, shown, least=rules.least, nms=rules.box_nms, most=rules.most)
             boxes, score, classes = own
         prompts = torch.zeros(len(boxes), PROMPTS, self.config.head.out, self.config.head.out)
-        said, seen, logits = self._in_parts("levels", (*maps, layers), boxes, prompts)
+        said, seen, logits = self._in_parts("levels", (*maps, layers, photo), boxes, prompts)
         objects = same_objects(said, boxes, score, self.config.data.size)
         if "scene" in self._parts:
             images = torch.zeros(len(boxes), dtype=torch.int64)

@@ -14,13 +14,14 @@ from typing import Any
 
 from amodal_data.disk import folder_for, open_regular, remove_leftovers, replaced, sole_writer
 from amodal_data.errors import AmodalError
-from sln.config import Config, commented, load_config, settings_of_version_1
+from sln.config import Config, commented, load_config, settings_of_schema
 from sln.errors import RunError
 
 __all__ = ["Run", "list_runs"]
 
-_SCHEMA = "sln/run/2"
-_VERSION_1 = "sln/run/1"
+_SCHEMA = "sln/run/3"
+_EARLIER = {"sln/run/1": 1, "sln/run/2": 2}
+"""Numbers of the settings that earlier runs have"""
 _PACKAGES = ("amodal-data", "torch", "torchvision", "numpy")
 
 
@@ -113,8 +114,8 @@ class Run:
         file = self.path / "config.toml"
         if not file.exists():
             raise RunError("not a run directory: no config.toml", place=str(self.path))
-        old = self.about().get("schema") == _VERSION_1
-        return load_config(file=file, environment={}, options=settings_of_version_1() if old else {})
+        earlier = _EARLIER.get(str(self.about().get("schema")))
+        return load_config(file=file, environment={}, options=settings_of_schema(earlier) if earlier else {})
 
     def about(self) -> dict[str, Any]:
         """``env.json``. Raises :class:`RunError` if it cannot be used."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from amodal_data.cache import is_cache
 from amodal_data.disk import open_regular, replaced, replaced_path
-from sln.config import Config, of_version_1
+from sln.config import Config, of_schema
 from sln.errors import MachineError, WeightsError
 from sln.network.model import SLN, build
 
@@ -33,9 +33,9 @@ __all__ = [
     "write_safetensors",
 ]
 
-SCHEMA = "sln/checkpoint/2"
-_VERSION_1 = "sln/checkpoint/1"
-"""What version 0.1 wrote: settings without a detector, which was the paper's"""
+SCHEMA = "sln/checkpoint/3"
+_SCHEMAS = {"sln/checkpoint/1": 1, "sln/checkpoint/2": 2, SCHEMA: 3}
+"""All that are read, and the numbers of what they have settings for (:func:`sln.config.settings_of_schema`)"""
 _FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 _LARGEST = 16 * 2**30
 """Bytes of a file of weights, or of the network it asks for"""
@@ -72,7 +72,7 @@ def save_atomically(content: dict[str, Any], path: Path) -> None:
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """A checkpoint of ``sln fit``, loaded without running any code in it. Raises :class:`WeightsError`."""
     content = read_content(Path(path))
-    if not isinstance(content, dict) or content.get("schema") not in (SCHEMA, _VERSION_1):
+    if not isinstance(content, dict) or content.get("schema") not in _SCHEMAS:
         raise WeightsError("not a checkpoint of sln fit", place=str(path), fix="best.pt or last.pt of a run directory")
     if missing := {"config", "model"} - content.keys():
         raise WeightsError(f"a checkpoint without {' and '.join(sorted(missing))}", place=str(path))
@@ -81,7 +81,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 def _todays(config: Any, schema: str) -> Any:
     """Settings of any version as this one has them."""
-    return of_version_1(config) if schema == _VERSION_1 and isinstance(config, Mapping) else config
+    return of_schema(_SCHEMAS[schema], config) if isinstance(config, Mapping) else config
 
 
 def read_content(path: Path) -> Any:
@@ -197,7 +197,7 @@ def _from_safetensors(path: Path) -> SLN:
             _check_size(opened, path)
         with safe_open(path, "pt") as file:
             about = file.metadata() or {}
-            if about.get("schema") not in (SCHEMA, _VERSION_1):
+            if about.get("schema") not in _SCHEMAS:
                 raise WeightsError("not exported by sln export", place=str(path))
             config = config_of(_todays(_settings(about, path), about["schema"]), path)
             wanted = _outline(config, path)
