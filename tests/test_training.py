@@ -410,7 +410,7 @@ def test_a_process_without_instances_does_not_change_the_mean(folder):
 
     for kind in ("sln", "arcnn-visible"):
         head = build_head(32, 4, config(f"head.kind={kind}").head).eval()
-        features, nothing = torch.randn(1, 32 + 12 + 4 * (kind == "sln"), 14, 14), torch.zeros(1, 5, 28, 28)
+        features, nothing = torch.randn(1, 32 + 24 + 4 * (kind == "sln"), 14, 14), torch.zeros(1, 5, 28, 28)
         some = torch.zeros(1, 5, 28, 28)
         some[:, 0] = 1
         alone = head.losses(features, some)
