@@ -359,7 +359,7 @@ def test_the_photo_is_shown_at_the_cells_of_the_answer():
     """A photo that is its own x in one channel and y in another is read at the centres of all 28 x 28 cells."""
     model = build(small()).eval()
     steps = torch.arange(64.0) + 0.5
-    photos = torch.stack([steps.expand(64, 64), steps[:, None].expand(64, 64), torch.zeros(64, 64)])[None]
+    photos = torch.stack([steps.expand(64, 64), steps[:, None].expand(64, 64), torch.zeros(64, 64)])[None] + 0.5
     x0, y0, x1, y1 = box = (5.0, 9.0, 47.0, 61.0)
     channels = model.of_photos(photos, torch.tensor([[0.0, *box]]))
     assert channels.shape == (1, 12, 14, 14)

@@ -63,6 +63,13 @@ def test_weights_that_are_no_weights(content, tmp_path, kind):
     assert done.returncode == 1 and "should not happen" not in done.stderr
 
 
+@pytest.mark.parametrize("schema", [None, 3, "sln/checkpoint/4", ["sln/checkpoint/3"], {}])
+def test_a_schema_may_be_anything(content, tmp_path, schema):
+    torch.save(content | {"schema": schema}, tmp_path / "m.pt")
+    with pytest.raises(WeightsError, match="not a checkpoint of sln fit"):
+        read_checkpoint(tmp_path / "m.pt")
+
+
 @pytest.mark.parametrize(
     "config",
     [None, [], {"head": {"width": 2**30}}, {"encoder": {"channels": 2**30}}, {"head": {"layers": 2**40}}, "deep",

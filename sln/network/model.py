@@ -32,7 +32,8 @@ _STRIDE = 4
 @dataclass(frozen=True, slots=True, eq=False)
 class Features:
     """What the network sees in B inputs: ``maps``, float [B, f, H / s, W / s] at stride 4 and, in a pyramid, 8, 16 and
-    so on; ``layers``: the global layering map [B, K, H / 4, W / 4]; ``photos`` themselves, [B, 3, H, W] in [-.5, .5].
+    so on; ``layers``: the global layering map [B, K, H / 4, W / 4]; ``photos`` themselves, uint8 or in [0, 1],
+    [B, 3, H, W].
     """
 
     maps: list[Tensor]
@@ -148,7 +149,7 @@ class SLN(OnHub):
             losses["global_layering"] = global_layering_loss(logits, targets.depth(_STRIDE))
         if self.stage == "glm":
             return losses
-        features = self._features(maps, logits, images)
+        features = Features(maps, self.glm.layers(logits).to(maps[0].dtype), images)
         side, wanted = images.shape[-1], targets if self.stage in ("rpn", "joint") else None
         with self._frozen("proposals"):
             found, _, proposed = self.proposals(self.for_proposals(features), side, wanted)
@@ -208,11 +209,7 @@ class SLN(OnHub):
     def features(self, images: Tensor) -> Features:
         """What the network sees in uint8, or float in [0, 1], [B, 3, side, side]."""
         maps = self.encoder(images)
-        return self._features(maps, self.glm(maps, images), images)
-
-    def _features(self, maps: list[Tensor], logits: Tensor, images: Tensor) -> Features:
-        """logits: of the GLM."""
-        return Features(maps, self.glm.layers(logits).to(maps[0].dtype), unit_range(images) - 0.5)
+        return Features(maps, self.glm.layers(self.glm(maps, images)).to(maps[0].dtype), images)
 
     @torch.no_grad()
     def detect(self, images: Tensor, shown: Sequence[tuple[int, int]] | None = None) -> list[Detections]:
@@ -275,11 +272,12 @@ class SLN(OnHub):
         return torch.cat(seen, 1)
 
     def of_photos(self, photos: Tensor, rois: Tensor) -> Tensor:
-        """What the head sees of photos [B, 3, H, W] themselves in regions [P, 5], the number of the photo first: as
-        finely as it answers, [P, f, s, s], while features are of every fourth pixel at most.
+        """What the head sees of photos, uint8 or in [0, 1], [B, 3, H, W], in regions [P, 5], the number of the photo
+        first: as finely as it answers, [P, f, s, s] in [-.5, .5], 0 beyond the input, while features are of every
+        fourth pixel at most.
         """
         size = (self.regions.out, self.regions.out)
-        shown: Tensor = roi_align(photos.float(), rois, size, 1.0, self.regions.samples, aligned=True)
+        shown: Tensor = roi_align(unit_range(photos) - 0.5, rois, size, 1.0, self.regions.samples, aligned=True)
         return as_channels(shown, self.regions.cells)
 
     def _of_levels(self, maps: Sequence[Tensor], rois: Tensor) -> Tensor:

@@ -27,13 +27,13 @@ _ALONE, _LEFT_OUT, _SHAKEN = 0.25, 0.15, 0.05
 _DRAWS = 12
 
 
-def as_channels(prompts: Tensor, cells: int) -> Tensor:
+def as_channels(finer: Tensor, cells: int) -> Tensor:
     """Maps [P, 3, S, S], prompts or photos, as channels of a grid of ``cells`` a side, [P, 3 (S / cells)^2, cells,
     cells].
     """
-    number, maps, side, _ = prompts.shape
+    number, maps, side, _ = finer.shape
     each = side // cells  # pixel_unshuffle leaves an empty batch as it is
-    parts = prompts.reshape(number, maps, cells, each, cells, each).permute(0, 1, 3, 5, 2, 4)
+    parts = finer.reshape(number, maps, cells, each, cells, each).permute(0, 1, 3, 5, 2, 4)
     return parts.reshape(number, maps * each * each, cells, cells)
 
 

@@ -95,7 +95,7 @@ class _Levels(nn.Module):
         if model.head.sees_layers:
             parts.append(on_every_level(model, [layers], regions, own.cells, own.samples, aligned=True))
         if model.head.sees_photo:
-            parts.append(model.of_photos(photo - 0.5, _rois(regions)))
+            parts.append(model.of_photos(photo, _rois(regions)))
         if model.head.prompted:
             parts.append(as_channels(prompts, own.cells))
         seen = torch.cat(parts, 1)

@@ -20,8 +20,8 @@ from sln.errors import RunError
 __all__ = ["Run", "list_runs"]
 
 _SCHEMA = "sln/run/3"
-_EARLIER = {"sln/run/1": 1, "sln/run/2": 2}
-"""Numbers of the settings that earlier runs have"""
+_SCHEMAS = {"sln/run/1": 1, "sln/run/2": 2, _SCHEMA: 3}
+"""Numbers of what runs have settings for (:func:`sln.config.settings_of_schema`)"""
 _PACKAGES = ("amodal-data", "torch", "torchvision", "numpy")
 
 
@@ -114,8 +114,8 @@ class Run:
         file = self.path / "config.toml"
         if not file.exists():
             raise RunError("not a run directory: no config.toml", place=str(self.path))
-        earlier = _EARLIER.get(str(self.about().get("schema")))
-        return load_config(file=file, environment={}, options=settings_of_schema(earlier) if earlier else {})
+        known = _SCHEMAS.get(str(self.about().get("schema")), 3)
+        return load_config(file=file, environment={}, options=settings_of_schema(known))
 
     def about(self) -> dict[str, Any]:
         """``env.json``. Raises :class:`RunError` if it cannot be used."""

@@ -72,7 +72,7 @@ def save_atomically(content: dict[str, Any], path: Path) -> None:
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """A checkpoint of ``sln fit``, loaded without running any code in it. Raises :class:`WeightsError`."""
     content = read_content(Path(path))
-    if not isinstance(content, dict) or content.get("schema") not in _SCHEMAS:
+    if not isinstance(content, dict) or str(content.get("schema")) not in _SCHEMAS:
         raise WeightsError("not a checkpoint of sln fit", place=str(path), fix="best.pt or last.pt of a run directory")
     if missing := {"config", "model"} - content.keys():
         raise WeightsError(f"a checkpoint without {' and '.join(sorted(missing))}", place=str(path))
