@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from amodal_data.cache import CachedImage
+from amodal_data.cache import Images
 from amodal_data.checks import occlusion_rates
 from amodal_data.evaluation import ScoredMask
 from amodal_data.export.coco import in_front_of
-from amodal_data.levels import LayeredTargets
 from amodal_data.occlusion import z_order
 from amodal_data.readers import read_records
 from amodal_data.runs import crop, from_crop, window_of
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from supervision import Detections
 
 __all__ = ["from_fiftyone", "to_fiftyone", "to_supervision"]
-
-Images = Iterable[tuple[CachedImage, LayeredTargets]]
 
 
 def to_supervision(found: Sequence[ScoredMask], part: Literal["amodal", "visible"] = "amodal") -> "Detections":

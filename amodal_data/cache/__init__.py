@@ -3,7 +3,7 @@
 The layout is a contract, written down in docs/cache-format.md. Nobody outside this package sees h5py.
 """
 
-from amodal_data.cache.layout import CachedImage, EncodedImage, decode, encode
+from amodal_data.cache.layout import CachedImage, EncodedImage, Images, decode, encode
 from amodal_data.cache.parts import MemoryPart, Part, Range, join_parts
 from amodal_data.cache.read import StoredPart, TargetCache
 from amodal_data.cache.shards import ShardFolder
@@ -14,6 +14,7 @@ __all__ = [
     "CacheInfo",
     "CachedImage",
     "EncodedImage",
+    "Images",
     "MemoryPart",
     "Part",
     "Range",

@@ -5,6 +5,7 @@ per image as an HDF5 object of its own.
 """
 
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ __all__ = [
     "UNKNOWN",
     "CachedImage",
     "EncodedImage",
+    "Images",
     "checksum",
     "decode",
     "encode",
@@ -93,6 +95,10 @@ class CachedImage:
     file_name: str
     size: tuple[int, int]
     annotator: str = ""
+
+
+Images = Iterable[tuple[CachedImage, LayeredTargets]]
+"""Images with their targets, one after the other"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

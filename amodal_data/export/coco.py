@@ -1,13 +1,13 @@
 """Targets as COCO: MVTec's flat layout with whole and visible masks, whole masks with a depth, or visible masks."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.cache import CachedImage
+from amodal_data.cache import Images
 from amodal_data.checks import occlusion_rates
 from amodal_data.errors import SelectionError
 from amodal_data.levels import LayeredTargets
@@ -16,8 +16,6 @@ from amodal_data.occlusion import z_order
 from amodal_data.runs import window_of
 
 __all__ = ["export_coco", "in_front_of", "one_name"]
-
-Images = Iterable[tuple[CachedImage, LayeredTargets]]
 
 
 def export_coco(images: Images, masks: Literal["amodal", "modal", "plain"] = "amodal") -> dict[str, Any]:

@@ -1,12 +1,11 @@
 """Targets as COCOA writes them: one annotation an image, its regions front to back."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.cache import CachedImage
+from amodal_data.cache import Images
 from amodal_data.checks import occlusion_rates
 from amodal_data.errors import SelectionError
 from amodal_data.export.coco import in_front_of
@@ -15,8 +14,6 @@ from amodal_data.levels import LayeredTargets
 from amodal_data.occlusion import z_order
 
 __all__ = ["cocoa_annotation", "export_cocoa", "ranks_of"]
-
-Images = Iterable[tuple[CachedImage, LayeredTargets]]
 
 
 def export_cocoa(images: Images) -> dict[str, Any]:

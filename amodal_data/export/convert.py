@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.cache import CachedImage
+from amodal_data.cache import CachedImage, Images
 from amodal_data.codes import level_table, levels_by_order
 from amodal_data.disk import refuse_existing, replaced
 from amodal_data.errors import SelectionError
@@ -26,7 +26,6 @@ from amodal_data.occlusion import from_ranks, z_order
 
 __all__ = ["LAYOUTS", "Conversion", "convert"]
 
-Images = Iterable[tuple[CachedImage, LayeredTargets]]
 _Json = Callable[[Images], Any]
 
 _WRITERS: dict[str, _Json] = {

@@ -1,18 +1,14 @@
 """Targets as Datumaro's own JSON, with ``z_order``."""
 
 from collections import defaultdict
-from collections.abc import Iterable
 from typing import Any
 
-from amodal_data.cache import CachedImage
+from amodal_data.cache import Images
 from amodal_data.checks import occlusion_rates
 from amodal_data.export.coco import in_front_of, one_name
-from amodal_data.levels import LayeredTargets
 from amodal_data.occlusion import z_order
 
 __all__ = ["export_datumaro"]
-
-Images = Iterable[tuple[CachedImage, LayeredTargets]]
 
 
 def export_datumaro(images: Images) -> dict[str, Any]:

@@ -1,15 +1,11 @@
 """Targets as records, one an image with its objects: rows for ``datasets.Dataset.from_list``, detectron2's dicts."""
 
-from collections.abc import Iterable
 from typing import Any
 
-from amodal_data.cache import CachedImage
+from amodal_data.cache import Images
 from amodal_data.export.coco import export_coco
-from amodal_data.levels import LayeredTargets
 
 __all__ = ["export_records"]
-
-Images = Iterable[tuple[CachedImage, LayeredTargets]]
 
 
 def export_records(images: Images) -> list[dict[str, Any]]:

@@ -1,17 +1,15 @@
 """Targets as predictions, for trying out evaluators."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from amodal_data.cache import CachedImage
+from amodal_data.cache import Images
 from amodal_data.evaluation.reading.predictions import ScoredMask
 from amodal_data.levels import LayeredTargets
 
 __all__ = ["export_results"]
-
-Images = Iterable[tuple[CachedImage, LayeredTargets]]
 
 
 def export_results(images: Images) -> list[dict[str, Any]]:

@@ -1,18 +1,15 @@
 """Targets as a table: one row an instance."""
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from amodal_data.cache import CachedImage
+from amodal_data.cache import Images
 from amodal_data.checks import occlusion_rates
 from amodal_data.disk import replaced_path
-from amodal_data.levels import LayeredTargets
 
 __all__ = ["TABLE", "cell", "export_parquet", "export_table"]
-
-Images = Iterable[tuple[CachedImage, LayeredTargets]]
 
 
 def cell(text: str) -> str:

@@ -2,21 +2,18 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from amodal_data.cache import CachedImage
+from amodal_data.cache import Images
 from amodal_data.disk import folder_for, replaced
 from amodal_data.errors import SelectionError
 from amodal_data.export.coco import one_name
 from amodal_data.export.cocoa import ranks_of
 from amodal_data.export.outlines import ring_of
-from amodal_data.levels import LayeredTargets
 from amodal_data.readers.files import stem_of
 
 __all__ = ["export_yolo"]
 
-Images = Iterable[tuple[CachedImage, LayeredTargets]]
 _DIGITS = 9
 """Of coordinates, as a share of the photo: enough to fill the same pixels"""
 
