@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import run_command
+from PIL import Image
 from test_network import MODERN_SMALL, one_square
 
 import sln
@@ -16,6 +17,7 @@ from sln.errors import WeightsError
 from sln.network.model import build
 from sln.network.prompts import as_channels, drawn_prompts, inside_boxes, windows_around
 from sln.network.targets import Targets
+from sln.predicting import completing
 from sln.predicting.asking import open_prompts
 from sln.predicting.completing import Prompts, _extent, as_seen, told_apart
 from sln.predicting.given import Given
@@ -88,14 +90,38 @@ def test_boxes_alone_are_looked_at_again_with_what_was_seen(data, predictor, mon
         return head(features, windows, owners, told)
 
     monkeypatch.setattr(predictor.model, "levels_in", watched)
-    boxes = np.array([[5.0, 5, 40, 40], [30, 20, 70, 55]])
+    boxes, masks = np.array([[5.0, 5, 40, 40], [30, 20, 70, 55]]), np.zeros((2, 60, 80), bool)
+    masks[0, 5:40, 5:40] = masks[1, 20:55, 40:70] = True
+    monkeypatch.setattr(completing, "as_seen", lambda found, prompts: Prompts.of_masks(masks))
     found = predictor.complete(data.photos[0], Prompts.of_boxes(boxes, data.images[0].size))
+    number = len(boxes)
     rounds = [any(told) for _, told in shown]
-    assert len(shown) == 7 and not any(rounds[:3]) and not any(rounds[5:]) and maps[6] is None and maps[5] is not None
-    assert torch.equal(shown[5][0], shown[6][0])
-    assert torch.allclose(shown[6][0] * 80 / 64, torch.from_numpy(found.boxes), atol=1e-3)  # the photo, 60 x 80, at 64
+    assert rounds == [False, False, False, True, True, False, False]
+    assert maps[6] is None and maps[5] is not None and torch.equal(shown[5][0], shown[6][0])
+    answered = shown[6][0][:number] * 80 / 64  # the photo, 60 x 80, at 64
+    assert torch.allclose(answered, torch.from_numpy(found.boxes), atol=1e-3)
     by_mask = predictor.complete(data.photos[0], Prompts.of_masks(seen(data, 0)))
-    assert len(shown) == 10 and len(by_mask) and np.isfinite(found.boxes).all()
+    assert len(shown) == 11 and len(by_mask) and np.isfinite(found.boxes).all()
+
+
+def test_the_mirrored_photo_is_looked_at_as_well(data, predictor, monkeypatch):
+    """What is said of the photo and of its mirror image is the mean of both, so the mirror image gets the mirrored
+    answer; asked for the photo alone, it need not.
+    """
+    photo = np.asarray(Image.open(data.photos[0]).convert("RGB"))[:, :70]  # narrower than the input
+    masks = seen(data, 0)[:, :, :70]
+    masks = masks[masks.any((1, 2))]
+    ways = {mirror: [
+        predictor.complete(photo[:, ::step].copy(), Prompts.of_masks(masks[:, :, ::step]), mirror=mirror)
+        for step in (1, -1)
+    ] for mirror in (True, False)}  # fmt: skip
+    one, other = ways[True]
+    assert np.allclose(other.boxes[:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [70, 0, 70, 0], one.boxes, atol=1e-3)
+    assert np.allclose(other.probabilities[..., ::-1], one.probabilities, atol=1e-4)
+    plain = [found.probabilities for found in ways[False]]
+    assert not np.allclose(plain[0], plain[1][..., ::-1], atol=1e-4)
+    none = predictor.complete(photo, Prompts.of_masks(masks[:0]))
+    assert len(none) == 0
 
 
 def test_what_was_found_in_a_box_stands_for_its_mask():
@@ -262,7 +288,7 @@ def test_rows_that_cannot_be_used_are_named_and_the_rest_is_done(place, data, tm
     (tmp_path / "known.jsonl").write_text("\n".join(map(json.dumps, rows)))
     photo = data.photos[0]
     done = run_command("sln", "complete", place / "run", photo, "--prompts", tmp_path / "known.jsonl",
-                       "-o", tmp_path / "out", "--save", "coco", "--json", "--device", "cpu")  # fmt: skip
+                       "-o", tmp_path / "out", "--save", "coco", "--json", "--no-mirror", "--device=cpu")  # fmt: skip
     assert done.returncode == 1
     found = json.loads(done.stdout)
     assert found["schema"] == "sln/complete/1" and found["instances"] == 4

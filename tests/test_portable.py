@@ -41,8 +41,9 @@ def test_exported_parts_equal_the_network(kind, form, tmp_path):
     shown = [(64, 64), (40, 64), (64, 30)]
     write_portable(model, tmp_path, form)
     parts = load_portable(tmp_path)
+    # more regions than the head looks at at a time
     for one, two in zip(model.detect(photos, shown), parts.detect(photos, shown), strict=True):
-        assert len(one.boxes) == len(two.boxes) > 0 and torch.equal(one.classes, two.classes)
+        assert len(one.boxes) == len(two.boxes) > 16 and torch.equal(one.classes, two.classes)
         for name in ("boxes", "objectness", "probabilities"):
             assert torch.allclose(getattr(one, name), getattr(two, name), atol=1e-4), name
 

@@ -127,6 +127,9 @@ def complete(
     ],
     out: Folder,
     save: Saved = "coco,png",
+    mirror: Annotated[
+        bool, typer.Option(help="Look at the mirrored photo as well: finds a little more, takes twice as long.")
+    ] = True,
     device: Device = "auto",
     force: Force = False,
     quiet: Quiet = False,
@@ -141,7 +144,7 @@ def complete(
     photos = _photos(inputs, out, kinds, force=force, quiet=quiet)
     predictor = load(model, device)
     with open_prompts(prompts) as known, progress("completing", len(photos), quiet=quiet) as advance:
-        report = complete_photos(predictor, photos, known, out, kinds, on_photo=advance)
+        report = complete_photos(predictor, photos, known, out, kinds, mirror=mirror, on_photo=advance)
     _tell("sln/complete/1", report, len(photos), out, as_json=as_json)
 
 

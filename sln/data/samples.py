@@ -27,7 +27,7 @@ from sln.data.photos import find_photos
 from sln.errors import TrainingError
 from sln.network.targets import Targets
 
-__all__ = ["Batch", "CachedTargets", "Frame", "batches", "fit_in", "on_canvas"]
+__all__ = ["Batch", "CachedTargets", "Frame", "batches", "fit_in", "mirrored", "on_canvas"]
 
 _SMALLEST = 2
 """Instances whose box in the input is narrower than this many pixels are left out of a sample."""
@@ -64,6 +64,13 @@ def fit_in(photo: tuple[int, int], side: int, box: tuple[float, float, float, fl
     scale = side / max(x1 - x0, y1 - y0)
     shown = (max(1, round((y1 - y0) * scale)), max(1, round((x1 - x0) * scale)))
     return Frame(side, photo, shown, (x0, y0, x1, y1))
+
+
+def mirrored(image: Tensor, frame: Frame) -> Tensor:
+    """The mirror image of the photo in inputs [B, 3, side, side], in the same place."""
+    found, width = image.clone(), frame.shown[1]
+    found[..., :width] = image[..., :width].flip(3)
+    return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)

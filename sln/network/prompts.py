@@ -11,7 +11,7 @@ from torch import Tensor
 from sln.network.draws import LAST, Regions, fractions, keys_at, shuffle_keys
 from sln.network.targets import Targets, grid_points
 
-__all__ = ["PROMPTS", "as_channels", "drawn_prompts", "inside_boxes", "windows_around"]
+__all__ = ["PROMPTS", "as_channels", "drawn_prompts", "inside_boxes", "mirrored_boxes", "windows_around"]
 
 PROMPTS = 3
 """Maps of a prompt"""
@@ -41,6 +41,11 @@ def windows_around(seen: Tensor, far: Tensor | float) -> Tensor:
     """Boxes [P, 4] whose sides are moved outwards by ``far`` (a number, or [P, 4]) times the longer side."""
     longer = (seen[:, 2:] - seen[:, :2]).amax(1, keepdim=True)
     return seen + longer * far * seen.new_tensor([-1, -1, 1, 1])
+
+
+def mirrored_boxes(boxes: Tensor, width: float) -> Tensor:
+    """Where boxes [P, 4] lie in the mirror image of a photo of ``width``."""
+    return torch.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], 1)
 
 
 def inside_boxes(windows: Tensor, boxes: Tensor, out: int) -> Tensor:

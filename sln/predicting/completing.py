@@ -1,9 +1,8 @@
 """Whole objects for what is known already: visible masks or boxes, by whatever found them.
 
 Pass 1 looks at a window around what is seen, told what is known; where it finds the object to end is the amodal box;
-pass 2 looks at exactly that. Where nothing but boxes is known, objects are looked for twice: what was found to be
-visible then says who is in front of whom, which tells where they end; the answer is the mean of two, one of them told
-nothing.
+pass 2 looks at exactly that, told what is known and told nothing. Where nothing but boxes is known, objects are looked
+for twice: what was found to be visible then says who is in front of whom, which tells where they end.
 """
 
 from collections.abc import Sequence
@@ -20,12 +19,12 @@ from amodal_data.runs import window_of
 from sln.config import Category
 from sln.data.samples import Frame
 from sln.network.model import SLN, Features
-from sln.network.prompts import inside_boxes, windows_around
+from sln.network.prompts import inside_boxes, mirrored_boxes, windows_around
 from sln.network.targets import pixels_on
 from sln.predicting.given import Answer, Given
-from sln.predicting.prediction import Prediction
+from sln.predicting.prediction import Prediction, put_together
 
-__all__ = ["Prompts", "amodal_boxes", "as_seen", "complete", "told_apart"]
+__all__ = ["Prompts", "as_seen", "complete", "told_apart"]
 
 _FAR = (1.0, 0.3)
 """How far beyond what is known (pass 1) and beyond the box found there (pass 2) to look, times the longer side"""
@@ -34,6 +33,10 @@ _LITTLE = 0.1
 _SURE = 0.4
 """From which confidence on an object reaches somewhere. Less than a half: ends of what is hidden are blurred, and of
 several places where one may lie none is likely
+"""
+_TOLD = 0.6
+"""What an answer counts that is told what is known, beside one that is told nothing, as a detector asks: that is the
+question the head has learned most about
 """
 _SEEN = 20
 """Pixels from which on a mask that was only found says more than a box"""
@@ -98,46 +101,18 @@ def told_apart(prompts: Prompts, place: str = "") -> tuple[NDArray[np.int32], li
 
 
 @torch.no_grad()
-def complete(
-    model: SLN,
-    features: Features,
-    frame: Frame,
-    prompts: Prompts,
-    owner: NDArray[np.int32],
-    boxes: NDArray[np.float32] | None = None,
-) -> Prediction:
-    """The whole of every prompt, in its order, from the features of one input whose photo lies in it as ``frame`` says.
+def complete(model: SLN, features: Features, frame: Frame, prompts: Prompts, owner: NDArray[np.int32]) -> Prediction:
+    """The whole of every prompt, in its order, from the features of one input whose photo lies in it as ``frame`` says;
+    of two, if the other is its mirror image: what is said of both counts as their mean.
 
     owner: int32 [H, W], see :func:`told_apart`. A mask that was given is the level 0 of its instance, pixel by pixel.
-    boxes: amodal boxes, float32 [P, 4] in pixels of the photo, if they are known; they are not looked for then, and the
-    head is also asked as a detector asks it, told nothing.
     """
-    known = _Known(frame, prompts, owner, features.maps[0].device)
-    if boxes is None:
-        box = known.ends(model, features)
-        probabilities = known.levels(model, features, box)
-    else:
-        box = frame.to_input(torch.from_numpy(boxes)).to(known.boxes)
-        each = [known.levels(model, features, box, told=told) for told in (True, False)]
-        probabilities = torch.stack(each).mean(0)
-    masks = tuple(None if mask is None else RLE.from_mask(owner == n) for n, mask in enumerate(prompts.masks))
-    return Prediction(
-        prompts.size,
-        _in_photo(box, frame),
-        prompts.scores,
-        probabilities.float().cpu().numpy(),
-        prompts.categories,
-        Given(masks, RLE.from_mask(owner >= 0), prompts.answers or (None,) * len(prompts)),
-    )
-
-
-@torch.no_grad()
-def amodal_boxes(
-    model: SLN, features: Features, frame: Frame, prompts: Prompts, owner: NDArray[np.int32]
-) -> NDArray[np.float32]:
-    """Where each prompt ends, float32 [P, 4] in pixels of the photo; the rest as in :func:`complete`."""
-    known = _Known(frame, prompts, owner, features.maps[0].device)
-    return _in_photo(known.ends(model, features), frame)
+    known = _Known(model, features, frame, prompts, owner)
+    box = known.ends()
+    if len(prompts) and not known.by_mask.any():
+        seen = as_seen(known.prediction(box, known.levels(box)), prompts)
+        box = _Known(model, features, frame, seen, told_apart(seen)[0]).ends()
+    return known.prediction(box, _TOLD * known.levels(box) + (1 - _TOLD) * known.levels(box, told=False))
 
 
 def _in_photo(boxes: Tensor, frame: Frame) -> NDArray[np.float32]:
@@ -160,26 +135,51 @@ def as_seen(found: Prediction, prompts: Prompts) -> Prompts:
 
 
 class _Known:
-    """The prompts as the head takes them, on any windows of the input."""
+    """The prompts as the head takes them, on any windows of the input, and what it answers."""
 
-    def __init__(self, frame: Frame, prompts: Prompts, owner: NDArray[np.int32], device: torch.device) -> None:
-        self.frame = frame
+    def __init__(
+        self, model: SLN, features: Features, frame: Frame, prompts: Prompts, owner: NDArray[np.int32]
+    ) -> None:
+        device = features.maps[0].device
+        self.model, self.features, self.frame, self.prompts = model, features, frame, prompts
         self.owner = torch.from_numpy(owner).to(device)
         self.boxes = frame.to_input(torch.from_numpy(prompts.boxes)).to(device)
         self.by_mask = torch.tensor([mask is not None for mask in prompts.masks], dtype=torch.bool, device=device)
 
-    def ends(self, model: SLN, features: Features) -> Tensor:
-        """The amodal boxes, [P, 4]."""
-        box = self.boxes
+    def ends(self) -> Tensor:
+        """The amodal boxes, [P, 4], in the photo."""
+        box, (height, width) = self.boxes, self.frame.shown
         for far in _FAR:
             window = windows_around(box, far)
-            box = _extent(self.levels(model, features, window), window, self.boxes)
+            box = _extent(self.levels(window), window, self.boxes).clamp(min=0)
+            box = box.minimum(box.new_tensor([width, height, width, height]))
         return box
 
-    def levels(self, model: SLN, features: Features, windows: Tensor, *, told: bool = True) -> Tensor:
+    def prediction(self, boxes: Tensor, probabilities: Tensor) -> Prediction:
+        """What level probabilities in amodal boxes [P, 4] say of the prompts, put together."""
+        prompts, owner = self.prompts, self.owner.cpu().numpy()
+        masks = tuple(None if mask is None else RLE.from_mask(owner == n) for n, mask in enumerate(prompts.masks))
+        found = Prediction(
+            prompts.size,
+            _in_photo(boxes, self.frame),
+            prompts.scores,
+            probabilities.float().cpu().numpy(),
+            prompts.categories,
+            Given(masks, RLE.from_mask(owner >= 0), prompts.answers or (None,) * len(prompts)),
+        )
+        return put_together(found, self.model.config.predict)
+
+    def levels(self, windows: Tensor, *, told: bool = True) -> Tensor:
         """Level probabilities in windows [P, 4] of the input, one for each prompt."""
-        owners = torch.zeros(len(windows), dtype=torch.int64, device=windows.device)
-        return model.levels_in(features, windows, owners, self.maps(windows, model.regions.out) if told else None)
+        number = len(windows)
+        maps = self.maps(windows, self.model.regions.out) if told else None
+        owners = torch.zeros(number, dtype=torch.int64, device=windows.device)
+        if len(self.features.photos) == 1:
+            return self.model.levels_in(self.features, windows, owners, maps)
+        both = torch.cat([windows, mirrored_boxes(windows, self.frame.shown[1])])
+        maps = None if maps is None else torch.cat([maps, maps.flip(3)])
+        found = self.model.levels_in(self.features, both, torch.cat([owners, owners + 1]), maps)
+        return (found[:number] + found[number:].flip(3)) / 2
 
     def maps(self, windows: Tensor, out: int) -> Tensor:
         """See :mod:`sln.network.prompts`, float32 [P, 3, out, out]."""

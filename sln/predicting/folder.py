@@ -126,6 +126,7 @@ def complete_photos(
     out: Path,
     kinds: Collection[str] = ("coco", "png"),
     *,
+    mirror: bool = True,
     on_photo: Callable[[int], None] = lambda _: None,
 ) -> PredictReport:
     """Complete what is known of every photo, :meth:`Predictor.complete`, and write it as :func:`predict_photos` does.
@@ -150,7 +151,7 @@ def complete_photos(
             owner, findings = told_apart(known, path.name)
             report.findings += findings
             prompts.problems.clear()
-            predictions.append(predictor.complete(photo, known, owner))
+            predictions.append(predictor.complete(photo, known, owner, mirror=mirror))
         return predictions
 
     return _write(found, photos, out, kinds, 0.0, 8, on_photo)

@@ -40,9 +40,9 @@ _SUFFIX = {"torch": ".pt2", "onnx": ".onnx"}
 SETTINGS = "portable.json"
 """The file beside the parts"""
 
-_SCHEMA = "sln/portable/3"
-_REGIONS = 100
-"""P"""
+_SCHEMA = "sln/portable/4"
+_REGIONS = {"boxes": 100, "levels": 16, "scene": 16}
+"""P of each part: of a hundred proposals few are left where there is something"""
 
 
 class _Trunk(nn.Module):
@@ -142,24 +142,26 @@ def write_portable(model: SLN, folder: Path, form: str) -> list[str]:
     model.stage = "joint"
     side, own = model.config.data.size, model.regions
     trunk = _Trunk(model).eval()
-    photo, regions = torch.rand(1, 3, side, side), torch.tensor([[0.0, 0, side / 2, side / 2]]).repeat(_REGIONS, 1)
+    photo, region = torch.rand(1, 3, side, side), torch.tensor([[0.0, 0, side / 2, side / 2]])
+    regions = region.repeat(_REGIONS["levels"], 1)
     with torch.no_grad():
         *maps, layers, _, _ = trunk(photo)
-    prompts = torch.zeros(_REGIONS, PROMPTS, own.out, own.out)
+    prompts = torch.zeros(len(regions), PROMPTS, own.out, own.out)
     parts: dict[str, tuple[nn.Module, tuple[Tensor, ...]]] = {"trunk": (trunk, (photo,))}
     if model.boxes is not None:
-        parts["boxes"] = (_Boxes(model, model.boxes).eval(), (*maps, regions))
+        parts["boxes"] = (_Boxes(model, model.boxes).eval(), (*maps, region.repeat(_REGIONS["boxes"], 1)))
     levels = _Levels(model).eval()
     parts["levels"] = (levels, (*maps, layers, photo, regions, prompts))
     if model.scene is not None:
         with torch.no_grad():
             said, seen, logits = levels(*maps, layers, photo, regions, prompts)
-        each = torch.arange(_REGIONS)
-        others = scene_maps(said, regions, torch.zeros_like(each), torch.ones(_REGIONS), each, side)
+        each = torch.arange(len(regions))
+        others = scene_maps(said, regions, torch.zeros_like(each), torch.ones(len(regions)), each, side)
         parts["scene"] = (_Scene(model, model.scene).eval(), (said, seen, logits, others))
     for name, (part, inputs) in parts.items():
         _write_part(part, inputs, folder / (name + _SUFFIX[form]), form)
-    about = {"schema": _SCHEMA, "form": form, "regions": _REGIONS, "anchors": trunk.levels, "parts": list(parts)}
+    numbers = {name: number for name, number in _REGIONS.items() if name in parts}
+    about = {"schema": _SCHEMA, "form": form, "regions": numbers, "anchors": trunk.levels, "parts": list(parts)}
     with replaced(folder / SETTINGS) as file:
         file.write(json.dumps({**about, "config": model.config.model_dump(mode="json")}, indent=1) + "\n")
     load_portable(folder)
@@ -188,7 +190,7 @@ class Portable:
 
     def __init__(self, config: Config, about: dict[str, Any], parts: dict[str, Runs]) -> None:
         self.config = config
-        self._regions, self._anchors, self._parts = int(about["regions"]), list(about["anchors"]), parts
+        self._regions, self._anchors, self._parts = dict(about["regions"]), list(about["anchors"]), parts
         channels = config.encoder.channels  # only its rules are used, not its weights
         self._proposals = build_proposals(channels, config.proposals, config.detector).eval()
 
@@ -224,9 +226,9 @@ class Portable:
         """A part on any number of regions, after what is ``shared`` by all: as many at a time as it was made for, the
         last of them repeated.
         """
-        found, regions = [], len(each[0])
-        for at in range(0, max(1, regions), self._regions):
-            some = [_filled(one[at : at + self._regions], self._regions) for one in each]
+        found, regions, most = [], len(each[0]), self._regions[name]
+        for at in range(0, max(1, regions), most):
+            some = [_filled(one[at : at + most], most) for one in each]
             found.append(self._parts[name](*shared, *some))
         return tuple(torch.cat(several)[:regions] for several in zip(*found, strict=True))
 

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from amodal_data.photos import read_photo
 from sln.config import Category, Config, PredictConfig
-from sln.data.samples import Frame, fit_in, on_canvas
+from sln.data.samples import Frame, fit_in, mirrored, on_canvas
 from sln.device import autocast, pick_device
 from sln.errors import PhotoError, WeightsError
 from sln.network.layering import decode
 from sln.network.model import SLN, Detections
 from sln.network.objects import doubles
-from sln.predicting.completing import Prompts, amodal_boxes, as_seen, complete, told_apart
+from sln.predicting.completing import Prompts, complete, told_apart
 from sln.predicting.portable import SETTINGS, Portable, load_portable
 from sln.predicting.prediction import Prediction, put_together
 from sln.weights import load_model
@@ -81,11 +81,14 @@ class Predictor:
         return self.predict_inputs(torch.cat([image for image, _ in inputs]), [frame for _, frame in inputs])
 
     @torch.no_grad()
-    def complete(self, photo: Photo, prompts: Prompts, owner: NDArray[np.int32] | None = None) -> Prediction:
+    def complete(
+        self, photo: Photo, prompts: Prompts, owner: NDArray[np.int32] | None = None, *, mirror: bool = True
+    ) -> Prediction:
         """The whole of what is known already in one photo: amodal masks and levels for visible masks or boxes, in the
         prompts' order. A mask that was given is its instance's level 0, pixel by pixel; where given masks share pixels,
         the higher score has them. owner: int32 [H, W], who is seen where, if that was settled before
-        (:func:`sln.predicting.completing.told_apart`, which also says what was shared).
+        (:func:`sln.predicting.completing.told_apart`, which also says what was shared). mirror: look at the mirrored
+        photo as well, which finds a little more in twice the time.
 
         Raises :class:`sln.errors.WeightsError` if the network was trained without prompts,
         :class:`sln.errors.PhotoError` if the photo cannot be used or has another size than the prompts.
@@ -96,15 +99,10 @@ class Predictor:
         if frame.photo != prompts.size:
             raise PhotoError(f"the photo is {frame.photo} (height, width), its prompts are of {prompts.size}")
         with autocast(self.device, self.config.train.precision):
-            features = self.model.features(self._placed(image))
+            shown = torch.cat([image, mirrored(image, frame)]) if mirror else image
+            features = self.model.features(self._placed(shown))
             owner = told_apart(prompts)[0] if owner is None else owner
-            found = put_together(complete(self.model, features, frame, prompts, owner), self.config.predict)
-            if not len(prompts) or any(mask is not None for mask in prompts.masks):
-                return found
-            seen = as_seen(found, prompts)
-            boxes = amodal_boxes(self.model, features, frame, seen, told_apart(seen)[0])
-            again = complete(self.model, features, frame, prompts, owner, boxes)
-            return put_together(again, self.config.predict)
+            return complete(self.model, features, frame, prompts, owner)
 
     @torch.no_grad()
     def predict_inputs(self, images: Tensor, frames: Sequence[Frame]) -> list[Prediction]:
