@@ -96,12 +96,12 @@ def test_boxes_alone_are_looked_at_again_with_what_was_seen(data, predictor, mon
     found = predictor.complete(data.photos[0], Prompts.of_boxes(boxes, data.images[0].size))
     number = len(boxes)
     rounds = [any(told) for _, told in shown]
-    assert rounds == [False, False, False, True, True, False, False]
-    assert maps[6] is None and maps[5] is not None and torch.equal(shown[5][0], shown[6][0])
-    answered = shown[6][0][:number] * 80 / 64  # the photo, 60 x 80, at 64
+    assert rounds == [False] * 4 + [True] * 3 + [False] * 2
+    assert maps[8] is None and maps[7] is not None and torch.equal(shown[7][0], shown[8][0])
+    answered = shown[8][0][:number] * 80 / 64  # the photo, 60 x 80, at 64
     assert torch.allclose(answered, torch.from_numpy(found.boxes), atol=1e-3)
     by_mask = predictor.complete(data.photos[0], Prompts.of_masks(seen(data, 0)))
-    assert len(shown) == 11 and len(by_mask) and np.isfinite(found.boxes).all()
+    assert len(shown) == 14 and len(by_mask) and np.isfinite(found.boxes).all()
 
 
 def test_the_mirrored_photo_is_looked_at_as_well(data, predictor, monkeypatch):

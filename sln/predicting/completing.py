@@ -1,8 +1,9 @@
 """Whole objects for what is known already: visible masks or boxes, by whatever found them.
 
-Pass 1 looks at a window around what is seen, told what is known; where it finds the object to end is the amodal box;
-pass 2 looks at exactly that, told what is known and told nothing. Where nothing but boxes is known, objects are looked
-for twice: what was found to be visible then says who is in front of whom, which tells where they end.
+A window around what is seen is looked at, told what is known; where the object is found to end is its amodal box, which
+is looked for twice more, closer by. The answer is of exactly that box, told what is known and told nothing. Where
+nothing but boxes is known, all is done twice: what was found to be visible then says who is in front of whom, which
+tells where objects end.
 """
 
 from collections.abc import Sequence
@@ -26,8 +27,8 @@ from sln.predicting.prediction import Prediction, put_together
 
 __all__ = ["Prompts", "as_seen", "complete", "told_apart"]
 
-_FAR = (1.0, 0.3)
-"""How far beyond what is known (pass 1) and beyond the box found there (pass 2) to look, times the longer side"""
+_FAR = (1.0, 0.3, 0.3)
+"""How far to look beyond what is known, then beyond the box found there, twice, times the longer side"""
 _LITTLE = 0.1
 """How far an object must be found to reach beyond what is seen, as a part of that, to be said to: cells are as wide"""
 _SURE = 0.4
