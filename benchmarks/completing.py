@@ -129,7 +129,8 @@ def main(folder: Path, splits: list[str], predictor: Predictor) -> None:
         said = f"{len(rows)} instances, amodal {amodal:.3f}, hidden {hidden:.3f}, boxes {boxes:.3f}"
         first = rows if first is None else first
         low, high = interval(rows, first)
-        print(f"{name}: {said}; {spent:.0f} ms an image; hidden less first {low:+.3f} to {high:+.3f}", flush=True)
+        apart = f"hidden {np.nanmean(rows[:, 2] - first[:, 2]):+.4f} beside the first ({low:+.3f} to {high:+.3f})"
+        print(f"{name}: {said}; {spent:.0f} ms an image; {apart}", flush=True)
 
 
 if __name__ == "__main__":
