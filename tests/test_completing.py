@@ -104,7 +104,7 @@ def test_boxes_alone_are_looked_at_again_with_what_was_seen(data, predictor, mon
     assert len(shown) == 14 and len(by_mask) and np.isfinite(found.boxes).all()
 
 
-def test_the_mirrored_photo_is_looked_at_as_well(data, predictor, monkeypatch):
+def test_the_mirrored_photo_is_looked_at_as_well(data, predictor):
     """What is said of the photo and of its mirror image is the mean of both, so the mirror image gets the mirrored
     answer; asked for the photo alone, it need not.
     """
