@@ -65,6 +65,11 @@ def test_the_command_exports_and_predicts_with_the_parts(tmp_path):
     assert part.scores == pytest.approx(whole.scores, abs=1e-4) and part.categories == whole.categories
     with pytest.raises(WeightsError, match="exported network"):
         _ = sln.load(tmp_path / "parts").model
+    about = (tmp_path / "parts" / "portable.json").read_text()
+    (tmp_path / "parts" / "portable.json").write_text(json.dumps(json.loads(about) | {"regions": {"boxes": 100}}))
+    with pytest.raises(WeightsError, match="no exported network"):
+        load_portable(tmp_path / "parts")
+    (tmp_path / "parts" / "portable.json").write_text(about)
     (tmp_path / "parts" / "levels.pt2").write_bytes(b"nothing")
     with pytest.raises(WeightsError, match="no exported network"):
         load_portable(tmp_path / "parts")

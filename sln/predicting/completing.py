@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torchvision.ops import clip_boxes_to_image
 
 from amodal_data import RLE
 from amodal_data.findings import Finding, Place
@@ -118,8 +119,8 @@ def complete(model: SLN, features: Features, frame: Frame, prompts: Prompts, own
 
 def _in_photo(boxes: Tensor, frame: Frame) -> NDArray[np.float32]:
     """Boxes [P, 4] of the input in pixels of the photo, inside it."""
-    corners = frame.to_photo(boxes).cpu().clamp(min=0)
-    return corners.minimum(corners.new_tensor([frame.photo[1], frame.photo[0]] * 2)).numpy()
+    inside: Tensor = clip_boxes_to_image(frame.to_photo(boxes), frame.photo)
+    return inside.cpu().numpy()
 
 
 def as_seen(found: Prediction, prompts: Prompts) -> Prompts:
@@ -149,11 +150,10 @@ class _Known:
 
     def ends(self) -> Tensor:
         """The amodal boxes, [P, 4], in the photo."""
-        box, (height, width) = self.boxes, self.frame.shown
+        box = self.boxes
         for far in _FAR:
             window = windows_around(box, far)
-            box = _extent(self.levels(window), window, self.boxes).clamp(min=0)
-            box = box.minimum(box.new_tensor([width, height, width, height]))
+            box = clip_boxes_to_image(_extent(self.levels(window), window, self.boxes), self.frame.shown)
         return box
 
     def prediction(self, boxes: Tensor, probabilities: Tensor) -> Prediction:

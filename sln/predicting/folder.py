@@ -130,6 +130,7 @@ def complete_photos(
     on_photo: Callable[[int], None] = lambda _: None,
 ) -> PredictReport:
     """Complete what is known of every photo, :meth:`Predictor.complete`, and write it as :func:`predict_photos` does.
+    mirror: look at the mirrored photos as well.
 
     Rows that cannot be used are problems, masks that share pixels findings; a photo that nothing is known of has no
     instances. Raises :class:`amodal_data.errors.PredictionError` if nothing in the file is of any of the photos.

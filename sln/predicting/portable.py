@@ -8,8 +8,8 @@
             probabilities of the scene pass
 
 What has no fixed shape lies between them, in :meth:`Portable.detect`: box NMS of proposals and of classes, what the
-others of a photo say, and P at a time. ``boxes`` is left out in the paper's version, ``scene`` without a scene pass.
-``portable.json`` has the network's settings and the numbers above.
+others of a photo say, and P at a time, a number of its own for each part. ``boxes`` is left out in the paper's version,
+``scene`` without a scene pass. ``portable.json`` has the network's settings and the numbers above.
 """
 
 import json
@@ -190,7 +190,8 @@ class Portable:
 
     def __init__(self, config: Config, about: dict[str, Any], parts: dict[str, Runs]) -> None:
         self.config = config
-        self._regions, self._anchors, self._parts = dict(about["regions"]), list(about["anchors"]), parts
+        self._regions = {name: int(about["regions"][name]) for name in parts if name != "trunk"}
+        self._anchors, self._parts = list(about["anchors"]), parts
         channels = config.encoder.channels  # only its rules are used, not its weights
         self._proposals = build_proposals(channels, config.proposals, config.detector).eval()
 
