@@ -2,6 +2,8 @@
 
     python benchmarks/completing.py --minutes 15       # trains `tiny` on generated scenes with more prompts, one core
     python benchmarks/completing.py --steps 5000 --device cuda --scenes 12000 --set train.batch=16
+    python benchmarks/completing.py --start A --steps 5000 --set head.shape_prior=true \
+        --set "train.stages=[{name='shape_prior'}]"     # goes on from a network, with a shape prior
     python benchmarks/completing.py --model RUN        # a network that is there, on the same 300 held-out scenes
     python benchmarks/completing.py --model RUN --held-out 5 6 7       # on 900 others
 
@@ -39,7 +41,8 @@ def train(folder: Path, given: argparse.Namespace) -> Predictor:
     config = config.model_copy(update={"train": config.train.model_copy(update={"steps": steps})})
     trainer = Trainer(config, data, device=device)
     if given.start:
-        trainer.model.load_state_dict(load(given.start, "cpu").model.state_dict())
+        known = load(given.start, "cpu").model.state_dict()
+        trainer.model.load_state_dict(trainer.model.state_dict() | known)
     wall, cpu = time.perf_counter(), time.process_time()
     trainer.train()
     print(f"{steps} steps, {time.perf_counter() - wall:.0f} s, {time.process_time() - cpu:.0f} s CPU", flush=True)

@@ -143,6 +143,9 @@ class HeadConfig(_Section):
     amodal: bool = Field(True, description="SLN: taught the amodal mask once more by itself, weight loss.amodal.")
     refine: bool = Field(False, description="Refine by a second block that sees the sem-dist map, as in the paper.")
     prompts: bool = Field(True, description="Learn to be shown visible masks or boxes, for sln complete.")
+    shape_prior: bool = Field(
+        False, description="Learn from shapes alone what lies behind others, for sln complete; in a stage of its own."
+    )
     scene: int = Field(
         3, ge=0, le=64, description="3x3 layers of a second look that sees what was said of the others; 0 = no such."
     )
@@ -160,6 +163,7 @@ class LossConfig(_Section):
     sem_dist: float = Field(2.0, ge=0, description="l_M on the sem-dist map.")
     amodal: float = Field(1.0, ge=0, description="The amodal mask by itself.")
     visible: float = Field(1.0, ge=0, description="Head arcnn-visible: the visible mask.")
+    shape_prior: float = Field(1.0, ge=0, description="head.shape_prior: what lies behind others.")
     scene: float = Field(1.0, ge=0, description="The head's losses once more, after the scene pass.")
     balance_levels: bool = Field(False, description="Weigh rare levels up in l_I, among the pixels inside.")
 
@@ -167,8 +171,8 @@ class LossConfig(_Section):
 class Stage(_Section):
     """One stage of training."""
 
-    name: Literal["glm", "rpn", "ilm", "joint"] = Field(
-        "joint", description="What is trained: ENC + GLM, RPN and box head, ILM, or all of it."
+    name: Literal["glm", "rpn", "ilm", "shape_prior", "joint"] = Field(
+        "joint", description="What is trained: ENC + GLM, RPN and box head, ILM, the shape prior, or all of it."
     )
     share: float = Field(1.0, gt=0, description="Its part of the steps, relative to the other stages.")
 
@@ -257,6 +261,10 @@ class Config(_Section):
         elif 0 in (steps := steps_of(self.train)):
             none = self.train.stages[steps.index(0)].name
             wrong.append(f"stage {none} has no step: its share of train.steps ({self.train.steps}) is too small")
+        if any(stage.name == "shape_prior" for stage in self.train.stages) and not self.head.shape_prior:
+            wrong.append("stage shape_prior needs head.shape_prior")
+        if self.head.shape_prior and not (self.head.prompts and self.train.prompts):
+            wrong.append("head.shape_prior needs head.prompts and train.prompts")
         if self.proposals.background_iou > self.proposals.foreground_iou:
             wrong.append("proposals.background_iou is above proposals.foreground_iou")
         if wrong:

@@ -22,6 +22,7 @@ from sln.network.objects import same_objects
 from sln.network.prompts import PROMPTS, as_channels, drawn_prompts
 from sln.network.proposals import RegionProposals, build_proposals
 from sln.network.scene import ScenePass, drawn_scene, scene_maps
+from sln.network.shape_prior import ShapePrior
 from sln.network.targets import Targets, settled
 
 __all__ = ["SLN", "Detections", "Features", "build"]
@@ -75,14 +76,15 @@ class SLN(OnHub):
     """The Semantics Layering Network; ``config`` is what :func:`build` made it from, kept to be saved with it.
 
     ``forward`` trains, :meth:`detect` finds. ``boxes``, the box head, is None in the paper's version, ``scene`` without
-    a scene pass. Which parts train is a matter of the stage: :meth:`set_stage`.
+    a scene pass, ``shape_prior`` unless asked for. Which parts train is a matter of the stage: :meth:`set_stage`.
     """
 
     TRAINED: ClassVar[dict[str, tuple[str, ...]]] = {
         "glm": ("encoder", "glm"),
         "rpn": ("proposals", "boxes"),
         "ilm": ("head", "scene"),
-        "joint": ("encoder", "glm", "proposals", "boxes", "head", "scene"),
+        "shape_prior": ("shape_prior",),
+        "joint": ("encoder", "glm", "proposals", "boxes", "head", "scene", "shape_prior"),
     }
     """The modules each stage trains; the others are frozen and in eval mode."""
 
@@ -95,6 +97,7 @@ class SLN(OnHub):
         boxes: BoxHead | None,
         head: Head,
         scene: ScenePass | None,
+        shape_prior: ShapePrior | None,
         regions: RoiNumbers,
     ) -> None:
         super().__init__()
@@ -105,6 +108,7 @@ class SLN(OnHub):
         self.boxes = boxes
         self.head = head
         self.scene = scene
+        self.shape_prior = shape_prior
         self.regions = regions
         self.level_of = LevelMapper(2, 5)
         self.stage = "joint"
@@ -141,6 +145,10 @@ class SLN(OnHub):
         images: uint8, or float in [0, 1], [B, 3, side, side]; 0 outside the photo.
         """
         losses: dict[str, Tensor] = {}
+        if self.shape_prior is not None and self.stage in ("shape_prior", "joint"):
+            losses["shape_prior"] = self.shape_prior.losses(targets, self.regions.prompted)
+        if self.stage == "shape_prior":
+            return losses
         with self._frozen("encoder"):
             maps = self.encoder(images)
         with self._frozen("glm"):
@@ -324,6 +332,7 @@ def build(config: Config) -> SLN:
         None if detector.version == "paper" else build_boxes(detector),
         build_head(encoder.out_channels, levels, config.head),
         build_scene_pass(encoder.out_channels, levels, config.head),
+        ShapePrior() if config.head.shape_prior else None,
         RoiNumbers(
             cells=config.head.roi,
             samples=config.head.samples,

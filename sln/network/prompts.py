@@ -11,7 +11,15 @@ from torch import Tensor
 from sln.network.draws import LAST, Regions, fractions, keys_at, shuffle_keys
 from sln.network.targets import Targets, grid_points
 
-__all__ = ["PROMPTS", "as_channels", "drawn_prompts", "inside_boxes", "mirrored_boxes", "windows_around"]
+__all__ = [
+    "PROMPTS",
+    "as_channels",
+    "drawn_prompts",
+    "inside_boxes",
+    "mirrored_boxes",
+    "turns",
+    "windows_around",
+]
 
 PROMPTS = 3
 """Maps of a prompt"""
@@ -63,7 +71,7 @@ def drawn_prompts(targets: Targets, most: int, out: int) -> tuple[Regions, Tenso
     masks of themselves and most others, for the rest a box around the visible part; looked at in a window around that,
     or in the amodal box. Returns the regions and P prompts.
     """
-    images, instances, places = _turns(targets, most)
+    images, instances, places = turns(targets, most)
     if not len(images):
         return (targets.boxes.new_zeros(0, 4), images, instances), targets.boxes.new_zeros(0, PROMPTS, out, out)
     each = torch.arange(1, _DRAWS + 1, device=places.device)
@@ -80,11 +88,13 @@ def drawn_prompts(targets: Targets, most: int, out: int) -> tuple[Regions, Tenso
     return (boxes, images, instances), maps.float()
 
 
-def _turns(targets: Targets, most: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Whose turn it is: images, instances and places in the turn, int64 [P] each; every instance that is seen before
-    any has another turn, in an order drawn by the images' seeds.
+def turns(targets: Targets, most: int, which: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Whose turn it is: images, instances and places in the turn, int64 [P] each; every instance that is seen (and is
+    one of ``which``, bool [B, N]) before any has another turn, in an order drawn by the images' seeds.
     """
     there = targets.present & (targets.seen[..., 2] > targets.seen[..., 0])
+    if which is not None:
+        there = there & which
     keys = shuffle_keys(there.shape[1], targets.seeds + _SEED)
     order = torch.where(there, keys, LAST).argsort(1)
     places = torch.arange(most, device=keys.device).expand(len(there), -1)

@@ -91,6 +91,10 @@ class Targets:
         owner = torch.where(visible.any(2), visible.long().argmax(2), -1)
         return owner[images[:, None, None], self._regions_on(boxes, images, out)]
 
+    def roi_inside(self, boxes: Tensor, images: Tensor, out: int) -> Tensor:
+        """What lies in the photo on the same grid, bool [P, out, out]."""
+        return self._regions_on(boxes, images, out) > 0
+
     def _regions_on(self, boxes: Tensor, images: Tensor, out: int) -> Tensor:
         """Region ids on a grid in each box, int64 [P, out, out]; 0 beyond the input."""
         size = (self.regions.shape[1], self.regions.shape[2])

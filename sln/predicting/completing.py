@@ -3,7 +3,7 @@
 A window around what is seen is looked at, told what is known; where the object is found to end is its amodal box, which
 is looked for twice more, closer by. The answer is of exactly that box, told what is known and told nothing. Where
 nothing but boxes is known, all is done twice: what was found to be visible then says who is in front of whom, which
-tells where objects end.
+tells where objects end. A network with a shape prior takes ends from that, wherever masks of others are known.
 """
 
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ from sln.config import Category
 from sln.data.samples import Frame
 from sln.network.model import SLN, Features
 from sln.network.prompts import inside_boxes, mirrored_boxes, windows_around
+from sln.network.shape_prior import GRID, REACH, ShapePrior, heeded, shape_maps
 from sln.network.targets import pixels_on
 from sln.predicting.given import Answer, Given
 from sln.predicting.prediction import Prediction, put_together
@@ -32,6 +33,10 @@ _FAR = (1.0, 0.3, 0.3)
 """How far to look beyond what is known, then beyond the box found there, twice, times the longer side"""
 _LITTLE = 0.1
 """How far an object must be found to reach beyond what is seen, as a part of that, to be said to: cells are as wide"""
+_LEAST = 0.05
+"""The same where the shape prior says so, on a finer grid"""
+_HEEDED = 0.4
+"""What the shape prior counts in an answer, beside the head"""
 _SURE = 0.4
 """From which confidence on an object reaches somewhere. Less than a half: ends of what is hidden are blurred, and of
 several places where one may lie none is likely
@@ -113,8 +118,10 @@ def complete(model: SLN, features: Features, frame: Frame, prompts: Prompts, own
     box = known.ends()
     if len(prompts) and not known.by_mask.any():
         seen = as_seen(known.prediction(box, known.levels(box)), prompts)
-        box = _Known(model, features, frame, seen, told_apart(seen)[0]).ends()
-    return known.prediction(box, _TOLD * known.levels(box) + (1 - _TOLD) * known.levels(box, told=False))
+        again = _Known(model, features, frame, seen, told_apart(seen)[0])
+        box = again.ends()
+        known.shapes = again.shapes
+    return known.prediction(box, known.answer(box))
 
 
 def _in_photo(boxes: Tensor, frame: Frame) -> NDArray[np.float32]:
@@ -136,6 +143,17 @@ def as_seen(found: Prediction, prompts: Prompts) -> Prompts:
     return replace(prompts, masks=tuple(masks))
 
 
+@dataclass(frozen=True, eq=False)
+class _Shapes:
+    """What a shape prior is sure of, [P, 56, 56], in windows [P, 4] of the input, and which of it tells something, bool
+    [P]: that of instances whose masks are known, and any of others near them.
+    """
+
+    windows: Tensor
+    sure: Tensor
+    tell: Tensor
+
+
 class _Known:
     """The prompts as the head takes them, on any windows of the input, and what it answers."""
 
@@ -147,14 +165,38 @@ class _Known:
         self.owner = torch.from_numpy(owner).to(device)
         self.boxes = frame.to_input(torch.from_numpy(prompts.boxes)).to(device)
         self.by_mask = torch.tensor([mask is not None for mask in prompts.masks], dtype=torch.bool, device=device)
+        self.shapes = None if model.shape_prior is None else self._shapes(model.shape_prior)
 
     def ends(self) -> Tensor:
-        """The amodal boxes, [P, 4], in the photo."""
+        """The amodal boxes, [P, 4], in the photo: by shapes where those tell, else by the head."""
+        if self.shapes is None:
+            return self._found()
+        shapes = self.shapes
+        told: Tensor = clip_boxes_to_image(_extent(shapes.sure, shapes.windows, self.boxes, _LEAST), self.frame.shown)
+        return told if shapes.tell.all() else torch.where(shapes.tell[:, None], told, self._found())
+
+    def _found(self) -> Tensor:
         box = self.boxes
         for far in _FAR:
             window = windows_around(box, far)
-            box = clip_boxes_to_image(_extent(self.levels(window), window, self.boxes), self.frame.shown)
+            sure = 1 - self.levels(window)[:, 0].float()
+            box = clip_boxes_to_image(_extent(sure, window, self.boxes, _LITTLE), self.frame.shown)
         return box
+
+    def answer(self, boxes: Tensor) -> Tensor:
+        """Level probabilities in amodal boxes [P, 4], [P, K + 1, S, S]."""
+        levels = _TOLD * self.levels(boxes) + (1 - _TOLD) * self.levels(boxes, told=False)
+        if self.shapes is None:
+            return levels
+        return heeded(levels, boxes, self.shapes.sure, self.shapes.windows, _HEEDED * self.shapes.tell)
+
+    def _shapes(self, prior: ShapePrior) -> _Shapes:
+        windows, longer = windows_around(self.boxes, REACH), (self.boxes[:, 2:] - self.boxes[:, :2]).amax(1)
+        owners, inside = self._owners(windows, GRID)
+        own = owners == torch.arange(len(owners), device=owners.device)[:, None, None]
+        others = (owners >= 0) & ~own
+        sure = prior.of(shape_maps(own, others, inside, longer / self.frame.side))
+        return _Shapes(windows, sure, self.by_mask & others.flatten(1).any(1))
 
     def prediction(self, boxes: Tensor, probabilities: Tensor) -> Prediction:
         """What level probabilities in amodal boxes [P, 4] say of the prompts, put together."""
@@ -184,7 +226,7 @@ class _Known:
 
     def maps(self, windows: Tensor, out: int) -> Tensor:
         """See :mod:`sln.network.prompts`, float32 [P, 3, out, out]."""
-        owners = self._owners(windows, out)
+        owners, _ = self._owners(windows, out)
         mine = torch.arange(len(windows), device=windows.device)[:, None, None]
         told = self.by_mask[:, None, None]
         return torch.stack(
@@ -196,21 +238,21 @@ class _Known:
             1,
         ).float()
 
-    def _owners(self, windows: Tensor, out: int) -> Tensor:
+    def _owners(self, windows: Tensor, out: int) -> tuple[Tensor, Tensor]:
+        """Who is seen, -1 = nobody that is known, and what lies in the photo, both [P, out, out]."""
         y, x, inside = pixels_on(self.frame.to_photo(windows), out, self.frame.photo)
-        return torch.where(inside, self.owner[y, x], -1)
+        return torch.where(inside, self.owner[y, x], -1), inside
 
 
-def _extent(probabilities: Tensor, windows: Tensor, seen: Tensor) -> Tensor:
+def _extent(confidence: Tensor, windows: Tensor, seen: Tensor, least: float) -> Tensor:
     """Boxes [P, 4] around where the object may be, from edge to edge of its confidence, linearly between cells; never
     less than what is seen, and just that on sides where it is little more.
     """
-    confidence = 1 - probabilities[:, 0].float()
     (left, right), (top, low) = (_ends(confidence.amax(axis)) for axis in (1, 2))
     parts = torch.stack([left, top, right, low], 1)
     sides = (windows[:, 2:] - windows[:, :2]).repeat(1, 2)
     found = windows[:, :2].repeat(1, 2) + parts * sides
-    little = (found - seen) * seen.new_tensor([-1, -1, 1, 1]) < _LITTLE * (seen[:, 2:] - seen[:, :2]).repeat(1, 2)
+    little = (found - seen) * seen.new_tensor([-1, -1, 1, 1]) < least * (seen[:, 2:] - seen[:, :2]).repeat(1, 2)
     return torch.where(little, seen, found)
 
 

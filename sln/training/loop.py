@@ -279,7 +279,7 @@ class Trainer:
 
     def _look(self, run: Run, row: dict[str, Any]) -> None:
         """Validate, draw, and keep the checkpoint just written if it is the best."""
-        chosen = self.books.chosen
+        chosen = self.books.chosen or row["stage"] == "shape_prior"  # no AP tells what that has learned
         if row["stage"] in ("ilm", "joint"):
             used = self.model if self.averaged is None else cast(SLN, self.averaged.module)
             if self.validate is not None:

@@ -42,7 +42,9 @@ class Run:
 
     @property
     def best(self) -> Path:
-        """The best checkpoint: highest AP on the validation set, or lowest smoothed training loss without one."""
+        """The best checkpoint: highest AP on the validation set, or lowest smoothed training loss without one; in a
+        stage ``shape_prior`` the last.
+        """
         return self.path / "best.pt"
 
     @property
