@@ -180,13 +180,17 @@ def test_extents_lie_between_cells():
     p[0, 0, 2:6, 3:9] = 0
     p[1, 0] = 1
     windows = torch.tensor([[0.0, 0, 100, 50]] * 2)
-    found = _extent(p, windows, torch.tensor([[40.0, 20, 50, 25]] * 2))
+    found = _extent(1 - p[:, 0], windows, torch.tensor([[40.0, 20, 50, 25]] * 2), 0.1)
     # .4 of a cell's way to the next, of 10 and 5 pixels, is reached a tenth of it beyond its edge
     assert found[0].tolist() == pytest.approx([29, 9.5, 91, 30.5]) and found[1].tolist() == [40, 20, 50, 25]
-    close = _extent(p, windows, torch.tensor([[35.0, 12, 88, 29]] * 2))  # by 6, 2.5, 3 and 1.5 of 53 and 17
+    close = _extent(
+        1 - p[:, 0], windows, torch.tensor([[35.0, 12, 88, 29]] * 2), 0.1
+    )  # by 6, 2.5, 3 and 1.5 of 53 and 17
     assert close[0].tolist() == [pytest.approx(29), pytest.approx(9.5), 88, 29]
+    nearer = _extent(1 - p[:, 0], windows, torch.tensor([[35.0, 12, 88, 29]] * 2), 0.05)
+    assert nearer[0].tolist() == pytest.approx([29, 9.5, 91, 30.5])
     p[0, 0, :, 2] = 0.75  # a quarter sure: the edge lies nearer to the sure cell
-    assert 26 < _extent(p, windows, windows.new_tensor([[40.0, 20, 50, 25]] * 2))[0, 0] < 30
+    assert 26 < _extent(1 - p[:, 0], windows, windows.new_tensor([[40.0, 20, 50, 25]] * 2), 0.1)[0, 0] < 30
 
 
 def test_prompts_of_training_show_what_is_seen():
