@@ -107,13 +107,14 @@ def test_one_by_one_before_upsampling_equals_concatenating_first():
 
 @pytest.mark.parametrize("stage", SLN.TRAINED)
 def test_a_stage_trains_its_modules_and_no_other(stage):
-    model = build(small())
+    model = build(small("head.shape_prior=true"))
     model.set_stage(stage)
     trained = {name for name, module in model.named_children() if all(p.requires_grad for p in module.parameters())}
     assert trained == set(SLN.TRAINED[stage])
     losses = model(torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8), one_square())
     named = {
         "glm": {"global_layering"},
+        "shape_prior": {"shape_prior"},
         "rpn": {"objectness", "box", "classes", "class_box"},
         "ilm": {"instance_layering", "sem_dist", "amodal", "scene"},
     }

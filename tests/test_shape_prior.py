@@ -164,6 +164,16 @@ def test_complete_takes_ends_from_shapes_where_masks_of_others_are_near(data, mo
     assert np.allclose(alone, without)
 
 
+def test_masks_without_a_pixel_do_no_harm(data):
+    torch.manual_seed(0)
+    predictor = sln.Predictor(build(load_config("tiny", settings=FEW, environment={})), "cpu")
+    masks = np.zeros((3, 60, 80), bool)
+    masks[0, :20, :20] = masks[2, 10:40, 20:40] = True
+    found = predictor.complete(data.photos[0], Prompts.of_masks(masks))
+    assert np.isfinite(found.boxes).all() and np.isfinite(found.probabilities).all()
+    assert not found.amodal()[1].any() and np.array_equal(found.modal(), masks)
+
+
 def predictor_without(predictor):
     """The same network without its prior."""
     plain = build(load_config("tiny", settings=[*FEW, "head.shape_prior=false"], environment={}))

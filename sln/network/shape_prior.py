@@ -104,7 +104,7 @@ def heeded(levels: Tensor, boxes: Tensor, sure: Tensor, windows: Tensor, weight:
     prior is sure of in windows [P, 4], [P, 56, 56]; where those do not reach it stays.
     """
     owners = torch.arange(len(boxes), device=boxes.device)[:, None]
-    corner, sides = windows[:, :2].repeat(1, 2), (windows[:, 2:] - windows[:, :2]).repeat(1, 2)
+    corner, sides = windows[:, :2].repeat(1, 2), (windows[:, 2:] - windows[:, :2]).repeat(1, 2).clamp(min=1e-3)
     rois = torch.cat([owners, (boxes - corner) / sides * GRID], 1)
     told = torch.stack([sure, torch.ones_like(sure)], 1)
     there: Tensor = roi_align(told, rois, levels.shape[-2:], 1.0, 1, aligned=True)

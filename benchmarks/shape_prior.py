@@ -1,0 +1,118 @@
+"""What a shape prior is worth on data of your own: hidden parts told by shapes alone, beside the convex hull.
+
+    python benchmarks/shape_prior.py HELD_OUT.h5 --train TRAIN.h5       # half a second a step of one core
+    python benchmarks/shape_prior.py HELD_OUT.h5 --model RUN            # the prior of a network that is there
+
+All visible masks are shown and true. Mean IoU of the hidden parts of instances, in cells of the prior's windows, and
+of those of which a quarter and more is hidden. The hull is that of the visible mask, where others are seen.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from skimage.morphology import convex_hull_image
+from torch.nn import functional
+
+from amodal_data import LayeredTargets, TargetCache
+from sln import load
+from sln.network.prompts import windows_around
+from sln.network.shape_prior import GRID, REACH, ShapePrior, shape_maps
+from sln.network.targets import pixels_on
+
+Windows = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""Of n instances with hidden parts: maps times 255, uint8 [n, 4, 56, 56], which cells are of the instance, bool
+[n, 56, 56], and what part of each is hidden, float32 [n]"""
+
+
+def windows(path: Path) -> Windows:
+    cache = TargetCache(path)
+    each = [_of_one(cache[at]) for at in range(len(cache))]
+    maps, whole, hidden = (torch.cat(column) for column in zip(*each, strict=True))
+    return maps, whole, hidden
+
+
+def _of_one(targets: LayeredTargets) -> Windows:
+    levels, boxes = torch.from_numpy(targets.levels()), torch.from_numpy(targets.boxes()[1]).float()
+    size = (levels.shape[1], levels.shape[2])
+    there = ((levels == 1).flatten(1).any(1) & (levels > 1).flatten(1).any(1)).nonzero()[:, 0]
+    y, x, inside = pixels_on(windows_around(boxes[there], REACH), GRID, size)
+    codes = levels[there[:, None, None], y, x] * inside
+    owner = torch.where((levels == 1).any(0), (levels == 1).long().argmax(0), -1)
+    others = (owner[y, x] >= 0) & inside & (codes != 1)
+    longer = (boxes[there, 2:] - boxes[there, :2]).amax(1) / max(size)
+    maps = (shape_maps(codes == 1, others, inside, longer) * 255).round().byte()
+    return maps, codes > 0, (levels[there] > 1).flatten(1).sum(1) / (levels[there] > 0).flatten(1).sum(1)
+
+
+def train(data: Windows, steps: int, batch: int) -> ShapePrior:
+    maps, whole, _ = data
+    prior = ShapePrior()
+    optimiser = torch.optim.AdamW(prior.parameters(), weight_decay=0.05)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps, pct_start=0.1)
+    started = time.process_time()
+    for _ in range(steps):
+        drawn = torch.randint(len(maps), (batch,))
+        shown, wanted = maps[drawn].float() / 255, whole[drawn].float()
+        if torch.rand(()) < 0.5:
+            shown, wanted = shown.flip(3), wanted.flip(2)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = prior(shown)
+        asked = (shown[:, 0] == 0) & (shown[:, 2] == 1)
+        each = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+        optimiser.zero_grad()
+        ((each * asked).sum() / asked.sum()).backward()
+        optimiser.step()
+        rate.step()
+    print(f"{steps} steps of {batch} windows of {len(maps)}, {time.process_time() - started:.0f} s CPU", flush=True)
+    return prior
+
+
+@torch.no_grad()
+def by_prior(prior: ShapePrior, maps: torch.Tensor) -> torch.Tensor:
+    """What is found hidden, bool [n, 56, 56]: from .4 of confidence on, as ``complete`` takes it."""
+    sure = torch.cat([prior.eval().of(part.float() / 255) for part in maps.split(200)])
+    return (sure > 0.4) & (maps[:, 0] == 0)
+
+
+def by_hull(maps: torch.Tensor) -> torch.Tensor:
+    hulls = [convex_hull_image(own) if own.any() else own for own in (maps[:, 0] > 0).numpy()]
+    return torch.from_numpy(np.stack(hulls)) & (maps[:, 1] > 0)
+
+
+def say(name: str, found: torch.Tensor, data: Windows) -> None:
+    maps, whole, hidden = data
+    wanted = whole & (maps[:, 0] == 0)
+    shared, either = ((a.flatten(1).sum(1)) for a in (found & wanted, found | wanted))
+    there = wanted.flatten(1).any(1)
+    scores = shared / either.clamp(min=1)
+    few, far = scores[there].mean(), scores[there & (hidden >= 0.25)].mean()
+    print(
+        f"{name}: {int(there.sum())} instances, hidden IoU {few:.3f}; hidden by a quarter and more {far:.3f}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("held_out", type=Path, help="a cache to score it on")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--train", type=Path, help="a cache to train one on")
+    source.add_argument("--model", type=Path, help="a run or checkpoint whose prior to score")
+    parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--batch", type=int, default=128)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    held_out = windows(given.held_out)
+    prior = (
+        load(given.model, "cpu").model.shape_prior
+        if given.model
+        else train(windows(given.train), given.steps, given.batch)
+    )
+    if prior is None:
+        parser.error(f"{given.model} has no shape prior")
+    say("convex hull", by_hull(held_out[0]), held_out)
+    say("shape prior", by_prior(prior, held_out[0]), held_out)
