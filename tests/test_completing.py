@@ -175,6 +175,13 @@ def test_what_was_given_changes_probabilities_as_said():
     assert torch.equal(boxed, torch.where(torch.from_numpy(known), behind, p))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_boxes_that_are_not_finite_are_refused(value):
+    """torchvision's ROI-Align would read beyond its maps."""
+    with pytest.raises(PredictionError, match="not finite"):
+        Prompts.of_boxes(np.array([[value, 1, 20, 30]]), (60, 80))
+
+
 def test_extents_lie_between_cells():
     p = torch.ones(2, 3, 10, 10)
     p[0, 0, 2:6, 3:9] = 0

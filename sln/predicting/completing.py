@@ -16,6 +16,7 @@ from torch import Tensor
 from torchvision.ops import clip_boxes_to_image
 
 from amodal_data import RLE
+from amodal_data.errors import PredictionError
 from amodal_data.findings import Finding, Place
 from amodal_data.runs import window_of
 from sln.config import Category
@@ -56,6 +57,8 @@ class Prompts:
     ``boxes`` float32 [P, 4]: around their visible parts, x0, y0, x1, y1 in pixels. ``masks``: P visible masks, None
     where only the box is known. ``scores`` float32 [P]; ``categories``: P of them, or none. ``answers``: the instance
     of the ground truth each is made for, P of them, or none.
+
+    Raises :class:`amodal_data.errors.PredictionError` if a box is not finite.
     """
 
     size: tuple[int, int]
@@ -64,6 +67,10 @@ class Prompts:
     scores: NDArray[np.float32]
     categories: tuple[Category, ...] = ()
     answers: tuple[Answer | None, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.boxes).all():
+            raise PredictionError("a box is not finite", fix="leave out what has none")
 
     def __len__(self) -> int:
         return len(self.boxes)
