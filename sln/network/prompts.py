@@ -16,6 +16,7 @@ __all__ = [
     "as_channels",
     "drawn_prompts",
     "inside_boxes",
+    "kept_others",
     "mirrored_boxes",
     "turns",
     "windows_around",
@@ -81,7 +82,8 @@ def drawn_prompts(targets: Targets, most: int, out: int) -> tuple[Regions, Tenso
     boxes = _looked_at(seen, targets.boxes[images, instances], draws[:, 1:6])
     owners = targets.roi_owners(boxes, images, out)
     own = owners == instances[:, None, None]
-    others = (owners >= 0) & ~own & _kept(draws[:, 6:8], targets.present.shape[1], owners)
+    left_out = torch.where(draws[:, 6:7] < _ALONE, 1.0, _LEFT_OUT)
+    others = (owners >= 0) & ~own & kept_others(draws[:, 7:8], left_out, targets.present.shape[1], owners)
     sides = (seen[:, 2:] - seen[:, :2]).repeat(1, 2)
     shaken = seen + sides * _SHAKEN * (2 * draws[:, 8:] - 1) * ~by_mask[:, 0]
     maps = torch.stack([own & by_mask, inside_boxes(boxes, shaken, out), others & by_mask], 1)
@@ -112,8 +114,9 @@ def _looked_at(seen: Tensor, amodal: Tensor, draws: Tensor) -> Tensor:
     return torch.where(kind < _WIDE, windows_around(seen, far), close)
 
 
-def _kept(draws: Tensor, instances: int, owners: Tensor) -> Tensor:
-    """Which cells of a map of owners belong to instances that are told of, bool [P, S, S]; draws [P, 2]."""
-    each = (draws[:, 1:] + torch.arange(instances, device=draws.device) * 0.6180339887) % 1
-    kept = (each >= _LEFT_OUT) & (draws[:, :1] >= _ALONE)
-    return kept.gather(1, owners.clamp(min=0).flatten(1)).view(owners.shape)
+def kept_others(draws: Tensor, left_out: Tensor, instances: int, owners: Tensor) -> Tensor:
+    """Which cells of a map of owners belong to instances that are told of, bool [P, S, S]: ``left_out`` [P, 1] is how
+    often each is left out, 1 = all of them are; draws [P, 1].
+    """
+    each = (draws + torch.arange(instances, device=draws.device) * 0.6180339887) % 1
+    return (each >= left_out).gather(1, owners.clamp(min=0).flatten(1)).view(owners.shape)

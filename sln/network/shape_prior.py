@@ -11,7 +11,7 @@ from torch.nn import functional
 from torchvision.ops import roi_align
 
 from sln.network.draws import fractions, keys_at
-from sln.network.prompts import turns, windows_around
+from sln.network.prompts import kept_others, turns, windows_around
 from sln.network.targets import Targets
 
 __all__ = ["GRID", "REACH", "ShapePrior", "drawn_shapes", "heeded", "shape_maps"]
@@ -126,14 +126,8 @@ def drawn_shapes(targets: Targets, most: int) -> tuple[Tensor, Tensor, Tensor]:
     windows = windows_around(seen, REACH)
     codes = targets.roi_codes(windows, images, instances, GRID)
     owners = targets.roi_owners(windows, images, GRID)
-    others = (owners >= 0) & (codes != 1) & _kept(draws, targets.present.shape[1], owners)
+    left_out = torch.where(draws[:, :1] < _ALL, 0.0, _LEFT_OUT)
+    others = (owners >= 0) & (codes != 1) & kept_others(draws[:, 1:], left_out, targets.present.shape[1], owners)
     inside = targets.roi_inside(windows, images, GRID)
     longer = (seen[:, 2:] - seen[:, :2]).amax(1) / targets.regions.shape[-1]
     return shape_maps(codes == 1, others, inside, longer), (codes > 0).float(), inside & (codes != 1)
-
-
-def _kept(draws: Tensor, instances: int, owners: Tensor) -> Tensor:
-    """Which cells of a map of owners belong to instances that are shown, bool [P, S, S]; draws [P, 2]."""
-    each = (draws[:, 1:] + torch.arange(instances, device=draws.device) * 0.6180339887) % 1
-    kept = (each >= _LEFT_OUT) | (draws[:, :1] < _ALL)
-    return kept.gather(1, owners.clamp(min=0).flatten(1)).view(owners.shape)
