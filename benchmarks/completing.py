@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from detectors import SCENES, held_out_name, opened, scenes, steps_in
 
-from amodal_data.evaluation.intervals import draws, intervals
+from amodal_data.evaluation.bootstrap import draws, intervals
 from sln import CachedTargets, Predictor, load, load_config
-from sln.evaluate import predictions_at_truth
-from sln.predicting.completing import Prompts
-from sln.predicting.prediction import Prediction
-from sln.training.loop import Trainer
+from sln.completion.completer import Prompts
+from sln.evaluation.evaluate import predictions_at_truth
+from sln.inference.prediction import Prediction
+from sln.training.trainer import Trainer
 
 Found = tuple[np.ndarray, np.ndarray]
 """Amodal masks [P, H, W] and boxes [P, 4]"""

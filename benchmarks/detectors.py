@@ -27,11 +27,11 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from amodal_data import RLE, ScoredMask, build_targets, evaluate, read_cocoa, read_d2sa, write_cocoa, write_flat
 from sln import CachedTargets, Config, Predictor, load_config
 from sln.config import settings_of_schema
-from sln.data.samples import Batch, batches
-from sln.evaluate import predictions_of, score_at_truth_boxes
+from sln.data.dataset import Batch, batches
+from sln.evaluation.evaluate import predictions_of, score_at_truth_boxes
 from sln.training.fit import with_categories
-from sln.training.loop import Trainer
 from sln.training.schedule import StageSpan, learning_rate, photos_of_step
+from sln.training.trainer import Trainer
 
 SIDE, SCENES, HELD_OUT = 96, 4000, 300
 OLD = (*(f"{key}={json.dumps(value)}" for key, value in settings_of_schema(1).items()),
@@ -115,7 +115,7 @@ def scored(data: CachedTargets, found: dict[int, list[ScoredMask]], *, classes: 
 
 def recall(data: CachedTargets, found: dict[int, list[ScoredMask]]) -> float:
     """Part of the instances that some detection overlaps by half or more."""
-    from amodal_data.masks import iou
+    from amodal_data.masks.rle import iou
 
     hit, total = 0, 0
     for image, targets in zip(data.images, data.cache, strict=True):

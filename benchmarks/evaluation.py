@@ -25,10 +25,10 @@ from test_evaluation import slow_match
 
 from amodal_data import RLE
 from amodal_data.evaluation import Predictions, ScoredMask, read_predictions
+from amodal_data.evaluation.ground_truth import Truth, read_truth
 from amodal_data.evaluation.matching import THRESHOLDS, match
 from amodal_data.evaluation.protocols.amodal import ignored, score_amodal
-from amodal_data.evaluation.truth import Truth, read_truth
-from amodal_data.masks import iou, rasterise
+from amodal_data.masks.rle import iou, rasterise
 from amodal_data.readers import read_cocoa
 from amodal_data.synthetic import write_cocoa
 

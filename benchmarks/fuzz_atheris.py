@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 with atheris.instrument_imports(include=["amodal_data"]):
     from amodal_data import read_annotations
     from amodal_data.errors import AmodalError, MaskError
-    from amodal_data.levels import layer_with_findings
-    from amodal_data.masks import parse_rle
+    from amodal_data.layering.targets import layer_with_findings
+    from amodal_data.masks.rle import parse_rle
 
 from malformed import case
 from oracle import lone_rle

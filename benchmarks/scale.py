@@ -56,7 +56,7 @@ if __name__ == "__main__":
 """
 START = """
 from joblib import Parallel, delayed
-from amodal_data.workers import encode_batch
+from amodal_data.cache.parallel import encode_batch
 list(Parallel(n_jobs=2)(delayed(encode_batch)([]) for _ in range(4)))
 """
 IMPORT = "import amodal_data"

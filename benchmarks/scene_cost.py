@@ -20,11 +20,11 @@ import torch
 from train_gates import on_grid
 
 import amodal_data as ad
-from amodal_data.scene_decode import Known, SceneRule
+from amodal_data.layering.joint_decoding import Known, SceneRule
+from benchmarks.training_speed import bench
 from sln import CachedTargets, load_config
-from sln.bench import bench
-from sln.predicting.prediction import Prediction
-from sln.predicting.together import Together
+from sln.inference.joint_masks import Together
+from sln.inference.prediction import Prediction
 
 INSTANCES, WASHED = 20, 0.15
 GRIDS = {"640 x 480": 1, "stride 4, 160 x 120": 4}

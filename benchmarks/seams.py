@@ -22,8 +22,9 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional
 
-from amodal_data.composing import COCOA, compose, painting, take_stock
-from amodal_data.masks import parse_rle
+from amodal_data.masks.rle import parse_rle
+from amodal_data.synthetic.composing import COCOA, compose, take_stock
+from amodal_data.synthetic.composing import blending as painting
 
 SIDE, EACH, STEPS, BATCH = 32, 6, 1200, 128
 PLAIN = {"_COLOUR": (0.0, 0.0), "_CONTRAST": (0.0, 0.0), "_SHADOW": 0.0, "_FEATHER": (0.01, 0.02)}

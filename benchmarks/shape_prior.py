@@ -18,8 +18,8 @@ from torch.nn import functional
 
 from amodal_data import LayeredTargets, TargetCache
 from sln import load
+from sln.completion.shape_prior import GRID, REACH, ShapePrior, shape_maps
 from sln.network.prompts import windows_around
-from sln.network.shape_prior import GRID, REACH, ShapePrior, shape_maps
 from sln.network.targets import pixels_on
 
 Windows = tuple[torch.Tensor, torch.Tensor, torch.Tensor]

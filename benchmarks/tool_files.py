@@ -21,8 +21,8 @@ from layouts import regions_of
 
 from amodal_data import layer_scene, read_annotations, read_cocoa, write_cocoa
 from amodal_data.export import convert, export_records
-from amodal_data.masks import rasterise
-from amodal_data.source import open_source
+from amodal_data.inspector.dataset import open_source
+from amodal_data.masks.rle import rasterise
 
 SIZE = (30, 40)
 

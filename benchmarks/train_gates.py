@@ -16,13 +16,13 @@ import torch
 
 from amodal_data import ScoredMask, build_targets, evaluate, instance_order, read_cocoa, relative_depth, write_cocoa
 from sln import CachedTargets, Config, Predictor, load_config
-from sln.data.samples import fit_in
-from sln.evaluate import predictions_at_truth, predictions_of, score_at_truth_boxes
+from sln.data.dataset import fit_in
+from sln.evaluation.evaluate import predictions_at_truth, predictions_of, score_at_truth_boxes
+from sln.inference.prediction import Prediction
 from sln.network.layering import decode
-from sln.network.paste import paste
+from sln.network.paste_masks import paste
 from sln.network.targets import SAMPLES, Targets, level_shares
-from sln.predicting.prediction import Prediction
-from sln.training.loop import Trainer
+from sln.training.trainer import Trainer
 
 EAGER = ("train.lr=3e-3", "loss.balance_levels=true")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import amodal_data as ad
 import sln
-from amodal_data.composing import FLAT, compose, take_stock
+from amodal_data.synthetic.composing import FLAT, compose, take_stock
 
 
 def main(file: Path, photos: Path, out: Path, scenes: int, steps: int, licenses: list[int]) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 import amodal_data as ad
-from amodal_data.discovery import PhotoFinder
-from amodal_data.drawing import as_image, draw_instances
+from amodal_data.inspector.drawing import as_image, draw_instances
+from amodal_data.readers.discovery import PhotoFinder
 
 WIDE, MILLISECONDS = 480, 1100
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import amodal_data as ad
 import sln
-from sln.evaluate import compare_with_truth
+from sln.evaluation.evaluate import compare_with_truth
 
 
 def main(out: Path, scenes: int, steps: int) -> None:

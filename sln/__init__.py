@@ -1,61 +1,21 @@
-"""The Semantics Layering Network: sem-dist maps, trained on caches of :mod:`amodal_data` and run on photos.
+"""The Semantics Layering Network: predict whole objects, their visibility levels and depth order from a photo.
 
-Names are loaded when first used; only settings (:class:`Config`) work without torch.
+Public names are loaded when first used; ``__init__.pyi`` lists them with their homes. Only the settings work without
+torch.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from sln.config import Config, load_config
-    from sln.data.samples import CachedTargets
-    from sln.evaluate import evaluate_model
-    from sln.network.model import SLN, build
-    from sln.predicting.prediction import Prediction
-    from sln.predicting.predictor import Predictor, load
-    from sln.training.fit import Sources, fit, resume
+import lazy_loader
 
-__all__ = [
-    "SLN",
-    "CachedTargets",
-    "Config",
-    "Prediction",
-    "Predictor",
-    "Sources",
-    "build",
-    "evaluate_model",
-    "fit",
-    "load",
-    "load_config",
-    "resume",
-]
+_SETTINGS = ("Config", "load_config")
 
-_HOMES = {
-    "SLN": "network.model",
-    "CachedTargets": "data.samples",
-    "Config": "config",
-    "Prediction": "predicting.prediction",
-    "Predictor": "predicting.predictor",
-    "Sources": "training.fit",
-    "build": "network.model",
-    "evaluate_model": "evaluate",
-    "fit": "training.fit",
-    "load": "predicting.predictor",
-    "load_config": "config",
-    "resume": "training.fit",
-}
+_load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'sln' has no attribute {name!r}")
-    from importlib import import_module
+    if name in __all__ and name not in _SETTINGS:
+        from sln.runtime.environment import needs_torch
 
-    from sln.machine import needs_torch
-
-    if _HOMES[name] != "config":
         needs_torch()
-    return getattr(import_module(f"sln.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
+    return _load(name)

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from sln.network.model import SLN
-from sln.training.rundir import Run
+from sln.network.sln import SLN
+from sln.runs import Run
 from sln.weights.files import load_model, write_safetensors
 
 __all__ = ["fetch", "model_card", "save"]

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, settings
 from PIL import Image
 
 from amodal_data import RLE, Instance, Scene
-from amodal_data.occlusion import from_ranks
+from amodal_data.scenes.occlusion_order import from_ranks
 
 ROOT = Path(__file__).parent.parent
 REAL = ROOT.parent / "shared" / "data" / "cocoa-real"
@@ -44,7 +44,8 @@ def run_command(program, *arguments, cwd=None, **environment):
 
     Most tests ask what a command says and does; those that need a process of their own start one.
     """
-    from amodal_cli import data, model, terminal
+    from amodal_cli import data, model
+    from amodal_cli.shared import terminal
 
     out, err = io.StringIO(), io.StringIO()
     before = signal.getsignal(signal.SIGTERM)

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from amodal_data import read_cocoa
-from amodal_data.masks import rasterise
+from amodal_data.masks.rle import rasterise
 
 
 def coco(content, order="z_order"):

@@ -12,7 +12,7 @@ from malformed import SIZE, careful, mutate
 
 from amodal_data import read_annotations
 from amodal_data.errors import AmodalError
-from amodal_data.levels import layer_with_findings
+from amodal_data.layering.targets import layer_with_findings
 from amodal_data.synthetic import cocoa_annotation
 from amodal_data.synthetic.shapes import arrange
 

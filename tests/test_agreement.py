@@ -9,13 +9,13 @@ from conftest import make_scene, random_masks, run_command
 from amodal_data import RLE, ScoredMask, evaluate, layer_scene, write_cocoa
 from amodal_data.errors import PredictionError
 from amodal_data.evaluation import ResultsWriter, read_predictions, read_truth, write_predictions
-from amodal_data.evaluation.protocols.grids import grid_of, order_of
 from amodal_data.evaluation.protocols.order import pair_votes
-from amodal_data.evaluation.reading.companion import companion_of, open_companion
-from amodal_data.runs import crop, from_crop, meeting, minus, window_of
-from amodal_data.semdist import instance_order, relative_depth
-from sln.predicting.folder import _save_sem_dist
-from sln.predicting.prediction import Prediction
+from amodal_data.evaluation.protocols.pair_order import grid_of, order_of
+from amodal_data.evaluation.results.sidecar import companion_of, open_companion
+from amodal_data.layering.sem_dist import instance_order, relative_depth
+from amodal_data.masks.windows import crop, from_crop, meeting, minus, window_of
+from sln.inference.folder import _save_sem_dist
+from sln.inference.prediction import Prediction
 
 
 def random_prediction(rng, n=5, size=(40, 50), levels=4, side=7):
@@ -129,7 +129,7 @@ def test_no_figure_depends_on_the_order_of_images(scenes, tmp_path, protocol):
 
 def with_classes(scenes, tmp_path, classes):
     from amodal_data.export import export_coco
-    from amodal_data.source import open_source
+    from amodal_data.inspector.dataset import open_source
 
     content = export_coco(open_source(scenes / "COCO_amodal_val2014.json"))
     for at, one in enumerate(content["annotations"]):

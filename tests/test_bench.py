@@ -6,7 +6,7 @@ import pytest
 from conftest import run_command
 from test_network import MODERN_SMALL
 
-from sln.bench import measure
+from benchmarks.training_speed import measure
 from sln.config import load_config
 
 

@@ -17,7 +17,7 @@ import pytest
 from conftest import ROOT, hears_ctrl_c, make_scene
 
 from amodal_data import TargetCache, build_targets, iter_annotations, merge_shards, read_annotations, verify_cache
-from amodal_data import build as build_module
+from amodal_data.cache import build as build_module
 from amodal_data.errors import (
     AnnotationError,
     CacheError,
@@ -116,7 +116,7 @@ def test_a_dask_cluster_gives_the_same_bytes(large, wanted, tmp_path):
 def test_a_cluster_that_does_not_answer():
     done = subprocess.run(
         [sys.executable, "-c", "import sys; sys.modules['distributed'] = None\n"
-         "from amodal_data.workers import encoder; list(encoder(1, 'tcp://127.0.0.1:1')([[]]))"],
+         "from amodal_data.cache.parallel import encoder; list(encoder(1, 'tcp://127.0.0.1:1')([[]]))"],
         capture_output=True, text=True,
     )  # fmt: skip
     assert 'pip install "amodal-data[distributed]"' in done.stderr

@@ -8,10 +8,10 @@ import pytest
 from conftest import make_scene, random_masks
 
 from amodal_data import TargetCache, build_targets, layer_scene, read_cocoa, write_cocoa
-from amodal_data.cache.stamp import file_digest
+from amodal_data.cache.header import file_digest
+from amodal_data.cache.parallel import encode_scene
 from amodal_data.errors import CacheError, CacheFormatError, ImageLookupError, OutputExistsError
-from amodal_data.findings import Finding, Place
-from amodal_data.workers import encode_scene
+from amodal_data.scenes.findings import Finding, Place
 
 
 def same(a, b):

@@ -7,11 +7,11 @@ import pytest
 from conftest import run_command
 
 from amodal_data import RLE, TargetCache, layer_scene, read_annotations, read_cocoa, write_cocoa
-from amodal_data.classes import as_toml, coverage, read_class_names, with_classes, with_classes_of
 from amodal_data.errors import SelectionError
 from amodal_data.export import export_coco
+from amodal_data.inspector.dataset import open_source
 from amodal_data.readers import read_coco
-from amodal_data.source import open_source
+from amodal_data.readers.classes import as_toml, coverage, read_class_names, with_classes, with_classes_of
 
 
 @pytest.fixture

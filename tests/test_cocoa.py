@@ -5,9 +5,9 @@ import pytest
 
 from amodal_data import layer_scene, read_cocoa
 from amodal_data.errors import AnnotationError, LayoutError, SelectionError
-from amodal_data.levels import layer_with_findings
-from amodal_data.masks import RLE
-from amodal_data.occlusion import parse_depth_constraint, ranks_from_order
+from amodal_data.layering.targets import layer_with_findings
+from amodal_data.masks.rle import RLE
+from amodal_data.scenes.occlusion_order import parse_depth_constraint, ranks_from_order
 
 SIZE = (20, 30)
 
@@ -41,8 +41,8 @@ def read_one(folder, *regions, **more):
 
 
 def test_real_masks_areas_and_rates_come_out_bit_for_bit(real):
-    from amodal_data.checks import occlusion_rates
-    from amodal_data.masks import parse_rle
+    from amodal_data.layering.consistency import occlusion_rates
+    from amodal_data.masks.rle import parse_rle
 
     pixels = {}
     masks = 0

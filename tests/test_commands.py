@@ -194,7 +194,7 @@ def tool(line):
     """A program whose one command says what it would leave, runs a line, and takes a second more."""
     program = f"""
 import signal, time, weakref
-from amodal_cli.terminal import left_behind, new_app, run
+from amodal_cli.shared.terminal import left_behind, new_app, run
 
 def wrapped(number):
     try:

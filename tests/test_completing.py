@@ -12,16 +12,16 @@ from test_network import MODERN_SMALL, one_square
 import sln
 from amodal_data import RLE, build_targets, evaluate_all, read_cocoa, write_cocoa
 from amodal_data.errors import PhotoError, PredictionError
+from sln.completion import completer as completing
+from sln.completion.completer import Prompts, _extent, as_seen, told_apart
+from sln.completion.prompt_files import open_prompts
 from sln.config import load_config
 from sln.errors import WeightsError
-from sln.network.model import build
+from sln.inference.conditioning import Given
+from sln.inference.prediction import Prediction
 from sln.network.prompts import as_channels, drawn_prompts, inside_boxes, windows_around
+from sln.network.sln import build
 from sln.network.targets import Targets
-from sln.predicting import completing
-from sln.predicting.asking import open_prompts
-from sln.predicting.completing import Prompts, _extent, as_seen, told_apart
-from sln.predicting.given import Given
-from sln.predicting.prediction import Prediction
 
 FEW = ("data.size=64", *MODERN_SMALL, "train.steps=2", "train.batch=2", "train.workers=0")
 

@@ -16,14 +16,14 @@ import pytest
 from conftest import ROOT, ellipse, modal_photos, run_command
 from PIL import Image
 
-import amodal_data.composing.painting as painting
+import amodal_data.synthetic.composing.blending as painting
 from amodal_data import RLE, build_targets, layer_scene, read_cocoa, read_d2sa, verify_cache
-from amodal_data.composing import COCOA, FLAT, OCCLUSION, Rules, Wishes, compose, take_stock
-from amodal_data.composing.arranging import Arrangement, Placed, Planner
-from amodal_data.composing.painting import paint
-from amodal_data.composing.writing import scene_of
 from amodal_data.errors import OutputExistsError, SelectionError
-from amodal_data.masks import parse_rle
+from amodal_data.masks.rle import parse_rle
+from amodal_data.synthetic.composing import COCOA, FLAT, OCCLUSION, Rules, Wishes, compose, take_stock
+from amodal_data.synthetic.composing.arrangement import Arrangement, Placed, Planner
+from amodal_data.synthetic.composing.blending import paint
+from amodal_data.synthetic.composing.scene_writer import scene_of
 
 DATA = ROOT.parent / "shared" / "data" / "coco128"
 SMALL = Wishes(size=(96, 128), objects=(2, 5))

@@ -20,13 +20,13 @@ from amodal_data import (
     write_cocoa,
     write_flat,
 )
-from amodal_data.adapters import from_fiftyone, to_fiftyone, to_supervision
 from amodal_data.errors import LayoutError, SelectionError
 from amodal_data.export import LAYOUTS as OUT
 from amodal_data.export import convert, export_records
-from amodal_data.export.outlines import ring_of
-from amodal_data.masks import rasterise
-from amodal_data.source import open_source
+from amodal_data.export.adapters import from_fiftyone, to_fiftyone, to_supervision
+from amodal_data.inspector.dataset import open_source
+from amodal_data.masks.contours import ring_of
+from amodal_data.masks.rle import rasterise
 
 BACK = {
     "cocoa": {}, "d2sa": {}, "coco": {"masks": "amodal"}, "datumaro": {"masks": "amodal"},

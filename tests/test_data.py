@@ -6,9 +6,9 @@ import torch
 from PIL import Image
 
 from amodal_data import TargetCache, build_targets, read_cocoa, write_cocoa
-from amodal_data.photos import read_photo
+from amodal_data.io.images import read_photo
 from sln.config import DataConfig
-from sln.data.samples import CachedTargets, batches, fit_in
+from sln.data.dataset import CachedTargets, batches, fit_in
 from sln.errors import PhotoError
 from sln.network.layering import decode
 from sln.network.targets import Targets, level_shares, settled
@@ -196,7 +196,7 @@ def test_padding_stays_black_under_jitter(tmp_path):
 
 
 def test_workers_by_default_are_as_many_as_there_are_processors_for(monkeypatch):
-    from sln.data.samples import _processes
+    from sln.data.dataset import _processes
 
     for available, wanted in ((1, 0), (2, 1), (3, 2), (64, 2)):
         monkeypatch.setattr("os.sched_getaffinity", lambda _, n=available: set(range(n)))

@@ -10,10 +10,10 @@ import sln
 from amodal_data import TargetCache, build_targets, evaluate, read_d2sa, write_flat
 from sln.config import Category, load_config
 from sln.errors import ConfigError, WeightsError
-from sln.network.boxes import thinned
-from sln.network.model import build
+from sln.network.box_head import thinned
+from sln.network.sln import build
 from sln.training.fit import with_categories
-from sln.training.loop import new_model
+from sln.training.trainer import new_model
 from sln.weights import load_pretrained
 
 SIDE = 64
@@ -281,7 +281,7 @@ def test_a_region_is_pooled_from_the_level_that_fits_it():
     maps = [
         torch.arange(1024 // s).float().add(0.5).mul(s).expand(1, 8, 1024 // s, -1).contiguous() for s in (4, 8, 16, 32)
     ]
-    features = sln.network.model.Features(maps, torch.zeros(1, 4, 256, 256), torch.zeros(1, 3, 1024, 1024))
+    features = sln.network.sln.Features(maps, torch.zeros(1, 4, 256, 256), torch.zeros(1, 3, 1024, 1024))
     boxes = torch.tensor([[100.0, 100, 156, 156], [100, 100, 250, 250], [100, 100, 400, 400], [100, 100, 900, 900]])
     seen = model.align(features, boxes, torch.zeros(4, dtype=torch.int64))[:, 0, 7]
     assert model.level_of([boxes]).tolist() == [0, 1, 2, 3]

@@ -1,7 +1,7 @@
 import pytest
 
-from amodal_data.discovery import PhotoFinder, find_annotations
 from amodal_data.errors import AnnotationError, SelectionError
+from amodal_data.readers.discovery import PhotoFinder, find_annotations
 
 
 def touch(path):

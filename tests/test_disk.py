@@ -12,8 +12,8 @@ import pytest
 from conftest import run_command
 
 from amodal_data import TargetCache, build_targets, merge_shards, read_cocoa, verify_cache, write_cocoa
-from amodal_data.disk import open_regular, remove_leftovers, replaced, replaced_path, sole_writer
 from amodal_data.errors import InUseError, OutputExistsError
+from amodal_data.io.files import open_regular, remove_leftovers, replaced, replaced_path, sole_writer
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_one_writer_at_a_time(tmp_path):
 
 def test_a_killed_writer_leaves_no_lock_that_counts(tmp_path):
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom amodal_data.disk import sole_writer\n"
+        "import sys, time\nfrom pathlib import Path\nfrom amodal_data.io.files import sole_writer\n"
         "with sole_writer(Path(sys.argv[1]), 'x'):\n    print('in', flush=True)\n    time.sleep(60)\n"
     )
     lock = tmp_path / "lock"
@@ -186,7 +186,7 @@ def test_a_full_disk_never_costs_the_file_of_before(folder, tmp_path, command):
 
 
 def test_outputs_are_not_written_through_folders_that_are_links(tmp_path):
-    from amodal_data.disk import folder_for
+    from amodal_data.io.files import folder_for
 
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "overlays").symlink_to(tmp_path / "elsewhere")
@@ -196,7 +196,7 @@ def test_outputs_are_not_written_through_folders_that_are_links(tmp_path):
 
 def test_a_listing_never_needs_to_write(folder, tmp_path):
     """`get` in a folder that cannot be written, or whose record is no record."""
-    from amodal_data.holdings import RECORD
+    from amodal_data.readers.inventory import RECORD
 
     source = tmp_path / "COCO_amodal_val2014.json"
     source.write_bytes((folder / source.name).read_bytes())

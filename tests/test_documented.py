@@ -19,11 +19,11 @@ from conftest import ROOT, modal_photos, run_command
 
 import amodal_data as ad
 import sln
-from amodal_data.composing import Wishes, compose, take_stock
 from amodal_data.export import convert
-from amodal_data.photos import read_photo
-from amodal_data.source import open_source
+from amodal_data.inspector.dataset import open_source
+from amodal_data.io.images import read_photo
 from amodal_data.synthetic import write_flat
+from amodal_data.synthetic.composing import Wishes, compose, take_stock
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 

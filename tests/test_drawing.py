@@ -10,10 +10,10 @@ from conftest import make_scene, random_masks
 from PIL import Image
 
 import amodal_data as ad
-from amodal_data.drawing import IDENTITY, draw_instances
-from amodal_data.drawing.hues import distinct_hues, shared_hues
-from amodal_data.drawing.writing import write_labels
 from amodal_data.inspector import stand_ins
+from amodal_data.inspector.drawing import IDENTITY, draw_instances
+from amodal_data.inspector.drawing.hues import distinct_hues, shared_hues
+from amodal_data.inspector.drawing.labels import write_labels
 
 
 def pictured(html):

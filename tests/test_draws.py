@@ -6,9 +6,9 @@ from test_network import MODERN_SMALL
 from torchvision.models.detection.rpn import RegionProposalNetwork
 
 from sln.config import load_config
-from sln.network.draws import first_of, regions_to_train, shuffle_keys
-from sln.network.model import build
-from sln.network.scene import drawn_scene, scene_maps
+from sln.network.context import drawn_scene, scene_maps
+from sln.network.sampling import first_of, regions_to_train, shuffle_keys
+from sln.network.sln import build
 from sln.network.targets import Targets
 
 
@@ -34,14 +34,14 @@ def test_all_images_at_once_are_what_torchvision_does_with_each(monkeypatch):
     own = [{"boxes": boxes[there]} for boxes, there in zip(targets.boxes, targets.present, strict=True)]
     wanted, matched = proposals.assign_targets_to_anchors([anchors] * 3, own)
     for values in (2**24, 1):  # together, one by one
-        monkeypatch.setattr("sln.network.proposals._MOST_VALUES", values)
+        monkeypatch.setattr("sln.network.rpn._MOST_VALUES", values)
         labels, boxes = proposals.assigned(anchors, targets)
         assert torch.equal(labels, torch.stack(wanted).long()) and (labels[:2] > 0).any(1).all()
         assert torch.equal(boxes[labels > 0], torch.stack(matched)[labels > 0])
     decoded = torch.cat([anchors, anchors[:, :2].repeat(1, 2)], 0)[None].repeat(3, 1, 1)  # half of them have no area
     scores, shown, each = torch.randn(3, 800), [(64, 64), (50, 40), (64, 30)], [700, 100]
     thinned_alike(proposals, decoded, scores, shown, each)
-    monkeypatch.setattr("sln.network.proposals._LOOKED_AT", 2)
+    monkeypatch.setattr("sln.network.rpn._LOOKED_AT", 2)
     proposals._post_nms_top_n["training"] = 7  # of doubles, the best of all, more have to be looked at than 14
     crowd = torch.cat([decoded[:, :1] + 0.1 * torch.rand(3, 100, 4), decoded[:, 100:]], 1)
     thinned_alike(proposals, crowd, torch.cat([scores[:, :100] + 9, scores[:, 100:]], 1), shown, each)

@@ -17,9 +17,9 @@ import sln
 from amodal_data import build_targets, read_cocoa, write_cocoa
 from sln.config import commented
 from sln.errors import ConfigError, WeightsError
-from sln.network.model import build
+from sln.network.sln import build
+from sln.runs import Run
 from sln.training.fit import Sources
-from sln.training.rundir import Run
 from sln.weights import read_checkpoint
 
 GOLDEN = json.loads((ROOT / "tests" / "golden" / "checkpoints-v1.json").read_text())

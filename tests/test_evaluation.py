@@ -11,16 +11,16 @@ from eval_oracle import figures, perturbed
 from amodal_data import RLE, build_targets, evaluate, read_cocoa, write_cocoa, write_flat
 from amodal_data.errors import PredictionError, SelectionError
 from amodal_data.evaluation import ScoredMask, read_predictions
+from amodal_data.evaluation.ground_truth import Truth, TruthImage, read_truth
 from amodal_data.evaluation.matching import match
 from amodal_data.evaluation.protocols.amodal import score_amodal
 from amodal_data.evaluation.protocols.completion import _error
-from amodal_data.evaluation.protocols.grids import grid_of, paste
 from amodal_data.evaluation.protocols.order import pair_votes
-from amodal_data.evaluation.truth import Truth, TruthImage, read_truth
+from amodal_data.evaluation.protocols.pair_order import grid_of, paste
 from amodal_data.export import export_results
-from amodal_data.masks import parse_rle
-from amodal_data.semdist import SAFE_CONFIDENCE, sem_dist_of_codes
-from amodal_data.source import open_source
+from amodal_data.inspector.dataset import open_source
+from amodal_data.layering.sem_dist import SAFE_CONFIDENCE, sem_dist_of_codes
+from amodal_data.masks.rle import parse_rle
 
 
 def generated(seed, images=6, dense=3):
@@ -495,7 +495,7 @@ def test_categories_judged_a_few_at_a_time_give_the_same_figures(categories):
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    from amodal_data.evaluation.protocols import coco
+    from amodal_data.evaluation.protocols import cocoeval as coco
 
     rng = np.random.default_rng(categories)
     images = [{"id": at, "height": 40, "width": 40} for at in range(1, 9)]

@@ -8,7 +8,7 @@ import pytest
 from conftest import make_scene, random_masks, run_command
 
 from amodal_data import RLE, layer_scene, order_of, read_cocoa, write_cocoa
-from amodal_data.evidence import reordered
+from amodal_data.layering.visible_order import reordered
 
 
 def test_painted_scenes_give_their_order_back():

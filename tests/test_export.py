@@ -17,7 +17,7 @@ from amodal_data import (
     write_flat,
 )
 from amodal_data.export import TABLE, export_coco, export_datumaro, export_table
-from amodal_data.source import TargetSource, open_source
+from amodal_data.inspector.dataset import TargetSource, open_source
 
 
 @pytest.fixture(params=["cocoa", "d2sa", "cache"])

@@ -24,9 +24,9 @@ from amodal_data import (
 )
 from amodal_data.errors import AnnotationError, LayoutError, SceneError, SelectionError
 from amodal_data.export import export_coco
-from amodal_data.levels import layer_with_findings
-from amodal_data.occlusion import resolve_order
-from amodal_data.source import TargetSource
+from amodal_data.inspector.dataset import TargetSource
+from amodal_data.layering.targets import layer_with_findings
+from amodal_data.scenes.occlusion_order import resolve_order
 
 
 def codes(found):

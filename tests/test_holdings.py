@@ -3,9 +3,9 @@ import json
 import pytest
 
 from amodal_data import write_cocoa
-from amodal_data.datasets import DATASETS
-from amodal_data.doctor import examine
-from amodal_data.holdings import holdings, missing_photos
+from amodal_data.io.environment import examine
+from amodal_data.readers.catalogue import DATASETS
+from amodal_data.readers.inventory import holdings, missing_photos
 
 
 def test_what_is_there_is_recognised(tmp_path):
@@ -47,8 +47,8 @@ def test_doctor(tmp_path, monkeypatch):
     found = examine(tmp_path)
     assert found["ok"] == (not found["problems"])
     assert json.dumps(found)
-    monkeypatch.setattr("amodal_data.doctor.requires", lambda _: ["numpy", "torch==2.6.0"])
-    monkeypatch.setattr("amodal_data.doctor._version", {"torch": "2.5.0+cu124", "torchvision": "0.21"}.get)
+    monkeypatch.setattr("amodal_data.io.environment.requires", lambda _: ["numpy", "torch==2.6.0"])
+    monkeypatch.setattr("amodal_data.io.environment._version", {"torch": "2.5.0+cu124", "torchvision": "0.21"}.get)
     problems = examine(tmp_path)["problems"]
     assert "torchvision 0.21 needs torch==2.6.0, found 2.5.0+cu124: install both in one command" in problems
     assert any("h5py is not installed" in one for one in problems)

@@ -26,7 +26,7 @@ from amodal_data import (
     write_cocoa,
 )
 from amodal_data.errors import AmodalError, CacheError, CacheFormatError, LayoutError, PredictionError, SceneError
-from amodal_data.source import open_source
+from amodal_data.inspector.dataset import open_source
 
 PATIENCE = 5
 """Seconds that no attack may take"""
@@ -134,7 +134,7 @@ def test_what_is_no_file_is_refused_everywhere(scenes, tmp_path, kind):
         return str(error.value)
 
     from amodal_data import iter_annotations, read_annotations
-    from amodal_data.photos import read_photo
+    from amodal_data.io.images import read_photo
     from sln.weights import load_body, read_checkpoint
 
     in_time(lambda: refused(lambda: TargetCache(path)))

@@ -24,7 +24,7 @@ FORBIDDEN = {
 }
 ONLY_IN = {
     "h5py": {f"amodal_data/cache/{name}.py" for name in ("read", "structure", "write")},
-    "pycocotools": {"amodal_data/masks.py", "amodal_data/evaluation/protocols/coco.py"},
+    "pycocotools": {"amodal_data/masks/rle.py", "amodal_data/evaluation/protocols/cocoeval.py"},
     "typer": {str(path.relative_to(ROOT)) for path in (ROOT / "cli").rglob("*.py")},
 }
 README = (ROOT / "README.md").read_text()
@@ -199,7 +199,7 @@ def test_every_public_value_shows_itself_in_a_line(tmp_path):
     import amodal_data as ad
     import sln
     from amodal_data.export import convert, export_results
-    from amodal_data.source import open_source
+    from amodal_data.inspector.dataset import open_source
 
     path = ad.write_cocoa(tmp_path, 3, size=(60, 80))
     scenes = ad.read_cocoa(path)

@@ -3,12 +3,12 @@ import pytest
 from conftest import make_scene, random_masks
 from PIL import Image
 
-from amodal_data import build_targets, contact_sheet, layer_scene, summarise
+from amodal_data import build_targets, contact_sheet, layer_scene, summarize
 from amodal_data.cache import CachedImage
-from amodal_data.drawing.colours import IDENTITY, level_colours, sem_dist_colours
-from amodal_data.drawing.panels import draw_instances, draw_sem_dist, label_places
 from amodal_data.errors import SelectionError
-from amodal_data.source import open_source
+from amodal_data.inspector.dataset import open_source
+from amodal_data.inspector.drawing.colors import IDENTITY, level_colours, sem_dist_colours
+from amodal_data.inspector.drawing.panels import draw_instances, draw_sem_dist, label_places
 
 
 def shown(masks, name="a.jpg", **more):
@@ -19,7 +19,7 @@ def shown(masks, name="a.jpg", **more):
 def test_summary_counts_what_dense_maps_count():
     rng = np.random.default_rng(0)
     images = [shown(random_masks(rng, n, (20, 20))) for n in (1, 4, 6, 9)]
-    summary = summarise(images)
+    summary = summarize(images)
     codes = [t.levels() for _, t in images]
     for level, pixels in enumerate(summary.level_pixels):
         assert pixels == sum(int((c == level + 1).sum()) for c in codes)
@@ -35,8 +35,8 @@ def test_summary_counts_what_dense_maps_count():
 
 
 def test_summary_of_nothing():
-    assert summarise([]).to_dict()["images"] == 0
-    assert "0 images" in str(summarise([]))
+    assert summarize([]).to_dict()["images"] == 0
+    assert "0 images" in str(summarize([]))
 
 
 def test_hidden_parts_are_striped_and_outside_is_never_coloured():

@@ -6,9 +6,9 @@ from pycocotools import mask as coco_mask
 
 from amodal_data import RLE, Instance, Scene, layer_scene
 from amodal_data.errors import LevelsError, SceneError
-from amodal_data.occlusion import from_ranks
-from amodal_data.runs import differing_pixels
-from amodal_data.sweep import sweep
+from amodal_data.layering.partition import sweep
+from amodal_data.masks.windows import differing_pixels
+from amodal_data.scenes.occlusion_order import from_ranks
 
 
 def check(scene, masks, visible, in_front):
@@ -184,7 +184,8 @@ def test_a_scene_is_checked_once():
 @pytest.mark.parametrize("order", [True, False])
 def test_many_instances_go_another_way_to_the_same_levels(order, monkeypatch):
     """From 128 instances on matrices are sparse, from 64 the closure is made row by row."""
-    from amodal_data import codes, occlusion
+    from amodal_data.layering import level_table as codes
+    from amodal_data.scenes import occlusion_order as occlusion
 
     rng = np.random.default_rng(3)
     masks = random_masks(rng, 150, (20, 20), kinds=("box", "edge", "twin", "empty"))

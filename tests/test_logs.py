@@ -95,7 +95,7 @@ def test_a_log_of_ones_own_and_one_that_fails(folder, tmp_path):
 
 
 def test_the_bar_shows_the_newest_loss_and_a_file_gets_lines(monkeypatch, tmp_path):
-    from amodal_cli import training
+    from amodal_cli.sln_commands import fit as training
 
     row = {"step": 3, "total": 1.25, "losses": {"box": 1.25}, "images_per_s": 4.0}
     for terminal in (True, False):

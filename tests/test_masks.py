@@ -7,10 +7,10 @@ from conftest import random_masks
 from oracle import lone_rle
 from pycocotools import mask as coco_mask
 
-from amodal_data.counts import decode_counts
 from amodal_data.errors import MaskError, MaskSizeError
-from amodal_data.masks import RLE, merge, parse_rle, parse_rles, rasterise
-from amodal_data.runs import differing_pixels
+from amodal_data.masks.coco_strings import decode_counts
+from amodal_data.masks.rle import RLE, merge, parse_rle, parse_rles, rasterise
+from amodal_data.masks.windows import differing_pixels
 
 
 def test_masks_survive_every_form():

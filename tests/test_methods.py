@@ -13,9 +13,10 @@ from markdown_it import MarkdownIt
 
 from amodal_data import RLE, ScoredMask, evaluate, evaluate_all, write_cocoa, write_flat
 from amodal_data.errors import PredictionError, SelectionError
-from amodal_data.evaluation import PROTOCOLS, intervals
+from amodal_data.evaluation import PROTOCOLS
+from amodal_data.evaluation import bootstrap as intervals
 from amodal_data.export import export_results
-from amodal_data.source import open_source
+from amodal_data.inspector.dataset import open_source
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def files(tmp_path_factory):
 
 
 def mask_of(row):
-    from amodal_data.masks import parse_rle
+    from amodal_data.masks.rle import parse_rle
 
     return parse_rle(row["segmentation"], tuple(row["segmentation"]["size"])).decode()
 
@@ -194,8 +195,8 @@ def small_set(seed, images=7):
 @pytest.mark.parametrize("seed", [1, 2])
 def test_drawn_figures_are_those_of_copied_images(protocol, seed):
     """The oracle writes each image as often as it was drawn and scores that."""
+    from amodal_data.evaluation.ground_truth import read_truth
     from amodal_data.evaluation.report import Rules, score
-    from amodal_data.evaluation.truth import read_truth
 
     scenes, found = small_set(seed)
     draws = intervals.draws(6, len(scenes))

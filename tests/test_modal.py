@@ -31,12 +31,12 @@ from amodal_data import (
 from amodal_data.cache import CachedImage
 from amodal_data.errors import LayoutError
 from amodal_data.evaluation import ScoredMask
+from amodal_data.evaluation.ground_truth import Truth, TruthImage
 from amodal_data.evaluation.protocols.amodal import score_amodal
-from amodal_data.evaluation.reading.predictions import Predictions
-from amodal_data.evaluation.truth import Truth, TruthImage
+from amodal_data.evaluation.results.scored_masks import Predictions
 from amodal_data.export import export_coco
 from sln.config import load_config
-from sln.network.model import build
+from sln.network.sln import build
 from sln.network.targets import Targets
 
 COCO128 = ROOT.parent / "shared" / "data" / "coco128" / "instances.json"

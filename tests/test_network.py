@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from amodal_data.evaluation.protocols.grids import paste as paste_one
+from amodal_data.evaluation.protocols.pair_order import paste as paste_one
 from sln.config import load_config
 from sln.errors import ConfigError
-from sln.network.draws import regions_to_train, shuffle_keys
+from sln.network.duplicates import doubles
 from sln.network.encoder import Encoder, build_body
 from sln.network.layering import GlobalLayeringModule, decode, log_tails, soft_sem_dist
 from sln.network.losses import (
@@ -20,9 +20,9 @@ from sln.network.losses import (
     level_weights,
     sem_dist_loss,
 )
-from sln.network.model import SLN, Features, build
-from sln.network.objects import doubles
-from sln.network.paste import paste
+from sln.network.paste_masks import paste
+from sln.network.sampling import regions_to_train, shuffle_keys
+from sln.network.sln import SLN, Features, build
 from sln.network.targets import Targets
 from sln.training.schedule import learning_rate, parameter_groups, photos_of_step, stage_spans
 

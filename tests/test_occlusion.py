@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import partial_order
 
-from amodal_data.occlusion import resolve_order, z_order
+from amodal_data.scenes.occlusion_order import resolve_order, z_order
 
 
 def reachable(edges, n):

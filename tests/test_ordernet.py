@@ -10,12 +10,12 @@ from conftest import make_scene, run_command
 
 from amodal_data import RLE, Prediction, TargetCache, build_targets, layer_scene, read_cocoa, write_cocoa
 from amodal_data.evaluation import read_predictions
-from amodal_data.evaluation.truth import read_truth
+from amodal_data.evaluation.ground_truth import read_truth
 from sln import CachedTargets, load_config
 from sln.errors import TrainingError, WeightsError
 from sln.ordering import judge_order
-from sln.ordering.maps import pair_maps, predicted_maps
-from sln.ordering.net import OrderNet, PairMaps, decide, fit_order, load_order, make_pairs, save_order
+from sln.ordering.order_net import OrderNet, PairMaps, decide, fit_order, load_order, make_pairs, save_order
+from sln.ordering.pair_maps import pair_maps, predicted_maps
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,11 @@ from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
 from amodal_data import RLE
-from amodal_data.counts import aligned_runs, decode_counts
 from amodal_data.errors import MaskError
-from amodal_data.evaluation import overlaps
-from amodal_data.evaluation.overlaps import MaskSet, OverlapTable
-from amodal_data.masks import iou
+from amodal_data.evaluation import iou as overlaps
+from amodal_data.evaluation.iou import MaskSet, OverlapTable
+from amodal_data.masks.coco_strings import aligned_runs, decode_counts
+from amodal_data.masks.rle import iou
 
 
 def sets(masks, size):

@@ -20,8 +20,8 @@ from amodal_data import (
     write_cocoa,
 )
 from amodal_data.errors import AmodalError, AnnotationError, LayoutError, SelectionError
-from amodal_data.levels import layer_with_findings
-from amodal_data.readers.orders import OrderRule, less
+from amodal_data.layering.targets import layer_with_findings
+from amodal_data.readers.order_rules import OrderRule, less
 
 TOOLS = ROOT / "tests" / "golden" / "tools"
 OSD = ROOT.parent / "shared" / "data" / "osd-amodal" / "OSD_amodal_train.json"

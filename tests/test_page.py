@@ -10,14 +10,14 @@ from conftest import make_scene
 
 from amodal_data import RLE, ScoredMask, build_targets, read_annotations, read_cocoa, write_cocoa
 from amodal_data.cache import CachedImage
-from amodal_data.drawing.colours import BANDS, IDENTITY, sem_dist_colours
 from amodal_data.evaluation import read_predictions, read_truth, write_predictions
-from amodal_data.evaluation.protocols.grids import order_of
-from amodal_data.findings import Finding, Place
+from amodal_data.evaluation.protocols.pair_order import order_of
 from amodal_data.inspector import PageImage, write_page
-from amodal_data.inspector.pagedata import _leb128
-from amodal_data.levels import layer_scene
-from amodal_data.source import open_source
+from amodal_data.inspector.dataset import open_source
+from amodal_data.inspector.drawing.colors import BANDS, IDENTITY, sem_dist_colours
+from amodal_data.inspector.page_data import _leb128
+from amodal_data.layering.targets import layer_scene
+from amodal_data.scenes.findings import Finding, Place
 
 VIEWS = ("photo", "instances", "layers", "levels", "semdist", "relative", "exploded")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -522,7 +522,7 @@ def test_colours_stay_apart_and_from_white_under_colour_blindness(colours, least
 
 
 def test_masks_are_matched_by_overlap(place):
-    from amodal_data.inspector.pagedata import image_document
+    from amodal_data.inspector.page_data import image_document
 
     mask = RLE.from_mask(np.ones((4, 4)))
     targets = layer_scene(make_scene([np.ones((4, 4), bool), np.zeros((4, 4), bool)]))
@@ -559,8 +559,8 @@ def test_boxes_are_pasted_alike_here_there_and_on_the_page(visit, tmp_path):
     """numpy, torch and JavaScript: one rule, checked on the same numbers, boxes beyond the image among them."""
     import torch
 
-    from amodal_data.evaluation.protocols.grids import paste as numpy_paste
-    from sln.network.paste import paste as torch_paste
+    from amodal_data.evaluation.protocols.pair_order import paste as numpy_paste
+    from sln.network.paste_masks import paste as torch_paste
 
     rng = np.random.default_rng(0)
     size, boxes = (40, 60), np.array([[5.5, 3.2, 31.4, 30.9], [-7, 10, 20, 55], [30, 20, 30.4, 20.3]], np.float32)

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from amodal_data import RLE, build_targets, layer_scene, read_cocoa, write_cocoa
-from amodal_data.photos import read_photo
-from amodal_data.runs import window_of
+from amodal_data.io.images import read_photo
+from amodal_data.masks.windows import window_of
 from sln import CachedTargets, load_config
-from sln.data.pasting import Cutout, paste, whole_one
+from sln.data.copy_paste import Cutout, paste, whole_one
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,11 @@ from conftest import run_command
 from PIL import Image
 
 from amodal_data import build_targets, read_cocoa, write_cocoa
-from amodal_data.discovery import PhotoFinder
 from amodal_data.errors import PhotoError
-from amodal_data.photos import MOST_PIXELS, open_photo, photo_size, read_photo
+from amodal_data.io.images import MOST_PIXELS, open_photo, photo_size, read_photo
+from amodal_data.readers.discovery import PhotoFinder
 from sln import Sources, fit, load, load_config
-from sln.predicting.folder import photos_in, predict_photos
+from sln.inference.folder import photos_in, predict_photos
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 90 90\n(owned) print flush\nshowpage\n%%EOF\n"
 SMALL = (
@@ -89,9 +89,7 @@ def test_postscript_is_never_run(tmp_path):
     (tmp_path / "gs").write_text("#!/bin/sh\ntouch ran\n")
     (tmp_path / "gs").chmod(0o755)
     (tmp_path / "a.jpg").write_bytes(EPS)
-    code = (
-        "import sys\nfrom pathlib import Path\nfrom amodal_data.photos import read_photo\nread_photo(Path('a.jpg'))\n"
-    )
+    code = "import sys\nfrom pathlib import Path\nfrom amodal_data.io.images import read_photo\nread_photo(Path('a.jpg'))\n"
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=environment)
     assert "not a photo this package can read" in done.stderr and not (tmp_path / "ran").exists()

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracle import even_odd
 
-from amodal_data.masks import rasterise
-from amodal_data.polygons import clip_to_window, self_intersecting, usable_polygon, well_inside
+from amodal_data.masks.polygons import clip_to_window, self_intersecting, usable_polygon, well_inside
+from amodal_data.masks.rle import rasterise
 
 SQUARE = [1.0, 1, 5, 1, 5, 5, 1, 5]
 

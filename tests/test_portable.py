@@ -11,8 +11,8 @@ import sln
 from sln.config import load_config
 from sln.errors import MachineError, WeightsError
 from sln.hub import model_card
-from sln.network.model import build
-from sln.predicting.portable import load_portable, write_portable
+from sln.inference.exported import load_portable, write_portable
+from sln.network.sln import build
 from sln.weights import save_atomically
 
 KINDS = {

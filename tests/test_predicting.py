@@ -18,16 +18,16 @@ from amodal_data import build_targets, evaluate, instance_order, read_cocoa, rel
 from amodal_data.errors import SelectionError
 from amodal_data.evaluation import read_predictions, read_truth, write_predictions
 from amodal_data.inspector import layered_predictions
-from amodal_data.photos import read_photo
+from amodal_data.io.images import read_photo
 from sln import CachedTargets, Sources, build, fit, load, load_config
 from sln.errors import ConfigError, MachineError, PhotoError
-from sln.evaluate import evaluate_model, score_at_truth_boxes
-from sln.network.model import Detections
+from sln.evaluation.evaluate import evaluate_model, score_at_truth_boxes
+from sln.inference.comparison import Shown, comparison
+from sln.inference.folder import photo_ids, photos_in
+from sln.inference.prediction import Prediction
+from sln.inference.predictor import Predictor, scores
+from sln.network.sln import Detections
 from sln.network.targets import level_shares
-from sln.predicting.folder import photo_ids, photos_in
-from sln.predicting.pictures import Shown, comparison
-from sln.predicting.prediction import Prediction
-from sln.predicting.predictor import Predictor, scores
 
 SMALL = (
     "data.size=64",
@@ -163,7 +163,7 @@ def test_the_head_at_true_boxes_against_masks_it_cannot_miss(place, monkeypatch)
         targets, instances = queue.pop(0)
         return targets.roi_shares(boxes, owners, instances, 28, 4)
 
-    from sln import evaluate as module
+    from sln.evaluation import evaluate as module
 
     batches = list(module._whole(data))
     queue += [(b.targets, b.targets.present.nonzero(as_tuple=True)[1]) for b in batches]
@@ -326,8 +326,8 @@ def test_listing_runs_needs_no_folder_of_runs(tmp_path):
     "versions, said", [({"torch": None}, "torch not installed"), ({"torch": "1.0"}, "needs torch")]
 )
 def test_a_machine_without_a_fitting_torch(monkeypatch, versions, said):
-    from amodal_data import doctor
-    from sln.machine import needs_torch
+    from amodal_data.io import environment as doctor
+    from sln.runtime.environment import needs_torch
 
     real = doctor._version
     monkeypatch.setattr(doctor, "_version", lambda name: versions.get(name, real(name)))
@@ -397,7 +397,7 @@ def test_a_name_counts_more_than_a_number(place, tmp_path):
 
 
 def test_photos_are_turned_upright_and_deep_ones_refused(place, tmp_path):
-    from amodal_data.photos import read_photo
+    from amodal_data.io.images import read_photo
 
     photo = Image.new("RGB", (60, 40), "red")
     photo.putpixel((0, 0), (0, 0, 255))

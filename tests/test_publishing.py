@@ -11,9 +11,9 @@ import pytest
 from conftest import make_scene, modal_photos, random_masks
 
 import amodal_data as ad
-from amodal_data.composing import Wishes, compose, take_stock
 from amodal_data.errors import SelectionError
 from amodal_data.publishing import CROISSANT, croissant, dataset_card, describe
+from amodal_data.synthetic.composing import Wishes, compose, take_stock
 
 
 @pytest.fixture(scope="module")

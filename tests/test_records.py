@@ -11,11 +11,11 @@ import pytest
 
 from amodal_data import build_targets, evaluate, read_annotations, write_cocoa
 from amodal_data.errors import AnnotationError, PredictionError
-from amodal_data.evaluation import truth
-from amodal_data.evaluation.reading import records
-from amodal_data.evaluation.reading.records import Index, open_records
+from amodal_data.evaluation import ground_truth as truth
+from amodal_data.evaluation.results import json_rows as records
+from amodal_data.evaluation.results.json_rows import Index, open_records
 from amodal_data.export import export_results
-from amodal_data.source import open_source
+from amodal_data.inspector.dataset import open_source
 
 
 def random_row(rng, n):

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amodal_data.scene_decode import Known, front_to_back, raised, scene_codes
-from amodal_data.semdist import median_level
+from amodal_data.layering.joint_decoding import Known, front_to_back, raised, scene_codes
+from amodal_data.layering.sem_dist import median_level
 
 RULES = ("rank", "sinkhorn", "pair")
 

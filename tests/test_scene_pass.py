@@ -4,10 +4,10 @@ import pytest
 import torch
 from test_network import MODERN_SMALL, one_square, small
 
-from sln.network.model import build
-from sln.network.objects import same_objects
-from sln.network.paste import paste
-from sln.network.scene import _of_some, drawn_scene, scene_maps
+from sln.network.context import _of_some, drawn_scene, scene_maps
+from sln.network.duplicates import same_objects
+from sln.network.paste_masks import paste
+from sln.network.sln import build
 
 SIDE = 16
 

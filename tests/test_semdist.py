@@ -15,7 +15,7 @@ from amodal_data import (
     soft_depth,
     split_sem_dist,
 )
-from amodal_data.semdist import SAFE_CONFIDENCE, median_level
+from amodal_data.layering.sem_dist import SAFE_CONFIDENCE, median_level
 
 
 @pytest.mark.parametrize("confidence", [0.6, SAFE_CONFIDENCE])

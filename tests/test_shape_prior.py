@@ -7,13 +7,13 @@ from test_network import MODERN_SMALL, one_square
 
 import sln
 from amodal_data import build_targets, read_cocoa, write_cocoa
+from sln.completion.completer import Prompts
+from sln.completion.shape_prior import GRID, ShapePrior, drawn_shapes, heeded
 from sln.config import load_config
 from sln.errors import ConfigError
-from sln.network.model import build
 from sln.network.prompts import windows_around
-from sln.network.shape_prior import GRID, ShapePrior, drawn_shapes, heeded
-from sln.predicting.completing import Prompts
-from sln.training.loop import Trainer
+from sln.network.sln import build
+from sln.training.trainer import Trainer
 
 FEW = ("data.size=64", *MODERN_SMALL, "train.steps=4", "train.batch=2", "train.workers=0", "head.shape_prior=true")
 
@@ -184,7 +184,7 @@ def predictor_without(predictor):
 def test_boxes_alone_are_told_apart_by_what_is_found_in_them(data, monkeypatch):
     torch.manual_seed(0)
     predictor = sln.Predictor(build(load_config("tiny", settings=FEW, environment={})), "cpu")
-    monkeypatch.setattr(sln.predicting.completing, "_SEEN", 0)
+    monkeypatch.setattr(sln.completion.completer, "_SEEN", 0)
     asked = []
     monkeypatch.setattr(ShapePrior, "of", lambda self, maps: (asked.append(maps), _reaching_right(self, maps))[1])
     boxes = Prompts.of_boxes(np.array([[20.0, 20, 40, 40], [40, 20, 60, 30]]), (60, 80))

@@ -6,7 +6,7 @@ from PIL import Image
 
 from amodal_data import build_targets, layer_scene, read_cocoa, verify_cache, write_cocoa
 from amodal_data.errors import OutputExistsError
-from amodal_data.levels import layer_with_findings
+from amodal_data.layering.targets import layer_with_findings
 from amodal_data.synthetic import arrange, cocoa_annotation
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from test_agreement import random_prediction
 
-from amodal_data.scene_decode import Known, front_to_back, raised, scene_codes
+from amodal_data.layering.joint_decoding import Known, front_to_back, raised, scene_codes
 from sln.config import load_config
-from sln.predicting import together
-from sln.predicting.prediction import put_together
+from sln.inference import joint_masks as together
+from sln.inference.prediction import put_together
 
 RULES = ("rank", "sinkhorn", "pair")
 

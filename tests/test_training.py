@@ -16,10 +16,10 @@ from PIL import Image
 from amodal_data import build_targets, read_cocoa, write_cocoa
 from sln import CachedTargets, Sources, fit, load, load_config, resume
 from sln.errors import ConfigError, RunError, TrainingError, WeightsError
-from sln.network.model import build
+from sln.network.sln import build
+from sln.runs import Run, list_runs
 from sln.training.fit import check, with_categories
-from sln.training.loop import Trainer
-from sln.training.rundir import Run, list_runs
+from sln.training.trainer import Trainer
 from sln.weights import load_body, load_model, read_checkpoint, save_atomically, write_safetensors
 
 SMALL = (
@@ -177,9 +177,9 @@ GRADIENTS = """
 import sys, torch
 from pathlib import Path
 from sln import CachedTargets, load_config
-from sln.data.samples import Batch, batches
-from sln.training.loop import Trainer
-from sln.processes import World
+from sln.data.dataset import Batch, batches
+from sln.training.trainer import Trainer
+from sln.runtime.distributed import World
 world = World.join(torch.device("cpu"))
 folder, out = Path(sys.argv[1]), Path(sys.argv[2])
 config = load_config("tiny", settings=sys.argv[3:], environment={})

@@ -12,7 +12,7 @@ from conftest import run_command
 from amodal_data import build_targets, read_cocoa, write_cocoa
 from sln import load_config
 from sln.errors import WeightsError
-from sln.network.model import build
+from sln.network.sln import build
 from sln.weights import load_body, load_model, read_checkpoint, save_atomically, write_safetensors
 
 SMALL = ("data.size=64", "encoder.channels=8", "layering.width=8", "proposals.width=8", "head.width=8", "head.layers=1")
@@ -176,7 +176,7 @@ def test_pretrained_weights_are_believed_no_more(tmp_path):
 def test_a_state_that_cannot_be_taken_up(tmp_path, key, value):
     """`--resume` believes its checkpoint no more than `predict` does."""
     from sln import CachedTargets
-    from sln.training.loop import Trainer
+    from sln.training.trainer import Trainer
 
     build_targets(read_cocoa(write_cocoa(tmp_path, 2, size=(40, 40))), tmp_path / "t.h5")
     config = load_config("tiny", settings=[*SMALL, "train.steps=5", "train.batch=2"], environment={})

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.cache.layout import COLUMNS, EMPTY, IMAGE, PTR, EncodedImage
-from amodal_data.findings import Finding, findings_text
+from amodal_data.cache.schema import COLUMNS, EMPTY, IMAGE, PTR, EncodedImage
+from amodal_data.scenes.findings import Finding, findings_text
 
 __all__ = ["MemoryPart", "Part", "Range", "join_parts", "join_ptr"]
 

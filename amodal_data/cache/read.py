@@ -14,15 +14,14 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.cache.layout import COLUMNS, INSTANCE, CachedImage, EncodedImage, checksum, decode
+from amodal_data.cache.header import CacheInfo, file_digest, stored_stamp
 from amodal_data.cache.parts import Range
-from amodal_data.cache.stamp import CacheInfo, file_digest, stored_stamp
-from amodal_data.cache.structure import check_image, check_pointers, check_range, check_rows, checked_columns
-from amodal_data.drawing.notebook import small_size, views_figure
+from amodal_data.cache.schema import COLUMNS, INSTANCE, CachedImage, EncodedImage, checksum, decode
+from amodal_data.cache.validation import check_image, check_pointers, check_range, check_rows, checked_columns
 from amodal_data.errors import CacheError, CacheFormatError, ImageLookupError
-from amodal_data.findings import Finding, read_findings
-from amodal_data.levels import LayeredTargets
-from amodal_data.scene import Source
+from amodal_data.layering.targets import LayeredTargets
+from amodal_data.scenes.findings import Finding, read_findings
+from amodal_data.scenes.scene import Source
 
 __all__ = ["StoredPart", "TargetCache"]
 
@@ -240,6 +239,8 @@ class TargetCache(Sequence[LayeredTargets]):
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the first images on grey, hidden parts striped, and the ``repr``."""
+        from amodal_data.inspector.drawing.notebook import small_size, views_figure
+
         first = [self[at] for at in range(min(len(self), _SHOWN))]
         return views_figure([one.resized(small_size(one.size, len(first))) for one in first], repr(self))
 

@@ -3,9 +3,9 @@
 from contextlib import suppress
 from pathlib import Path
 
+from amodal_data.cache.header import CacheInfo
 from amodal_data.cache.parts import MemoryPart, Part, Range
 from amodal_data.cache.read import StoredPart, TargetCache
-from amodal_data.cache.stamp import CacheInfo
 from amodal_data.cache.write import write_cache
 from amodal_data.errors import CacheError, OutputExistsError
 

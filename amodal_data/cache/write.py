@@ -17,10 +17,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.cache.layout import BESIDE, CHUNKS, COLUMNS, EMPTY, IMAGE, PTR
-from amodal_data.cache.parts import Part, Range, join_ptr
-from amodal_data.cache.read import StoredPart, TargetCache
-from amodal_data.cache.stamp import (
+from amodal_data.cache.header import (
     FORMAT,
     FORMAT_VERSION,
     USER_BLOCK,
@@ -29,8 +26,11 @@ from amodal_data.cache.stamp import (
     file_digest,
     user_block,
 )
-from amodal_data.disk import refuse_existing, replaced_path
+from amodal_data.cache.parts import Part, Range, join_ptr
+from amodal_data.cache.read import StoredPart, TargetCache
+from amodal_data.cache.schema import BESIDE, CHUNKS, COLUMNS, EMPTY, IMAGE, PTR
 from amodal_data.errors import CacheError
+from amodal_data.io.files import refuse_existing, replaced_path
 
 __all__ = ["write_cache"]
 

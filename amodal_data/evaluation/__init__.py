@@ -2,12 +2,12 @@
 
 from amodal_data.evaluation.comparison import read_predictions
 from amodal_data.evaluation.formats import FORMATS, Format
-from amodal_data.evaluation.many import Evaluation, evaluate_all, named
-from amodal_data.evaluation.protocols.diagnosis import Diagnosis
-from amodal_data.evaluation.reading.predictions import Predictions, ScoredMask
-from amodal_data.evaluation.reading.writing import ResultsWriter, write_predictions
+from amodal_data.evaluation.ground_truth import Truth, read_truth
+from amodal_data.evaluation.methods import Evaluation, evaluate_all, named
+from amodal_data.evaluation.protocols.error_types import Diagnosis
 from amodal_data.evaluation.report import PROTOCOLS, EvaluationReport, Protocol, evaluate
-from amodal_data.evaluation.truth import Truth, read_truth
+from amodal_data.evaluation.results.results_writer import ResultsWriter, write_predictions
+from amodal_data.evaluation.results.scored_masks import Predictions, ScoredMask
 
 Prediction = ScoredMask
 """What :class:`ScoredMask` was called in version 0.1."""

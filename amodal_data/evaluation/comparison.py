@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.errors import PredictionError
-from amodal_data.evaluation.overlaps import MaskSet, OverlapTable, shares_inside
-from amodal_data.evaluation.reading.predictions import (
+from amodal_data.evaluation.ground_truth import Truth, TruthImage
+from amodal_data.evaluation.iou import MaskSet, OverlapTable, shares_inside
+from amodal_data.evaluation.results.results_file import ResultsFile, ScatteredError
+from amodal_data.evaluation.results.scored_masks import (
     ImagePredictions,
     Predictions,
     ScoredMask,
@@ -20,9 +22,7 @@ from amodal_data.evaluation.reading.predictions import (
     checked,
     known_image,
 )
-from amodal_data.evaluation.reading.results import ResultsFile, ScatteredError
-from amodal_data.evaluation.truth import Truth, TruthImage
-from amodal_data.scene import Source
+from amodal_data.scenes.scene import Source
 
 __all__ = ["Comparison", "OpenPredictions", "PredictionSource", "assign", "comparisons", "read_predictions"]
 

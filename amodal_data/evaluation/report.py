@@ -8,8 +8,10 @@ from importlib.metadata import version
 from typing import IO, Any, Literal
 
 from amodal_data.errors import SelectionError
+from amodal_data.evaluation.bootstrap import LEVEL, draws, intervals
 from amodal_data.evaluation.comparison import PredictionSource
-from amodal_data.evaluation.intervals import LEVEL, draws, intervals
+from amodal_data.evaluation.ground_truth import Truth, TruthSource, read_truth
+from amodal_data.evaluation.metric import Counted, Figures, Tally, tallied
 from amodal_data.evaluation.protocols import (
     TYPES,
     AmodalTally,
@@ -20,10 +22,8 @@ from amodal_data.evaluation.protocols import (
     OrderTally,
     PairSet,
 )
-from amodal_data.evaluation.reading import Seen
+from amodal_data.evaluation.results import Seen
 from amodal_data.evaluation.tables import table_of
-from amodal_data.evaluation.tallies import Counted, Figures, Tally, tallied
-from amodal_data.evaluation.truth import Truth, TruthSource, read_truth
 
 __all__ = ["PROTOCOLS", "EvaluationReport", "Protocol", "Rules", "Scored", "evaluate", "score"]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from amodal_data.evaluation.formats import columns, value_at
 from amodal_data.evaluation.protocols.amodal import KINDS, OCCLUSION
-from amodal_data.evaluation.protocols.diagnosis import TYPES, Diagnosis
+from amodal_data.evaluation.protocols.error_types import TYPES, Diagnosis
 
 __all__ = ["card", "figures_table", "table_of"]
 

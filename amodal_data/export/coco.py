@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.cache import Images
-from amodal_data.checks import occlusion_rates
 from amodal_data.errors import SelectionError
-from amodal_data.levels import LayeredTargets
-from amodal_data.masks import RLE
-from amodal_data.occlusion import z_order
-from amodal_data.runs import window_of
+from amodal_data.layering.consistency import occlusion_rates
+from amodal_data.layering.targets import LayeredTargets
+from amodal_data.masks.rle import RLE
+from amodal_data.masks.windows import window_of
+from amodal_data.scenes.occlusion_order import z_order
 
 __all__ = ["export_coco", "in_front_of", "one_name"]
 

@@ -6,12 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.cache import Images
-from amodal_data.checks import occlusion_rates
 from amodal_data.errors import SelectionError
 from amodal_data.export.coco import in_front_of
-from amodal_data.export.outlines import ring_of
-from amodal_data.levels import LayeredTargets
-from amodal_data.occlusion import z_order
+from amodal_data.layering.consistency import occlusion_rates
+from amodal_data.layering.targets import LayeredTargets
+from amodal_data.masks.contours import ring_of
+from amodal_data.scenes.occlusion_order import z_order
 
 __all__ = ["cocoa_annotation", "export_cocoa", "ranks_of"]
 

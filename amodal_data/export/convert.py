@@ -11,8 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.cache import CachedImage, Images
-from amodal_data.codes import level_table, levels_by_order
-from amodal_data.disk import refuse_existing, replaced
 from amodal_data.errors import SelectionError
 from amodal_data.export.coco import export_coco, in_front_of
 from amodal_data.export.cocoa import export_cocoa, ranks_of
@@ -21,8 +19,10 @@ from amodal_data.export.records import export_records
 from amodal_data.export.results import export_results
 from amodal_data.export.table import export_parquet, export_table
 from amodal_data.export.yolo import export_yolo
-from amodal_data.levels import LayeredTargets
-from amodal_data.occlusion import from_ranks, z_order
+from amodal_data.io.files import refuse_existing, replaced
+from amodal_data.layering.level_table import level_table, levels_by_order
+from amodal_data.layering.targets import LayeredTargets
+from amodal_data.scenes.occlusion_order import from_ranks, z_order
 
 __all__ = ["LAYOUTS", "Conversion", "convert"]
 

@@ -4,9 +4,9 @@ from collections import defaultdict
 from typing import Any
 
 from amodal_data.cache import Images
-from amodal_data.checks import occlusion_rates
 from amodal_data.export.coco import in_front_of, one_name
-from amodal_data.occlusion import z_order
+from amodal_data.layering.consistency import occlusion_rates
+from amodal_data.scenes.occlusion_order import z_order
 
 __all__ = ["export_datumaro"]
 

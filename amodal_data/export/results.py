@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from amodal_data.cache import Images
-from amodal_data.evaluation.reading.predictions import ScoredMask
-from amodal_data.levels import LayeredTargets
+from amodal_data.evaluation.results.scored_masks import ScoredMask
+from amodal_data.layering.targets import LayeredTargets
 
 __all__ = ["export_results"]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from amodal_data.cache import Images
-from amodal_data.checks import occlusion_rates
-from amodal_data.disk import replaced_path
+from amodal_data.io.files import replaced_path
+from amodal_data.layering.consistency import occlusion_rates
 
 __all__ = ["TABLE", "cell", "export_parquet", "export_table"]
 

@@ -5,12 +5,12 @@ from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
 from amodal_data.cache import Images
-from amodal_data.disk import folder_for, replaced
 from amodal_data.errors import SelectionError
 from amodal_data.export.coco import one_name
 from amodal_data.export.cocoa import ranks_of
-from amodal_data.export.outlines import ring_of
-from amodal_data.readers.files import stem_of
+from amodal_data.io.files import folder_for, replaced
+from amodal_data.masks.contours import ring_of
+from amodal_data.readers.json_files import stem_of
 
 __all__ = ["export_yolo"]
 

@@ -1,10 +1,10 @@
 """Looking at amodal data: figures, pictures."""
 
+from amodal_data.inspector.contact_sheet import contact_sheet
+from amodal_data.inspector.layered_predictions import layered_predictions, stand_ins
 from amodal_data.inspector.page import write_page
-from amodal_data.inspector.pagedata import PageImage
-from amodal_data.inspector.predicted import layered_predictions, stand_ins
-from amodal_data.inspector.sheet import contact_sheet
-from amodal_data.inspector.summary import Summary, summarise
+from amodal_data.inspector.page_data import PageImage
+from amodal_data.inspector.summary import Summary, summarize
 
 __all__ = [
     "PageImage",
@@ -12,6 +12,6 @@ __all__ = [
     "contact_sheet",
     "layered_predictions",
     "stand_ins",
-    "summarise",
+    "summarize",
     "write_page",
 ]

@@ -9,9 +9,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from amodal_data.disk import replaced
-from amodal_data.drawing.colours import BANDS, FADED, IDENTITY, UNSURE
-from amodal_data.inspector.pagedata import PageImage, image_document, index_row
+from amodal_data.inspector.drawing.colors import BANDS, FADED, IDENTITY, UNSURE
+from amodal_data.inspector.page_data import PageImage, image_document, index_row
+from amodal_data.io.files import replaced
 
 __all__ = ["write_page"]
 

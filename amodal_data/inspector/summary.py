@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from amodal_data.cache import CachedImage
-from amodal_data.checks import occlusion_rates
-from amodal_data.findings import Finding, count_findings
-from amodal_data.levels import LayeredTargets
+from amodal_data.layering.consistency import occlusion_rates
+from amodal_data.layering.targets import LayeredTargets
+from amodal_data.scenes.findings import Finding, count_findings
 
-__all__ = ["Summary", "summarise"]
+__all__ = ["Summary", "summarize"]
 
 _RATES = ("not hidden", "up to 25 %", "up to 50 %", "up to 75 %", "above 75 %")
 
@@ -131,7 +131,7 @@ def _findings_block(findings: tuple[Finding, ...]) -> str:
     return "\n".join(["findings", *(f"  {code:<{wide}}  {n:>6,}  {severity[code]}" for code, n in counts.items())])
 
 
-def summarise(
+def summarize(
     images: Iterable[tuple[CachedImage, LayeredTargets]], findings: Iterable[Finding] = (), masks: str = "amodal"
 ) -> Summary:
     """Count over ``images``, whose masks are ``masks``. ``findings`` is read after them: a list may still be filled."""

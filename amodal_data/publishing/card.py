@@ -2,8 +2,8 @@
 
 import json
 
-from amodal_data.findings import count_findings
-from amodal_data.publishing.described import Described
+from amodal_data.publishing.description import Described
+from amodal_data.scenes.findings import count_findings
 
 __all__ = ["dataset_card"]
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amodal_data.publishing.described import Described
+from amodal_data.publishing.description import Described
 
 __all__ = ["CROISSANT", "croissant"]
 

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from amodal_data.errors import LayoutError, MaskError, SelectionError
-from amodal_data.findings import Finding, Place
-from amodal_data.masks import RLE, parse_rle
-from amodal_data.occlusion import from_ranks, parse_depth_constraint, ranks_from_order
-from amodal_data.readers.files import load_json, stem_of
-from amodal_data.readers.grouping import Grouping, image_size, key_names, top_level
-from amodal_data.readers.regions import RegionMasks, declared, integer, settle, text
-from amodal_data.scene import Instance, Scene, Scenes, Source
+from amodal_data.masks.rle import RLE, parse_rle
+from amodal_data.readers.annotation_index import Grouping, image_size, key_names, top_level
+from amodal_data.readers.json_files import load_json, stem_of
+from amodal_data.readers.region_masks import RegionMasks, declared, integer, settle, text
+from amodal_data.scenes.findings import Finding, Place
+from amodal_data.scenes.occlusion_order import from_ranks, parse_depth_constraint, ranks_from_order
+from amodal_data.scenes.scene import Instance, Scene, Scenes, Source
 
 __all__ = ["check_annotator", "cocoa_scenes", "read_cocoa"]
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.arrays import open_archive
 from amodal_data.errors import AnnotationError, LayoutError
-from amodal_data.masks import RLE
-from amodal_data.scene import Instance, Scene, Scenes, Source
+from amodal_data.io.npz import open_archive
+from amodal_data.masks.rle import RLE
+from amodal_data.scenes.scene import Instance, Scene, Scenes, Source
 
 __all__ = ["read_sln_release"]
 

@@ -20,16 +20,16 @@ import ijson
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.disk import open_regular
 from amodal_data.errors import AnnotationError, LayoutError, SelectionError
-from amodal_data.findings import Finding, Place
+from amodal_data.io.files import open_regular
+from amodal_data.readers.amodal_coco import dataset_of, flat_scenes, layout_of
+from amodal_data.readers.annotation_index import Grouping, image_size
 from amodal_data.readers.cocoa import check_annotator, cocoa_scenes
-from amodal_data.readers.flat import dataset_of, flat_scenes, layout_of
-from amodal_data.readers.grouping import Grouping, image_size
-from amodal_data.readers.orders import keys_of
-from amodal_data.readers.plain import no_layout, plain_scenes, plain_settings
-from amodal_data.readers.regions import integer, text
-from amodal_data.scene import Scene, Scenes, Source
+from amodal_data.readers.order_rules import keys_of
+from amodal_data.readers.plain_coco import no_layout, plain_scenes, plain_settings
+from amodal_data.readers.region_masks import integer, text
+from amodal_data.scenes.findings import Finding, Place
+from amodal_data.scenes.scene import Scene, Scenes, Source
 
 __all__ = ["SceneStream", "items_of", "iter_annotations"]
 

@@ -6,6 +6,6 @@ The truth is painted densely with numpy, on purpose: it owes nothing to the regi
 from amodal_data.synthetic.annotate import cocoa_annotation
 from amodal_data.synthetic.photo import paint_photo
 from amodal_data.synthetic.shapes import SyntheticObject, arrange
-from amodal_data.synthetic.write import write_cocoa, write_flat
+from amodal_data.synthetic.write_cocoa import write_cocoa, write_flat
 
 __all__ = ["SyntheticObject", "arrange", "cocoa_annotation", "paint_photo", "write_cocoa", "write_flat"]

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from amodal_data.masks import RLE, rasterise
+from amodal_data.masks.rle import RLE, rasterise
 from amodal_data.synthetic.shapes import SyntheticObject
 
 __all__ = ["cocoa_annotation"]

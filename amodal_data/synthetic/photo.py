@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from amodal_data.masks import rasterise
+from amodal_data.masks.rle import rasterise
 from amodal_data.synthetic.shapes import SyntheticObject
 
 __all__ = ["paint_photo"]

@@ -11,8 +11,8 @@ def did_you_mean(word: str, known: list[str]) -> str:
 
 def known_dataset(dataset: str) -> str:
     """The name of a published data set. Raises :class:`SelectionError` for any other."""
-    from amodal_data.datasets import DATASETS
     from amodal_data.errors import SelectionError
+    from amodal_data.readers.catalogue import DATASETS
 
     if dataset not in DATASETS:
         raise SelectionError(f"no data set called {dataset!r}", fix=did_you_mean(dataset, list(DATASETS)))

@@ -1,14 +1,14 @@
 """``amodal-data``: from annotation files to checked targets. Heavy imports wait until a command runs."""
 
-from amodal_cli.building import build, merge, verify
-from amodal_cli.composing import compose
-from amodal_cli.converting import convert, export
-from amodal_cli.looking import doctor, explain, get, inspect
-from amodal_cli.making import demo, synth
-from amodal_cli.naming import classes
-from amodal_cli.publishing import card
-from amodal_cli.scoring import evaluate
-from amodal_cli.terminal import new_app, run
+from amodal_cli.data_commands.build_targets import build, merge, verify
+from amodal_cli.data_commands.card import card
+from amodal_cli.data_commands.classes import classes
+from amodal_cli.data_commands.compose import compose
+from amodal_cli.data_commands.convert import convert, export
+from amodal_cli.data_commands.evaluate import evaluate
+from amodal_cli.data_commands.inspect import doctor, explain, get, inspect
+from amodal_cli.data_commands.synth import demo, synth
+from amodal_cli.shared.terminal import new_app, run
 
 app = new_app("amodal-data", "Exact, compact, checked training targets for amodal instance segmentation.")
 app.command("demo", short_help="The whole chain on synthetic scenes.")(demo)

@@ -1,10 +1,10 @@
 """``sln``: train, predict, evaluate. torch waits until a command needs it."""
 
-from amodal_cli.applying import bench, complete, doctor, evaluate, export, predict
-from amodal_cli.ordering import order
-from amodal_cli.showing import demo
-from amodal_cli.terminal import new_app, run
-from amodal_cli.training import config, fit, runs
+from amodal_cli.shared.terminal import new_app, run
+from amodal_cli.sln_commands.demo import demo
+from amodal_cli.sln_commands.fit import config, fit, runs
+from amodal_cli.sln_commands.order import order
+from amodal_cli.sln_commands.predict import bench, complete, doctor, evaluate, export, predict
 
 app = new_app("sln", "The Semantics Layering Network: sem-dist maps for amodal instance segmentation.")
 app.command("fit", short_help="Train on cached targets and photos.")(fit)

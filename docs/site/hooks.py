@@ -14,9 +14,9 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[2]
 API = {
-    "amodal_data": ("amodal_data", "amodal_data.readers", "amodal_data.composing", "amodal_data.export",
-                    "amodal_data.classes", "amodal_data.evaluation", "amodal_data.adapters", "amodal_data.evidence",
-                    "amodal_data.publishing", "amodal_data.drawing"),
+    "amodal_data": ("amodal_data", "amodal_data.readers", "amodal_data.synthetic.composing", "amodal_data.export",
+                    "amodal_data.readers.classes", "amodal_data.evaluation", "amodal_data.export.adapters", "amodal_data.layering.visible_order",
+                    "amodal_data.publishing", "amodal_data.inspector.drawing"),
     "sln": ("sln", "sln.config", "sln.ordering", "sln.training.logs", "sln.weights"),
 }  # fmt: skip
 """Pages of the reference, and whose ``__all__`` each shows"""

@@ -17,7 +17,7 @@ from typing import Any
 
 import amodal_data as ad
 import sln
-from amodal_data.composing import FLAT, compose, take_stock
+from amodal_data.synthetic.composing import FLAT, compose, take_stock
 
 HELD_OUT = 0.3
 SETTINGS = Path(__file__).with_name("settings.toml")

@@ -27,7 +27,7 @@ from sln import Config
 from sln.network.heads import SemDistHead, build_head
 from sln.network.layering import InstanceLayeringModule, soft_sem_dist
 from sln.network.losses import instance_layering_loss, mean_over_all
-from sln.network.model import SLN
+from sln.network.sln import SLN
 
 SEEDS, STEPS = (5, 6), 400
 ALONE = config(1, 0, settings=("predict.scene=none",)).predict

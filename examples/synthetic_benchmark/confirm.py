@@ -24,9 +24,9 @@ from trunk import train_trunk
 
 from amodal_data import evaluate
 from sln import CachedTargets
-from sln.evaluate import predictions_of
+from sln.evaluation.evaluate import predictions_of
 from sln.network.heads import build_head, build_scene_pass
-from sln.network.model import SLN
+from sln.network.sln import SLN
 
 FORMS = ("alone", "both")
 ORDERS = ("R_hard", "R_joint", "R_soft")

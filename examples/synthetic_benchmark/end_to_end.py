@@ -18,9 +18,9 @@ from scoring import Along, score_all
 from setup import FIRST_TRUNK, HEADS, Sizes, claim, make_data, opened, scores_path
 
 from sln import Config, Predictor, load_config
-from sln.device import pick_device
-from sln.network.model import SLN, build
-from sln.training.loop import Trainer
+from sln.network.sln import SLN, build
+from sln.runtime.device import pick_device
+from sln.training.trainer import Trainer
 
 FULL = Sizes(
     scenes={"train": 8000, "tune": 400, "test": 1000}, trunks=1, trunk_steps=12000, head_seeds=3, head_steps=0,

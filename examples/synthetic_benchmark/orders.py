@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from setup import HEADS, Sizes, opened
 
-from amodal_data.evaluation.truth import read_truth
-from amodal_data.photos import read_photo
+from amodal_data.evaluation.ground_truth import read_truth
+from amodal_data.io.images import read_photo
 from sln import Predictor
-from sln.evaluate import predictions_at_truth
-from sln.ordering.maps import pair_maps, predicted_maps
-from sln.ordering.net import MapKind, PairMaps, decide, fit_order, make_pairs
+from sln.evaluation.evaluate import predictions_at_truth
+from sln.ordering.order_net import MapKind, PairMaps, decide, fit_order, make_pairs
+from sln.ordering.pair_maps import pair_maps, predicted_maps
 
 SIDE = 96
 

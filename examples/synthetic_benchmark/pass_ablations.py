@@ -35,11 +35,11 @@ from trunk import (
 )
 
 from sln import Config
-from sln.device import autocast
+from sln.network.context import scene_maps
 from sln.network.heads import Head, build_head, build_scene_pass
-from sln.network.model import SLN
-from sln.network.paste import paste
-from sln.network.scene import scene_maps
+from sln.network.paste_masks import paste
+from sln.network.sln import SLN
+from sln.runtime.device import autocast
 
 SEEDS = (0, 1)
 """Of heads of the benchmark"""

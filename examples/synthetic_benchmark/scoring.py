@@ -12,10 +12,10 @@ from setup import Sizes
 from amodal_data import ScoredMask, evaluate
 from amodal_data.evaluation.protocols.order import METHODS, pair_votes
 from sln import CachedTargets, Predictor
-from sln.evaluate import predictions_at_truth, predictions_of
+from sln.evaluation.evaluate import predictions_at_truth, predictions_of
+from sln.network.context import ScenePass
 from sln.network.heads import Head
-from sln.network.model import SLN
-from sln.network.scene import ScenePass
+from sln.network.sln import SLN
 
 IOUS = ("amodal", "modal", "hidden", "own_hidden")
 FORMS = ("alone", "decode", "pass", "both")

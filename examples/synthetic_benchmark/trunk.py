@@ -18,13 +18,13 @@ from setup import FIRST_TRUNK, FULL, HEADS, SMOKE, Sizes, config, opened, scores
 from torch import Tensor, nn
 
 from sln import Config, Predictor
-from sln.data.samples import CachedTargets, batches
-from sln.device import autocast
+from sln.data.dataset import CachedTargets, batches
+from sln.network.context import ScenePass, drawn_scene, scene_maps
 from sln.network.heads import Head, MaskHead, SemDistHead, build_head, build_scene_pass
-from sln.network.model import SLN, build
-from sln.network.scene import ScenePass, drawn_scene, scene_maps
+from sln.network.sln import SLN, build
 from sln.network.targets import settled
-from sln.training.loop import Trainer
+from sln.runtime.device import autocast
+from sln.training.trainer import Trainer
 
 JITTER, BATCH, SCENES, RATE = 0.08, 64, 4, 2e-3
 AGAIN = 50

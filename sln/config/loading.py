@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
-from amodal_data.disk import open_regular
+from amodal_data.io.files import open_regular
 from sln.config.presets import PRESETS, Preset
 from sln.config.sections import Config
 from sln.errors import ConfigError

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from amodal_data.scene_decode import SceneRule
+from amodal_data.layering.joint_decoding import SceneRule
 
 __all__ = [
     "Category",

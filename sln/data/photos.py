@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from amodal_data.discovery import PhotoFinder
-from amodal_data.photos import photo_size
+from amodal_data.io.images import photo_size
+from amodal_data.readers.discovery import PhotoFinder
 from sln.errors import PhotoError
 
 __all__ = ["find_photos"]

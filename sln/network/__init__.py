@@ -1,5 +1,5 @@
 """The network: encoder, layering modules, proposals, heads, their targets and losses, and the builder of all."""
 
-from sln.network.model import SLN, Detections, build
+from sln.network.sln import SLN, Detections, build
 
 __all__ = ["SLN", "Detections", "build"]

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from sln.config import HeadConfig
+from sln.network.context import ScenePass
 from sln.network.layering import InstanceLayeringModule, Refinement
 from sln.network.losses import amodal_loss, binary_loss, instance_layering_loss, sem_dist_loss
 from sln.network.prompts import PROMPTS
-from sln.network.scene import ScenePass
 
 __all__ = ["Head", "MaskHead", "SemDistHead", "build_head", "build_scene_pass"]
 

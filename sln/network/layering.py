@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from amodal_data.semdist import median_level
+from amodal_data.layering.sem_dist import median_level
 from sln.network.encoder import block, unit_range
 
 __all__ = [

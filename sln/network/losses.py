@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sln.network.layering import log_tails
-from sln.processes import summed_over_all, world_size
+from sln.runtime.distributed import summed_over_all, world_size
 
 __all__ = [
     "amodal_loss",

@@ -8,7 +8,7 @@ instances. All 0 is how a detector asks: nothing is known.
 import torch
 from torch import Tensor
 
-from sln.network.draws import LAST, Regions, fractions, keys_at, shuffle_keys
+from sln.network.sampling import LAST, Regions, fractions, keys_at, shuffle_keys
 from sln.network.targets import Targets, grid_points
 
 __all__ = [

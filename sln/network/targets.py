@@ -1,7 +1,7 @@
 """Training targets as tensors: one region map and one level table an image; all else is gathered on the device.
 
 Shapes: B images, R regions, N instances (in a batch at least one, which may be absent), P boxes, K levels, S cells of
-an ROI's side. Codes are those of :mod:`amodal_data.views`: 0 outside, 1 visible, 1 + l behind l.
+an ROI's side. Codes are those of :mod:`amodal_data.layering.maps`: 0 outside, 1 visible, 1 + l behind l.
 """
 
 from collections.abc import Sequence

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from amodal_data.disk import replaced_path
+from amodal_data.io.files import replaced_path
 from sln.config import Config
 from sln.errors import ConfigError, TrainingError, WeightsError
-from sln.network.model import SLN
-from sln.training.books import Books
+from sln.network.sln import SLN
+from sln.training.history import Books
 from sln.weights import SCHEMA, config_of, fill, read_checkpoint, save_atomically
 
 __all__ = ["keep_as_best", "load_optimiser", "restore", "save"]

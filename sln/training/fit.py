@@ -10,19 +10,19 @@ from typing import Any
 import torch
 
 from amodal_data import TargetCache
-from amodal_data.cache.stamp import stored_stamp
+from amodal_data.cache.header import stored_stamp
 from sln.config import Category, Config
-from sln.data.samples import CachedTargets
-from sln.device import memory_used, pick_device
+from sln.data.dataset import CachedTargets
 from sln.errors import ConfigError, RunError
-from sln.evaluate import amodal_ap, compare_with_truth, evaluate_model
-from sln.network.model import SLN
-from sln.predicting.predictor import Predictor
-from sln.predicting.xray import save_picture
-from sln.processes import World
+from sln.evaluation.evaluate import amodal_ap, compare_with_truth, evaluate_model
+from sln.inference.overlay import save_picture
+from sln.inference.predictor import Predictor
+from sln.network.sln import SLN
+from sln.runs import Run
+from sln.runtime.device import memory_used, pick_device
+from sln.runtime.distributed import World
 from sln.training.logs import RunLog, Telling
-from sln.training.loop import Trainer
-from sln.training.rundir import Run
+from sln.training.trainer import Trainer
 from sln.weights import load_model
 
 __all__ = ["Sources", "check", "fit", "resume", "with_categories"]

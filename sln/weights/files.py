@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from amodal_data.cache import is_cache
-from amodal_data.disk import open_regular, replaced, replaced_path
+from amodal_data.io.files import open_regular, replaced, replaced_path
 from sln.config import Config, of_schema
 from sln.errors import MachineError, WeightsError
-from sln.network.model import SLN, build
+from sln.network.sln import SLN, build
 
 __all__ = [
     "SCHEMA",

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sln.config import Category, Config
 from sln.errors import WeightsError
-from sln.network.model import SLN
+from sln.network.sln import SLN
 from sln.weights.efficientnet import is_efficientnet, timm_names
 from sln.weights.files import check_tensors, read_content, tensors_of
 

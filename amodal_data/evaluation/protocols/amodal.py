@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.evaluation.comparison import Comparison
+from amodal_data.evaluation.ground_truth import Truth, TruthImage
 from amodal_data.evaluation.matching import THRESHOLDS, Matches, match
-from amodal_data.evaluation.protocols.curves import RECALLS, interpolated
-from amodal_data.evaluation.reading.predictions import Predictions, Seen
-from amodal_data.evaluation.tallies import Figures, Order, Tally, tallied
-from amodal_data.evaluation.truth import Truth, TruthImage
+from amodal_data.evaluation.metric import Figures, Order, Tally, tallied
+from amodal_data.evaluation.protocols.precision_recall import RECALLS, interpolated
+from amodal_data.evaluation.results.scored_masks import Predictions, Seen
 
 __all__ = ["KINDS", "OCCLUSION", "AmodalScores", "AmodalTally", "score_amodal"]
 

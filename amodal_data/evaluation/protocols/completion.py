@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.evaluation.comparison import Comparison
-from amodal_data.evaluation.protocols.grids import Grid, grid_of
-from amodal_data.evaluation.reading.predictions import Seen
-from amodal_data.evaluation.tallies import Figures, Order, Tally, per
-from amodal_data.evaluation.truth import TruthImage
-from amodal_data.runs import Window, crop, window_of
-from amodal_data.semdist import SAFE_CONFIDENCE, sem_dist_of_codes
+from amodal_data.evaluation.ground_truth import TruthImage
+from amodal_data.evaluation.metric import Figures, Order, Tally, per
+from amodal_data.evaluation.protocols.pair_order import Grid, grid_of
+from amodal_data.evaluation.results.scored_masks import Seen
+from amodal_data.layering.sem_dist import SAFE_CONFIDENCE, sem_dist_of_codes
+from amodal_data.masks.windows import Window, crop, window_of
 
 __all__ = ["OCCLUDED", "CompletionTally"]
 

@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 
 from amodal_data.errors import SelectionError
 from amodal_data.evaluation.comparison import Comparison
-from amodal_data.evaluation.protocols.grids import Grid, grid_of, hard_depth, shared_window
-from amodal_data.evaluation.reading.predictions import ScoredMask, Seen
-from amodal_data.evaluation.tallies import Figures, Order, Tally, per
-from amodal_data.evaluation.truth import TruthImage
-from amodal_data.masks import RLE
-from amodal_data.semdist import (
+from amodal_data.evaluation.ground_truth import TruthImage
+from amodal_data.evaluation.metric import Figures, Order, Tally, per
+from amodal_data.evaluation.protocols.pair_order import Grid, grid_of, hard_depth, shared_window
+from amodal_data.evaluation.results.scored_masks import ScoredMask, Seen
+from amodal_data.layering.sem_dist import (
     instance_order,
     joint_depth,
     median_level,
@@ -32,6 +31,7 @@ from amodal_data.semdist import (
     same_levels,
     soft_depth,
 )
+from amodal_data.masks.rle import RLE
 
 __all__ = ["METHODS", "OrderFigures", "OrderTally", "PairSet", "pair_votes"]
 

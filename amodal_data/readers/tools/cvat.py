@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.disk import open_regular
 from amodal_data.errors import AnnotationError, LayoutError
-from amodal_data.photos import MOST_PIXELS
-from amodal_data.readers.grouping import image_size
-from amodal_data.readers.regions import integer
-from amodal_data.readers.tools.sheet import Sheet, ellipse
-from amodal_data.runs import from_crop
-from amodal_data.scene import Source
+from amodal_data.io.files import open_regular
+from amodal_data.io.images import MOST_PIXELS
+from amodal_data.masks.windows import from_crop
+from amodal_data.readers.annotation_index import image_size
+from amodal_data.readers.region_masks import integer
+from amodal_data.readers.tools.coco_builder import Sheet, ellipse
+from amodal_data.scenes.scene import Source
 
 __all__ = ["cvat_sheet"]
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from amodal_data.errors import LayoutError
-from amodal_data.masks import RLE
-from amodal_data.readers.files import stem_of
-from amodal_data.readers.regions import integer, text
-from amodal_data.readers.tools.sheet import Sheet
+from amodal_data.masks.rle import RLE
+from amodal_data.readers.json_files import stem_of
+from amodal_data.readers.region_masks import integer, text
+from amodal_data.readers.tools.coco_builder import Sheet
 
 __all__ = ["datumaro_sheet", "imported_sheet", "is_datumaro"]
 

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.errors import AnnotationError, LayoutError, PhotoError
-from amodal_data.photos import read_mask
-from amodal_data.readers.files import load_json, stem_of
-from amodal_data.readers.grouping import image_size
-from amodal_data.readers.regions import number, text
-from amodal_data.readers.tools.sheet import Sheet, digest_of, ellipse
-from amodal_data.runs import from_crop
-from amodal_data.scene import Source
+from amodal_data.io.images import read_mask
+from amodal_data.masks.windows import from_crop
+from amodal_data.readers.annotation_index import image_size
+from amodal_data.readers.json_files import load_json, stem_of
+from amodal_data.readers.region_masks import number, text
+from amodal_data.readers.tools.coco_builder import Sheet, digest_of, ellipse
+from amodal_data.scenes.scene import Source
 
 __all__ = ["is_labelme", "labelme_sheet"]
 

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from amodal_data.errors import LayoutError, PhotoError, SelectionError
-from amodal_data.masks import RLE
-from amodal_data.photos import read_mask
-from amodal_data.readers.regions import integer
-from amodal_data.readers.tools.sheet import Sheet, digest_of
-from amodal_data.scene import Source
+from amodal_data.io.images import read_mask
+from amodal_data.masks.rle import RLE
+from amodal_data.readers.region_masks import integer
+from amodal_data.readers.tools.coco_builder import Sheet, digest_of
+from amodal_data.scenes.scene import Source
 
 __all__ = ["PATTERN", "mask_folder_sheet"]
 

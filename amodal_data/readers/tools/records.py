@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from amodal_data.masks import RLE
-from amodal_data.readers.regions import integer, text
+from amodal_data.masks.rle import RLE
+from amodal_data.readers.region_masks import integer, text
 
 __all__ = ["as_plain", "is_records", "records_as_coco"]
 

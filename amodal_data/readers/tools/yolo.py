@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from amodal_data.disk import open_regular
 from amodal_data.errors import LayoutError, PhotoError
-from amodal_data.photos import PHOTO_SUFFIXES, photo_size
-from amodal_data.readers.tools.sheet import Sheet, digest_of
-from amodal_data.scene import Source
+from amodal_data.io.files import open_regular
+from amodal_data.io.images import PHOTO_SUFFIXES, photo_size
+from amodal_data.readers.tools.coco_builder import Sheet, digest_of
+from amodal_data.scenes.scene import Source
 
 __all__ = ["is_yolo", "yolo_sheet"]
 

@@ -1,0 +1,199 @@
+"""The columns of a target cache: how one image becomes rows, and rows an image again.
+
+Everything is little-endian. One image owns a slice of every column, named by ``ptr``; nothing is stored
+per image as an HDF5 object of its own.
+"""
+
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from amodal_data.errors import CacheFormatError
+from amodal_data.layering.consistency import occlusion_rates
+from amodal_data.layering.targets import LayeredTargets
+
+__all__ = [
+    "AMBIGUOUS",
+    "BESIDE",
+    "CHUNKS",
+    "COLUMNS",
+    "EMPTY",
+    "IMAGE",
+    "INSTANCE",
+    "PTR",
+    "UNKNOWN",
+    "CachedImage",
+    "EncodedImage",
+    "Images",
+    "checksum",
+    "decode",
+    "encode",
+    "instance_rows",
+]
+
+COLUMNS = ("runs/region", "runs/length", "levels", "flags", "instances", "pairs", "text")
+"""What one image owns a slice of, in the order of the fields of ``ptr``."""
+
+PTR = np.dtype([(name, "<i8") for name in COLUMNS])
+
+IMAGE = np.dtype([("id", "<i8"), ("height", "<i4"), ("width", "<i4"), ("regions", "<i4"), ("crc32", "<u4")])
+
+INSTANCE = np.dtype(
+    [
+        ("annotation_id", "<i8"),
+        ("category_id", "<i8"),
+        ("region_index", "<i4"),
+        ("order", "<i4"),
+        ("area", "<i8"),
+        ("visible_area", "<i8"),
+        ("occlusion_rate", "<f8"),
+        ("deepest_level", "<i2"),
+        ("is_stuff", "u1"),
+    ]
+)
+
+CHUNKS = {
+    "runs/region": 4096,
+    "runs/length": 4096,
+    "levels": 8192,
+    "flags": 8192,
+    "instances": 128,
+    "pairs": 1024,
+    "text": 8192,
+}
+"""Rows per HDF5 chunk: 8 to 16 KiB each, so that one image is read without its neighbours."""
+
+EMPTY: dict[str, NDArray[Any]] = {
+    "runs/region": np.zeros(0, "<u2"),
+    "runs/length": np.zeros(0, "<u2"),
+    "levels": np.zeros(0, "u1"),
+    "flags": np.zeros(0, "u1"),
+    "instances": np.zeros(0, INSTANCE),
+    "pairs": np.zeros((0, 2), "<i4"),
+    "text": np.zeros(0, "u1"),
+}
+"""Each column of no image at all: its dtype and shape."""
+
+BESIDE = {"images": 512, "ptr": 256, "findings": 8192}
+"""The same for the columns that are of the file as a whole."""
+
+AMBIGUOUS, UNKNOWN = np.uint8(1), np.uint8(2)
+"""Bits of ``flags``, of which there is one byte a region"""
+
+_LONGEST_RUN = 65_535
+
+
+@dataclass(frozen=True, slots=True)
+class CachedImage:
+    """Which image a row of a cache is. ``size`` is (H, W); ``annotator`` is "" where the file has none."""
+
+    image_id: int
+    file_name: str
+    size: tuple[int, int]
+    annotator: str = ""
+
+
+Images = Iterable[tuple[CachedImage, LayeredTargets]]
+"""Images with their targets, one after the other"""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedImage:
+    """One image as rows: its row of ``images`` (crc32 filled in) and its slice of each column."""
+
+    row: NDArray[Any]
+    columns: dict[str, NDArray[Any]]
+
+
+def encode(image: CachedImage, targets: LayeredTargets) -> EncodedImage:
+    """The rows of one image. Runs above 65,535 pixels are split; NUL characters in names become U+FFFD."""
+    lengths, regions = _split(targets.run_lengths, targets.run_regions)
+    texts = [image.file_name, image.annotator, *targets.names]
+    text = "\0".join(t.replace("\0", "\ufffd") for t in texts).encode("utf-8", "replace")
+    columns: dict[str, NDArray[Any]] = {
+        "runs/region": regions.astype("<u2"),
+        "runs/length": lengths.astype("<u2"),
+        "levels": targets.table.ravel(),
+        "flags": targets.ambiguous * AMBIGUOUS + targets.unknown * UNKNOWN,
+        "instances": instance_rows(targets),
+        "pairs": targets.pairs.astype("<i4"),
+        "text": np.frombuffer(text, np.uint8),
+    }
+    row = np.zeros((), IMAGE)
+    row["id"], (row["height"], row["width"]), row["regions"] = (
+        image.image_id,
+        targets.size,
+        len(targets.table),
+    )
+    row["crc32"] = checksum(row, columns)
+    return EncodedImage(row, columns)
+
+
+def decode(encoded: EncodedImage) -> tuple[CachedImage, LayeredTargets]:
+    """The inverse of :func:`encode`, of rows whose checksum holds and whose parts fit together."""
+    row, columns = encoded.row, encoded.columns
+    file_name, annotator, *names = columns["text"].tobytes().decode("utf-8").split("\0")
+    if len(names) != len(columns["instances"]):
+        raise CacheFormatError(f"{len(names)} names for {len(columns['instances'])} instances")
+    size = (int(row["height"]), int(row["width"]))
+    instances = columns["instances"]
+    lengths, regions = _join(columns["runs/length"], columns["runs/region"])
+    targets = LayeredTargets(
+        size=size,
+        run_lengths=lengths,
+        run_regions=regions,
+        table=columns["levels"].reshape(int(row["regions"]), len(instances)).view(np.uint8),
+        ambiguous=(columns["flags"] & AMBIGUOUS).astype(bool),
+        unknown=(columns["flags"] & UNKNOWN).astype(bool),
+        annotation_ids=instances["annotation_id"],
+        region_index=instances["region_index"],
+        category_ids=instances["category_id"],
+        is_stuff=instances["is_stuff"].astype(bool),
+        order=instances["order"],
+        names=tuple(names),
+        pairs=columns["pairs"].view(np.int32),
+    )
+    return CachedImage(int(row["id"]), file_name, size, annotator), targets
+
+
+def instance_rows(targets: LayeredTargets) -> NDArray[Any]:
+    """The rows of ``instances``; ``deepest_level`` is -1 for an instance without a pixel."""
+    rows = np.zeros(len(targets.names), INSTANCE)
+    rows["annotation_id"] = targets.annotation_ids
+    rows["category_id"] = targets.category_ids
+    rows["region_index"] = targets.region_index
+    rows["order"] = targets.order
+    rows["area"], rows["visible_area"] = targets.areas()
+    rows["occlusion_rate"] = occlusion_rates(rows["area"], rows["visible_area"])
+    rows["deepest_level"] = targets.table.max(axis=0, initial=0).astype(np.int16) - 1
+    rows["is_stuff"] = targets.is_stuff
+    return rows
+
+
+def checksum(row: NDArray[Any], columns: dict[str, NDArray[Any]]) -> int:
+    """CRC-32 of an image: its row without the checksum itself, then its slice of each column in order."""
+    crc = zlib.crc32(row.tobytes()[: -IMAGE["crc32"].itemsize])
+    for name in COLUMNS:
+        crc = zlib.crc32(columns[name].tobytes(), crc)
+    return crc
+
+
+def _split(lengths: NDArray[np.uint32], regions: NDArray[np.uint16]) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
+    """Cut runs above 65,535 pixels into full pieces and a rest."""
+    if lengths.max(initial=0) <= _LONGEST_RUN:
+        return lengths, regions
+    pieces = (lengths.astype(np.int64) + _LONGEST_RUN - 1) // _LONGEST_RUN
+    cut = np.full(int(pieces.sum()), _LONGEST_RUN, np.uint32)
+    cut[np.cumsum(pieces) - 1] = lengths - (pieces - 1).astype(np.uint32) * np.uint32(_LONGEST_RUN)
+    return cut, np.repeat(regions, pieces)
+
+
+def _join(lengths: NDArray[Any], regions: NDArray[Any]) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
+    """Join neighbouring pieces of one region: the runs as they were before :func:`_split`."""
+    starts = np.flatnonzero(np.append(True, regions[1:] != regions[:-1]))
+    whole = np.add.reduceat(lengths.astype(np.uint32), starts)
+    return whole.astype(np.uint32), regions[starts].astype(np.uint16)

@@ -1,0 +1,16 @@
+"""Predictions in and out: results files, their companions, and values from Python."""
+
+from amodal_data.evaluation.results.results_file import ResultsFile, ScatteredError
+from amodal_data.evaluation.results.results_writer import ResultsWriter, write_predictions
+from amodal_data.evaluation.results.scored_masks import ImagePredictions, Predictions, ScoredMask, Seen
+
+__all__ = [
+    "ImagePredictions",
+    "Predictions",
+    "ResultsFile",
+    "ResultsWriter",
+    "ScatteredError",
+    "ScoredMask",
+    "Seen",
+    "write_predictions",
+]

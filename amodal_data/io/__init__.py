@@ -1,0 +1,1 @@
+"""Files, images, arrays and the environment they are read in."""

@@ -1,0 +1,1 @@
+"""From masks and order to visibility levels and every map of the paper (section 3)."""

@@ -1,0 +1,1 @@
+"""Annotated images: scenes, the occlusion order of their instances, and findings."""

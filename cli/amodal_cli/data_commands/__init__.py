@@ -1,0 +1,1 @@
+"""The commands of ``amodal-data``, one file each."""

@@ -1,0 +1,1 @@
+"""Options, terminal output and interruption, shared by all commands."""

@@ -1,0 +1,23 @@
+from .config.loading import load_config
+from .config.sections import Config
+from .data.dataset import CachedTargets
+from .evaluation.evaluate import evaluate_model
+from .inference.prediction import Prediction
+from .inference.predictor import Predictor, load
+from .network.sln import SLN, build
+from .training.fit import Sources, fit, resume
+
+__all__ = [
+    "SLN",
+    "CachedTargets",
+    "Config",
+    "Prediction",
+    "Predictor",
+    "Sources",
+    "build",
+    "evaluate_model",
+    "fit",
+    "load",
+    "load_config",
+    "resume",
+]

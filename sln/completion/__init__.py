@@ -1,0 +1,1 @@
+"""Completing the masks or boxes of any detector: whole objects from visible parts."""

@@ -1,0 +1,126 @@
+"""Levels of all instances of a photo put together (:mod:`amodal_data.layering.joint_decoding`), pixel by pixel."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from amodal_data import RLE
+from amodal_data.layering.joint_decoding import Known, SceneRule, front_to_back, scene_codes
+from amodal_data.layering.sem_dist import given_inside, median_level
+from amodal_data.masks.windows import Window, from_crop, meeting
+from sln.network.paste_masks import paste
+
+__all__ = ["Together", "order_on_grid"]
+
+_VALUES = 2**24
+"""Probabilities pasted at once: 64 MB"""
+_GRID = 128
+"""Most cells a side of the grid that pairs are ordered on"""
+Pasted = Callable[[int, Window], NDArray[np.float32]]
+"""Probabilities of instance n in a window of the photo, float32 [K + 1, h, w]"""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """Instance ``n`` in a window of the photo, which is a ``crop`` of a strip: where it is inside, bool [h, w], and the
+    probabilities of its levels there, [K, h, w].
+    """
+
+    n: int
+    window: Window
+    crop: Window
+    inside: NDArray[np.bool_]
+    p: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Together:
+    """P instances of a photo of ``size`` (H, W): where each may be (``windows``, None = nowhere) and how it is
+    ``pasted`` there, what is ``known`` of them; ``order`` for rule ``pair``.
+    """
+
+    size: tuple[int, int]
+    windows: list[Window | None]
+    pasted: Pasted
+    known: Known
+    rule: SceneRule
+    order: NDArray[np.int64] | None
+
+    def masks(self) -> list[tuple[RLE, ...]]:
+        """Of each instance the amodal mask, the visible one, and those of level 1, 2, ... as far as there are any.
+        Memory stays small, whatever the size of the photo.
+        """
+        runs: list[list[list[NDArray[np.int32]]]] = [[[], []] for _ in self.windows]
+        for strip in self._strips():
+            for part, codes in self._decoded(strip):
+                for code in range(int(codes.max(initial=0)) + 1):
+                    if code == len(runs[part.n]):
+                        runs[part.n].append([])
+                    own = from_crop(codes == code if code else codes > 0, part.window, self.size)
+                    runs[part.n][code].append(own.switches)
+        return [tuple(_joined(parts, self.size) for parts in one) for one in runs]
+
+    def _strips(self) -> Iterator[slice]:
+        """Columns of the photo, few enough at a time."""
+        heights = np.zeros(self.size[1] + 1, np.int64)
+        for window in filter(None, self.windows):
+            height = window[0].stop - window[0].start
+            heights[window[1].start] += height
+            heights[window[1].stop] -= height
+        filled = np.cumsum(np.cumsum(heights[:-1])) * 8 // _VALUES
+        starts = [0, *(1 + np.flatnonzero(np.diff(filled))).tolist(), self.size[1]]
+        return (slice(start, stop) for start, stop in pairwise(starts))
+
+    def _decoded(self, strip: slice) -> Iterator[tuple[_Part, NDArray[np.uint8]]]:
+        """Each instance in its part of a strip, with its codes there."""
+        parts = [self._part(n, window, strip) for n, window in self._in(strip)]
+        many = np.zeros((self.size[0], strip.stop - strip.start), np.int32)
+        for part in parts:
+            many[part.crop] += part.inside
+        places = np.cumsum(many > 1, dtype=np.int32).reshape(many.shape) - 1
+        pixels, levels = int(places.max(initial=-1)) + 1, len(parts[0].p) if parts else 0
+        inside, p = np.zeros((len(parts), pixels), bool), np.zeros((len(parts), levels, pixels), np.float32)
+        shared = [np.flatnonzero(part.inside & (many[part.crop] > 1)) for part in parts]
+        at = [places[part.crop].ravel()[own] for part, own in zip(parts, shared, strict=True)]
+        for n, (part, own) in enumerate(zip(parts, shared, strict=True)):
+            inside[n, at[n]] = True
+            p[n][:, at[n]] = part.p.reshape(levels, -1).take(own, 1)
+        who = np.array([part.n for part in parts], np.int64)
+        order = None if self.order is None else self.order[who]
+        found = scene_codes(inside, p, self.known.only(who), self.rule, order)
+        for n, (part, own) in enumerate(zip(parts, shared, strict=True)):
+            codes = (part.inside * (1 + median_level(part.p))).astype(np.uint8)
+            codes.put(own, found[n, at[n]])
+            yield part, codes
+
+    def _in(self, strip: slice) -> Iterator[tuple[int, Window]]:
+        """Who may be in a strip, and where."""
+        for n, window in enumerate(self.windows):
+            part = meeting(window, (slice(0, self.size[0]), strip))
+            if part is not None:
+                yield n, part
+
+    def _part(self, n: int, window: Window, strip: slice) -> _Part:
+        rows, columns = window
+        confidence, p = given_inside(self.pasted(n, window))
+        crop = (rows, slice(columns.start - strip.start, columns.stop - strip.start))
+        return _Part(n, window, crop, confidence > 0.5, p)
+
+
+def _joined(parts: list[NDArray[np.int32]], size: tuple[int, int]) -> RLE:
+    """One mask of masks in strips of columns, from left to right: what switches twice at a place does not switch."""
+    places, times = np.unique(np.concatenate([np.zeros(0, np.int32), *parts]), return_counts=True)
+    return RLE(size, places[times % 2 == 1].astype(np.int32))
+
+
+def order_on_grid(probabilities: torch.Tensor, boxes: torch.Tensor, size: tuple[int, int]) -> NDArray[np.int64]:
+    """:func:`amodal_data.layering.joint_decoding.front_to_back` of instances on a grid over the photo."""
+    scale = min(1.0, _GRID / max(size))
+    grid = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+    fit = boxes.new_tensor([grid[1] / size[1], grid[0] / size[0]] * 2)
+    confidence, p = given_inside(paste(probabilities, boxes * fit, grid).flatten(2).numpy().swapaxes(0, 1))
+    return front_to_back(confidence > 0.5, p.swapaxes(0, 1))

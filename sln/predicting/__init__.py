@@ -1,6 +1,0 @@
-"""From photos to predictions, and what is made of them: values, pictures, pages, folders of results."""
-
-from sln.predicting.prediction import Prediction
-from sln.predicting.predictor import Photo, Predictor, load
-
-__all__ = ["Photo", "Prediction", "Predictor", "load"]

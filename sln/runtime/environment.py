@@ -1,0 +1,17 @@
+"""Is torch there, and does torchvision fit it? Asked before either is imported."""
+
+from importlib.util import find_spec
+
+from amodal_data.io.environment import torch_problem
+from sln.errors import MachineError
+
+__all__ = ["needs_torch"]
+
+
+def needs_torch() -> None:
+    """Raises :class:`MachineError` if torch or torchvision is missing, or the two were not made for each other."""
+    problem = torch_problem()
+    if not problem and (find_spec("torch") is None or find_spec("torchvision") is None):
+        problem = "torch and torchvision are installed but cannot be found"
+    if problem:
+        raise MachineError(problem, fix='pip install "amodal-data[sln]"')
