@@ -18,7 +18,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from conftest import make_scene
+from support.scenes import make_scene
 
 from amodal_data import Scene, ScoredMask, evaluate_all
 from amodal_data.evaluation import Protocol

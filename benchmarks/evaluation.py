@@ -19,8 +19,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from eval_oracle import prepared
 from pycocotools.cocoeval import COCOeval
+from support.coco_oracle import prepared
 from test_evaluation import slow_match
 
 from amodal_data import RLE

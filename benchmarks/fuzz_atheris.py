@@ -21,8 +21,8 @@ with atheris.instrument_imports(include=["amodal_data"]):
     from amodal_data.layering.targets import layer_with_findings
     from amodal_data.masks.rle import parse_rle
 
-from malformed import case
-from oracle import lone_rle
+from support.malformed import case
+from support.oracle import lone_rle
 
 PATH = Path(tempfile.mkdtemp()) / "f.json"
 

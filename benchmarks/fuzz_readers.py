@@ -18,8 +18,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from malformed import case, must_hold
-from malformed_tools import must_hold_of_tools, tool_case
+from support.malformed import case, must_hold
+from support.malformed_tools import must_hold_of_tools, tool_case
 
 
 def one(seed: int, folder: Path) -> str:

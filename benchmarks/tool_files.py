@@ -17,7 +17,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from layouts import regions_of
+from support.tool_layouts import regions_of
 
 from amodal_data import layer_scene, read_annotations, read_cocoa, write_cocoa
 from amodal_data.export import convert, export_records

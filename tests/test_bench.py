@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from conftest import run_command
-from test_network import MODERN_SMALL
+from support.commands import run_command
+from support.networks import MODERN_SMALL
 
 from benchmarks.training_speed import measure
 from sln.config import load_config

@@ -11,7 +11,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from support.commands import ROOT
 
 import sln
 from amodal_data import build_targets, read_cocoa, write_cocoa

@@ -11,7 +11,7 @@ import tomllib
 
 import numpy as np
 import pytest
-from conftest import ROOT, run_command
+from support.commands import ROOT, run_command
 
 PACKAGES = {
     "amodal_data": ROOT / "amodal_data",

@@ -1,0 +1,249 @@
+"""One answer to one question, whichever way it is asked; and no figure where a file cannot say."""
+
+import json
+
+import numpy as np
+import pytest
+from support.commands import run_command
+from support.predictions import random_prediction
+from support.scenes import make_scene, random_masks
+
+from amodal_data import RLE, ScoredMask, evaluate, layer_scene, write_cocoa
+from amodal_data.errors import PredictionError
+from amodal_data.evaluation import ResultsWriter, read_predictions, read_truth, write_predictions
+from amodal_data.evaluation.protocols.order import pair_votes
+from amodal_data.evaluation.protocols.pair_order import grid_of, order_of
+from amodal_data.evaluation.results.sidecar import companion_of, open_companion
+from amodal_data.layering.sem_dist import instance_order, relative_depth
+from amodal_data.masks.windows import crop, from_crop, meeting, minus, window_of
+from sln.inference.folder import _save_sem_dist
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_one_pair_has_one_order(tmp_path, seed):
+    """The value, the protocol and a results file read back; the page is asked in test_page.py."""
+    rng = np.random.default_rng(seed)
+    prediction = random_prediction(rng)
+    masks = prediction.scored_masks()
+    order = prediction.order()
+    scene = make_scene(np.ones((1, 40, 50), bool))
+    write_predictions(tmp_path / "p.json", {1: masks})
+    again = read_predictions(tmp_path / "p.json", read_truth([scene])).of(1)
+    for a in range(5):
+        for b in range(5):
+            if a != b:
+                assert order[a, b] == order_of(masks[a], masks[b]) == -order[b, a]
+                assert order[a, b] == pair_votes(masks[a], masks[b])["R_joint"]
+                assert order[a, b] == order_of(again[a], again[b])
+
+
+def test_without_probabilities_masks_decide_by_equations_4_and_5():
+    rng = np.random.default_rng(1)
+    for _ in range(50):
+        codes = rng.integers(0, 4, (2, 9, 8)).astype(np.uint8)
+        a, b = (ScoredMask.from_codes(one, 0.5) for one in codes)
+        levels = codes.astype(int) - 1
+        assert order_of(a, b) == instance_order(relative_depth((codes[0] > 0, levels[0]), (codes[1] > 0, levels[1])))
+    bare = ScoredMask(RLE.from_mask(np.ones((9, 8))), 0.5)
+    assert order_of(bare, bare) == order_of(a, bare) == 0
+
+
+def test_one_sem_dist_map(tmp_path):
+    """The value and `predict --save npy` say the same M of every pixel: outside, L is 0."""
+    prediction = random_prediction(np.random.default_rng(2))
+    _save_sem_dist(tmp_path / "m.npy", prediction, 0.0)
+    saved, value = np.load(tmp_path / "m.npy"), prediction.sem_dist()
+    assert np.abs(saved.astype(np.float32) - value).max() < 2e-3
+    outside = ~prediction.amodal()
+    assert np.array_equal(value[outside], prediction.confidence[outside].clip(0, 1 - 2**-8))
+
+
+def slow_window(mask):
+    rows, columns = np.nonzero(mask.decode())
+    return None if not len(rows) else (rows.min(), columns.min(), rows.max() + 1, columns.max() + 1)
+
+
+def test_cutting_and_subtracting_runs_equals_pixels():
+    rng = np.random.default_rng(3)
+    for _ in range(300):
+        size = tuple(rng.integers(1, 12, 2).tolist())
+        a, b = (RLE.from_mask(mask) for mask in random_masks(rng, 2, size))
+        assert np.array_equal(minus(a, b).decode(), a.decode() & ~b.decode())
+        windows = [window_of(mask) for mask in (a, b)]
+        for mask, window in zip((a, b), windows, strict=True):
+            spelt = None if window is None else (window[0].start, window[1].start, window[0].stop, window[1].stop)
+            assert spelt == slow_window(mask)
+        y0, x0 = (int(rng.integers(side)) for side in size)
+        window = (slice(y0, int(rng.integers(y0, size[0])) + 1), slice(x0, int(rng.integers(x0, size[1])) + 1))
+        part = crop(a, window)
+        assert np.array_equal(part, a.decode()[window])
+        whole = np.zeros(size, bool)
+        whole[window] = part
+        assert from_crop(part, window, size) == RLE.from_mask(whole)
+        both = meeting(*windows)
+        shared = a.decode() & b.decode()
+        assert both is not None or not shared.any()
+
+
+def test_masks_of_all_instances_at_once_equal_one_at_a_time():
+    rng = np.random.default_rng(4)
+    for _ in range(60):
+        masks = random_masks(rng, int(rng.integers(1, 8)))
+        targets = layer_scene(make_scene(masks, rng.permutation(len(masks))))
+        each = {"amodal": targets.amodal_rle, "modal": targets.modal_rle, "hidden": targets.hidden_rle}
+        for part, one in each.items():
+            assert targets.rles(part) == [one(n) for n in range(len(masks))]
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scenes")
+    path = write_cocoa(folder, 8, seed=6, size=(60, 80), photos=False)
+    assert run_command("amodal-data", "export", "results", path, "-o", folder / "r.json").returncode == 0
+    return folder
+
+
+@pytest.mark.parametrize("protocol", ["amodal", "coco"])
+def test_no_figure_depends_on_the_order_of_images(scenes, tmp_path, protocol):
+    """All scores are tied, so it matters in which order images come: by rising id, as COCOEval has them."""
+    content = json.loads((scenes / "COCO_amodal_val2014.json").read_text())
+    rows = json.loads((scenes / "r.json").read_text())
+    rng = np.random.default_rng(5)
+    rows = [row for row in rows if rng.random() < 0.6] + [{**row, "image_id": 9 - row["image_id"]} for row in rows]
+    (tmp_path / "r.json").write_text(json.dumps(rows))
+    reports = []
+    for at in range(3):
+        order = rng.permutation(8) if at else np.arange(8)
+        (tmp_path / "t.json").write_text(json.dumps({**content, "images": [content["images"][i] for i in order]}))
+        reports.append(evaluate(tmp_path / "t.json", tmp_path / "r.json", protocol).figures)
+    assert reports[0] == reports[1] == reports[2]
+
+
+def with_classes(scenes, tmp_path, classes):
+    from amodal_data.export import export_coco
+    from amodal_data.inspector.dataset import open_source
+
+    content = export_coco(open_source(scenes / "COCO_amodal_val2014.json"))
+    for at, one in enumerate(content["annotations"]):
+        one["category_id"] = 1 + at % classes
+    path = tmp_path / f"{classes}.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_classes_that_were_not_predicted_are_not_scored(scenes, tmp_path):
+    several, single = with_classes(scenes, tmp_path, 3), with_classes(scenes, tmp_path, 1)
+    report = evaluate(several, scenes / "r.json", "coco")
+    assert set(report.figures["parts"].values()) == {None}
+    assert "classes were not predicted" in str(report) and "n/a" in str(report)
+    assert evaluate(single, scenes / "r.json", "coco").figures["parts"]["amodal"]["AP"] == pytest.approx(1)
+    one_image = [row for row in json.loads((scenes / "r.json").read_text()) if row["image_id"] == 1]
+    (tmp_path / "one.json").write_text(json.dumps(one_image))
+    assert evaluate(several, tmp_path / "one.json", "coco").figures["parts"]["amodal"] is not None
+
+
+def test_what_a_file_cannot_say_is_not_available(scenes, tmp_path):
+    rows = json.loads((scenes / "r.json").read_text())
+    bare = [{k: v for k, v in row.items() if k not in ("visible_mask", "levels")} for row in rows]
+    (tmp_path / "bare.json").write_text(json.dumps(bare))
+    order = evaluate(scenes / "COCO_amodal_val2014.json", tmp_path / "bare.json", "order")
+    assert order.figures["methods"]["R_hard"] is order.figures["methods"]["modal_vote"] is None
+    assert order.figures["methods"]["area"]["pairs"] > 0 and "R_hard, modal_vote need" in str(order)
+    completion = evaluate(scenes / "COCO_amodal_val2014.json", tmp_path / "bare.json", "completion")
+    figures = completion.figures["completion"]
+    assert figures["mIoU_occ_own_visible"] is figures["occlusion_accuracy"] is None and figures["mIoU_full"] == 1
+    assert "occlusion_accuracy need" in str(completion)
+    whole = evaluate(scenes / "COCO_amodal_val2014.json", scenes / "r.json", "completion")
+    assert whole.figures["completion"]["occlusion_accuracy"] == 1 and not whole.warnings[1:]
+
+
+@pytest.mark.parametrize(
+    "key", ["inmodal_mask", "visible_segmentation", "modal_segmentation", "i_segm", "visable_mask"]
+)
+def test_keys_that_look_like_known_ones(scenes, tmp_path, key):
+    rows = [{**row, key: row["visible_mask"]} for row in json.loads((scenes / "r.json").read_text())]
+    (tmp_path / "r.json").write_text(json.dumps(rows))
+    said = evaluate(scenes / "COCO_amodal_val2014.json", tmp_path / "r.json").warnings
+    assert f"r.json: '{key}' is not read; did you mean 'visible_mask'?" in said
+
+
+def test_two_files_with_the_same_images_are_refused(scenes, tmp_path):
+    rows = json.loads((scenes / "r.json").read_text())
+    for name, own in (("a", rows), ("b", rows[:1]), ("c", [])):
+        (tmp_path / f"{name}.json").write_text(json.dumps(own))
+    truth = scenes / "COCO_amodal_val2014.json"
+    with pytest.raises(PredictionError, match=r"image 1 is in two results files(.|\n)*a.json, .*b.json"):
+        evaluate(truth, [tmp_path / "a.json", tmp_path / "b.json"])
+    assert evaluate(truth, [tmp_path / "a.json", tmp_path / "c.json"]).figures["subsets"]["all"]["all"]["AP"] == 1
+
+
+def test_a_companion_is_read_where_it_is_looked_at(tmp_path):
+    """Rows lie in the file as they are; one that was packed by version 0.1 is read as well."""
+    masks = random_prediction(np.random.default_rng(6), n=9).scored_masks()
+    write_predictions(tmp_path / "p.json", {1: masks})
+    found = open_companion(tmp_path / "p.json")
+    assert isinstance(found.levels, np.memmap) and found.levels.dtype == np.float16
+    assert np.array_equal(found.levels[3:5], np.stack([masks[n].probabilities for n in (3, 4)]))
+    with np.load(companion_of(tmp_path / "p.json")) as plain:
+        np.savez_compressed(tmp_path / "old.npz", boxes=plain["boxes"], levels=plain["levels"])
+    old = open_companion(tmp_path / "old.json")
+    assert not isinstance(old.levels, np.memmap) and np.array_equal(old.levels, found.levels)
+
+
+def test_a_grid_is_cut_from_runs():
+    codes = np.random.default_rng(7).integers(0, 4, (12, 10)).astype(np.uint8)
+    one, window = ScoredMask.from_codes(codes, 0.5), (slice(2, 9), slice(3, 10))
+    grid = grid_of(one, window)
+    assert np.array_equal(grid.inside, codes[window] > 0)
+    assert np.array_equal(grid.level, np.maximum(codes[window], 1) - 1)
+
+
+def test_an_interrupted_image_is_written_whole_or_not_at_all(tmp_path):
+    """Rows, boxes and levels of an image belong together, whenever Ctrl-C comes."""
+    masks = random_prediction(np.random.default_rng(8), n=3).scored_masks()
+
+    class Interrupts:
+        def __init__(self, file, after):
+            self.file, self.after = file, after
+
+        def write(self, data):
+            self.file.write(data[: len(data) // 2])
+            raise KeyboardInterrupt
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+    for which in ("_out", "_levels"):
+        path = tmp_path / f"{which}.json"
+        with pytest.raises(KeyboardInterrupt), ResultsWriter(path) as out:
+            out.add(1, masks)
+            whole = getattr(out, which)
+            setattr(out, which, Interrupts(whole, 1))
+            try:
+                out.add(2, masks)
+            finally:
+                setattr(out, which, whole)
+        assert [row["image_id"] for row in json.loads(path.read_text())] == [1, 1, 1]
+        assert np.array_equal(open_companion(path).levels[2], masks[2].probabilities)
+
+
+def test_a_companion_survives_a_write_that_fails(tmp_path, monkeypatch):
+    masks = random_prediction(np.random.default_rng(9), n=3).scored_masks()
+    write_predictions(tmp_path / "p.json", {1: masks})
+    before = [(tmp_path / name).read_bytes() for name in ("p.json", "p.npz")]
+
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr("os.fsync", full)
+        write_predictions(tmp_path / "p.json", {1: masks[:1]})
+    assert [(tmp_path / name).read_bytes() for name in ("p.json", "p.npz")] == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["p.json", "p.npz"]
+
+
+def test_masks_are_asked_for_by_their_names():
+    targets = layer_scene(make_scene(np.ones((2, 4, 4), bool)))
+    assert targets.rles(np.int64(1)) == targets.rles(1) != targets.rles()
+    with pytest.raises(KeyError):
+        targets.rles("visible")

@@ -1,0 +1,536 @@
+import hashlib
+import io
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from support.coco_oracle import figures, perturbed
+from support.commands import run_command
+from support.scenes import make_scene, random_masks
+
+from amodal_data import RLE, build_targets, evaluate, read_cocoa, write_cocoa, write_flat
+from amodal_data.errors import PredictionError, SelectionError
+from amodal_data.evaluation import ScoredMask, read_predictions
+from amodal_data.evaluation.ground_truth import Truth, TruthImage, read_truth
+from amodal_data.evaluation.matching import match
+from amodal_data.evaluation.protocols.amodal import score_amodal
+from amodal_data.evaluation.protocols.completion import _error
+from amodal_data.evaluation.protocols.order import pair_votes
+from amodal_data.evaluation.protocols.pair_order import grid_of, paste
+from amodal_data.export import export_results
+from amodal_data.inspector.dataset import open_source
+from amodal_data.layering.sem_dist import SAFE_CONFIDENCE, sem_dist_of_codes
+from amodal_data.masks.rle import parse_rle
+
+
+def generated(seed, images=6, dense=3):
+    """A set that holds what evaluators stumble over: images without either side, ties, duplicates, exact rates."""
+    rng = np.random.default_rng(seed)
+    scenes, predictions = [], {}
+    ids = (3 * np.random.default_rng(seed).permutation(images)).tolist()  # unsorted; 0 counts like any other
+    for k in range(images):
+        n = int(rng.integers(0, 7)) if k else 4
+        masks = random_masks(rng, n, (20, 24), ("box", "edge", "twin")) if n else np.zeros((0, 20, 24), bool)
+        scene = make_scene(masks)
+        object.__setattr__(scene, "image_id", ids[k])
+        scenes.append(scene)
+        if k == 1:
+            continue  # an image without detections
+        found = []
+        for _ in range(int(rng.integers(0, dense * 4))):
+            base = masks[int(rng.integers(n))] if n and rng.random() < 0.8 else random_masks(rng, 1, (20, 24))[0]
+            mask = RLE.from_mask(perturbed(rng, base, int(rng.integers(0, 4))))
+            score = float(rng.choice([0.5, rng.random()]))
+            found += [ScoredMask(mask, score)] * int(rng.integers(1, 3))
+        predictions[ids[k]] = found
+    truth = read_truth(scenes)
+    images_ = []
+    for image_id, image in truth.items():
+        rates = np.where(
+            rng.random(len(image.rates)) < 0.3, rng.choice([0.25, 1e-5, 0, 1], len(image.rates)), image.rates
+        )
+        image.targets.is_stuff[:] = rng.random(len(rates)) < 0.4
+        images_.append(TruthImage(image_id, image.targets, rates))
+    truth = Truth(tuple(images_), truth.dataset, truth.annotator)
+    return truth, read_predictions(predictions, truth)
+
+
+def compare(truth, predictions, max_dets):
+    ours = score_amodal(truth, predictions, max_dets)
+    checked = 0
+    for (kind, occlusion), wanted in figures(truth, predictions, max_dets).items():
+        found = list(ours.figures(kind, occlusion).values())[:-1]
+        if wanted is None:
+            assert found == [None] * len(found)
+            continue
+        assert np.abs(np.array(found) - wanted).max() < 1e-9, (kind, occlusion)
+        checked += len(found)
+    return checked
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_equal_to_the_public_oracle_on_hundreds_of_sets():
+    checked = sum(compare(*generated(seed), (1, 10, 100)) for seed in range(200))
+    assert checked > 8000
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("max_dets", [(1, 3), (1, 10, 100, 1000), (5,)])
+def test_equal_to_the_oracle_at_other_limits(max_dets):
+    for seed in range(300, 306):
+        compare(*generated(seed, images=4, dense=6), max_dets)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_more_than_a_thousand_detections():
+    truth, _ = generated(7, images=2)
+    rng = np.random.default_rng(0)
+    masks = [RLE.from_mask(m) for m in random_masks(rng, 1200, (20, 24), ("box",))]
+    found = {0: [ScoredMask(mask, float(s)) for mask, s in zip(masks, rng.random(1200).round(2), strict=True)]}
+    compare(truth, read_predictions(found, truth), (1, 10, 100, 1000))
+
+
+def slow_match(iou, ignore, threshold):
+    """COCO's loop, detection by detection."""
+    order = np.argsort(ignore, kind="stable")
+    taken, out = set(), []
+    for row in iou:
+        best, limit = None, min(threshold, 1 - 1e-10)
+        for g in order:
+            if g in taken:
+                continue
+            if best is not None and not ignore[best] and ignore[g]:
+                break
+            if row[g] < limit:
+                continue
+            limit, best = row[g], g
+        if best is not None:
+            taken.add(best)
+        out.append(None if best is None else bool(ignore[best]))
+    return out
+
+
+def test_matching_equals_the_loop():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        iou = rng.choice([0.3, 0.5, 0.55, 0.7, 0.9, 1.0], (int(rng.integers(0, 9)), int(rng.integers(0, 6))))
+        ignore = rng.random((3, iou.shape[1])) < 0.4
+        found = match(iou, ignore)
+        hit, neutral = np.zeros((2, len(iou), 3, 10), bool)
+        hit[found.rows], neutral[found.rows] = found.unpacked("hit", 3), found.unpacked("neutral", 3)
+        for s in range(3):
+            for t, threshold in enumerate(np.linspace(0.5, 0.95, 10)):
+                for d, wanted in enumerate(slow_match(iou, ignore[s], threshold)):
+                    assert (hit[d, s, t], neutral[d, s, t]) == (wanted is False, wanted is True)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evaluation")
+    path = write_cocoa(folder, 12, seed=4, size=(120, 160), photos=False)
+    (folder / "results.json").write_text(json.dumps(export_results(open_source(path))))
+    return path, folder / "results.json"
+
+
+def real_results(real, folder):
+    (folder / "results.json").write_text(json.dumps(export_results(open_source(real))))
+    return folder / "results.json"
+
+
+def test_order_from_true_targets_is_right_for_every_pair(scenes):
+    methods = evaluate(*scenes, "order").figures["methods"]
+    assert methods["R_hard"] == {
+        "accuracy": 1,
+        "coverage": 1,
+        "accuracy_decided": 1,
+        "pairs": methods["R_hard"]["pairs"],
+    }
+    assert methods["R_hard"]["pairs"] > 100
+    assert methods["modal_vote"]["accuracy"] > 0.8
+    assert methods["R_joint"] is None and methods["R_soft"] is None
+    assert methods["area"]["accuracy"] < 1 and methods["y_axis"]["accuracy"] < 1
+
+
+def test_order_on_real_images(real, tmp_path):
+    methods = evaluate(real, real_results(real, tmp_path), "order").figures["methods"]
+    assert methods["R_hard"] == {"accuracy": 1, "coverage": 1, "accuracy_decided": 1, "pairs": 32}
+    assert evaluate(real, tmp_path / "results.json").figures["subsets"]["all"]["all"]["AP"] == pytest.approx(1)
+
+
+def test_probabilities_give_joint_and_soft_order(scenes, tmp_path):
+    path, results = scenes
+    truth = read_truth(path)
+    rows = json.loads(results.read_text())
+    boxes, levels = [], []
+    for image in truth.images:
+        own = image.targets.boxes()[0].astype(float)
+        codes = image.targets.roi_levels(own, np.arange(len(own)), 56)
+        deepest = 7
+        boxes.append(own)
+        levels.append(np.stack([np.minimum(codes, deepest) == k for k in range(deepest + 1)], axis=1))
+    (tmp_path / "results.json").write_text(json.dumps(rows))
+    np.savez(
+        tmp_path / "results.npz",
+        boxes=np.concatenate(boxes).astype(np.float32),
+        levels=(np.concatenate(levels) * 0.98 + 0.02 / 8).astype(np.float16),
+    )
+    methods = evaluate(path, tmp_path / "results.json", "order").figures["methods"]
+    for name in ("R_joint", "R_soft", "modal_vote_pixel", "modal_vote_soft"):
+        assert methods[name]["pairs"] == methods["R_hard"]["pairs"]
+    assert methods["R_joint"]["accuracy"] > 0.97  # 56 x 56 cells blur the thinnest overlaps
+    assert methods["R_soft"]["accuracy"] > 0.95
+    np.savez(tmp_path / "results.npz", boxes=np.zeros((1, 4)), levels=np.zeros((1, 2, 3, 3)))
+    with pytest.raises(PredictionError, match="rows"):
+        evaluate(path, tmp_path / "results.json", "order")
+
+
+def test_a_pair_that_overlaps_only_in_doubt_is_decided_where_it_is_surest():
+    """Amodal masks at C > .5 just miss each other; the little that is known of the overlap says who is in front."""
+    sure = np.clip(1 - (np.arange(12) - 3) / 4, 0, 1) * 0.98  # of A, falling; B is its mirror image
+    assert 0 < float((sure * sure[::-1]).max()) < 0.25
+    level = {"A": (1, 0), "B": (0.2, 0.8)}
+    a, b = (
+        replace(ScoredMask.from_codes(np.broadcast_to(inside > 0.5, (8, 12)) * 1, 1.0),
+                box=np.array([0, 0, 12, 8], np.float32),
+                probabilities=np.stack([1 - inside, *(p * inside for p in level[name])])[:, None].repeat(12, 1))
+        for name, inside in (("A", sure), ("B", sure[::-1]))
+    )  # fmt: skip
+    for name in ("R_hard", "R_joint", "R_soft", "modal_vote_pixel", "modal_vote_soft"):
+        assert pair_votes(a, b)[name] == 1 and pair_votes(b, a)[name] == -1
+        assert pair_votes(replace(a, box=np.array([0, 0, 3, 8])), replace(b, box=np.array([9, 0, 12, 8])))[name] == 0
+
+
+@pytest.mark.parametrize(("surest", "wanted"), [(0.6, 1), (0.3, 1), (0.24, -1)])
+def test_the_threshold_falls_only_where_no_pixel_passes(surest, wanted):
+    """One column says A is in front, six say B at C_A C_B = .16: they count only if the one is below .25 itself."""
+    inside = np.sqrt(np.array([surest, *[0.16] * 6]))
+    a, b = (
+        replace(ScoredMask.from_codes(np.ones((7, 7), int), 1.0), box=np.array([0, 0, 7, 7], np.float32),
+                probabilities=np.stack([1 - inside, inside * seen, inside * (1 - seen)])[:, None].repeat(7, 1))
+        for seen in (np.array([0.9, *[0.1] * 6]), np.array([0.1, *[0.9] * 6]))
+    )  # fmt: skip
+    votes = pair_votes(a, b)
+    assert {votes[name] for name in ("R_hard", "R_joint", "R_soft", "modal_vote_pixel", "modal_vote_soft")} == {wanted}
+
+
+def test_perfect_predictions(scenes):
+    subsets = evaluate(*scenes).figures["subsets"]
+    for own in (o for kind in subsets.values() for o in kind.values()):
+        assert own["AP"] is None if own["instances"] == 0 else own["AR100"] == 1
+    assert subsets["all"]["all"]["AP"] == pytest.approx(1)
+    completion = evaluate(*scenes, "completion").figures["completion"]
+    assert [completion[k] for k in ("mIoU_full", "mIoU_occ_gt_visible", "mIoU_occ_own_visible")] == [1, 1, 1]
+    assert completion["occlusion_accuracy"] == 1
+    assert completion["sem_dist_error"] < 0.01
+    parts = evaluate(*scenes, "coco").figures["parts"]
+    assert all(parts[part]["AP"] > 0.99 for part in ("amodal", "visible", "hidden"))
+    counts = evaluate(*scenes, errors=True).diagnosis.counts
+    assert counts["right"] == completion["instances"]
+    assert sum(counts.values()) == counts["right"] + counts["duplicate"]
+
+
+def as_predictions(truth, change=lambda rng, mask: mask, seed=0):
+    rng = np.random.default_rng(seed)
+    return {
+        i: [
+            ScoredMask(RLE.from_mask(change(rng, t.targets.amodal(n))), float(rng.random()))
+            for n in range(len(t.rates))
+        ]
+        for i, t in truth.items()
+    }
+
+
+def test_valid_properties(scenes):
+    scenes_ = read_cocoa(scenes[0])
+    truth = read_truth(scenes_)
+    noisy = as_predictions(truth, lambda rng, mask: perturbed(rng, mask, 6))
+    before = {i: list(found) for i, found in noisy.items()}
+    base = evaluate(scenes_, noisy).figures["subsets"]
+    assert noisy == before  # never mutated
+    lifted = {i: [replace(p, score=p.score**3 * 7 - 2) for p in found] for i, found in noisy.items()}
+    assert evaluate(scenes_, lifted).figures["subsets"] == base
+    speck = np.zeros((120, 160), bool)
+    speck[0, 0] = True
+    worse = {i: [*found, ScoredMask(RLE.from_mask(speck), 2.0)] for i, found in noisy.items()}
+    after = evaluate(scenes_, worse).figures["subsets"]
+    for kind, occlusion in ((k, o) for k in base for o in base[k]):
+        for name, value in base[kind][occlusion].items():
+            assert value is None or after[kind][occlusion][name] <= value + 1e-12
+
+
+def test_an_image_without_detections_is_all_misses(scenes):
+    scenes_ = read_cocoa(scenes[0])
+    found = as_predictions(read_truth(scenes_))
+    few = {i: found[i] for i in list(found)[:6]}
+    report = evaluate(scenes_, few, compat="sln")
+    assert report.figures["subsets"]["all"]["all"]["AR100"] < 0.7
+    assert report.figures["subsets_compat_sln"]["all"]["all"]["AR100"] == 1  # recall too high, as released
+    assert "SLN release" in str(report)
+
+
+def rows_with(scenes, **change):
+    rows = json.loads(scenes[1].read_text())
+    rows[3].update(change)
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"image_id": 999}, "image 999 is not in the ground truth"),
+        ({"image_id": "x"}, "no integer 'image_id'"),
+        ({"score": None}, "no finite 'score'"),
+        ({"score": float("nan")}, "no finite 'score'"),
+        ({"segmentation": None}, "has no 'segmentation'"),
+        ({"segmentation": {"size": [160, 120], "counts": [19200]}}, "look swapped"),
+        ({"visible_mask": {"size": [120, 160], "counts": [1]}}, "visible_mask: RLE runs sum to 1"),
+        ({"levels": [7]}, "levels: an RLE is an object"),
+        ({"category_id": 2**63}, "beyond 64 bits"),
+    ],
+)
+def test_predictions_that_cannot_be_scored(scenes, tmp_path, change, said):
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps(rows_with(scenes, **change)))
+    with pytest.raises(PredictionError, match=said) as caught:
+        evaluate(scenes[0], path, "completion")
+    assert "p.json, row 3" in str(caught.value)
+    path.write_text("{}")
+    with pytest.raises(PredictionError, match="a results file is a list"):
+        evaluate(scenes[0], path)
+
+
+def test_released_proposals_split_over_files(scenes, tmp_path):
+    """AmodalMask's own keys: amodalMask and invisibleMask instead of segmentation and visible_mask."""
+    truth = read_truth(scenes[0])
+    rows = []
+    for row in json.loads(scenes[1].read_text()):
+        visible = parse_rle(row["visible_mask"], (120, 160)).decode()
+        hidden = RLE.from_mask(parse_rle(row["segmentation"], (120, 160)).decode() & ~visible)
+        rows.append({"image_id": row["image_id"], "category_id": 1, "score": 1.0, "amodalMask": row["segmentation"],
+                     "invisibleMask": hidden.to_coco(), "foreground_ness": 0.5})  # fmt: skip
+    for n in (0, 1):
+        (tmp_path / f"{n}.json").write_text(json.dumps([row for row in rows if row["image_id"] % 2 == n]))
+    files = [tmp_path / "0.json", tmp_path / "1.json"]
+    assert evaluate(scenes[0], files).figures["subsets"]["all"]["all"]["AR100"] == 1
+    found = read_predictions(files, truth)
+    for image_id, image in truth.items():
+        modal = {RLE.from_mask(m) for m in image.targets.modal()}
+        assert {p.visible for p in found.of(image_id)} == modal
+
+
+def test_error_types():
+    masks = np.zeros((4, 20, 60), bool)
+    masks[0, 5:15, 5:15], masks[1, 5:15, 10:25], masks[2, 5:15, 30:40], masks[3, 5:15, 45:55] = True, True, True, True
+    scene = make_scene(masks)
+    front, back, lone, _ = masks
+
+    def guess(amodal, visible=None, score=0.9):
+        return ScoredMask(RLE.from_mask(amodal), score, visible=RLE.from_mask(amodal if visible is None else visible))
+
+    shifted = np.roll(lone, (4, 3), (0, 1))
+    found = {1: [guess(front, front & ~back), guess(back), guess(back, score=0.1), guess(shifted)]}
+    counts = evaluate([scene], found, errors=True).diagnosis.counts
+    assert counts == {"right": 2, "not-proposed": 1, "hidden-missed": 0, "hidden-wrong": 0, "misplaced": 1,
+                      "order-flipped": 1, "duplicate": 1}  # fmt: skip
+    narrow = np.zeros((20, 60), bool)
+    narrow[5:15, 15:25] = True  # the visible part of the one behind, nothing of what is hidden
+    tall = np.zeros((2, 40, 60), bool)
+    tall[0, 0:26, 10:40], tall[1, 10:40, 10:40] = True, True
+    only = tall[1] & ~tall[0]
+    found = {1: [guess(tall[0]), guess(only)]}
+    counts = evaluate([make_scene(tall)], found, errors=True).diagnosis.counts
+    assert counts["hidden-missed"] == 1
+
+
+def table(text):
+    """The lines of a report behind its card."""
+    return text.partition("\n\n")[2].splitlines()
+
+
+def test_reports_say_how_they_were_made(scenes):
+    report = evaluate(*scenes, max_dets=(10, 1, 100), nms="mask .6", given="image", errors=True)
+    document = report.to_dict()
+    assert document["schema"] == "amodal-data/evaluate/1"
+    assert document["settings"]["max_dets"] == [1, 10, 100]
+    assert document["settings"]["nms"] == "mask .6"
+    assert {"annotator", "amodal-data", "pycocotools", "images"} <= set(document["settings"])
+    assert {"input", "population", "averaging", "threshold", "classes"} <= set(document["settings"])
+    for key, path in zip(("ground_truth", "results"), scenes, strict=True):
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        assert document["settings"][key] == [{"name": path.name, "sha256": digest}]
+    assert json.dumps(document)
+    text = str(report)
+    assert table(text)[0].split() == ["AP", "AR10", "AR100", "AR_N", "AR_P", "AR_H"]
+    assert [line.split()[0] for line in table(text)[1:4]] == ["all", "things", "stuff"]
+    assert "tied" in str(report)
+    for protocol in ("coco", "order", "completion"):
+        assert f"protocol {protocol}" in str(evaluate(*scenes, protocol))
+    with pytest.raises(SelectionError):
+        evaluate(*scenes, "order").write_images(io.StringIO())
+    with pytest.raises(SelectionError, match="no protocol"):
+        evaluate(*scenes, "bbox")
+    out = io.StringIO()
+    report.write_images(out)
+    assert len(out.getvalue().splitlines()) == 13
+
+
+def test_d2sa_prints_the_layout_of_table_3(tmp_path):
+    path = write_flat(tmp_path, 4, "d2sa", seed=1, size=(96, 128), photos=False)
+    (tmp_path / "r.json").write_text(json.dumps(export_results(open_source(path))))
+    lines = table(str(evaluate(path, tmp_path / "r.json")))
+    assert lines[0].split() == ["AP", "AR10", "AR100"]
+    assert [line.split()[0] for line in lines[1:4]] == ["all", "partial", "heavy"]
+
+
+def test_bordering_pairs_are_some_of_the_overlapping_ones(scenes):
+    few, many = (evaluate(*scenes, "order", pairs=p).figures["methods"]["R_hard"] for p in ("bordering", "overlap"))
+    assert 0 < few["pairs"] < many["pairs"]
+    assert few["accuracy"] == 1
+
+
+def test_the_command(scenes, tmp_path):
+    done = run_command("amodal-data", "evaluate", *scenes, "--csv", tmp_path / "e.csv", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["subsets"]["all"]["all"]["AP"] == pytest.approx(1)
+    assert (tmp_path / "e.csv").read_text().startswith("image_id,right,")
+    assert "R_hard" in run_command("amodal-data", "evaluate", *scenes, "-p", "order").stdout
+    bad = run_command("amodal-data", "evaluate", *scenes, "--max-dets", "ten")
+    assert bad.returncode == 2
+
+
+@pytest.mark.parametrize("size", [28, 56])
+def test_pasting_equals_a_slow_bilinear_reference(size):
+    rng = np.random.default_rng(0)
+    channels = rng.random((3, size, size)).astype(np.float32)
+    box, window = np.array([3.3, 2.1, 21.7, 17.2]), (slice(0, 20), slice(1, 25))
+    drawn = paste(channels, box, window)
+    for y in range(20):
+        for x in range(1, 25):
+            v, u = (y + 0.5 - 2.1) / 15.1 * size - 0.5, (x + 0.5 - 3.3) / 18.4 * size - 0.5
+            if not (-0.5 <= v <= size - 0.5 and -0.5 <= u <= size - 0.5):
+                assert np.allclose(drawn[:, y, x - 1], [1, 0, 0])
+                continue
+            v, u = np.clip(v, 0, size - 1), np.clip(u, 0, size - 1)
+            i, j = int(v), int(u)
+            i2, j2 = min(i + 1, size - 1), min(j + 1, size - 1)
+            a, b = v - i, u - j
+            wanted = (1 - a) * ((1 - b) * channels[:, i, j] + b * channels[:, i, j2]) + a * (
+                (1 - b) * channels[:, i2, j] + b * channels[:, i2, j2]
+            )
+            assert np.allclose(drawn[1:, y, x - 1], wanted[1:], atol=1e-5)
+
+
+def test_pairs_that_the_file_lists(scenes, tmp_path):
+    listed = evaluate(*scenes, "order", pairs="constraint").figures["methods"]["R_hard"]
+    assert listed == evaluate(*scenes, "order").figures["methods"]["R_hard"]  # here they are the overlapping ones
+    build_targets(read_cocoa(scenes[0]), tmp_path / "c.h5")
+    with pytest.raises(SelectionError, match="lists no depth_constraint"):
+        evaluate(tmp_path / "c.h5", scenes[1], "order", pairs="constraint")
+
+
+def test_several_annotators(scenes, tmp_path):
+    content = json.loads(scenes[0].read_text())
+    content["annotations"].append({**content["annotations"][0], "id": 99, "author": "other"})
+    path = tmp_path / "COCO_amodal_val2014.json"
+    path.write_text(json.dumps(content))
+    counted = {
+        who: evaluate(path, scenes[1], annotator=who).figures["subsets"]["all"]["all"]["instances"]
+        for who in ("first", "all", "synthetic")
+    }
+    assert counted["first"] == counted["synthetic"] == counted["all"] - len(content["annotations"][0]["regions"])
+
+
+def test_boundary_ap(scenes):
+    parts = evaluate(*scenes, "coco", boundary=True).figures["parts"]
+    assert all(parts[part]["AP"] > 0.99 for part in ("amodal", "visible", "hidden"))
+
+
+def test_predictions_from_arrays(scenes):
+    scenes_ = read_cocoa(scenes[0])
+    found = {
+        i: [ScoredMask.from_codes(codes, 0.5) for codes in t.targets.levels()] for i, t in read_truth(scenes_).items()
+    }
+    assert evaluate(scenes_, found, "order").figures["methods"]["R_hard"]["accuracy"] == 1
+
+
+def test_predictions_in_python_are_checked(scenes):
+    scenes_ = read_cocoa(scenes[0])
+    small = ScoredMask(RLE.from_mask(np.ones((5, 5))), 0.5)
+    with pytest.raises(PredictionError, match="a mask is"):
+        evaluate(scenes_, {1: [small]})
+    with pytest.raises(PredictionError, match="no finite 'score'"):
+        evaluate(scenes_, {1: [ScoredMask(RLE.from_mask(np.ones((120, 160))), float("nan"))]})
+    with pytest.raises(PredictionError, match="not in the ground truth"):
+        evaluate(scenes_, {999: []})
+    with pytest.raises(PredictionError, match="named twice"):
+        evaluate(scenes[0], [scenes[1], scenes[1]])
+
+
+def test_category_0_is_a_category(tmp_path):
+    scene = make_scene(np.ones((1, 4, 4), bool))
+    instance = replace(scene.instances[0], category_id=0)
+    zero = replace(scene, instances=(instance,))
+    (tmp_path / "r.json").write_text(
+        json.dumps([{"image_id": 1, "category_id": 0, "score": 1, "segmentation": instance.amodal.to_coco()}])
+    )
+    assert evaluate([zero], tmp_path / "r.json", "coco").figures["parts"]["amodal"]["AP"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04 cut short", b"text", b""])
+def test_companions_that_cannot_be_read(scenes, tmp_path, content):
+    (tmp_path / "r.json").write_bytes(scenes[1].read_bytes())
+    (tmp_path / "r.npz").write_bytes(content)
+    with pytest.raises(PredictionError, match="not a companion"):
+        evaluate(scenes[0], tmp_path / "r.json", "order")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("categories", [1, 5, 40])
+def test_categories_judged_a_few_at_a_time_give_the_same_figures(categories):
+    """COCOeval as it stands, over all categories and images at once, is the oracle."""
+    import contextlib
+    import io
+
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    from amodal_data.evaluation.protocols import cocoeval as coco
+
+    rng = np.random.default_rng(categories)
+    images = [{"id": at, "height": 40, "width": 40} for at in range(1, 9)]
+    annotations, results = [], []
+    for _ in range(120):
+        x, y, size = rng.integers(0, 20, 3)
+        mask = np.zeros((40, 40), bool)
+        mask[y : y + size + 3, x : x + size + 3] = True
+        at, category = int(rng.integers(1, 9)), int(rng.integers(1, categories + 1))
+        rows = annotations if rng.random() < 0.5 else results
+        score = None if rows is annotations else float(rng.random())
+        coco._add(rows, category, RLE.from_mask(mask), score)
+        rows[-1] |= {"id": len(rows), "image_id": at}
+    with contextlib.redirect_stdout(io.StringIO()):
+        found = [coco._dataset(COCO(), images, rows) for rows in (annotations, results)]
+        score = COCOeval(*found, "segm")
+        score.evaluate()
+        score.accumulate()
+        score.summarize()
+    assert coco._by_mask(images, annotations, results) == pytest.approx(score.stats.tolist(), abs=1e-12)
+
+
+def test_the_error_of_a_map_is_that_of_its_pixels():
+    """Counted by pairs of values; also where levels reach out of the amodal mask, as some files have them."""
+    rng = np.random.default_rng(5)
+    for _ in range(20):
+        whole, seen = rng.random((2, 9, 8)) < 0.6
+        codes = rng.integers(1, 4, (9, 8))
+        level = np.where(rng.random((9, 8)) < 0.3, rng.integers(1, 4, (9, 8)), 0)
+        rles = tuple(RLE.from_mask(level == k) for k in (1, 2, 3))
+        prediction = ScoredMask(RLE.from_mask(whole), 0.5, visible=RLE.from_mask(seen), levels=rles)
+        grid = grid_of(prediction, (slice(0, 9), slice(0, 8)))
+        inside = codes > 1  # as if the rest were outside
+        true = np.where(inside, codes, 0).astype(np.uint8)
+        found = sem_dist_of_codes(grid.confidence[inside].astype(float), grid.level[inside] + grid.inside[inside])
+        wanted = np.abs(found - (SAFE_CONFIDENCE - (true[inside] - 1.0))).mean()
+        assert _error(grid, true) == pytest.approx(wanted, abs=1e-12)

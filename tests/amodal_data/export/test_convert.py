@@ -1,0 +1,245 @@
+"""From any layout to any other and back: the same levels, or what is lost is said."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.commands import ROOT, run_command
+from support.scenes import random_masks
+from support.tool_layouts import LAYOUTS, written
+
+from amodal_data import (
+    RLE,
+    ScoredMask,
+    layer_scene,
+    read_annotations,
+    read_cocoa,
+    read_records,
+    write_cocoa,
+    write_flat,
+)
+from amodal_data.errors import LayoutError, SelectionError
+from amodal_data.export import LAYOUTS as OUT
+from amodal_data.export import convert, export_records
+from amodal_data.export.adapters import from_fiftyone, to_fiftyone, to_supervision
+from amodal_data.inspector.dataset import open_source
+from amodal_data.masks.contours import ring_of
+from amodal_data.masks.rle import rasterise
+
+BACK = {
+    "cocoa": {}, "d2sa": {}, "coco": {"masks": "amodal"}, "datumaro": {"masks": "amodal"},
+    "yolo": {"masks": "amodal", "order": "front-first"}, "records": {},
+}  # fmt: skip
+"""The layouts that carry levels, and how each is read"""
+
+
+NAMES = {
+    "coco-z": "COCO, `z_order`",
+    "coco-attributes": "COCO, `attributes.z_order` (CVAT)",
+    "coco-depth": "COCO, `occl_depth`",
+    "coco-list": "COCO, listed front to back",
+    "records": "records (detectron2)",
+    "labelme": "labelme, as drawn",
+    "labelme-described": "labelme, `description`",
+    "cvat": "CVAT for images",
+    "datumaro": "Datumaro",
+    "masks": "PNG masks",
+}
+"""The layouts that scenes with an order come in, as docs/own-data.md calls them"""
+
+
+@pytest.fixture(scope="module")
+def cocoa(tmp_path_factory):
+    return write_cocoa(tmp_path_factory.mktemp("cocoa"), 5, seed=6, size=(60, 80))
+
+
+def levels_of(scenes):
+    """Level codes of every image, instances in an order that no layout can change."""
+    return [sorted(one.tobytes() for one in layer_scene(scene).levels()) for scene in scenes]
+
+
+def converted(images, folder, layout, photos):
+    done = convert(images, folder / f"to-{layout}", layout)
+    if layout == "yolo":  # it needs the sizes of photos
+        (done.path / "images").mkdir()
+        shutil.copytree(photos, done.path / "images" / "train")
+    return done
+
+
+@pytest.mark.parametrize("there", sorted(BACK))
+@pytest.mark.parametrize("here", NAMES)
+def test_in_and_out_is_the_identity_on_levels(here, there, cocoa, tmp_path):
+    path, how = written(here, cocoa, tmp_path)
+    source = open_source(path, **how)
+    names = [image.file_name for image, _ in source]
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in names:
+        Image.new("RGB", (80, 60)).save(photos / name.rsplit("/", 1)[-1])
+    done = converted(source, tmp_path, there, photos)
+    assert (done.images, done.instances) == (5, sum(len(one.instances) for one in read_cocoa(cocoa)))
+    assert not {one for one in done.lost if "class" not in one}
+    back = read_annotations(done.path, **BACK[there])
+    assert not back.file_findings and not [one for one in back.findings if one.severity != "info"]
+    assert levels_of(back) == levels_of(read_cocoa(cocoa))
+
+
+def test_the_page_shows_what_is_tested_here():
+    """The matrix of docs/own-data.md: a cell for every pair that the test above takes there and back."""
+    there = sorted(BACK)
+    lines = [f"| in \\ out | {' | '.join(f'`{one}`' for one in there)} |", "|---|" + "---|" * len(there)]
+    lines += [f"| {NAMES[here]} |" + " = |" * len(there) for here in NAMES]
+    assert set(NAMES) == set(LAYOUTS) - {"masks-visible"}  # which have no order of their own
+    assert "\n".join(lines) in (ROOT / "docs" / "own-data.md").read_text()
+
+
+def test_what_no_order_gives_is_counted_and_flat_files_keep_it(tmp_path):
+    flat = write_flat(tmp_path, 6, "d2sa", seed=3, size=(60, 80), photos=False)
+    truth = levels_of(read_annotations(flat))
+    for layout in ("cocoa", "d2sa", "coco", "datumaro"):
+        done = convert(open_source(flat), tmp_path / layout, layout)
+        back = [layer_scene(scene) for scene in read_annotations(done.path, **BACK[layout])]
+        own = [layer_scene(scene) for scene in read_annotations(flat)]
+        wrong = sum(
+            int((np.sort(a.levels(), axis=0) != np.sort(b.levels(), axis=0)).any())
+            for a, b in zip(back, own, strict=True)
+        )
+        counted = sum(count for what, count in done.lost.items() if "level" in what)
+        assert (wrong > 0) == (counted > 0), layout
+        assert layout != "d2sa" or (not done.lost and levels_of(read_annotations(done.path)) == truth)
+    assert convert(open_source(flat), tmp_path / "m", "coco-modal").lost["hidden pixels"] > 0
+
+
+def test_modal_masks_never_become_whole_objects(cocoa, tmp_path):
+    path, _ = written("coco-list", cocoa, tmp_path)
+    source = open_source(path, masks="modal")
+    for layout in OUT:
+        if layout in ("coco-modal", "datumaro", "yolo", "table"):
+            assert convert(source, tmp_path / layout, layout, masks=source.masks).images == 5
+            continue
+        with pytest.raises(SelectionError, match="of what is visible"):
+            convert(source, tmp_path / layout, layout, masks=source.masks)
+    done = run_command("amodal-data", "convert", path, "--masks", "modal", "--to", "cocoa", "-o", tmp_path / "o")
+    assert done.returncode == 2 and "coco-modal" in done.stderr and not (tmp_path / "o").exists()
+
+
+def test_open_pairs_are_counted_where_they_are_lost(cocoa, tmp_path):
+    path, _ = written("coco-list", cocoa, tmp_path)
+    source = open_source(path, masks="amodal", order="none")
+    for layout in ("cocoa", "d2sa", "records"):
+        done = convert(source, tmp_path / layout, layout)
+        assert sum(n for what, n in done.lost.items() if "order not being known" in what) > 0, layout
+    assert not convert(source, tmp_path / "coco", "coco").lost
+
+
+def test_unknown_pixels_and_classes(tmp_path):
+    square = [[2, 2, 12, 2, 12, 12, 2, 12]]
+    ones = [{"id": 1, "image_id": 1, "category_id": 4, "segmentation": square, "occl_depth": 0},
+            {"id": 2, "image_id": 1, "category_id": 4, "segmentation": {"size": [20, 30], "counts": [0, 50, 550]},
+             "iscrowd": 1, "occl_depth": 1}]  # fmt: skip
+    images = [{"id": 1, "file_name": "a.jpg", "height": 20, "width": 30}]
+    categories = [{"id": 4, "name": "cup: 'blue'"}]
+    (tmp_path / "a.json").write_text(json.dumps({"images": images, "annotations": ones, "categories": categories}))
+    source = open_source(tmp_path / "a.json", masks="amodal")
+    for layout in ("cocoa", "coco", "d2sa"):
+        done = convert(source, tmp_path / layout, layout)
+        assert set(done.lost) == ({"class ids (names are kept)"} if layout == "cocoa" else set())
+        (scene,) = read_annotations(done.path, **BACK[layout])
+        assert layer_scene(scene).unknown_rle().area == 50 and scene.instances[0].name == "cup: 'blue'"
+    done = convert(source, tmp_path / "yolo", "yolo")
+    assert done.lost == {"unknown pixels": 50}
+    (done.path / "images" / "train").mkdir(parents=True)
+    Image.new("RGB", (30, 20)).save(done.path / "images" / "train" / "a.png")
+    scenes = read_annotations(done.path, masks="modal")
+    assert [one.name for one in scenes[0].instances] == ["cup: 'blue'"] and scenes.file_names == ["a.png"]
+
+
+def test_outlines_rasterise_back_to_any_mask():
+    rng = np.random.default_rng(2)
+    for _ in range(300):
+        for mask in random_masks(rng, 3, size=(int(rng.integers(1, 20)), int(rng.integers(1, 20)))):
+            ring = ring_of(RLE.from_mask(mask))
+            assert (ring is None) == (not mask.any())
+            if ring is not None:
+                assert np.array_equal(rasterise([np.array(ring)], mask.shape)[0].decode(), mask)
+
+
+def test_labels_of_yolo(tmp_path):
+    (tmp_path / "labels" / "val").mkdir(parents=True)
+    (tmp_path / "images" / "val").mkdir(parents=True)
+    Image.new("RGB", (40, 20)).save(tmp_path / "images" / "val" / "a.png")
+    lines = ["1 0 0 0.5 0 0.5 0.5 0 0.5", "0 0.5 0.5 0.2 0.2", "", "3 0 0 1 0 1 1", "x 0 0 1 0 1 1", "1 0 0 nan 0 1 1"]
+    (tmp_path / "labels" / "val" / "a.txt").write_text("\n".join(lines))
+    (tmp_path / "labels" / "val" / "b.txt").write_text(lines[0])
+    (tmp_path / "data.yaml").write_text("names:\n  0: cat\n  1: dog\n")
+    scenes = read_annotations(tmp_path, masks="amodal", order="front-first")
+    (scene,) = scenes
+    assert scene.size == (20, 40) and [one.name for one in scene.instances] == ["dog", "3"]
+    assert [one.category_id for one in scene.instances] == [2, 3]  # data.yaml's own order, cat or not
+    assert scene.instances[0].amodal.area == 200
+    codes = [one.code for one in scenes.file_findings]
+    assert sorted(codes) == ["photo-missing"] + ["region-malformed"] * 3
+
+
+@pytest.mark.parametrize("layout", OUT)
+def test_the_command(layout, cocoa, tmp_path):
+    out = tmp_path / "out"
+    done = run_command("amodal-data", "convert", cocoa, "-o", out, "--to", layout)
+    assert done.returncode == 0 and "5 images" in done.stdout, done.stderr
+    assert ("not carried" in done.stderr) == (layout == "coco-modal")
+    assert run_command("amodal-data", "convert", cocoa, "-o", out, "--to", layout).returncode == 2
+    said = run_command("amodal-data", "convert", cocoa, "-o", out, "--to", layout, "--force", "--json", "-q")
+    assert json.loads(said.stdout)["layout"] == layout and not said.stderr
+
+
+def test_records_in_memory(cocoa, tmp_path):
+    rows = export_records(open_source(cocoa))
+    scenes = read_records(rows)
+    assert levels_of(scenes) == levels_of(read_cocoa(cocoa)) and scenes.dataset == "d2sa"
+    bare = [{**row, "annotations": [{key: one[key] for key in ("segmentation", "occl_depth", "category")}
+                                    for one in row["annotations"]]} for row in rows]  # fmt: skip
+    assert levels_of(read_records(bare, masks="amodal")) == levels_of(read_cocoa(cocoa))
+    with pytest.raises(LayoutError, match="what its masks are of"):
+        read_records(bare)
+
+
+def test_a_table_as_parquet(cocoa, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    convert(open_source(cocoa), tmp_path / "t.csv", "table")
+    done = convert(open_source(cocoa), tmp_path / "t.parquet", "table")
+    rows = parquet.read_table(tmp_path / "t.parquet").to_pylist()
+    with (tmp_path / "t.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert len(rows) == len(lines) == done.instances
+    assert [str(row["area"]) for row in rows] == [line["area"] for line in lines]
+
+
+def test_samples_of_fiftyone_and_back(cocoa):
+    """Where FiftyOne is installed; its own samples, in memory."""
+    pytest.importorskip("fiftyone")
+    samples = to_fiftyone(open_source(cocoa))
+    wanted = levels_of(read_cocoa(cocoa))
+    assert levels_of(from_fiftyone(samples, "amodal", "modal")) == wanted
+    assert levels_of(from_fiftyone(samples, masks="amodal")) == wanted
+    for sample in samples:
+        linked = {one.instance.id for one in sample.amodal.detections}
+        assert {one.instance.id for one in sample.modal.detections} <= linked
+
+
+def test_rows_of_datasets_and_detections_of_supervision(cocoa):
+    """Where these libraries are installed; their own rows and objects."""
+    datasets = pytest.importorskip("datasets")
+    supervision = pytest.importorskip("supervision")
+    rows = datasets.Dataset.from_list(export_records(open_source(cocoa)))
+    assert levels_of(read_records(rows)) == levels_of(read_cocoa(cocoa))
+    for _, targets in open_source(cocoa):
+        found = [ScoredMask(whole, 0.5, 3, seen, (), name="cup") for whole, seen in
+                 zip(targets.rles(), targets.rles("modal"), strict=True)]  # fmt: skip
+        for part, wanted in (("amodal", targets.amodal()), ("visible", targets.modal())):
+            own = to_supervision(found, part)
+            assert isinstance(own, supervision.Detections) and len(own) == len(found)
+            assert np.array_equal(np.asarray(own.mask), wanted)
+            assert np.allclose(own.data["hidden_share"], 1 - targets.areas()[1] / targets.areas()[0])

@@ -1,0 +1,98 @@
+"""Pictures: labels do not cover each other, colours tell who is who, values show themselves in a notebook."""
+
+import base64
+import io
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.scenes import make_scene, random_masks
+
+import amodal_data as ad
+from amodal_data.inspector import stand_ins
+from amodal_data.inspector.drawing import IDENTITY, draw_instances
+from amodal_data.inspector.drawing.hues import distinct_hues, shared_hues
+from amodal_data.inspector.drawing.labels import write_labels
+
+
+def pictured(html):
+    """The picture in what a notebook is shown."""
+    return Image.open(io.BytesIO(base64.b64decode(re.search(r"base64,([^\"]+)", html)[1])))
+
+
+def test_labels_lie_apart_and_inside():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        picture = Image.new("RGB", (200, 150), "black")
+        places = [(n, int(x), int(y)) for n, (x, y) in enumerate(rng.integers(0, (200, 150), (8, 2)))]
+        write_labels(picture, places, ["12"] * 8, 11)
+        alone = Image.new("RGB", (200, 150), "black")
+        write_labels(alone, [(0, 100, 75)], ["12"], 11)
+        covered = (np.asarray(picture).max(axis=2) > 0).sum()
+        assert covered == 8 * (np.asarray(alone).max(axis=2) > 0).sum()
+    crowded = Image.new("RGB", (12, 14), "black")
+    write_labels(crowded, [(0, 3, 3), (1, 3, 3)], ["12", "13"], 11)  # no room: written on each other, not refused
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_stand_ins_against_every_choice(seed):
+    """Greedy: whoever is largest of what is left is taken next."""
+    rng = np.random.default_rng(seed)
+    iou = np.round(rng.random((6, 8)), 2)
+    left, expected = iou.copy(), [None] * 6
+    while left.max() >= 0.3:
+        n, p = np.unravel_index(left.argmax(), left.shape)
+        expected[n] = int(p)
+        left[n] = left[:, p] = -1
+    assert stand_ins(iou) == expected
+    assert stand_ins(np.zeros((2, 0))) == [None, None]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_colours_differ_where_instances_overlap_and_are_shared_with_what_stands_for_them(seed):
+    rng = np.random.default_rng(seed)
+    truth, found = ((rng.random((12, n)) < 0.15).astype(np.uint8) for n in (6, 9))
+    true = distinct_hues(truth)
+    for a in range(6):
+        for b in range(a):
+            assert true[a] != true[b] or not (truth[:, a] & truth[:, b]).any()
+    assert distinct_hues(np.eye(7, dtype=np.uint8)) == list(range(7))
+    chosen = [3, None, 0, None, 7, None]
+    hues = shared_hues(truth, found, chosen)
+    assert all(hues[p] == true[n] for n, p in enumerate(chosen) if p is not None)
+    others = [hues[p] for p in range(9) if p not in chosen]
+    alone = [hues[p] for p in range(9) if p not in chosen and not (found[:, [p]] & np.delete(found, p, 1)).any()]
+    if len(set(true)) < 7:
+        assert not set(alone) & set(true)
+    assert all(0 <= hue < 7 for hue in others)
+    many = distinct_hues(np.ones((1, 600), np.uint8))  # too many to compare: the colours take turns
+    assert sorted(set(many)) == list(range(7))
+
+
+def test_a_prediction_is_drawn_in_the_colour_it_is_given():
+    masks = np.zeros((2, 20, 20), bool)
+    masks[0, :10], masks[1, 10:] = True, True
+    targets = ad.layer_scene(make_scene(masks))
+    photo = np.full((20, 20, 3), 255.0)
+    swapped, own = draw_instances(photo, targets, hues=[1, 0]), draw_instances(photo, targets)
+    assert np.allclose(swapped[5, 5], 0.38 * 255 + 0.62 * IDENTITY[1])
+    assert np.array_equal(own[5, 5], swapped[15, 5]) and not np.array_equal(own[5, 5], swapped[5, 5])
+
+
+def test_values_show_themselves_in_a_notebook(tmp_path):
+    rng = np.random.default_rng(1)
+    scenes = [make_scene(random_masks(rng, 4, (300, 900))) for _ in range(5)]
+    targets = ad.layer_scene(scenes[0])
+    html = targets._repr_html_()
+    assert "&" not in repr(targets) and repr(targets) in html and pictured(html).size == (480, 160)
+    ad.build_targets(scenes, tmp_path / "a<b>.h5")
+    with ad.TargetCache(tmp_path / "a<b>.h5") as cache:
+        html = cache._repr_html_()
+        assert "a&lt;b&gt;.h5" in html and "a<b>" not in html and pictured(html).width > 470
+        assert len(np.unique(np.asarray(pictured(html)).reshape(-1, 3), axis=0)) > 20
+        report = ad.evaluate(cache, {1: []})
+    assert report._repr_html_().startswith("<pre>") and str(report).splitlines()[0][:10] in report._repr_html_()
+    ad.build_targets([], tmp_path / "none.h5")
+    with ad.TargetCache(tmp_path / "none.h5") as cache:
+        assert "0 images" in cache._repr_html_()

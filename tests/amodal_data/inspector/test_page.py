@@ -1,0 +1,593 @@
+"""The inspector page in headless Chromium: real clicks, keys, drags and links."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+from support.scenes import make_scene
+
+from amodal_data import RLE, ScoredMask, build_targets, read_annotations, read_cocoa, write_cocoa
+from amodal_data.cache import CachedImage
+from amodal_data.evaluation import read_predictions, read_truth, write_predictions
+from amodal_data.evaluation.protocols.pair_order import order_of
+from amodal_data.inspector import PageImage, write_page
+from amodal_data.inspector.dataset import open_source
+from amodal_data.inspector.drawing.colors import BANDS, IDENTITY, sem_dist_colours
+from amodal_data.inspector.page_data import _leb128
+from amodal_data.layering.targets import layer_scene
+from amodal_data.scenes.findings import Finding, Place
+
+VIEWS = ("photo", "instances", "layers", "levels", "semdist", "relative", "exploded")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None and not os.environ.get("CI"):
+        pytest.skip("no Chromium on this machine")
+    from playwright.sync_api import sync_playwright
+
+    assert CHROMIUM is not None, "the tests of pages need Chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """Open a page of the disk; anything on its console, any error, any request to elsewhere fails the test."""
+    contexts, odd = [], []
+
+    def visit(path, hash="", width=1280, height=800, **more):
+        context = browser.new_context(viewport={"width": width, "height": height}, **more)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: odd.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: odd.append(f"error: {error}"))
+        page.on("request", lambda r: odd.append(r.url) if not r.url.startswith(("file:", "data:")) else None)
+        page.goto(f"file://{path}{hash}")
+        page.wait_for_function("() => document.documentElement.dataset.ready")
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert odd == []
+
+
+def address(page):
+    return page.evaluate("location.hash")
+
+
+def ready(page, text):
+    page.wait_for_function(f"() => document.documentElement.dataset.ready === {json.dumps(text)}")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Six scenes, their predictions (the truth, a little spoiled), a page of each."""
+    folder = tmp_path_factory.mktemp("page")
+    scenes = write_cocoa(folder, 6, seed=3, size=(240, 320), instances=(4, 7))
+    build_targets(read_cocoa(scenes), folder / "t.h5")
+    source = open_source(folder / "t.h5")
+    found = {}
+    for image, targets in source:
+        kept = [n for n in range(len(targets.names)) if n != 1]
+        found[image.image_id] = [_certain(targets, n, 0.9 - 0.1 * n) for n in kept]
+    write_predictions(folder / "p.json", found)
+    write_page(folder / "truth.html", source.page_images(range(6), [folder]), title="truth")
+    images = source.page_images(source.worst(folder / "p.json"), [folder], (), folder / "p.json")
+    write_page(folder / "both.html", images, title="both", facts={"images": 6})
+    return folder
+
+
+def _certain(targets, n, score):
+    """Instance n as a network sure of it would predict it."""
+    box = targets.boxes()[0][n].astype(np.float32)
+    codes = targets.roi_levels(box[None], np.array([n]), 28)[0]
+    probabilities = np.stack([codes == code for code in range(5)]).astype(np.float16) * 0.8 + 0.04
+    one = ScoredMask.from_codes(targets.levels(n), max(score, 0.1))
+    return ScoredMask(one.amodal, one.score, 1, one.visible, one.levels, box, probabilities)
+
+
+def targets_of(place, image_id):
+    return next(targets for image, targets in open_source(place / "t.h5") if image.image_id == image_id)
+
+
+def pixel_of(page, kind, x, y):
+    """Where a pixel of the picture (fractions of its size) is on the screen."""
+    box = page.locator(f"canvas[data-kind={kind}]").bounding_box()
+    return box["x"] + x * box["width"], box["y"] + y * box["height"]
+
+
+def test_every_view_is_drawn_and_kept_in_the_address(visit, place):
+    page = visit(place / "truth.html", "#image=2")
+    for view in VIEWS:
+        page.click(f"[data-view={view}]")
+        ready(page, f"2 {view}")
+        assert f"view={view}" in address(page) and view in page.title()
+        colours = page.evaluate(
+            "(() => { const c = document.querySelector('#stage canvas'); const d = c.getContext('2d')"
+            ".getImageData(0, 0, c.width, c.height).data; const s = new Set();"
+            "for (let i = 0; i < d.length; i += 4) s.add(d[i] + ',' + d[i+1] + ',' + d[i+2]); return s.size; })()"
+        )
+        assert colours > 3, view
+        assert page.locator(f"[data-view={view}]").get_attribute("aria-pressed") == "true"
+
+
+def test_the_browser_unpacks_the_same_levels(visit, place):
+    page = visit(place / "truth.html", "#image=4")
+    codes = page.evaluate(
+        "picture.truth.instances.map((_, n) => Array.from(picture.truth.regions, (r) => picture.truth.table[n][r]))"
+    )
+    targets = targets_of(place, 4)
+    assert (np.array(codes, np.uint8).reshape(-1, 240, 320) == targets.levels()).all()
+    areas, visible = targets.areas()
+    rows = page.locator("#tables tbody tr")
+    assert rows.count() == len(areas)
+    for n in range(len(areas)):
+        cells = rows.nth(n).locator("td").all_inner_texts()
+        share = 100 * (areas[n] - visible[n]) / areas[n]
+        assert cells[4].replace(",", "") == str(areas[n]) and abs(float(cells[1][:-2]) - share) <= 0.51
+        front = [str(a) for a, b in targets.pairs.tolist() if b == n]
+        assert cells[2] == (", ".join(front) or "nothing")
+
+
+def test_hovering_tells_the_stack_nearest_first(visit, place):
+    page = visit(place / "truth.html", "#image=4")
+    targets = targets_of(place, 4)
+    levels = targets.levels()
+    y, x = np.unravel_index(int(levels.max(axis=0).argmax()), (240, 320))
+    page.mouse.move(*pixel_of(page, "truth", (x + 0.5) / 320, (y + 0.5) / 240))
+    said = page.locator("#hover").inner_text()
+    stack = sorted((int(levels[n, y, x]), n) for n in range(len(levels)) if levels[n, y, x])
+    _, *parts = said.split("\n")
+    assert len(parts) == len(stack) > 1
+    for part, (code, n) in zip(parts, stack, strict=True):
+        assert (
+            part.startswith(f"{n} ")
+            and f"level {code - 1}," in part
+            and f"- {code - 1} = {1 - code + 255 / 256:.3f}" in part
+        )
+    page.mouse.move(*pixel_of(page, "truth", 0.001, 0.001))
+    if not levels[:, 0, 0].any():
+        assert page.locator("#hover").inner_text().endswith("no instance")
+
+
+def test_clicking_isolates_an_instance_and_escape_brings_all_back(visit, place):
+    page = visit(place / "truth.html", "#image=4")
+    targets = targets_of(place, 4)
+    y, x = np.argwhere(targets.modal(0))[len(np.argwhere(targets.modal(0))) // 2]
+    page.mouse.click(*pixel_of(page, "truth", (x + 0.5) / 320, (y + 0.5) / 240))
+    assert "alone=0" in address(page) and "1 of" in page.locator("figcaption").inner_text()
+    assert page.locator("#tables button").first.get_attribute("aria-pressed") == "true"
+    page.keyboard.press("Escape")
+    assert "alone" not in address(page) and not page.locator("#all").is_visible()
+    page.locator("#tables button").nth(1).click()
+    page.click("#all")
+    assert "alone" not in address(page)
+    page.locator("#tables button").nth(2).click()
+    page.click("[data-view=levels]")
+    assert page.locator("figcaption").inner_text().startswith("2 ")
+
+
+def test_the_plane_falls_by_slider_keys_and_play(visit, place):
+    page = visit(place / "truth.html", "#image=4&view=instances&plane=0")
+    deepest = int(targets_of(place, 4).table.max()) - 1
+    assert "what is seen" in page.locator("#plane-text").inner_text()
+
+    def coloured():
+        return page.evaluate(
+            "(() => { const d = new Drawing(picture, picture.truth).clear();"
+            " d.instances(chosenOf(picture, picture.truth, state), state.plane);"
+            " return d.image.data.filter((value, at) => at % 4 === 3 && value > 0).length; })()"
+        )
+
+    seen = coloured()
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("state.plane") == 1 and "plane=1" in address(page)
+    page.focus("#plane")
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate("state.plane") == 0 and coloured() == seen
+    page.click("#play")
+    page.wait_for_function(f"() => state.plane === {deepest}", timeout=900 * (deepest + 3))
+    assert "whole objects" in page.locator("#plane-text").inner_text()
+    page.wait_for_function("() => document.getElementById('play').textContent === 'Play'")
+
+
+def test_two_instances_picked_tell_their_order(visit, place):
+    page = visit(place / "truth.html", "#image=4&view=relative")
+    for front, back in targets_of(place, 4).pairs.tolist():
+        for a, b, said in ((front, back, "A ("), (back, front, "B (")):
+            page.select_option("#pair-a", str(a))
+            page.select_option("#pair-b", str(b))
+            assert page.locator("#pair-text").inner_text().startswith(said)
+    assert f"a={back}&b={front}" in address(page)
+
+
+def test_searching_sorting_and_stepping(visit, place):
+    page = visit(place / "truth.html")
+    assert page.locator("#images li").count() == 6
+    hidden = [page.evaluate(f"about.images[{at}].hidden") for at in range(6)]
+    shown = page.evaluate("list.found().map((one) => one.hidden)")
+    assert shown == sorted(hidden, reverse=True)
+    page.keyboard.press("j")
+    ready(page, f"{page.evaluate('list.found()[1].id')} instances")
+    page.keyboard.press("k")
+    ready(page, f"{page.evaluate('list.found()[0].id')} instances")
+    page.keyboard.press("/")
+    page.keyboard.type("000003")
+    assert page.locator("#images li").count() == 1 and page.locator("#count").inner_text() == "1 of 6 images"
+    page.locator("#images button").click()
+    ready(page, "3 instances")
+    page.fill("#search", "")
+    page.select_option("#sort", "file")
+    assert page.evaluate("list.found().map((one) => one.id)") == [1, 2, 3, 4, 5, 6]
+    page.keyboard.press("Escape")
+    page.locator("h2").click()
+    page.keyboard.press("5")
+    ready(page, "3 semdist")
+
+
+def test_a_link_restores_what_was_seen(visit, place):
+    page = visit(place / "truth.html", "#image=5&view=levels&alone=1&plane=0")
+    assert page.evaluate("[picture.id, state.view, state.alone, state.plane]") == [5, "levels", 1, 0]
+    page.evaluate("location.hash = '#image=2&view=photo'")
+    ready(page, "2 photo")
+    broken = visit(place / "truth.html", "#image=77&view=nonsense&plane=x&alone=99&a=8&b=-3")
+    for view in VIEWS:
+        broken.click(f"[data-view={view}]")
+
+
+def test_the_exploded_view_turns_by_dragging(visit, place):
+    page = visit(place / "truth.html", "#image=4&view=exploded")
+    layers = page.locator(".exploded canvas")
+    assert layers.count() == int(targets_of(place, 4).table.max())
+    before = page.evaluate("document.querySelector('.turn').style.transform")
+    box = page.locator(".exploded").bounding_box()
+    page.mouse.move(box["x"] + 200, box["y"] + 150)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 290, box["y"] + 120, steps=4)
+    page.mouse.up()
+    assert page.evaluate("document.querySelector('.turn').style.transform") != before
+
+
+def test_truth_and_predictions_side_by_side(visit, place):
+    page = visit(place / "both.html")
+    assert page.evaluate("list.found()[0].errors") == max(page.evaluate("about.images.map((one) => one.errors)"))
+    assert page.locator("figure").count() == 2 and page.locator("#tables table").count() == 2
+    assert " right" in page.locator("#errors").inner_text()
+    x, y = pixel_of(page, "truth", 0.3, 0.6)
+    page.mouse.move(x, y)
+    marks = page.locator(".mark:not([hidden])")
+    assert marks.count() == 2
+    assert len({page.evaluate("(m) => m.style.left + m.style.top", mark) for mark in marks.element_handles()}) == 1
+    said = page.locator("#hover").inner_text()
+    assert "truth, nearest first" in said and "predicted, nearest first" in said
+    shown = page.locator("figcaption").nth(1).inner_text()
+    page.fill("#least", "0.85")
+    page.dispatch_event("#least", "input")
+    assert page.locator("figcaption").nth(1).inner_text() != shown
+    page.click("[data-view=levels]")
+    page.locator("#tables table").first.locator("button").first.click()
+    captions = page.locator("figcaption").all_inner_texts()
+    assert captions[0].startswith("truth: 0 ") and captions[1].startswith("predicted: instance 0")
+    page.locator("#tables table").first.locator("button").nth(1).click()  # the one that nothing predicts
+    assert page.locator("#plane").get_attribute("step") == "0.05"
+    for view in VIEWS:
+        page.click(f"[data-view={view}]")
+
+
+@pytest.mark.parametrize("width, beside", [(1200, True), (1440, True), (390, False)])
+def test_truth_and_prediction_stand_beside_each_other_from_1200_pixels(visit, tmp_path, width, beside):
+    masks = np.zeros((2, 480, 640), bool)
+    masks[0, 100:300, 100:300] = masks[1, 200:400, 200:600] = True
+    targets = layer_scene(make_scene(masks))
+    found = [ScoredMask(mask, 0.9) for mask in targets.rles()]
+    write_page(tmp_path / "p.html", [PageImage(CachedImage(1, "a", (480, 640)), targets, found)], title="a")
+    page = visit(tmp_path / "p.html", "", width, 844)
+    for view in VIEWS[1:]:
+        page.click(f"[data-view={view}]")
+        first, second = (one.bounding_box() for one in page.locator("figure").all())
+        assert (first["y"] == second["y"]) == beside and (second["x"] > first["x"] + first["width"]) == beside, view
+
+
+def test_one_object_has_one_colour_on_both_sides_and_every_map_a_legend(visit, tmp_path):
+    masks = np.zeros((3, 60, 80), bool)
+    masks[0, 5:30, 5:30] = masks[1, 20:50, 20:60] = masks[2, 40:58, 50:78] = True
+    targets = layer_scene(make_scene(masks))
+    whole = targets.rles()
+    wide = RLE.from_mask(np.ones((60, 80), bool))
+    found = [ScoredMask(one, score) for one, score in ((wide, 0.9), (whole[2], 0.8), (whole[0], 0.7), (whole[0], 0.6))]
+    write_page(tmp_path / "p.html", [PageImage(CachedImage(1, "a", (60, 80)), targets, found)], title="a")
+    page = visit(tmp_path / "p.html")
+    assert page.evaluate("picture.matches") == [2, None, 1]
+    true, hues = page.evaluate("[picture.truth.hues, picture.predicted.hues]")
+    assert true == [0, 1, 2] and hues[1:3] == [2, 0] and not {hues[0], hues[3]} & set(true)
+    told = "(t) => [...t.querySelectorAll('.swatch')].map((s) => s.style.background)"
+    true, own = (page.evaluate(told, one.element_handle()) for one in page.locator("#tables table").all())
+    assert own[1] == true[2] and own[2] == true[0] and len({*true, own[0], own[3]}) == 5
+    for view in VIEWS[1:]:
+        page.click(f"[data-view={view}]")
+        assert page.locator("#legend").inner_text(), view
+    page.click("[data-view=semdist]")
+    page.locator("#tables table").first.locator("button").nth(1).click()
+    assert page.locator("figcaption").nth(1).inner_text() == "predicted: no instance stands for it"
+
+
+def test_between_two_levels_the_plane_thresholds_the_confidence(visit, place):
+    page = visit(place / "both.html", "#image=4&view=levels")
+
+    def shown(plane):
+        return page.evaluate(
+            f"(() => {{ const t = picture.predicted; let n = 0; for (let i = 0; i < t.instances.length; i++)"
+            f" for (let p = 0; p < t.regions.length; p++)"
+            f" {{ const c = t.code(i, p); n += c > 0 && reaches(t, i, p, c, {plane}); }} return n; }})()"
+        )
+
+    counts = [shown(plane) for plane in (0, 0.3, 0.6, 0.9, 1)]
+    assert counts == sorted(counts) and counts[0] < counts[2] < counts[-1]
+
+
+EVIL = '<script>document.title="taken"</script><img src=x onerror=alert(1)>"\'&'
+
+
+def test_names_from_the_data_are_only_text(visit, tmp_path):
+    scene = make_scene([np.pad(np.ones((20, 20), bool), 10)] * 2)
+    targets = layer_scene(scene)
+    object.__setattr__(targets, "names", (EVIL, "</script><h1>x</h1>"))
+    image = CachedImage(1, f"{EVIL}.jpg", targets.size)
+    finding = Finding("size-differs", Place(EVIL, 1), EVIL)
+    one = PageImage(image, targets, findings=(finding,))
+    write_page(tmp_path / "evil.html", [one], title=EVIL, facts={EVIL: EVIL})
+    page = visit(tmp_path / "evil.html")
+    assert page.title().startswith(EVIL) and page.locator("h2").inner_text() == f"{EVIL}.jpg"
+    assert page.locator("img").count() == 0 and page.locator("script:not([type])").count() == 1
+    assert page.locator("h1").count() == 1 and EVIL in page.locator("#findings").inner_text()
+    for view in VIEWS:
+        page.click(f"[data-view={view}]")
+    assert page.title() != "taken"
+
+
+def test_the_policy_stops_foreign_scripts_and_requests(browser, place):
+    """The visit above forbids anything on the console; here that is what is wanted."""
+    page = browser.new_page()
+    said = []
+    page.on("console", lambda message: said.append(message.text))
+    page.goto(f"file://{place / 'truth.html'}")
+    page.evaluate(
+        "(() => { const s = document.createElement('script'); s.textContent = 'window.taken = 1';"
+        " document.body.append(s); const i = document.createElement('img'); i.src = 'https://example.org/x.png';"
+        " document.body.append(i); })()"
+    )
+    page.wait_for_timeout(200)
+    assert page.evaluate("window.taken") is None
+    assert len(said) == 2 and all("Content Security Policy" in text for text in said)
+    page.close()
+
+
+@pytest.mark.parametrize("size", [(1200, 800), (1440, 900), (1920, 1080), (390, 844)])
+@pytest.mark.parametrize("name", ["truth", "both"])
+def test_nothing_sticks_out_or_overlaps(visit, place, size, name):
+    page = visit(place / f"{name}.html", "", *size)
+    for view in VIEWS:
+        page.click(f"[data-view={view}]")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), view
+        crossed = page.evaluate(
+            "(() => { const boxes = ['#bar', '#views', '#tools', '#seen', '#details'].map((s) =>"
+            " document.querySelector(s).getBoundingClientRect()); let n = 0;"
+            " for (let i = 0; i < boxes.length; i++) for (let j = 0; j < i; j++) { const a = boxes[i], b = boxes[j];"
+            " n += a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1; }"
+            " return n; })()"
+        )
+        assert crossed == 0, view
+    if size[0] < 700:
+        assert not page.locator("#list").is_visible()
+        page.click("#show-list")
+        page.locator("#images button").nth(1).click()
+        assert not page.locator("#list").is_visible()
+
+
+CONTRAST = """
+(() => {
+  const linear = (x) => (x <= 0.03928 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4);
+  const light = (c) => { const v = c.map((x) => linear(x / 255));
+    return 0.2126 * v[0] + 0.7152 * v[1] + 0.0722 * v[2]; };
+  const parse = (s) => s.match(/[\\d.]+/g).map(Number);
+  const found = [];
+  for (const node of document.querySelectorAll("body *")) {
+    const own = [...node.childNodes].some((c) => c.nodeType === 3 && c.textContent.trim());
+    if (!own || !node.checkVisibility() || node.closest("script, option, .tag")) continue;
+    let under = node, back = [0, 0, 0, 0];
+    for (; under && back.length === 4 && back[3] === 0; under = under.parentElement)
+      back = parse(getComputedStyle(under).backgroundColor);
+    const a = light(parse(getComputedStyle(node).color)), b = light(back);
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5 && !node.closest("tr.off"))
+      found.push(node.tagName + " " + node.textContent.slice(0, 30) + " " + ratio.toFixed(2));
+  }
+  return found;
+})()
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_read_and_controls_have_names(visit, place, scheme):
+    page = visit(place / "both.html", color_scheme=scheme)
+    for view in VIEWS:
+        page.click(f"[data-view={view}]")
+        assert page.evaluate(CONTRAST) == []
+    nameless = page.evaluate(
+        "[...document.querySelectorAll('button, input, select')].filter((e) => !(e.textContent.trim() || e.ariaLabel ||"
+        " e.labels?.length)).map((e) => e.outerHTML)"
+    )
+    assert nameless == []
+    for role in ("navigation", "main", "banner"):
+        assert page.get_by_role(role).count() == 1
+    assert page.get_by_role("img").count() >= 2 and page.get_by_role("group", name="View").count() == 1
+    page.keyboard.press("Tab")
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+def test_pages_are_small(tmp_path):
+    scenes = write_cocoa(tmp_path, 4, seed=3)
+    source = open_source(scenes)
+    write_page(tmp_path / "none.html", [], title="none")
+    empty = (tmp_path / "none.html").stat().st_size
+    for folders, most in (([], 15), ([tmp_path], 150)):
+        write_page(tmp_path / "p.html", source.page_images(range(4), folders), title="p")
+        assert ((tmp_path / "p.html").stat().st_size - empty) / 4 < most * 1024
+    assert empty < 60 * 1024
+
+
+def test_a_hundred_images_are_ready_at_once(visit, tmp_path):
+    scenes = write_cocoa(tmp_path, 10, seed=3)
+    source = open_source(scenes)
+    images = list(source.page_images(range(10), [tmp_path]))
+    write_page(tmp_path / "p.html", images * 10, title="p")
+    page = visit(tmp_path / "p.html")
+    metrics = page.context.new_cdp_session(page)
+    metrics.send("Performance.enable")
+    found = {one["name"]: one["value"] for one in metrics.send("Performance.getMetrics")["metrics"]}
+    assert found["TaskDuration"] < 2
+    assert page.evaluate("pictures.size") == 1
+
+
+def test_many_images_come_a_hundred_at_a_time_and_none_is_no_error(visit, tmp_path):
+    scene = make_scene(np.zeros((1, 20, 20), bool))
+    images = [PageImage(CachedImage(n, f"{n}.jpg", (20, 20)), layer_scene(scene)) for n in range(130)]
+    write_page(tmp_path / "p.html", images, title="p")
+    page = visit(tmp_path / "p.html")
+    assert page.locator("#images li").count() == 100
+    page.click("#more")
+    assert page.locator("#images li").count() == 130 and not page.locator("#more").is_visible()
+    for view in VIEWS:
+        page.click(f"[data-view={view}]")
+    write_page(tmp_path / "none.html", [], title="none")
+    assert "no images" in visit(tmp_path / "none.html").locator("#count").inner_text()
+
+
+def test_predictions_alone_make_a_page(visit, tmp_path):
+    found = [ScoredMask.from_codes(np.pad(np.ones((8, 8), np.uint8), 4) * code, 0.9) for code in (1, 2)]
+    write_page(tmp_path / "p.html", [PageImage(CachedImage(1, "a.jpg", (16, 16)), predictions=found)], title="p")
+    page = visit(tmp_path / "p.html")
+    for view in VIEWS:
+        page.click(f"[data-view={view}]")
+    assert page.locator("#tables table").count() == 1
+
+
+def test_the_real_sample_as_a_page(visit, real, tmp_path):
+    source = open_source(real)
+    write_page(tmp_path / "real.html", source.page_images(range(3), [real.parent]), title="real")
+    page = visit(tmp_path / "real.html")
+    for _ in range(3):
+        for view in VIEWS:
+            page.click(f"[data-view={view}]")
+        page.click("#next")
+    assert (tmp_path / "real.html").stat().st_size < 3 * 150 * 1024
+
+
+def test_numbers_of_any_size_are_packed():
+    values = np.array([0, 1, 127, 128, 300, 16383, 16384, 2**21 - 1, 2**21, 2**31])
+    packed, out = iter(_leb128(values)), []
+    for byte in packed:
+        value, shift = byte & 127, 7
+        while byte & 128:
+            byte = next(packed)
+            value, shift = value | (byte & 127) << shift, shift + 7
+        out.append(value)
+    assert out == values.tolist()
+
+
+WHITE = np.full((1, 3), 255.0)
+MAPS = [sem_dist_colours(confidence - np.arange(6)) for confidence in (1.0, 0.9, 0.75, 0.6)]
+
+
+@pytest.mark.parametrize(
+    "colours, least",
+    [(np.vstack([own, WHITE]), least) for own, least in [
+        (IDENTITY, 10), (BANDS, 12), *((own, 10) for own in MAPS)]],
+)  # fmt: skip
+def test_colours_stay_apart_and_from_white_under_colour_blindness(colours, least):
+    from colorspacious import cspace_convert
+
+    for kind in ("deuteranomaly", "protanomaly", "tritanomaly"):
+        blind = {"name": "sRGB1+CVD", "cvd_type": kind, "severity": 100}
+        seen = cspace_convert(cspace_convert(colours / 255, blind, "sRGB1").clip(0, 1), "sRGB1", "CAM02-UCS")
+        distances = np.linalg.norm(seen[:, None] - seen[None], axis=2)
+        assert distances[np.triu_indices(len(seen), 1)].min() >= least
+
+
+def test_masks_are_matched_by_overlap(place):
+    from amodal_data.inspector.page_data import image_document
+
+    mask = RLE.from_mask(np.ones((4, 4)))
+    targets = layer_scene(make_scene([np.ones((4, 4), bool), np.zeros((4, 4), bool)]))
+    one = PageImage(CachedImage(1, "a", (4, 4)), targets, [ScoredMask(mask, 0.5)])
+    assert image_document(one)["matches"] == [0, None]
+    assert read_annotations(place / "COCO_amodal_val2014.json")
+
+
+def test_portrait_photos_keep_their_shape(visit, tmp_path):
+    scene = make_scene(np.ones((1, 640, 427), bool))
+    write_page(tmp_path / "p.html", [PageImage(CachedImage(1, "a.jpg", (640, 427)), layer_scene(scene))], title="p")
+    box = visit(tmp_path / "p.html").locator("#stage canvas").bounding_box()
+    assert box["height"] / box["width"] == pytest.approx(640 / 427, rel=0.01)
+
+
+def test_what_is_not_drawn_cannot_be_pointed_at(visit, tmp_path):
+    codes = np.pad(np.ones((8, 8), np.uint8), 4)
+    found = [ScoredMask.from_codes(codes, 0.2), ScoredMask.from_codes(codes, 0.9)]
+    write_page(tmp_path / "p.html", [PageImage(CachedImage(1, "a.jpg", (16, 16)), predictions=found)], title="p")
+    page = visit(tmp_path / "p.html")
+    page.mouse.move(*pixel_of(page, "predicted", 0.5, 0.5))
+    assert page.locator("#hover span").count() == 2
+    page.focus("#least")
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate("[state.least, state.plane === Infinity]") == [0.45, True]
+    page.locator("#tables button").nth(1).focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.dataset.pick") == "predicted 1"
+    for hash in ("#alone=0.5", "#view=relative&a=0.5&b=1.5"):
+        assert visit(tmp_path / "p.html", hash).evaluate("[state.alone, state.a]") == [None, None]
+
+
+def test_boxes_are_pasted_alike_here_there_and_on_the_page(visit, tmp_path):
+    """numpy, torch and JavaScript: one rule, checked on the same numbers, boxes beyond the image among them."""
+    import torch
+
+    from amodal_data.evaluation.protocols.pair_order import paste as numpy_paste
+    from sln.network.paste_masks import paste as torch_paste
+
+    rng = np.random.default_rng(0)
+    size, boxes = (40, 60), np.array([[5.5, 3.2, 31.4, 30.9], [-7, 10, 20, 55], [30, 20, 30.4, 20.3]], np.float32)
+    cells = (rng.integers(0, 256, (3, 7, 7)) / 255).astype(np.float32)  # as many shades as the page keeps
+    found = []
+    for box, inside in zip(boxes, cells, strict=True):
+        masks = {"amodal": RLE.from_mask(np.ones(size)), "visible": RLE.from_mask(np.ones(size))}
+        probabilities = np.stack([1 - inside, inside])
+        found.append(ScoredMask(**masks, score=0.9, box=box, probabilities=probabilities))
+    write_page(tmp_path / "p.html", [PageImage(CachedImage(1, "a.jpg", size), predictions=found)], title="p")
+    page = visit(tmp_path / "p.html")
+    window = (slice(0, size[0]), slice(0, size[1]))
+    by_torch = torch_paste(
+        torch.from_numpy(np.stack([one.probabilities for one in found])), torch.from_numpy(boxes), size
+    )
+    for n, one in enumerate(found):
+        by_numpy = numpy_paste(one.probabilities, one.box, window)
+        code = f"Array.from({{length: {40 * 60}}}, (_, p) => picture.predicted.confidence({n}, p))"
+        by_page = np.array(page.evaluate(code)).reshape(size)
+        assert np.abs(by_torch[n].numpy() - by_numpy).max() < 1e-5
+        assert np.abs(by_page - (1 - by_numpy[0]).clip(0, 255 / 256)).max() < 0.01  # boxes in hundredths of a pixel
+
+
+def test_predicted_pairs_are_ordered_as_the_package_orders_them(visit, place):
+    page = visit(place / "both.html", "#image=4&view=relative")
+    found = read_predictions(place / "p.json", read_truth(place / "t.h5")).of(4)
+    for a in range(len(found)):
+        for b in range(len(found)):
+            wanted = order_of(found[a], found[b]) if a != b else 0
+            assert page.evaluate(f"picture.predicted.order({a}, {b})") == wanted

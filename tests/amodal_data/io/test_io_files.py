@@ -1,0 +1,216 @@
+"""Files written whole or not at all, by one writer at a time."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from support.commands import run_command
+
+from amodal_data import TargetCache, build_targets, merge_shards, read_cocoa, verify_cache, write_cocoa
+from amodal_data.errors import InUseError, OutputExistsError
+from amodal_data.io.files import open_regular, remove_leftovers, replaced, replaced_path, sole_writer
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scenes")
+    build_targets(read_cocoa(write_cocoa(folder, 6, seed=3, size=(40, 50), photos=False)), folder / "c.h5")
+    return folder
+
+
+def left(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_replaced_when_it_is_whole(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("before")
+    with replaced(path) as file:
+        file.write("after")
+        file.flush()
+        assert path.read_text() == "before"
+    assert path.read_text() == "after" and left(tmp_path) == ["a.txt"]
+    with pytest.raises(ZeroDivisionError), replaced(path) as file:
+        file.write("never")
+        1 / 0  # noqa: B018
+    assert path.read_text() == "after" and left(tmp_path) == ["a.txt"]
+
+
+def test_links_are_replaced_not_followed(tmp_path):
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "out.json").symlink_to(tmp_path / "precious")
+    with replaced_path(tmp_path / "out.json") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "precious").read_text() == "mine" and (tmp_path / "out.json").read_text() == "new"
+
+
+def test_only_files_are_opened(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    for path, kind in ((tmp_path / "fifo", "a FIFO"), (tmp_path, "a folder"), ("/dev/null", "a device")):
+        with pytest.raises(OSError, match=kind):
+            open_regular(path)
+
+
+def test_leftovers_of_one_file_and_no_other(tmp_path):
+    for name in (".c.h5.0123abcd.part", ".d.h5.0123abcd.part", "c.h5", "c.h5.part"):
+        (tmp_path / name).write_text("")
+    remove_leftovers(tmp_path / "c.h5")
+    assert left(tmp_path) == [".d.h5.0123abcd.part", "c.h5", "c.h5.part"]
+
+
+def test_one_writer_at_a_time(tmp_path):
+    lock = tmp_path / ".c.lock"
+    with sole_writer(lock, "the cache c"):
+        owner = json.loads(lock.read_text())
+        assert owner["pid"] == os.getpid()
+        with pytest.raises(InUseError, match=f"the cache c is being written by process {os.getpid()}"):
+            sole_writer(lock, "the cache c").__enter__()
+    assert left(tmp_path) == []
+    with sole_writer(lock, "the cache c"):
+        pass
+
+
+def test_a_killed_writer_leaves_no_lock_that_counts(tmp_path):
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom amodal_data.io.files import sole_writer\n"
+        "with sole_writer(Path(sys.argv[1]), 'x'):\n    print('in', flush=True)\n    time.sleep(60)\n"
+    )
+    lock = tmp_path / "lock"
+    with subprocess.Popen([sys.executable, "-c", code, lock], stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        with pytest.raises(InUseError):
+            sole_writer(lock, "x").__enter__()
+        process.kill()
+    with sole_writer(lock, "x"):
+        assert json.loads(lock.read_text())["pid"] == os.getpid()
+
+
+def test_a_forked_child_does_not_keep_the_lock(tmp_path):
+    with sole_writer(tmp_path / "lock", "x"):
+        if not (child := os.fork()):
+            time.sleep(30)
+            os._exit(0)
+    try:
+        with sole_writer(tmp_path / "lock", "x"):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def test_a_file_system_without_locks(tmp_path, monkeypatch):
+    """There the file itself is the lock, and who meets one that was left is told how to remove it."""
+    import errno
+
+    def missing(handle, how):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", missing)
+    lock = tmp_path / "lock"
+    with sole_writer(lock, "x"), pytest.raises(InUseError, match=r"or remove .*lock if no such process runs"):
+        sole_writer(lock, "x").__enter__()
+    assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize("locking", ["TRUE", "FALSE"])
+@pytest.mark.parametrize("kind", ["builds", "resumes", "merges"])
+def test_two_at_once(folder, tmp_path, kind, locking):
+    """One wins, the other is refused (or finds the work done); nothing is damaged, nothing is left."""
+    source, out = folder / "COCO_amodal_val2014.json", tmp_path / "c.h5"
+    command = ["build-targets", source, "-o", out, *(["--resume"] if kind == "resumes" else [])]
+    if kind == "merges":
+        shards = [tmp_path / f"{n}.h5" for n in (1, 2)]
+        for n, shard in enumerate(shards, 1):
+            build_targets(read_cocoa(source), shard, shard=(n, 2))
+        command = ["merge", *shards, "-o", out]
+    wait = "import sys; from amodal_cli.data import main; sys.stdin.readline(); main()"
+    run = [sys.executable, "-c", wait, *command]
+    environment = {**os.environ, "HDF5_USE_FILE_LOCKING": locking}
+    several = [subprocess.Popen(run, stdin=subprocess.PIPE, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                                env=environment) for _ in range(2)]  # fmt: skip
+    time.sleep(1)  # both have imported what they need
+    for process in several:
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+    said = [process.communicate()[1].decode() for process in several]
+    codes = sorted(process.returncode for process in several)
+    assert codes in ([0, 0], [0, 2]), said
+    assert verify_cache(out, read_cocoa(source)).ok
+    assert [name for name in left(tmp_path) if name not in ("1.h5", "2.h5")] == ["c.h5"]
+    assert out.read_bytes() == (folder / "c.h5").read_bytes()
+
+
+def test_whoever_comes_second_is_told_by_whom(folder, tmp_path):
+    out = tmp_path / "c.h5"
+    source = folder / "COCO_amodal_val2014.json"
+    with sole_writer(tmp_path / ".c.h5.lock", "the cache c.h5"):
+        done = run_command("amodal-data", "build-targets", source, "-o", out)
+        assert done.returncode == 2 and f"is being written by process {os.getpid()}" in done.stderr
+        with pytest.raises(InUseError):
+            merge_shards([folder / "c.h5"], out)
+        assert run_command("amodal-data", "build-targets", source, "-o", out, "--dry-run").returncode == 0
+    assert run_command("amodal-data", "build-targets", source, "-o", out).returncode == 0
+
+
+def limited():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+
+@pytest.mark.parametrize(
+    "command", ["export coco {c} -o {o}", "export table {c} -o {o}", "inspect {c} --html {o}", "inspect {c} --png {o}",
+                "evaluate {c} {r} --csv {o}"],
+)  # fmt: skip
+def test_a_full_disk_never_costs_the_file_of_before(folder, tmp_path, command):
+    """A file-size limit stands in for a full disk."""
+    results = folder / "r.json"
+    if not results.exists():
+        assert run_command("amodal-data", "export", "results", folder / "c.h5", "-o", results).returncode == 0
+    suffix = {"html": ".html", "png": ".png"}.get(command.split("--")[-1][:4].strip(), ".out")
+    out = tmp_path / f"o{suffix}"
+    out.write_text("precious")
+    arguments = [part.format(c=folder / "c.h5", o=out, r=results) for part in command.split()]
+    code = "from amodal_cli.data import main; main()"
+    preload = "import csv, io\n" if "csv" in command else ""
+    run = [sys.executable, "-c", preload + code, *arguments, "--force"]
+    if "csv" in command or "table" in command:  # too short for the limit: make it shorter
+        run[2] = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20))\n" + run[2]
+    done = subprocess.run(run, preexec_fn=limited, capture_output=True, text=True)
+    assert done.returncode == 1 and "too large" in done.stderr and "should not happen" not in done.stderr
+    assert out.read_text() == "precious" and left(tmp_path) == [out.name]
+
+
+def test_outputs_are_not_written_through_folders_that_are_links(tmp_path):
+    from amodal_data.io.files import folder_for
+
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "overlays").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OutputExistsError, match="not written through"):
+        folder_for(tmp_path / "overlays")
+
+
+def test_a_listing_never_needs_to_write(folder, tmp_path):
+    """`get` in a folder that cannot be written, or whose record is no record."""
+    from amodal_data.readers.inventory import RECORD
+
+    source = tmp_path / "COCO_amodal_val2014.json"
+    source.write_bytes((folder / source.name).read_bytes())
+    (tmp_path / RECORD).write_text("{")
+    assert "first seen" in run_command("amodal-data", "get", "cocoa", "-d", tmp_path).stdout
+    (tmp_path / RECORD).unlink()
+    (tmp_path / RECORD).mkdir()
+    assert "first seen" in run_command("amodal-data", "get", "cocoa", "-d", tmp_path).stdout
+    assert "COCOA-cls" in run_command("amodal-data", "get").stdout
+
+
+def test_a_cache_held_open_survives_its_replacement(folder, tmp_path):
+    path = tmp_path / "c.h5"
+    path.write_bytes((folder / "c.h5").read_bytes())
+    with TargetCache(path, hold=False) as cache:
+        build_targets(read_cocoa(folder / "COCO_amodal_val2014.json").first(2), path, force=True)
+        assert len([cache[at] for at in range(6)]) == 6

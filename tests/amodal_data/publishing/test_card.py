@@ -1,0 +1,85 @@
+"""Cards and Croissant metadata of caches and composed sets."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from support.scenes import make_scene, modal_photos, random_masks
+
+import amodal_data as ad
+from amodal_data.errors import SelectionError
+from amodal_data.publishing import CROISSANT, croissant, dataset_card, describe
+from amodal_data.synthetic.composing import Wishes, compose, take_stock
+
+
+@pytest.fixture(scope="module")
+def composed(tmp_path_factory):
+    file = modal_photos(tmp_path_factory.mktemp("photos"))
+    folder = tmp_path_factory.mktemp("composed") / "set"
+    compose(take_stock(file, [file.parent]), folder, 6, wishes=Wishes(size=(96, 128), objects=(2, 5)), seed=1)
+    return folder
+
+
+def test_the_card_of_a_cache_has_its_figures_and_what_to_fill_in(tmp_path):
+    rng = np.random.default_rng(0)
+    scenes = [make_scene(random_masks(rng, 4, (40, 50))) for _ in range(3)]
+    ad.build_targets(scenes, tmp_path / "val.h5")
+    described = describe(tmp_path / "val.h5")
+    card = dataset_card(described, licence="cc-by-4.0")
+    summary = described.summary
+    assert card.startswith("---\nlicense: cc-by-4.0\n") and f"{summary.instances} instances" in card
+    assert all(f"| {level} | {n:,} |" in card for level, n in enumerate(summary.level_pixels))
+    assert hashlib.sha256((tmp_path / "val.h5").read_bytes()).hexdigest() in card
+    assert card.count("FILL IN") == 4 and dataset_card(described).count("FILL IN") == 6
+    assert "{" not in card.partition("asked for")[0]
+    metadata = croissant(described, url="https://example.org/val")
+    assert metadata["conformsTo"] == CROISSANT and "recordSet" not in metadata and "license" not in metadata
+    assert [one["encodingFormat"] for one in metadata["distribution"]] == ["application/x-hdf5"]
+
+
+def test_a_composed_set_is_described_with_its_licences_and_records(composed):
+    described = describe(composed)
+    card = dataset_card(described)
+    assert sum(n for _, n in described.licences) == described.summary.images == 6
+    assert {one for one, _ in described.licences} <= {"4", "6"} and "donor.license" in card and "asked for" in card
+    metadata = croissant(described)
+    document = json.loads((composed / "instances.json").read_text())
+    for records, key in zip(metadata["recordSet"], ("images", "annotations"), strict=True):
+        names = [field["source"]["extract"]["jsonPath"].rpartition(".")[2] for field in records["field"]]
+        assert all(name in one for one in document[key] for name in names)
+
+
+def test_the_command_writes_both_and_replaces_nothing(composed, tmp_path):
+    command = [sys.executable, "-m", "amodal_cli.data", "card", str(composed), "-o", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and "places to fill in" in done.stderr and done.stdout == ""
+    assert json.loads((tmp_path / "out" / "croissant.json").read_text())["datePublished"]
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 2 and "--force" in again.stderr
+    assert subprocess.run([*command, "--force"], capture_output=True).returncode == 0
+    with pytest.raises(SelectionError, match="no composed set"):
+        describe(tmp_path)
+    with pytest.raises(SelectionError, match="neither a cache nor"):
+        describe(composed / "instances.json")
+    assert describe(composed).sha256 == hashlib.sha256((composed / "instances.json").read_bytes()).hexdigest()
+    shutil.copytree(composed, tmp_path / "odd")
+    (tmp_path / "odd" / "compose.json").write_text("[]")
+    with pytest.raises(SelectionError, match="not what compose writes"):
+        describe(tmp_path / "odd")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_croissant_is_read_by_its_own_reader(composed, tmp_path):
+    mlcroissant = pytest.importorskip("mlcroissant")
+    metadata = croissant(describe(composed), licence="cc-by-4.0", url="https://example.org", published="2026-01-02")
+    (composed / "croissant.json").write_text(json.dumps(metadata))
+    read = mlcroissant.Dataset(str(composed / "croissant.json"))
+    assert not read.metadata.issues.errors and not read.metadata.issues.warnings
+    document = json.loads((composed / "instances.json").read_text())
+    found = [one["images/id"] for one in read.records("images")]
+    assert found == [one["id"] for one in document["images"]]
+    assert len(list(read.records("instances"))) == len(document["annotations"])

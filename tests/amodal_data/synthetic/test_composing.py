@@ -1,0 +1,348 @@
+"""Composed scenes: whole objects chosen, set in front of one another, and exactly what is written about them."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.commands import ROOT, run_command
+from support.scenes import ellipse, modal_photos
+
+import amodal_data.synthetic.composing.blending as painting
+from amodal_data import RLE, build_targets, layer_scene, read_cocoa, read_d2sa, verify_cache
+from amodal_data.errors import OutputExistsError, SelectionError
+from amodal_data.masks.rle import parse_rle
+from amodal_data.synthetic.composing import COCOA, FLAT, OCCLUSION, Rules, Wishes, compose, take_stock
+from amodal_data.synthetic.composing.arrangement import Arrangement, Placed, Planner
+from amodal_data.synthetic.composing.blending import paint
+from amodal_data.synthetic.composing.scene_writer import scene_of
+
+DATA = ROOT.parent / "shared" / "data" / "coco128"
+SMALL = Wishes(size=(96, 128), objects=(2, 5))
+
+
+@pytest.fixture(scope="module")
+def modal(tmp_path_factory):
+    return modal_photos(tmp_path_factory.mktemp("modal"))
+
+
+@pytest.fixture(scope="module")
+def stock(modal):
+    return take_stock(modal, [modal.parent])
+
+
+def digest(folder):
+    """Of every file of a composed set."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_whole_objects_are_chosen_and_the_rest_is_said(stock):
+    assert len(stock.donors) == 30 and len(stock.backdrops) == 10
+    assert Counter(one.code for one in stock.findings) == {"donor-cut": 10}
+    for behind in stock.backdrops:
+        assert [stock.donors[n].image_id for n in behind.whole] == [behind.image_id] * 3
+        assert behind.unknown.area > 0
+
+
+def a_file(folder, masks, **more):
+    rows = [
+        {"id": n, "image_id": 1, "category_id": 1, "segmentation": RLE.from_mask(mask).to_coco()} | more
+        for n, mask in enumerate(masks, 1)
+    ]
+    size = masks[0].shape
+    image = {"id": 1, "file_name": "1.png", "height": size[0], "width": size[1]}
+    (folder / "a.json").write_text(json.dumps({"images": [image], "annotations": rows, "categories": []}))
+    Image.new("RGB", size[::-1]).save(folder / "1.png")
+    return folder / "a.json"
+
+
+def test_each_rule_leaves_out_what_breaks_it(tmp_path):
+    size = (120, 160)
+    good = ellipse(size, 60, 40, 30, 30)
+    beside = ellipse(size, 60, 130, 20, 20)
+    beside[:, 100:105] = False
+    near = np.zeros(size, bool)
+    near[49:71, 66:90] = True
+    touching = near & ~good
+    parts = ellipse(size, 20, 120, 10, 10) | ellipse(size, 60, 120, 10, 10)
+    for masks, wanted in (
+        ([good, beside], {}),
+        ([good, touching], {"donor-touched": 1}),  # the long side of the second one; of the first one little
+        ([good, parts], {"donor-in-parts": 1}),
+        ([good, ellipse(size, 60, 150, 20, 20)], {"donor-cut": 1}),
+        ([good, ellipse(size, 60, 120, 5, 5)], {"donor-small": 1}),
+        ([good, np.pad(np.ones((110, 150), bool), 5) & ~ellipse(size, 60, 40, 36, 36)], {"donor-large": 1}),
+    ):
+        found = take_stock(a_file(tmp_path, masks), [tmp_path], rules=Rules(contact=0.2))
+        assert Counter(one.code for one in found.findings) == wanted, wanted
+        assert len(found.donors) == len(masks) - sum(wanted.values())
+    strict = take_stock(a_file(tmp_path, [good, beside, touching]), [tmp_path], rules=Rules(contact=0.0))
+    assert Counter(one.code for one in strict.findings) == {"donor-touched": 2}
+    with pytest.raises(SelectionError, match="no whole object"):
+        take_stock(a_file(tmp_path, [good], iscrowd=1), [tmp_path])
+
+
+def test_what_is_written_is_exact(stock, tmp_path):
+    """Both files: levels of a slow repainting, stored masks reproduced, where each object comes from."""
+    report = compose(stock, tmp_path, 60, seed=2, wishes=SMALL)
+    assert report.done and report.scenes == 60
+    content = {name: json.loads((tmp_path / name).read_text()) for name in (COCOA, FLAT)}
+    known = {(one.image_id, one.annotation_id) for one in stock.donors}
+    for name, read in ((COCOA, read_cocoa), (FLAT, read_d2sa)):
+        scenes = read(tmp_path / name)
+        build_targets(scenes, tmp_path / f"{name}.h5")
+        verified = verify_cache(tmp_path / f"{name}.h5", scenes)
+        assert verified.ok and verified.stored > 100, verified
+        for scene in scenes:
+            targets = layer_scene(scene)
+            own = next(one for one in content[COCOA]["annotations"] if one["image_id"] == scene.image_id)
+            cover, unknown = np.zeros(scene.size, np.uint8), np.zeros(scene.size, bool)
+            if "unknown" in own:
+                unknown = parse_rle(own["unknown"], scene.size).decode()
+            for n, region in enumerate(own["regions"]):  # front to back
+                mask = parse_rle(region["segmentation"], scene.size).decode()
+                assert np.array_equal(targets.levels(n), np.where(mask, 1 + cover, 0))
+                cover += mask
+                donor = region["donor"]
+                assert (donor["image_id"], donor["annotation_id"]) in known and donor["license"] in (4, 6)
+            assert np.array_equal(targets.draw(targets.unknown), unknown)
+    flat = content[FLAT]["annotations"]
+    assert len({one["id"] for one in flat}) == len(flat)
+    assert all("donor" in one for one in flat if not one["iscrowd"]) and any(one["iscrowd"] for one in flat)
+    assert {one["name"] for one in content[FLAT]["categories"]} == {"cup", "box"}
+
+
+def test_wanted_shares_of_occlusion_are_kept_and_every_object_is_seen_whole_somewhere(stock):
+    for wishes in (SMALL, replace(SMALL, occluded=0.3), replace(SMALL, objects=(5, 8), size=(120, 160))):
+        planner, alone = Planner(stock, wishes), set()
+        for number in range(150):
+            scene = planner.arrange(np.random.default_rng([0, number]), number)
+            alone.add(scene.objects[0].donor)
+        assert np.abs(planner.counts / planner.counts.sum() - wishes.shares()).max() < 0.03
+        assert alone == set(range(len(stock.donors)))
+    assert sum(share for _, share in OCCLUSION) == pytest.approx(1)
+
+
+def test_the_photo_shows_who_is_in_front(stock, monkeypatch):
+    """Without colours drawn to the place and shadows, pixels inside a visible part are those of the object."""
+    monkeypatch.setattr(painting, "_COLOUR", (0.0, 0.0))
+    monkeypatch.setattr(painting, "_CONTRAST", (0.0, 0.0))
+    monkeypatch.setattr(painting, "_SHADOW", 0.0)
+    from scipy import ndimage
+
+    def photos(path):
+        return Image.open(path).convert("RGB")
+
+    planner, seen = Planner(stock, SMALL), 0
+    for number in range(20):
+        rng = np.random.default_rng(number)
+        scene = planner.arrange(rng, number)
+        photo = paint(rng, scene, stock, photos)
+        targets = layer_scene(scene_of(scene, stock, 1, "a.jpg"))
+        for placed, visible in zip(scene.objects, targets.modal(), strict=True):
+            donor = stock.donors[placed.donor]
+            colour = np.asarray(photos(donor.photo))[donor.mask.decode()][0].astype(int)
+            inside = ndimage.binary_erosion(visible, iterations=4)
+            assert np.abs(photo[inside].astype(int) - colour).max(initial=0) <= 3
+            seen += inside.sum()
+    assert seen > 10_000
+
+
+def test_pasting_flips_and_scales_mask_and_photo_alike(stock):
+    """An edge lies where the mask says, mirrored or not."""
+    donor = stock.donors[0]
+    mask = donor.shape()
+    for flip in (False, True):
+        drawn = mask[:, ::-1] if flip else mask
+        placed = Placed(0, 20, 30, drawn, flip=flip)
+        scene = Arrangement(1, (0, 0, 128, 96), False, (placed,), np.zeros((96, 128), bool))
+        photo = paint(np.random.default_rng(0), scene, stock, lambda path: Image.open(path).convert("RGB"))
+        bright = photo.astype(int).sum(2)
+        whole = np.zeros((96, 128), bool)
+        whole[placed.window()] = drawn
+        around = np.zeros_like(whole)
+        around[16 : 24 + mask.shape[0], 26 : 34 + mask.shape[1]] = True
+        own = take_home(stock, 1)
+        assert bright[whole].min() > bright[around & ~whole & ~own & ~near(whole)].max()
+
+
+def near(mask):
+    from scipy import ndimage
+
+    return ndimage.binary_dilation(mask, iterations=3)
+
+
+def take_home(stock, backdrop):
+    """Where a backdrop has objects, whole or not."""
+    behind = stock.backdrops[backdrop]
+    return np.any([behind.unknown.decode(), *(stock.donors[n].mask.decode() for n in behind.whole)], axis=0)
+
+
+def test_the_same_bytes_by_any_route(stock, tmp_path):
+    compose(stock, tmp_path / "one", 120, seed=5, wishes=SMALL)
+    compose(stock, tmp_path / "two", 120, seed=5, wishes=SMALL, jobs=2)
+    for number in (2, 1):
+        part = compose(stock, tmp_path / "parts", 120, seed=5, wishes=SMALL, shard=(number, 2))
+        assert part.done == (number == 1)
+    compose(stock, tmp_path / "stopped", 120, seed=5, wishes=SMALL)
+    for name in (COCOA, FLAT, "blocks/000001.json", "images/000000000070.jpg"):
+        (tmp_path / "stopped" / name).unlink()
+    compose(stock, tmp_path / "stopped", 120, seed=5, wishes=SMALL, resume=True)
+    wanted = digest(tmp_path / "one")
+    assert len(wanted) == 120 + 3 + 3
+    for name in ("two", "parts", "stopped"):
+        assert digest(tmp_path / name) == wanted, name
+    compose(stock, tmp_path / "one", 60, seed=6, wishes=SMALL, force=True)
+    other = digest(tmp_path / "one")
+    assert len(other) == 60 + 2 + 3 and not set(other.values()) & set(wanted.values())
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
+def test_a_dask_cluster_gives_the_same_bytes(stock, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    compose(stock, tmp_path / "one", 120, seed=5, wishes=SMALL)
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        compose(stock, tmp_path / "many", 120, seed=5, wishes=SMALL, scheduler=cluster.scheduler_address)
+    assert digest(tmp_path / "many") == digest(tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_kill_9_then_resume(modal, tmp_path):
+    command = [sys.executable, "-m", "amodal_cli.data", "compose", modal, "--images", modal.parent, "-n", "150",
+               "--size", "96", "128", "--seed", "4", "-q"]  # fmt: skip
+    subprocess.run([*map(str, command), "-o", str(tmp_path / "whole")], check=True, capture_output=True)
+    started = subprocess.Popen([*map(str, command), "-o", str(tmp_path / "killed")], stderr=subprocess.DEVNULL)
+    while not list((tmp_path / "killed").glob("blocks/*.json")):
+        time.sleep(0.02)
+    os.kill(started.pid, signal.SIGKILL)
+    started.wait()
+    subprocess.run([*map(str, command), "-o", str(tmp_path / "killed"), "--resume"], check=True, capture_output=True)
+    wanted, found = digest(tmp_path / "whole"), digest(tmp_path / "killed")
+    assert {name: found[name] for name in wanted} == wanted
+    assert all(name.endswith(".part") or "lock" in name for name in found.keys() - wanted.keys())
+
+
+def test_no_photo_is_in_train_and_val(modal):
+    parts = {name: take_stock(modal, [modal.parent], part=name, held_out=0.4) for name in ("train", "val", "all")}
+    ids = {name: {one.image_id for one in own.backdrops} for name, own in parts.items()}
+    assert ids["train"] and ids["val"] and not ids["train"] & ids["val"] and ids["train"] | ids["val"] == ids["all"]
+
+
+def test_a_stream_gives_the_same_stock(modal, stock, tmp_path):
+    """Also where annotations lie in another order than images."""
+    content = json.loads(modal.read_text())
+    content["annotations"].reverse()
+    for path in (modal, modal.with_name("reversed.json")):
+        path.write_text(json.dumps(content)) if path != modal else None
+        held, passing = (take_stock(path, [modal.parent], stream=stream) for stream in (False, True))
+        assert [vars_of(one) for one in held.donors] == [vars_of(one) for one in passing.donors]
+        assert [(b.image_id, b.whole, b.license) for b in held.backdrops] == [
+            (b.image_id, b.whole, b.license) for b in passing.backdrops
+        ]
+        assert sorted(map(str, held.findings)) == sorted(map(str, passing.findings))
+        assert (held.names, held.no_derivatives, held.source) == (passing.names, passing.no_derivatives, passing.source)
+        assert all(a.unknown == b.unknown for a, b in zip(held.backdrops, passing.backdrops, strict=True))
+
+
+def vars_of(donor):
+    return donor.mask, donor.photo, donor.image_id, donor.annotation_id, donor.category_id, donor.name, donor.license
+
+
+def test_shards_made_apart_are_joined_by_resume(stock, tmp_path):
+    compose(stock, tmp_path / "one", 120, seed=5, wishes=SMALL)
+    for number in (1, 2):
+        compose(stock, tmp_path / f"part{number}", 120, seed=5, wishes=SMALL, shard=(number, 2))
+        shutil.copytree(tmp_path / f"part{number}", tmp_path / "joined", dirs_exist_ok=True)
+    assert compose(stock, tmp_path / "joined", 120, seed=5, wishes=SMALL, resume=True).done
+    assert digest(tmp_path / "joined") == digest(tmp_path / "one")
+
+
+def test_other_splits_hold_out_other_photos(modal):
+    held = []
+    for split in range(3):
+        parts = [take_stock(modal, [modal.parent], part=part, held_out=0.4, split=split) for part in ("train", "val")]
+        train, val = ({one.image_id for one in own.backdrops} for own in parts)
+        assert not train & val
+        held.append(frozenset(val))
+    assert len(set(held)) == 3
+
+
+def test_licences_and_classes(modal, stock, tmp_path):
+    done = run_command("amodal-data", "compose", modal, "--images", modal.parent, "-o", tmp_path / "a", "-n", "3",
+                       "--size", "96", "128")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "6 (Attribution-NoDerivs) allow no derived works" in done.stderr and "--licenses 4" in done.stderr
+    done = run_command("amodal-data", "compose", modal, "--images", modal.parent, "-o", tmp_path / "b", "-n", "20",
+                       "--size", "96", "128", "--licenses", "4", "--classes", "cup", "--json")  # fmt: skip
+    assert done.returncode == 0 and "derived works" not in done.stderr
+    said = json.loads(done.stdout)
+    assert said["schema"] == "amodal-data/compose/1" and said["findings"]["license-left-out"] == 2
+    regions = [r for one in json.loads((tmp_path / "b" / COCOA).read_text())["annotations"] for r in one["regions"]]
+    assert {r["name"] for r in regions if not r["donor"]["at_home"]} == {"cup"}
+    assert {r["donor"]["license"] for r in regions} == {4}
+    with pytest.raises(SelectionError, match="no object of class"):
+        take_stock(modal, [modal.parent], classes=["cat"])
+    balanced = Planner(stock, replace(SMALL, balance=True))
+    assert len(balanced.groups) == 2
+
+
+def test_what_is_not_ours_is_not_touched(stock, modal, tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "000000000001.jpg").write_text("mine")
+    with pytest.raises(OutputExistsError):
+        compose(stock, tmp_path, 2, wishes=SMALL, force=True)
+    assert (tmp_path / "images" / "000000000001.jpg").read_text() == "mine"
+    compose(stock, tmp_path / "a", 2, wishes=SMALL)
+    with pytest.raises(OutputExistsError, match="already"):
+        compose(stock, tmp_path / "a", 2, wishes=SMALL)
+    with pytest.raises(OutputExistsError, match="other settings"):
+        compose(stock, tmp_path / "a", 3, wishes=SMALL, resume=True)
+    for wrong in (["--objects", "8-2"], ["--objects", "x"], ["--size", "10", "10"], ["--shard", "3/2"]):
+        done = run_command("amodal-data", "compose", modal, "--images", modal.parent, "-o", tmp_path / "b", *wrong)
+        assert done.returncode == 2, wrong
+
+
+def test_photos_that_do_not_fit_are_left_out(modal, tmp_path):
+    for n in range(1, 9):
+        Image.open(modal.parent / f"{n}.png").save(tmp_path / f"{n}.png")
+    Image.new("RGB", (40, 40)).save(tmp_path / "1.png")
+    (tmp_path / "2.png").write_bytes(b"no photo")
+    found = take_stock(modal, [tmp_path])
+    counts = Counter(one.code for one in found.findings)
+    assert (counts["photo-unusable"], counts["photo-missing"]) == (2, 2) and len(found.backdrops) == 6
+
+
+def test_an_unknown_region_that_is_no_mask_is_found(tmp_path, stock):
+    compose(stock, tmp_path, 3, wishes=SMALL)
+    content = json.loads((tmp_path / COCOA).read_text())
+    content["annotations"][0]["unknown"] = {"size": [3, 3], "counts": "xx"}
+    (tmp_path / "broken.json").write_text(json.dumps(content))
+    scenes = read_cocoa(tmp_path / "broken.json")
+    assert scenes[0].unknown is None and "rle-malformed" in [one.code for one in scenes[0].findings]
+
+
+@pytest.mark.skipif(not DATA.exists(), reason="the shared data are not here")
+def test_real_objects():
+    stock = take_stock(DATA / "instances.json", [DATA])
+    assert len(stock.donors) >= 150
+    counts = Counter(one.code for one in stock.findings if one.code.startswith("donor-"))
+    assert len(stock.donors) + sum(counts.values()) == 929
+
+
+@pytest.mark.slow
+def test_the_recipe_from_a_coco_file_to_a_prediction(modal, tmp_path):
+    command = [sys.executable, ROOT / "examples" / "compose_coco.py", modal, modal.parent, tmp_path,
+               "--scenes", "8", "--steps", "3"]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "objects in 8 scenes" in done.stdout and "first held-out scene" in done.stdout

@@ -1,0 +1,265 @@
+"""What the documents say runs, runs."""
+
+import ast
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.commands import ROOT
+
+from amodal_data import CODES, TargetCache, build_targets, layer_scene, read_annotations, read_cocoa, write_cocoa
+
+
+def blocks(page, language):
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+
+
+def test_the_format_page_is_enough_to_read_a_cache(tmp_path, monkeypatch):
+    build_targets(read_cocoa(write_cocoa(tmp_path, 2, size=(64, 80), photos=False)), tmp_path / "val.h5")
+    monkeypatch.chdir(tmp_path)
+    found: dict = {}
+    exec(blocks("docs/cache-format.md", "python")[0], found)
+    assert (found["codes"] == TargetCache("val.h5")[0].levels()).all()
+
+
+def test_make_targets_named_in_the_readme_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for name in re.findall(r"`?make (\w+)", (ROOT / "README.md").read_text()):
+        assert f"\n{name}:" in makefile
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
+        for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_quickstart(tmp_path):
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / "quickstart.py", tmp_path], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    right, pairs = re.search(r"right for (\d+) of (\d+)", done.stdout).groups()
+    assert right == pairs and int(pairs) > 5
+    assert (tmp_path / "quickstart.png").exists()
+
+
+def test_the_gallery_draws_every_picture(tmp_path):
+    command = [sys.executable, ROOT / "examples" / "gallery.py", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for path in done.stdout.split():
+        with Image.open(path) as picture:
+            assert min(picture.size) >= 300 and len(picture.convert("RGB").getcolors(2**24)) > 100
+
+
+def test_the_level_plane_as_an_animation(tmp_path):
+    build_targets(read_cocoa(write_cocoa(tmp_path, 1, seed=1, size=(120, 160))), tmp_path / "t.h5")
+    command = [sys.executable, ROOT / "examples" / "level_plane.py", tmp_path / "t.h5", tmp_path / "p.webp"]
+    done = subprocess.run([*command, "--images", tmp_path, "--id", "1"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with Image.open(tmp_path / "p.webp") as picture:
+        assert picture.n_frames == int(TargetCache(tmp_path / "t.h5")[0].table.max()) + 1
+
+
+BENCHMARK = ROOT / "examples" / "synthetic_benchmark"
+
+
+@pytest.mark.slow
+def test_the_synthetic_benchmark_in_its_short_form(tmp_path):
+    command = [sys.executable, BENCHMARK, tmp_path, "--smoke", "--rgb"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert set(results["ways"]) == {"sln", "arcnn-visible", "arcnn"}
+    forms = [f"{kind}, {form}" for kind in ("sln", "arcnn-visible") for form in ("alone", "decode", "pass", "both")]
+    assert set(results["heads"]) == {*forms, "arcnn, alone", "arcnn, pass"}
+    assert results["truth_order"]["R_hard"] == 1.0 and len(results["order_net"]) == 10
+    for part, most in (("head", 1.05), ("pass", 1.15)):
+        sizes = [own[part] for own in results["parameters"].values()]
+        assert max(sizes) / min(sizes) < most
+    for table in ("Table 1", "Table 2", "Table 3", "sln minus arcnn-visible, with decode and pass"):
+        assert table in done.stdout
+    assert "<svg" in (tmp_path / "differences.svg").read_text()
+    again = subprocess.run(command, capture_output=True, text=True)  # nothing is done twice
+    assert again.stdout == done.stdout.partition("Table 1")[1] + done.stdout.partition("Table 1")[2]
+    for name in ("ablations", "pass_ablations"):
+        command = [sys.executable, BENCHMARK / f"{name}.py", tmp_path, "--smoke"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        figures = json.loads((tmp_path / f"{name}.json").read_text())
+        assert len(figures) > 10 and all(np.isfinite(own["amodal"]["mean"]) for own in figures.values())
+    command = [sys.executable, BENCHMARK / "confirm.py", tmp_path, "--smoke"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    sizes = json.loads((tmp_path / "confirmed" / "results.json").read_text())["sizes"]
+    assert (
+        sizes["tested"] == 8 and "sln with both minus by itself" in (tmp_path / "confirmed" / "orders.txt").read_text()
+    )
+
+
+@pytest.mark.slow
+def test_the_end_to_end_benchmark_in_its_short_form(tmp_path):
+    command = [sys.executable, BENCHMARK / "end_to_end.py", tmp_path, "--smoke"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["sizes"]["trunks"] == 1 and len(results["order_net"]) == 7 and "Table 3" in done.stdout
+    assert len(list(tmp_path.glob("network_*_0.pt"))) == len(results["parameters"]) == 3
+    other = subprocess.run([sys.executable, BENCHMARK, tmp_path, "--smoke"], capture_output=True, text=True)
+    assert other.returncode == 1 and "other settings" in other.stderr
+
+
+@pytest.fixture
+def benchmark_modules(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARK)
+    return importlib.import_module("differences")
+
+
+def test_intervals_widen_with_what_scenes_share(benchmark_modules):
+    interval, verdict = benchmark_modules.interval, benchmark_modules.verdict
+    rng = np.random.default_rng(0)
+    scene = np.repeat(np.arange(200), 5)
+    shared = rng.normal(0, 1, 200)[scene]
+    wide, narrow = (
+        interval(own + rng.normal(0, 0.1, (4, 1000)), scene, 2) for own in (shared, shared[rng.permutation(1000)])
+    )
+    assert wide["high"] - wide["low"] > 1.5 * (narrow["high"] - narrow["low"])
+    assert wide["high"] - wide["low"] == pytest.approx(2 * 1.96 / 200**0.5, rel=0.2)
+    assert wide["difference"] == pytest.approx(np.mean(wide["runs"])) and len(wide["runs"]) == 4
+    assert wide["trunks"] == pytest.approx(np.reshape(wide["runs"], (2, 2)).mean(axis=1))
+    lost = interval(np.array([[np.nan, 1.0, 3.0]]), np.array([0, 1, 2]))
+    assert lost["difference"] == 2
+    nothing = interval(np.array([[np.nan]]), np.array([0]))
+    assert nothing["difference"] is None and verdict(nothing) == "open"
+    better = shared[None] ** 2
+    assert verdict(interval(better, scene)) == "ahead" and verdict(interval(-better, scene)) == "behind"
+    assert verdict(interval(np.concatenate([3 * better, -better]), scene, 2)) == "open"  # the trunks disagree
+    for runs, wanted in (([0.1, 0.2], "ahead"), ([0.1, -0.2], "open"), ([-0.1, -0.2], "behind"), ([0.1], "open")):
+        assert verdict({"low": None, "high": None, "runs": runs, "trunks": runs}) == wanted
+
+
+def test_rules_are_chosen_on_the_tune_split_and_kept_on_the_test_split(benchmark_modules):
+    def run(better, worse):
+        ways = {way: [0, 0] for several in benchmark_modules.WAYS.values() for way in several}
+        detected = {"all": {"all": {"AP": 0.5, "AR10": None, "AR100": 0.5}}}
+        ious = {"scene": [0, 1], "iou": {name: [0.5, 0.75] for name in ("amodal", "modal", "hidden", "own_hidden")}}
+        order = {"right": ways | {worse: [1, 1], better: [0, 1]}, "pair_scene": [0, 1], "covered": [False, True]}
+        tune = ways | {better: [1, 1]}
+        return {"tune": tune, "test": order | ious, "detections": {"subsets": detected} | ious}
+
+    scores = {"sln": [run("R_soft", "R_joint")] * 2, "arcnn": [run("area", "y_axis")] * 2}
+    ways = benchmark_modules.choose_ways(scores)
+    assert ways == {"sln": "R_soft", "arcnn": "area"}
+    found = benchmark_modules.differences(scores["sln"], scores["arcnn"], "arcnn", ("R_soft", "y_axis"), 2)
+    assert found["order, all pairs"]["difference"] == -0.5 and found["order, covered pairs"]["difference"] == 0
+    assert "modal IoU" not in found and found["amodal IoU"]["difference"] == 0
+    assert found["AP"]["runs"] == [0, 0] and found["AR10"]["difference"] is None
+
+
+@pytest.mark.parametrize("tool", ["build", "hatchling"])
+def test_the_wheel_holds_four_things_and_runs_elsewhere(tmp_path, tool):
+    """Built with the tools at hand, installed beside the dependencies of this environment."""
+    if tool == "build":
+        command = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "-o", tmp_path, ROOT]
+    else:
+        command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path]
+    subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+    (wheel,) = tmp_path.glob("*.whl")
+    site = tmp_path / "site"
+    subprocess.run([sys.executable, "-m", "zipfile", "-e", wheel, site], check=True)
+    assert sorted(p.name.split("-")[0] for p in site.iterdir()) == [
+        "amodal_cli",
+        "amodal_data",
+        "amodal_data",
+        "sln",
+    ]
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "import amodal_data, amodal_cli.data; print(amodal_data.__file__); amodal_cli.data.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "synth", "out", "-n", "1", "--no-photos"],
+        capture_output=True, text=True, cwd=tmp_path, env={"PYTHONPATH": str(site), "PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(site))
+    assert (tmp_path / "out" / "COCO_amodal_val2014.json").exists()
+
+
+def test_every_finding_code_stands_in_the_documents():
+    page = (ROOT / "docs" / "datasets.md").read_text()
+    for name, code in CODES.items():
+        assert f"| `{name}` | {code.severity} | {code.meaning}" in page
+
+
+def test_the_page_on_own_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(blocks("docs/own-data.md", "python")[0], {})
+    smallest = json.loads(blocks("docs/own-data.md", "json")[0])
+    (tmp_path / "small.json").write_text(json.dumps(smallest))
+    (scene,) = read_annotations(tmp_path / "small.json", masks="amodal")
+    assert layer_scene(scene).level_pixels().tolist() == [190 * 290 + 300 * 150 - 100 * 150, 100 * 150]
+
+
+def test_the_site_builds_without_a_warning_and_knows_every_public_name(tmp_path):
+    """`make docs`: strict, links checked; the reference holds all that `__all__` names."""
+    program = Path(sys.executable).with_name("mkdocs")
+    command = [program, "build", "--strict", "--site-dir", tmp_path / "site"]
+    quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=quiet)
+    assert built.returncode == 0 and "WARNING" not in built.stderr, built.stderr
+    inventory = (tmp_path / "site" / "objects.inv").read_bytes().split(b"\n", 4)[4]
+    lines = zlib.decompress(inventory).decode().splitlines()
+    known = {line.split(" ")[0] for line in lines}
+    for package in ("amodal_data", "sln"):
+        module = importlib.import_module(package)
+        for name in module.__all__:
+            assert f"{package}.{name}" in known or any(
+                one.startswith(f"{package}.") and one.endswith(f".{name}") for one in known
+            ), name
+    commands = (tmp_path / "site" / "commands" / "index.html").read_text()
+    assert all(f"{name}" in commands for name in ("amodal-data convert", "sln order fit", "--split"))
+    gallery = (tmp_path / "site" / "gallery" / "index.html").read_text()
+    shown = re.findall(r'src="(?:\.\./gallery/)?(\w+\.png)"', gallery)
+    assert len(shown) == 5 and all((tmp_path / "site" / "gallery" / name).exists() for name in shown)
+    assert ":class:" not in (tmp_path / "site" / "api" / "amodal_data" / "index.html").read_text()
+
+
+def test_a_colab_badge_stands_there_once_a_repository_is_known(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs" / "site")
+    hooks = importlib.import_module("hooks")
+    assert "colab" not in hooks._readme("")
+    text = hooks._readme("somebody/amodal")
+    assert "github/somebody/amodal/blob/main/examples/tour.ipynb" in text and text.startswith("# amodal-data + sln\n")
+    assert (ROOT / "examples" / "tour.ipynb").exists()
+
+
+def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch):
+    """Its cells one after the other; the last value of a cell is shown, as a notebook shows it."""
+    notebook = json.loads((ROOT / "examples" / "tour.ipynb").read_text())
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    names: dict = {}
+    shown = []
+    for cell in notebook["cells"]:
+        assert not cell.get("outputs")  # nothing is kept that might be old
+        if cell["cell_type"] != "code":
+            continue
+        tree = ast.parse("".join(cell["source"]))
+        last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+        exec(compile(tree, "cell", "exec"), names)
+        if last is not None:
+            value = eval(compile(ast.Expression(last.value), "cell", "eval"), names)
+            shown.append(value if isinstance(value, Image.Image) or value is None else repr(value))
+    pictures = [one for one in shown if isinstance(one, Image.Image)]
+    assert len(pictures) == 2 and all(min(one.size) > 100 for one in pictures)
+    assert any(isinstance(one, str) and one.startswith("Predictor(") for one in shown)

@@ -1,0 +1,191 @@
+"""Every command and every block of Python that README and docs/ show runs, on small files of the names they use.
+
+What cannot run here is listed in ``NOT_HERE`` with the reason, so that nothing is left out unseen.
+"""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.commands import ROOT, run_command
+from support.scenes import modal_photos
+
+import amodal_data as ad
+import sln
+from amodal_data.export import convert
+from amodal_data.inspector.dataset import open_source
+from amodal_data.io.images import read_photo
+from amodal_data.synthetic import write_flat
+from amodal_data.synthetic.composing import Wishes, compose, take_stock
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+NOT_HERE = {
+    r"pip install ": "installs; tests/test_documents.py builds and installs the wheel",
+    r"weights=(coco|imagenet|pretrained)": "downloads weights",
+    r"weights=mask_rcnn\.pth": "tests/test_detector.py loads torchvision's weights",
+    r"python examples/real_photos": "half an hour; its parts run in tests/test_composing.py and test_training.py",
+    r"python examples/synthetic_benchmark": "hours; its short form runs in tests/test_documents.py",
+}
+"""Commands that do not run in this test, as patterns, and why"""
+
+SHORTER = {
+    "-n 400": "-n 4",
+    "-n 20000": "-n 4",
+    "--intervals 200": "--intervals 10",
+    "intervals=200": "intervals=10",
+    "sln fit ": "sln fit --preset tiny --steps 2 ",
+    "sln order fit ": "sln order fit --epochs 1 ",
+}
+"""The same commands on less; an option given twice is taken as it is given last"""
+
+
+def blocks(language):
+    """(page, number of the block, its text) of all blocks of a language."""
+    for page in PAGES:
+        found = re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+        yield from ((page.relative_to(ROOT), n, text) for n, text in enumerate(found))
+
+
+def named(found):
+    return [pytest.param(text, id=f"{page}-{n}") for page, n, text in found]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder with everything that the pages name: data, caches, a run, photos, results."""
+    folder = tmp_path_factory.mktemp("home")
+    small = {"size": (60, 80), "instances": (2, 4)}
+    for split in ("val", "train"):
+        scenes = ad.write_cocoa(folder / "data", 6, seed=len(split), split=split, **small)
+        ad.build_targets(ad.read_cocoa(scenes), folder / f"{split}.h5")
+        shutil.copy(scenes, folder)
+        results = folder / f"amodalmask_{split}.json"
+        convert(open_source(scenes), results, "results")
+    for name in ("amodalmask_1", "amodalmask_2", "mine", "theirs", "a", "b", "visible_part", "convex_hull", "box"):
+        shutil.copy(folder / "amodalmask_val.json", folder / f"{name}.json")
+    shutil.copy(folder / "COCO_amodal_val2014.json", folder / "truth.json")
+    shutil.copy(write_flat(folder / "d2sa", 6, "d2sa", size=(60, 80)), folder / "D2S_amodal_validation.json")
+    convert(open_source(scenes), folder / "FILE_OR_FOLDER", "coco")
+    (folder / "train2017").mkdir()
+    modal = modal_photos(folder / "train2017").rename(folder / "instances_train2017.json")
+    stock = take_stock(modal, [folder / "train2017"])
+    compose(stock, folder / "composed", 2, wishes=Wishes(size=(96, 128), objects=(2, 3)))
+    photos = sorted((folder / "data").rglob("*.jpg"))
+    (folder / "photos").mkdir()
+    for name in ("photos/1.jpg", "photos/2.jpg", "photo.jpg", "a.jpg", "b.jpg"):
+        shutil.copy(photos[0], folder / name)
+    masks = np.zeros((2, 60, 80), bool)
+    masks[0, 5:40, 5:40] = masks[1, 20:50, 45:70] = True
+    np.save(folder / "masks.npy", masks)
+    rows = [{"image_id": 1, "category_id": 1, "score": 0.9, "segmentation": ad.RLE.from_mask(masks[0]).to_coco()}]
+    (folder / "results.json").write_text(json.dumps(rows))
+    (folder / "masks.json").write_text(json.dumps(rows))
+    done = run_command("sln", "fit", "train.h5", "--images", "data", "--preset", "tiny", "--steps", "2", "--run",
+                       "runs/first", cwd=folder)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def here(home, tmp_path):
+    """A copy of the folder for one block; files are links, since all that is written replaces whole files."""
+    copy = tmp_path / "here"
+    shutil.copytree(home, copy, copy_function=os.link)
+    return copy
+
+
+def commands(text):
+    """The commands of a block one by one, without what is said behind them."""
+    lines = [re.sub(r"\s+#.*", "", line).strip() for line in text.replace("\\\n", " ").splitlines()]
+    return [one.strip() for line in lines if line for one in line.split("&&")]
+
+
+def shortened(text):
+    for long, short in SHORTER.items():
+        text = text.replace(long, short)
+    return text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", named(one for one in blocks("sh") if one[0].name != "README.md"))
+def test_every_documented_command_runs(text, here):
+    for command in commands(text):
+        if any(re.search(pattern, command) for pattern in NOT_HERE):
+            continue
+        program, *arguments = shlex.split(shortened(command))
+        assert program in ("amodal-data", "sln"), f"neither ours nor in NOT_HERE: {command}"
+        for option in ("-o", "--html", "--png", "--run"):  # a later line of a block may write what an earlier one did
+            if option in arguments and (out := here / arguments[arguments.index(option) + 1]).exists():
+                shutil.rmtree(out) if out.is_dir() else out.unlink()
+        done = run_command(program, *arguments, cwd=here)
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", named(blocks("python")))
+def test_every_documented_block_of_python_runs(text, here, monkeypatch):
+    monkeypatch.chdir(here)
+    pushed = []
+    monkeypatch.setattr(sln.SLN, "push_to_hub", lambda model, name: pushed.append(name), raising=False)
+    photo = read_photo(here / "photo.jpg") if "photo)" in text else None
+    names = {
+        "sln": sln, "photo": photo, "masks": np.load("masks.npy"), "wandb": wandb(), "sources": sources(),
+        "config": sln.load_config("tiny", settings=["train.steps=2", "train.log_every=1"]),
+    }  # fmt: skip
+    exec(compile(shortened(text).replace('"runs/first", logs', '"runs/logged", logs'), "block", "exec"), names)
+    assert ("push_to_hub" in text) == bool(pushed)
+
+
+def wandb():
+    """Takes what a log gives it, as the package of that name does."""
+    run = types.SimpleNamespace(log=lambda row, step: None, save=lambda path: None, finish=lambda: None)
+    return types.SimpleNamespace(init=lambda **_: run, Image=lambda path: path)
+
+
+def sources():
+    return sln.Sources(Path("train.h5"), (Path("data"),))
+
+
+def test_patterns_that_skip_are_needed():
+    text = "\n".join(text for _, _, text in blocks("sh"))
+    assert all(re.search(pattern, text) for pattern in NOT_HERE)
+
+
+def test_from_nothing_to_an_own_prediction_in_five_commands():
+    """README's first block: installed, made, built, trained, predicted; each a line."""
+    first = next(text for page, n, text in blocks("sh") if page.name == "README.md")
+    assert [one.split()[1] for one in commands(first)] == ["install", "synth", "build-targets", "fit", "predict"]
+
+
+def test_nothing_that_could_run_hides_in_other_blocks():
+    ours = re.compile(r"^(amodal-data [a-z]|sln (fit|predict|evaluate|complete|order)|python |pip )", re.M)
+    for page, n, text in blocks("text"):
+        assert not ours.search(text), f"{page}, block {n}"
+
+
+def test_the_readme_is_one_screen_and_half_as_long_as_it_was():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.split()) <= 846 and text.index("![") < text.index("```sh") < 2500
+
+
+@pytest.mark.slow
+def test_a_fresh_process_walks_the_readmes_path(tmp_path):
+    """The same five commands by the shell, as they stand, but smaller."""
+    first = next(text for page, n, text in blocks("sh") if page.name == "README.md")
+    lines = [one for one in commands(shortened(first)) if not one.startswith("pip ")]
+    lines.insert(-1, "cp $(find data -name '*.jpg' | head -1) photo.jpg")
+    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    shell = subprocess.run(["bash", "-euc", "\n".join(lines)], cwd=tmp_path, capture_output=True, text=True,
+                           env={"PATH": path, "HOME": str(tmp_path)})  # fmt: skip
+    assert shell.returncode == 0, shell.stderr
+    assert json.loads((tmp_path / "out" / "predictions.json").read_text()) is not None
+    assert list((tmp_path / "out" / "overlays").glob("photo*.png"))

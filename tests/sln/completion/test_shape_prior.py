@@ -1,0 +1,203 @@
+"""What lies behind others, told by shapes alone: what the prior is shown, learns, and what ``complete`` makes of it."""
+
+import numpy as np
+import pytest
+import torch
+from support.networks import MODERN_SMALL, one_square
+
+import sln
+from amodal_data import build_targets, read_cocoa, write_cocoa
+from sln.completion.completer import Prompts
+from sln.completion.shape_prior import GRID, ShapePrior, drawn_shapes, heeded
+from sln.config import load_config
+from sln.errors import ConfigError
+from sln.network.prompts import windows_around
+from sln.network.sln import build
+from sln.training.trainer import Trainer
+
+FEW = ("data.size=64", *MODERN_SMALL, "train.steps=4", "train.batch=2", "train.workers=0", "head.shape_prior=true")
+
+
+def test_windows_show_who_is_seen_where_and_ask_where_it_is_not():
+    """A slow loop over cells: two squares, of which the second is seen where the first is not; the first is whole, so
+    it has no turn.
+    """
+    targets = one_square(40)
+    targets.seen[:, 1] = torch.tensor([24.0, 30, 56, 56])
+    targets.regions[:, :, 60:] = 0  # padding
+    maps, wanted, asked = drawn_shapes(targets, 2)
+    assert maps.shape == (80, 4, GRID, GRID) and wanted.shape == asked.shape == (80, GRID, GRID)
+    window = windows_around(targets.seen[0, 1:2], 1.0)[0]
+    slow = torch.zeros(6, GRID, GRID)  # the four maps, what is wanted and what is asked about
+    slow[3] = 32 / 64
+    for row, column in np.ndindex(GRID, GRID):
+        x = int(torch.floor(window[0] + (column + 0.5) / GRID * (window[2] - window[0])))
+        y = int(torch.floor(window[1] + (row + 0.5) / GRID * (window[3] - window[1])))
+        inside = 0 <= x < 60 and 0 <= y < 64
+        first, second = (inside and low <= x < low + 32 and low <= y < low + 32 for low in (8, 24))
+        own = second and not first
+        slow[[0, 1, 2, 4, 5], row, column] = torch.tensor([own, first, inside, second, inside and not own]).float()
+    lonely = 0
+    for found, whole, cells in zip(maps, wanted, asked, strict=True):
+        shown = found[1].any()
+        lonely += not shown
+        assert torch.equal(found[[0, 2, 3]], slow[[0, 2, 3]]) and torch.equal(found[1], slow[1] * shown)
+        assert torch.equal(whole, slow[4]) and torch.equal(cells.float(), slow[5])
+    assert 0 < lonely < 20  # now and then others are left out: masks of others may be missing
+
+
+def test_photos_that_hide_nothing_teach_nothing():
+    targets = one_square(1)
+    targets.seen[:] = 0
+    prior = ShapePrior(4)
+    assert len(drawn_shapes(targets, 2)[0]) == 0 and prior.losses(targets, 2) == 0
+    prior.losses(targets, 2).backward()
+    assert all(parameter.grad is not None for parameter in prior.parameters())
+
+
+def test_mirrored_shapes_are_mirrored_behind_others():
+    torch.manual_seed(0)
+    prior, maps = ShapePrior(4).eval(), torch.rand(3, 4, GRID, GRID)
+    found = prior.of(maps)
+    assert torch.allclose(prior.of(maps.flip(3)), found.flip(2), atol=1e-6) and found.shape == (3, GRID, GRID)
+    assert len(prior.of(maps[:0])) == 0
+    maps[:, 0], maps[:, 2] = maps[:, 0] > 0.8, maps[:, 2] > 0.2
+    own, _, inside, _ = (maps * maps[:, 2:3]).bool().unbind(1)
+    found = prior.of(torch.cat([own[:, None], maps[:, 1:]], 1))
+    assert (found[own] == 1).all() and (found[~inside] == 0).all()
+    assert ((found > 0) & (found < 1))[inside & ~own].all()
+
+
+def test_answers_heed_the_prior_where_its_windows_reach():
+    """Beside a slow loop over cells that takes the prior's cell that each centre falls into; it is smooth, and so is
+    what is sampled.
+    """
+    rows = torch.linspace(0, 1, GRID)
+    sure = torch.stack([rows[:, None] * rows[None], torch.full((GRID, GRID), 0.75)])
+    windows = torch.tensor([[10.0, 20, 66, 76], [0, 0, 28, 28]])
+    boxes = torch.tensor([[20.0, 30, 48, 58], [14, 7, 42, 21]])  # the second reaches beyond its window
+    levels = torch.rand(2, 4, 28, 28, generator=torch.Generator().manual_seed(0)).softmax(1)
+    weight = torch.tensor([0.4, 1.0])
+    found = heeded(levels, boxes, sure, windows, weight)
+    assert torch.allclose(found.sum(1), torch.ones(2, 28, 28), atol=1e-5)
+    for n, row, column in np.ndindex(2, 28, 28):
+        x = boxes[n, 0] + (column + 0.5) / 28 * (boxes[n, 2] - boxes[n, 0])
+        y = boxes[n, 1] + (row + 0.5) / 28 * (boxes[n, 3] - boxes[n, 1])
+        across, down = (
+            (p - o) / (windows[n, 2] - windows[n, 0]) * GRID for p, o in ((x, windows[n, 0]), (y, windows[n, 1]))
+        )
+        before = levels[n, :, row, column]
+        if GRID - 1 < across < GRID + 1.5:
+            continue  # the window's edge is half a cell wide
+        after = 1 - before[0]
+        if across < GRID:
+            after = after + weight[n] * (sure[n, int(down), int(across)] - after)
+        assert 1 - found[n, 0, row, column] == pytest.approx(float(after), abs=0.02)
+        assert torch.allclose(
+            found[n, 1:, row, column] / (1 - found[n, 0, row, column]), before[1:] / (1 - before[0]), atol=1e-5
+        )
+    assert torch.allclose(found[1, :, :, 16:], levels[1, :, :, 16:], atol=1e-6)
+    assert torch.allclose(found[1, 0, :, :13], torch.tensor(0.25))
+    assert torch.allclose(heeded(levels, boxes, sure, windows, weight * 0), levels, atol=1e-6)
+    assert len(heeded(levels[:0], boxes[:0], sure[:0], windows[:0], weight[:0])) == 0
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("place")
+    build_targets(read_cocoa(write_cocoa(folder, 6, seed=4, size=(60, 80), instances=(3, 4))), folder / "t.h5")
+    return sln.CachedTargets(folder / "t.h5", [folder], load_config("tiny", settings=FEW, environment={}).data)
+
+
+def test_a_stage_of_its_own_trains_nothing_else_and_learns(data):
+    own = [*FEW, "train.steps=40", "train.prompts=6", "train.stages=[{name='shape_prior'}]", "train.lr=3e-3"]
+    trainer = Trainer(load_config("tiny", settings=own, environment={}), data, device=torch.device("cpu"))
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    losses = []
+    trainer.train(on_step=lambda _: losses.append({name: float(loss) for name, loss in trainer.books.losses[-1].items()}
+                                                  if trainer.books.losses else {}))  # fmt: skip
+    moved = {name.split(".")[0] for name, value in trainer.model.state_dict().items() if not value.equal(before[name])}
+    assert moved == {"shape_prior"}
+    told = [row["shape_prior"] for row in losses if row]
+    assert all(set(row) <= {"shape_prior"} for row in losses) and np.mean(told[-8:]) < 0.5 * np.mean(told[:8])
+
+
+def test_its_checkpoints_are_the_best_ones_whatever_is_detected(data, tmp_path):
+    own = [*FEW, "train.save_every=1", "train.stages=[{name='joint'},{name='shape_prior'}]"]
+    sources = sln.Sources(data.cache.path, (data.photos[0].parent,), data.cache.path)
+    run = sln.fit(load_config("tiny", settings=own, environment={}), sources, tmp_path / "run", device="cpu")
+    assert [row["stage"] for row in run.metrics() if "ap" in row] == ["joint", "joint"]
+    best, last = (torch.load(path, weights_only=True)["model"] for path in (run.best, run.last))
+    assert all(torch.equal(last[name], value) for name, value in best.items()) and best.keys() == last.keys()
+
+
+def test_all_of_it_together_trains_it_too():
+    torch.manual_seed(0)
+    model = build(load_config("tiny", settings=FEW, environment={}))
+    model.set_stage("joint")
+    assert model(torch.zeros(2, 3, 64, 64, dtype=torch.uint8), one_square())["shape_prior"] > 0
+    model.set_stage("ilm")
+    assert "shape_prior" not in model(torch.zeros(2, 3, 64, 64, dtype=torch.uint8), one_square())
+
+
+def _reaching_right(self, maps):
+    """A prior that is sure of all cells to the right of the middle, up to three quarters of the window."""
+    sure = maps[:, 0].clone()
+    sure[:, GRID // 3 : -GRID // 3, GRID // 2 : GRID * 3 // 4] = 1
+    return sure
+
+
+def test_complete_takes_ends_from_shapes_where_masks_of_others_are_near(data, monkeypatch):
+    torch.manual_seed(0)
+    predictor = sln.Predictor(build(load_config("tiny", settings=FEW, environment={})), "cpu")
+    masks = np.zeros((3, 60, 80), bool)
+    masks[0, 20:40, 20:40] = masks[1, 20:40, 40:60] = masks[2, :4, :4] = True
+    without = predictor.complete(data.photos[0], Prompts.of_masks(masks[2:])).boxes
+    monkeypatch.setattr(ShapePrior, "of", _reaching_right)
+    found = predictor.complete(data.photos[0], Prompts.of_masks(masks)).boxes
+    assert found[0].tolist() == pytest.approx([20, 20, 45, 40], abs=0.5)  # 60 pixels from 0 on, three quarters of them
+    assert found[1].tolist() == pytest.approx([40, 20, 65, 40], abs=0.5)
+    assert np.allclose(
+        found[2], predictor_without(predictor).complete(data.photos[0], Prompts.of_masks(masks)).boxes[2]
+    )
+    alone = predictor.complete(data.photos[0], Prompts.of_masks(masks[2:])).boxes
+    assert np.allclose(alone, without)
+
+
+def test_masks_without_a_pixel_do_no_harm(data):
+    torch.manual_seed(0)
+    predictor = sln.Predictor(build(load_config("tiny", settings=FEW, environment={})), "cpu")
+    masks = np.zeros((3, 60, 80), bool)
+    masks[0, :20, :20] = masks[2, 10:40, 20:40] = True
+    found = predictor.complete(data.photos[0], Prompts.of_masks(masks))
+    assert np.isfinite(found.boxes).all() and np.isfinite(found.probabilities).all()
+    assert not found.amodal()[1].any() and np.array_equal(found.modal(), masks)
+
+
+def predictor_without(predictor):
+    """The same network without its prior."""
+    plain = build(load_config("tiny", settings=[*FEW, "head.shape_prior=false"], environment={}))
+    plain.load_state_dict({n: v for n, v in predictor.model.state_dict().items() if not n.startswith("shape_prior.")})
+    return sln.Predictor(plain, "cpu")
+
+
+def test_boxes_alone_are_told_apart_by_what_is_found_in_them(data, monkeypatch):
+    torch.manual_seed(0)
+    predictor = sln.Predictor(build(load_config("tiny", settings=FEW, environment={})), "cpu")
+    monkeypatch.setattr(sln.completion.completer, "_SEEN", 0)
+    asked = []
+    monkeypatch.setattr(ShapePrior, "of", lambda self, maps: (asked.append(maps), _reaching_right(self, maps))[1])
+    boxes = Prompts.of_boxes(np.array([[20.0, 20, 40, 40], [40, 20, 60, 30]]), (60, 80))
+    found = predictor.complete(data.photos[0], boxes)
+    assert len(found) == 2 and len(asked) == 2 and not asked[0][:, :2].any()  # nothing is known at first
+    assert len(predictor.complete(data.photos[0], Prompts.of_boxes(np.zeros((0, 4)), (60, 80)))) == 0
+
+
+@pytest.mark.parametrize("settings, said", [
+    (["train.stages=[{name='shape_prior'}]"], "stage shape_prior needs head.shape_prior"),
+    (["head.shape_prior=true", "train.prompts=0"], "head.shape_prior needs head.prompts and train.prompts"),
+    (["head.shape_prior=true", "head.prompts=false"], "head.shape_prior needs head.prompts and train.prompts"),
+])  # fmt: skip
+def test_settings_that_do_not_fit_are_refused(settings, said):
+    with pytest.raises(ConfigError, match=said):
+        load_config("tiny", settings=settings, environment={})

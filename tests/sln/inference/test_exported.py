@@ -1,0 +1,116 @@
+"""Networks as programs and on the hub: the same figures as the network itself."""
+
+import json
+
+import pytest
+import torch
+from support.commands import run_command
+from support.networks import MODERN_SMALL, PAPER_SMALL
+
+import sln
+from sln.config import load_config
+from sln.errors import MachineError, WeightsError
+from sln.hub import model_card
+from sln.inference.exported import load_portable, write_portable
+from sln.network.sln import build
+from sln.weights import save_atomically
+
+KINDS = {
+    "v1": ("tiny", MODERN_SMALL), "v2": ("modern", MODERN_SMALL), "paper": ("paper", PAPER_SMALL),
+    "arcnn": ("tiny", (*MODERN_SMALL, "head.kind=arcnn-visible")),
+}  # fmt: skip
+
+
+def network(kind):
+    preset, settings = KINDS[kind]
+    torch.manual_seed(0)
+    own = [*settings, "data.size=64", "predict.least=0", "detector.categories=[{id=1, name='a'}, {id=2, name='b'}]"]
+    model = build(load_config(preset, settings=own, environment={})).eval()
+    if model.scene is not None:  # new, it changes nothing
+        torch.nn.init.normal_(model.scene.layering.classify.weight, std=0.2)
+    return model
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind, form", [("v1", "onnx"), ("v2", "torch"), ("paper", "onnx"), ("arcnn", "torch")])
+def test_exported_parts_equal_the_network(kind, form, tmp_path):
+    if form == "onnx":
+        pytest.importorskip("onnxruntime")
+    model = network(kind)
+    photos = torch.randint(0, 256, (3, 3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    shown = [(64, 64), (40, 64), (64, 30)]
+    write_portable(model, tmp_path, form)
+    parts = load_portable(tmp_path)
+    # more regions than the head looks at at a time
+    for one, two in zip(model.detect(photos, shown), parts.detect(photos, shown), strict=True):
+        assert len(one.boxes) == len(two.boxes) > 16 and torch.equal(one.classes, two.classes)
+        for name in ("boxes", "objectness", "probabilities"):
+            assert torch.allclose(getattr(one, name), getattr(two, name), atol=1e-4), name
+
+
+@pytest.mark.slow
+def test_the_command_exports_and_predicts_with_the_parts(tmp_path):
+    model = network("v1")
+    save_atomically({"schema": "sln/checkpoint/2", "config": model.config.model_dump(mode="json"),
+                     "model": model.state_dict()}, tmp_path / "a.pt")  # fmt: skip
+    done = run_command("sln", "export", tmp_path / "a.pt", "-o", tmp_path / "parts", "--as", "torch")
+    assert done.returncode == 0 and "trunk.pt2" in done.stdout, done.stderr
+    again = run_command("sln", "export", tmp_path / "a.pt", "-o", tmp_path / "parts", "--as", "torch")
+    assert again.returncode == 2 and "already there" in again.stderr
+    from PIL import Image
+
+    Image.new("RGB", (80, 60), (200, 30, 30)).save(tmp_path / "a.png")
+    whole = sln.load(tmp_path / "a.pt", "cpu").predict(tmp_path / "a.png")
+    part = sln.load(tmp_path / "parts").predict(tmp_path / "a.png")
+    assert part.scores == pytest.approx(whole.scores, abs=1e-4) and part.categories == whole.categories
+    with pytest.raises(WeightsError, match="exported network"):
+        _ = sln.load(tmp_path / "parts").model
+    about = (tmp_path / "parts" / "portable.json").read_text()
+    (tmp_path / "parts" / "portable.json").write_text(json.dumps(json.loads(about) | {"regions": {"boxes": 100}}))
+    with pytest.raises(WeightsError, match="no exported network"):
+        load_portable(tmp_path / "parts")
+    (tmp_path / "parts" / "portable.json").write_text(about)
+    (tmp_path / "parts" / "levels.pt2").write_bytes(b"nothing")
+    with pytest.raises(WeightsError, match="no exported network"):
+        load_portable(tmp_path / "parts")
+
+
+def test_the_hub_saves_and_loads_a_network_with_its_card(tmp_path):
+    pytest.importorskip("huggingface_hub")
+    model = network("v1")
+    model.save_pretrained(tmp_path / "saved")
+    assert {path.name for path in (tmp_path / "saved").iterdir()} >= {"model.safetensors", "README.md"}
+    again = sln.SLN.from_pretrained(tmp_path / "saved").eval()
+    assert again.config == model.config
+    photos = torch.rand(1, 3, 64, 64)
+    assert torch.equal(again.detect(photos)[0].boxes, model.detect(photos)[0].boxes)
+    card = (tmp_path / "saved" / "README.md").read_text()
+    assert "Classes: a, b." in card and "ResNet-10" in card and "not known" in card
+
+
+def test_the_card_of_a_run_says_data_and_figures(tmp_path):
+    model = network("v1")
+    (tmp_path / "config.toml").write_text("")
+    (tmp_path / "metrics.jsonl").write_text(
+        json.dumps({"step": 9, "ap": 0.5}) + "\n" + json.dumps({"step": 12, "ap": 0.4}) + "\n"
+    )
+    about = {"schema": "sln/run/2", "train": "/data/mine.h5", "train_digest": "ab" * 32, "val": "/data/held.h5",
+             "packages": {"torch": "2"}}  # fmt: skip
+    (tmp_path / "env.json").write_text(json.dumps(about))
+    model.from_run = tmp_path
+    card = model_card(model)
+    assert "12 of 20000 steps on mine.h5 (SHA-256 abababababababab)" in card
+    assert "best amodal AP 0.500 on held.h5" in card and "torch 2" in card
+
+
+def test_without_huggingface_hub_it_says_what_to_install(monkeypatch):
+    import importlib
+    import sys
+
+    from sln.network import hub
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    bare = importlib.util.module_from_spec(hub.__spec__)
+    hub.__spec__.loader.exec_module(bare)
+    with pytest.raises(MachineError, match="not installed"):
+        bare.OnHub.from_pretrained("a/b")

@@ -1,0 +1,1 @@
+"""Oracles, generators and commands that tests share."""
