@@ -17,24 +17,6 @@ AmodalError
 └── OutputExistsError      the output is already there and would have been overwritten
 """
 
-__all__ = [
-    "AmodalError",
-    "AnnotationError",
-    "CacheError",
-    "CacheFormatError",
-    "ImageLookupError",
-    "InUseError",
-    "LayoutError",
-    "LevelsError",
-    "MaskError",
-    "MaskSizeError",
-    "OutputExistsError",
-    "PhotoError",
-    "PredictionError",
-    "SceneError",
-    "SelectionError",
-]
-
 
 class AmodalError(Exception):
     """Something this package will not go on with: what is wrong, where, and what to do.

@@ -28,7 +28,7 @@ from amodal_data import RLE, ScoredMask, build_targets, evaluate, read_cocoa, re
 from sln import CachedTargets, Config, Predictor, load_config
 from sln.config import settings_of_schema
 from sln.data.dataset import Batch, batches
-from sln.evaluation.evaluate import predictions_of, score_at_truth_boxes
+from sln.evaluation.evaluate import predict_dataset, score_at_truth_boxes
 from sln.training.fit import with_categories
 from sln.training.schedule import StageSpan, learning_rate, photos_of_step
 from sln.training.trainer import Trainer
@@ -88,7 +88,7 @@ def sln(folder: Path, settings: list[str], seconds: float, *, classes: bool) -> 
     spent = time.process_time() - started
     predictor, held_out = Predictor(trainer.model, "cpu"), opened(folder, "val", config)
     started = time.process_time()
-    found = predictions_of(predictor, held_out)
+    found = predict_dataset(predictor, held_out)
     per_photo = (time.process_time() - started) / len(found)
     figures = {"steps": steps, "cpu_s": round(spent), "ms_per_photo": round(per_photo * 1000, 1)}
     figures |= scored(held_out, found, classes=classes)
@@ -149,15 +149,15 @@ def mask_rcnn(folder: Path, settings: list[str], seconds: float) -> dict[str, An
     decayed = [p for p in model.parameters() if p.ndim > 1]
     groups = [{"params": decayed, "weight_decay": train.weight_decay},
               {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0}]  # fmt: skip
-    optimiser = torch.optim.AdamW(groups, lr=train.lr)
+    optimizer = torch.optim.AdamW(groups, lr=train.lr)
 
     def one(batch: Batch) -> None:
         images, wanted = as_torchvision(batch)
         total = torch.stack(list(model(images, wanted).values())).sum()
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         total.backward()
         nn.utils.clip_grad_norm_(model.parameters(), train.clip)
-        optimiser.step()
+        optimizer.step()
 
     def plan(start: int, stop: int) -> list[list[tuple[int, int]]]:
         return [photos_of_step(step, len(data), train.batch, train.seed) for step in range(start, stop)]
@@ -166,10 +166,10 @@ def mask_rcnn(folder: Path, settings: list[str], seconds: float) -> dict[str, An
     before = {name: value.clone() for name, value in model.state_dict().items()}
     steps = steps_in(seconds, lambda: one(next(first)))
     model.load_state_dict(before)
-    optimiser = torch.optim.AdamW(groups, lr=train.lr)
+    optimizer = torch.optim.AdamW(groups, lr=train.lr)
     started = time.process_time()
     for step, batch in enumerate(batches(data, plan(0, steps), 0)):
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, StageSpan("joint", 0, steps), train)
         one(batch)
     spent = time.process_time() - started

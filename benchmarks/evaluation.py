@@ -28,7 +28,7 @@ from amodal_data.evaluation import Predictions, ScoredMask, read_predictions
 from amodal_data.evaluation.ground_truth import Truth, read_truth
 from amodal_data.evaluation.matching import THRESHOLDS, match
 from amodal_data.evaluation.protocols.amodal import ignored, score_amodal
-from amodal_data.masks.rle import iou, rasterise
+from amodal_data.masks.rle import iou, rasterize
 from amodal_data.readers import read_cocoa
 from amodal_data.synthetic import write_cocoa
 
@@ -44,7 +44,7 @@ def detections(rng: np.random.Generator, truth: Truth, each: int) -> Predictions
         moved = near + np.concatenate([span, span], axis=1) * rng.normal(0, 0.25, (each, 4))
         x0, y0, x1, y1 = moved.clip(0, [width, height, width, height]).T
         polygons = list(np.stack([x0, y0, x1, y0, x1, y1, x0, y1], axis=1))
-        masks = zip(rasterise(polygons, (height, width)), rng.random(each), strict=True)
+        masks = zip(rasterize(polygons, (height, width)), rng.random(each), strict=True)
         found[image_id] = [ScoredMask(mask, float(score)) for mask, score in masks]
     return read_predictions(found, truth)
 

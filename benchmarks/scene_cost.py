@@ -20,15 +20,15 @@ import torch
 from train_gates import on_grid
 
 import amodal_data as ad
-from amodal_data.layering.joint_decoding import Known, SceneRule
+from amodal_data.layering.joint_decoding import DecodingRule, Known
 from benchmarks.training_speed import bench
 from sln import CachedTargets, load_config
-from sln.inference.joint_masks import Together
+from sln.inference.joint_masks import JointMasks
 from sln.inference.prediction import Prediction
 
 INSTANCES, WASHED = 20, 0.15
 GRIDS = {"640 x 480": 1, "stride 4, 160 x 120": 4}
-RULES: tuple[SceneRule, ...] = ("rank", "sinkhorn", "pair")
+RULES: tuple[DecodingRule, ...] = ("rank", "sinkhorn", "pair")
 
 
 def milliseconds(work: Callable[[], object], times: int = 7) -> float:
@@ -66,7 +66,7 @@ def decode(name: str, stride: int, prediction: Prediction) -> None:
     known = Known(np.ones(len(small)), np.arange(len(small)))
     for rule in RULES:
         order = np.arange(len(small)) if rule == "pair" else None
-        together = Together(size, windows, lambda n, _: pasted[n], known, rule, order)
+        together = JointMasks(size, windows, lambda n, _: pasted[n], known, rule, order)
         print(f"  {rule}: masks put together, without pasting {milliseconds(together.masks):.1f} ms")
 
 
@@ -75,7 +75,7 @@ def scene_pass() -> None:
     for preset in ("tiny", "modern"):
         both = {
             f"{preset}, {'without' if layers == 0 else 'with'} the pass": load_config(
-                preset, settings=[f"head.scene={layers}", "encoder.weights=''"], environment={}
+                preset, settings=[f"head.context={layers}", "encoder.weights=''"], environment={}
             )
             for layers in (0, 3)
         }

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from amodal_data.masks.rle import parse_rle
-from amodal_data.synthetic.composing import COCOA, compose, take_stock
+from amodal_data.synthetic.composing import COCOA, build_object_bank, compose
 from amodal_data.synthetic.composing import blending as painting
 
 SIDE, EACH, STEPS, BATCH = 32, 6, 1200, 128
@@ -64,16 +64,16 @@ def accuracy(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> float
     """Of a network trained on some patches, on others."""
     torch.manual_seed(0)
     model, rng = network(), torch.Generator().manual_seed(0)
-    optimiser = torch.optim.AdamW(model.parameters(), 2e-3, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=STEPS)
+    optimizer = torch.optim.AdamW(model.parameters(), 2e-3, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=STEPS)
     for _ in range(STEPS):
         chosen = torch.randint(len(train[1]), (BATCH,), generator=rng)
         seen = train[0][chosen]
         seen = seen.flip(3) if int(torch.randint(2, (), generator=rng)) else seen
         loss = functional.cross_entropy(model(seen), train[1][chosen])
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         schedule.step()
     model.eval()
     with torch.no_grad():
@@ -89,7 +89,7 @@ def main(file: Path, photos: Path, scenes: int) -> None:
             for constant, value in changed.items():
                 stack.enter_context(patch.object(painting, constant, value))
             for part in ("train", "val"):
-                stock = take_stock(file, [photos], part=part, held_out=0.3)
+                stock = build_object_bank(file, [photos], part=part, held_out=0.3)
                 compose(stock, Path(folder) / part, scenes if part == "train" else scenes // 3, seed=1)
                 found[part] = patches(Path(folder) / part, np.random.default_rng(0))
         print(f"{name}: {accuracy(found['train'], found['val']):.3f} of {len(found['val'][1])} val patches "

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from amodal_data import LayeredTargets, TargetCache
 from sln import load
-from sln.completion.shape_prior import GRID, REACH, ShapePrior, shape_maps
+from sln.completion.shape_prior import GRID, REACH, ShapePrior, prior_inputs
 from sln.network.prompts import windows_around
 from sln.network.targets import pixels_on
 
@@ -43,15 +43,15 @@ def _of_one(targets: LayeredTargets) -> Windows:
     owner = torch.where((levels == 1).any(0), (levels == 1).long().argmax(0), -1)
     others = (owner[y, x] >= 0) & inside & (codes != 1)
     longer = (boxes[there, 2:] - boxes[there, :2]).amax(1) / max(size)
-    maps = (shape_maps(codes == 1, others, inside, longer) * 255).round().byte()
+    maps = (prior_inputs(codes == 1, others, inside, longer) * 255).round().byte()
     return maps, codes > 0, (levels[there] > 1).flatten(1).sum(1) / (levels[there] > 0).flatten(1).sum(1)
 
 
 def train(data: Windows, steps: int, batch: int) -> ShapePrior:
     maps, whole, _ = data
     prior = ShapePrior()
-    optimiser = torch.optim.AdamW(prior.parameters(), weight_decay=0.05)
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps, pct_start=0.1)
+    optimizer = torch.optim.AdamW(prior.parameters(), weight_decay=0.05)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.1)
     started = time.process_time()
     for _ in range(steps):
         drawn = torch.randint(len(maps), (batch,))
@@ -62,9 +62,9 @@ def train(data: Windows, steps: int, batch: int) -> ShapePrior:
             logits = prior(shown)
         asked = (shown[:, 0] == 0) & (shown[:, 2] == 1)
         each = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         ((each * asked).sum() / asked.sum()).backward()
-        optimiser.step()
+        optimizer.step()
         rate.step()
     print(f"{steps} steps of {batch} windows of {len(maps)}, {time.process_time() - started:.0f} s CPU", flush=True)
     return prior

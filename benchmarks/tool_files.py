@@ -21,8 +21,8 @@ from support.tool_layouts import regions_of
 
 from amodal_data import layer_scene, read_annotations, read_cocoa, write_cocoa
 from amodal_data.export import convert, export_records
-from amodal_data.inspector.dataset import open_source
-from amodal_data.masks.rle import rasterise
+from amodal_data.inspector.dataset import open_dataset
+from amodal_data.masks.rle import rasterize
 
 SIZE = (30, 40)
 
@@ -81,7 +81,7 @@ def by_datasets(path: Path, folder: Path) -> None:
     """Rows that went through a table of Hugging Face's: every field in every row, None where there is nothing."""
     import datasets
 
-    rows = datasets.Dataset.from_list(export_records(open_source(path))).to_list()
+    rows = datasets.Dataset.from_list(export_records(open_dataset(path))).to_list()
     (folder / "datasets.json").write_text(json.dumps(rows))
 
 
@@ -89,12 +89,12 @@ def check(path: Path, content: dict, folder: Path) -> None:
     import datumaro as dm
 
     (folder / "annotations").mkdir()
-    convert(open_source(path), folder / "annotations" / "default.json", "datumaro")
+    convert(open_dataset(path), folder / "annotations" / "default.json", "datumaro")
     found = list(dm.Dataset.import_from(str(folder), "datumaro"))
     masks = 0
     for image, item in zip(content["images"], found, strict=True):
         regions = regions_of(content, image)
-        whole = rasterise([np.array(one["segmentation"], float) for one in regions], SIZE)
+        whole = rasterize([np.array(one["segmentation"], float) for one in regions], SIZE)
         for mask, one in zip(whole, item.annotations, strict=True):
             assert np.array_equal(mask.decode(), one.image.astype(bool))
             masks += 1

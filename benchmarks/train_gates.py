@@ -17,7 +17,7 @@ import torch
 from amodal_data import ScoredMask, build_targets, evaluate, instance_order, read_cocoa, relative_depth, write_cocoa
 from sln import CachedTargets, Config, Predictor, load_config
 from sln.data.dataset import fit_in
-from sln.evaluation.evaluate import predictions_at_truth, predictions_of, score_at_truth_boxes
+from sln.evaluation.evaluate import predict_dataset, predictions_at_truth, score_at_truth_boxes
 from sln.inference.prediction import Prediction
 from sln.network.layering import decode
 from sln.network.paste_masks import paste
@@ -97,7 +97,7 @@ def overlap_vote(one: ScoredMask, other: ScoredMask, side: int) -> int:
 
 
 def own(predictor: Predictor, data: CachedTargets) -> str:
-    found = predictions_of(predictor, data)
+    found = predict_dataset(predictor, data)
     figures = evaluate(data.cache, found).figures["subsets"]["all"]["all"]
     order = evaluate(data.cache, found, "order").figures["methods"]
     votes = {name: shown(order[name]["accuracy"]) for name in ("R_hard", "R_joint", "R_soft", "area", "y_axis")}

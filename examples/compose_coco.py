@@ -10,16 +10,16 @@ from pathlib import Path
 
 import amodal_data as ad
 import sln
-from amodal_data.synthetic.composing import FLAT, compose, take_stock
+from amodal_data.synthetic.composing import FLAT, build_object_bank, compose
 
 
 def main(file: Path, photos: Path, out: Path, scenes: int, steps: int, licenses: list[int]) -> None:
     """The whole way; prints what each step gave."""
     for part, n in (("train", scenes), ("val", max(1, scenes // 5))):
-        stock = take_stock(file, [photos], part=part, licenses=licenses)
+        stock = build_object_bank(file, [photos], part=part, licenses=licenses)
         made = compose(stock, out / part, n, resume=True)
         built = ad.build_targets(ad.read_annotations(out / part / FLAT), out / f"{part}.h5", force=True)
-        print(f"{part}: {made.donors} objects in {built.images} scenes, {built.instances} instances")
+        print(f"{part}: {made.cutouts} objects in {built.images} scenes, {built.instances} instances")
     config = sln.load_config("tiny", settings=[f"train.steps={steps}", "detector.agnostic=true"])
     sources = sln.Sources(out / "train.h5", (out / "train" / "images",), out / "val.h5", (out / "val" / "images",))
     run = sln.fit(config, sources, out / "run")

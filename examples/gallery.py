@@ -64,7 +64,7 @@ def set_in_front(scenes: Scenes) -> Image.Image:
     photo, targets = np.asarray(Image.open(scenes.photo(1)), float), scenes.cache[1]
     y, x = np.ogrid[: targets.size[0], : targets.size[1]]
     disc = (y - 150) ** 2 + (x - 200) ** 2 < 80**2
-    after = targets.with_front(ad.RLE.from_mask(disc), name="disc")
+    after = targets.insert_front(ad.RLE.from_mask(disc), name="disc")
     return as_image(np.hstack([draw_instances(photo, one) for one in (targets, after)]))
 
 

@@ -15,7 +15,7 @@ _load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 def __getattr__(name: str) -> Any:
     if name in __all__ and name not in _SETTINGS:
-        from sln.runtime.environment import needs_torch
+        from sln.runtime.environment import require_torch
 
-        needs_torch()
+        require_torch()
     return _load(name)

@@ -9,9 +9,7 @@ AmodalError
 └── TrainingError      training cannot go on: a loss that is not finite, no memory left
 """
 
-from amodal_data.errors import AmodalError, PhotoError
-
-__all__ = ["ConfigError", "MachineError", "PhotoError", "RunError", "TrainingError", "WeightsError"]
+from amodal_data.errors import AmodalError
 
 
 class ConfigError(AmodalError, ValueError):

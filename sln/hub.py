@@ -7,8 +7,6 @@ from sln.network.sln import SLN
 from sln.runs import Run
 from sln.weights.files import load_model, write_safetensors
 
-__all__ = ["fetch", "model_card", "save"]
-
 _WEIGHTS = "model.safetensors"
 _HOW = ("revision", "cache_dir", "force_download", "local_files_only", "token")
 
@@ -35,7 +33,7 @@ def model_card(model: SLN) -> str:
     """The README of a repository of weights, in Markdown: data, settings and figures of the run, as far as known."""
     config, run = model.config, model.from_run
     names = [category.name or str(category.id) for category in config.detector.categories]
-    body = config.encoder.body or f"ResNet-{config.encoder.depth}"
+    body = config.encoder.backbone or f"ResNet-{config.encoder.depth}"
     size = f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters"
     return _CARD.format(
         network=f"{body}, detector {config.detector.version}, input {config.data.size} px, "

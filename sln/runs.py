@@ -17,8 +17,6 @@ from amodal_data.io.files import folder_for, open_regular, remove_leftovers, rep
 from sln.config import Config, commented, load_config, settings_of_schema
 from sln.errors import RunError
 
-__all__ = ["Run", "list_runs"]
-
 _SCHEMA = "sln/run/3"
 _SCHEMAS = {"sln/run/1": 1, "sln/run/2": 2, _SCHEMA: 3}
 """Numbers of what runs have settings for (:func:`sln.config.settings_of_schema`)"""

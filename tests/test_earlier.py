@@ -1,7 +1,7 @@
 """What version 0.1 wrote is still read: checkpoints and runs of every preset, for predict, evaluate and resume.
 
 ``golden/checkpoints-v1.json`` is what that version said of small networks: settings, names and shapes, the state of the
-optimiser, what the network found in one picture, the losses of the step after. The numbers of the weights follow from
+optimizer, what the network found in one picture, the losses of the step after. The numbers of the weights follow from
 :func:`formula`, so that they need not be stored.
 """
 
@@ -44,7 +44,7 @@ def checkpoint(preset):
     moments = {
         int(at): {key: torch.zeros(known["state"][trained_name(known, int(at))]) if value == "zeros"
                   else torch.tensor(value) for key, value in one.items()}
-        for at, one in known["optimiser"]["state"].items()
+        for at, one in known["optimizer"]["state"].items()
     }  # fmt: skip
     assert len(trained) == len(moments)
     return {
@@ -57,12 +57,12 @@ def checkpoint(preset):
         "row": None,
         "chosen": False,
         "model": state,
-        "optimiser": {"state": moments, "param_groups": known["optimiser"]["param_groups"]},
+        "optimizer": {"state": moments, "param_groups": known["optimizer"]["param_groups"]},
     }
 
 
 def trained_name(known, at):
-    """The parameter at a place of the optimiser: those of more than one axis come first."""
+    """The parameter at a place of the optimizer: those of more than one axis come first."""
     names = known["order"]
     several = [name for name in names if len(known["state"][name]) > 1]
     return [*several, *(name for name in names if len(known["state"][name]) <= 1)][at]
@@ -81,7 +81,7 @@ def test_a_checkpoint_of_version_1_detects_what_it_did(preset, tmp_path, scenes)
     assert read_checkpoint(tmp_path / "last.pt")["config"]["detector"] == {"version": "paper"}
     predictor = sln.load(tmp_path / "last.pt", "cpu")
     assert predictor.model.boxes is None and not predictor.model.head.prompted
-    assert predictor.config.predict.doubles == 0 and predictor.config.predict.visible_nms == 0
+    assert predictor.config.predict.duplicate_factor == 0 and predictor.config.predict.visible_nms == 0
     picture = (np.indices((64, 64)).sum(0) * 3 % 256).astype(np.uint8)
     found = predictor.model.detect(torch.from_numpy(picture).expand(1, 3, 64, 64).contiguous())[0]
     known = GOLDEN[preset]["detected"]

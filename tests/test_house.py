@@ -199,13 +199,13 @@ def test_every_public_value_shows_itself_in_a_line(tmp_path):
     import amodal_data as ad
     import sln
     from amodal_data.export import convert, export_results
-    from amodal_data.inspector.dataset import open_source
+    from amodal_data.inspector.dataset import open_dataset
 
     path = ad.write_cocoa(tmp_path, 3, size=(60, 80))
     scenes = ad.read_cocoa(path)
     report = ad.build_targets(scenes, tmp_path / "c.h5")
     cache = ad.TargetCache(tmp_path / "c.h5")
-    (tmp_path / "r.json").write_text(json.dumps(export_results(open_source(path))))
+    (tmp_path / "r.json").write_text(json.dumps(export_results(open_dataset(path))))
     config = sln.load_config("tiny", environment={})
     model = sln.build(config)
     predictor = sln.Predictor(model, "cpu")
@@ -215,8 +215,8 @@ def test_every_public_value_shows_itself_in_a_line(tmp_path):
         scenes, scene, scene.instances[0], scene.instances[0].amodal, targets, targets.resized((20, 20)), cache,
         cache.info, cache.image(0), report, ad.verify_cache(tmp_path / "c.h5", scenes),
         ad.evaluate(scenes, tmp_path / "r.json"), ad.order_of(targets.amodal(), targets.modal()),
-        open_source(path), open_source(path).summary(),
-        convert(open_source(path), tmp_path / "o.json", "cocoa"), ad.iter_annotations(path),
+        open_dataset(path), open_dataset(path).summary(),
+        convert(open_dataset(path), tmp_path / "o.json", "cocoa"), ad.iter_annotations(path),
         config, model, predictor, data, predictor.predict(np.zeros((60, 80, 3), np.uint8)),
         sln.Sources(path, (path,)),
     ]  # fmt: skip

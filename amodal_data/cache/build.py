@@ -27,8 +27,6 @@ from amodal_data.io.files import refuse_existing, remove_leftovers, sole_writer
 from amodal_data.scenes.findings import Finding, count_findings, findings_text, read_findings
 from amodal_data.scenes.scene import Scene, SceneSource
 
-__all__ = ["BuildReport", "build_targets", "merge_shards"]
-
 SHARD = 1000
 """Scenes in a shard: what an interrupted build loses at most."""
 BATCH = 50
@@ -242,5 +240,5 @@ def _info(scenes: Iterable[Scene]) -> CacheInfo:
         dataset=origin.dataset if origin is not None else "custom",
         sources=origin.sources if origin is not None else (),
         settings=origin.settings if origin is not None else {},
-        rasteriser=f"pycocotools {version('pycocotools')}",
+        rasterizer=f"pycocotools {version('pycocotools')}",
     )

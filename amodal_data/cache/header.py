@@ -10,18 +10,6 @@ from amodal_data.errors import CacheError, CacheFormatError
 from amodal_data.io.files import open_regular
 from amodal_data.scenes.scene import Source
 
-__all__ = [
-    "FORMAT",
-    "FORMAT_VERSION",
-    "USER_BLOCK",
-    "CacheInfo",
-    "canonical_json",
-    "file_digest",
-    "is_cache",
-    "stored_stamp",
-    "user_block",
-]
-
 FORMAT = "amodal-data/targets"
 FORMAT_VERSION = 2
 """Of what is written; older ones are read"""
@@ -37,7 +25,7 @@ class CacheInfo:
     dataset: str
     sources: tuple[Source, ...]
     settings: dict[str, str]
-    rasteriser: str
+    rasterizer: str
 
     def __repr__(self) -> str:
         return (

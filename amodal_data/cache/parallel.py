@@ -14,8 +14,6 @@ from amodal_data.layering.targets import layer_with_findings
 from amodal_data.scenes.findings import Finding, Place
 from amodal_data.scenes.scene import Scene, SceneSource
 
-__all__ = ["Encoder", "cluster", "encode_batch", "encode_scene", "encoder", "in_batches"]
-
 Encoder = Callable[[Iterable[Iterable[Scene]]], Iterator[MemoryPart]]
 
 

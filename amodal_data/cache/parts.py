@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from amodal_data.cache.schema import COLUMNS, EMPTY, IMAGE, PTR, EncodedImage
 from amodal_data.scenes.findings import Finding, findings_text
 
-__all__ = ["MemoryPart", "Part", "Range", "join_parts", "join_ptr"]
-
 
 @dataclass(frozen=True, slots=True)
 class Range:

@@ -23,8 +23,6 @@ from amodal_data.layering.targets import LayeredTargets
 from amodal_data.scenes.findings import Finding, read_findings
 from amodal_data.scenes.scene import Source
 
-__all__ = ["StoredPart", "TargetCache"]
-
 _SHOWN = 3
 _PRELOAD_BYTES = 64 * 2**20
 _TABLE = np.dtype(

@@ -16,25 +16,6 @@ from amodal_data.errors import CacheFormatError
 from amodal_data.layering.consistency import occlusion_rates
 from amodal_data.layering.targets import LayeredTargets
 
-__all__ = [
-    "AMBIGUOUS",
-    "BESIDE",
-    "CHUNKS",
-    "COLUMNS",
-    "EMPTY",
-    "IMAGE",
-    "INSTANCE",
-    "PTR",
-    "UNKNOWN",
-    "CachedImage",
-    "EncodedImage",
-    "Images",
-    "checksum",
-    "decode",
-    "encode",
-    "instance_rows",
-]
-
 COLUMNS = ("runs/region", "runs/length", "levels", "flags", "instances", "pairs", "text")
 """What one image owns a slice of, in the order of the fields of ``ptr``."""
 

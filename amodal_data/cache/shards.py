@@ -9,8 +9,6 @@ from amodal_data.cache.read import StoredPart, TargetCache
 from amodal_data.cache.write import write_cache
 from amodal_data.errors import CacheError, OutputExistsError
 
-__all__ = ["ShardFolder"]
-
 
 class ShardFolder:
     """``NAME.parts/`` beside an output: one finished cache for each shard that a build has done.

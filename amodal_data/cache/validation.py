@@ -14,8 +14,6 @@ from amodal_data.cache.schema import AMBIGUOUS, BESIDE, CHUNKS, COLUMNS, EMPTY, 
 from amodal_data.errors import CacheFormatError
 from amodal_data.layering.targets import LayeredTargets
 
-__all__ = ["check_image", "check_pointers", "check_range", "check_rows", "checked_columns"]
-
 _SHAPES = {**EMPTY, "images": np.zeros(0, IMAGE), "ptr": np.zeros(0, PTR), "findings": EMPTY["text"]}
 _PTR_1 = np.zeros(0, [("ambiguous" if name == "flags" else name, "<i8") for name in COLUMNS])
 _ROWS = {**CHUNKS, **BESIDE}

@@ -19,8 +19,6 @@ from amodal_data.masks.windows import differing_pixels
 from amodal_data.scenes.findings import Finding, Place
 from amodal_data.scenes.scene import Scene, SceneSource
 
-__all__ = ["VerifyReport", "verify_cache"]
-
 _CONTRADICTIONS = {
     "area-differs",
     "occlusion-rate-differs",

@@ -32,8 +32,6 @@ from amodal_data.cache.schema import BESIDE, CHUNKS, COLUMNS, EMPTY, IMAGE, PTR
 from amodal_data.errors import CacheError
 from amodal_data.io.files import refuse_existing, replaced_path
 
-__all__ = ["write_cache"]
-
 _INLINE = 60_000
 """Characters of a text that lies in the file's header itself; longer ones on HDF5's heap, which no checksum guards"""
 _CODING = "0 outside, 1 visible, 1+l hidden behind l"
@@ -158,7 +156,7 @@ def _attributes(info: CacheInfo, scenes: Range) -> dict[str, str | int]:
         "sources": canonical_json([asdict(source) for source in info.sources]),
         "settings": canonical_json(info.settings),
         "settings_hash": info.settings_hash,
-        "rasteriser": info.rasteriser,
+        "rasteriser": info.rasterizer,
         "coding": _CODING,
         "pixel_order": _PIXEL_ORDER,
         "scenes": scenes.stop - scenes.start,

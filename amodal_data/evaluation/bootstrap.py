@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LEVEL", "difference", "draws", "intervals"]
-
 LEVEL = 0.95
 _SEED = 0
 

@@ -17,14 +17,12 @@ from amodal_data.evaluation.results.results_file import ResultsFile, ScatteredEr
 from amodal_data.evaluation.results.scored_masks import (
     ImagePredictions,
     Predictions,
+    PredictionStats,
     ScoredMask,
-    Seen,
     checked,
     known_image,
 )
 from amodal_data.scenes.scene import Source
-
-__all__ = ["Comparison", "OpenPredictions", "PredictionSource", "assign", "comparisons", "read_predictions"]
 
 Reader = Callable[[tuple[int, int]], ImagePredictions]
 """From the size of an image (H, W) to its predictions"""
@@ -160,7 +158,7 @@ class OpenPredictions:
         return lambda size: ImagePredictions.of(checked(image_id, self._held.get(image_id, ()), size), size)
 
 
-def comparisons(truth: Truth, opened: OpenPredictions, seen: Seen) -> Iterator[Comparison]:
+def comparisons(truth: Truth, opened: OpenPredictions, seen: PredictionStats) -> Iterator[Comparison]:
     """Every image of the truth with its predictions, as often as there are annotators; ``seen`` counts predictions.
 
     In the order of the results file, and then what it does not mention; a truth that comes in a stream in its own.
@@ -187,7 +185,7 @@ def comparisons(truth: Truth, opened: OpenPredictions, seen: Seen) -> Iterator[C
                 yield Comparison(image, ImagePredictions.of([], image.targets.size))
 
 
-def _compared(image: TruthImage, found: ImagePredictions, seen: Seen) -> Comparison:
+def _compared(image: TruthImage, found: ImagePredictions, seen: PredictionStats) -> Comparison:
     if len(found) and seen.rows and (found.given is None) == seen.given:
         said = "rows of this image name no instance, others do" if seen.given else "rows of this image name instances"
         fix = "every row of a file has a 'gt_id', or none has"

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, Literal, NamedTuple
 
-__all__ = ["FORMATS", "Column", "Format", "Row", "columns", "methods_table", "value_at"]
-
 Format = Literal["table", "markdown", "latex", "csv"]
 FORMATS: tuple[Format, ...] = ("table", "markdown", "latex", "csv")
 

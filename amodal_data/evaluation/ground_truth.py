@@ -20,8 +20,6 @@ from amodal_data.readers import SceneStream, iter_annotations, read_annotations
 from amodal_data.readers.json_files import stem_of
 from amodal_data.scenes.scene import Scene, Scenes, SceneSource, Source
 
-__all__ = ["Truth", "TruthImage", "TruthSource", "read_truth"]
-
 _LARGE = 64 * 2**20
 """Bytes of an annotation file that is not held while it is scored against"""
 _HELD = 2**24

@@ -19,8 +19,6 @@ from amodal_data.evaluation.matching import largest
 from amodal_data.masks.coco_strings import aligned_runs
 from amodal_data.masks.rle import RLE
 
-__all__ = ["MaskSet", "OverlapTable", "shares_inside"]
-
 _INT32 = 2**31 - 1
 _MOST_PIXELS = 2**30
 """Of an image whose strings are decoded in 32 bits"""

@@ -12,8 +12,6 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["THRESHOLDS", "Matches", "largest", "match"]
-
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 """IoU thresholds .50:.05:.95, as COCO spells them."""
 

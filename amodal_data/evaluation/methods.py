@@ -14,8 +14,6 @@ from amodal_data.evaluation.ground_truth import TruthSource, read_truth
 from amodal_data.evaluation.report import EvaluationReport, Protocol, Rules, Scored, score
 from amodal_data.evaluation.tables import card
 
-__all__ = ["Evaluation", "evaluate_all", "named"]
-
 Methods = Mapping[str, PredictionSource]
 
 

@@ -13,10 +13,8 @@ from numpy.typing import NDArray
 from amodal_data.evaluation.comparison import Comparison, OpenPredictions, PredictionSource, comparisons
 from amodal_data.evaluation.ground_truth import Truth
 from amodal_data.evaluation.results.results_file import ScatteredError
-from amodal_data.evaluation.results.scored_masks import Seen
+from amodal_data.evaluation.results.scored_masks import PredictionStats
 from amodal_data.scenes.scene import Source
-
-__all__ = ["Counted", "Figures", "Order", "Tally", "per", "tallied"]
 
 Figures = dict[str, Any]
 """Figures by name, in dicts of dicts: float, int or None (not available); of drawn images arrays, NaN = none"""
@@ -25,54 +23,54 @@ Order = NDArray[np.int64]
 """Positions of what was added, by rising image id: no figure depends on the order of a file"""
 
 
-class Tally(Protocol):
+class Metric(Protocol):
     """What one protocol counts."""
 
     def add(self, one: Comparison) -> None:
         """Count one image."""
 
-    def figures(self, order: Order, seen: Seen) -> Figures:
+    def figures(self, order: Order, seen: PredictionStats) -> Figures:
         """The figures of all images that were added."""
 
-    def resampled(self, order: Order, seen: Seen, weights: NDArray[np.int64]) -> Figures:
+    def resampled(self, order: Order, seen: PredictionStats, weights: NDArray[np.int64]) -> Figures:
         """The same, each image counted ``weights`` [B, I] times (in the order of ``order``): float64 [B] each."""
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
+class MetricRun:
     """What came of a pass: the tallies, ``order`` int64 [I] of their images, ids in that order, what was ``seen``,
     and the results files.
     """
 
-    tallies: Sequence[Tally]
+    metrics: Sequence[Metric]
     order: Order
     image_ids: NDArray[np.int64]
-    seen: Seen
+    seen: PredictionStats
     sources: Sequence[Source] = ()
 
 
-def tallied(truth: Truth, source: PredictionSource, tallies: Callable[[], Sequence[Tally]]) -> Counted:
+def run_metrics(truth: Truth, source: PredictionSource, metrics: Callable[[], Sequence[Metric]]) -> MetricRun:
     """One pass over all images for all tallies, which are made for it; a second one where the first has to be void."""
     opened = OpenPredictions(source, truth)
     try:
-        return _passed(truth, opened, tallies())
+        return _passed(truth, opened, metrics())
     except ScatteredError:
         opened.scatter()
-        return _passed(truth, opened, tallies())
+        return _passed(truth, opened, metrics())
     finally:
         opened.close()
 
 
-def _passed(truth: Truth, opened: OpenPredictions, tallies: Sequence[Tally]) -> Counted:
-    seen, ids = Seen(), []
+def _passed(truth: Truth, opened: OpenPredictions, metrics: Sequence[Metric]) -> MetricRun:
+    seen, ids = PredictionStats(), []
     for one in comparisons(truth, opened, seen):
         ids.append(one.image.image_id)
-        for tally in tallies:
+        for tally in metrics:
             tally.add(one)
     seen.warnings += opened.warnings
     image_ids = np.array(ids, np.int64)
     order = np.argsort(image_ids, kind="stable")
-    return Counted(tallies, order, image_ids[order], seen, opened.sources)
+    return MetricRun(metrics, order, image_ids[order], seen, opened.sources)
 
 
 def per(sums: NDArray[Any], counts: NDArray[Any]) -> Any:

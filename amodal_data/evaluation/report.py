@@ -11,21 +11,19 @@ from amodal_data.errors import SelectionError
 from amodal_data.evaluation.bootstrap import LEVEL, draws, intervals
 from amodal_data.evaluation.comparison import PredictionSource
 from amodal_data.evaluation.ground_truth import Truth, TruthSource, read_truth
-from amodal_data.evaluation.metric import Counted, Figures, Tally, tallied
+from amodal_data.evaluation.metric import Figures, Metric, MetricRun, run_metrics
 from amodal_data.evaluation.protocols import (
     TYPES,
-    AmodalTally,
-    CocoTally,
-    CompletionTally,
+    AmodalMetric,
+    CocoMetric,
+    CompletionMetric,
     Diagnosis,
-    ErrorTally,
-    OrderTally,
+    ErrorMetric,
+    OrderMetric,
     PairSet,
 )
-from amodal_data.evaluation.results import Seen
+from amodal_data.evaluation.results import PredictionStats
 from amodal_data.evaluation.tables import table_of
-
-__all__ = ["PROTOCOLS", "EvaluationReport", "Protocol", "Rules", "Scored", "evaluate", "score"]
 
 Protocol = Literal["amodal", "coco", "order", "completion"]
 PROTOCOLS: tuple[Protocol, ...] = ("amodal", "coco", "order", "completion")
@@ -134,13 +132,13 @@ class Rules:
             what = "compat belongs" if self.compat is not None else "types of errors belong"
             raise SelectionError(f"{what} to protocol 'amodal'")
 
-    def tally(self, protocol: Protocol) -> Tally:
+    def tally(self, protocol: Protocol) -> Metric:
         """What counts for a protocol."""
         if protocol == "amodal":
-            return AmodalTally(self.max_dets, skip_empty=self.compat == "sln")
+            return AmodalMetric(self.max_dets, skip_empty=self.compat == "sln")
         if protocol == "coco":
-            return CocoTally(boundary=self.boundary)
-        return OrderTally(self.pairs) if protocol == "order" else CompletionTally()
+            return CocoMetric(boundary=self.boundary)
+        return OrderMetric(self.pairs) if protocol == "order" else CompletionMetric()
 
     def stated(self, protocol: Protocol) -> dict[str, Any]:
         """What a report says of them."""
@@ -160,24 +158,24 @@ class Scored:
 
     reports: dict[Protocol, EvaluationReport]
     drawn: dict[Protocol, Figures]
-    seen: Seen
+    seen: PredictionStats
 
 
 def score(truth: Truth, predictions: PredictionSource, protocols: Sequence[Protocol], rules: Rules) -> Scored:
     """All protocols in one pass over the images. Raises as :func:`evaluate`."""
     rules.check(protocols)
-    errors: list[ErrorTally] = []
+    errors: list[ErrorMetric] = []
 
     def make() -> list[Any]:
-        errors[:] = [ErrorTally()] if rules.errors else []
+        errors[:] = [ErrorMetric()] if rules.errors else []
         return [*(rules.tally(protocol) for protocol in protocols), *errors]
 
-    counted = tallied(truth, predictions, make)
+    counted = run_metrics(truth, predictions, make)
     images = len(counted.order)
     weights = draws(rules.intervals if images else 0, images)
     reports: dict[Protocol, EvaluationReport] = {}
     drawn: dict[Protocol, Figures] = {}
-    for protocol, tally in zip(protocols, counted.tallies, strict=False):
+    for protocol, tally in zip(protocols, counted.metrics, strict=False):
         if rules.intervals and images:
             drawn[protocol] = tally.resampled(counted.order, counted.seen, weights)
         reports[protocol] = EvaluationReport(
@@ -226,7 +224,7 @@ def evaluate(
     return score(truth, predictions, [protocol], rules).reports[protocol]
 
 
-def _about(truth: Truth, counted: Counted, rules: Rules) -> dict[str, Any]:
+def _about(truth: Truth, counted: MetricRun, rules: Rules) -> dict[str, Any]:
     return {
         "images": len(counted.order),
         "dataset": truth.dataset,
@@ -240,14 +238,14 @@ def _about(truth: Truth, counted: Counted, rules: Rules) -> dict[str, Any]:
     }
 
 
-def _warnings(counted: Counted, protocol: Protocol, tally: Tally) -> tuple[str, ...]:
+def _warnings(counted: MetricRun, protocol: Protocol, tally: Metric) -> tuple[str, ...]:
     seen = counted.seen
     said = list(seen.warnings)
     if seen.tied_share > 0.05 and protocol in ("amodal", "coco"):
         said.append(
             f"{seen.tied_share:.0%} of the scores are tied within their image: file order decides, figures may move"
         )
-    if isinstance(tally, CocoTally) and tally.without_classes(seen):
+    if isinstance(tally, CocoMetric) and tally.without_classes(seen):
         said.append("n/a: the ground truth has several classes, the predictions only one: classes were not predicted")
     if protocol in ("order", "completion") and seen.silent:
         names = "R_hard, modal_vote" if protocol == "order" else "mIoU_occ_own_visible, occlusion_accuracy"

@@ -7,8 +7,6 @@ from amodal_data.evaluation.formats import columns, value_at
 from amodal_data.evaluation.protocols.amodal import KINDS, OCCLUSION
 from amodal_data.evaluation.protocols.error_types import TYPES, Diagnosis
 
-__all__ = ["card", "figures_table", "table_of"]
-
 Figures = Mapping[str, Any]
 
 _CARD = ("input", "population", "averaging", "threshold", "classes")

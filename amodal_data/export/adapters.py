@@ -8,7 +8,6 @@ import numpy as np
 
 from amodal_data.cache import Images
 from amodal_data.evaluation import ScoredMask
-from amodal_data.export.coco import in_front_of
 from amodal_data.layering.consistency import occlusion_rates
 from amodal_data.masks.windows import crop, from_crop, window_of
 from amodal_data.readers import read_records
@@ -18,8 +17,6 @@ from amodal_data.scenes.scene import Scenes
 if TYPE_CHECKING:
     from fiftyone import Sample
     from supervision import Detections
-
-__all__ = ["from_fiftyone", "to_fiftyone", "to_supervision"]
 
 
 def to_supervision(found: Sequence[ScoredMask], part: Literal["amodal", "visible"] = "amodal") -> "Detections":
@@ -64,7 +61,7 @@ def to_fiftyone(images: Images, photos: Mapping[str, Path] | None = None) -> "li
 
     samples = []
     for image, targets in images:
-        depth, shares = z_order(in_front_of(targets).T), occlusion_rates(*targets.areas())
+        depth, shares = z_order(targets.in_front().T), occlusion_rates(*targets.areas())
         whole, seen = targets.rles(), targets.rles("modal")
         height, width = image.size
         own = [fiftyone.Instance() for _ in whole]

@@ -4,9 +4,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from amodal_data.cache import Images
 from amodal_data.errors import SelectionError
 from amodal_data.layering.consistency import occlusion_rates
@@ -14,8 +11,6 @@ from amodal_data.layering.targets import LayeredTargets
 from amodal_data.masks.rle import RLE
 from amodal_data.masks.windows import window_of
 from amodal_data.scenes.occlusion_order import z_order
-
-__all__ = ["export_coco", "in_front_of", "one_name"]
 
 
 def export_coco(images: Images, masks: Literal["amodal", "modal", "plain"] = "amodal") -> dict[str, Any]:
@@ -39,7 +34,7 @@ def export_coco(images: Images, masks: Literal["amodal", "modal", "plain"] = "am
             )
         known.add(image.image_id)
         listed.append({"id": image.image_id, "file_name": image.file_name, "height": height, "width": width})
-        depth, rates = z_order(in_front_of(targets).T), occlusion_rates(*targets.areas())
+        depth, rates = z_order(targets.in_front().T), occlusion_rates(*targets.areas())
         parts = (targets.rles("modal"), targets.rles("hidden")) if masks == "amodal" else None
         for n, found in enumerate(_instances(targets, masks)):
             if found is None:
@@ -56,7 +51,7 @@ def export_coco(images: Images, masks: Literal["amodal", "modal", "plain"] = "am
             annotations.append(
                 {"id": len(annotations) + 1, "image_id": image.image_id, **_crowd(targets.unknown_rle())}
             )
-    categories = [{"id": category, "name": one_name(found)} for category, found in sorted(names.items())]
+    categories = [{"id": category, "name": unique_name(found)} for category, found in sorted(names.items())]
     for annotation in annotations:
         annotation.setdefault("category_id", min(names, default=1))
     return {"images": listed, "annotations": annotations, "categories": categories}
@@ -100,13 +95,6 @@ def _amodal_extra(
     return extra | ({"invisible_mask": hidden.to_coco()} if hidden.area else {})
 
 
-def in_front_of(targets: LayeredTargets) -> NDArray[np.bool_]:
-    """The overlapping pairs as a matrix [N, N]."""
-    matrix = np.zeros((len(targets.names),) * 2, bool)
-    matrix[targets.pairs[:, 0], targets.pairs[:, 1]] = True
-    return matrix
-
-
-def one_name(found: set[str]) -> str:
+def unique_name(found: set[str]) -> str:
     """What to call a category: its name if all its instances bear the same one, else "object"."""
     return next(iter(found)) if len(found) == 1 else "object"

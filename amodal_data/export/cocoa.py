@@ -7,13 +7,10 @@ from numpy.typing import NDArray
 
 from amodal_data.cache import Images
 from amodal_data.errors import SelectionError
-from amodal_data.export.coco import in_front_of
 from amodal_data.layering.consistency import occlusion_rates
 from amodal_data.layering.targets import LayeredTargets
 from amodal_data.masks.contours import ring_of
 from amodal_data.scenes.occlusion_order import z_order
-
-__all__ = ["cocoa_annotation", "export_cocoa", "ranks_of"]
 
 
 def export_cocoa(images: Images) -> dict[str, Any]:
@@ -40,7 +37,7 @@ def export_cocoa(images: Images) -> dict[str, Any]:
 
 def ranks_of(targets: LayeredTargets) -> NDArray[np.int64]:
     """Places front to back, all different, int64 [N] from 0: by the order of overlapping instances, then as listed."""
-    depth = z_order(in_front_of(targets).T)
+    depth = z_order(targets.in_front().T)
     ranks = np.empty(len(depth), np.int64)
     ranks[np.lexsort((np.arange(len(depth)), targets.order, depth))] = np.arange(len(depth))
     return ranks

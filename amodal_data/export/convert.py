@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from amodal_data.cache import CachedImage, Images
 from amodal_data.errors import SelectionError
-from amodal_data.export.coco import export_coco, in_front_of
+from amodal_data.export.coco import export_coco
 from amodal_data.export.cocoa import export_cocoa, ranks_of
 from amodal_data.export.datumaro import export_datumaro
 from amodal_data.export.records import export_records
@@ -20,11 +20,9 @@ from amodal_data.export.results import export_results
 from amodal_data.export.table import export_parquet, export_table
 from amodal_data.export.yolo import export_yolo
 from amodal_data.io.files import refuse_existing, replaced
-from amodal_data.layering.level_table import level_table, levels_by_order
+from amodal_data.layering.level_table import level_table, levels_from_order
 from amodal_data.layering.targets import LayeredTargets
 from amodal_data.scenes.occlusion_order import from_ranks, z_order
-
-__all__ = ["LAYOUTS", "Conversion", "convert"]
 
 _Json = Callable[[Images], Any]
 
@@ -128,5 +126,5 @@ def _read_back(targets: LayeredTargets, layout: str) -> NDArray[np.uint8]:
     whole = targets.table > 0
     if layout == "cocoa":
         return level_table(whole, targets.table == 1, from_ranks(ranks_of(targets)))
-    depth = ranks_of(targets) if layout == "yolo" else z_order(in_front_of(targets).T)
-    return levels_by_order(whole, from_ranks(depth))
+    depth = ranks_of(targets) if layout == "yolo" else z_order(targets.in_front().T)
+    return levels_from_order(whole, from_ranks(depth))

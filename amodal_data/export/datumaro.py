@@ -4,11 +4,9 @@ from collections import defaultdict
 from typing import Any
 
 from amodal_data.cache import Images
-from amodal_data.export.coco import in_front_of, one_name
+from amodal_data.export.coco import unique_name
 from amodal_data.layering.consistency import occlusion_rates
 from amodal_data.scenes.occlusion_order import z_order
-
-__all__ = ["export_datumaro"]
 
 
 def export_datumaro(images: Images) -> dict[str, Any]:
@@ -21,7 +19,7 @@ def export_datumaro(images: Images) -> dict[str, Any]:
     items = []
     for image, targets in images:
         rates = occlusion_rates(*targets.areas())
-        above, rles = z_order(in_front_of(targets)), targets.rles()
+        above, rles = z_order(targets.in_front()), targets.rles()
         annotations = []
         for n, category in enumerate(targets.category_ids.tolist()):
             label = labels.setdefault(category, len(labels))
@@ -50,5 +48,5 @@ def export_datumaro(images: Images) -> dict[str, Any]:
                 "image": {"path": image.file_name, "size": list(image.size)},
             }
         )
-    listed = [{"name": one_name(names[label]), "parent": "", "attributes": []} for label in range(len(names))]
+    listed = [{"name": unique_name(names[label]), "parent": "", "attributes": []} for label in range(len(names))]
     return {"info": {}, "categories": {"label": {"labels": listed, "attributes": []}}, "items": items}

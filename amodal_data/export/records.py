@@ -5,8 +5,6 @@ from typing import Any
 from amodal_data.cache import Images
 from amodal_data.export.coco import export_coco
 
-__all__ = ["export_records"]
-
 
 def export_records(images: Images) -> list[dict[str, Any]]:
     """One record an image: ``image_id``, ``file_name``, ``height``, ``width``, ``annotations`` under MVTec's names, as

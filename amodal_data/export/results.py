@@ -9,8 +9,6 @@ from amodal_data.cache import Images
 from amodal_data.evaluation.results.scored_masks import ScoredMask
 from amodal_data.layering.targets import LayeredTargets
 
-__all__ = ["export_results"]
-
 
 def export_results(images: Images) -> list[dict[str, Any]]:
     """The targets themselves as predictions of score 1: COCO results with ``visible_mask`` and ``levels``.

@@ -9,8 +9,6 @@ from amodal_data.cache import Images
 from amodal_data.io.files import replaced_path
 from amodal_data.layering.consistency import occlusion_rates
 
-__all__ = ["TABLE", "cell", "export_parquet", "export_table"]
-
 
 def cell(text: str) -> str:
     """A text as a CSV cell that no spreadsheet takes for a formula: an apostrophe in front if it looks like one."""

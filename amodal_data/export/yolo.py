@@ -6,13 +6,11 @@ from pathlib import Path, PurePosixPath
 
 from amodal_data.cache import Images
 from amodal_data.errors import SelectionError
-from amodal_data.export.coco import one_name
+from amodal_data.export.coco import unique_name
 from amodal_data.export.cocoa import ranks_of
 from amodal_data.io.files import folder_for, replaced
 from amodal_data.masks.contours import ring_of
 from amodal_data.readers.json_files import stem_of
-
-__all__ = ["export_yolo"]
 
 _DIGITS = 9
 """Of coordinates, as a share of the photo: enough to fill the same pixels"""
@@ -51,7 +49,7 @@ def export_yolo(images: Images, folder: Path) -> int:
             file.writelines(f"{numbers[category]} {' '.join(values)}\n" for category, values in several)
     with replaced(folder / "data.yaml") as file:
         file.write("path: .\ntrain: images/train\nnames:\n")
-        file.writelines(f"  {at}: {_quoted(one_name(names[category]))}\n" for category, at in numbers.items())
+        file.writelines(f"  {at}: {_quoted(unique_name(names[category]))}\n" for category, at in numbers.items())
     return lost
 
 

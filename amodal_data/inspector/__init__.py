@@ -1,7 +1,7 @@
 """Looking at amodal data: figures, pictures."""
 
 from amodal_data.inspector.contact_sheet import contact_sheet
-from amodal_data.inspector.layered_predictions import layered_predictions, stand_ins
+from amodal_data.inspector.layered_predictions import layered_predictions, match_predictions
 from amodal_data.inspector.page import write_page
 from amodal_data.inspector.page_data import PageImage
 from amodal_data.inspector.summary import Summary, summarize
@@ -11,7 +11,7 @@ __all__ = [
     "Summary",
     "contact_sheet",
     "layered_predictions",
-    "stand_ins",
+    "match_predictions",
     "summarize",
     "write_page",
 ]

@@ -31,8 +31,6 @@ from amodal_data.inspector.drawing.panels import (
 from amodal_data.io.images import open_photo
 from amodal_data.layering.targets import LayeredTargets
 
-__all__ = ["contact_sheet"]
-
 _WIDE, _GAP, _HEAD, _CAPTION, _FOOT = 320, 12, 40, 24, 60
 _TITLES = (
     "photo",

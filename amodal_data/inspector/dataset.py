@@ -19,18 +19,16 @@ from amodal_data.readers.discovery import PhotoFinder
 from amodal_data.scenes.findings import Finding
 from amodal_data.scenes.scene import Scenes
 
-__all__ = ["TargetSource", "open_source"]
 
-
-def open_source(path: Path, **how: Unpack[Reading]) -> "TargetSource":
+def open_dataset(path: Path, **how: Unpack[Reading]) -> "TargetDataset":
     """Open a cache, or annotations as :func:`amodal_data.read_annotations` reads them. Raises the errors of
     :class:`TargetCache` and the readers.
     """
     known = path.is_file() and is_cache(path)
-    return TargetSource(TargetCache(path) if known else read_annotations(path, **how))
+    return TargetDataset(TargetCache(path) if known else read_annotations(path, **how))
 
 
-class TargetSource:
+class TargetDataset:
     """The images of a cache or of an annotation file, with their targets, in file order."""
 
     def __init__(self, origin: TargetCache | Scenes) -> None:

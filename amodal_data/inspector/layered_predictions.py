@@ -6,10 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.evaluation.results.scored_masks import ScoredMask
-from amodal_data.layering.partition import sweep
+from amodal_data.layering.partition import partition_masks
 from amodal_data.layering.targets import LayeredTargets
-
-__all__ = ["layered_predictions", "stand_ins"]
 
 _ALIKE = 0.3
 """IoU from which on a prediction may stand for a true instance"""
@@ -26,7 +24,7 @@ def layered_predictions(predictions: Sequence[ScoredMask], size: tuple[int, int]
     masks = [one.amodal for one in predictions] + [one.visible or one.amodal for one in predictions]
     owners = [(at, level) for at, one in enumerate(predictions) for level in range(len(one.levels))]
     masks += [predictions[at].levels[level] for at, level in owners]
-    lengths, regions, bits = sweep(masks, size)
+    lengths, regions, bits = partition_masks(masks, size)
     amodal, visible = bits[:, :n], bits[:, n : 2 * n]
     table = np.where(amodal, np.where(visible, 1, 2), 0).astype(np.uint8)
     for column, (at, level) in enumerate(owners, 2 * n):
@@ -48,7 +46,7 @@ def layered_predictions(predictions: Sequence[ScoredMask], size: tuple[int, int]
     )
 
 
-def stand_ins(iou: NDArray[np.floating]) -> list[int | None]:
+def match_predictions(iou: NDArray[np.floating]) -> list[int | None]:
     """Which of P predictions stands for each of N true instances in pictures; None = none does.
 
     iou: float [N, P] of amodal masks. One by one, the largest first, an instance takes a prediction of IoU .3 and more

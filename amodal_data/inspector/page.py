@@ -13,8 +13,6 @@ from amodal_data.inspector.drawing.colors import BANDS, FADED, IDENTITY, UNSURE
 from amodal_data.inspector.page_data import PageImage, image_document, index_row
 from amodal_data.io.files import replaced
 
-__all__ = ["write_page"]
-
 _SCRIPTS = ("data.js", "draw.js", "panels.js", "list.js", "page.js")
 
 

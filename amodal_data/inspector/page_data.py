@@ -19,14 +19,12 @@ from amodal_data.errors import PhotoError
 from amodal_data.evaluation.protocols.pair_order import order_pairs
 from amodal_data.evaluation.results.scored_masks import ScoredMask
 from amodal_data.inspector.drawing.hues import distinct_hues, shared_hues
-from amodal_data.inspector.layered_predictions import layered_predictions, stand_ins
+from amodal_data.inspector.layered_predictions import layered_predictions, match_predictions
 from amodal_data.io.images import open_photo
 from amodal_data.layering.consistency import occlusion_rates
 from amodal_data.layering.targets import LayeredTargets
 from amodal_data.masks.rle import iou
 from amodal_data.scenes.findings import CODES, Finding
-
-__all__ = ["PageImage", "image_document", "index_row"]
 
 _LONGEST, _PHOTO_BYTES = 640, 96_000
 _MOST_PREDICTIONS = 30
@@ -156,7 +154,7 @@ def _matches(one: PageImage) -> list[int | None] | None:
     """Which shown prediction stands for each true instance, None = none does; None without truth or predictions."""
     if one.truth is None or one.predictions is None:
         return None
-    return stand_ins(iou(one.truth.rles(), [prediction.amodal for prediction in _best(one)]))
+    return match_predictions(iou(one.truth.rles(), [prediction.amodal for prediction in _best(one)]))
 
 
 def _best(one: PageImage) -> list[ScoredMask]:

@@ -11,8 +11,6 @@ from amodal_data.layering.consistency import occlusion_rates
 from amodal_data.layering.targets import LayeredTargets
 from amodal_data.scenes.findings import Finding, count_findings
 
-__all__ = ["Summary", "summarize"]
-
 _RATES = ("not hidden", "up to 25 %", "up to 50 %", "up to 75 %", "above 75 %")
 
 

@@ -9,8 +9,6 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-__all__ = ["examine", "torch_problem"]
-
 _NEEDED = (
     "h5py",
     "numpy",

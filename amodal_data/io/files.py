@@ -17,16 +17,6 @@ from typing import IO, Any
 
 from amodal_data.errors import InUseError, OutputExistsError
 
-__all__ = [
-    "folder_for",
-    "open_regular",
-    "refuse_existing",
-    "remove_leftovers",
-    "replaced",
-    "replaced_path",
-    "sole_writer",
-]
-
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a FIFO"),

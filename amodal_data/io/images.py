@@ -17,18 +17,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from amodal_data.errors import PhotoError
 from amodal_data.io.files import open_regular
 
-__all__ = [
-    "FORMATS",
-    "MOST_PIXELS",
-    "PHOTO_SUFFIXES",
-    "SLIMMEST",
-    "open_photo",
-    "photo_size",
-    "read_mask",
-    "read_photo",
-    "scaled_mask",
-]
-
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 """Formats that are read; of a GIF the first frame."""
 

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 
 from amodal_data.io.files import open_regular
 
-__all__ = ["Archive", "Member", "open_archive"]
-
 _DEFLATE = 1100
 """No deflated member unpacks to more than this many times its size"""
 _LOCAL = struct.Struct("<4s22xHH")

@@ -9,13 +9,11 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.layering.partition import sweep
+from amodal_data.layering.partition import partition_masks
 from amodal_data.masks.rle import RLE, parse_rles
 from amodal_data.masks.windows import differing_pixels
 from amodal_data.scenes.findings import Finding, Place
 from amodal_data.scenes.scene import Scene
-
-__all__ = ["check_boxes", "check_figures", "checked_visible", "occlusion_rates"]
 
 Areas = NDArray[np.int64]
 
@@ -117,6 +115,6 @@ def _stored(scene: Scene, findings: list[Finding]) -> list[tuple[RLE | None, RLE
 
 def _inconsistent_pixels(amodal: RLE, visible: RLE, hidden: RLE) -> int:
     """Pixels where visible and hidden overlap, or where together they are not the amodal mask."""
-    lengths, regions, bits = sweep([amodal, visible, hidden], amodal.size)
+    lengths, regions, bits = partition_masks([amodal, visible, hidden], amodal.size)
     wrong = (bits[:, 1] & bits[:, 2]) | ((bits[:, 1] | bits[:, 2]) != bits[:, 0])
     return int(lengths[wrong[regions]].sum(dtype=np.int64))

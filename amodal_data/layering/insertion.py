@@ -10,15 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.errors import LevelsError
-from amodal_data.layering.level_table import ambiguous, level_table, twins
+from amodal_data.layering.level_table import ambiguous, level_table, unique_columns
 from amodal_data.masks.rle import RLE
-
-__all__ = ["Fronted", "in_front_of_all"]
 
 _MOST_REGIONS = 65_535
 
 
-class Fronted(NamedTuple):
+class Insertion(NamedTuple):
     """Columns of a level table with one more instance, the last one; ``source`` int64 [R]: which region each was part
     of.
     """
@@ -31,14 +29,14 @@ class Fronted(NamedTuple):
     source: NDArray[np.int64]
 
 
-def in_front_of_all(
+def insert_front(
     run_lengths: NDArray[np.uint32],
     run_regions: NDArray[np.uint16],
     table: NDArray[np.uint8],
     doubtful: NDArray[np.bool_],
     pairs: NDArray[np.int32],
     mask: RLE,
-) -> Fronted:
+) -> Insertion:
     """The columns of :class:`amodal_data.layering.targets.LayeredTargets` with ``mask`` in front; ``doubtful`` is ``ambiguous``.
 
     Raises :class:`LevelsError` above 65,535 regions, or for levels above 254.
@@ -49,12 +47,12 @@ def in_front_of_all(
     n = table.shape[1]
     known = np.zeros((n, n), bool)
     known[pairs[:, 0], pairs[:, 1]] = True
-    first, twin_of = twins(table)  # twins count once
+    first, twin_of = unique_columns(table)  # twins count once
     there, order = table[source][:, first] > 0, known[np.ix_(first, first)]
     hidden = level_table(there, np.zeros_like(there), order)[:, twin_of]
     codes = np.where(inside[:, None], hidden, table[source])
     covered = (table[source][inside] > 0).any(axis=0)
-    return Fronted(
+    return Insertion(
         lengths,
         regions,
         np.hstack([codes, inside[:, None].astype(np.uint8)]),

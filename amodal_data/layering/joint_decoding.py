@@ -25,9 +25,7 @@ from numpy.typing import NDArray
 from amodal_data.layering.sem_dist import median_level
 from amodal_data.scenes.occlusion_order import resolve_order, z_order
 
-__all__ = ["Known", "SceneRule", "front_to_back", "raised", "scene_codes"]
-
-SceneRule = Literal["none", "rank", "sinkhorn", "pair"]
+DecodingRule = Literal["none", "rank", "sinkhorn", "pair"]
 
 _UNKNOWN = 0.3
 """How likely one more thing, that nobody detected, is in front of an instance"""
@@ -68,8 +66,8 @@ class Known:
         return Known(self.scores[chosen], self.objects[chosen], self.first()[chosen])
 
 
-def scene_codes(
-    inside: NDArray[np.bool_], p: Array, known: Known, rule: SceneRule, order: NDArray[np.int64] | None = None
+def decode_jointly(
+    inside: NDArray[np.bool_], p: Array, known: Known, rule: DecodingRule, order: NDArray[np.int64] | None = None
 ) -> NDArray[np.uint8]:
     """Level codes of a scene by a rule, uint8 [N, M] (0 outside, 1 + level).
 
@@ -105,7 +103,7 @@ class _Group:
         self.scores, self.objects = known.scores.astype(np.float32)[who], known.objects[who]
         self.first, self.sure = known.first()[who], self.scores >= _SURE
 
-    def decoded(self, rule: SceneRule) -> NDArray[np.int64]:
+    def decoded(self, rule: DecodingRule) -> NDArray[np.int64]:
         """Levels, int [n, M]."""
         p = self.shared_out(self.in_front()) if rule == "sinkhorn" else self.p
         keys = self.position if rule == "pair" and self.position is not None else _expected(p)
@@ -181,7 +179,7 @@ def front_to_back(inside: NDArray[np.bool_], p: Array) -> NDArray[np.int64]:
     """One order of N instances, int64 [N] of positions from the front: of each pair is in front what is expected less
     deep over its overlap, cycles broken at their weakest evidence (:func:`amodal_data.scenes.occlusion_order.resolve_order`).
 
-    Where that leaves a choice, what is less deep on the average comes first. Shapes as in :func:`scene_codes`.
+    Where that leaves a choice, what is less deep on the average comes first. Shapes as in :func:`decode_jointly`.
     """
     weight = inside.astype(np.float32)
     depth = _expected(p.swapaxes(0, 1)) * weight

@@ -14,19 +14,6 @@ from amodal_data.scenes.findings import Finding, Place
 from amodal_data.scenes.occlusion_order import ResolvedOrder, resolve_order
 from amodal_data.scenes.scene import Scene
 
-__all__ = [
-    "Layers",
-    "ambiguous",
-    "counted",
-    "evidence_between",
-    "layer_by_masks",
-    "level_table",
-    "levels_by_order",
-    "open_order",
-    "open_pairs",
-    "twins",
-]
-
 _DEEPEST_CODE = 255
 _MANY = 128
 """From so many instances on matrices are taken as sparse"""
@@ -66,7 +53,7 @@ class Layers:
     findings: list[Finding] = field(default_factory=list)
 
 
-def levels_by_order(amodal: NDArray[np.bool_], in_front: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def levels_from_order(amodal: NDArray[np.bool_], in_front: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Level codes, uint8 [R, N], of an order alone: 1 + the number of instances in front that cover the
     region too (the visible one, and each hidden one). Raises :class:`LevelsError` for codes above 255.
     """
@@ -76,7 +63,7 @@ def levels_by_order(amodal: NDArray[np.bool_], in_front: NDArray[np.bool_]) -> N
     return _codes(codes)
 
 
-def open_pairs(amodal: NDArray[np.bool_], in_front: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+def unordered_pairs(amodal: NDArray[np.bool_], in_front: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
     """Regions that two instances cover of which neither is known to be in front, bool [R]; None if there are no such
     instances anywhere.
     """
@@ -87,7 +74,7 @@ def open_pairs(amodal: NDArray[np.bool_], in_front: NDArray[np.bool_]) -> NDArra
     return np.asarray(((counted(amodal, unsaid) > 0) & amodal).any(axis=1))
 
 
-def open_order(scene: Scene, layers: Layers, areas: NDArray[np.int64]) -> list[Finding]:
+def unordered_findings(scene: Scene, layers: Layers, areas: NDArray[np.int64]) -> list[Finding]:
     """What an order leaves open where instances overlap, as a finding; areas: pixels of each region."""
     if not scene.total_order or layers.ambiguous is None or not layers.ambiguous.any():
         return []
@@ -118,7 +105,7 @@ def _codes(codes: NDArray[Any]) -> NDArray[np.uint8]:
     return codes.astype(np.uint8)
 
 
-def layer_by_masks(
+def levels_from_masks(
     amodal: NDArray[np.bool_], visible: NDArray[np.bool_], areas: NDArray[np.float64], scene: Scene
 ) -> Layers:
     """The levels of a scene without a total order: the order comes from the masks, then from its hint.
@@ -127,7 +114,7 @@ def layer_by_masks(
     levels: they get the same codes and count once.
     """
     shown = amodal & visible
-    first, twin_of = twins(np.vstack([amodal, shown]))
+    first, twin_of = unique_columns(np.vstack([amodal, shown]))
     whole, seen = amodal[:, first], shown[:, first]
     hidden = whole & ~seen
     evidence = evidence_between(seen, hidden, areas)
@@ -148,7 +135,7 @@ def _covered(where: NDArray[np.bool_], areas: NDArray[np.float64]) -> NDArray[np
     return np.bincount(owners, areas[regions], where.shape[1]).astype(np.float64)
 
 
-def twins(table: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def unique_columns(table: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The first of each distinct column of [R, N], int64, and for each column its place among those, int64 [N]."""
     places: dict[bytes, int] = {}
     first: list[int] = []

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 from amodal_data.layering.sem_dist import SAFE_CONFIDENCE
 
-__all__ = ["LevelViews", "ResizedTargets"]
-
 Codes = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 

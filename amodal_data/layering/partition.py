@@ -14,14 +14,12 @@ from numpy.typing import NDArray
 from amodal_data.errors import LevelsError
 from amodal_data.masks.rle import RLE
 
-__all__ = ["sweep"]
-
 _MOST_REGIONS = 65_535
 _MOST_MASKS = 65_535
 _SMALL = 2**16  # up to here a look-up table beats a binary search
 
 
-def sweep(
+def partition_masks(
     masks: Sequence[RLE], size: tuple[int, int]
 ) -> tuple[NDArray[np.uint32], NDArray[np.uint16], NDArray[np.bool_]]:
     """Partition an image into regions of constant cover.

@@ -16,26 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "SAFE_CONFIDENCE",
-    "RegionalOrder",
-    "amodal_part",
-    "given_inside",
-    "instance_order",
-    "joint_depth",
-    "median_level",
-    "modal_part",
-    "pair_order",
-    "pair_threshold",
-    "regional_order",
-    "relative_depth",
-    "same_levels",
-    "sem_dist",
-    "sem_dist_of_codes",
-    "soft_depth",
-    "split_sem_dist",
-]
-
 SAFE_CONFIDENCE = 1 - 2**-8
 """The highest confidence a sem-dist map carries: at C = 1 the fractional part would be 0, a hole."""
 
@@ -57,7 +37,7 @@ def sem_dist_of_codes(confidence: Any, codes: Any) -> Any:
     return sem_dist(confidence, 1.0 * codes - (codes > 0))
 
 
-def given_inside(p: Any) -> tuple[Any, Any]:
+def condition_on_inside(p: Any) -> tuple[Any, Any]:
     """``(C, P)`` from probabilities [K + 1, ...], channel 0 = outside: C = 1 - p_outside, and P the probabilities of
     the K levels given that the pixel is inside (0 where it surely is not).
     """

@@ -18,24 +18,22 @@ from numpy.typing import NDArray
 
 from amodal_data.errors import LevelsError
 from amodal_data.layering.consistency import check_boxes, check_figures, checked_visible
-from amodal_data.layering.insertion import in_front_of_all
+from amodal_data.layering.insertion import insert_front
 from amodal_data.layering.level_table import (
     Layers,
     counted,
-    layer_by_masks,
     level_table,
-    levels_by_order,
-    open_order,
-    open_pairs,
+    levels_from_masks,
+    levels_from_order,
+    unordered_findings,
+    unordered_pairs,
 )
 from amodal_data.layering.maps import LevelViews, ResizedTargets
-from amodal_data.layering.partition import sweep
+from amodal_data.layering.partition import partition_masks
 from amodal_data.masks.boxes import region_boxes, union_boxes
 from amodal_data.masks.rle import RLE
 from amodal_data.scenes.findings import Finding
 from amodal_data.scenes.scene import Scene
-
-__all__ = ["LayeredTargets", "layer_scene", "layer_with_findings"]
 
 _FEW = 2**16
 """Entries of a table that is looked at as a whole"""
@@ -122,7 +120,7 @@ class LayeredTargets(LevelViews):
         rows, columns = _nearest(y0, y1, size[0], height), _nearest(x0, x1, size[1], width)
         return ResizedTargets(self, rows, columns[::-1] if flip else columns)
 
-    def with_front(
+    def insert_front(
         self, mask: RLE, *, category_id: int = 1, name: str = "", annotation_id: int = -1
     ) -> "LayeredTargets":
         """These targets with one more instance, the last one, in front of all others: exact, as if the scene were built
@@ -131,7 +129,7 @@ class LayeredTargets(LevelViews):
         """
         if mask.size != self.size:
             raise ValueError(f"a mask of {mask.size} for an image of {self.size}")
-        found = in_front_of_all(self.run_lengths, self.run_regions, self.table, self.ambiguous, self.pairs, mask)
+        found = insert_front(self.run_lengths, self.run_regions, self.table, self.ambiguous, self.pairs, mask)
         ranked = len(self.order) > 0 and bool((self.order > 0).all())
         return LayeredTargets(
             size=self.size,
@@ -215,6 +213,12 @@ class LayeredTargets(LevelViews):
         """Pixels of each instance at one level, int64 [N]; 0 = visible."""
         return _weighed(self.region_areas(), self.table == level + 1)
 
+    def in_front(self) -> NDArray[np.bool_]:
+        """Depth order of overlapping instances, bool [N, N]: entry [j, i] is True where j is in front of i."""
+        matrix = np.zeros((len(self.names),) * 2, bool)
+        matrix[self.pairs[:, 0], self.pairs[:, 1]] = True
+        return matrix
+
     def ambiguous_pixels(self) -> int:
         """Pixels whose levels may be too low because the order of two hidden instances is not known."""
         return int(self.region_areas()[self.ambiguous].sum())
@@ -286,16 +290,18 @@ def _layer(scene: Scene, visible: Sequence[RLE | None]) -> tuple[LayeredTargets,
     known = [n for n, mask in enumerate(visible) if mask is not None]
     masks = [instance.amodal for instance in instances] + [mask for mask in visible if mask is not None]
     try:
-        lengths, regions, bits = sweep(masks if scene.unknown is None else [*masks, scene.unknown], scene.size)
+        lengths, regions, bits = partition_masks(
+            masks if scene.unknown is None else [*masks, scene.unknown], scene.size
+        )
         amodal, given, unknown = np.split(bits, [len(instances), len(masks)], axis=1)
         if scene.total_order and not known:
-            unsaid = open_pairs(amodal, scene.in_front)
-            layers = Layers(levels_by_order(amodal, scene.in_front), scene.in_front, unsaid)
+            unsaid = unordered_pairs(amodal, scene.in_front)
+            layers = Layers(levels_from_order(amodal, scene.in_front), scene.in_front, unsaid)
         elif scene.total_order:
             shown = _shown(amodal, dict(zip(known, given.T, strict=True)), scene.in_front)
             layers = Layers(level_table(amodal, shown, scene.in_front), scene.in_front)
         else:
-            layers = layer_by_masks(amodal, given, np.bincount(regions, weights=lengths).astype(np.float64), scene)
+            layers = levels_from_masks(amodal, given, np.bincount(regions, weights=lengths).astype(np.float64), scene)
     except LevelsError as error:
         error.place = f"{scene.source}, image {scene.image_id}"
         raise
@@ -316,7 +322,7 @@ def _layer(scene: Scene, visible: Sequence[RLE | None]) -> tuple[LayeredTargets,
         names=tuple(i.name for i in instances),
         pairs=np.argwhere(layers.in_front & overlap).astype(np.int32),
     )
-    return targets, [*layers.findings, *open_order(scene, layers, targets.region_areas())]
+    return targets, [*layers.findings, *unordered_findings(scene, layers, targets.region_areas())]
 
 
 def _shown(

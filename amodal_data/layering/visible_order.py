@@ -7,14 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.export.coco import in_front_of
 from amodal_data.layering.level_table import ambiguous, counted, evidence_between, level_table
-from amodal_data.layering.partition import sweep
+from amodal_data.layering.partition import partition_masks
 from amodal_data.layering.targets import LayeredTargets
 from amodal_data.masks.rle import RLE
 from amodal_data.scenes.occlusion_order import resolve_order, z_order
-
-__all__ = ["OrderEvidence", "order_of", "reordered"]
 
 Masks = Sequence[RLE] | NDArray[Any]
 
@@ -52,7 +49,7 @@ def order_of(amodal: Masks, visible: Masks) -> OrderEvidence:
         raise ValueError(f"{len(whole)} whole and {len(seen)} visible masks, all of one size, were wanted")
     if not whole:
         return OrderEvidence(np.zeros((0, 0), bool), np.zeros((0, 0), np.int64), ())
-    lengths, regions, bits = sweep([*whole, *seen], whole[0].size)
+    lengths, regions, bits = partition_masks([*whole, *seen], whole[0].size)
     inside, shown = np.split(bits, 2, axis=1)
     areas = np.bincount(regions, weights=lengths)
     return _judged(inside, inside & shown, areas, np.zeros((len(whole), len(whole)), bool))
@@ -72,7 +69,7 @@ def reordered(targets: LayeredTargets) -> tuple[LayeredTargets, int]:
     overlapping pairs were the other way round.
     """
     inside, shown = targets.table > 0, targets.table == 1
-    hint = in_front_of(targets)
+    hint = targets.in_front()
     found = _judged(inside, shown, targets.region_areas(), hint)
     turned = int((hint & found.in_front.T).sum())
     if not turned:

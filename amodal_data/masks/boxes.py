@@ -3,12 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NOWHERE", "region_boxes", "union_boxes"]
-
 _FEW = 2**16
 """Entries of a table that is looked at as a whole"""
 
-NOWHERE = np.int32(0x7FFFFFFF)
+EMPTY_BOX = np.int32(0x7FFFFFFF)
 """A corner of a region that is not there, for :func:`union_boxes`."""
 
 
@@ -45,16 +43,16 @@ def region_boxes(
 def union_boxes(corners: NDArray[np.int32], where: NDArray[np.bool_]) -> NDArray[np.int32]:
     """Boxes (x0, y0, x1, y1) of the regions that each column of ``where`` (bool [R, N]) chooses, int32 [N, 4].
 
-    corners: int32 [4, R], x0, y0, -x1, -y1 of each region, so that a union is a minimum; :data:`NOWHERE` = not there.
+    corners: int32 [4, R], x0, y0, -x1, -y1 of each region, so that a union is a minimum; :data:`EMPTY_BOX` = not there.
     All 0 = no region.
     """
     if where.size <= _FEW:
-        boxes = np.where(where, corners[:, :, None], NOWHERE).min(axis=1, initial=NOWHERE)
+        boxes = np.where(where, corners[:, :, None], EMPTY_BOX).min(axis=1, initial=EMPTY_BOX)
     else:
-        boxes = np.full((4, where.shape[1]), NOWHERE, np.int32)
+        boxes = np.full((4, where.shape[1]), EMPTY_BOX, np.int32)
         owners, regions = np.nonzero(where.T)
         first = np.flatnonzero(np.append(True, owners[1:] != owners[:-1])[: len(owners)])
         if len(first):
             boxes[:, owners[first]] = np.minimum.reduceat(corners[:, regions], first, axis=1)
     boxes[2:] *= -1
-    return (boxes * (boxes[0] != NOWHERE)).T
+    return (boxes * (boxes[0] != EMPTY_BOX)).T

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 from amodal_data.errors import MaskError
 
-__all__ = ["Runs", "aligned_runs", "decode_counts"]
-
 _LONGEST = 7  # characters of one number: 35 bits, far above any image and safe from int64 overflow
 
 Integer = type[np.signedinteger[Any]]

@@ -3,9 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.masks.rle import RLE, rasterise
-
-__all__ = ["ring_of"]
+from amodal_data.masks.rle import RLE, rasterize
 
 
 def ring_of(mask: RLE) -> list[float] | None:
@@ -17,13 +15,13 @@ def ring_of(mask: RLE) -> list[float] | None:
     if not len(mask.switches):
         return None
     plain = _around(mask)
-    if plain is not None and rasterise([plain.ravel()], mask.size)[0] == mask:
+    if plain is not None and rasterize([plain.ravel()], mask.size)[0] == mask:
         around: list[float] = plain.ravel().tolist()
         return around
     points = _rings(mask)
     home = points[0][:1]
     ring = np.concatenate([part for one in points for part in (one, one[:1], home)]) if len(points) > 1 else points[0]
-    if rasterise([ring.ravel()], mask.size)[0] != mask:
+    if rasterize([ring.ravel()], mask.size)[0] != mask:
         return None
     flat: list[float] = ring.ravel().tolist()
     return flat

@@ -11,8 +11,6 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-__all__ = ["LONGEST", "REACH", "clip_to_window", "outside_by", "self_intersecting", "usable_polygon", "well_inside"]
-
 REACH = 16
 """A polygon may reach this many times the longer image side beyond the origin before it is clipped."""
 

@@ -20,15 +20,6 @@ from pycocotools import mask as coco_mask
 from amodal_data.errors import MaskError, MaskSizeError
 from amodal_data.masks.coco_strings import decode_counts
 
-__all__ = [
-    "RLE",
-    "merge",
-    "parse_rle",
-    "parse_rles",
-    "rasterise",
-    "rasterise_many",
-]
-
 _MOST_PIXELS = 2**31 - 1
 _MANY_VALUES = 8192
 """A polygon of more values is rasterised in parts"""
@@ -237,7 +228,7 @@ def _brief(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def rasterise(polygons: Sequence[NDArray[np.float64]], size: tuple[int, int]) -> list[RLE]:
+def rasterize(polygons: Sequence[NDArray[np.float64]], size: tuple[int, int]) -> list[RLE]:
     """Fill polygons exactly as COCO does (pycocotools, even-odd, upsampled by 5).
 
     polygons: float64 [2 * points] as ``x0, y0, x1, y1, ...``, at least three points, finite and within
@@ -249,7 +240,7 @@ def rasterise(polygons: Sequence[NDArray[np.float64]], size: tuple[int, int]) ->
 def rasterise_many(
     images: Sequence[tuple[Sequence[NDArray[np.float64]], tuple[int, int]]],
 ) -> list[list[RLE]]:
-    """As :func:`rasterise` for the polygons and size of several images: their strings are decoded at once."""
+    """As :func:`rasterize` for the polygons and size of several images: their strings are decoded at once."""
     if any(len(polygon) > _MANY_VALUES for polygons, _ in images for polygon in polygons):
         return [[_rasterise_by_parts(polygon, size) for polygon in polygons] for polygons, size in images]
     encoded = [coco_mask.frPyObjects(list(polygons), *size) if polygons else [] for polygons, size in images]
@@ -265,18 +256,18 @@ def rasterise_many(
 
 
 def _rasterise_by_parts(polygon: NDArray[np.float64], size: tuple[int, int]) -> RLE:
-    """As :func:`rasterise` for a polygon of any length in memory that does not grow with it.
+    """As :func:`rasterize` for a polygon of any length in memory that does not grow with it.
 
     Each part is closed by a chord, and the chords make one more polygon: under the even-odd rule all chords cancel,
     so that the pixels in an odd number of these polygons are the polygon's, bit for bit.
     """
     if len(polygon) <= _MANY_VALUES:
-        return rasterise([polygon], size)[0]
+        return rasterize([polygon], size)[0]
     corners = np.concatenate([polygon, polygon[:2]]).reshape(-1, 2)
     step = _MANY_VALUES // 2 - 1
     parts = [corners[at : at + step + 1] for at in range(0, len(corners) - 1, step)]
     chords = _rasterise_by_parts(np.concatenate([part[0] for part in parts]), size) if len(parts) > 2 else None
-    masks = [rasterise([part.reshape(-1)], size)[0] for part in parts if len(part) > 2]
+    masks = [rasterize([part.reshape(-1)], size)[0] for part in parts if len(part) > 2]
     switches = np.concatenate([mask.switches for mask in [*masks, *([chords] if chords else [])]])
     places, times = np.unique(switches, return_counts=True)
     return RLE(size, places[times % 2 == 1])

@@ -7,8 +7,6 @@ from numpy.typing import NDArray
 
 from amodal_data.masks.rle import RLE
 
-__all__ = ["Window", "around", "crop", "differing_pixels", "from_crop", "meeting", "minus", "touched_by", "window_of"]
-
 Window = tuple[slice, slice]
 """Rows and columns of an image, both with a start and a stop inside it."""
 
@@ -37,7 +35,7 @@ def window_of(*masks: RLE) -> Window | None:
     return slice(y0, y1), slice(x0, x1)
 
 
-def meeting(a: Window | None, b: Window | None) -> Window | None:
+def intersect_windows(a: Window | None, b: Window | None) -> Window | None:
     """What two windows share; None if nothing."""
     if a is None or b is None:
         return None
@@ -53,11 +51,11 @@ def around(a: Window | None, b: Window | None) -> Window | None:
     return rows, columns
 
 
-def touched_by(box: Sequence[float] | NDArray[np.floating], size: tuple[int, int]) -> Window | None:
+def window_of_box(box: Sequence[float] | NDArray[np.floating], size: tuple[int, int]) -> Window | None:
     """The pixels of an image of ``size`` (H, W) that a box (x0, y0, x1, y1) touches; None if there are none."""
     x0, y0, x1, y1 = (float(edge) for edge in box)
     touched = slice(max(0, int(y0)), int(y1) + 1), slice(max(0, int(x0)), int(x1) + 1)
-    return meeting(touched, (slice(0, size[0]), slice(0, size[1])))
+    return intersect_windows(touched, (slice(0, size[0]), slice(0, size[1])))
 
 
 def _span(mask: RLE) -> tuple[int, int, int, int]:

@@ -2,6 +2,6 @@
 
 from amodal_data.publishing.card import dataset_card
 from amodal_data.publishing.croissant import CROISSANT, croissant
-from amodal_data.publishing.description import Described, describe
+from amodal_data.publishing.description import DatasetDescription, describe_dataset
 
-__all__ = ["CROISSANT", "Described", "croissant", "dataset_card", "describe"]
+__all__ = ["CROISSANT", "DatasetDescription", "croissant", "dataset_card", "describe_dataset"]

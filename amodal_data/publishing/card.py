@@ -2,15 +2,13 @@
 
 import json
 
-from amodal_data.publishing.description import Described
+from amodal_data.publishing.description import DatasetDescription
 from amodal_data.scenes.findings import count_findings
-
-__all__ = ["dataset_card"]
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
-def dataset_card(described: Described, *, licence: str | None = None) -> str:
+def dataset_card(described: DatasetDescription, *, license: str | None = None) -> str:
     """The README of a data set, in Markdown. What only its authors know is marked ``FILL IN``.
 
     licence: an SPDX name or the id that the Hub uses, such as ``cc-by-4.0``; None = to be filled in.
@@ -19,7 +17,7 @@ def dataset_card(described: Described, *, licence: str | None = None) -> str:
     deepest = max((level for level, n in enumerate(summary.deepest) if n), default=0)
     kind = "Composed scenes" if described.composed else "Visibility levels"
     return _CARD.format(
-        licence=licence or "other  # FILL IN",
+        license=license or "other  # FILL IN",
         size=next((name for most, name in _SIZES if summary.images < most), "n>1M"),
         name=described.name,
         quoted=json.dumps(described.name),
@@ -35,7 +33,7 @@ def dataset_card(described: Described, *, licence: str | None = None) -> str:
         hidden=_table("hidden part", "instances", summary.to_dict()["hidden_share"]),
         findings=_findings(described),
         origin=_origin(described),
-        licences=_licences(described, licence),
+        licenses=_licences(described, license),
     )
 
 
@@ -44,21 +42,21 @@ def _table(first: str, second: str, rows: dict[str, int]) -> str:
     return "\n".join(lines)
 
 
-def _files(described: Described) -> str:
+def _files(described: DatasetDescription) -> str:
     lines = [f"- `{described.file.name}`, SHA-256 `{described.sha256}`"]
     if described.photos is not None:
         lines.append(f"- `{described.photos.name}/`, the photos, by their names in it")
     return "\n".join(lines)
 
 
-def _findings(described: Described) -> str:
+def _findings(described: DatasetDescription) -> str:
     counts = count_findings(described.summary.findings)
     if not counts:
         return "Nothing odd was found."
     return _table("finding", "times", {f"`{code}`": n for code, n in counts.items()})
 
 
-def _origin(described: Described) -> str:
+def _origin(described: DatasetDescription) -> str:
     lines = [f"- from `{name}`, SHA-256 `{digest}`" for name, digest in described.sources]
     lines += [f"- {key}: {value}" for key, value in described.made_by.items()]
     if described.composed:
@@ -66,10 +64,10 @@ def _origin(described: Described) -> str:
     return "\n".join([*lines, "- annotated by: FILL IN (who, when, by which rules)"])
 
 
-def _licences(described: Described, licence: str | None) -> str:
-    lines = [f"Annotations: {licence or 'FILL IN'}. Photos keep the licences of their makers."]
-    if described.licences:
-        rows = {f"{one} of `{described.sources[0][0]}`": n for one, n in described.licences}
+def _licences(described: DatasetDescription, license: str | None) -> str:
+    lines = [f"Annotations: {license or 'FILL IN'}. Photos keep the licences of their makers."]
+    if described.licenses:
+        rows = {f"{one} of `{described.sources[0][0]}`": n for one, n in described.licenses}
         lines.append(_table("licence of the photo behind", "scenes", rows))
         lines.append("Objects pasted in come from other photos of that file, each with its own (`donor.license`).")
     return "\n\n".join(lines)

@@ -2,9 +2,7 @@
 
 from typing import Any
 
-from amodal_data.publishing.description import Described
-
-__all__ = ["CROISSANT", "croissant"]
+from amodal_data.publishing.description import DatasetDescription
 
 CROISSANT = "http://mlcommons.org/croissant/1.0"
 """The version of the format that is written"""
@@ -44,7 +42,7 @@ _CITE = (
 
 
 def croissant(
-    described: Described, *, licence: str | None = None, url: str | None = None, published: str | None = None
+    described: DatasetDescription, *, license: str | None = None, url: str | None = None, published: str | None = None
 ) -> dict[str, Any]:
     """The metadata of a set as a JSON-LD document.
 
@@ -53,7 +51,7 @@ def croissant(
     file; a cache is HDF5, which Croissant describes as a file only.
     """
     summary = described.summary
-    known = {"license": licence, "url": url, "datePublished": published}
+    known = {"license": license, "url": url, "datePublished": published}
     return {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
@@ -69,7 +67,7 @@ def croissant(
     }
 
 
-def _distribution(described: Described) -> list[dict[str, Any]]:
+def _distribution(described: DatasetDescription) -> list[dict[str, Any]]:
     if described.photos is None:
         return [_file(described, described.file.name, "application/x-hdf5")]
     photos = {
@@ -79,7 +77,7 @@ def _distribution(described: Described) -> list[dict[str, Any]]:
     return [*(_file(described, f"{name}-file", "application/json") for name in _RECORDS), photos]
 
 
-def _file(described: Described, name: str, kind: str) -> dict[str, Any]:
+def _file(described: DatasetDescription, name: str, kind: str) -> dict[str, Any]:
     file = described.file
     return {
         "@type": "cr:FileObject", "@id": name, "name": name, "contentUrl": file.name, "encodingFormat": kind,

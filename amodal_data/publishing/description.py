@@ -10,20 +10,18 @@ from typing import Any
 from amodal_data.cache import TargetCache
 from amodal_data.errors import SelectionError
 from amodal_data.inspector import Summary
-from amodal_data.inspector.dataset import open_source
+from amodal_data.inspector.dataset import open_dataset
 from amodal_data.io.files import open_regular
 from amodal_data.readers.json_files import load_json
 from amodal_data.synthetic.composing import FLAT, SCHEMA
-
-__all__ = ["Described", "describe"]
 
 _COMPOSED, _PHOTOS = "compose.json", "images"
 
 
 @dataclass(frozen=True, slots=True)
-class Described:
+class DatasetDescription:
     """A set as it is published. ``file``: the cache or the annotations; ``photos``: the folder beside it, None of a
-    cache; ``composed``: what ``compose.json`` says; ``licences``: photos by the licence id of the file they come from.
+    cache; ``composed``: what ``compose.json`` says; ``licenses``: photos by the licence id of the file they come from.
     """
 
     name: str
@@ -34,10 +32,10 @@ class Described:
     made_by: dict[str, str]
     photos: Path | None = None
     composed: dict[str, Any] | None = None
-    licences: tuple[tuple[str, int], ...] = ()
+    licenses: tuple[tuple[str, int], ...] = ()
 
 
-def describe(path: Path, on_image: Callable[[int], None] = lambda _: None) -> Described:
+def describe_dataset(path: Path, on_image: Callable[[int], None] = lambda _: None) -> DatasetDescription:
     """Look at a cache, or at a folder that ``amodal-data compose`` wrote. ``on_image``: told of each image read.
 
     Raises :class:`amodal_data.errors.SelectionError` for anything else, and the errors of the cache and the readers.
@@ -46,26 +44,26 @@ def describe(path: Path, on_image: Callable[[int], None] = lambda _: None) -> De
     if path.is_dir() and not composed.is_file():
         raise SelectionError("no composed set here", place=str(path), fix="name a cache, or a folder by compose")
     file = path / FLAT if path.is_dir() else path
-    opened = open_source(file)
+    opened = open_dataset(file)
     summary = opened.summary(on_image=on_image)
     if isinstance(opened.origin, TargetCache):
         info = opened.origin.info
-        made = {"data set": info.dataset, "masks": info.masks, "rasteriser": info.rasteriser}
+        made = {"data set": info.dataset, "masks": info.masks, "rasteriser": info.rasterizer}
         made |= {"amodal-data": info.package_version, "format": f"targets, version {info.format_version}"}
         sources = tuple((one.name, one.sha256) for one in info.sources)
-        return Described(path.stem, path, _sha256(path), summary, sources, made)
+        return DatasetDescription(path.stem, path, _sha256(path), summary, sources, made)
     if not path.is_dir():
         raise SelectionError("neither a cache nor a composed set", place=str(path), fix="amodal-data build-targets")
     said = load_json(composed)[0]
     if not isinstance(said, dict) or said.get("schema") != SCHEMA:
         raise SelectionError("not what compose writes", place=str(composed), fix="compose the set again")
     photos = load_json(file)[0]["images"]
-    licences = Counter(str(one.get("license", "not said")) for one in photos if isinstance(one, dict))
+    licenses = Counter(str(one.get("license", "not said")) for one in photos if isinstance(one, dict))
     source = said["source"]
     made = {"seed": str(said["seed"]), "objects": str(said["donors"]), "backdrops": str(said["backdrops"])}
-    return Described(
+    return DatasetDescription(
         path.resolve().name, file, opened.origin.sources[0].sha256, summary, ((source["name"], source["sha256"]),),
-        made, photos=path / _PHOTOS, composed=said, licences=tuple(sorted(licences.items())),
+        made, photos=path / _PHOTOS, composed=said, licenses=tuple(sorted(licenses.items())),
     )  # fmt: skip
 
 

@@ -20,13 +20,11 @@ from numpy.typing import NDArray
 from amodal_data.errors import LayoutError, MaskError
 from amodal_data.masks.rle import RLE, merge, parse_rle
 from amodal_data.masks.windows import minus
-from amodal_data.readers.annotation_index import Grouping, category_names, is_crowd, key_names, top_level
+from amodal_data.readers.annotation_index import AnnotationIndex, category_names, is_crowd, key_names, top_level
 from amodal_data.readers.json_files import load_json
-from amodal_data.readers.region_masks import RegionMasks, integer, number, settle
+from amodal_data.readers.region_masks import MaskDecoder, decode_masks, integer, number
 from amodal_data.scenes.findings import Finding, Place
-from amodal_data.scenes.scene import Declared, Instance, Scene, Scenes, Source
-
-__all__ = ["LAYOUTS", "dataset_of", "flat_scenes", "layout_of", "read_cocoa_cls", "read_d2sa", "read_kins"]
+from amodal_data.scenes.scene import Instance, Scene, Scenes, Source, StoredValues
 
 Object = Mapping[str, Any]
 
@@ -109,7 +107,7 @@ def _read(path: Path, dataset: str, allowed: set[str], cocoa: Scenes | None = No
             f"not {dataset}: " + (f"this is the layout of {name}" if name else f"keys seen: {key_names(annotations)}"),
             place=str(path),
         )
-    return flat_scenes(content, path, source, dataset, name or "mvtec", cocoa)
+    return amodal_coco_scenes(content, path, source, dataset, name or "mvtec", cocoa)
 
 
 def layout_of(annotations: Sequence[Any]) -> str:
@@ -125,7 +123,7 @@ def dataset_of(layout: str, file_name: str) -> str:
     return layout if layout not in ("", "mvtec") else "cocoa-cls" if file_name.startswith("COCO") else "d2sa"
 
 
-def flat_scenes(
+def amodal_coco_scenes(
     content: Any,
     path: Path,
     source: Source,
@@ -136,7 +134,7 @@ def flat_scenes(
 ) -> Scenes:
     """The scenes of a parsed flat file; findings: what was odd about it before."""
     images, annotations = top_level(content, path)
-    grouping = Grouping(source.name)
+    grouping = AnnotationIndex(source.name)
     grouping.findings += findings
     grouping.add_images(images)
     grouping.add_annotations(annotations)
@@ -164,15 +162,15 @@ def _read_records(records: Sequence[_Record]) -> list[Scene]:
     amodal, visible = [], []
     for record in records:
         place = Place(record.source, record.image_id)
-        amodal.append(RegionMasks(record.size, place, ["region-empty"]))
-        visible.append(RegionMasks(record.size, place, []))
+        amodal.append(MaskDecoder(record.size, place, ["region-empty"]))
+        visible.append(MaskDecoder(record.size, place, []))
         amodal[-1].add_all(record.annotations, record.layout.amodal)
         visible[-1].add_all(record.annotations, record.layout.visible, optional=True)
-    settle([*amodal, *visible])
+    decode_masks([*amodal, *visible])
     return [_scene(*one) for one in zip(records, amodal, visible, strict=True)]
 
 
-def _scene(record: _Record, amodal: RegionMasks, visible: RegionMasks) -> Scene:
+def _scene(record: _Record, amodal: MaskDecoder, visible: MaskDecoder) -> Scene:
     layout, findings = record.layout, [*amodal.findings, *visible.findings]
     shown: dict[int, RLE] = {}
     crowds = []
@@ -225,7 +223,7 @@ def _instance(record: _Record, annotation: Object, at: int, whole: RLE, shown: R
         order=_small(region.get("order")) or 0,
         name=record.categories.get(-1 if category is None else category, ""),
         visible=shown,
-        declared=Declared(
+        declared=StoredValues(
             area=number(annotation.get("area")),
             occlusion_rate=number(annotation.get(layout.rate)),
             visible=annotation.get(layout.visible) if isinstance(annotation.get(layout.visible), Mapping) else None,
@@ -257,7 +255,7 @@ def _visible_from_hidden(whole: RLE, hidden: object) -> RLE:
         return whole
 
 
-def _twins(amodal: RegionMasks, shown: Mapping[int, RLE]) -> list[Finding]:
+def _twins(amodal: MaskDecoder, shown: Mapping[int, RLE]) -> list[Finding]:
     first: dict[tuple[RLE, RLE], int] = {}
     found = []
     for at, mask in shown.items():

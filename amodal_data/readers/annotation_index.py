@@ -10,12 +10,10 @@ from amodal_data.readers.json_files import stem_of
 from amodal_data.readers.region_masks import integer, text
 from amodal_data.scenes.findings import Finding, Place
 
-__all__ = ["Grouping", "category_names", "image_size", "is_crowd", "key_names", "top_level"]
-
 Object = Mapping[str, Any]
 
 
-class Grouping:
+class AnnotationIndex:
     """The images of a file and the annotations of each, by id, in file order."""
 
     def __init__(self, source: str) -> None:

@@ -6,8 +6,6 @@ Nothing here is downloaded by this package; the facts serve to find and to recog
 import re
 from dataclasses import dataclass
 
-__all__ = ["DATASETS", "Dataset", "Part"]
-
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -25,7 +23,7 @@ class Dataset:
     """One published data set."""
 
     title: str
-    licence: str
+    license: str
     page: str
     parts: tuple[Part, ...]
     photos: str
@@ -39,7 +37,7 @@ def _part(name: str, split: str, images: int = 0, annotations: int = 0) -> Part:
 DATASETS: dict[str, Dataset] = {
     "cocoa": Dataset(
         title="COCOA: amodal annotations of COCO 2014 (Zhu et al., CVPR 2017)",
-        licence="annotations: see the page; photos: COCO's, each under its own Flickr licence",
+        license="annotations: see the page; photos: COCO's, each under its own Flickr licence",
         page="https://github.com/Wakeupbuddy/amodalAPI",
         parts=(
             _part("COCO_amodal_train2014.json", "train", 2500),
@@ -53,7 +51,7 @@ DATASETS: dict[str, Dataset] = {
     ),
     "d2sa": Dataset(
         title="D2SA: amodal annotations of MVTec D2S (Follmann et al., WACV 2019)",
-        licence="CC BY-NC-SA 4.0",
+        license="CC BY-NC-SA 4.0",
         page="https://www.mvtec.com/company/research/datasets/mvtec-d2s",
         parts=(
             _part("D2S_amodal_training_rot0.json", "train", 438, 690),
@@ -65,7 +63,7 @@ DATASETS: dict[str, Dataset] = {
     ),
     "cocoa-cls": Dataset(
         title="COCOA-cls: COCOA's things with COCO's classes (Follmann et al., WACV 2019)",
-        licence="see the page; photos: COCO's, each under its own Flickr licence",
+        license="see the page; photos: COCO's, each under its own Flickr licence",
         page="https://www.mvtec.com/company/research/datasets/mvtec-d2s",
         parts=(
             _part("COCO_amodal_train2014_with_classes.json", "train"),
@@ -76,7 +74,7 @@ DATASETS: dict[str, Dataset] = {
     ),
     "kins": Dataset(
         title="KINS: amodal annotations of KITTI (Qi et al., CVPR 2019)",
-        licence="see the page; photos: KITTI's, CC BY-NC-SA 3.0",
+        license="see the page; photos: KITTI's, CC BY-NC-SA 3.0",
         page="https://github.com/qqlu/Amodal-Instance-Segmentation-through-KINS-Dataset",
         parts=(
             _part("update_train_2020.json", "train"),

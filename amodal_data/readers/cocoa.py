@@ -15,14 +15,12 @@ from typing import Any
 
 from amodal_data.errors import LayoutError, MaskError, SelectionError
 from amodal_data.masks.rle import RLE, parse_rle
-from amodal_data.readers.annotation_index import Grouping, image_size, key_names, top_level
+from amodal_data.readers.annotation_index import AnnotationIndex, image_size, key_names, top_level
 from amodal_data.readers.json_files import load_json, stem_of
-from amodal_data.readers.region_masks import RegionMasks, declared, integer, settle, text
+from amodal_data.readers.region_masks import MaskDecoder, declared, decode_masks, integer, text
 from amodal_data.scenes.findings import Finding, Place
 from amodal_data.scenes.occlusion_order import from_ranks, parse_depth_constraint, ranks_from_order
 from amodal_data.scenes.scene import Instance, Scene, Scenes, Source
-
-__all__ = ["check_annotator", "cocoa_scenes", "read_cocoa"]
 
 _LARGEST_ORDER = 2**31 - 1
 
@@ -65,7 +63,7 @@ def check_annotator(annotator: str, scenes: int, path: Path) -> None:
 def cocoa_scenes(content: Any, path: Path, source: Source, annotator: str = "first") -> Scenes:
     """The scenes of a parsed COCOA file."""
     images, annotations = _top_level(content, path)
-    grouping = Grouping(source.name)
+    grouping = AnnotationIndex(source.name)
     grouping.add_images(images)
     grouping.add_annotations(annotations, regions=True)
     return Scenes(
@@ -109,7 +107,7 @@ def _with_images(annotations: list[Any]) -> tuple[list[Any], list[Any]]:
     return list(images.values()), [{**a, "image_id": i} for i, a in zip(ids, annotations, strict=True)]
 
 
-def _records(grouping: Grouping, annotator: str) -> list[_Record]:
+def _records(grouping: AnnotationIndex, annotator: str) -> list[_Record]:
     out = []
     for image_id, image, several in grouping.annotated():
         if len(several) > 1 and annotator == "first":
@@ -146,14 +144,14 @@ def _size_from_masks(annotation: Mapping[str, Any]) -> tuple[int, int] | None:
 
 def _read_records(records: Sequence[_Record]) -> list[Scene]:
     """The scenes of some records: masks checked and rasterised, order resolved."""
-    several = [RegionMasks(record.size, Place(record.source, record.image_id)) for record in records]
+    several = [MaskDecoder(record.size, Place(record.source, record.image_id)) for record in records]
     for record, masks in zip(records, several, strict=True):
         masks.add_all(record.annotation["regions"], "segmentation")
-    settle(several)
+    decode_masks(several)
     return [_scene(record, masks) for record, masks in zip(records, several, strict=True)]
 
 
-def _scene(record: _Record, masks: RegionMasks) -> Scene:
+def _scene(record: _Record, masks: MaskDecoder) -> Scene:
     place, regions, findings = masks.place, record.annotation["regions"], masks.findings
     kept = sorted(masks.masks)
     order: list[int | None] = [regions[at].get("order") for at in kept]
@@ -195,7 +193,7 @@ def _scene(record: _Record, masks: RegionMasks) -> Scene:
     )
 
 
-def _unknown(record: _Record, masks: RegionMasks) -> RLE | None:
+def _unknown(record: _Record, masks: MaskDecoder) -> RLE | None:
     """Where objects may be that are not among the regions: ``unknown`` of an annotation, an RLE; our extension."""
     said = record.annotation.get("unknown")
     if said is None:
@@ -213,7 +211,7 @@ def _constraint(pairs: list[tuple[int, int]], order: list[int | None]) -> tuple[
     return tuple((place[a], place[b]) for a, b in pairs if a < b and a in place and b in place)
 
 
-def _order(region: Mapping[str, Any], masks: RegionMasks, at: int) -> int | None:
+def _order(region: Mapping[str, Any], masks: MaskDecoder, at: int) -> int | None:
     value = region.get("order")
     rank = integer(value)
     if value is None:

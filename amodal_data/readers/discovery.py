@@ -11,13 +11,11 @@ from amodal_data.io.images import PHOTO_SUFFIXES
 from amodal_data.readers.catalogue import DATASETS
 from amodal_data.readers.json_files import stem_of
 
-__all__ = ["PhotoFinder", "annotation_files", "coco_id", "find_annotations"]
-
 _BELOW = (".", "annotations")
 
 
 @dataclass(frozen=True, slots=True)
-class FoundAnnotations:
+class AnnotationFiles:
     """The annotation files of one split found in a folder (D2SA trains on two)."""
 
     paths: tuple[Path, ...]
@@ -37,7 +35,7 @@ def annotation_files(folder: Path, dataset: str) -> dict[str, list[Path]]:
     return found
 
 
-def find_annotations(folder: Path, dataset: str, split: str | None = None) -> FoundAnnotations:
+def find_annotations(folder: Path, dataset: str, split: str | None = None) -> AnnotationFiles:
     """The annotation files of one split of ``dataset`` in ``folder`` or its ``annotations/``.
 
     Raises :class:`AnnotationError` if there is none, :class:`SelectionError` if several splits are
@@ -55,7 +53,7 @@ def find_annotations(folder: Path, dataset: str, split: str | None = None) -> Fo
     ((name, paths),) = chosen.items()
     if len(paths) > 1 and len({path.name for path in paths}) < len(paths):
         raise SelectionError(f"the same file twice: {paths[0].name}", place=str(folder), fix="name one: --annotations")
-    return FoundAnnotations(tuple(paths), name)
+    return AnnotationFiles(tuple(paths), name)
 
 
 class PhotoFinder:

@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 import orjson
 
 from amodal_data.errors import AnnotationError, LayoutError, SelectionError
-from amodal_data.readers.amodal_coco import dataset_of, flat_scenes, layout_of
+from amodal_data.readers.amodal_coco import amodal_coco_scenes, dataset_of, layout_of
 from amodal_data.readers.annotation_index import key_names, top_level
 from amodal_data.readers.cocoa import check_annotator, cocoa_scenes
 from amodal_data.readers.json_files import load_json
@@ -17,25 +17,23 @@ from amodal_data.readers.plain_coco import no_layout, plain_scenes
 from amodal_data.readers.sln_release import read_sln_release
 from amodal_data.readers.tools import (
     PATTERN,
-    Sheet,
+    CocoBuilder,
     as_plain,
-    cvat_sheet,
-    datumaro_sheet,
+    cvat_as_coco,
+    datumaro_as_coco,
     digest_of,
-    imported_sheet,
+    import_as_coco,
     is_datumaro,
     is_labelme,
     is_records,
     is_yolo,
-    labelme_sheet,
-    mask_folder_sheet,
+    labelme_as_coco,
+    masks_as_coco,
     records_as_coco,
-    yolo_sheet,
+    yolo_as_coco,
 )
 from amodal_data.scenes.findings import Finding, Place
 from amodal_data.scenes.scene import Scenes, Source
-
-__all__ = ["Reading", "read_annotations", "read_records"]
 
 
 class Reading(TypedDict, total=False):
@@ -64,7 +62,7 @@ def read_annotations(
     Files: COCOA, MVTec's flat layout (D2SA, COCOA-cls) and its kin, KINS, plain COCO, lists of records (detectron2's
     dicts, OSD-Amodal), labelme, Datumaro, CVAT for images (XML), releases of SLN (``.npz``). Folders: of labelme's
     files, of YOLO's labels with photos, of PNG masks (``pattern``, ``visible_pattern``:
-    :func:`amodal_data.readers.tools.mask_folder_sheet`). Anything else that Datumaro imports by its name there:
+    :func:`amodal_data.readers.tools.masks_as_coco`). Anything else that Datumaro imports by its name there:
     ``form``.
 
     Several files of one layout become one sequence; where their image ids collide, those of the later
@@ -125,7 +123,7 @@ class _Door:
 
     def _read(self, path: Path) -> Scenes:
         if self.form is not None:
-            sheet = imported_sheet(path, self.form)
+            sheet = import_as_coco(path, self.form)
             source = Source(path.name, digest_of([orjson.dumps(sheet.content())]))
             return self._of_sheet(sheet, source, path, self.form)
         if path.is_dir():
@@ -133,15 +131,15 @@ class _Door:
         if path.suffix == ".npz":
             return read_sln_release(path)
         if path.suffix.lower() == ".xml":
-            return self._of_sheet(*cvat_sheet(path), path, "cvat")
+            return self._of_sheet(*cvat_as_coco(path), path, "cvat")
         return self._file(path)
 
     def _file(self, path: Path) -> Scenes:
         content, source = load_json(path)
         if is_labelme(content):
-            return self._of_sheet(*labelme_sheet(path), path, "labelme")
+            return self._of_sheet(*labelme_as_coco(path), path, "labelme")
         if is_datumaro(content):
-            return self._of_sheet(datumaro_sheet(content, path.name), source, path, "datumaro")
+            return self._of_sheet(datumaro_as_coco(content, path.name), source, path, "datumaro")
         if is_records(content):
             content = records_as_coco(content)
         return _of_coco(content, path, source, self)
@@ -150,12 +148,12 @@ class _Door:
         if self.pattern is not None or self.visible_pattern is not None:
             return self._of_masks(path)
         if is_yolo(path):
-            return self._of_sheet(*yolo_sheet(path), path, "yolo")
+            return self._of_sheet(*yolo_as_coco(path), path, "yolo")
         kinds = {entry.suffix.lower() for entry in path.iterdir() if entry.is_file()}
         if ".npz" in kinds:
             return read_sln_release(path)
         if ".json" in kinds:
-            return self._of_sheet(*labelme_sheet(path), path, "labelme")
+            return self._of_sheet(*labelme_as_coco(path), path, "labelme")
         if next(path.glob("*/*.png"), None) is None:
             raise AnnotationError(
                 "nothing to read in this folder: no labels of labelme or YOLO, no masks IMAGE/OBJECT.png",
@@ -166,14 +164,14 @@ class _Door:
         return self._of_masks(path)
 
     def _of_masks(self, path: Path) -> Scenes:
-        sheet, source = mask_folder_sheet(path, self.pattern or PATTERN, self.visible_pattern)
+        sheet, source = masks_as_coco(path, self.pattern or PATTERN, self.visible_pattern)
         if self.visible_pattern is None:
             return self._of_sheet(sheet, source, path, "mask-folder")
         if self.masks is not None or self.order is not None:
             raise SelectionError("visible masks say who is in front", fix="leave --masks and --order out")
-        return flat_scenes(sheet.content(), path, source, "mask-folder", "mvtec", findings=sheet.findings)
+        return amodal_coco_scenes(sheet.content(), path, source, "mask-folder", "mvtec", findings=sheet.findings)
 
-    def _of_sheet(self, sheet: Sheet, source: Source, path: Path, layout: str) -> Scenes:
+    def _of_sheet(self, sheet: CocoBuilder, source: Source, path: Path, layout: str) -> Scenes:
         content = sheet.content()
         return plain_scenes(
             content, path, source, masks=self.masks, order=self.order, layout=layout, findings=sheet.findings
@@ -202,7 +200,7 @@ def _by_keys(content: Any, path: Path, source: Source, annotator: str, cocoa: Sc
     layout = layout_of(listed)
     if listed and not layout:
         raise no_layout(keys_of(listed), path)
-    return flat_scenes(content, path, source, dataset_of(layout, path.name), layout or "mvtec", cocoa)
+    return amodal_coco_scenes(content, path, source, dataset_of(layout, path.name), layout or "mvtec", cocoa)
 
 
 def _cocoa(content: Any, path: Path, source: Source, annotator: str) -> Scenes:

@@ -13,14 +13,12 @@ from amodal_data.readers import read_annotations
 from amodal_data.readers.catalogue import DATASETS
 from amodal_data.readers.discovery import PhotoFinder, annotation_files
 
-__all__ = ["Holding", "holdings", "missing_photos"]
-
 RECORD = "amodal-data-seen.json"
 """Kept in the data folder: the SHA-256 of each annotation file as it was first seen."""
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
+class FileStatus:
     """One annotation file of a data set: is it there, and is it what it should be?
 
     ``images``: images with annotations, -1 = not there or not readable; ``expected`` 0 = not published.
@@ -36,7 +34,7 @@ class Holding:
     state: str
 
 
-def holdings(folder: Path, dataset: str) -> list[Holding]:
+def annotation_inventory(folder: Path, dataset: str) -> list[FileStatus]:
     """All annotation files of ``dataset``, looked for in ``folder``.
 
     Hashes are recorded on first sight, where the folder can be written.
@@ -49,14 +47,14 @@ def holdings(folder: Path, dataset: str) -> list[Holding]:
     for name in [*known, *(name for name in found if name not in known)]:
         split, expected = (known[name].split, known[name].images) if name in known else ("", 0)
         if name not in found:
-            out.append(Holding(name, split, expected, -1, 0, "", "missing"))
+            out.append(FileStatus(name, split, expected, -1, 0, "", "missing"))
             continue
         raw = found[name].read_bytes()
         digest = hashlib.sha256(raw).hexdigest()
         state = "first seen" if name not in record else "unchanged"
         state = "changed since first seen" if record.setdefault(name, digest) != digest else state
         images, problem = _count(found[name])
-        out.append(Holding(name, split, expected, images, len(raw), digest, problem or state))
+        out.append(FileStatus(name, split, expected, images, len(raw), digest, problem or state))
     if record and record != _recorded(record_path):
         with suppress(OSError), replaced(record_path) as file:  # a listing never needs to write
             file.write(json.dumps(record, indent=1, sort_keys=True) + "\n")
@@ -81,7 +79,7 @@ def _count(path: Path) -> tuple[int, str]:
 
 
 def _names(path: Path) -> list[str]:
-    """The photos an annotation file names; none if it cannot be read, which :func:`holdings` reports."""
+    """The photos an annotation file names; none if it cannot be read, which :func:`annotation_inventory` reports."""
     try:
         return read_annotations(path).file_names
     except AmodalError:

@@ -12,8 +12,6 @@ from amodal_data.errors import AnnotationError
 from amodal_data.io.files import open_regular
 from amodal_data.scenes.scene import Source
 
-__all__ = ["load_json", "not_json", "stem_of"]
-
 
 def load_json(path: Path) -> tuple[Any, Source]:
     """The parsed file and its provenance. Raises :class:`AnnotationError` if that cannot be had.

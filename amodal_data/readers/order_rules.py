@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from amodal_data.errors import LayoutError, SelectionError
 from amodal_data.readers.region_masks import number
 
-__all__ = ["OrderRule", "keys_of", "less", "order_rule"]
-
 _NEAREST_FIRST = ("order", "occl_depth", "occlu_depth", "attributes.order", "attributes.occl_depth")
 _FARTHEST_FIRST = ("z_order", "attributes.z_order")
 """Fields that files are known to keep the order in, small values in front, and large ones"""

@@ -15,14 +15,12 @@ from typing import Any
 from amodal_data.errors import LayoutError, SelectionError
 from amodal_data.masks.rle import merge
 from amodal_data.readers.amodal_coco import layout_of
-from amodal_data.readers.annotation_index import Grouping, category_names, is_crowd, top_level
+from amodal_data.readers.annotation_index import AnnotationIndex, category_names, is_crowd, top_level
 from amodal_data.readers.json_files import load_json
 from amodal_data.readers.order_rules import OrderRule, keys_of, less, order_rule
-from amodal_data.readers.region_masks import RegionMasks, integer, number, settle
+from amodal_data.readers.region_masks import MaskDecoder, decode_masks, integer, number
 from amodal_data.scenes.findings import Finding, Place
-from amodal_data.scenes.scene import Declared, Instance, Scene, Scenes, Source
-
-__all__ = ["no_layout", "plain_scenes", "plain_settings", "read_coco"]
+from amodal_data.scenes.scene import Instance, Scene, Scenes, Source, StoredValues
 
 Object = Mapping[str, Any]
 
@@ -77,7 +75,7 @@ def plain_scenes(
     settings, rule = plain_settings(masks, order, keys, path, layout)
     if rule is not None and rule.field and annotations and set(rule.ranks(annotations)) == {None}:
         raise LayoutError(f"no annotation has a number under {rule.field!r}", place=str(path), fix="another --order")
-    grouping = Grouping(source.name)
+    grouping = AnnotationIndex(source.name)
     grouping.findings += findings
     grouping.add_images(images)
     grouping.add_annotations(annotations)
@@ -132,13 +130,13 @@ def _read_records(records: Sequence[_Record]) -> list[Scene]:
     """The scenes of some records: masks checked and decoded."""
     masks = []
     for record in records:
-        masks.append(RegionMasks(record.size, Place(record.source, record.image_id)))
+        masks.append(MaskDecoder(record.size, Place(record.source, record.image_id)))
         masks[-1].add_all(record.annotations, "segmentation")
-    settle(masks)
+    decode_masks(masks)
     return [_scene(*one) for one in zip(records, masks, strict=True)]
 
 
-def _scene(record: _Record, masks: RegionMasks) -> Scene:
+def _scene(record: _Record, masks: MaskDecoder) -> Scene:
     crowds = [at for at in sorted(masks.masks) if is_crowd(record.annotations[at])]
     for at in crowds:
         masks.note("crowd-unknown", at, f"{masks.masks[at].area} px")
@@ -165,7 +163,7 @@ def _scene(record: _Record, masks: RegionMasks) -> Scene:
     )
 
 
-def _instance(record: _Record, at: int, masks: RegionMasks, order: int) -> Instance:
+def _instance(record: _Record, at: int, masks: MaskDecoder, order: int) -> Instance:
     annotation, mask = record.annotations[at], masks.masks[at]
     annotation_id, category = integer(annotation.get("id")), integer(annotation.get("category_id"))
     return Instance(
@@ -176,7 +174,7 @@ def _instance(record: _Record, at: int, masks: RegionMasks, order: int) -> Insta
         order=order,
         name=record.categories.get(-1 if category is None else category, ""),
         visible=mask if record.rule is None else None,
-        declared=Declared(
+        declared=StoredValues(
             area=number(annotation.get("area")) if isinstance(annotation.get("segmentation"), dict) else None
         ),
     )

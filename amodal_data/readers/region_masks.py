@@ -11,12 +11,10 @@ from amodal_data.errors import MaskError, MaskSizeError
 from amodal_data.masks.polygons import LONGEST, self_intersecting, usable_polygon, well_inside
 from amodal_data.masks.rle import RLE, merge, parse_rles, rasterise_many
 from amodal_data.scenes.findings import Finding, Place
-from amodal_data.scenes.scene import Declared
+from amodal_data.scenes.scene import StoredValues
 
 _NUMBERS = {int, float}
 _ODD = ("region-empty", "region-duplicate")
-
-__all__ = ["RegionMasks", "declared", "integer", "number", "settle", "text"]
 
 
 def integer(value: object) -> int | None:
@@ -38,9 +36,9 @@ def text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def declared(region: Mapping[str, Any], visible: str, hidden: str) -> Declared:
+def declared(region: Mapping[str, Any], visible: str, hidden: str) -> StoredValues:
     """The checksums of a region: area, occlusion rate, and its stored masks under these keys."""
-    return Declared(
+    return StoredValues(
         area=number(region.get("area")),
         occlusion_rate=number(region.get("occlude_rate")),
         visible=region.get(visible),
@@ -48,11 +46,11 @@ def declared(region: Mapping[str, Any], visible: str, hidden: str) -> Declared:
     )
 
 
-class RegionMasks:
+class MaskDecoder:
     """The masks of one image on their way from raw values to :class:`RLE`, and what was odd.
 
     ``masks``: region position -> mask; positions that are missing were left out, with a finding. They
-    are there once :func:`settle` was called. ``mention``: whether empty and equal masks are worth a finding.
+    are there once :func:`decode_masks` was called. ``mention``: whether empty and equal masks are worth a finding.
     """
 
     def __init__(self, size: tuple[int, int], place: Place, mention: Sequence[str] = _ODD) -> None:
@@ -142,7 +140,7 @@ class RegionMasks:
                 self.note("region-duplicate", at, f"same mask as region {twin}")
 
 
-def settle(images: Sequence[RegionMasks]) -> None:
+def decode_masks(images: Sequence[MaskDecoder]) -> None:
     """Check, decode and rasterise the masks of several images, with one call each where one will do."""
     points = [polygon for image in images for _, polygon in image.polygons]
     sizes = [image.size for image in images for _ in image.polygons]

@@ -17,9 +17,6 @@ from amodal_data.io.npz import open_archive
 from amodal_data.masks.rle import RLE
 from amodal_data.scenes.scene import Instance, Scene, Scenes, Source
 
-__all__ = ["read_sln_release"]
-
-
 _LARGEST = 2**30
 """Bytes of one array: 128 million pixels"""
 

@@ -22,16 +22,14 @@ from numpy.typing import NDArray
 
 from amodal_data.errors import AnnotationError, LayoutError, SelectionError
 from amodal_data.io.files import open_regular
-from amodal_data.readers.amodal_coco import dataset_of, flat_scenes, layout_of
-from amodal_data.readers.annotation_index import Grouping, image_size
+from amodal_data.readers.amodal_coco import amodal_coco_scenes, dataset_of, layout_of
+from amodal_data.readers.annotation_index import AnnotationIndex, image_size
 from amodal_data.readers.cocoa import check_annotator, cocoa_scenes
 from amodal_data.readers.order_rules import keys_of
 from amodal_data.readers.plain_coco import no_layout, plain_scenes, plain_settings
 from amodal_data.readers.region_masks import integer, text
 from amodal_data.scenes.findings import Finding, Place
 from amodal_data.scenes.scene import Scene, Scenes, Source
-
-__all__ = ["SceneStream", "items_of", "iter_annotations"]
 
 
 def iter_annotations(
@@ -67,7 +65,7 @@ class SceneStream:
         self._cocoa = cocoa
         self._masks = masks
         self._order = order
-        self._grouping = Grouping(path.name)
+        self._grouping = AnnotationIndex(path.name)
         self._window = (0, -1)
         self.sources = (Source(path.name, _digest(path)), *(cocoa.sources if cocoa is not None else ()))
         self._categories = list(self._items("categories.item"))
@@ -177,7 +175,7 @@ class SceneStream:
         if self._layout == "coco":
             return plain_scenes(content, self._path, self.sources[0], masks=self._masks, order=self._order)
         dataset = dataset_of(self._layout, self._path.name)
-        return flat_scenes(content, self._path, self.sources[0], dataset, self._layout, self._cocoa)
+        return amodal_coco_scenes(content, self._path, self.sources[0], dataset, self._layout, self._cocoa)
 
     def _name(self, place: int) -> str:
         """The file name of an image by its place in the list."""

@@ -10,8 +10,6 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-__all__ = ["CODES", "Code", "Finding", "Place", "count_findings", "findings_text", "read_findings"]
-
 Severity = Literal["info", "warning", "error"]
 
 

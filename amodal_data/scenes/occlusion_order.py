@@ -11,15 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "ResolvedOrder",
-    "from_ranks",
-    "parse_depth_constraint",
-    "ranks_from_order",
-    "resolve_order",
-    "z_order",
-]
-
 _FEW = 64
 """Up to so many instances products of whole matrices are the fastest"""
 _CONSTRAINT = re.compile(r"\d{1,9}-\d{1,9}(,\d{1,9}-\d{1,9})*")

@@ -11,14 +11,11 @@ from amodal_data.errors import SceneError
 from amodal_data.masks.rle import RLE
 from amodal_data.scenes.findings import Finding
 
-__all__ = ["Declared", "Instance", "Record", "Scene", "SceneSource", "Scenes", "Source"]
-
-
 _TOGETHER = 50
 """Images read at once: enough to spread the cost of a numpy call, few enough to stay small."""
 
 
-class Declared(NamedTuple):
+class StoredValues(NamedTuple):
     """What the file says of a region beside its amodal mask. Checksums: masks stay undecoded until needed.
 
     ``area`` in pixels and ``occlusion_rate`` = hidden / (area + 1e-6), None where the file is silent;
@@ -33,7 +30,7 @@ class Declared(NamedTuple):
     box: tuple[float, float, float, float] | None = None
 
 
-_SILENT = Declared()  # a file that says nothing beside the mask
+_SILENT = StoredValues()  # a file that says nothing beside the mask
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -53,7 +50,7 @@ class Instance:
     order: int = 0
     name: str = ""
     visible: RLE | None = None
-    declared: Declared = _SILENT
+    declared: StoredValues = _SILENT
 
     def __repr__(self) -> str:
         name = f"{self.name!r:.60}, " if self.name else ""

@@ -5,10 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from amodal_data.masks.rle import RLE, rasterise
+from amodal_data.masks.rle import RLE, rasterize
 from amodal_data.synthetic.shapes import SyntheticObject
-
-__all__ = ["cocoa_annotation"]
 
 
 def cocoa_annotation(
@@ -20,7 +18,7 @@ def cocoa_annotation(
     would have seen them.
     """
     polygons = [np.ascontiguousarray(o.outline, dtype=np.float64).reshape(-1) for o in objects]
-    amodal = [mask.decode() for mask in rasterise(polygons, size)]
+    amodal = [mask.decode() for mask in rasterize(polygons, size)]
     covered = np.zeros(size, bool)
     regions: list[dict[str, Any]] = []
     kept = []

@@ -7,10 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from amodal_data.masks.rle import rasterise
+from amodal_data.masks.rle import rasterize
 from amodal_data.synthetic.shapes import SyntheticObject
-
-__all__ = ["paint_photo"]
 
 Pixels = NDArray[np.float32]
 
@@ -41,10 +39,10 @@ def paint_photo(
     polygons = [np.ascontiguousarray(o.outline, dtype=np.float64).reshape(-1) for o in objects]
     paints = rng.permutation(len(_PAINTS))
     for at in range(len(objects) - 1, -1, -1):
-        mask = rasterise([polygons[at]], size)[0].decode()
+        mask = rasterize([polygons[at]], size)[0].decode()
         if mask.any():
-            colour = np.array(_STUFF.get(objects[at].name, _PAINTS[paints[at % len(paints)]]), np.float32)
-            _paint(rng, photo, mask, colour, flat=objects[at].is_stuff)
+            color = np.array(_STUFF.get(objects[at].name, _PAINTS[paints[at % len(paints)]]), np.float32)
+            _paint(rng, photo, mask, color, flat=objects[at].is_stuff)
     photo += rng.normal(0, 3, photo.shape).astype(np.float32)
     return photo.clip(0, 255).astype(np.uint8)
 
@@ -55,7 +53,7 @@ def _backdrop(rng: np.random.Generator, size: tuple[int, int]) -> Pixels:
     return base * (1 + 0.06 * _clouds(rng, size, 6)[:, :, None])
 
 
-def _paint(rng: np.random.Generator, photo: Pixels, mask: NDArray[np.bool_], colour: Pixels, *, flat: bool) -> None:
+def _paint(rng: np.random.Generator, photo: Pixels, mask: NDArray[np.bool_], color: Pixels, *, flat: bool) -> None:
     """Lay one object over the photo, in place, with its shadow."""
     reach = max(4, min(mask.shape) // 40)
     box = _window(mask, 2 * reach)
@@ -63,7 +61,7 @@ def _paint(rng: np.random.Generator, photo: Pixels, mask: NDArray[np.bool_], col
     if not flat:
         shadow = _blur(_shift(inside, reach // 2, reach // 3), reach)
         below *= 1 - 0.45 * shadow[:, :, None]
-    surface = colour * (1 + 0.16 * _texture(rng, inside.shape))[:, :, None] * _light(inside.shape, flat)
+    surface = color * (1 + 0.16 * _texture(rng, inside.shape))[:, :, None] * _light(inside.shape, flat)
     rim = np.clip(_blur(inside, max(1, reach // 3)) * 1.6 - 0.55, 0.55, 1)  # darker towards the outline
     below[inside] = (surface * (1 if flat else rim[:, :, None]))[inside]
 

@@ -7,8 +7,6 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-__all__ = ["SyntheticObject", "arrange"]
-
 Outline = NDArray[np.float64]
 
 

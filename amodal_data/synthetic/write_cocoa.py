@@ -16,8 +16,6 @@ from amodal_data.synthetic.photo import paint_photo
 from amodal_data.synthetic.shapes import arrange
 from amodal_data.synthetic.write_flat import CATEGORIES, FlatLayout, flat_annotations
 
-__all__ = ["write_cocoa", "write_flat"]
-
 
 def write_cocoa(
     folder: str | Path,

@@ -6,10 +6,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.masks.rle import RLE, rasterise
+from amodal_data.masks.rle import RLE, rasterize
 from amodal_data.synthetic.shapes import SyntheticObject
-
-__all__ = ["FlatLayout", "flat_annotations"]
 
 FlatLayout = Literal["d2sa", "cocoa-cls", "kins"]
 Masks = NDArray[np.bool_]
@@ -29,7 +27,7 @@ def flat_annotations(
     ``objects`` stand front to back; those of which nothing is visible are left out. frame: x0, y0, x1,
     y1 of the photo inside a zero-padded canvas of ``size``: what lies outside it is hidden by nobody.
     """
-    amodal = np.array([m.decode() for m in rasterise([np.ravel(o.outline) for o in objects], size)])
+    amodal = np.array([m.decode() for m in rasterize([np.ravel(o.outline) for o in objects], size)])
     inside = np.zeros(size, bool)
     x0, y0, x1, y1 = frame or (0, 0, size[1], size[0])
     inside[y0:y1, x0:x1] = True

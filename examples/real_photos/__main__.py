@@ -17,7 +17,7 @@ from typing import Any
 
 import amodal_data as ad
 import sln
-from amodal_data.synthetic.composing import FLAT, compose, take_stock
+from amodal_data.synthetic.composing import FLAT, build_object_bank, compose
 
 HELD_OUT = 0.3
 SETTINGS = Path(__file__).with_name("settings.toml")
@@ -33,10 +33,10 @@ class Scored:
 
 def composed(file: Path, photos: Path, out: Path, part: str, split: int, scenes: int) -> Scored:
     """Scenes of the objects of one part, and their targets."""
-    stock = take_stock(file, [photos], part=part, held_out=HELD_OUT, split=split)
+    stock = build_object_bank(file, [photos], part=part, held_out=HELD_OUT, split=split)
     made = compose(stock, out / part, scenes, seed=split, resume=True, jobs=2)
     built = ad.build_targets(ad.read_annotations(out / part / FLAT), out / f"{part}.h5", force=True)
-    print(f"{part}: {made.donors} objects in {built.images} scenes, {built.instances} instances", flush=True)
+    print(f"{part}: {made.cutouts} objects in {built.images} scenes, {built.instances} instances", flush=True)
     return Scored(built.path, out / part / "images")
 
 

@@ -30,7 +30,7 @@ from sln.network.losses import instance_layering_loss, mean_over_all
 from sln.network.sln import SLN
 
 SEEDS, STEPS = (5, 6), 400
-ALONE = config(1, 0, settings=("predict.scene=none",)).predict
+ALONE = config(1, 0, settings=("predict.decoding=none",)).predict
 """Each region by itself"""
 
 

@@ -24,7 +24,7 @@ from trunk import train_trunk
 
 from amodal_data import evaluate
 from sln import CachedTargets
-from sln.evaluation.evaluate import predictions_of
+from sln.evaluation.evaluate import predict_dataset
 from sln.network.heads import build_head, build_scene_pass
 from sln.network.sln import SLN
 
@@ -72,7 +72,7 @@ def orders_of(model: SLN, along: Along, data: CachedTargets) -> Orders:
     found: Orders = {}
     for form, predictor in forms(model, along, FORMS):
         own: dict[str, list[float]] = {name: [] for name in ("pairs", *ORDERS)}
-        for image, masks in predictions_of(predictor, data).items():
+        for image, masks in predict_dataset(predictor, data).items():
             ways = evaluate(data.cache, {image: masks}, "order", only={image}).figures["methods"]
             pairs = (ways[ORDERS[0]] or {"pairs": 0})["pairs"]
             own["pairs"].append(pairs)

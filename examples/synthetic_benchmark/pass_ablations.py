@@ -35,7 +35,7 @@ from trunk import (
 )
 
 from sln import Config
-from sln.network.context import scene_maps
+from sln.network.context import context_maps
 from sln.network.heads import Head, build_head, build_scene_pass
 from sln.network.paste_masks import paste
 from sln.network.sln import SLN
@@ -131,7 +131,7 @@ class LooksAgain(SLN):
         assert isinstance(scene, Looks)
         for at in range(scene.variant.looks):
             said = self.head.meaning(logits)
-            logits = scene.look(at, seen, logits, said, scene_maps(said, boxes, owners, weights, objects, side))
+            logits = scene.look(at, seen, logits, said, context_maps(said, boxes, owners, weights, objects, side))
         return logits
 
 

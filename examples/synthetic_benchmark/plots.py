@@ -50,10 +50,10 @@ def _row(name: str, own: dict[str, Any] | None, y: float, middle: float, scale: 
     said = verdict(own)
     first, last = _ends(own)
     low, dot, high = (middle + max(-reach, min(reach, value)) * scale for value in (first, own["difference"], last))
-    colour = COLOURS[said]
+    color = COLOURS[said]
     return [
         f'<text x="20" y="{y + 5}">{escape(name)}</text>',
-        f'<line x1="{low:.1f}" y1="{y}" x2="{high:.1f}" y2="{y}" stroke="{colour}" stroke-width="3"/>',
-        f'<circle cx="{dot:.1f}" cy="{y}" r="5" fill="{colour}"/>',
-        f'<text x="{WIDTH - RIGHT + 14}" y="{y + 5}" fill="{colour}">{own["difference"]:+.4f} {said}</text>',
+        f'<line x1="{low:.1f}" y1="{y}" x2="{high:.1f}" y2="{y}" stroke="{color}" stroke-width="3"/>',
+        f'<circle cx="{dot:.1f}" cy="{y}" r="5" fill="{color}"/>',
+        f'<text x="{WIDTH - RIGHT + 14}" y="{y + 5}" fill="{color}">{own["difference"]:+.4f} {said}</text>',
     ]

@@ -12,15 +12,15 @@ from setup import Sizes
 from amodal_data import ScoredMask, evaluate
 from amodal_data.evaluation.protocols.order import METHODS, pair_votes
 from sln import CachedTargets, Predictor
-from sln.evaluation.evaluate import predictions_at_truth, predictions_of
-from sln.network.context import ScenePass
+from sln.evaluation.evaluate import predict_dataset, predictions_at_truth
+from sln.network.context import ContextStage
 from sln.network.heads import Head
 from sln.network.sln import SLN
 
 IOUS = ("amodal", "modal", "hidden", "own_hidden")
 FORMS = ("alone", "decode", "pass", "both")
 """A head by itself; with the scene decode; with the scene pass; with both"""
-Along = tuple[Head, ScenePass]
+Along = tuple[Head, ContextStage]
 """A head that was trained along with its scene pass"""
 BOTH = {form: form for form in FORMS} | {"decode": "alone", "both": "pass"}
 """What is the same where a head has no levels to put together"""
@@ -96,7 +96,7 @@ def score_detections(predictor: Predictor, data: CachedTargets, limit: int) -> d
     ``subsets``: AP and AR in the paper's columns; ``order`` of the detections; ``iou`` and ``scene`` as at true boxes,
     of the detection whose amodal mask fits each instance best, 0 without one.
     """
-    found = predictions_of(predictor, data, limit)
+    found = predict_dataset(predictor, data, limit)
     figures = evaluate(data.cache, found, only=found.keys()).figures["subsets"]
     order = evaluate(data.cache, found, "order", only=found.keys()).figures["methods"]
     ious, scene = _best_fits(data, found)

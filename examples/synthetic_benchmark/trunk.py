@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from sln import Config, Predictor
 from sln.data.dataset import CachedTargets, batches
-from sln.network.context import ScenePass, drawn_scene, scene_maps
+from sln.network.context import ContextStage, context_maps, sample_context
 from sln.network.heads import Head, MaskHead, SemDistHead, build_head, build_scene_pass
 from sln.network.sln import SLN, build
 from sln.network.targets import settled
@@ -59,7 +59,7 @@ class BothHeads(Head):
 
 def train_trunk(out: Path, number: int, steps: int, precision: str) -> SLN:
     """Everything but the head, trained jointly with both heads; kept in ``out``."""
-    chosen, path = config(steps, number, precision=precision, settings=("head.scene=0",)), out / f"trunk{number}.pt"
+    chosen, path = config(steps, number, precision=precision, settings=("head.context=0",)), out / f"trunk{number}.pt"
     trainer = None if path.exists() else Trainer(chosen, opened(out, "train"), device=CPU)
     model = build(chosen) if trainer is None else trainer.model
     features, levels = model.encoder.out_channels, chosen.layering.levels
@@ -148,13 +148,13 @@ def weighted(losses: dict[str, Tensor], settings: Config) -> Tensor:
 
 def descend(module: nn.Module, losses: Callable[[], Tensor], steps: int) -> None:
     """AdamW with one cycle of the rate."""
-    optimiser = torch.optim.AdamW(module.parameters(), lr=RATE, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=RATE, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
     for _ in range(steps):
         total = losses()
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         total.backward()
-        optimiser.step()
+        optimizer.step()
         schedule.step()
 
 
@@ -171,7 +171,7 @@ class Drawn:
 
     def maps(self, said: Tensor) -> Tensor:
         """What is shown to each of the others, [R, K + 5, S, S]."""
-        return scene_maps(said, self.seen.boxes, self.places, self.weights, self.objects, self.seen.side)
+        return context_maps(said, self.seen.boxes, self.places, self.weights, self.objects, self.seen.side)
 
 
 def drawn(seen: Seen, seed: int) -> Iterator[Drawn]:
@@ -183,10 +183,10 @@ def drawn(seen: Seen, seed: int) -> Iterator[Drawn]:
         own = seen.of(torch.cat([torch.arange(starts[one], starts[one + 1]) for one in picked]))
         places = torch.searchsorted(picked, own.scenes)
         seeds = torch.randint(2**31, (len(picked),), generator=generator)
-        yield Drawn(own, places, *drawn_scene(places, own.instances, seeds))
+        yield Drawn(own, places, *sample_context(places, own.instances, seeds))
 
 
-def train_along(head: Head, scene: ScenePass, settings: Config, seed: int, seen: Seen, steps: int) -> None:
+def train_along(head: Head, scene: ContextStage, settings: Config, seed: int, seen: Seen, steps: int) -> None:
     """A head further, along with its scene pass, as :class:`SLN` trains both, but that normalisation of the head is
     held: what the pass is shown would change with the batch.
     """
@@ -207,7 +207,7 @@ def train_along(head: Head, scene: ScenePass, settings: Config, seed: int, seen:
     both.eval().requires_grad_(False)
 
 
-def with_head(model: SLN, head: Head, scene: ScenePass | None = None) -> Predictor:
+def with_head(model: SLN, head: Head, scene: ContextStage | None = None) -> Predictor:
     """The trunk with another head, and a scene pass over it."""
     model.head, model.scene = head, scene
     return Predictor(model, "cpu")
@@ -216,7 +216,7 @@ def with_head(model: SLN, head: Head, scene: ScenePass | None = None) -> Predict
 def first_head(out: Path, kind: str, sizes: Sizes, precision: str) -> Predictor:
     """The first trunk with its first head of a kind, by itself."""
     model = train_trunk(out, 0, sizes.trunk_steps, precision)
-    chosen = config(1, 0, kind, settings=("predict.scene=none",))
+    chosen = config(1, 0, kind, settings=("predict.decoding=none",))
     model.config = model.config.model_copy(update={"head": chosen.head, "predict": chosen.predict})
     head = build_head(model.encoder.out_channels, model.config.layering.levels, chosen.head)
     head.load_state_dict(torch.load(out / f"head_0_{kind}_0.pt", weights_only=True)["head"])

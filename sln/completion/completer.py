@@ -19,16 +19,14 @@ from amodal_data import RLE
 from amodal_data.errors import PredictionError
 from amodal_data.masks.windows import window_of
 from amodal_data.scenes.findings import Finding, Place
-from sln.completion.shape_prior import GRID, REACH, ShapePrior, heeded, shape_maps
+from sln.completion.shape_prior import GRID, REACH, ShapePrior, blend_with_prior, prior_inputs
 from sln.config import Category
 from sln.data.dataset import Frame
-from sln.inference.conditioning import Answer, Given
-from sln.inference.prediction import Prediction, put_together
+from sln.inference.conditioning import Answer, GivenMasks
+from sln.inference.prediction import Prediction, with_decoding
 from sln.network.prompts import inside_boxes, mirrored_boxes, windows_around
 from sln.network.sln import SLN, Features
 from sln.network.targets import pixels_on
-
-__all__ = ["Prompts", "as_seen", "complete", "told_apart"]
 
 _FAR = (1.0, 0.3, 0.3)
 """How far to look beyond what is known, then beyond the box found there, twice, times the longer side"""
@@ -94,7 +92,7 @@ def boxes_of(masks: Sequence[RLE]) -> NDArray[np.float32]:
     return np.array(corners, np.float32).reshape(-1, 4)
 
 
-def told_apart(prompts: Prompts, place: str = "") -> tuple[NDArray[np.int32], list[Finding]]:
+def pixel_owners(prompts: Prompts, place: str = "") -> tuple[NDArray[np.int32], list[Finding]]:
     """Who is seen at each pixel, int32 [H, W] (-1 = nobody that is known), and a finding for each pair of masks that
     both claim pixels: those go to the higher score, to the smaller one of equals.
     """
@@ -119,13 +117,13 @@ def complete(model: SLN, features: Features, frame: Frame, prompts: Prompts, own
     """The whole of every prompt, in its order, from the features of one input whose photo lies in it as ``frame`` says;
     of two, if the other is its mirror image: what is said of both counts as their mean.
 
-    owner: int32 [H, W], see :func:`told_apart`. A mask that was given is the level 0 of its instance, pixel by pixel.
+    owner: int32 [H, W], see :func:`pixel_owners`. A mask that was given is the level 0 of its instance, pixel by pixel.
     """
     known = _Known(model, features, frame, prompts, owner)
     box = known.ends()
     if len(prompts) and not known.by_mask.any():
-        seen = as_seen(known.prediction(box, known.levels(box)), prompts)
-        again = _Known(model, features, frame, seen, told_apart(seen)[0])
+        seen = visible_prompts(known.prediction(box, known.levels(box)), prompts)
+        again = _Known(model, features, frame, seen, pixel_owners(seen)[0])
         box = again.ends()
         known.shapes = again.shapes
     return known.prediction(box, known.answer(box))
@@ -137,7 +135,7 @@ def _in_photo(boxes: Tensor, frame: Frame) -> NDArray[np.float32]:
     return inside.cpu().numpy()
 
 
-def as_seen(found: Prediction, prompts: Prompts) -> Prompts:
+def visible_prompts(found: Prediction, prompts: Prompts) -> Prompts:
     """Boxes as prompts that also have masks: what was found to be visible of each inside its box, None of less than 20
     pixels.
     """
@@ -195,14 +193,14 @@ class _Known:
         levels = _TOLD * self.levels(boxes) + (1 - _TOLD) * self.levels(boxes, told=False)
         if self.shapes is None:
             return levels
-        return heeded(levels, boxes, self.shapes.sure, self.shapes.windows, _HEEDED * self.shapes.tell)
+        return blend_with_prior(levels, boxes, self.shapes.sure, self.shapes.windows, _HEEDED * self.shapes.tell)
 
     def _shapes(self, prior: ShapePrior) -> _Shapes:
         windows, longer = windows_around(self.boxes, REACH), (self.boxes[:, 2:] - self.boxes[:, :2]).amax(1)
         owners, inside = self._owners(windows, GRID)
         own = owners == torch.arange(len(owners), device=owners.device)[:, None, None]
         others = (owners >= 0) & ~own
-        sure = prior.of(shape_maps(own, others, inside, longer / self.frame.side))
+        sure = prior.of(prior_inputs(own, others, inside, longer / self.frame.side))
         return _Shapes(windows, sure, self.by_mask & others.flatten(1).any(1))
 
     def prediction(self, boxes: Tensor, probabilities: Tensor) -> Prediction:
@@ -215,9 +213,9 @@ class _Known:
             prompts.scores,
             probabilities.float().cpu().numpy(),
             prompts.categories,
-            Given(masks, RLE.from_mask(owner >= 0), prompts.answers or (None,) * len(prompts)),
+            GivenMasks(masks, RLE.from_mask(owner >= 0), prompts.answers or (None,) * len(prompts)),
         )
-        return put_together(found, self.model.config.predict)
+        return with_decoding(found, self.model.config.predict)
 
     def levels(self, windows: Tensor, *, told: bool = True) -> Tensor:
         """Level probabilities in windows [P, 4] of the input, one for each prompt."""

@@ -13,14 +13,12 @@ from amodal_data.errors import MaskError, PredictionError
 from amodal_data.evaluation.results.json_rows import Index, open_records
 from amodal_data.io.files import open_regular
 from amodal_data.masks.polygons import usable_polygon
-from amodal_data.masks.rle import RLE, merge, parse_rle, rasterise
+from amodal_data.masks.rle import RLE, merge, parse_rle, rasterize
 from amodal_data.readers.json_files import load_json
 from amodal_data.readers.region_masks import integer, number
 from sln.completion.completer import Prompts, boxes_of
 from sln.config import Category
 from sln.inference.conditioning import Answer
-
-__all__ = ["PromptFile", "open_prompts"]
 
 _ARRAYS = (".npy", ".npz")
 _MASKS = ("visible_mask", "segmentation")
@@ -117,7 +115,7 @@ def _mask(value: Any, size: Size) -> RLE | None:
     usable = [found for found, _ in (usable_polygon(one, size) for one in polygons) if found is not None]
     if len(usable) < len(polygons):
         raise MaskError("a polygon of fewer than three points, or of points that are no numbers")
-    return merge(rasterise(usable, size))
+    return merge(rasterize(usable, size))
 
 
 def _box(value: Any, size: Size) -> tuple[float, float, float, float] | None:

@@ -10,11 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import roi_align
 
-from sln.network.prompts import kept_others, turns, windows_around
-from sln.network.sampling import fractions, keys_at
+from sln.network.prompts import sample_instances, visible_neighbors, windows_around
+from sln.network.sampling import fractions, random_keys
 from sln.network.targets import Targets
-
-__all__ = ["GRID", "REACH", "ShapePrior", "drawn_shapes", "heeded", "shape_maps"]
 
 GRID = 56
 """Cells a side"""
@@ -26,7 +24,7 @@ _ALL, _LEFT_OUT = 0.75, 0.3
 
 
 class ShapePrior(nn.Module):
-    """From :func:`shape_maps` to logits that a cell is of the instance, float32 [P, 56, 56]: a U-Net (Ronneberger et
+    """From :func:`prior_inputs` to logits that a cell is of the instance, float32 [P, 56, 56]: a U-Net (Ronneberger et
     al. 2015) whose lowest maps are seen as a whole besides, since where an edge goes on is seen far from there.
     """
 
@@ -70,7 +68,7 @@ class ShapePrior(nn.Module):
         """Cross-entropy of ``most`` instances an image, in their turns, over the cells that may hide something; 0 where
         none does.
         """
-        maps, wanted, asked = drawn_shapes(targets, most)
+        maps, wanted, asked = sample_shapes(targets, most)
         if not asked.any():
             return torch.stack([parameter.sum() for parameter in self.parameters()]).sum() * 0
         each = functional.binary_cross_entropy_with_logits(self(maps), wanted, reduction="none")
@@ -91,7 +89,7 @@ def _layer(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     )
 
 
-def shape_maps(own: Tensor, others: Tensor, inside: Tensor, longer: Tensor) -> Tensor:
+def prior_inputs(own: Tensor, others: Tensor, inside: Tensor, longer: Tensor) -> Tensor:
     """Maps of P windows of which are own, others' and in the photo bool [P, 56, 56], and longer sides [P] as parts of
     the input's side.
     """
@@ -99,7 +97,7 @@ def shape_maps(own: Tensor, others: Tensor, inside: Tensor, longer: Tensor) -> T
     return torch.stack([own.float(), others.float(), inside.float(), length.float()], 1)
 
 
-def heeded(levels: Tensor, boxes: Tensor, sure: Tensor, windows: Tensor, weight: Tensor) -> Tensor:
+def blend_with_prior(levels: Tensor, boxes: Tensor, sure: Tensor, windows: Tensor, weight: Tensor) -> Tensor:
     """Level probabilities [P, K + 1, S, S] in boxes [P, 4] whose confidence is moved by ``weight`` [P] towards what a
     prior is sure of in windows [P, 4], [P, 56, 56]; where those do not reach it stays.
     """
@@ -114,20 +112,20 @@ def heeded(levels: Tensor, boxes: Tensor, sure: Tensor, windows: Tensor, weight:
     return torch.cat([1 - moved[:, None], inside], 1)
 
 
-def drawn_shapes(targets: Targets, most: int) -> tuple[Tensor, Tensor, Tensor]:
+def sample_shapes(targets: Targets, most: int) -> tuple[Tensor, Tensor, Tensor]:
     """Maps to train on, which cells are of the instance, float32, and which of them are asked about, bool, each
     [P, 56, 56]: those in the photo where it is not seen.
 
     ``most`` of each image, in turns drawn by the images' seeds, of those that are hidden in part.
     """
-    images, instances, places = turns(targets, most, (targets.table > 1).any(1))
-    draws = fractions(keys_at(places[:, None] * 2 + places.new_tensor([1, 2]), targets.seeds[images, None] + _SEED))
+    images, instances, places = sample_instances(targets, most, (targets.table > 1).any(1))
+    draws = fractions(random_keys(places[:, None] * 2 + places.new_tensor([1, 2]), targets.seeds[images, None] + _SEED))
     seen = targets.seen[images, instances]
     windows = windows_around(seen, REACH)
     codes = targets.roi_codes(windows, images, instances, GRID)
     owners = targets.roi_owners(windows, images, GRID)
     left_out = torch.where(draws[:, :1] < _ALL, 0.0, _LEFT_OUT)
-    others = (owners >= 0) & (codes != 1) & kept_others(draws[:, 1:], left_out, targets.present.shape[1], owners)
+    others = (owners >= 0) & (codes != 1) & visible_neighbors(draws[:, 1:], left_out, targets.present.shape[1], owners)
     inside = targets.roi_inside(windows, images, GRID)
     longer = (seen[:, 2:] - seen[:, :2]).amax(1) / targets.regions.shape[-1]
-    return shape_maps(codes == 1, others, inside, longer), (codes > 0).float(), inside & (codes != 1)
+    return prior_inputs(codes == 1, others, inside, longer), (codes > 0).float(), inside & (codes != 1)

@@ -14,8 +14,6 @@ from sln.config.presets import PRESETS, Preset
 from sln.config.sections import Config
 from sln.errors import ConfigError
 
-__all__ = ["commented", "load_config"]
-
 
 def load_config(
     preset: Preset | None = None,

@@ -2,8 +2,6 @@
 
 from typing import Any, Literal
 
-__all__ = ["PRESETS", "Preset"]
-
 Preset = Literal["paper", "modern", "tiny"]
 
 PRESETS: dict[Preset, dict[str, dict[str, Any]]] = {
@@ -20,10 +18,10 @@ PRESETS: dict[Preset, dict[str, dict[str, Any]]] = {
             "amodal": False,
             "refine": True,
             "prompts": False,
-            "scene": 0,
+            "context": 0,
         },
         "loss": {"sem_dist": 1.0, "box": 1.0},
-        "predict": {"nms": 0.6, "visible_nms": 0.0, "doubles": 0.0, "scene": "none"},
+        "predict": {"nms": 0.6, "visible_nms": 0.0, "duplicate_factor": 0.0, "decoding": "none"},
         "train": {
             "steps": 40000,
             "batch": 2,
@@ -45,7 +43,7 @@ PRESETS: dict[Preset, dict[str, dict[str, Any]]] = {
             "batch": 8,
             "rois": 8,
             "prompts": 2,
-            "optimiser": "adamw",
+            "optimizer": "adamw",
             "lr": 1.5e-3,
             "weight_decay": 0.01,
             "workers": 0,

@@ -6,22 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from amodal_data.layering.joint_decoding import SceneRule
-
-__all__ = [
-    "Category",
-    "Config",
-    "DataConfig",
-    "DetectorConfig",
-    "EncoderConfig",
-    "HeadConfig",
-    "PredictConfig",
-    "ProposalConfig",
-    "TrainConfig",
-    "of_schema",
-    "settings_of_schema",
-    "steps_of",
-]
+from amodal_data.layering.joint_decoding import DecodingRule
 
 Positive = Annotated[int, Field(ge=1, lt=2**31)]
 Small = Annotated[int, Field(ge=1, le=256)]
@@ -59,7 +44,7 @@ class EncoderConfig(_Section):
     """ENC: photo to features."""
 
     depth: Literal[10, 18, 34, 50, 101] = Field(50, description="Layers of the ResNet.")
-    body: str = Field("", description='"timm:NAME" for a backbone of timm instead of the ResNet.')
+    backbone: str = Field("", description='"timm:NAME" for a backbone of timm instead of the ResNet.')
     channels: Positive = Field(64, description="Version paper: channels of each reduced stage.")
     norm: Literal["auto", "batch", "frozen"] = Field("auto", description="Frozen fits pretrained weights, else batch.")
     weights: str = Field(
@@ -146,7 +131,7 @@ class HeadConfig(_Section):
     shape_prior: bool = Field(
         False, description="Learn from shapes alone what lies behind others, for sln complete; in a stage of its own."
     )
-    scene: int = Field(
+    context: int = Field(
         3, ge=0, le=64, description="3x3 layers of a second look that sees what was said of the others; 0 = no such."
     )
 
@@ -164,7 +149,7 @@ class LossConfig(_Section):
     amodal: float = Field(1.0, ge=0, description="The amodal mask by itself.")
     visible: float = Field(1.0, ge=0, description="Head arcnn-visible: the visible mask.")
     shape_prior: float = Field(1.0, ge=0, description="head.shape_prior: what lies behind others.")
-    scene: float = Field(1.0, ge=0, description="The head's losses once more, after the scene pass.")
+    context: float = Field(1.0, ge=0, description="The head's losses once more, after the scene pass.")
     balance_levels: bool = Field(False, description="Weigh rare levels up in l_I, among the pixels inside.")
 
 
@@ -185,7 +170,7 @@ class TrainConfig(_Section):
     accumulate: Positive = Field(1, description="Parts a batch is cut into to save memory; their losses are averaged.")
     rois: Positive = Field(32, description="Regions an image that the head is trained on, ground-truth boxes first.")
     prompts: int = Field(8, ge=0, description="Prompts an image that the head learns besides.")
-    optimiser: Literal["sgd", "adamw"] = Field("sgd", description="SGD with momentum .9, or AdamW.")
+    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="SGD with momentum .9, or AdamW.")
     lr: float = Field(0.01, gt=0, description="Highest learning rate.")
     weight_decay: float = Field(5e-4, ge=0, description="Weight decay; never on normalisation layers and biases.")
     warmup: float = Field(0.05, ge=0, lt=1, description="Part of each stage during which the learning rate rises.")
@@ -211,15 +196,15 @@ class PredictConfig(_Section):
     score: Literal["product", "objectness"] = Field(
         "product", description="Objectness (v1, v2: class probability) x mean confidence inside, or without."
     )
-    least: Share = Field(0.05, description="Version v1, v2: boxes of lower class probability are dropped.")
+    min_score: Share = Field(0.05, description="Version v1, v2: boxes of lower class probability are dropped.")
     box_nms: Share = Field(0.7, description="Version v1, v2: box NMS before masks are made.")
     nms: float = Field(
         0.5, ge=0, le=1, description="Doubles: amodal masks share more than this IoU; 1 = there are none."
     )
     visible_nms: Share = Field(0.3, description="And visible masks more than this; 0 = whatever they share of them.")
-    doubles: Share = Field(0.05, description="What is left of the score of a double; 0 drops it.")
-    most: Positive = Field(100, description="Instances an image at most.")
-    scene: SceneRule = Field(
+    duplicate_factor: Share = Field(0.05, description="What is left of the score of a double; 0 drops it.")
+    max_detections: Positive = Field(100, description="Instances an image at most.")
+    decoding: DecodingRule = Field(
         "sinkhorn", description="How the levels of a photo's instances are put together; none: each says its own."
     )
     hidden: float = Field(
@@ -241,7 +226,7 @@ class Config(_Section):
     predict: PredictConfig = PredictConfig()
 
     def __repr__(self) -> str:
-        body = self.encoder.body or f"ResNet-{self.encoder.depth}"
+        body = self.encoder.backbone or f"ResNet-{self.encoder.depth}"
         what = f"{self.data.size} px, {body}, detector {self.detector.version}, head {self.head.kind}"
         return f"Config({what}, {self.train.steps:,} steps; model_dump() is all of it)"
 
@@ -275,10 +260,10 @@ class Config(_Section):
         """What does not fit together in encoder and detector."""
         if self.detector.version != "paper" and len(self.proposals.sizes) != 5:
             yield f"proposals.sizes has {len(self.proposals.sizes)} sizes, the pyramid five levels"
-        if self.encoder.body and not self.encoder.body.startswith("timm:"):
-            yield f"encoder.body is timm:NAME or nothing, found {self.encoder.body!r}"
-        if self.encoder.body and (self.detector.version == "paper" or self.detector.weights):
-            yield "encoder.body needs detector.version v1 or v2, and no detector.weights"
+        if self.encoder.backbone and not self.encoder.backbone.startswith("timm:"):
+            yield f"encoder.backbone is timm:NAME or nothing, found {self.encoder.backbone!r}"
+        if self.encoder.backbone and (self.detector.version == "paper" or self.detector.weights):
+            yield "encoder.backbone needs detector.version v1 or v2, and no detector.weights"
         if self.detector.weights and (self.encoder.weights or self.detector.version == "paper"):
             yield "detector.weights needs detector.version v1 or v2, and holds the encoder's own weights"
         if self.encoder.frozen and not (self.encoder.weights or self.detector.weights):
@@ -317,8 +302,8 @@ def settings_of_schema(number: int) -> dict[str, Any]:
         "detector.version": "paper",
         "head.amodal": False,
         "head.prompts": False,
-        "head.scene": 0,
+        "head.context": 0,
         "predict.visible_nms": 0.0,
-        "predict.doubles": 0.0,
-        "predict.scene": "none",
+        "predict.duplicate_factor": 0.0,
+        "predict.decoding": "none",
     }

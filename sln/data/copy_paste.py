@@ -12,8 +12,6 @@ from amodal_data.layering.targets import LayeredTargets
 from amodal_data.masks.rle import RLE
 from amodal_data.masks.windows import Window, crop, from_crop, window_of
 
-__all__ = ["Cutout", "paste", "whole_one"]
-
 _LOOKED = 8
 """Images that are looked at for an instance to paste"""
 _SMALLEST = 0.002
@@ -88,7 +86,9 @@ def paste(
     window = slice(top, top + drawn.shape[0]), slice(left, left + drawn.shape[1])
     if not drawn.any() or window[0].stop > targets.size[0] or window[1].stop > targets.size[1]:
         return targets, photo
-    front = targets.with_front(from_crop(drawn, window, targets.size), category_id=cutout.category_id, name=cutout.name)
+    front = targets.insert_front(
+        from_crop(drawn, window, targets.size), category_id=cutout.category_id, name=cutout.name
+    )
     rgb = read((h, w), (float(columns.start), float(rows.start), float(columns.stop), float(rows.stop)))
     alpha = ndimage.gaussian_filter(scaled_mask(shape, (h, w)), _FEATHER)[..., None]
     place = photo[y : y + h, x : x + w].astype(np.float32)

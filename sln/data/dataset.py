@@ -20,14 +20,12 @@ from amodal_data import TargetCache
 from amodal_data.errors import AmodalError
 from amodal_data.io.images import read_photo
 from amodal_data.layering.maps import ResizedTargets
-from amodal_data.masks.boxes import NOWHERE, union_boxes
+from amodal_data.masks.boxes import EMPTY_BOX, union_boxes
 from sln.config import DataConfig
 from sln.data.copy_paste import paste, whole_one
 from sln.data.photos import find_photos
 from sln.errors import TrainingError
 from sln.network.targets import Targets
-
-__all__ = ["Batch", "CachedTargets", "Frame", "batches", "fit_in", "mirrored", "on_canvas"]
 
 _SMALLEST = 2
 """Instances whose box in the input is narrower than this many pixels are left out of a sample."""
@@ -66,7 +64,7 @@ def fit_in(photo: tuple[int, int], side: int, box: tuple[float, float, float, fl
     return Frame(side, photo, shown, (x0, y0, x1, y1))
 
 
-def mirrored(image: Tensor, frame: Frame) -> Tensor:
+def mirror_photo(image: Tensor, frame: Frame) -> Tensor:
     """The mirror image of the photo in inputs [B, 3, side, side], in the same place."""
     found, width = image.clone(), frame.shown[1]
     found[..., :width] = image[..., :width].flip(3)
@@ -107,7 +105,7 @@ class CachedTargets(Dataset[Batch]):
 
     cache: path of a finished cache. images: folders of photos. categories: ids of the classes told apart, in order;
     without them, and for any other id, the class is 0. Photos are found and their headers checked
-    here; raises :class:`sln.errors.PhotoError` listing those that are missing or do not fit.
+    here; raises :class:`amodal_data.errors.PhotoError` listing those that are missing or do not fit.
     """
 
     def __init__(
@@ -223,7 +221,7 @@ def _packed(
 
 def _corners(regions: NDArray[np.int32], n: int) -> NDArray[np.int32]:
     """Where the n regions of a map (ids from 1) lie, int32 [4, n], as :func:`union_boxes` takes them."""
-    corners = np.full((4, n), NOWHERE, np.int32)
+    corners = np.full((4, n), EMPTY_BOX, np.int32)
     for at, found in enumerate(ndimage.find_objects(regions, n)):
         if found is not None:
             y, x = found

@@ -3,11 +3,9 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from amodal_data.errors import PhotoError
 from amodal_data.io.images import photo_size
 from amodal_data.readers.discovery import PhotoFinder
-from sln.errors import PhotoError
-
-__all__ = ["find_photos"]
 
 
 def find_photos(wanted: Sequence[tuple[str, tuple[int, int]]], folders: Iterable[Path]) -> list[Path]:

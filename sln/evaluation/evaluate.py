@@ -17,23 +17,12 @@ from amodal_data.evaluation import write_predictions
 from amodal_data.evaluation.report import PROTOCOLS, Protocol
 from amodal_data.io.images import read_photo
 from sln.data.dataset import Batch, CachedTargets, Frame, batches
-from sln.inference.comparison import Shown, comparison
-from sln.inference.prediction import Prediction, put_together
+from sln.inference.comparison import ComparisonRow, comparison
+from sln.inference.prediction import Prediction, with_decoding
 from sln.inference.predictor import Predictor
 from sln.inference.report_page import write_report
 from sln.network.layering import decode
 from sln.runtime.device import autocast
-
-__all__ = [
-    "ModelReport",
-    "TruthBoxFigures",
-    "amodal_ap",
-    "compare_with_truth",
-    "evaluate_model",
-    "predictions_at_truth",
-    "predictions_of",
-    "score_at_truth_boxes",
-]
 
 _BATCH = 8
 Counts = Callable[[int], None]
@@ -45,7 +34,7 @@ def _whole(data: CachedTargets, limit: int | None = None) -> Iterator[Batch]:
     return batches(data, plan, 0)
 
 
-def predictions_of(
+def predict_dataset(
     predictor: Predictor, data: CachedTargets, limit: int | None = None, on_image: Counts = lambda _: None
 ) -> dict[int, list[ScoredMask]]:
     """What the network finds in every photo of a cache (the first ``limit``), by image id."""
@@ -134,7 +123,7 @@ def predictions_at_truth(
 def _as_prediction(predictor: Predictor, frame: Frame, boxes: Tensor, probabilities: Tensor) -> Prediction:
     corners, levels = (value.float().cpu().numpy() for value in (frame.to_photo(boxes), probabilities))
     found = Prediction(frame.photo, corners, np.ones(len(boxes), np.float32), levels)
-    return put_together(found, predictor.config.predict)
+    return with_decoding(found, predictor.config.predict)
 
 
 def _ious(found: NDArray[np.uint8], truth: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -157,7 +146,7 @@ def _iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 def amodal_ap(predictor: Predictor, data: CachedTargets, limit: int | None = None) -> float | None:
     """AP of amodal masks over all instances, on the first ``limit`` images; None without ground truth."""
-    found = predictions_of(predictor, data, limit)
+    found = predict_dataset(predictor, data, limit)
     report = evaluate(data.cache, found, only=found.keys())
     ap: float | None = report.figures["subsets"]["all"]["all"]["AP"]
     return ap
@@ -168,7 +157,7 @@ def compare_with_truth(predictor: Predictor, data: CachedTargets, most: int) -> 
     rows = []
     for at in range(min(most, len(data))):
         photo = read_photo(data.photos[at])
-        rows.append(Shown(data.images[at].file_name, photo, predictor.predict(photo), data.cache[at]))
+        rows.append(ComparisonRow(data.images[at].file_name, photo, predictor.predict(photo), data.cache[at]))
     return comparison(rows)
 
 
@@ -210,10 +199,10 @@ def evaluate_model(
     predictor: Predictor, data: CachedTargets, limit: int | None = None, on_image: Counts = lambda _: None
 ) -> ModelReport:
     """All protocols on the network's own detections, on the first ``limit`` images (default all)."""
-    found = predictions_of(predictor, data, limit, on_image)
+    found = predict_dataset(predictor, data, limit, on_image)
     rules = predictor.config.predict
     visible = f", visible {rules.visible_nms}" if rules.visible_nms else ""
-    left = f", score x {rules.doubles}" if rules.doubles else ""
+    left = f", score x {rules.duplicate_factor}" if rules.duplicate_factor else ""
     nms = f"mask IoU {rules.nms}{visible}{left}" if rules.nms < 1 else "none"
     scored = evaluate_all(data.cache, found, PROTOCOLS, nms=nms, given="image", errors=True, only=found.keys())
     return ModelReport(dict(scored.reports), score_at_truth_boxes(predictor, data, limit), found)

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from amodal_data.inspector import layered_predictions, stand_ins
-from amodal_data.inspector.drawing.colors import sem_dist_colours
+from amodal_data.inspector import layered_predictions, match_predictions
+from amodal_data.inspector.drawing.colors import sem_dist_colors
 from amodal_data.inspector.drawing.hues import shared_hues
 from amodal_data.inspector.drawing.labels import INK, PALE, PAPER, font, sem_dist_legend, striped_legend, write_labels
 from amodal_data.inspector.drawing.panels import (
@@ -27,15 +27,13 @@ from amodal_data.layering.targets import LayeredTargets
 from amodal_data.masks.rle import iou
 from sln.inference.prediction import Prediction
 
-__all__ = ["Shown", "comparison"]
-
 _WIDE, _GAP, _HEAD, _CAPTION, _FOOT = 320, 10, 28, 22, 60
 _Panel = tuple[Image.Image, str]
 _Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Shown:
+class ComparisonRow:
     """One row of a comparison: a photo (uint8 [H, W, 3]), what was found, and the truth if it is known."""
 
     name: str
@@ -44,7 +42,7 @@ class Shown:
     truth: LayeredTargets | None = None
 
 
-def comparison(rows: Sequence[Shown]) -> Image.Image:
+def comparison(rows: Sequence[ComparisonRow]) -> Image.Image:
     """One row a photo: photo, instances, sem-dist map of the most hidden instance, in truth and as predicted.
 
     What stands for a true instance has its colour. Instances are written with their number, below it are class and
@@ -83,7 +81,7 @@ def _sure(prediction: Prediction) -> _Sure:
     return _Sure(found, least, layered_predictions(found.scored_masks(), found.size))
 
 
-def _band(row: Shown, found: _Sure, with_truth: bool) -> Image.Image:
+def _band(row: ComparisonRow, found: _Sure, with_truth: bool) -> Image.Image:
     shape = fitted(row.photo.shape[:2], _WIDE)
     small = np.asarray(Image.fromarray(row.photo).resize(shape[::-1]), np.float64)
     panels = [(as_image(small), row.name)]
@@ -106,7 +104,7 @@ def _alone(photo: _Floats, found: _Sure) -> list[_Panel]:
 
 def _beside_truth(photo: _Floats, truth: LayeredTargets, found: _Sure) -> list[_Panel]:
     layers, chosen = found.layers, _most_hidden(truth)
-    stands = stand_ins(iou(truth.rles(), layers.rles()))
+    stands = match_predictions(iou(truth.rles(), layers.rles()))
     view, true_view = layers.resized(_shape(photo)), truth.resized(_shape(photo))
     panels = [_instances(photo, true_view, None, f"{len(truth.names)} instances")]
     panels += [_instances(photo, view, shared_hues(truth.table, layers.table, stands), _counted(found))]
@@ -138,7 +136,7 @@ def _told(found: Prediction, n: int) -> str:
     return f"{n}{name}, score {found.scores[n]:.2f}"
 
 
-def _deepest(rows: Sequence[Shown], found: Sequence[_Sure]) -> int:
+def _deepest(rows: Sequence[ComparisonRow], found: Sequence[_Sure]) -> int:
     """The deepest level that may be drawn, at least 1."""
     tables = [one.layers.table for one in found] + [row.truth.table for row in rows if row.truth is not None]
     return max(int(table.max(initial=2)) - 1 for table in tables)
@@ -154,6 +152,6 @@ def _sem_dist(photo: _Floats, prediction: Prediction, n: int | None) -> Image.Im
     picture = dimmed(photo)
     if n is not None:
         confidence, codes = prediction.shrunk(n, _shape(photo))
-        picture[codes > 0] = sem_dist_colours(sem_dist_of_codes(confidence[codes > 0], codes[codes > 0]))
+        picture[codes > 0] = sem_dist_colors(sem_dist_of_codes(confidence[codes > 0], codes[codes > 0]))
         outlined(picture, codes > 0)
     return as_image(picture)

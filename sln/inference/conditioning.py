@@ -12,8 +12,6 @@ from torch import Tensor
 from amodal_data import RLE
 from amodal_data.masks.windows import Window, crop
 
-__all__ = ["Answer", "Given"]
-
 _ODDS = 1.5
 """How much the odds of a hidden part are raised where something is known to be in front: inside from C > .4"""
 
@@ -22,7 +20,7 @@ Answer = tuple[int, int | None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Given:
+class GivenMasks:
     """What was given of P instances: their visible ``masks``, None = not given; ``known``, the union of all masks that
     were given, of other instances too; ``answers``: for which instances of the ground truth, None = not said.
     """
@@ -31,9 +29,9 @@ class Given:
     known: RLE
     answers: tuple[Answer | None, ...]
 
-    def only(self, chosen: Sequence[int]) -> "Given":
+    def only(self, chosen: Sequence[int]) -> "GivenMasks":
         """Some of the instances."""
-        return Given(tuple(self.masks[n] for n in chosen), self.known, tuple(self.answers[n] for n in chosen))
+        return GivenMasks(tuple(self.masks[n] for n in chosen), self.known, tuple(self.answers[n] for n in chosen))
 
     def applied(self, probabilities: Tensor, n: int, window: Window) -> Tensor:
         """Level probabilities of instance n in a window of the photo, [K + 1, h, w], in the light of its mask: there it

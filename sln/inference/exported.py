@@ -4,10 +4,10 @@
     boxes   maps, regions [P, 4] -> class probabilities [P, classes + 1] and moved boxes [P, classes + 1, 4]
     levels  maps, layers, photo, regions [P, 4], prompts [P, 3, S, S] -> level probabilities [P, K + 1, S, S], and what
             the head saw and said [P, f, s, s], [P, c, S, S]
-    scene   those three, and maps of the others [P, K + 5, S, S] (:func:`sln.network.context.scene_maps`) -> level
+    scene   those three, and maps of the others [P, K + 5, S, S] (:func:`sln.network.context.context_maps`) -> level
             probabilities of the scene pass
 
-What has no fixed shape lies between them, in :meth:`Portable.detect`: box NMS of proposals and of classes, what the
+What has no fixed shape lies between them, in :meth:`ExportedModel.detect`: box NMS of proposals and of classes, what the
 others of a photo say, and P at a time, a number of its own for each part. ``boxes`` is left out in the paper's version,
 ``scene`` without a scene pass. ``portable.json`` has the network's settings and the numbers above.
 """
@@ -26,14 +26,12 @@ from torchvision.ops import roi_align
 from amodal_data.io.files import open_regular, replaced, replaced_path
 from sln.config import Config
 from sln.errors import MachineError, WeightsError
-from sln.network.box_head import BoxHead, thinned
-from sln.network.context import ScenePass, scene_maps
-from sln.network.duplicates import same_objects
+from sln.network.box_head import BoxHead, filter_detections
+from sln.network.context import ContextStage, context_maps
+from sln.network.duplicates import group_duplicates
 from sln.network.prompts import PROMPTS, as_channels
-from sln.network.rpn import build_proposals
+from sln.network.rpn import build_rpn
 from sln.network.sln import SLN, Detections
-
-__all__ = ["SETTINGS", "Portable", "load_portable", "write_portable"]
 
 Runs = Callable[..., tuple[Tensor, ...]]
 _SUFFIX = {"torch": ".pt2", "onnx": ".onnx"}
@@ -41,7 +39,7 @@ SETTINGS = "portable.json"
 """The file beside the parts"""
 
 _SCHEMA = "sln/portable/4"
-_REGIONS = {"boxes": 100, "levels": 16, "scene": 16}
+_REGIONS = {"boxes": 100, "levels": 16, "context": 16}
 """P of each part: of a hundred proposals few are left where there is something"""
 
 
@@ -106,7 +104,7 @@ class _Levels(nn.Module):
 class _Scene(nn.Module):
     """The scene pass."""
 
-    def __init__(self, model: SLN, scene: ScenePass) -> None:
+    def __init__(self, model: SLN, scene: ContextStage) -> None:
         super().__init__()
         self.head, self.scene = model.head, scene
 
@@ -133,7 +131,7 @@ def _rois(regions: Tensor) -> Tensor:
     return torch.cat([torch.zeros_like(regions[:, :1]), regions], 1)
 
 
-def write_portable(model: SLN, folder: Path, form: str) -> list[str]:
+def export_model(model: SLN, folder: Path, form: str) -> list[str]:
     """Write the parts of a network into a folder as ``torch`` or ``onnx``, and read them back; returns their names.
 
     Raises :class:`MachineError` if a package for ONNX is missing.
@@ -152,19 +150,19 @@ def write_portable(model: SLN, folder: Path, form: str) -> list[str]:
         parts["boxes"] = (_Boxes(model, model.boxes).eval(), (*maps, region.repeat(_REGIONS["boxes"], 1)))
     levels = _Levels(model).eval()
     parts["levels"] = (levels, (*maps, layers, photo, regions, prompts))
-    if model.scene is not None:
+    if model.context is not None:
         with torch.no_grad():
             said, seen, logits = levels(*maps, layers, photo, regions, prompts)
         each = torch.arange(len(regions))
-        others = scene_maps(said, regions, torch.zeros_like(each), torch.ones(len(regions)), each, side)
-        parts["scene"] = (_Scene(model, model.scene).eval(), (said, seen, logits, others))
+        others = context_maps(said, regions, torch.zeros_like(each), torch.ones(len(regions)), each, side)
+        parts["context"] = (_Scene(model, model.context).eval(), (said, seen, logits, others))
     for name, (part, inputs) in parts.items():
         _write_part(part, inputs, folder / (name + _SUFFIX[form]), form)
     numbers = {name: number for name, number in _REGIONS.items() if name in parts}
     about = {"schema": _SCHEMA, "form": form, "regions": numbers, "anchors": trunk.levels, "parts": list(parts)}
     with replaced(folder / SETTINGS) as file:
         file.write(json.dumps({**about, "config": model.config.model_dump(mode="json")}, indent=1) + "\n")
-    load_portable(folder)
+    load_exported(folder)
     return [*(name + _SUFFIX[form] for name in parts), SETTINGS]
 
 
@@ -185,7 +183,7 @@ def _write_part(part: nn.Module, inputs: tuple[Tensor, ...], path: Path, form: s
         torch.onnx.export(program, (), temporary, dynamo=True, external_data=False, verbose=False)
 
 
-class Portable:
+class ExportedModel:
     """A network from its parts: ``config`` and :meth:`detect` as :class:`sln.network.sln.SLN` has them."""
 
     def __init__(self, config: Config, about: dict[str, Any], parts: dict[str, Runs]) -> None:
@@ -193,7 +191,7 @@ class Portable:
         self._regions = {name: int(about["regions"][name]) for name in parts if name != "trunk"}
         self._anchors, self._parts = list(about["anchors"]), parts
         channels = config.encoder.channels  # only its rules are used, not its weights
-        self._proposals = build_proposals(channels, config.proposals, config.detector).eval()
+        self._proposals = build_rpn(channels, config.proposals, config.detector).eval()
 
     @torch.no_grad()
     def detect(self, images: Tensor, shown: Sequence[tuple[int, int]] | None = None) -> list[Detections]:
@@ -212,15 +210,17 @@ class Portable:
         if "boxes" in self._parts:
             rules = self.config.predict
             probabilities, moved = self._in_parts("boxes", tuple(maps), boxes)
-            own = thinned(moved, probabilities, shown, least=rules.least, nms=rules.box_nms, most=rules.most)
+            own = filter_detections(
+                moved, probabilities, shown, least=rules.min_score, nms=rules.box_nms, most=rules.max_detections
+            )
             boxes, score, classes = own
         prompts = torch.zeros(len(boxes), PROMPTS, self.config.head.out, self.config.head.out)
         said, seen, logits = self._in_parts("levels", (*maps, layers, photo), boxes, prompts)
-        objects = same_objects(said, boxes, score, self.config.data.size)
-        if "scene" in self._parts:
+        objects = group_duplicates(said, boxes, score, self.config.data.size)
+        if "context" in self._parts:
             images = torch.zeros(len(boxes), dtype=torch.int64)
-            others = scene_maps(said, boxes, images, score, objects, self.config.data.size)
-            (said,) = self._in_parts("scene", (), said, seen, logits, others)
+            others = context_maps(said, boxes, images, score, objects, self.config.data.size)
+            (said,) = self._in_parts("context", (), said, seen, logits, others)
         return Detections(boxes, score, classes, said, objects)
 
     def _in_parts(self, name: str, shared: tuple[Tensor, ...], *each: Tensor) -> tuple[Tensor, ...]:
@@ -241,8 +241,8 @@ def _filled(some: Tensor, rows: int) -> Tensor:
     return torch.cat([some, last.expand(missing, *some.shape[1:])])
 
 
-def load_portable(folder: Path) -> Portable:
-    """The network that :func:`write_portable` wrote: run by torch or by onnxruntime, as the files are.
+def load_exported(folder: Path) -> ExportedModel:
+    """The network that :func:`export_model` wrote: run by torch or by onnxruntime, as the files are.
 
     Raises :class:`WeightsError` if it is not there or damaged, :class:`MachineError` if onnxruntime is missing.
     """
@@ -254,7 +254,7 @@ def load_portable(folder: Path) -> Portable:
         config, form = Config.model_validate(about["config"]), about["form"]
         runs = {"torch": _torch_part, "onnx": _onnx_part}[form]
         parts = {name: runs(folder / (name + _SUFFIX[form])) for name in about["parts"]}
-        return Portable(config, about, parts)
+        return ExportedModel(config, about, parts)
     except MachineError:
         raise
     except Exception as error:  # whatever these files make torch, onnxruntime or JSON say

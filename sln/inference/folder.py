@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.cache import CachedImage
-from amodal_data.errors import PredictionError
+from amodal_data.errors import PhotoError, PredictionError
 from amodal_data.evaluation import ResultsWriter
 from amodal_data.inspector import PageImage
 from amodal_data.io.files import folder_for, remove_leftovers, replaced_path, sole_writer
@@ -18,16 +18,13 @@ from amodal_data.io.images import PHOTO_SUFFIXES, read_photo
 from amodal_data.layering.sem_dist import sem_dist_of_codes
 from amodal_data.readers.discovery import coco_id
 from amodal_data.scenes.findings import Finding
-from sln.completion.completer import told_apart
+from sln.completion.completer import pixel_owners
 from sln.completion.prompt_files import PromptFile
-from sln.errors import PhotoError
-from sln.inference.comparison import Shown, comparison
+from sln.inference.comparison import ComparisonRow, comparison
 from sln.inference.overlay import save_picture
 from sln.inference.prediction import Prediction
 from sln.inference.predictor import Predictor
 from sln.inference.report_page import write_found
-
-__all__ = ["Photos", "PredictReport", "complete_photos", "photo_ids", "photos_in", "predict_photos"]
 
 Opened = tuple[int, Path, NDArray[np.uint8]]
 """A photo that could be read: its image id, path and pixels"""
@@ -61,7 +58,7 @@ class Photos:
     left_out: tuple[Path, ...] = ()
 
 
-def photos_in(inputs: Iterable[Path]) -> Photos:
+def find_inputs(inputs: Iterable[Path]) -> Photos:
     """The photos named, and all those in the folders named, sorted. Raises :class:`PhotoError` if there is none.
 
     In folders photos are regular files told by their suffix; hidden files and folders are passed over.
@@ -149,7 +146,7 @@ def complete_photos(
         for image_id, path, photo in opened:
             known = prompts.of(image_id, photo.shape[:2], alone=alone)
             report.problems += [f"{prompts.path.name}, {one}" for one in prompts.problems]
-            owner, findings = told_apart(known, path.name)
+            owner, findings = pixel_owners(known, path.name)
             report.findings += findings
             prompts.problems.clear()
             predictions.append(predictor.complete(photo, known, owner, mirror=mirror))
@@ -198,7 +195,7 @@ def _write(
 
 
 def _found(
-    predicted: Iterable[tuple[int, Path, Shown]],
+    predicted: Iterable[tuple[int, Path, ComparisonRow]],
     names: dict[Path, str],
     out: Path,
     kinds: Collection[str],
@@ -232,7 +229,7 @@ def _predicted(
     batch: int,
     report: PredictReport,
     on_photo: Callable[[int], None],
-) -> Iterator[tuple[int, Path, Shown]]:
+) -> Iterator[tuple[int, Path, ComparisonRow]]:
     """Every photo that can be read, with its prediction, in batches."""
     numbered = list(zip(photo_ids(photos), photos, strict=True))
     for first in range(0, len(numbered), batch):
@@ -244,12 +241,12 @@ def _predicted(
                 report.problems.append(f"{error.message}: {error.place}")
         predictions = find(opened, report)
         for (image_id, path, photo), prediction in zip(opened, predictions, strict=True):
-            yield image_id, path, Shown(path.name, photo, prediction)
+            yield image_id, path, ComparisonRow(path.name, photo, prediction)
         on_photo(len(numbered[first : first + batch]))
 
 
 def _save_maps(
-    one: Shown, image_id: int, name: str, out: Path, kinds: Collection[str], least: float, report: PredictReport
+    one: ComparisonRow, image_id: int, name: str, out: Path, kinds: Collection[str], least: float, report: PredictReport
 ) -> None:
     if "png" in kinds:
         folder = folder_for(out / "overlays")

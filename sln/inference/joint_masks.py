@@ -9,12 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from amodal_data import RLE
-from amodal_data.layering.joint_decoding import Known, SceneRule, front_to_back, scene_codes
-from amodal_data.layering.sem_dist import given_inside, median_level
-from amodal_data.masks.windows import Window, from_crop, meeting
+from amodal_data.layering.joint_decoding import DecodingRule, Known, decode_jointly, front_to_back
+from amodal_data.layering.sem_dist import condition_on_inside, median_level
+from amodal_data.masks.windows import Window, from_crop, intersect_windows
 from sln.network.paste_masks import paste
-
-__all__ = ["Together", "order_on_grid"]
 
 _VALUES = 2**24
 """Probabilities pasted at once: 64 MB"""
@@ -38,7 +36,7 @@ class _Part:
 
 
 @dataclass(frozen=True, eq=False)
-class Together:
+class JointMasks:
     """P instances of a photo of ``size`` (H, W): where each may be (``windows``, None = nowhere) and how it is
     ``pasted`` there, what is ``known`` of them; ``order`` for rule ``pair``.
     """
@@ -47,7 +45,7 @@ class Together:
     windows: list[Window | None]
     pasted: Pasted
     known: Known
-    rule: SceneRule
+    rule: DecodingRule
     order: NDArray[np.int64] | None
 
     def masks(self) -> list[tuple[RLE, ...]]:
@@ -91,7 +89,7 @@ class Together:
             p[n][:, at[n]] = part.p.reshape(levels, -1).take(own, 1)
         who = np.array([part.n for part in parts], np.int64)
         order = None if self.order is None else self.order[who]
-        found = scene_codes(inside, p, self.known.only(who), self.rule, order)
+        found = decode_jointly(inside, p, self.known.only(who), self.rule, order)
         for n, (part, own) in enumerate(zip(parts, shared, strict=True)):
             codes = (part.inside * (1 + median_level(part.p))).astype(np.uint8)
             codes.put(own, found[n, at[n]])
@@ -100,13 +98,13 @@ class Together:
     def _in(self, strip: slice) -> Iterator[tuple[int, Window]]:
         """Who may be in a strip, and where."""
         for n, window in enumerate(self.windows):
-            part = meeting(window, (slice(0, self.size[0]), strip))
+            part = intersect_windows(window, (slice(0, self.size[0]), strip))
             if part is not None:
                 yield n, part
 
     def _part(self, n: int, window: Window, strip: slice) -> _Part:
         rows, columns = window
-        confidence, p = given_inside(self.pasted(n, window))
+        confidence, p = condition_on_inside(self.pasted(n, window))
         crop = (rows, slice(columns.start - strip.start, columns.stop - strip.start))
         return _Part(n, window, crop, confidence > 0.5, p)
 
@@ -122,5 +120,5 @@ def order_on_grid(probabilities: torch.Tensor, boxes: torch.Tensor, size: tuple[
     scale = min(1.0, _GRID / max(size))
     grid = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
     fit = boxes.new_tensor([grid[1] / size[1], grid[0] / size[0]] * 2)
-    confidence, p = given_inside(paste(probabilities, boxes * fit, grid).flatten(2).numpy().swapaxes(0, 1))
+    confidence, p = condition_on_inside(paste(probabilities, boxes * fit, grid).flatten(2).numpy().swapaxes(0, 1))
     return front_to_back(confidence > 0.5, p.swapaxes(0, 1))

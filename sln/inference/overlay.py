@@ -16,12 +16,12 @@ from amodal_data.inspector.drawing.panels import as_image, draw_instances, label
 from amodal_data.io.files import replaced_path
 from amodal_data.io.images import FORMATS
 
-__all__ = ["save_picture", "xray"]
-
 _LONGEST = 1280
 
 
-def xray(found: Sequence[ScoredMask], size: tuple[int, int], photo: NDArray[np.uint8] | None = None) -> Image.Image:
+def draw_overlay(
+    found: Sequence[ScoredMask], size: tuple[int, int], photo: NDArray[np.uint8] | None = None
+) -> Image.Image:
     """Instances of a photo of ``size`` (H, W) over it (uint8 [H, W, 3]; grey if there is none), at most 1280 pixels on
     the longer side.
     """

@@ -15,21 +15,19 @@ from amodal_data import RLE, ScoredMask
 from amodal_data.evaluation.protocols.pair_order import order_pairs
 from amodal_data.export.adapters import to_supervision
 from amodal_data.io.images import read_photo
-from amodal_data.layering.joint_decoding import Known, SceneRule, raised
+from amodal_data.layering.joint_decoding import DecodingRule, Known, raised
 from amodal_data.layering.sem_dist import sem_dist_of_codes
 from amodal_data.masks.rle import iou
-from amodal_data.masks.windows import Window, around, from_crop, touched_by, window_of
+from amodal_data.masks.windows import Window, around, from_crop, window_of, window_of_box
 from sln.config import Category, PredictConfig
-from sln.inference.conditioning import Given
-from sln.inference.joint_masks import Together, order_on_grid
-from sln.inference.overlay import save_picture, xray
+from sln.inference.conditioning import GivenMasks
+from sln.inference.joint_masks import JointMasks, order_on_grid
+from sln.inference.overlay import draw_overlay, save_picture
 from sln.network.layering import decode
-from sln.network.paste_masks import paste, pasted_in_parts
+from sln.network.paste_masks import paste, paste_in_parts
 
 if TYPE_CHECKING:
     from supervision import Detections
-
-__all__ = ["Prediction", "put_together"]
 
 _SURE, _OVERLAP = 0.5, 0.5
 """Pictures show predictions of at least this score that overlap no better one above this IoU"""
@@ -45,7 +43,7 @@ class Prediction:
     ``probabilities`` float32 [P, K + 1, S, S] inside each box: channel 0 = outside, 1 + l = level l.
     ``categories``: the class of each, P of them; without them it is 1, without a name. ``given``: what was known of
     them before, if they complete something. ``objects`` int64 [P]: equal for instances that are one object, found
-    more than once; without them all are different. ``scene``: by which rule levels are put together
+    more than once; without them all are different. ``decoding``: by which rule levels are put together
     (:mod:`amodal_data.layering.joint_decoding`); ``none``: each says its own. ``hidden``: from which confidence on hidden parts
     are inside.
 
@@ -58,9 +56,9 @@ class Prediction:
     scores: NDArray[np.float32]
     probabilities: NDArray[np.float32]
     categories: tuple[Category, ...] = ()
-    given: Given | None = None
+    given: GivenMasks | None = None
     objects: NDArray[np.int64] | None = None
-    scene: SceneRule = "none"
+    decoding: DecodingRule = "none"
     hidden: float = 0.5
 
     @property
@@ -74,7 +72,7 @@ class Prediction:
     def __repr__(self) -> str:
         height, width = self.size
         best = f", best score {float(self.scores.max()):.2f}" if len(self) else ""
-        return f"Prediction({len(self)} instances in {height} x {width}{best}, scene rule {self.scene})"
+        return f"Prediction({len(self)} instances in {height} x {width}{best}, decoding {self.decoding})"
 
     @cached_property
     def _maps(self) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
@@ -92,18 +90,18 @@ class Prediction:
             return None
         windows = [self._window(n) for n in range(len(self))]
         known = Known(self.scores, np.arange(len(self)) if self.objects is None else self.objects)
-        order = order_on_grid(*self._tensors(), self.size) if self.scene == "pair" else None
-        return Together(self.size, windows, self._pasted_of, known, self.scene, order).masks()
+        order = order_on_grid(*self._tensors(), self.size) if self.decoding == "pair" else None
+        return JointMasks(self.size, windows, self._pasted_of, known, self.decoding, order).masks()
 
     @property
     def _agree(self) -> bool:
-        return self.scene != "none" and len(self) > 1
+        return self.decoding != "none" and len(self) > 1
 
     def _decoded(self, c: float) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """Confidence and codes above ``c``, [P, H, W] each."""
         confidence, codes = np.zeros((len(self), *self.size), np.float32), np.zeros((len(self), *self.size), np.uint8)
         at = 0
-        for part in pasted_in_parts(*self._tensors(), self.size):
+        for part in paste_in_parts(*self._tensors(), self.size):
             if self.given is not None or self.hidden < 0.5:
                 part = torch.stack([self._told(own, n, _all_of(self.size)) for n, own in enumerate(part, at)])
             own = slice(at, at + len(part))
@@ -199,7 +197,7 @@ class Prediction:
 
     def _window(self, n: int) -> Window | None:
         """Where instance n may be."""
-        window, given = touched_by(self.boxes[n], self.size), self._visible_mask(n)
+        window, given = window_of_box(self.boxes[n], self.size), self._visible_mask(n)
         return around(window, window_of(given)) if given is not None and len(given.switches) else window
 
     @cached_property
@@ -225,7 +223,7 @@ class Prediction:
         uint8 [H, W, 3] or its path, or on grey. At most 1280 pixels on the longer side.
         """
         pixels = read_photo(Path(photo), upright=True) if isinstance(photo, str | Path) else photo
-        return xray(self.sure(least)[0].scored_masks(), self.size, pixels)
+        return draw_overlay(self.sure(least)[0].scored_masks(), self.size, pixels)
 
     def save(self, path: str | Path, photo: NDArray[np.uint8] | str | Path | None = None, least: float = _SURE) -> None:
         """Write :meth:`plot` to a picture file, by its suffix. Raises :class:`amodal_data.errors.SelectionError` if
@@ -239,7 +237,8 @@ class Prediction:
 
         shown, least = self.sure()
         return figure(
-            xray(shown.scored_masks(), self.size), f"{self!r}; shown: {len(shown)} of score {least:.2f} and more"
+            draw_overlay(shown.scored_masks(), self.size),
+            f"{self!r}; shown: {len(shown)} of score {least:.2f} and more",
         )
 
     def only(self, kept: Sequence[int]) -> "Prediction":
@@ -254,7 +253,7 @@ class Prediction:
             given=None if self.given is None else self.given.only(chosen),
             objects=None if self.objects is None else self.objects[chosen],
         )
-        if self.scene == "none":
+        if self.decoding == "none":
             part._scored.update({at: self._scored[n] for at, n in enumerate(chosen) if n in self._scored})
         return part
 
@@ -294,11 +293,11 @@ class Prediction:
         return codes
 
 
-def put_together(found: Prediction, settings: PredictConfig) -> Prediction:
-    """A prediction as the settings ``scene`` and ``hidden`` want it."""
-    if settings.scene == "none":
+def with_decoding(found: Prediction, settings: PredictConfig) -> Prediction:
+    """A prediction as the settings ``decoding`` and ``hidden`` want it."""
+    if settings.decoding == "none":
         return found
-    return replace(found, scene=settings.scene, hidden=settings.hidden)
+    return replace(found, decoding=settings.decoding, hidden=settings.hidden)
 
 
 def _all_of(size: tuple[int, int]) -> Window:

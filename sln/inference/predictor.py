@@ -11,36 +11,35 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from amodal_data.errors import PhotoError
 from amodal_data.io.images import read_photo
-from sln.completion.completer import Prompts, complete, told_apart
+from sln.completion.completer import Prompts, complete, pixel_owners
 from sln.config import Category, Config, PredictConfig
-from sln.data.dataset import Frame, fit_in, mirrored, on_canvas
-from sln.errors import PhotoError, WeightsError
-from sln.inference.exported import SETTINGS, Portable, load_portable
-from sln.inference.prediction import Prediction, put_together
-from sln.network.duplicates import doubles
+from sln.data.dataset import Frame, fit_in, mirror_photo, on_canvas
+from sln.errors import WeightsError
+from sln.inference.exported import SETTINGS, ExportedModel, load_exported
+from sln.inference.prediction import Prediction, with_decoding
+from sln.network.duplicates import duplicates
 from sln.network.layering import decode
 from sln.network.sln import SLN, Detections
 from sln.runtime.device import autocast, pick_device
 from sln.weights import load_model
-
-__all__ = ["Photo", "Predictor", "load", "scores"]
 
 Photo = str | Path | NDArray[np.uint8] | Image.Image
 """A photo by path (turned upright as its EXIF data says), as uint8 [H, W, 3], or as a Pillow image (as it is)."""
 
 
 class Predictor:
-    """A trained network, ready to look at photos; or its exported parts (:class:`sln.inference.exported.Portable`).
+    """A trained network, ready to look at photos; or its exported parts (:class:`sln.inference.exported.ExportedModel`).
 
     device: ``auto`` (CUDA if there is one), ``cpu``, ``cuda``, ``cuda:1``. Raises
     :class:`sln.errors.MachineError` if it is not there.
     """
 
-    def __init__(self, model: SLN | Portable, device: str = "auto") -> None:
-        self.device = pick_device("cpu" if isinstance(model, Portable) else device)
+    def __init__(self, model: SLN | ExportedModel, device: str = "auto") -> None:
+        self.device = pick_device("cpu" if isinstance(model, ExportedModel) else device)
         self.config: Config = model.config
-        self._finder: SLN | Portable = model
+        self._finder: SLN | ExportedModel = model
         if isinstance(model, SLN):
             self._finder = model.to(self.device).to(memory_format=torch.channels_last).eval()
 
@@ -56,7 +55,7 @@ class Predictor:
     @property
     def model(self) -> SLN:
         """The network. Raises :class:`sln.errors.WeightsError` if there are only its exported parts."""
-        if isinstance(self._finder, Portable):
+        if isinstance(self._finder, ExportedModel):
             raise WeightsError("this is not possible with an exported network", fix="name the run or checkpoint")
         return self._finder
 
@@ -67,7 +66,7 @@ class Predictor:
     def predict(self, photo: list[Photo] | tuple[Photo, ...]) -> list[Prediction]: ...
 
     def predict(self, photo: Photo | list[Photo] | tuple[Photo, ...]) -> Prediction | list[Prediction]:
-        """What is in one photo, or in each of several. Raises :class:`sln.errors.PhotoError` if it cannot be used."""
+        """What is in one photo, or in each of several. Raises :class:`amodal_data.errors.PhotoError` if it cannot be used."""
         if isinstance(photo, list | tuple):
             return self.predict_many(photo)
         return self.predict_many([photo])[0]
@@ -87,11 +86,11 @@ class Predictor:
         """The whole of what is known already in one photo: amodal masks and levels for visible masks or boxes, in the
         prompts' order. A mask that was given is its instance's level 0, pixel by pixel; where given masks share pixels,
         the higher score has them. owner: int32 [H, W], who is seen where, if that was settled before
-        (:func:`sln.completion.completer.told_apart`, which also says what was shared). mirror: look at the mirrored
+        (:func:`sln.completion.completer.pixel_owners`, which also says what was shared). mirror: look at the mirrored
         photo as well, which finds a little more in twice the time.
 
         Raises :class:`sln.errors.WeightsError` if the network was trained without prompts,
-        :class:`sln.errors.PhotoError` if the photo cannot be used or has another size than the prompts.
+        :class:`amodal_data.errors.PhotoError` if the photo cannot be used or has another size than the prompts.
         """
         if not self.model.head.prompted:
             raise WeightsError("this network was trained without prompts", fix="train with head.prompts = true")
@@ -99,9 +98,9 @@ class Predictor:
         if frame.photo != prompts.size:
             raise PhotoError(f"the photo is {frame.photo} (height, width), its prompts are of {prompts.size}")
         with autocast(self.device, self.config.train.precision):
-            shown = torch.cat([image, mirrored(image, frame)]) if mirror else image
+            shown = torch.cat([image, mirror_photo(image, frame)]) if mirror else image
             features = self.model.features(self._placed(shown))
-            owner = told_apart(prompts)[0] if owner is None else owner
+            owner = pixel_owners(prompts)[0] if owner is None else owner
             return complete(self.model, features, frame, prompts, owner)
 
     @torch.no_grad()
@@ -147,17 +146,17 @@ def scores(found: Detections, settings: PredictConfig) -> Tensor:
 def _kept(found: Detections, frame: Frame, settings: PredictConfig, known: tuple[Category, ...] = ()) -> Prediction:
     """The detections that stay: some cell inside, no double or with what is left of its score, the best first."""
     score = scores(found, settings)
-    double = doubles(found.probabilities, found.boxes, score, frame.side, settings.nms, settings.visible_nms)
-    score = torch.where(double, score * settings.doubles, score)
+    double = duplicates(found.probabilities, found.boxes, score, frame.side, settings.nms, settings.visible_nms)
+    score = torch.where(double, score * settings.duplicate_factor, score)
     kept = score.argsort(descending=True, stable=True)
     inside = (found.probabilities[kept, 0] < 0.5).any(2).any(1)
-    kept = kept[inside & ~(double[kept] & (settings.doubles == 0))][: settings.most]
+    kept = kept[inside & ~(double[kept] & (settings.duplicate_factor == 0))][: settings.max_detections]
     boxes = frame.to_photo(found.boxes[kept])
     boxes = boxes.minimum(boxes.new_tensor([frame.photo[1], frame.photo[0]] * 2))  # off by a rounding error
     corners, sure, levels = (one.float().cpu().numpy() for one in (boxes, score[kept], found.probabilities[kept]))
     categories = tuple(known[at] for at in found.classes[kept].tolist()) if known else ()
     found_here = Prediction(frame.photo, corners, sure, levels, categories, objects=found.objects[kept].cpu().numpy())
-    return put_together(found_here, settings)
+    return with_decoding(found_here, settings)
 
 
 def load(path: str | Path, device: str = "auto") -> Predictor:
@@ -165,5 +164,5 @@ def load(path: str | Path, device: str = "auto") -> Predictor:
     parts, ready to predict.
     """
     if (Path(path) / SETTINGS).exists():
-        return Predictor(load_portable(Path(path)))
+        return Predictor(load_exported(Path(path)))
     return Predictor(load_model(path), device)

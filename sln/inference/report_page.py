@@ -8,8 +8,6 @@ from amodal_data.evaluation import Diagnosis, ScoredMask
 from amodal_data.inspector import PageImage, write_page
 from sln.data.dataset import CachedTargets
 
-__all__ = ["write_found", "write_report"]
-
 _MOST = 24
 
 

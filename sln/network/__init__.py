@@ -1,5 +1,1 @@
-"""The network: encoder, layering modules, proposals, heads, their targets and losses, and the builder of all."""
-
-from sln.network.sln import SLN, Detections, build
-
-__all__ = ["SLN", "Detections", "build"]
+"""The network beside Fig. 4: one file a box, the losses of Eq. 6, and the builder of all."""

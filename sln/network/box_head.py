@@ -12,10 +12,8 @@ from torchvision.ops import MultiScaleRoIAlign, batched_nms, clip_boxes_to_image
 
 from sln.config import DetectorConfig
 from sln.network.losses import mean_over_all
-from sln.network.sampling import best_owners, first_of, padded, shuffle_keys
-from sln.network.targets import MOSTLY, Targets
-
-__all__ = ["BoxHead", "Found", "build_boxes", "thinned"]
+from sln.network.sampling import match_boxes, padded, sample, shuffle_keys
+from sln.network.targets import MAX_UNKNOWN_SHARE, Targets
 
 _BETA = 1 / 9
 _POOLED = 7
@@ -23,7 +21,7 @@ _ANOTHER = 104729
 """Added to a sample's seed: other draws than the RPN's"""
 
 
-class Found(NamedTuple):
+class BoxDetections(NamedTuple):
     """What was found in one input: ``boxes`` float32 [P, 4], ``scores`` float32 [P] in [0, 1], best first, ``classes``
     int64 [P], from 0.
     """
@@ -75,12 +73,12 @@ class BoxHead(nn.Module):
         """
         found, there = padded(proposals)
         every, there = torch.cat([targets.boxes, found], 1), torch.cat([targets.present, there], 1)
-        overlap, owners = best_owners(every, targets)
+        overlap, owners = match_boxes(every, targets)
         counts = (targets.boxes.shape[1], found.shape[1])
         keys = torch.cat([shuffle_keys(n, targets.seeds + _ANOTHER + at) for at, n in enumerate(counts)], 1)
-        positive = first_of(there & (overlap >= 0.5), keys, int(self.sampled * self.positive))
-        nothing = there & (overlap < 0.5) & (targets.unknown_share(every) <= MOSTLY)
-        kept = positive | first_of(nothing, keys, self.sampled, positive.sum(1))
+        positive = sample(there & (overlap >= 0.5), keys, int(self.sampled * self.positive))
+        nothing = there & (overlap < 0.5) & (targets.unknown_share(every) <= MAX_UNKNOWN_SHARE)
+        kept = positive | sample(nothing, keys, self.sampled, positive.sum(1))
         images, at = kept.nonzero(as_tuple=True)
         boxes, owner, on = every[images, at], owners[images, at], positive[images, at]
         labels = on * (1 + targets.classes[images, owner])
@@ -96,7 +94,7 @@ class BoxHead(nn.Module):
         least: float,
         nms: float,
         most: int,
-    ) -> list[Found]:
+    ) -> list[BoxDetections]:
         """What is in each input: proposals moved and named, once for each class of probability ``least`` and more,
         thinned out by box NMS above ``nms`` in each class, at most ``most``. ``shown``: (H, W) of the photos.
         """
@@ -105,21 +103,21 @@ class BoxHead(nn.Module):
             boxes = self.coder.decode(deltas.flatten(1), proposals).view(len(logits), -1, 4)
         counts = [len(one) for one in proposals]
         parts = zip(boxes.split(counts), logits.softmax(-1).split(counts), shown, strict=True)
-        return [thinned(*one, least=least, nms=nms, most=most) for one in parts]
+        return [filter_detections(*one, least=least, nms=nms, most=most) for one in parts]
 
 
-def thinned(
+def filter_detections(
     boxes: Tensor, probabilities: Tensor, shown: tuple[int, int], *, least: float, nms: float, most: int
-) -> Found:
+) -> BoxDetections:
     """The candidates of one input, [P, classes + 1, 4] and [P, classes + 1], background first."""
     boxes = clip_boxes_to_image(boxes[:, 1:], shown)
     rows, classes = ((probabilities[:, 1:] >= least) & (boxes[..., 2:] > boxes[..., :2]).all(2)).nonzero(as_tuple=True)
     own, scores = boxes[rows, classes], probabilities[rows, 1 + classes]
     kept = batched_nms(own, scores, classes, nms)[:most]
-    return Found(own[kept], scores[kept], classes[kept])
+    return BoxDetections(own[kept], scores[kept], classes[kept])
 
 
-def build_boxes(settings: DetectorConfig) -> BoxHead:
+def build_box_head(settings: DetectorConfig) -> BoxHead:
     """The box head of a configuration: two hidden layers in version 1, four convolutions and one layer in version 2."""
     channels, hidden = settings.channels, settings.hidden
     if settings.version == "v1":

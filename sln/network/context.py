@@ -20,10 +20,8 @@ from torch import Tensor, nn
 from sln.network.layering import InstanceLayeringModule
 from sln.network.paste_masks import paste
 from sln.network.prompts import as_channels
-from sln.network.sampling import fractions, keys_at
+from sln.network.sampling import fractions, random_keys
 from sln.network.targets import grid_points
-
-__all__ = ["ScenePass", "drawn_scene", "scene_maps"]
 
 _GRID = 128
 """Most cells a side of the grid"""
@@ -38,7 +36,7 @@ _TRUE, _DROPPED, _LOST, _LEAST = 0.3, 0.15, 0.2, 0.3
 part of the second regions nobody knows to be doubles, the least weight of what is there"""
 
 
-class ScenePass(nn.Module):
+class ContextStage(nn.Module):
     """Adds to the logits of each region, in the light of the others. Starts as the identity.
 
     inputs: channels that the head sees; logits: of the head; levels: K of its probabilities.
@@ -60,7 +58,7 @@ class ScenePass(nn.Module):
 
 
 @torch.no_grad()
-def scene_maps(
+def context_maps(
     probabilities: Tensor, boxes: Tensor, images: Tensor, weights: Tensor, objects: Tensor, side: int
 ) -> Tensor:
     """What the others of its photo say in each of P regions, float32 [P, K + 5, S, S].
@@ -148,7 +146,7 @@ def _sampled(maps: Tensor, boxes: Tensor, out: int) -> Tensor:
     return nn.functional.grid_sample(maps, places, align_corners=False)
 
 
-def drawn_scene(images: Tensor, instances: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor]:
+def sample_context(images: Tensor, instances: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor]:
     """Weights float32 [P] and objects int64 [P] of regions to train on, as a detector might leave them, by the images'
     seeds: of P regions, sorted by image, the first of each instance is its true box.
 
@@ -157,9 +155,9 @@ def drawn_scene(images: Tensor, instances: Tensor, seeds: Tensor) -> tuple[Tenso
     """
     place = (images[:, None] == images).tril(-1).sum(1)
     seed = seeds[images] + _SEED
-    true = fractions(keys_at(torch.ones_like(images), seed)) < _TRUE
+    true = fractions(random_keys(torch.ones_like(images), seed)) < _TRUE
     places = 2 + 4 * place[:, None] + torch.arange(4, device=images.device)
-    pick, weight, lost, dropped = fractions(keys_at(places, seed[:, None])).unbind(1)
+    pick, weight, lost, dropped = fractions(random_keys(places, seed[:, None])).unbind(1)
     same = (images[:, None] == images) & (instances[:, None] == instances)
     first = ~same.tril(-1).any(1)
     chosen = ~(same & (pick > pick[:, None])).any(1)

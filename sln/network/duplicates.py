@@ -3,9 +3,7 @@
 import torch
 from torch import Tensor
 
-from sln.network.paste_masks import pasted_in_parts
-
-__all__ = ["doubles", "same_objects"]
+from sln.network.paste_masks import paste_in_parts
 
 _GRID = 256
 """Most pixels a side of the grid that masks are compared on"""
@@ -13,7 +11,7 @@ _WHOLE, _SEEN = 0.3, 0.5
 """One object: IoU of amodal masks, and the part of the smaller visible mask that the other claims too"""
 
 
-def doubles(
+def duplicates(
     probabilities: Tensor, boxes: Tensor, scores: Tensor, side: int, amodal: float, visible: float = 0
 ) -> Tensor:
     """Which of P regions are doubles of a better one that is none itself, bool [P].
@@ -37,10 +35,10 @@ def doubles(
     return torch.empty_like(found).index_copy(0, order.cpu(), found).to(scores.device)
 
 
-def same_objects(probabilities: Tensor, boxes: Tensor, scores: Tensor, side: int) -> Tensor:
+def group_duplicates(probabilities: Tensor, boxes: Tensor, scores: Tensor, side: int) -> Tensor:
     """Which object each of P regions shows, int64 [P]: the number of the best region that shows it.
 
-    Wider than :func:`doubles`, to know whom not to count beside whom: regions are one object where their amodal masks
+    Wider than :func:`duplicates`, to know whom not to count beside whom: regions are one object where their amodal masks
     have an IoU above .3 and more than half of the smaller visible mask lies in the other's.
     """
     order = scores.argsort(descending=True, stable=True)
@@ -61,7 +59,7 @@ def _masks(probabilities: Tensor, boxes: Tensor, side: int) -> tuple[Tensor, Ten
     """Amodal and visible masks on a grid over the input, bool [P, pixels] each."""
     grid = min(side, _GRID)
     three = torch.stack([probabilities[:, 0], probabilities[:, 1], probabilities[:, 2:].sum(1)], 1)
-    parts = pasted_in_parts(three, boxes * (grid / side), (grid, grid))
+    parts = paste_in_parts(three, boxes * (grid / side), (grid, grid))
     whole = torch.cat([part[:, 0] < 0.5 for part in parts]).flatten(1)
     return whole, whole & torch.cat([part[:, 1] >= part[:, 2] for part in parts]).flatten(1)
 

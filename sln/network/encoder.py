@@ -14,8 +14,6 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from sln.config import EncoderConfig
 from sln.errors import ConfigError, MachineError
 
-__all__ = ["Body", "Encoder", "Pyramid", "ResNetBody", "block", "build_body", "build_resnet", "unit_range"]
-
 _LAYERS: dict[int, tuple[type[nn.Module], list[int]]] = {
     10: (resnet.BasicBlock, [1, 1, 1, 1]),
     18: (resnet.BasicBlock, [2, 2, 2, 2]),
@@ -25,7 +23,7 @@ _LAYERS: dict[int, tuple[type[nn.Module], list[int]]] = {
 }
 
 
-class ResNetBody(resnet.ResNet):  # type: ignore[misc]  # torchvision has no type hints
+class ResNetBackbone(resnet.ResNet):  # type: ignore[misc]  # torchvision has no type hints
     """A ResNet without its classifier: what comes out of its four stages, at strides 4, 8, 16 and 32."""
 
     def __init__(self, *settings: Any, **named: Any) -> None:
@@ -44,7 +42,7 @@ class ResNetBody(resnet.ResNet):  # type: ignore[misc]  # torchvision has no typ
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Body:
+class Backbone:
     """What comes before the levels are joined: ``widths``, the channels of its four maps, and the ``mean`` and
     ``deviation`` of photos in [0, 1] that it was trained on, by channel (ImageNet's own if nothing else is known).
     """
@@ -61,13 +59,13 @@ class _Normalised(nn.Module):
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, body: Body) -> None:
+    def __init__(self, body: Backbone) -> None:
         super().__init__()
-        self.body = body.module
+        self.backbone = body.module
         self.register_buffer("mean", torch.tensor(body.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("deviation", torch.tensor(body.deviation).view(3, 1, 1), persistent=False)
 
-    def normalised(self, images: Tensor) -> Tensor:
+    def normalized(self, images: Tensor) -> Tensor:
         """images: uint8, or float in [0, 1]."""
         return (unit_range(images) - self.mean) / self.deviation
 
@@ -80,7 +78,7 @@ class Encoder(_Normalised):
     of the cost. In training it is not: statistics are taken before the upsampling, so over other pixels.
     """
 
-    def __init__(self, body: Body, channels: int) -> None:
+    def __init__(self, body: Backbone, channels: int) -> None:
         super().__init__(body)
         self.reduce = nn.ModuleList(
             nn.Sequential(nn.Conv2d(width, channels, 1, bias=False), nn.BatchNorm2d(channels)) for width in body.widths
@@ -89,7 +87,7 @@ class Encoder(_Normalised):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """images: uint8, or float in [0, 1], [B, 3, H, W]. Returns one map, float [B, 4 c, H / 4, W / 4], >= 0."""
-        stages = self.body(self.normalised(images))
+        stages = self.backbone(self.normalized(images))
         size = stages[0].shape[-2:]
         reduced = [
             functional.interpolate(reduce(x), size, mode="bilinear", align_corners=False)
@@ -104,14 +102,14 @@ class Pyramid(_Normalised):
     The last one, every second cell of the one before, is for the RPN alone.
     """
 
-    def __init__(self, body: Body, channels: int, norm: type[nn.Module] | None = None) -> None:
+    def __init__(self, body: Backbone, channels: int, norm: type[nn.Module] | None = None) -> None:
         super().__init__(body)
         self.fpn = FeaturePyramidNetwork(body.widths, channels, LastLevelMaxPool(), norm)
         self.out_channels = channels
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """images: uint8, or float in [0, 1], [B, 3, H, W]. Returns five maps, finest first."""
-        stages = self.body(self.normalised(images))
+        stages = self.backbone(self.normalized(images))
         return list(self.fpn(OrderedDict((str(at), one) for at, one in enumerate(stages))).values())
 
 
@@ -125,23 +123,23 @@ def _width(stage: nn.Module) -> int:
     return [module.out_channels for module in stage.modules() if isinstance(module, nn.Conv2d)][-1]
 
 
-def build_body(settings: EncoderConfig, *, frozen: bool) -> Body:
+def build_backbone(settings: EncoderConfig, *, frozen: bool) -> Backbone:
     """The body of a configuration, with maps at strides 4, 8, 16 and 32; its normalisation is ``frozen`` where the
     settings leave it open.
 
     Raises :class:`MachineError` if timm is asked for and not installed, :class:`ConfigError` if it has no such body.
     """
     frozen = settings.norm == "frozen" or (settings.norm == "auto" and frozen)
-    if settings.body:
-        return _of_timm(settings.body.removeprefix("timm:"), frozen=frozen)
+    if settings.backbone:
+        return _of_timm(settings.backbone.removeprefix("timm:"), frozen=frozen)
     body = build_resnet(settings.depth, frozen=frozen, dilation=settings.dilation)
-    return Body(body, body.widths)
+    return Backbone(body, body.widths)
 
 
-def build_resnet(depth: int, *, frozen: bool = False, dilation: bool = False) -> ResNetBody:
+def build_resnet(depth: int, *, frozen: bool = False, dilation: bool = False) -> ResNetBackbone:
     """A ResNet of 10, 18, 34, 50 or 101 layers; its last stage dilated instead of strided if asked for."""
     block_type, layers = _LAYERS[depth]
-    return ResNetBody(
+    return ResNetBackbone(
         block_type,
         layers,
         norm_layer=FrozenBatchNorm2d if frozen else None,
@@ -149,7 +147,7 @@ def build_resnet(depth: int, *, frozen: bool = False, dilation: bool = False) ->
     )
 
 
-def _of_timm(name: str, *, frozen: bool) -> Body:
+def _of_timm(name: str, *, frozen: bool) -> Backbone:
     """A backbone of timm, with the normalisation of its own weights."""
     try:
         import timm
@@ -164,7 +162,7 @@ def _of_timm(name: str, *, frozen: bool) -> Body:
     if frozen:
         _freeze_norms(body)
     about = body.pretrained_cfg
-    return Body(body, body.feature_info.channels(), tuple(about["mean"]), tuple(about["std"]))
+    return Backbone(body, body.feature_info.channels(), tuple(about["mean"]), tuple(about["std"]))
 
 
 def _freeze_norms(module: nn.Module) -> None:

@@ -10,12 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from sln.config import HeadConfig
-from sln.network.context import ScenePass
+from sln.network.context import ContextStage
 from sln.network.layering import InstanceLayeringModule, Refinement
 from sln.network.losses import amodal_loss, binary_loss, instance_layering_loss, sem_dist_loss
 from sln.network.prompts import PROMPTS
-
-__all__ = ["Head", "MaskHead", "SemDistHead", "build_head", "build_scene_pass"]
 
 _MASKS = {"arcnn": 1, "arcnn-visible": 2}
 """Masks of the heads that predict some"""
@@ -142,17 +140,17 @@ def build_head(features: int, levels: int, settings: HeadConfig) -> SemDistHead 
     return SemDistHead(stack, refinement, sees_layers=settings.kind == "sln", amodal=settings.amodal, **shown)
 
 
-def build_scene_pass(features: int, levels: int, settings: HeadConfig) -> ScenePass | None:
+def build_scene_pass(features: int, levels: int, settings: HeadConfig) -> ContextStage | None:
     """The scene pass over the head of the same configuration; None without."""
-    if not settings.scene:
+    if not settings.context:
         return None
     masks = _MASKS.get(settings.kind)
-    return ScenePass(
+    return ContextStage(
         _inputs(features, levels, settings),
         logits=levels + 1 if masks is None else masks,
         levels=levels if masks is None else masks,
         width=settings.width,
-        layers=settings.scene,
+        layers=settings.context,
         dilation=settings.dilation,
         scale=settings.out // settings.roi,
     )

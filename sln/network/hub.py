@@ -11,8 +11,6 @@ from torch import nn
 
 from sln.errors import MachineError
 
-__all__ = ["OnHub"]
-
 try:
     from huggingface_hub import PyTorchModelHubMixin as Mixin
 except ImportError:

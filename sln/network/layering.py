@@ -12,16 +12,6 @@ from torch.nn import functional
 from amodal_data.layering.sem_dist import median_level
 from sln.network.encoder import block, unit_range
 
-__all__ = [
-    "Fusion",
-    "GlobalLayeringModule",
-    "InstanceLayeringModule",
-    "Refinement",
-    "decode",
-    "log_tails",
-    "soft_sem_dist",
-]
-
 
 class Fusion(nn.Module):
     """The levels of a pyramid as one map at stride 4: each through a 1x1 convolution, upsampled, summed."""

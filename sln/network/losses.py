@@ -10,16 +10,6 @@ from torch.nn import functional
 from sln.network.layering import log_tails
 from sln.runtime.distributed import summed_over_all, world_size
 
-__all__ = [
-    "amodal_loss",
-    "binary_loss",
-    "global_layering_loss",
-    "instance_layering_loss",
-    "level_weights",
-    "mean_over_all",
-    "sem_dist_loss",
-]
-
 
 def mean_over_all(total: Tensor, count: Tensor | int) -> Tensor:
     """``total / count``, the count summed over all processes and shared out, so that averaged gradients are the

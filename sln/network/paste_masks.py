@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor
 
-__all__ = ["paste", "pasted_in_parts"]
-
 _MOST_VALUES = 2**25
 """Values of a pasted part: 128 MB of float32."""
 
@@ -33,7 +31,7 @@ def _weights(start: Tensor, stop: Tensor, pixels: int, cells: int) -> Tensor:
     return weights * inside[:, :, None]
 
 
-def pasted_in_parts(probabilities: Tensor, boxes: Tensor, size: tuple[int, int]) -> list[Tensor]:
+def paste_in_parts(probabilities: Tensor, boxes: Tensor, size: tuple[int, int]) -> list[Tensor]:
     """:func:`paste` in parts of bounded memory."""
     each = max(1, _MOST_VALUES // (probabilities.shape[1] * size[0] * size[1]))
     parts = zip(probabilities.split(each), boxes.split(each), strict=True)

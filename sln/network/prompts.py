@@ -8,19 +8,8 @@ instances. All 0 is how a detector asks: nothing is known.
 import torch
 from torch import Tensor
 
-from sln.network.sampling import LAST, Regions, fractions, keys_at, shuffle_keys
+from sln.network.sampling import LAST, ROIs, fractions, random_keys, shuffle_keys
 from sln.network.targets import Targets, grid_points
-
-__all__ = [
-    "PROMPTS",
-    "as_channels",
-    "drawn_prompts",
-    "inside_boxes",
-    "kept_others",
-    "mirrored_boxes",
-    "turns",
-    "windows_around",
-]
 
 PROMPTS = 3
 """Maps of a prompt"""
@@ -65,32 +54,32 @@ def inside_boxes(windows: Tensor, boxes: Tensor, out: int) -> Tensor:
     return down[:, :, None] & across[:, None, :]
 
 
-def drawn_prompts(targets: Targets, most: int, out: int) -> tuple[Regions, Tensor]:
+def sample_prompts(targets: Targets, most: int, out: int) -> tuple[ROIs, Tensor]:
     """Regions to train on besides those of a detector, with what the head is told of each, drawn by the images' seeds.
 
     ``most`` of each image that shows an instance, some of them of one instance if it shows fewer: for some the visible
     masks of themselves and most others, for the rest a box around the visible part; looked at in a window around that,
     or in the amodal box. Returns the regions and P prompts.
     """
-    images, instances, places = turns(targets, most)
+    images, instances, places = sample_instances(targets, most)
     if not len(images):
         return (targets.boxes.new_zeros(0, 4), images, instances), targets.boxes.new_zeros(0, PROMPTS, out, out)
     each = torch.arange(1, _DRAWS + 1, device=places.device)
-    draws = fractions(keys_at(places[:, None] * _DRAWS + each, (targets.seeds[images] + _SEED)[:, None]))
+    draws = fractions(random_keys(places[:, None] * _DRAWS + each, (targets.seeds[images] + _SEED)[:, None]))
     seen = targets.seen[images, instances]
     by_mask = (draws[:, 0] < _BY_MASK)[:, None, None]
     boxes = _looked_at(seen, targets.boxes[images, instances], draws[:, 1:6])
     owners = targets.roi_owners(boxes, images, out)
     own = owners == instances[:, None, None]
     left_out = torch.where(draws[:, 6:7] < _ALONE, 1.0, _LEFT_OUT)
-    others = (owners >= 0) & ~own & kept_others(draws[:, 7:8], left_out, targets.present.shape[1], owners)
+    others = (owners >= 0) & ~own & visible_neighbors(draws[:, 7:8], left_out, targets.present.shape[1], owners)
     sides = (seen[:, 2:] - seen[:, :2]).repeat(1, 2)
     shaken = seen + sides * _SHAKEN * (2 * draws[:, 8:] - 1) * ~by_mask[:, 0]
     maps = torch.stack([own & by_mask, inside_boxes(boxes, shaken, out), others & by_mask], 1)
     return (boxes, images, instances), maps.float()
 
 
-def turns(targets: Targets, most: int, which: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+def sample_instances(targets: Targets, most: int, which: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """Whose turn it is: images, instances and places in the turn, int64 [P] each; every instance that is seen (and is
     one of ``which``, bool [B, N]) before any has another turn, in an order drawn by the images' seeds.
     """
@@ -100,10 +89,10 @@ def turns(targets: Targets, most: int, which: Tensor | None = None) -> tuple[Ten
     keys = shuffle_keys(there.shape[1], targets.seeds + _SEED)
     order = torch.where(there, keys, LAST).argsort(1)
     places = torch.arange(most, device=keys.device).expand(len(there), -1)
-    turns = order.gather(1, places % there.sum(1, keepdim=True).clamp(min=1))
+    sample_instances = order.gather(1, places % there.sum(1, keepdim=True).clamp(min=1))
     shown = there.any(1)
     images = torch.arange(len(there), device=keys.device)[:, None].expand(-1, most)
-    return images[shown].flatten(), turns[shown].flatten(), places[shown].flatten()
+    return images[shown].flatten(), sample_instances[shown].flatten(), places[shown].flatten()
 
 
 def _looked_at(seen: Tensor, amodal: Tensor, draws: Tensor) -> Tensor:
@@ -114,7 +103,7 @@ def _looked_at(seen: Tensor, amodal: Tensor, draws: Tensor) -> Tensor:
     return torch.where(kind < _WIDE, windows_around(seen, far), close)
 
 
-def kept_others(draws: Tensor, left_out: Tensor, instances: int, owners: Tensor) -> Tensor:
+def visible_neighbors(draws: Tensor, left_out: Tensor, instances: int, owners: Tensor) -> Tensor:
     """Which cells of a map of owners belong to instances that are told of, bool [P, S, S]: ``left_out`` [P, 1] is how
     often each is left out, 1 = all of them are; draws [P, 1].
     """

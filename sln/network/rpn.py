@@ -12,10 +12,8 @@ from torchvision.ops import batched_nms, box_iou
 
 from sln.config import DetectorConfig, ProposalConfig
 from sln.network.losses import binary_loss, mean_over_all
-from sln.network.sampling import first_of, shuffle_keys
-from sln.network.targets import MOSTLY, Targets
-
-__all__ = ["ProposalHead", "RegionProposals", "build_proposals"]
+from sln.network.sampling import sample, shuffle_keys
+from sln.network.targets import MAX_UNKNOWN_SHARE, Targets
 
 _BETA = 1 / 9
 _MOST_VALUES = 2**24
@@ -60,7 +58,7 @@ def _exact(layer: nn.Module, hidden: Tensor) -> Tensor:
     return said
 
 
-class RegionProposals(RegionProposalNetwork):  # type: ignore[misc]  # torchvision has no type hints
+class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]  # torchvision has no type hints
     """torchvision's RPN that keeps its scores, samples by seed and means its losses over all processes."""
 
     def forward(
@@ -149,7 +147,7 @@ class RegionProposals(RegionProposalNetwork):  # type: ignore[misc]  # torchvisi
         owners, labels = (
             torch.cat(found) for found in zip(*(self._matched(anchors, one) for one in parts), strict=True)
         )
-        unknown = targets.unknown_share(anchors.expand(len(labels), -1, -1)) > MOSTLY
+        unknown = targets.unknown_share(anchors.expand(len(labels), -1, -1)) > MAX_UNKNOWN_SHARE
         labels = torch.where((labels == 0) & unknown, -1, labels)
         return labels, targets.boxes.gather(1, owners[..., None].expand(-1, -1, 4))
 
@@ -169,11 +167,11 @@ class RegionProposals(RegionProposalNetwork):  # type: ignore[misc]  # torchvisi
         """Which anchors the loss looks at, bool [B, A]: at most half of them positive."""
         most: int = self.fg_bg_sampler.batch_size_per_image
         keys = shuffle_keys(labels.shape[1], seeds)
-        positive = first_of(labels >= 1, keys, most // 2)
-        return positive | first_of(labels == 0, keys, most, positive.sum(1))
+        positive = sample(labels >= 1, keys, most // 2)
+        return positive | sample(labels == 0, keys, most, positive.sum(1))
 
 
-def build_proposals(inputs: int, settings: ProposalConfig, detector: DetectorConfig) -> RegionProposals:
+def build_rpn(inputs: int, settings: ProposalConfig, detector: DetectorConfig) -> ProposalNetwork:
     """The RPN of a configuration, on maps of ``inputs`` channels: the paper's has all anchor sizes on one map, those of
     torchvision's versions one on each of five; version 2 has a second hidden layer.
     """
@@ -185,7 +183,7 @@ def build_proposals(inputs: int, settings: ProposalConfig, detector: DetectorCon
         anchors = AnchorGenerator(tuple((size,) for size in sizes), (ratios,) * len(sizes))
         head = PyramidHead(inputs, len(ratios), conv_depth=1 if detector.version == "v1" else 2)
     modes = ("training", "testing")
-    return RegionProposals(
+    return ProposalNetwork(
         anchors,
         head,
         fg_iou_thresh=settings.foreground_iou,

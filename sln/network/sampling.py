@@ -10,19 +10,7 @@ from torchvision.ops import box_iou
 
 from sln.network.targets import Targets
 
-__all__ = [
-    "LAST",
-    "Regions",
-    "best_owners",
-    "first_of",
-    "fractions",
-    "keys_at",
-    "padded",
-    "regions_to_train",
-    "shuffle_keys",
-]
-
-Regions = tuple[Tensor, Tensor, Tensor]
+ROIs = tuple[Tensor, Tensor, Tensor]
 """P regions: boxes float32 [P, 4] in pixels of the input, images int64 [P], instances int64 [P]."""
 
 _GOLDEN, _MIX = -7046029254386353131, -4658895280553007687  # splitmix64's odd constants as int64
@@ -30,7 +18,7 @@ LAST = 2**63 - 1
 """The key of what must not be drawn"""
 
 
-def keys_at(places: Tensor, seeds: Tensor) -> Tensor:
+def random_keys(places: Tensor, seeds: Tensor) -> Tensor:
     """A pseudo-random key for each place (int64, from 1) under its seed (int64); the two broadcast."""
     x = places * _GOLDEN + seeds * _MIX
     for shift in (30, 27):
@@ -40,7 +28,7 @@ def keys_at(places: Tensor, seeds: Tensor) -> Tensor:
 
 def shuffle_keys(n: int, seeds: Tensor) -> Tensor:
     """n keys from each seed, int64 [..., n]; fewer of one seed are the first of more."""
-    return keys_at(torch.arange(1, n + 1, device=seeds.device), seeds[..., None])
+    return random_keys(torch.arange(1, n + 1, device=seeds.device), seeds[..., None])
 
 
 def fractions(keys: Tensor) -> Tensor:
@@ -48,7 +36,7 @@ def fractions(keys: Tensor) -> Tensor:
     return ((keys >> 40) & (2**23 - 1)).float() / 2**23
 
 
-def first_of(candidates: Tensor, keys: Tensor, most: int, taken: Tensor | None = None) -> Tensor:
+def sample(candidates: Tensor, keys: Tensor, most: int, taken: Tensor | None = None) -> Tensor:
     """The candidates (bool [..., n]) of the smallest keys (int64 [..., n]), at most ``most`` of each row, less the
     number ``taken`` already (int64 [...]).
     """
@@ -69,7 +57,7 @@ def padded(each: list[Tensor]) -> tuple[Tensor, Tensor]:
     return boxes, torch.arange(boxes.shape[1], device=boxes.device) < counts[:, None]
 
 
-def best_owners(boxes: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
+def match_boxes(boxes: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
     """Of boxes [B, P, 4] the largest IoU with an instance of their image, float32 [B, P], and whose it is, int64
     [B, P]; -1 where there are none.
     """
@@ -78,15 +66,15 @@ def best_owners(boxes: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
     return found
 
 
-def regions_to_train(proposals: list[Tensor], targets: Targets, most: int) -> Regions:
+def sample_rois(proposals: list[Tensor], targets: Targets, most: int) -> ROIs:
     """The regions a head is trained on: all ground-truth boxes first, then proposals with IoU >= .5 drawn by seed.
 
     At most ``most`` an image (and at least its ground truth).
     """
     found, there = padded(proposals)
-    overlap, owners = best_owners(found, targets)
+    overlap, owners = match_boxes(found, targets)
     keys = shuffle_keys(found.shape[1], targets.seeds)
-    good = first_of(there & (overlap >= 0.5), keys, most, targets.present.sum(1))
+    good = sample(there & (overlap >= 0.5), keys, most, targets.present.sum(1))
     images, at = torch.cat([targets.present, good], 1).nonzero(as_tuple=True)
     instances = torch.arange(targets.present.shape[1], device=owners.device).expand_as(targets.present)
     return (

@@ -12,20 +12,18 @@ from torchvision.ops.poolers import LevelMapper
 
 from sln.completion.shape_prior import ShapePrior
 from sln.config import Config
-from sln.network.box_head import BoxHead, build_boxes
-from sln.network.context import ScenePass, drawn_scene, scene_maps
-from sln.network.duplicates import same_objects
-from sln.network.encoder import Encoder, Pyramid, build_body, unit_range
+from sln.network.box_head import BoxHead, build_box_head
+from sln.network.context import ContextStage, context_maps, sample_context
+from sln.network.duplicates import group_duplicates
+from sln.network.encoder import Encoder, Pyramid, build_backbone, unit_range
 from sln.network.heads import Head, build_head, build_scene_pass
 from sln.network.hub import OnHub
 from sln.network.layering import Fusion, GlobalLayeringModule
 from sln.network.losses import global_layering_loss
-from sln.network.prompts import PROMPTS, as_channels, drawn_prompts
-from sln.network.rpn import RegionProposals, build_proposals
-from sln.network.sampling import regions_to_train
+from sln.network.prompts import PROMPTS, as_channels, sample_prompts
+from sln.network.rpn import ProposalNetwork, build_rpn
+from sln.network.sampling import sample_rois
 from sln.network.targets import Targets, settled
-
-__all__ = ["SLN", "Detections", "Features", "build"]
 
 _STRIDE = 4
 
@@ -82,9 +80,9 @@ class SLN(OnHub):
     TRAINED: ClassVar[dict[str, tuple[str, ...]]] = {
         "glm": ("encoder", "glm"),
         "rpn": ("proposals", "boxes"),
-        "ilm": ("head", "scene"),
+        "ilm": ("head", "context"),
         "shape_prior": ("shape_prior",),
-        "joint": ("encoder", "glm", "proposals", "boxes", "head", "scene", "shape_prior"),
+        "joint": ("encoder", "glm", "proposals", "boxes", "head", "context", "shape_prior"),
     }
     """The modules each stage trains; the others are frozen and in eval mode."""
 
@@ -93,10 +91,10 @@ class SLN(OnHub):
         config: Config,
         encoder: Encoder | Pyramid,
         glm: GlobalLayeringModule,
-        proposals: RegionProposals,
+        proposals: ProposalNetwork,
         boxes: BoxHead | None,
         head: Head,
-        scene: ScenePass | None,
+        context: ContextStage | None,
         shape_prior: ShapePrior | None,
         regions: RoiNumbers,
     ) -> None:
@@ -107,14 +105,14 @@ class SLN(OnHub):
         self.proposals = proposals
         self.boxes = boxes
         self.head = head
-        self.scene = scene
+        self.context = context
         self.shape_prior = shape_prior
         self.regions = regions
         self.level_of = LevelMapper(2, 5)
         self.stage = "joint"
 
     def __repr__(self) -> str:
-        body = self.config.encoder.body or f"ResNet-{self.config.encoder.depth}"
+        body = self.config.encoder.backbone or f"ResNet-{self.config.encoder.depth}"
         millions = sum(parameter.numel() for parameter in self.parameters()) / 1e6
         what = f"head {self.config.head.kind}, {body}, detector {self.config.detector.version}"
         return f"SLN({what}, {millions:.1f} M parameters)"
@@ -126,7 +124,7 @@ class SLN(OnHub):
             for parameter in module.parameters():
                 parameter.requires_grad_(name in self.TRAINED[stage])
         if self.config.encoder.frozen:
-            self.encoder.body.requires_grad_(False)
+            self.encoder.backbone.requires_grad_(False)
         self.train()
 
     def train(self, mode: bool = True) -> "SLN":
@@ -136,7 +134,7 @@ class SLN(OnHub):
             if name not in self.TRAINED[self.stage]:
                 module.eval()
         if self.config.encoder.frozen:
-            self.encoder.body.eval()
+            self.encoder.backbone.eval()
         return self
 
     def forward(self, images: Tensor, targets: Targets) -> dict[str, Tensor]:
@@ -170,9 +168,9 @@ class SLN(OnHub):
 
     def _head_losses(self, features: Features, proposals: list[Tensor], targets: Targets) -> dict[str, Tensor]:
         own, prompts = self.regions, None
-        regions = regions_to_train(proposals, targets, own.trained)
+        regions = sample_rois(proposals, targets, own.trained)
         if self.head.prompted:
-            more, prompts = drawn_prompts(targets, own.prompted, own.out)
+            more, prompts = sample_prompts(targets, own.prompted, own.out)
             prompts = torch.cat([prompts.new_zeros(len(regions[0]), *prompts.shape[1:]), prompts])
             regions = (
                 torch.cat([regions[0], more[0]]),
@@ -188,19 +186,19 @@ class SLN(OnHub):
         seen = self.align(features, boxes, owners, prompts)
         logits = self.head(seen)
         losses = self.head.losses_of(logits, shares, balance=own.balance)
-        if self.scene is not None:
-            weights, objects = drawn_scene(owners, instances, targets.seeds)
+        if self.context is not None:
+            weights, objects = sample_context(owners, instances, targets.seeds)
             side = targets.regions.shape[-1]
-            final = self._looked_again(self.scene, seen, logits[-1], boxes, owners, weights, objects, side)
+            final = self._looked_again(self.context, seen, logits[-1], boxes, owners, weights, objects, side)
             again = self.head.losses_of((final, final), shares, balance=own.balance)
-            losses["scene"] = torch.stack(
+            losses["context"] = torch.stack(
                 [getattr(self.config.loss, name) * loss for name, loss in again.items()]
             ).sum()
         return losses
 
     def _looked_again(
         self,
-        scene: ScenePass,
+        context: ContextStage,
         seen: Tensor,
         logits: Tensor,
         boxes: Tensor,
@@ -211,7 +209,7 @@ class SLN(OnHub):
     ) -> Tensor:
         """The scene pass over first logits of regions."""
         said = self.head.meaning(logits.detach())
-        return scene(seen, logits, said, scene_maps(said, boxes, owners, weights, objects, side))
+        return context(seen, logits, said, context_maps(said, boxes, owners, weights, objects, side))
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Features:
@@ -232,7 +230,7 @@ class SLN(OnHub):
         if self.boxes is not None:
             rules = self.config.predict
             found = self.boxes.detect(
-                features.maps, boxes, shown, side, least=rules.least, nms=rules.box_nms, most=rules.most
+                features.maps, boxes, shown, side, least=rules.min_score, nms=rules.box_nms, most=rules.max_detections
             )
             boxes, scores, classes = ([one[part] for one in found] for part in range(3))
         counts = [len(one) for one in boxes]
@@ -241,10 +239,10 @@ class SLN(OnHub):
         seen = self.align(features, every, owners)
         logits = self.head(seen)[-1]
         said = self.head.meaning(logits)
-        objects = [same_objects(*one, side) for one in zip(said.split(counts), boxes, scores, strict=True)]
-        if self.scene is not None:
+        objects = [group_duplicates(*one, side) for one in zip(said.split(counts), boxes, scores, strict=True)]
+        if self.context is not None:
             final = self._looked_again(
-                self.scene, seen, logits, every, owners, torch.cat(scores), torch.cat(objects), side
+                self.context, seen, logits, every, owners, torch.cat(scores), torch.cat(objects), side
             )
             said = self.head.meaning(final)
         each = (boxes, scores, classes, said.split(counts), objects)
@@ -257,10 +255,10 @@ class SLN(OnHub):
         """
         seen = self.align(features, boxes, owners, prompts)
         logits = self.head(seen)[-1]
-        if self.scene is not None:
+        if self.context is not None:
             side = features.layers.shape[-1] * _STRIDE
             there, objects = boxes.new_ones(len(boxes)), torch.arange(len(boxes), device=boxes.device)
-            logits = self._looked_again(self.scene, seen, logits, boxes, owners, there, objects, side)
+            logits = self._looked_again(self.context, seen, logits, boxes, owners, there, objects, side)
         return self.head.meaning(logits)
 
     def align(self, features: Features, boxes: Tensor, owners: Tensor, prompts: Tensor | None = None) -> Tensor:
@@ -317,7 +315,7 @@ class SLN(OnHub):
 def build(config: Config) -> SLN:
     """The network of a configuration, freshly initialised from torch's global random generator."""
     levels, layering, detector = config.layering.levels, config.layering, config.detector
-    body = build_body(config.encoder, frozen=bool(config.encoder.weights or detector.weights))
+    body = build_backbone(config.encoder, frozen=bool(config.encoder.weights or detector.weights))
     if detector.version == "paper":
         encoder: Encoder | Pyramid = Encoder(body, config.encoder.channels)
         fuse, seen, proposed = None, encoder.out_channels, encoder.out_channels + levels
@@ -328,8 +326,8 @@ def build(config: Config) -> SLN:
         config,
         encoder,
         GlobalLayeringModule(seen, layering.width, levels, see_photo=layering.see_photo, fuse=fuse),
-        build_proposals(proposed, config.proposals, detector),
-        None if detector.version == "paper" else build_boxes(detector),
+        build_rpn(proposed, config.proposals, detector),
+        None if detector.version == "paper" else build_box_head(detector),
         build_head(encoder.out_channels, levels, config.head),
         build_scene_pass(encoder.out_channels, levels, config.head),
         ShapePrior() if config.head.shape_prior else None,

@@ -13,12 +13,10 @@ from torch.nn import functional
 
 from sln.network.layering import decode
 
-__all__ = ["MOSTLY", "SAMPLES", "Targets", "grid_points", "level_shares", "pixels_on", "settled"]
-
 SAMPLES = 3
 """Each cell of a region is sampled at this many points a side; odd, so that inside and outside never tie."""
 
-MOSTLY = 0.5
+MAX_UNKNOWN_SHARE = 0.5
 """A box of which more is unknown than this is no example of background."""
 
 

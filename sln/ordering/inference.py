@@ -12,13 +12,11 @@ from amodal_data.scenes.occlusion_order import resolve_order
 from sln.errors import WeightsError
 from sln.ordering.order_net import PairMaps, load_order, make_pairs
 
-__all__ = ["JudgedOrder", "judge_order"]
-
 _SCALE = 10**6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class JudgedOrder:
+class PredictedOrder:
     """``in_front`` bool [N, N], [j, i]: j is in front of i, also by transitivity. ``probability`` float64 [N, N], of j
     in front of i, where the two overlap; NaN elsewhere. ``broken``: pairs (front, back) given up because they closed a
     circle.
@@ -34,9 +32,9 @@ class JudgedOrder:
 
 
 @torch.no_grad()
-def judge_order(
+def predict_order(
     model: str | Path, amodal: NDArray[Any], photo: NDArray[np.uint8] | None = None, *, device: str = "cpu"
-) -> JudgedOrder:
+) -> PredictedOrder:
     """The order of whole objects, bool [N, H, W], by an OrderNet of ``sln order fit`` (``--source masks``).
 
     photo: uint8 [H, W, 3], if it was trained with colours. A circle is broken at its least sure pair.
@@ -66,4 +64,4 @@ def judge_order(
     probability[pairs[:, 0], pairs[:, 1]], probability[pairs[:, 1], pairs[:, 0]] = sure, 1 - sure
     evidence = np.rint(np.nan_to_num(probability) * _SCALE).astype(np.int64)
     order = resolve_order(evidence, overlap, np.zeros((n, n), bool))
-    return JudgedOrder(order.in_front, probability, order.broken)
+    return PredictedOrder(order.in_front, probability, order.broken)

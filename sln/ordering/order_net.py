@@ -20,18 +20,6 @@ from sln.network.encoder import build_resnet
 from sln.runtime.device import autocast, pick_device
 from sln.weights import fill, read_content, save_atomically
 
-__all__ = [
-    "MapKind",
-    "OrderNet",
-    "OrderPairs",
-    "PairMaps",
-    "decide",
-    "fit_order",
-    "load_order",
-    "make_pairs",
-    "save_order",
-]
-
 MapKind = Literal["masks", "sem-dist"]
 SCHEMA = "sln/order/1"
 
@@ -181,8 +169,8 @@ def fit_order(
     place = pick_device(device)
     net = OrderNet(depth, rgb=pairs.crops.shape[1] == 5).to(place).to(memory_format=torch.channels_last)
     steps = epochs * max(1, len(pairs.crops) // batch)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     generator = torch.Generator().manual_seed(seed)
     order = torch.cat([torch.randperm(len(pairs.crops), generator=generator) for _ in range(epochs + 1)])
     for step in range(steps):
@@ -191,9 +179,9 @@ def fit_order(
         with autocast(place, precision):
             logits = net(seen)
         loss = functional.binary_cross_entropy_with_logits(logits.float(), pairs.first[own].to(place))
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         schedule.step()
     return net.eval()
 

@@ -16,11 +16,9 @@ from amodal_data.inspector import layered_predictions
 from amodal_data.io.images import read_photo
 from sln.config import DataConfig
 from sln.data.dataset import CachedTargets
-from sln.evaluation.evaluate import predictions_of
+from sln.evaluation.evaluate import predict_dataset
 from sln.inference.predictor import load
 from sln.ordering.order_net import MapKind, OrderPairs, PairMaps, make_pairs
-
-__all__ = ["order_pairs", "pair_maps", "predicted_maps"]
 
 
 def order_pairs(
@@ -52,7 +50,7 @@ def order_pairs(
         predictor = None if model is None else load(model, device)
         data = CachedTargets(cache, photos, DataConfig() if predictor is None else predictor.config.data)
         shown = data.photos if rgb else None
-        found = found if predictor is None else predictions_of(predictor, data, limit)
+        found = found if predictor is None else predict_dataset(predictor, data, limit)
     maps = pair_maps(truth, source, found, limit=limit, photos=shown)
     return make_pairs(maps, size, most=most, seed=seed, rgb=rgb)
 

@@ -6,8 +6,6 @@ import torch
 
 from sln.errors import MachineError, TrainingError
 
-__all__ = ["autocast", "memory_used", "no_memory", "out_of_memory", "pick_device"]
-
 
 def pick_device(name: str) -> torch.device:
     """``auto`` is CUDA where there is one, else the CPU. Raises :class:`MachineError` if it is not there."""
@@ -44,7 +42,7 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in said)
 
 
-def no_memory(device: torch.device, size: int, batch: int, accumulate: int, rois: int) -> TrainingError:
+def out_of_memory_error(device: torch.device, size: int, batch: int, accumulate: int, rois: int) -> TrainingError:
     """What to say when memory runs out."""
     total = ""
     if device.type == "cuda":

@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
-__all__ = ["World", "summed_over_all", "world_size"]
-
 _PATIENCE = timedelta(hours=3)
 """How long processes wait for the first one, which validates alone."""
 

@@ -5,10 +5,8 @@ from importlib.util import find_spec
 from amodal_data.io.environment import torch_problem
 from sln.errors import MachineError
 
-__all__ = ["needs_torch"]
 
-
-def needs_torch() -> None:
+def require_torch() -> None:
     """Raises :class:`MachineError` if torch or torchvision is missing, or the two were not made for each other."""
     problem = torch_problem()
     if not problem and (find_spec("torch") is None or find_spec("torchvision") is None):

@@ -12,18 +12,16 @@ from amodal_data.io.files import replaced_path
 from sln.config import Config
 from sln.errors import ConfigError, TrainingError, WeightsError
 from sln.network.sln import SLN
-from sln.training.history import Books
+from sln.training.history import History
 from sln.weights import SCHEMA, config_of, fill, read_checkpoint, save_atomically
-
-__all__ = ["keep_as_best", "load_optimiser", "restore", "save"]
 
 
 def save(
     path: Path,
     model: SLN,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     step: int,
-    books: Books,
+    books: History,
     averaged: AveragedModel | None = None,
 ) -> None:
     """Write the state after ``step`` steps, whole or not at all; with the running mean of the weights if it is kept."""
@@ -33,7 +31,7 @@ def save(
         "step": step,
         **books.content(),
         "model": model.state_dict(),
-        "optimiser": optimiser.state_dict(),
+        "optimizer": optimizer.state_dict(),
     }
     if averaged is not None:
         content |= {"averaged": averaged.module.state_dict(), "averaged_steps": int(averaged.n_averaged)}
@@ -64,7 +62,7 @@ def restore(path: Path, config: Config, model: SLN, averaged: AveragedModel | No
     content = read_checkpoint(path)
     if config_of(content["config"], path) != config:
         raise ConfigError("the checkpoint was made with other settings", place=str(path))
-    wanted = {"step", "seen", "smoothed", "best", "optimiser"}
+    wanted = {"step", "seen", "smoothed", "best", "optimizer"}
     missing = (wanted | ({"averaged", "averaged_steps"} if averaged else set())) - content.keys()
     if missing:
         raise WeightsError(f"a checkpoint without {', '.join(sorted(missing))} cannot be resumed", place=str(path))
@@ -79,10 +77,10 @@ def restore(path: Path, config: Config, model: SLN, averaged: AveragedModel | No
     return content
 
 
-def load_optimiser(optimiser: torch.optim.Optimizer, state: Any) -> None:
-    """Take up the state of an optimiser. Raises ValueError (or what torch does) if it is of other parameters."""
-    optimiser.load_state_dict(state)
-    for parameter, kept in optimiser.state.items():
+def load_optimiser(optimizer: torch.optim.Optimizer, state: Any) -> None:
+    """Take up the state of an optimizer. Raises ValueError (or what torch does) if it is of other parameters."""
+    optimizer.load_state_dict(state)
+    for parameter, kept in optimizer.state.items():
         shapes = [value.shape for value in kept.values() if isinstance(value, torch.Tensor) and value.ndim]
         if any(shape != parameter.shape for shape in shapes):
-            raise ValueError("the optimiser's state is of other parameters")
+            raise ValueError("the optimizer's state is of other parameters")

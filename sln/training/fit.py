@@ -21,11 +21,9 @@ from sln.network.sln import SLN
 from sln.runs import Run
 from sln.runtime.device import memory_used, pick_device
 from sln.runtime.distributed import World
-from sln.training.logs import RunLog, Telling
+from sln.training.logs import LoggerCollection, RunLog
 from sln.training.trainer import Trainer
 from sln.weights import load_model
-
-__all__ = ["Sources", "check", "fit", "resume", "with_categories"]
 
 _OVERLAYS = 4
 Says = Callable[[str], None]
@@ -164,8 +162,8 @@ def check(config: Config, sources: Sources, *, device: str = "auto") -> dict[str
     for span in trainer.spans:
         trainer.step = span.start
         trainer.enter(span)
-        trainer.one_batch()  # the first one also warms up
-        stages.append({"stage": span.name, "steps": span.stop - span.start, **trainer.one_batch()})
+        trainer.time_batch()  # the first one also warms up
+        stages.append({"stage": span.name, "steps": span.stop - span.start, **trainer.time_batch()})
     total = sum(stage["steps"] * stage["seconds"] for stage in stages)
     per_epoch = len(trainer.data) / config.train.batch
     return {
@@ -242,7 +240,7 @@ def _trainer(
         draw=draw,
         say=say,
         on_row=on_row,
-        telling=Telling(logs if world.first else (), say),
+        telling=LoggerCollection(logs if world.first else (), say),
         fresh=fresh,
     )
 

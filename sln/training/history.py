@@ -14,11 +14,9 @@ from sln.runtime.device import memory_used
 from sln.runtime.distributed import World
 from sln.training.schedule import StageSpan, learning_rate
 
-__all__ = ["Books"]
-
 
 @dataclass(slots=True)
-class Books:
+class History:
     """What training has to remember between rows; all of it stands in a checkpoint.
 
     ``losses``, ``totals``, ``norms``, ``ids``: of every step since the last row, kept on the device until they are
@@ -60,7 +58,7 @@ class Books:
         return {"seen": seen, "smoothed": self.smoothed, "best": self.best, "row": self.row, "chosen": self.chosen}
 
     @classmethod
-    def of(cls, content: Mapping[str, Any], device: torch.device) -> "Books":
+    def of(cls, content: Mapping[str, Any], device: torch.device) -> "History":
         """Those of a checkpoint. Raises ValueError, TypeError, KeyError or AttributeError if they are none."""
         kept = content["seen"]
         losses = [{name: value.to(device) for name, value in one.items()} for one in kept["losses"]]

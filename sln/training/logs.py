@@ -11,8 +11,6 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-__all__ = ["RunLog", "Telling", "TensorBoardLog"]
-
 Row = Mapping[str, Any]
 
 
@@ -83,7 +81,7 @@ class TensorBoardLog:
             self._writer.close()
 
 
-class Telling:
+class LoggerCollection:
     """Several logs as one; a log that fails is told no more, and ``say`` says so once."""
 
     def __init__(self, logs: Iterable[RunLog] = (), say: Callable[[str], None] = lambda _: None) -> None:

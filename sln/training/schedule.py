@@ -11,8 +11,6 @@ from torch import nn
 
 from sln.config import TrainConfig, steps_of
 
-__all__ = ["StageSpan", "learning_rate", "parameter_groups", "photos_of_step", "stage_spans"]
-
 
 @dataclass(frozen=True, slots=True)
 class StageSpan:

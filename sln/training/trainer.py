@@ -17,15 +17,13 @@ from sln.data.dataset import Batch, CachedTargets, batches
 from sln.errors import ConfigError, TrainingError, WeightsError
 from sln.network.sln import SLN, build
 from sln.runs import Run
-from sln.runtime.device import autocast, no_memory, out_of_memory
+from sln.runtime.device import autocast, out_of_memory, out_of_memory_error
 from sln.runtime.distributed import World
 from sln.training.checkpoints import keep_as_best, load_optimiser, restore, save
-from sln.training.history import Books
-from sln.training.logs import Telling
+from sln.training.history import History
+from sln.training.logs import LoggerCollection
 from sln.training.schedule import StageSpan, learning_rate, parameter_groups, photos_of_step, stage_spans
 from sln.weights import load_pretrained
-
-__all__ = ["Trainer", "new_model"]
 
 Says = Callable[[str], None]
 
@@ -47,7 +45,7 @@ def averaged(model: SLN, decay: float) -> AveragedModel | None:
 
 
 class Trainer:
-    """One network, its data and its optimiser, step by step.
+    """One network, its data and its optimizer, step by step.
 
     ``step`` counts finished steps. With ``run`` metrics and checkpoints are written by process 0. ``fresh`` False:
     a checkpoint will be loaded, pretrained weights are not looked for. ``on_row`` is told every row of metrics,
@@ -66,7 +64,7 @@ class Trainer:
         draw: Callable[[SLN, Path], None] | None = None,
         say: Says = lambda _: None,
         on_row: Callable[[Mapping[str, Any]], None] = lambda _: None,
-        telling: Telling | None = None,
+        telling: LoggerCollection | None = None,
         fresh: bool = True,
     ) -> None:
         if not len(data):
@@ -76,12 +74,12 @@ class Trainer:
         if config.train.batch % (self.world.size * config.train.accumulate):
             raise ConfigError(f"train.batch {config.train.batch} cannot be shared by {self.world.size} processes")
         self.validate, self.draw, self.on_row = validate, draw, on_row
-        self.telling = telling or Telling()
+        self.telling = telling or LoggerCollection()
         self.spans = stage_spans(config.train)
         self.model = new_model(config, say, pretrained=fresh).to(device).to(memory_format=torch.channels_last)
         self.averaged = averaged(self.model, config.train.ema)
         self.step = 0
-        self.books = Books()
+        self.books = History()
         self._whole = True  # nothing half done: the state may be saved
         self._asked: Callable[[], bool] = lambda: False
         self.enter(self.spans[0])
@@ -94,8 +92,8 @@ class Trainer:
             if self.step < self.spans[-1].stop:
                 self.enter(self._span())
                 if self.step > self._span().start:
-                    load_optimiser(self.optimiser, content["optimiser"])
-            self.books = Books.of(content, self.device)
+                    load_optimiser(self.optimizer, content["optimizer"])
+            self.books = History.of(content, self.device)
         except (AttributeError, IndexError, KeyError, RuntimeError, StopIteration, TypeError, ValueError) as error:
             raise WeightsError(f"its state cannot be taken up: {error}", place=str(checkpoint)) from error
         if self.run is not None and self.world.first:
@@ -146,7 +144,7 @@ class Trainer:
         if self.run is not None and self.world.first:
             self.run.write_table()
 
-    def one_batch(self) -> dict[str, float]:
+    def time_batch(self) -> dict[str, float]:
         """One step for trying out: its seconds and its losses. Nothing is written."""
         batch = next(batches(self.data, self.plan(self.step + 1), 0)).to(self.device)
         started = time.perf_counter()
@@ -172,15 +170,15 @@ class Trainer:
         return next(span for span in self.spans if span.start <= self.step < span.stop)
 
     def enter(self, span: StageSpan) -> None:
-        """Begin a stage: what trains, and a fresh optimiser for it."""
+        """Begin a stage: what trains, and a fresh optimizer for it."""
         self.model.set_stage(span.name)
         self.wrapped: nn.Module = self.world.wrap(self.model, self.device)
         train = self.config.train
         groups = parameter_groups(self.model, train.weight_decay)
-        if train.optimiser == "sgd":
-            self.optimiser: torch.optim.Optimizer = torch.optim.SGD(groups, lr=train.lr, momentum=0.9)
+        if train.optimizer == "sgd":
+            self.optimizer: torch.optim.Optimizer = torch.optim.SGD(groups, lr=train.lr, momentum=0.9)
         else:
-            self.optimiser = torch.optim.AdamW(groups, lr=train.lr)
+            self.optimizer = torch.optim.AdamW(groups, lr=train.lr)
         self.books.smoothed = None
         if self.validate is None:
             self.books.best = None  # losses of different stages do not compare; AP does
@@ -202,19 +200,21 @@ class Trainer:
     def _one_step(self, batch: Batch) -> None:
         train = self.config.train
         rate = learning_rate(self.step, self._span(), train)
-        for group in self.optimiser.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         try:
             losses = self.backward(batch)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
             per_process = train.batch // self.world.size
-            raise no_memory(self.device, self.config.data.size, per_process, train.accumulate, train.rois) from error
-        trained = [p for group in self.optimiser.param_groups for p in group["params"]]
+            raise out_of_memory_error(
+                self.device, self.config.data.size, per_process, train.accumulate, train.rois
+            ) from error
+        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         norm = nn.utils.clip_grad_norm_(trained, train.clip or float("inf"))
-        self.optimiser.step()
+        self.optimizer.step()
         if self.averaged is not None:
             self.averaged.update_parameters(self.model)
         self.books.add(losses, self._total(losses), norm, batch.targets.image_ids)
@@ -294,7 +294,7 @@ class Trainer:
 
     def _save(self) -> None:
         if self.run is not None and self.world.first:
-            save(self.run.last, self.model, self.optimiser, self.step, self.books, self.averaged)
+            save(self.run.last, self.model, self.optimizer, self.step, self.books, self.averaged)
             self.telling.checkpoint(self.step, self.run.last)
 
 

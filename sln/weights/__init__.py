@@ -10,13 +10,13 @@ from sln.weights.files import (
     save_atomically,
     write_safetensors,
 )
-from sln.weights.pretrained import load_body, load_pretrained
+from sln.weights.pretrained import load_backbone, load_pretrained
 
 __all__ = [
     "SCHEMA",
     "config_of",
     "fill",
-    "load_body",
+    "load_backbone",
     "load_model",
     "load_pretrained",
     "read_checkpoint",

@@ -20,19 +20,6 @@ from sln.config import Config, of_schema
 from sln.errors import MachineError, WeightsError
 from sln.network.sln import SLN, build
 
-__all__ = [
-    "SCHEMA",
-    "check_tensors",
-    "config_of",
-    "fill",
-    "load_model",
-    "read_checkpoint",
-    "read_content",
-    "save_atomically",
-    "tensors_of",
-    "write_safetensors",
-]
-
 SCHEMA = "sln/checkpoint/3"
 _SCHEMAS = {"sln/checkpoint/1": 1, "sln/checkpoint/2": 2, SCHEMA: 3}
 """All that are read, and the numbers of what they have settings for (:func:`sln.config.settings_of_schema`)"""

@@ -13,10 +13,8 @@ from sln.network.sln import SLN
 from sln.weights.efficientnet import is_efficientnet, timm_names
 from sln.weights.files import check_tensors, read_content, tensors_of
 
-__all__ = ["load_body", "load_pretrained"]
-
 _PARTS = {
-    "backbone.body.": "encoder.body.",
+    "backbone.body.": "encoder.backbone.",
     "backbone.fpn.": "encoder.fpn.",
     "rpn.head.": "proposals.head.",
     "roi_heads.box_head.": "boxes.head.",
@@ -38,13 +36,13 @@ def load_pretrained(model: SLN, config: Config) -> Iterator[str]:
     """
     if config.detector.weights:
         yield from _load_detector(model, config)
-    elif config.encoder.body and config.encoder.weights:
-        yield _load_timm(model.encoder.body, config.encoder.body.removeprefix("timm:"), config.encoder.weights)
+    elif config.encoder.backbone and config.encoder.weights:
+        yield _load_timm(model.encoder.backbone, config.encoder.backbone.removeprefix("timm:"), config.encoder.weights)
     elif config.encoder.weights:
-        yield load_body(model.encoder.body, config.encoder.weights, config.encoder.depth)
+        yield load_backbone(model.encoder.backbone, config.encoder.weights, config.encoder.depth)
 
 
-def load_body(body: nn.Module, weights: str, depth: int) -> str:
+def load_backbone(body: nn.Module, weights: str, depth: int) -> str:
     """Fill a ResNet from ``weights``: a torchvision checkpoint (``backbone.body.*`` of Mask R-CNN, or a plain ResNet),
     or ``imagenet``. Returns one line that says what was loaded; raises :class:`WeightsError` if names or shapes differ.
     """

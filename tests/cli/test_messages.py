@@ -81,7 +81,7 @@ def test_training_talks_in_a_file_too(folder, tmp_path):
     """Without a terminal a line a row; without a GPU and a preset, what it would take."""
     small = ["data.size=64", "encoder.depth=10", "encoder.channels=8", "layering.width=8", "proposals.width=8",
              "head.width=8", "head.layers=1", "train.batch=2", "train.log_every=2", "proposals.after_nms=20",
-             "predict.most=5"]  # fmt: skip
+             "predict.max_detections=5"]  # fmt: skip
     settings = [part for setting in small for part in ("--set", setting)]
     fit = ["fit", folder / "c.h5", "--run", tmp_path / "run", "--steps", 4, "--device", "cpu", *settings]
     done = run_command("sln", *fit)
@@ -113,7 +113,7 @@ def test_training_on_one_processor(folder, tmp_path):
         "from amodal_cli.model import main\nwarnings.simplefilter('error')\nmain()\n"
     )
     small = ["data.size=64", "encoder.depth=10", "encoder.channels=8", "layering.width=8", "proposals.width=8",
-             "head.width=8", "head.layers=1", "train.batch=2", "proposals.after_nms=20", "predict.most=5"]  # fmt: skip
+             "head.width=8", "head.layers=1", "train.batch=2", "proposals.after_nms=20", "predict.max_detections=5"]  # fmt: skip
     settings = [part for setting in small for part in ("--set", setting)]
     command = ["fit", folder / "c.h5", "--run", tmp_path / "run", "--steps", "2", "--device", "cpu", *settings]
     done = subprocess.run([sys.executable, "-c", code, *map(str, command)], capture_output=True, text=True)

@@ -21,10 +21,10 @@ from support.scenes import modal_photos
 import amodal_data as ad
 import sln
 from amodal_data.export import convert
-from amodal_data.inspector.dataset import open_source
+from amodal_data.inspector.dataset import open_dataset
 from amodal_data.io.images import read_photo
 from amodal_data.synthetic import write_flat
-from amodal_data.synthetic.composing import Wishes, compose, take_stock
+from amodal_data.synthetic.composing import SceneSpec, build_object_bank, compose
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -69,16 +69,16 @@ def home(tmp_path_factory):
         ad.build_targets(ad.read_cocoa(scenes), folder / f"{split}.h5")
         shutil.copy(scenes, folder)
         results = folder / f"amodalmask_{split}.json"
-        convert(open_source(scenes), results, "results")
+        convert(open_dataset(scenes), results, "results")
     for name in ("amodalmask_1", "amodalmask_2", "mine", "theirs", "a", "b", "visible_part", "convex_hull", "box"):
         shutil.copy(folder / "amodalmask_val.json", folder / f"{name}.json")
     shutil.copy(folder / "COCO_amodal_val2014.json", folder / "truth.json")
     shutil.copy(write_flat(folder / "d2sa", 6, "d2sa", size=(60, 80)), folder / "D2S_amodal_validation.json")
-    convert(open_source(scenes), folder / "FILE_OR_FOLDER", "coco")
+    convert(open_dataset(scenes), folder / "FILE_OR_FOLDER", "coco")
     (folder / "train2017").mkdir()
     modal = modal_photos(folder / "train2017").rename(folder / "instances_train2017.json")
-    stock = take_stock(modal, [folder / "train2017"])
-    compose(stock, folder / "composed", 2, wishes=Wishes(size=(96, 128), objects=(2, 3)))
+    stock = build_object_bank(modal, [folder / "train2017"])
+    compose(stock, folder / "composed", 2, wishes=SceneSpec(size=(96, 128), objects=(2, 3)))
     photos = sorted((folder / "data").rglob("*.jpg"))
     (folder / "photos").mkdir()
     for name in ("photos/1.jpg", "photos/2.jpg", "photo.jpg", "a.jpg", "b.jpg"):

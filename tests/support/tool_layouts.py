@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from amodal_data import read_cocoa
-from amodal_data.masks.rle import rasterise
+from amodal_data.masks.rle import rasterize
 
 
 def coco(content, order="z_order"):
@@ -110,7 +110,7 @@ def masks(content, folder, *, visible=False):
         name.mkdir(parents=True)
         regions = regions_of(content, image)
         polygons = [np.array(region["segmentation"], float) for region in regions]
-        found = rasterise(polygons, (image["height"], image["width"]))
+        found = rasterize(polygons, (image["height"], image["width"]))
         whole = {region["order"]: mask.decode() for region, mask in zip(regions, found, strict=True)}
         for order, mask in whole.items():
             (name / f"{order}.png").write_bytes(png(mask))

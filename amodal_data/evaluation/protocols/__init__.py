@@ -1,18 +1,18 @@
 """What is counted: one module a protocol, and the types of errors."""
 
-from amodal_data.evaluation.protocols.amodal import AmodalTally
-from amodal_data.evaluation.protocols.cocoeval import CocoTally
-from amodal_data.evaluation.protocols.completion import CompletionTally
-from amodal_data.evaluation.protocols.error_types import TYPES, Diagnosis, ErrorTally
-from amodal_data.evaluation.protocols.order import OrderTally, PairSet
+from amodal_data.evaluation.protocols.amodal import AmodalMetric
+from amodal_data.evaluation.protocols.cocoeval import CocoMetric
+from amodal_data.evaluation.protocols.completion import CompletionMetric
+from amodal_data.evaluation.protocols.error_types import TYPES, Diagnosis, ErrorMetric
+from amodal_data.evaluation.protocols.order import OrderMetric, PairSet
 
 __all__ = [
     "TYPES",
-    "AmodalTally",
-    "CocoTally",
-    "CompletionTally",
+    "AmodalMetric",
+    "CocoMetric",
+    "CompletionMetric",
     "Diagnosis",
-    "ErrorTally",
-    "OrderTally",
+    "ErrorMetric",
+    "OrderMetric",
     "PairSet",
 ]

@@ -20,11 +20,9 @@ from numpy.typing import NDArray
 from amodal_data.evaluation.comparison import Comparison
 from amodal_data.evaluation.ground_truth import Truth, TruthImage
 from amodal_data.evaluation.matching import THRESHOLDS, Matches, match
-from amodal_data.evaluation.metric import Figures, Order, Tally, tallied
+from amodal_data.evaluation.metric import Figures, Metric, Order, run_metrics
 from amodal_data.evaluation.protocols.precision_recall import RECALLS, interpolated
-from amodal_data.evaluation.results.scored_masks import Predictions, Seen
-
-__all__ = ["KINDS", "OCCLUSION", "AmodalScores", "AmodalTally", "score_amodal"]
+from amodal_data.evaluation.results.scored_masks import Predictions, PredictionStats
 
 KINDS = ("all", "things", "stuff")
 OCCLUSION = {"all": (0.0, np.inf), "none": (0.0, 1e-5), "partial": (1e-5, 0.25), "heavy": (0.25, 1.0)}
@@ -67,7 +65,7 @@ def _mean(values: NDArray[np.float64]) -> float | None:
     return None if np.isnan(values).any() else float(values.mean())
 
 
-class AmodalTally(Tally):
+class AmodalMetric(Metric):
     """What protocol ``amodal`` counts: of each image the scores, and what its detections matched."""
 
     def __init__(self, max_dets: Sequence[int] = (1, 10, 100), *, skip_empty: bool = False) -> None:
@@ -82,7 +80,7 @@ class AmodalTally(Tally):
         found = match(one.overlaps.at_least(THRESHOLDS[0])[:last], ignore, one.unknown[:last])
         self._kept.add(one.found.scores[:last], found, (~ignore).sum(axis=1))
 
-    def figures(self, order: Order, seen: Seen) -> Figures:
+    def figures(self, order: Order, seen: PredictionStats) -> Figures:
         """``subsets``, and ``subsets_compat_sln`` where asked for."""
         ranking = _Ranking(self._kept, order)
         found = {"subsets": ranking.scores(self.max_dets).to_dict()}
@@ -94,7 +92,7 @@ class AmodalTally(Tally):
         """Precision and recall of all subsets."""
         return _Ranking(self._kept, order).scores(self.max_dets, skip_empty=skip_empty)
 
-    def resampled(self, order: Order, seen: Seen, weights: NDArray[np.int64]) -> Figures:
+    def resampled(self, order: Order, seen: PredictionStats, weights: NDArray[np.int64]) -> Figures:
         """The figures of ``subsets`` when each image counts ``weights`` [B, I] times, float64 [B] each."""
         ranking = _Ranking(self._kept, order, drawn=True)
         several = [ranking.scores(self.max_dets, own) for own in weights]
@@ -220,8 +218,8 @@ def score_amodal(
     """Score all images of ``truth``. ``skip_empty`` leaves out images without detections, as the SLN
     release does (its recall is too high for it).
     """
-    tally = AmodalTally(max_dets)
-    order = tallied(truth, predictions, lambda: [tally]).order
+    tally = AmodalMetric(max_dets)
+    order = run_metrics(truth, predictions, lambda: [tally]).order
     return tally.scores(order, skip_empty=skip_empty)
 
 

@@ -11,8 +11,6 @@ from amodal_data.evaluation.metric import per
 from amodal_data.evaluation.protocols.precision_recall import interpolated
 from amodal_data.evaluation.results.scored_masks import by_score
 
-__all__ = ["OneClass", "classes_of", "drawn_figures"]
-
 _AREAS = 4
 _LIMITS = (1, 10, 100)
 

@@ -14,13 +14,11 @@ from pycocotools.cocoeval import COCOeval
 
 from amodal_data.errors import SelectionError
 from amodal_data.evaluation.comparison import Comparison
-from amodal_data.evaluation.metric import Figures, Order, Tally
+from amodal_data.evaluation.metric import Figures, Metric, Order
 from amodal_data.evaluation.protocols.coco_bootstrap import classes_of, drawn_figures
-from amodal_data.evaluation.results.scored_masks import ScoredMask, Seen
+from amodal_data.evaluation.results.scored_masks import PredictionStats, ScoredMask
 from amodal_data.masks.rle import RLE
 from amodal_data.masks.windows import minus
-
-__all__ = ["PARTS", "CocoTally"]
 
 Rows = list[dict[str, Any]]
 
@@ -32,7 +30,7 @@ _NAMES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
 _RECALLS = ("AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large")
 
 
-class CocoTally(Tally):
+class CocoMetric(Metric):
     """What protocol ``coco`` keeps: the masks of every part, as COCOeval wants them.
 
     COCOeval looks at every category in every image; here, a few categories at a time, only in the images that have one
@@ -68,24 +66,24 @@ class CocoTally(Tally):
             parts[part] = (rows, results)
         self._images.append(_Image(targets.size, parts))
 
-    def figures(self, order: Order, seen: Seen) -> Figures:
+    def figures(self, order: Order, seen: PredictionStats) -> Figures:
         """``parts``: COCO's twelve figures for each of PARTS, None for parts that no prediction carries, and for all
         of them where predictions tell no classes (:meth:`without_classes`). Not available is None.
         """
         return {"parts": {part: self._part(part, order, seen) for part in PARTS}}
 
-    def without_classes(self, seen: Seen) -> bool:
+    def without_classes(self, seen: PredictionStats) -> bool:
         """Do the predictions, over several images, know one class where the truth has several? They tell no classes."""
         return len(self.classes) > 1 and len(seen.categories) == 1 and len(seen.ids) > 1
 
-    def _part(self, part: str, order: Order, seen: Seen) -> dict[str, float | None] | None:
+    def _part(self, part: str, order: Order, seen: PredictionStats) -> dict[str, float | None] | None:
         rows = self._rows(part, order)
         if self.without_classes(seen) or not rows[2]:
             return None
         stats = _by_boundary(*rows) if self._boundary else _by_mask(*rows)
         return {name: None if value < 0 else value for name, value in zip(_NAMES + _RECALLS, stats, strict=True)}
 
-    def resampled(self, order: Order, seen: Seen, weights: NDArray[np.int64]) -> Figures:
+    def resampled(self, order: Order, seen: PredictionStats, weights: NDArray[np.int64]) -> Figures:
         """``parts`` of drawn images; none by boundary IoU, whose library tells nothing by image."""
         parts: Figures = {}
         for part in PARTS:

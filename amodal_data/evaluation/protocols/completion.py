@@ -15,13 +15,11 @@ from numpy.typing import NDArray
 
 from amodal_data.evaluation.comparison import Comparison
 from amodal_data.evaluation.ground_truth import TruthImage
-from amodal_data.evaluation.metric import Figures, Order, Tally, per
+from amodal_data.evaluation.metric import Figures, Metric, Order, per
 from amodal_data.evaluation.protocols.pair_order import Grid, grid_of
-from amodal_data.evaluation.results.scored_masks import Seen
+from amodal_data.evaluation.results.scored_masks import PredictionStats
 from amodal_data.layering.sem_dist import SAFE_CONFIDENCE, sem_dist_of_codes
 from amodal_data.masks.windows import Window, crop, window_of
-
-__all__ = ["OCCLUDED", "CompletionTally"]
 
 OCCLUDED = 0.05
 """From this hidden share on an instance counts as occluded."""
@@ -45,7 +43,7 @@ _MEANS = {
 _SUMS = tuple(dict.fromkeys(name for pair in _MEANS.values() for name in pair))
 
 
-class CompletionTally(Tally):
+class CompletionMetric(Metric):
     """What protocol ``completion`` counts: sums over the instances of each image that cover a pixel."""
 
     def __init__(self) -> None:
@@ -75,7 +73,7 @@ class CompletionTally(Tally):
             sums["error"] += _error(grid, _codes(one.image, n, amodal, hidden, window))
         self._sums.append(np.array(list(sums.values())))
 
-    def figures(self, order: Order, seen: Seen) -> Figures:
+    def figures(self, order: Order, seen: PredictionStats) -> Figures:
         """``completion``: how many instances, how many with a hidden part, and the means of the module's text; None
         where there is none to average, and for those that predictions without visible masks say nothing about.
         """
@@ -83,7 +81,7 @@ class CompletionTally(Tally):
         counts = {name: int(totals[_SUMS.index(name)]) for name in ("instances", "occluded")}
         return {"completion": counts | _means(totals, seen)}
 
-    def resampled(self, order: Order, seen: Seen, weights: NDArray[np.int64]) -> Figures:
+    def resampled(self, order: Order, seen: PredictionStats, weights: NDArray[np.int64]) -> Figures:
         """``completion`` of drawn images."""
         means = _means(weights @ self._by_image(order), seen)
         return {"completion": {name: values for name, values in means.items() if values is not None}}
@@ -92,7 +90,7 @@ class CompletionTally(Tally):
         return np.array(self._sums).reshape(-1, len(_SUMS))[order]
 
 
-def _means(sums: NDArray[np.float64], seen: Seen) -> dict[str, Any]:
+def _means(sums: NDArray[np.float64], seen: PredictionStats) -> dict[str, Any]:
     silent = _SILENT if seen.silent else ()
     return {
         name: None if name in silent else per(sums[..., _SUMS.index(over)], sums[..., _SUMS.index(under)])

@@ -14,8 +14,6 @@ from amodal_data.evaluation.results.scored_masks import ScoredMask
 from amodal_data.masks.rle import iou
 from amodal_data.masks.windows import minus
 
-__all__ = ["TYPES", "Diagnosis", "ErrorTally"]
-
 _RIGHT, _PROPOSED = 0.5, 0.1
 
 TYPES = {
@@ -41,7 +39,7 @@ class Diagnosis:
         return sorted(self.images, key=lambda i: (-sum(n for t, n in self.images[i].items() if t != "right"), i))
 
 
-class ErrorTally:
+class ErrorMetric:
     """Types every instance, overlapping pair and surplus prediction of each image."""
 
     def __init__(self) -> None:

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from amodal_data.errors import SelectionError
 from amodal_data.evaluation.comparison import Comparison
 from amodal_data.evaluation.ground_truth import TruthImage
-from amodal_data.evaluation.metric import Figures, Order, Tally, per
+from amodal_data.evaluation.metric import Figures, Metric, Order, per
 from amodal_data.evaluation.protocols.pair_order import Grid, grid_of, hard_depth, shared_window
-from amodal_data.evaluation.results.scored_masks import ScoredMask, Seen
+from amodal_data.evaluation.results.scored_masks import PredictionStats, ScoredMask
 from amodal_data.layering.sem_dist import (
     instance_order,
     joint_depth,
@@ -32,8 +32,6 @@ from amodal_data.layering.sem_dist import (
     soft_depth,
 )
 from amodal_data.masks.rle import RLE
-
-__all__ = ["METHODS", "OrderFigures", "OrderTally", "PairSet", "pair_votes"]
 
 PairSet = Literal["overlap", "bordering", "constraint"]
 Probable = tuple[NDArray[Any], NDArray[Any]]
@@ -128,7 +126,7 @@ _NEED_VISIBLE = ("R_hard", "modal_vote")
 METHODS = ("R_hard", "R_joint", "R_soft", "modal_vote", "modal_vote_pixel", "modal_vote_soft", "area", "y_axis")
 
 
-class OrderTally(Tally):
+class OrderMetric(Metric):
     """What protocol ``order`` counts: of each image and method the pairs, how many were decided, and rightly so."""
 
     def __init__(self, pairs: PairSet = "overlap") -> None:
@@ -148,7 +146,7 @@ class OrderTally(Tally):
         votes = votes.reshape(-1, len(METHODS))
         self._counts.append(np.array([(votes == votes).sum(0), (votes != 0).sum(0), (votes == 1).sum(0)]))
 
-    def figures(self, order: Order, seen: Seen) -> Figures:
+    def figures(self, order: Order, seen: PredictionStats) -> Figures:
         """``methods``; None for those that need probabilities, or visible masks, where no prediction has any."""
         totals = np.sum(self._counts, axis=0, dtype=np.int64) if self._counts else np.zeros((3, len(METHODS)), np.int64)
         known = _known(seen)
@@ -157,7 +155,7 @@ class OrderTally(Tally):
         }
         return {"methods": {name: one.to_dict() if name in known else None for name, one in figures.items()}}
 
-    def resampled(self, order: Order, seen: Seen, weights: NDArray[np.int64]) -> Figures:
+    def resampled(self, order: Order, seen: PredictionStats, weights: NDArray[np.int64]) -> Figures:
         """``methods`` of drawn images."""
         counts = np.array(self._counts, np.int64).reshape(-1, 3, len(METHODS))[order]
         pairs, decided, right = np.moveaxis(np.tensordot(weights, counts, 1), 1, 0)
@@ -171,7 +169,7 @@ class OrderTally(Tally):
         return {"methods": {n: {key: of[:, m] for key, of in shares.items()} for m, n in each if n in known}}
 
 
-def _known(seen: Seen) -> set[str]:
+def _known(seen: PredictionStats) -> set[str]:
     """The methods that the predictions say enough for."""
     known = {name for name in METHODS if seen.has_probabilities or name in _BY_GRID or name in _BY_MASK}
     return known - set(_NEED_VISIBLE) if seen.silent else known

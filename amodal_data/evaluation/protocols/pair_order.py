@@ -9,10 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.evaluation.results.scored_masks import ScoredMask
-from amodal_data.layering.sem_dist import given_inside, instance_order, pair_order
-from amodal_data.masks.windows import Window, crop, meeting, touched_by, window_of
-
-__all__ = ["Grid", "can_order", "grid_of", "hard_depth", "order_of", "order_pairs", "paste", "shared_window"]
+from amodal_data.layering.sem_dist import condition_on_inside, instance_order, pair_order
+from amodal_data.masks.windows import Window, crop, intersect_windows, window_of, window_of_box
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,18 +50,20 @@ def grid_of(prediction: ScoredMask, window: Window) -> Grid:
         level[crop(mask, window)] = at
     if prediction.box is None or prediction.probabilities is None:
         return Grid(whole, level)
-    return Grid(whole, level, *given_inside(paste(prediction.probabilities.astype(np.float32), prediction.box, window)))
+    return Grid(
+        whole, level, *condition_on_inside(paste(prediction.probabilities.astype(np.float32), prediction.box, window))
+    )
 
 
 def shared_window(a: ScoredMask, b: ScoredMask) -> Window | None:
     """The window in which both predictions may be: nothing outside it says who is in front. None = there is none."""
-    return meeting(_reach(a), _reach(b))
+    return intersect_windows(_reach(a), _reach(b))
 
 
 def _reach(one: ScoredMask) -> Window | None:
     if one.box is None or one.probabilities is None:
         return window_of(one.amodal)
-    return touched_by(one.box, one.amodal.size)
+    return window_of_box(one.box, one.amodal.size)
 
 
 def order_of(a: ScoredMask, b: ScoredMask) -> int:

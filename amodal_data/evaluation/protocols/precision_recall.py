@@ -3,8 +3,6 @@
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["RECALLS", "interpolated"]
-
 RECALLS = np.linspace(0, 1, 101)
 _EPSILON = np.spacing(1)
 

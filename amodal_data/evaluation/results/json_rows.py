@@ -29,8 +29,6 @@ from amodal_data.errors import AnnotationError, PredictionError
 from amodal_data.io.files import open_regular
 from amodal_data.readers.json_files import not_json
 
-__all__ = ["Block", "Index", "Records", "open_records"]
-
 _BLOCK = 2**16
 _LONGEST = 2**30
 """Bytes of one row"""

@@ -29,14 +29,12 @@ from amodal_data.evaluation.results.scored_masks import (
     by_score,
     known_image,
 )
-from amodal_data.evaluation.results.sidecar import Companion, open_companion
+from amodal_data.evaluation.results.sidecar import Sidecar, open_sidecar
 from amodal_data.masks.rle import RLE, parse_rles
 from amodal_data.masks.windows import minus
 from amodal_data.readers.json_files import stem_of
 from amodal_data.readers.region_masks import integer, number
 from amodal_data.scenes.scene import Source
-
-__all__ = ["ResultsFile", "RowsOfImage", "ScatteredError"]
 
 _AMODAL = ("segmentation", "amodalMask")
 _HIDDEN = ("invisible_mask", "invisibleMask")
@@ -67,7 +65,7 @@ class ResultsFile:
         self._records = open_records(path)
         self.source = Source(self.path.name, self._records.sha256)
         try:
-            self._beside = open_companion(self.path)
+            self._beside = open_sidecar(self.path)
         except BaseException:
             self.close()
             raise
@@ -180,9 +178,7 @@ class ResultsFile:
 class RowsOfImage:
     """The rows of one image, still raw; ``keys`` are all that occur in the file so far."""
 
-    def __init__(
-        self, path: Path, numbers: list[int], rows: list[Any], keys: Set[str], beside: Companion | None
-    ) -> None:
+    def __init__(self, path: Path, numbers: list[int], rows: list[Any], keys: Set[str], beside: Sidecar | None) -> None:
         self._path, self._keys, self._beside = path, keys, beside
         self._numbers, self._rows = numbers, rows
 
@@ -279,7 +275,7 @@ class RowsOfImage:
             found = [row.get(key) if one is None else one for one, row in zip(found, self._rows, strict=True)]
         return found
 
-    def companion(self) -> tuple[NDArray[np.float32], NDArray[np.floating]] | None:
+    def sidecar(self) -> tuple[NDArray[np.float32], NDArray[np.floating]] | None:
         """Boxes and probabilities of all rows, by falling score."""
         return None if self._beside is None else self._beside.rows(self._numbers)
 
@@ -300,12 +296,12 @@ class _Extras:
 
     def of(self, n: int, whole: RLE) -> dict[str, Any]:
         """The other fields of row n, whose amodal mask is ``whole``."""
-        visible, hidden, levels, companion = self._all
+        visible, hidden, levels, sidecar = self._all
         seen, unseen = visible.get(n), hidden.get(n)
         if seen is None and unseen is not None:
             seen = minus(whole, unseen)
         more: dict[str, Any] = {"visible": seen, "levels": tuple(levels.get(n, ()))}
-        return more if companion is None else more | {"box": companion[0][n], "probabilities": companion[1][n]}
+        return more if sidecar is None else more | {"box": sidecar[0][n], "probabilities": sidecar[1][n]}
 
     @cached_property
     def _all(self) -> tuple[dict[int, RLE], dict[int, RLE], dict[int, list[RLE]], Any]:
@@ -315,7 +311,7 @@ class _Extras:
         parsed = self._rows.parsed([n for n, _ in owners], [one for _, one in owners], "levels", self._size)
         for (n, _), mask in zip(owners, parsed, strict=True):
             levels[n].append(mask)
-        return self._masks(["visible_mask"]), self._masks(_HIDDEN), levels, self._rows.companion()
+        return self._masks(["visible_mask"]), self._masks(_HIDDEN), levels, self._rows.sidecar()
 
     def _masks(self, keys: Sequence[str]) -> dict[int, RLE]:
         there = [(n, one) for n, one in enumerate(self._rows.values(keys)) if one is not None]

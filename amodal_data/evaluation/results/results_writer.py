@@ -13,10 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.evaluation.results.scored_masks import ScoredMask
-from amodal_data.evaluation.results.sidecar import companion_of, write_companion
+from amodal_data.evaluation.results.sidecar import sidecar_path, write_sidecar
 from amodal_data.io.files import replaced
-
-__all__ = ["ResultsWriter", "write_predictions"]
 
 
 class _Done(NamedTuple):
@@ -81,7 +79,7 @@ class ResultsWriter:
             if isinstance(error, OSError):  # it cannot be written: what was there before stays
                 self._json.__exit__(kind, error, traceback)
                 return
-            beside = companion_of(self.path)
+            beside = sidecar_path(self.path)
             with self._json:
                 self._out.seek(self._done.text)
                 self._out.truncate()
@@ -91,7 +89,7 @@ class ResultsWriter:
                 beside.unlink(missing_ok=True)  # one of other predictions would be read with these
             if self._done.rows and not self._bare and self._shape is not None:
                 self._levels.truncate(self._done.levels)
-                write_companion(beside, self._boxes[: self._done.rows], self._levels, self._shape)
+                write_sidecar(beside, self._boxes[: self._done.rows], self._levels, self._shape)
 
 
 def write_predictions(

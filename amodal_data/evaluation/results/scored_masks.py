@@ -12,18 +12,6 @@ from amodal_data.errors import PredictionError
 from amodal_data.evaluation.iou import MaskSet
 from amodal_data.masks.rle import RLE
 
-__all__ = [
-    "DEEPEST",
-    "Given",
-    "ImagePredictions",
-    "Predictions",
-    "ScoredMask",
-    "Seen",
-    "by_score",
-    "checked",
-    "known_image",
-]
-
 DEEPEST = 254
 """Levels of one prediction, as of a level table"""
 
@@ -140,7 +128,7 @@ def by_score(scores: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 @dataclass(slots=True)
-class Seen:
+class PredictionStats:
     """What was seen of predictions so far: rows, ties, whether any tells visible from hidden parts or names its
     instance (``given``), ids of their images, their classes.
 

@@ -19,21 +19,19 @@ from amodal_data.errors import PredictionError
 from amodal_data.io.files import replaced
 from amodal_data.io.npz import open_archive
 
-__all__ = ["Companion", "companion_of", "open_companion", "write_companion"]
-
 _MOST_CLASSES, _MOST_CELLS = 256, 1024
 _MOST_UNPACKED = 4 * 2**30
 """Bytes that a compressed companion may unpack to"""
 _BLOCK = 2**24
 
 
-def companion_of(results: Path) -> Path:
+def sidecar_path(results: Path) -> Path:
     """Where the companion of a results file is, if it has one."""
     return (results.with_suffix("") if results.suffix == ".gz" else results).with_suffix(".npz")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Companion:
+class Sidecar:
     """``boxes`` [P, 4] and ``levels`` [P, K + 1, S, S] of the rows of a results file; read when looked at."""
 
     path: Path
@@ -65,13 +63,13 @@ def _forget(values: NDArray[Any]) -> None:
         mapped.madvise(mmap.MADV_DONTNEED)
 
 
-def open_companion(results: Path) -> Companion | None:
+def open_sidecar(results: Path) -> Sidecar | None:
     """The companion of a results file; None if there is none.
 
     Raises :class:`PredictionError` if it is no such file, or holds what cannot be probabilities; nothing that it
     announces is believed before memory is taken for it.
     """
-    path = companion_of(results)
+    path = sidecar_path(results)
     if not path.exists():
         return None
     try:
@@ -80,7 +78,7 @@ def open_companion(results: Path) -> Companion | None:
             _check_shapes(boxes.shape, levels.shape)
             if not all(one.dtype.kind == "f" and one.dtype.itemsize <= 8 for one in (boxes, levels)):
                 raise ValueError(f"boxes are {boxes.dtype}, levels {levels.dtype}")
-            found = Companion(path, archive.array(boxes, _MOST_UNPACKED), archive.array(levels, _MOST_UNPACKED))
+            found = Sidecar(path, archive.array(boxes, _MOST_UNPACKED), archive.array(levels, _MOST_UNPACKED))
             _check_values(found)
     except ValueError as error:
         raise PredictionError(f"not a companion of predictions: {error}", place=str(path)) from error
@@ -93,7 +91,7 @@ def _check_shapes(boxes: tuple[int, ...], levels: tuple[int, ...]) -> None:
         raise ValueError(f"boxes {boxes} and levels {levels}")
 
 
-def _check_values(found: Companion) -> None:
+def _check_values(found: Sidecar) -> None:
     step = max(1, _BLOCK // max(1, math.prod(found.levels.shape[1:])))
     for at in range(0, len(found.boxes), step):
         boxes, levels = found.boxes[at : at + step], found.levels[at : at + step]
@@ -104,9 +102,7 @@ def _check_values(found: Companion) -> None:
         _forget(found.levels)
 
 
-def write_companion(
-    path: Path, boxes: Sequence[NDArray[np.floating]], levels: IO[bytes], shape: tuple[int, ...]
-) -> None:
+def write_sidecar(path: Path, boxes: Sequence[NDArray[np.floating]], levels: IO[bytes], shape: tuple[int, ...]) -> None:
     """Write a companion whose levels lie in a file already, float16, row after row of ``shape`` [K + 1, S, S]."""
     with replaced(path, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         with archive.open("boxes.npy", "w") as out:

@@ -1,6 +1,6 @@
 """How levels look: colours, panels over a photo, what is written on them, their legends."""
 
-from amodal_data.inspector.drawing.colors import IDENTITY, level_colours, sem_dist_colours
+from amodal_data.inspector.drawing.colors import IDENTITY, level_colors, sem_dist_colors
 from amodal_data.inspector.drawing.panels import as_image, draw_count_map, draw_instances, draw_levels, draw_sem_dist
 
 __all__ = [
@@ -10,6 +10,6 @@ __all__ = [
     "draw_instances",
     "draw_levels",
     "draw_sem_dist",
-    "level_colours",
-    "sem_dist_colours",
+    "level_colors",
+    "sem_dist_colors",
 ]

@@ -7,8 +7,6 @@ always together with a number.
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BANDS", "FADED", "IDENTITY", "UNSURE", "level_colours", "sem_dist_colours"]
-
 _VIRIDIS = (
     "440154",
     "482878",
@@ -45,12 +43,12 @@ BANDS = np.vstack([_viridis(np.array(_PLACES)), [10.0, 0.0, 14.0]])
 """RGB 0..255, float64 [6, 3]: visible, behind 1, 2, 3, 4, 5 and more, in every picture alike."""
 
 
-def level_colours(codes: NDArray[np.integer]) -> NDArray[np.float64]:
+def level_colors(codes: NDArray[np.integer]) -> NDArray[np.float64]:
     """RGB of level codes or counts, from 1, float64 [..., 3]: those of :data:`BANDS`, from the sixth on all alike."""
     return BANDS[np.minimum(codes, len(BANDS)) - 1]
 
 
-def sem_dist_colours(m: NDArray[np.floating]) -> NDArray[np.float64]:
+def sem_dist_colors(m: NDArray[np.floating]) -> NDArray[np.float64]:
     """RGB of sem-dist values M = C - L, float64 [..., 3]: the colour of level L in :data:`BANDS`, greyer where the
     confidence C, in (0, 1], is low.
     """

@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 from amodal_data.inspector.drawing.colors import IDENTITY
 from amodal_data.layering.level_table import counted
 
-__all__ = ["distinct_hues", "shared_hues"]
-
 _MANY = 500
 """Instances up to which every pair is looked at"""
 

@@ -5,9 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from amodal_data.inspector.drawing.colors import BANDS, IDENTITY, sem_dist_colours
-
-__all__ = ["INK", "PALE", "PAPER", "font", "sem_dist_legend", "striped_legend", "swatches", "write_labels"]
+from amodal_data.inspector.drawing.colors import BANDS, IDENTITY, sem_dist_colors
 
 INK, PALE, PAPER = (38, 38, 44), (96, 96, 106), (252, 252, 250)
 """Of what is written, of captions, and behind both"""
@@ -48,10 +46,10 @@ def _free(wanted: int, plate: tuple[int, int, int], limit: int, taken: Sequence[
 def swatches(sheet: Image.Image, at: tuple[int, int], title: str, labels: range) -> None:
     """Legend of a map of levels or counts: a field each, its number in it, as many as have a colour of their own."""
     draw = _titled(sheet, at, title)
-    for n, colour in enumerate(BANDS[: len(labels)].astype(int)):
+    for n, color in enumerate(BANDS[: len(labels)].astype(int)):
         x, y = at[0] + n * 26, at[1] + 18
-        draw.rectangle((x, y, x + 22, y + 14), fill=tuple(colour.tolist()))
-        ink = "white" if colour.sum() < 380 else INK
+        draw.rectangle((x, y, x + 22, y + 14), fill=tuple(color.tolist()))
+        ink = "white" if color.sum() < 380 else INK
         more = "+" * (n == len(BANDS) - 1 and len(labels) > len(BANDS))
         draw.text((x + 11, y + 7), f"{labels[n]}{more}", ink, font(11), anchor="mm")
 
@@ -61,7 +59,7 @@ def sem_dist_legend(sheet: Image.Image, at: tuple[int, int], deepest: int) -> No
     draw = _titled(sheet, at, "M = C - L: colour = behind how many, greyer = less sure")
     for level in range(min(deepest, len(BANDS) - 1) + 1):
         x = at[0] + level * 52
-        field = np.broadcast_to(sem_dist_colours(np.linspace(1, 0.5, 48, endpoint=False) - level), (14, 48, 3))
+        field = np.broadcast_to(sem_dist_colors(np.linspace(1, 0.5, 48, endpoint=False) - level), (14, 48, 3))
         sheet.paste(Image.fromarray(field.astype(np.uint8)), (x, at[1] + 18))
         word = f"{'behind ' * (level == 1)}{level}{'+' * (level == len(BANDS) - 1)}" if level else "visible"
         draw.text((x + 24, at[1] + 41), word, PALE, font(11), anchor="mm")

@@ -14,8 +14,6 @@ from amodal_data.layering.maps import LevelViews
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
-__all__ = ["GREY", "figure", "small_size", "views_figure"]
-
 _LONGEST, _GAP = 480, 8
 GREY = 170
 """Of a picture without its photo, before it is dimmed"""

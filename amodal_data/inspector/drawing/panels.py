@@ -6,24 +6,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.inspector.drawing.colors import IDENTITY, level_colours, sem_dist_colours
+from amodal_data.inspector.drawing.colors import IDENTITY, level_colors, sem_dist_colors
 from amodal_data.inspector.drawing.hues import distinct_hues
 from amodal_data.layering.maps import LevelViews
 
 if TYPE_CHECKING:
     from PIL import Image
-
-__all__ = [
-    "as_image",
-    "dimmed",
-    "draw_count_map",
-    "draw_instances",
-    "draw_levels",
-    "draw_sem_dist",
-    "fitted",
-    "label_places",
-    "outlined",
-]
 
 Picture = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -74,9 +62,9 @@ def draw_instances(
     for hue, code, part, _ in windows:
         _blend(part, code == 1, IDENTITY[hue], 0.62)
     for hue, code, part, window in windows:
-        colour, hidden = IDENTITY[hue], code > 1
-        _blend(part, hidden & _stripes(window, hue), colour * 0.8, 0.9)
-        _blend(part, _outline(hidden), colour * 0.62, 1)
+        color, hidden = IDENTITY[hue], code > 1
+        _blend(part, hidden & _stripes(window, hue), color * 0.8, 0.9)
+        _blend(part, _outline(hidden), color * 0.62, 1)
     for hue, code, part, _ in windows:
         _blend(part, _outline(code == 1), IDENTITY[hue] * 0.5, 1)
     return picture
@@ -93,14 +81,14 @@ def _around(mask: Mask) -> list[tuple[slice, slice]]:
 
 
 def draw_count_map(photo: Picture, view: LevelViews) -> Picture:
-    """How many instances lie over each pixel (paper, Fig. 1), in the colours of :func:`level_colours`, uncoloured where
+    """How many instances lie over each pixel (paper, Fig. 1), in the colours of :func:`level_colors`, uncoloured where
     none does. photo and panel: see :func:`draw_instances`.
     """
     return _coloured(photo, view.count_map())
 
 
 def draw_levels(photo: Picture, view: LevelViews, n: int) -> Picture:
-    """The visibility levels of instance ``n``, in the colours of :func:`level_colours`. photo and panel: see
+    """The visibility levels of instance ``n``, in the colors of :func:`level_colours`. photo and panel: see
     :func:`draw_instances`.
     """
     picture = _coloured(photo, view.levels(n))
@@ -114,7 +102,7 @@ def draw_sem_dist(photo: Picture, view: LevelViews, n: int) -> Picture:
     """
     picture = dimmed(photo)
     inside = view.amodal(n)
-    picture[inside] = sem_dist_colours(view.sem_dist()[n][inside])
+    picture[inside] = sem_dist_colors(view.sem_dist()[n][inside])
     outlined(picture, inside)
     return picture
 
@@ -141,13 +129,13 @@ def label_places(view: LevelViews) -> list[tuple[int, int, int]]:
 def _coloured(photo: Picture, values: NDArray[np.uint8]) -> Picture:
     picture = dimmed(photo)
     inside = values > 0
-    picture[inside] = level_colours(values[inside])
+    picture[inside] = level_colors(values[inside])
     return picture
 
 
-def _blend(picture: Picture, mask: Mask, colour: NDArray[np.float64], strength: float) -> None:
+def _blend(picture: Picture, mask: Mask, color: NDArray[np.float64], strength: float) -> None:
     """Colour the pixels of ``mask``, in place."""
-    picture[mask] = (1 - strength) * picture[mask] + strength * colour
+    picture[mask] = (1 - strength) * picture[mask] + strength * color
 
 
 def _stripes(window: tuple[slice, slice], phase: int) -> Mask:

@@ -10,10 +10,8 @@ from amodal_data.layering.targets import layer_scene
 from amodal_data.masks.rle import iou
 from amodal_data.scenes.scene import Scene, Scenes
 
-__all__ = ["with_classes_of"]
 
-
-def with_classes_of(scenes: Scenes, instances: Scenes, *, least: float = 0.5) -> Scenes:
+def classes_from_instances(scenes: Scenes, instances: Scenes, *, least: float = 0.5) -> Scenes:
     """The same scenes; an instance takes class and name of the one of ``instances`` (modal masks, the same image ids)
     that is most like its visible mask, by IoU from the most alike on, if that is at least ``least`` and not taken.
 

@@ -15,8 +15,6 @@ from amodal_data.errors import SelectionError
 from amodal_data.io.files import open_regular
 from amodal_data.scenes.scene import Instance, Scene, Scenes
 
-__all__ = ["ClassNames", "Coverage", "as_toml", "coverage", "read_class_names", "with_classes"]
-
 _COCO = Path(__file__).with_name("coco.toml")
 _APART = re.compile(r"[^\w]+")
 _FROM_HERE = re.compile(r" (?:in|on|with|of|at|from|behind|wearing|holding|and|near|under) .*")

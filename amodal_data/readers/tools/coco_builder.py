@@ -10,16 +10,14 @@ from numpy.typing import NDArray
 
 from amodal_data.masks.rle import merge
 from amodal_data.readers.annotation_index import image_size
-from amodal_data.readers.region_masks import RegionMasks, settle
+from amodal_data.readers.region_masks import MaskDecoder, decode_masks
 from amodal_data.scenes.findings import Finding, Place
-
-__all__ = ["Sheet", "digest_of", "ellipse"]
 
 _CORNERS = 64
 """Of the polygon that stands for an ellipse"""
 
 
-class Sheet:
+class CocoBuilder:
     """Images and objects in COCO's shape. ``findings``: what was odd; ``labels``: classes in the tool's own order;
     objects of one ``group`` and label are one.
     """
@@ -88,9 +86,9 @@ def _joined(parts: Sequence[Any], image: Mapping[str, Any]) -> tuple[Any, list[F
     size = image_size(image)
     if size is None:
         return parts[0], []  # the image is left out, which is said there
-    masks = RegionMasks(size, Place())
+    masks = MaskDecoder(size, Place())
     masks.add_all([{"segmentation": part} for part in parts], "segmentation")
-    settle([masks])
+    decode_masks([masks])
     return (merge(list(masks.masks.values())).to_coco() if masks.masks else None), masks.findings
 
 

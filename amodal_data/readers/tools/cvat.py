@@ -17,16 +17,14 @@ from amodal_data.io.images import MOST_PIXELS
 from amodal_data.masks.windows import from_crop
 from amodal_data.readers.annotation_index import image_size
 from amodal_data.readers.region_masks import integer
-from amodal_data.readers.tools.coco_builder import Sheet, ellipse
+from amodal_data.readers.tools.coco_builder import CocoBuilder, ellipse
 from amodal_data.scenes.scene import Source
-
-__all__ = ["cvat_sheet"]
 
 _SHAPES = ("polygon", "box", "ellipse", "mask")
 _OTHERS = ("polyline", "points", "cuboid", "skeleton", "tag")
 
 
-def cvat_sheet(path: Path) -> tuple[Sheet, Source]:
+def cvat_as_coco(path: Path) -> tuple[CocoBuilder, Source]:
     """A file of CVAT for images. Polygons, boxes, ellipses (64 corners) and masks are taken, with ``z_order`` and
     ``attributes``; shapes of one ``group_id`` and label are parts of one object; others are left out with a finding.
 
@@ -49,7 +47,7 @@ def cvat_sheet(path: Path) -> tuple[Sheet, Source]:
         raise AnnotationError(f"not XML: {error}", place=str(path)) from error
     if root.tag != "annotations":
         raise LayoutError(f"XML, but not of CVAT for images: its root is <{root.tag:.40}>", place=str(path))
-    sheet = Sheet(path.name)
+    sheet = CocoBuilder(path.name)
     sheet.labels = [text for one in root.iterfind("meta//label/name") if (text := (one.text or "").strip())]
     for image in root.iter("image"):
         _take(sheet, image)
@@ -60,7 +58,7 @@ def cvat_sheet(path: Path) -> tuple[Sheet, Source]:
     return sheet, Source(path.name, hashlib.sha256(raw).hexdigest())
 
 
-def _take(sheet: Sheet, image: Any) -> None:
+def _take(sheet: CocoBuilder, image: Any) -> None:
     size = _whole(image.get("height")), _whole(image.get("width"))
     image_id = sheet.image(image.get("name", ""), size, _whole(image.get("id")))
     for at, shape in enumerate(image):

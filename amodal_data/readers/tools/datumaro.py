@@ -10,9 +10,7 @@ from amodal_data.errors import LayoutError
 from amodal_data.masks.rle import RLE
 from amodal_data.readers.json_files import stem_of
 from amodal_data.readers.region_masks import integer, text
-from amodal_data.readers.tools.coco_builder import Sheet
-
-__all__ = ["datumaro_sheet", "imported_sheet", "is_datumaro"]
+from amodal_data.readers.tools.coco_builder import CocoBuilder
 
 
 def is_datumaro(content: object) -> bool:
@@ -20,11 +18,11 @@ def is_datumaro(content: object) -> bool:
     return isinstance(content, Mapping) and isinstance(content.get("items"), list) and "annotations" not in content
 
 
-def datumaro_sheet(content: Mapping[str, Any], name: str) -> Sheet:
+def datumaro_as_coco(content: Mapping[str, Any], name: str) -> CocoBuilder:
     """Datumaro's JSON: masks (RLE) and polygons, with ``z_order`` and ``attributes``; annotations of one ``group``
     (not 0) and label are parts of one object. What has no mask is left out with a finding.
     """
-    sheet = Sheet(name)
+    sheet = CocoBuilder(name)
     names = sheet.labels = _labels(content)
     for item in content["items"]:
         if not isinstance(item, Mapping):
@@ -58,7 +56,7 @@ def _labels(content: Mapping[str, Any]) -> list[str]:
     return [text(one.get("name")) if isinstance(one, Mapping) else "" for one in listed]
 
 
-def _add(sheet: Sheet, image_id: int, at: int, one: Mapping[str, Any], names: list[str]) -> None:
+def _add(sheet: CocoBuilder, image_id: int, at: int, one: Mapping[str, Any], names: list[str]) -> None:
     kind = one.get("type")
     if kind == "polygon":
         mask: Any = [one.get("points")]
@@ -74,7 +72,7 @@ def _add(sheet: Sheet, image_id: int, at: int, one: Mapping[str, Any], names: li
     sheet.add(image_id, name, mask, group=group, z_order=one.get("z_order"), attributes=attributes)
 
 
-def imported_sheet(path: Path, form: str) -> Sheet:
+def import_as_coco(path: Path, form: str) -> CocoBuilder:
     """A data set in any format that Datumaro imports (``yolo``, ``voc``, ...). Raises :class:`LayoutError` if it cannot
     read it, ModuleNotFoundError if it is not installed.
     """
@@ -90,9 +88,9 @@ def imported_sheet(path: Path, form: str) -> Sheet:
     return _of_items(items, [one.name for one in labels.items] if labels else [], path.name)
 
 
-def _of_items(items: Iterable[Any], names: list[str], name: str) -> Sheet:
+def _of_items(items: Iterable[Any], names: list[str], name: str) -> CocoBuilder:
     """What Datumaro's objects hold, as its JSON would."""
-    sheet = Sheet(name)
+    sheet = CocoBuilder(name)
     sheet.labels = names
     for item in items:
         size = getattr(item.media, "size", None) or (None, None)

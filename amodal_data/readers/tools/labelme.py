@@ -16,10 +16,8 @@ from amodal_data.masks.windows import from_crop
 from amodal_data.readers.annotation_index import image_size
 from amodal_data.readers.json_files import load_json, stem_of
 from amodal_data.readers.region_masks import number, text
-from amodal_data.readers.tools.coco_builder import Sheet, digest_of, ellipse
+from amodal_data.readers.tools.coco_builder import CocoBuilder, digest_of, ellipse
 from amodal_data.scenes.scene import Source
-
-__all__ = ["is_labelme", "labelme_sheet"]
 
 
 def is_labelme(content: object) -> bool:
@@ -27,7 +25,7 @@ def is_labelme(content: object) -> bool:
     return isinstance(content, Mapping) and isinstance(content.get("shapes"), list) and "imageHeight" in content
 
 
-def labelme_sheet(path: Path) -> tuple[Sheet, Source]:
+def labelme_as_coco(path: Path) -> tuple[CocoBuilder, Source]:
     """One labelme file, or all in a folder and below in order of name. Image ids count from 1.
 
     Shapes are polygons, rectangles, circles (64 corners) and masks; others have no area and are left out with a
@@ -35,7 +33,7 @@ def labelme_sheet(path: Path) -> tuple[Sheet, Source]:
     ``field:flags.NAME`` may say the order. Raises :class:`LayoutError` if none of the files is labelme's.
     """
     files = sorted(one for one in path.rglob("*") if one.suffix.lower() == ".json") if path.is_dir() else [path]
-    sheet, digests = Sheet(path.name), []
+    sheet, digests = CocoBuilder(path.name), []
     for file in files:
         try:
             content, source = load_json(file)
@@ -53,7 +51,7 @@ def labelme_sheet(path: Path) -> tuple[Sheet, Source]:
     return sheet, Source(path.name, digest_of(digests))
 
 
-def _take(sheet: Sheet, content: Mapping[str, Any], file: Path) -> None:
+def _take(sheet: CocoBuilder, content: Mapping[str, Any], file: Path) -> None:
     size = content.get("imageHeight"), content.get("imageWidth")
     name = stem_of(text(content.get("imagePath"))) or f"{file.stem}.jpg"
     image_id = sheet.image(name, size)

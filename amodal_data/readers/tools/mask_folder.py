@@ -8,17 +8,15 @@ from amodal_data.errors import LayoutError, PhotoError, SelectionError
 from amodal_data.io.images import read_mask
 from amodal_data.masks.rle import RLE
 from amodal_data.readers.region_masks import integer
-from amodal_data.readers.tools.coco_builder import Sheet, digest_of
+from amodal_data.readers.tools.coco_builder import CocoBuilder, digest_of
 from amodal_data.scenes.scene import Source
-
-__all__ = ["PATTERN", "mask_folder_sheet"]
 
 PATTERN = "{image}/{object}.png"
 _FIELDS = {"image", "object", "name", "order"}
 _FIELD = re.compile(r"\{(\w+)\}")
 
 
-def mask_folder_sheet(folder: Path, pattern: str = PATTERN, visible: str | None = None) -> tuple[Sheet, Source]:
+def masks_as_coco(folder: Path, pattern: str = PATTERN, visible: str | None = None) -> tuple[CocoBuilder, Source]:
     """The masks of a folder: what is not 0 in any channel is inside.
 
     pattern: paths below the folder, with ``{image}`` and ``{object}``, and if the names tell them ``{name}`` (the
@@ -34,7 +32,7 @@ def mask_folder_sheet(folder: Path, pattern: str = PATTERN, visible: str | None 
     for path, fields in list(whole):  # a pattern for whole masks may fit the visible ones too
         if path in seen.values():
             whole.remove((path, fields))
-    sheet, digests, images = Sheet(folder.name), [], dict[str, tuple[int, tuple[int, int]]]()
+    sheet, digests, images = CocoBuilder(folder.name), [], dict[str, tuple[int, tuple[int, int]]]()
     for path, fields in whole:
         mask = _read(sheet, path)
         if mask is None:
@@ -85,7 +83,7 @@ def _key(fields: dict[str, str]) -> tuple[str, str]:
     return fields["image"], fields["object"]
 
 
-def _read(sheet: Sheet, path: Path) -> RLE | None:
+def _read(sheet: CocoBuilder, path: Path) -> RLE | None:
     try:
         return RLE.from_mask(read_mask(path))
     except PhotoError as error:

@@ -8,8 +8,6 @@ import numpy as np
 from amodal_data.masks.rle import RLE
 from amodal_data.readers.region_masks import integer, text
 
-__all__ = ["as_plain", "is_records", "records_as_coco"]
-
 _LISTS = ("annotations", "objects", "instances")
 _NAMES = ("file_name", "filename", "image_path", "image")
 _XYXY, _XYWH = 0, 1

@@ -8,10 +8,8 @@ import numpy as np
 from amodal_data.errors import LayoutError, PhotoError
 from amodal_data.io.files import open_regular
 from amodal_data.io.images import PHOTO_SUFFIXES, photo_size
-from amodal_data.readers.tools.coco_builder import Sheet, digest_of
+from amodal_data.readers.tools.coco_builder import CocoBuilder, digest_of
 from amodal_data.scenes.scene import Source
-
-__all__ = ["is_yolo", "yolo_sheet"]
 
 
 def is_yolo(folder: Path) -> bool:
@@ -19,7 +17,7 @@ def is_yolo(folder: Path) -> bool:
     return (folder / "labels").is_dir()
 
 
-def yolo_sheet(folder: Path) -> tuple[Sheet, Source]:
+def yolo_as_coco(folder: Path) -> tuple[CocoBuilder, Source]:
     """The labels of a folder: ``labels/**/NAME.txt``, photos in ``images/**/NAME.*`` (their sizes are needed), class
     names in ``data.yaml`` or any other YAML file beside them; without one, classes are called by their number.
 
@@ -31,7 +29,7 @@ def yolo_sheet(folder: Path) -> tuple[Sheet, Source]:
     labels = sorted((folder / "labels").rglob("*.txt"))
     if not labels:
         raise LayoutError("no labels/**/*.txt here", place=str(folder))
-    sheet, digests, names = Sheet(folder.name), [], _names(folder)
+    sheet, digests, names = CocoBuilder(folder.name), [], _names(folder)
     sheet.labels = [names[at] for at in sorted(names)]
     photos = {_below(path, folder / "images"): path for path in sorted((folder / "images").rglob("*"))
               if path.suffix.lower() in PHOTO_SUFFIXES}  # fmt: skip
@@ -69,7 +67,7 @@ def _names(folder: Path) -> dict[int, str]:
     return {}
 
 
-def _take(sheet: Sheet, path: Path, raw: bytes, photo: Path | None, names: dict[int, str]) -> None:
+def _take(sheet: CocoBuilder, path: Path, raw: bytes, photo: Path | None, names: dict[int, str]) -> None:
     if photo is None:
         sheet.note("photo-missing", f"no photo for {path.name} below images/, so its size is not known")
         return

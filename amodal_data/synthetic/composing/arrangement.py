@@ -15,9 +15,7 @@ from scipy.ndimage import maximum_filter
 from scipy.signal import fftconvolve
 
 from amodal_data.io.images import scaled_mask
-from amodal_data.synthetic.composing.cutouts import Backdrop, Donor, Stock
-
-__all__ = ["OCCLUSION", "Arrangement", "Placed", "Planner", "Wishes", "shares"]
+from amodal_data.synthetic.composing.cutouts import Background, Cutout, ObjectBank
 
 OCCLUSION = ((0.0, 0.40), (0.10, 0.12), (0.25, 0.14), (0.50, 0.18), (0.75, 0.12), (1.0, 0.04))
 """Occlusion rates up to, and the share of objects that is wanted there; the first are not hidden at all"""
@@ -37,7 +35,7 @@ Coarse = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class SceneSpec:
     """How scenes are to be: ``size`` (H, W); ``objects``: fewest and most that are set in; ``occluded``: share of all
     objects that is hidden in part, spread as :data:`OCCLUSION`; ``classes`` that are pasted, () = all; ``balance``:
     classes equally often.
@@ -57,18 +55,18 @@ class Wishes:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Placed:
-    """Object ``donor`` of the stock, its upper left corner at ``y``, ``x``: ``mask`` bool [h, w]; mirrored if ``flip``.
+class Placement:
+    """Object ``cutout`` of the stock, its upper left corner at ``y``, ``x``: ``mask`` bool [h, w]; mirrored if ``flip``.
 
-    ``at_home``: it is where it always was, in the photo itself.
+    ``native``: it is where it always was, in the photo itself.
     """
 
-    donor: int
+    cutout: int
     y: int
     x: int
     mask: Mask
     flip: bool = False
-    at_home: bool = False
+    native: bool = False
 
     def window(self) -> tuple[slice, slice]:
         """Its rows and columns."""
@@ -77,42 +75,42 @@ class Placed:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Arrangement:
-    """A scene: backdrop number ``backdrop``, of which ``box`` (x0, y0, x1, y1) is shown, mirrored if ``flip``;
+    """A scene: backdrop number ``background``, of which ``box`` (x0, y0, x1, y1) is shown, mirrored if ``flip``;
     ``objects`` front to back, those that were there last; ``unknown`` bool [H, W].
     """
 
-    backdrop: int
+    background: int
     box: tuple[float, float, float, float]
     flip: bool
-    objects: tuple[Placed, ...]
+    objects: tuple[Placement, ...]
     unknown: Mask
 
 
 class Planner:
     """Arranges scene after scene. What was too rare in the ones before is sought in the next."""
 
-    def __init__(self, stock: Stock, wishes: Wishes) -> None:
-        self.stock, self.wishes = stock, wishes
-        self.wanted = wishes.shares()
+    def __init__(self, stock: ObjectBank, spec: SceneSpec) -> None:
+        self.stock, self.spec = stock, spec
+        self.wanted = spec.shares()
         self.counts = np.zeros(len(self.wanted))
-        named = [n for n, one in enumerate(stock.donors) if not wishes.classes or one.name in wishes.classes]
+        named = [n for n, one in enumerate(stock.cutouts) if not spec.classes or one.name in spec.classes]
         self.groups = [np.array(named)]
-        if wishes.balance:
-            kinds = sorted({stock.donors[n].category_id for n in named})
-            self.groups = [np.array([n for n in named if stock.donors[n].category_id == kind]) for kind in kinds]
+        if spec.balance:
+            kinds = sorted({stock.cutouts[n].category_id for n in named})
+            self.groups = [np.array([n for n in named if stock.cutouts[n].category_id == kind]) for kind in kinds]
         self.pasted = np.array(named)
 
     def arrange(self, rng: np.random.Generator, number: int) -> Arrangement:
         """Scene ``number``. Its front object is one after the other of all, so that each is seen whole somewhere."""
-        size, backdrop = self.wishes.size, int(rng.integers(len(self.stock.backdrops)))
-        behind = self.stock.backdrops[backdrop]
+        size, background = self.spec.size, int(rng.integers(len(self.stock.backgrounds)))
+        behind = self.stock.backgrounds[background]
         box, flip = _shown(rng, behind.size, size), bool(rng.random() < 0.5)
         unknown, homes = self._at_home(behind, box, flip)
         there = _coarse(np.any([np.zeros(size, bool), *(_drawn(home, size) for home in homes)], axis=0))
         there = maximum_filter(there, 3)
         cover = np.zeros(size, bool)
-        objects: list[Placed] = []
-        for n in range(int(rng.integers(self.wishes.objects[0], self.wishes.objects[1] + 1))):
+        objects: list[Placement] = []
+        for n in range(int(rng.integers(self.spec.objects[0], self.spec.objects[1] + 1))):
             first = int(self.pasted[number % len(self.pasted)]) if n == 0 else None
             placed = self._place(rng, cover, there, first)
             if placed is not None:
@@ -124,28 +122,28 @@ class Planner:
                 self._count(home, cover)
                 cover[home.window()] |= home.mask
                 objects.append(home)
-        return Arrangement(backdrop, box, flip, tuple(objects), unknown)
+        return Arrangement(background, box, flip, tuple(objects), unknown)
 
     def _at_home(
-        self, behind: Backdrop, box: tuple[float, float, float, float], flip: bool
-    ) -> tuple[Mask, list[Placed]]:
+        self, behind: Background, box: tuple[float, float, float, float], flip: bool
+    ) -> tuple[Mask, list[Placement]]:
         """What is unknown of a backdrop, bool [H, W], and its own whole objects that the canvas does not cut."""
-        size, homes = self.wishes.size, []
+        size, homes = self.spec.size, []
         unknown = np.zeros(size, bool)
         if behind.unknown is not None:
             unknown |= _resized(behind.unknown.decode(), box, size, flip)
-        for donor in behind.whole:
-            home, cut = _at_home(self.stock.donors[donor], donor, box, size, flip)
+        for cutout in behind.whole:
+            home, cut = _at_home(self.stock.cutouts[cutout], cutout, box, size, flip)
             if home is not None and cut:
                 unknown[home.window()] |= home.mask
             elif home is not None:
                 homes.append(home)
         return unknown, homes
 
-    def _count(self, placed: Placed, cover: Mask) -> None:
+    def _count(self, placed: Placement, cover: Mask) -> None:
         self.counts[_bin(_rate(placed.mask, cover[placed.window()]))] += 1
 
-    def _place(self, rng: np.random.Generator, cover: Mask, there: Coarse, donor: int | None) -> Placed | None:
+    def _place(self, rng: np.random.Generator, cover: Mask, there: Coarse, cutout: int | None) -> Placement | None:
         """An object behind what is covered, or nowhere if none fits. While what is not hidden is too rare, those that
         are ``there`` anyway are spared.
         """
@@ -157,12 +155,12 @@ class Planner:
         for _ in range(_TRIES):
             wanted = int(rng.choice(len(missing), p=missing / missing.sum()))
             group = self.groups[int(rng.integers(len(self.groups)))]
-            chosen = int(rng.choice(group)) if donor is None else donor
-            own, flip = self.stock.donors[chosen], bool(rng.random() < 0.5)
-            mask = _scaled(rng, own, self.wishes.size, flip)
+            chosen = int(rng.choice(group)) if cutout is None else cutout
+            own, flip = self.stock.cutouts[chosen], bool(rng.random() < 0.5)
+            mask = _scaled(rng, own, self.spec.size, flip)
             place = None if mask is None else _find(rng, mask, cover, (whole, spared), wanted)
             if mask is not None and place is not None:
-                return Placed(chosen, *place, mask, flip)
+                return Placement(chosen, *place, mask, flip)
         return None
 
 
@@ -175,10 +173,10 @@ def _rate(mask: Mask, cover: Mask) -> float:
     return float((mask & cover).sum() / mask.sum())
 
 
-def _scaled(rng: np.random.Generator, donor: Donor, size: tuple[int, int], flip: bool) -> Mask | None:
+def _scaled(rng: np.random.Generator, cutout: Cutout, size: tuple[int, int], flip: bool) -> Mask | None:
     """An object's mask at about its own size, as the canvas is to its photo, bool [h, w]; None if that is nothing."""
-    shape = donor.shape()
-    scale = float(np.sqrt(size[0] * size[1] / (donor.mask.size[0] * donor.mask.size[1])))
+    shape = cutout.shape()
+    scale = float(np.sqrt(size[0] * size[1] / (cutout.mask.size[0] * cutout.mask.size[1])))
     scale *= float(np.exp(rng.uniform(-np.log(_JITTER), np.log(_JITTER))))
     scale = min(scale, _LONGEST * size[0] / shape.shape[0], _LONGEST * size[1] / shape.shape[1])
     drawn = scaled_mask(shape, (max(1, round(shape.shape[0] * scale)), max(1, round(shape.shape[1] * scale)))) > 0.5
@@ -239,19 +237,19 @@ def _resized(mask: Mask, box: tuple[float, float, float, float], size: tuple[int
 
 
 def _at_home(
-    donor: Donor, number: int, box: tuple[float, float, float, float], size: tuple[int, int], flip: bool
-) -> tuple[Placed | None, bool]:
+    cutout: Cutout, number: int, box: tuple[float, float, float, float], size: tuple[int, int], flip: bool
+) -> tuple[Placement | None, bool]:
     """A whole object of the backdrop where it is shown, None if nowhere; and whether the canvas cuts it."""
-    drawn = _resized(donor.mask.decode(), box, size, flip)
+    drawn = _resized(cutout.mask.decode(), box, size, flip)
     rows, columns = np.flatnonzero(drawn.any(1)), np.flatnonzero(drawn.any(0))
     if not len(rows):
         return None, False
     y0, y1, x0, x1 = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
     cut = y0 == 0 or x0 == 0 or y1 == size[0] or x1 == size[1]
-    return Placed(number, y0, x0, drawn[y0:y1, x0:x1], at_home=True), cut
+    return Placement(number, y0, x0, drawn[y0:y1, x0:x1], native=True), cut
 
 
-def _drawn(placed: Placed, size: tuple[int, int]) -> Mask:
+def _drawn(placed: Placement, size: tuple[int, int]) -> Mask:
     found = np.zeros(size, bool)
     found[placed.window()] = placed.mask
     return found

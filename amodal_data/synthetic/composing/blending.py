@@ -13,10 +13,8 @@ from PIL import Image
 from scipy import ndimage
 from skimage.color import lab2rgb, rgb2lab
 
-from amodal_data.synthetic.composing.arrangement import Arrangement, Placed
-from amodal_data.synthetic.composing.cutouts import Stock
-
-__all__ = ["Photos", "paint"]
+from amodal_data.synthetic.composing.arrangement import Arrangement, Placement
+from amodal_data.synthetic.composing.cutouts import ObjectBank
 
 Picture = NDArray[np.float32]
 """RGB, float32 [h, w, 3] in [0, 1]"""
@@ -44,35 +42,35 @@ class _Cutout:
     x: int
 
 
-def paint(rng: np.random.Generator, scene: Arrangement, stock: Stock, photos: Photos) -> NDArray[np.uint8]:
+def paint(rng: np.random.Generator, scene: Arrangement, stock: ObjectBank, photos: Photos) -> NDArray[np.uint8]:
     """The photo of a scene, uint8 [H, W, 3]."""
     size = scene.unknown.shape
-    behind = photos(str(stock.backdrops[scene.backdrop].photo))
+    behind = photos(str(stock.backgrounds[scene.background].photo))
     shown = behind.resize((size[1], size[0]), Image.Resampling.BILINEAR, box=scene.box)
     whole = np.asarray(shown, np.float32) / np.float32(255)
     canvas: Picture = np.ascontiguousarray(whole[:, ::-1] if scene.flip else whole)
     for placed in reversed(scene.objects):
-        if not placed.at_home:
+        if not placed.native:
             _set_in(rng, canvas, _cut_out(rng, placed, stock, photos), placed)
     return (canvas * 255 + 0.5).clip(0, 255).astype(np.uint8)
 
 
-def _cut_out(rng: np.random.Generator, placed: Placed, stock: Stock, photos: Photos) -> _Cutout:
+def _cut_out(rng: np.random.Generator, placed: Placement, stock: ObjectBank, photos: Photos) -> _Cutout:
     """An object as it is in its own photo, at its new size."""
-    donor = stock.donors[placed.donor]
-    rows, columns = donor.window
+    cutout = stock.cutouts[placed.cutout]
+    rows, columns = cutout.window
     height, width = placed.mask.shape
     down, across = (rows.stop - rows.start) / height, (columns.stop - columns.start) / width
     box = (
         max(0.0, columns.start - _MARGIN * across),
         max(0.0, rows.start - _MARGIN * down),
-        min(float(donor.mask.size[1]), columns.stop + _MARGIN * across),
-        min(float(donor.mask.size[0]), rows.stop + _MARGIN * down),
+        min(float(cutout.mask.size[1]), columns.stop + _MARGIN * across),
+        min(float(cutout.mask.size[0]), rows.stop + _MARGIN * down),
     )
     top, left = round((rows.start - box[1]) / down), round((columns.start - box[0]) / across)
     below, right = round((box[3] - rows.stop) / down), round((box[2] - columns.stop) / across)
     wanted = (left + width + right, top + height + below)
-    cut = photos(str(donor.photo)).resize(wanted, Image.Resampling.BILINEAR, box=box)
+    cut = photos(str(cutout.photo)).resize(wanted, Image.Resampling.BILINEAR, box=box)
     rgb = np.asarray(cut, np.float32) / 255
     if placed.flip:
         rgb, left, right = rgb[:, ::-1], right, left
@@ -81,7 +79,7 @@ def _cut_out(rng: np.random.Generator, placed: Placed, stock: Stock, photos: Pho
     return _Cutout(np.ascontiguousarray(rgb), alpha, placed.y - top, placed.x - left)
 
 
-def _set_in(rng: np.random.Generator, canvas: Picture, cut: _Cutout, placed: Placed) -> None:
+def _set_in(rng: np.random.Generator, canvas: Picture, cut: _Cutout, placed: Placement) -> None:
     """Blend an object into the canvas, in place."""
     height, width = canvas.shape[:2]
     y0, x0 = max(0, cut.y), max(0, cut.x)
@@ -99,14 +97,14 @@ def _drawn_to(rng: np.random.Generator, rgb: Picture, place: Picture, seen: NDAr
     """Colours (CIE Lab) of what is ``seen`` moved towards those of the place, by their mean and, of lightness, their
     spread.
     """
-    colour, contrast = float(rng.uniform(*_COLOUR)), float(rng.uniform(*_CONTRAST))
+    color, contrast = float(rng.uniform(*_COLOUR)), float(rng.uniform(*_CONTRAST))
     if not seen.any():
         return rgb
     own, there = rgb2lab(rgb[seen]), rgb2lab(place[::3, ::3].reshape(-1, 3))
     mean, other = own.mean(0), there.mean(0)
     own -= mean
     own[:, 0] *= 1 + contrast * (np.clip(there[:, 0].std() / max(own[:, 0].std(), 1e-3), 0.5, 2.0) - 1)
-    own += mean + colour * (other - mean)
+    own += mean + color * (other - mean)
     found = rgb.copy()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Conversion from CIE-LAB")  # what no screen shows is clipped
@@ -114,7 +112,7 @@ def _drawn_to(rng: np.random.Generator, rgb: Picture, place: Picture, seen: NDAr
     return found
 
 
-def _cast_shadow(rng: np.random.Generator, canvas: Picture, placed: Placed) -> None:
+def _cast_shadow(rng: np.random.Generator, canvas: Picture, placed: Placement) -> None:
     """A soft shadow at the foot of an object, in place: what it will not cover itself gets darker."""
     height, width = placed.mask.shape
     deep, flat = float(rng.uniform(0.15, 0.45)), max(4, round(height * float(rng.uniform(0.12, 0.3))))

@@ -26,8 +26,6 @@ from amodal_data.readers.stream import SceneStream, items_of
 from amodal_data.scenes.findings import Finding, Place
 from amodal_data.scenes.scene import Instance, Scene, Scenes
 
-__all__ = ["Backdrop", "Donor", "Rules", "Stock", "take_stock"]
-
 _FRAME = 2
 """Pixels from the frame, within which a mask may have been cut"""
 _NEAR = 2
@@ -47,7 +45,7 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Donor:
+class Cutout:
     """A whole object: its ``mask`` in a photo, and which one it is. ``license``: the file's id, 0 = not said."""
 
     mask: RLE
@@ -65,8 +63,8 @@ class Donor:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Backdrop:
-    """A photo of ``size`` (H, W) to set objects into: ``whole`` = which donors are its own, ``unknown`` = where it
+class Background:
+    """A photo of ``size`` (H, W) to set objects into: ``whole`` = which cutouts are its own, ``unknown`` = where it
     shows annotated objects that are not whole (None = nowhere).
     """
 
@@ -79,20 +77,20 @@ class Backdrop:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Stock:
+class ObjectBank:
     """What scenes are composed of. ``findings``: what was not taken, and why; ``names``: of all categories by id;
     ``no_derivatives``: licences of the file that allow no derived works, by id; ``source``: its name and SHA-256.
     """
 
-    donors: tuple[Donor, ...]
-    backdrops: tuple[Backdrop, ...]
+    cutouts: tuple[Cutout, ...]
+    backgrounds: tuple[Background, ...]
     findings: tuple[Finding, ...] = ()
     names: Mapping[int, str] = field(default_factory=dict)
     no_derivatives: Mapping[int, str] = field(default_factory=dict)
     source: tuple[str, str] = ("", "")
 
 
-def take_stock(
+def build_object_bank(
     path: str | Path,
     images: Sequence[str | Path],
     *,
@@ -103,7 +101,7 @@ def take_stock(
     held_out: float = 0.2,
     split: int = 0,
     stream: bool = False,
-) -> Stock:
+) -> ObjectBank:
     """The whole objects and the photos of a plain COCO file.
 
     images: folders of photos. classes: names of those that are pasted; () = all. licenses: ids of the photos' licences
@@ -121,21 +119,21 @@ def take_stock(
         if _is_in(scene.image_id, part, held_out, split):
             found[scene.image_id] = _of_photo(scene, about.get(scene.image_id, 0), licenses, finder, rules)
     ordered = [found[image_id] for image_id in about if image_id in found]
-    donors: list[Donor] = []
-    backdrops: list[Backdrop] = []
+    cutouts: list[Cutout] = []
+    backgrounds: list[Background] = []
     for one in ordered:
-        if one.backdrop is not None:
-            own = tuple(range(len(donors), len(donors) + len(one.donors)))
-            donors += one.donors
-            backdrops.append(replace(one.backdrop, whole=own))
+        if one.background is not None:
+            own = tuple(range(len(cutouts), len(cutouts) + len(one.cutouts)))
+            cutouts += one.cutouts
+            backgrounds.append(replace(one.background, whole=own))
     if unknown := sorted(set(classes) - set(names.values())):
         raise SelectionError(f"no object of class {unknown[0]!r}", fix=f"there are {', '.join(sorted(names.values()))}")
-    if not any(not classes or one.name in classes for one in donors):
+    if not any(not classes or one.name in classes for one in cutouts):
         raise SelectionError("no whole object to compose scenes of", place=str(path),
                              fix="loosen a rule (--contact, --smallest), or name more licences or classes")  # fmt: skip
     findings = (*scenes.file_findings, *(finding for one in ordered for finding in one.findings))
     (source,) = scenes.sources
-    return Stock(tuple(donors), tuple(backdrops), findings, names, against, (source.name, source.sha256))
+    return ObjectBank(tuple(cutouts), tuple(backgrounds), findings, names, against, (source.name, source.sha256))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -143,8 +141,8 @@ class _Found:
     """What one photo gives: its whole objects, itself to set objects into (None = it cannot be used), what was odd."""
 
     findings: tuple[Finding, ...]
-    donors: tuple[Donor, ...] = ()
-    backdrop: Backdrop | None = None
+    cutouts: tuple[Cutout, ...] = ()
+    background: Background | None = None
 
 
 def _of_photo(scene: Scene, license_id: int, licenses: Sequence[int], finder: PhotoFinder, rules: Rules) -> _Found:
@@ -156,12 +154,12 @@ def _of_photo(scene: Scene, license_id: int, licenses: Sequence[int], finder: Ph
     if (wrong := _unusable(photo, scene.size)) is not None:
         return _Found((Finding("photo-unusable", place, wrong),))
     whole, found = _whole(scene, rules)
-    donors = tuple(_donor(scene, scene.instances[n], photo, license_id) for n in whole)
+    cutouts = tuple(_donor(scene, scene.instances[n], photo, license_id) for n in whole)
     rest = [one.amodal for n, one in enumerate(scene.instances) if n not in whole and len(one.amodal.switches)]
     rest += [scene.unknown] if scene.unknown is not None else []
     unknown = merge(rest) if rest else None
     return _Found(
-        (*scene.findings, *found), donors, Backdrop(photo, scene.size, scene.image_id, license_id, (), unknown)
+        (*scene.findings, *found), cutouts, Background(photo, scene.size, scene.image_id, license_id, (), unknown)
     )
 
 
@@ -211,10 +209,10 @@ def _is_in(image_id: int, part: str, held_out: float, split: int) -> bool:
     return (drawn < held_out) == (part == "val")
 
 
-def _donor(scene: Scene, one: Instance, photo: Path, license_id: int) -> Donor:
+def _donor(scene: Scene, one: Instance, photo: Path, license_id: int) -> Cutout:
     window = window_of(one.amodal)
     assert window is not None
-    return Donor(one.amodal, window, photo, scene.image_id, one.annotation_id, one.category_id, one.name, license_id)
+    return Cutout(one.amodal, window, photo, scene.image_id, one.annotation_id, one.category_id, one.name, license_id)
 
 
 def _whole(scene: Scene, rules: Rules) -> tuple[list[int], list[Finding]]:

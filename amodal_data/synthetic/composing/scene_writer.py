@@ -31,11 +31,9 @@ from amodal_data.masks.windows import from_crop
 from amodal_data.scenes.findings import Finding, count_findings
 from amodal_data.scenes.occlusion_order import from_ranks
 from amodal_data.scenes.scene import Instance, Scene
-from amodal_data.synthetic.composing.arrangement import Arrangement, Planner, Wishes, shares
+from amodal_data.synthetic.composing.arrangement import Arrangement, Planner, SceneSpec, shares
 from amodal_data.synthetic.composing.blending import paint
-from amodal_data.synthetic.composing.cutouts import Stock
-
-__all__ = ["BLOCK", "COCOA", "FLAT", "SCHEMA", "ComposeReport", "compose", "scene_of"]
+from amodal_data.synthetic.composing.cutouts import ObjectBank
 
 BLOCK = 50
 """Scenes in a block, over which wanted shares are kept to"""
@@ -57,13 +55,13 @@ OnScene = Callable[[int], None]
 @dataclass(frozen=True, slots=True)
 class ComposeReport:
     """What was composed: scenes and instances, the share of them by occlusion rate, wall seconds. ``done``: are the
-    annotation files there, or are blocks of other shards missing? ``donors``: objects that were pasted at all.
+    annotation files there, or are blocks of other shards missing? ``cutouts``: objects that were pasted at all.
     """
 
     folder: Path
     scenes: int
     instances: int
-    donors: int
+    cutouts: int
     occlusion: Mapping[str, float]
     findings: tuple[Finding, ...]
     seconds: float
@@ -77,12 +75,12 @@ class ComposeReport:
 
 
 def compose(
-    stock: Stock,
+    stock: ObjectBank,
     folder: str | Path,
     n: int,
     *,
     seed: int = 0,
-    wishes: Wishes | None = None,
+    spec: SceneSpec | None = None,
     jobs: int = 1,
     scheduler: str | None = None,
     shard: tuple[int, int] | None = None,
@@ -96,8 +94,8 @@ def compose(
     folder and photos), ``shard`` (i, of; from 1) or ``resume``. Raises :class:`OutputExistsError` if the folder
     is in use and neither ``resume`` nor ``force`` is given, or if it was begun otherwise.
     """
-    start, folder, wishes = time.perf_counter(), Path(folder), wishes or Wishes()
-    if n < 1 or wishes.objects[0] < 1 or wishes.objects[1] < wishes.objects[0]:
+    start, folder, spec = time.perf_counter(), Path(folder), spec or SceneSpec()
+    if n < 1 or spec.objects[0] < 1 or spec.objects[1] < spec.objects[0]:
         raise SelectionError("at least one scene, of at least one object")
     if force and shard is not None:
         raise SelectionError(
@@ -105,9 +103,9 @@ def compose(
         )
     blocks = range(-(-n // BLOCK))
     own = blocks if shard is None else _part(blocks, shard)
-    _begin(folder, _about(stock, n, seed, wishes), resume=resume or shard is not None, force=force)
+    _begin(folder, _about(stock, n, seed, spec), resume=resume or shard is not None, force=force)
     with sole_writer(folder / f".lock-{own.start}", f"part of {folder.name}"):
-        work = _Work(stock, wishes, seed, n, folder)
+        work = _Work(stock, spec, seed, n, folder)
         todo = [block for block in own if not _path(folder, block).exists()]
         on_scene(sum(min(BLOCK, n - block * BLOCK) for block in own if block not in set(todo)))
         for count in _run(work, todo, jobs, scheduler):
@@ -125,19 +123,19 @@ def _part(blocks: range, shard: tuple[int, int]) -> range:
     return range(len(blocks) * (number - 1) // of, len(blocks) * number // of)
 
 
-def _about(stock: Stock, n: int, seed: int, wishes: Wishes) -> dict[str, Any]:
+def _about(stock: ObjectBank, n: int, seed: int, spec: SceneSpec) -> dict[str, Any]:
     """What scenes depend on, as ``compose.json`` keeps it."""
     chosen = hashlib.sha256(
-        repr([(d.image_id, d.annotation_id) for d in stock.donors] + [b.image_id for b in stock.backdrops]).encode()
+        repr([(d.image_id, d.annotation_id) for d in stock.cutouts] + [b.image_id for b in stock.backgrounds]).encode()
     ).hexdigest()
     return {
         "schema": SCHEMA,
         "source": dict(zip(("name", "sha256"), stock.source, strict=True)),
         "scenes": n,
         "seed": seed,
-        "wishes": asdict(wishes),
-        "donors": len(stock.donors),
-        "backdrops": len(stock.backdrops),
+        "wishes": asdict(spec),
+        "donors": len(stock.cutouts),
+        "backdrops": len(stock.backgrounds),
         "stock": chosen,
     }
 
@@ -172,15 +170,15 @@ def _path(folder: Path, block: int) -> Path:
 class _Work:
     """All that a block is made of."""
 
-    stock: Stock
-    wishes: Wishes
+    stock: ObjectBank
+    spec: SceneSpec
     seed: int
     n: int
     folder: Path
 
     def make(self, block: int) -> int:
         """Paint and annotate the scenes of a block; how many those are."""
-        planner = Planner(self.stock, self.wishes)
+        planner = Planner(self.stock, self.spec)
         images: list[dict[str, Any]] = []
         for number in range(block * BLOCK, min(self.n, (block + 1) * BLOCK)):
             scene = planner.arrange(np.random.default_rng([self.seed, number, 0]), number)
@@ -227,38 +225,38 @@ def _save(photo: Any, path: Path) -> None:
         temporary.write_bytes(held.getbuffer())
 
 
-def scene_of(scene: Arrangement, stock: Stock, image_id: int, file_name: str) -> Scene:
+def scene_of(scene: Arrangement, stock: ObjectBank, image_id: int, file_name: str) -> Scene:
     """A composed scene as readers make them."""
     size = scene.unknown.shape
-    donors = [stock.donors[one.donor] for one in scene.objects]
+    cutouts = [stock.cutouts[one.cutout] for one in scene.objects]
     instances = tuple(
         Instance(
             from_crop(placed.mask, placed.window(), (size[0], size[1])),
             annotation_id=image_id,
             region_index=n,
-            category_id=donor.category_id,
+            category_id=cutout.category_id,
             order=n + 1,
-            name=donor.name,
+            name=cutout.name,
         )
-        for n, (placed, donor) in enumerate(zip(scene.objects, donors, strict=True))
+        for n, (placed, cutout) in enumerate(zip(scene.objects, cutouts, strict=True))
     )
     unknown = RLE.from_mask(scene.unknown) if scene.unknown.any() else None
     order = from_ranks(np.arange(len(instances)))
     return Scene(image_id, file_name, (size[0], size[1]), instances, order, unknown=unknown)
 
 
-def _annotated(scene: Arrangement, stock: Stock, image_id: int, file_name: str, seed: int) -> dict[str, Any]:
+def _annotated(scene: Arrangement, stock: ObjectBank, image_id: int, file_name: str, seed: int) -> dict[str, Any]:
     """A scene in both layouts: ``image``, ``cocoa`` (one annotation) and ``flat`` (several)."""
     own = scene_of(scene, stock, image_id, file_name)
     targets = layer_scene(own)
-    behind = stock.backdrops[scene.backdrop]
+    behind = stock.backgrounds[scene.background]
     image = {"id": image_id, "file_name": file_name, "height": own.size[0], "width": own.size[1]}
     image |= {"license": behind.license, "backdrop": behind.image_id, "seed": seed}
     origins = []
     for placed in scene.objects:
-        donor = stock.donors[placed.donor]
-        found = {"image_id": donor.image_id, "annotation_id": donor.annotation_id, "license": donor.license}
-        origins.append(found | {"at_home": placed.at_home})
+        cutout = stock.cutouts[placed.cutout]
+        found = {"image_id": cutout.image_id, "annotation_id": cutout.annotation_id, "license": cutout.license}
+        origins.append(found | {"at_home": placed.native})
     flat = export_coco([(CachedImage(image_id, file_name, own.size), targets)])["annotations"]
     flat = [row | ({"donor": origins[at]} if at < len(origins) else {}) for at, row in enumerate(flat)]
     cocoa = cocoa_annotation(image_id, targets, np.arange(len(origins)), author="composed", polygons=False)
@@ -267,7 +265,7 @@ def _annotated(scene: Arrangement, stock: Stock, image_id: int, file_name: str, 
     return {"image": image, "cocoa": cocoa, "flat": flat}
 
 
-def _join(folder: Path, blocks: int, stock: Stock) -> None:
+def _join(folder: Path, blocks: int, stock: ObjectBank) -> None:
     """The annotation files of the whole set, a block at a time."""
     categories = [{"id": number, "name": name} for number, name in sorted(stock.names.items())]
     for name, part in ((COCOA, "cocoa"), (FLAT, "flat")):
@@ -299,7 +297,7 @@ def _scenes(folder: Path, blocks: int) -> Iterator[Any]:
         yield from json.loads(_path(folder, block).read_text())
 
 
-def _report(folder: Path, blocks: Sequence[int], stock: Stock, start: float, *, done: bool) -> ComposeReport:
+def _report(folder: Path, blocks: Sequence[int], stock: ObjectBank, start: float, *, done: bool) -> ComposeReport:
     scenes, rates, used = 0, [], set()
     for block in blocks:
         for scene in json.loads(_path(folder, block).read_text()):

@@ -14,7 +14,7 @@ def card(
     out: Annotated[
         Path | None, typer.Option("-o", "--out", file_okay=False, help="Folder to write to; beside the data if none.")
     ] = None,
-    licence: Annotated[
+    license: Annotated[
         str | None, typer.Option("--licence", metavar="SPDX", help="Of the annotations, such as cc-by-4.0.")
     ] = None,
     url: Annotated[str | None, typer.Option("--url", help="Where the set is found.")] = None,
@@ -26,7 +26,7 @@ def card(
     import json
 
     from amodal_data.io.files import replaced
-    from amodal_data.publishing import croissant, dataset_card, describe
+    from amodal_data.publishing import croissant, dataset_card, describe_dataset
 
     folder = out or (source if source.is_dir() else source.parent)
     folder.mkdir(parents=True, exist_ok=True)
@@ -34,10 +34,10 @@ def card(
     for file in files:
         check_output(file, force=force, inputs=[source])
     with progress("reading", None, quiet=quiet) as advance:
-        described = describe(source, on_image=advance)
-    text = dataset_card(described, licence=licence)
+        described = describe_dataset(source, on_image=advance)
+    text = dataset_card(described, license=license)
     today = datetime.date.today().isoformat()
-    metadata = json.dumps(croissant(described, licence=licence, url=url, published=today), indent=1)
+    metadata = json.dumps(croissant(described, license=license, url=url, published=today), indent=1)
     for file, content in zip(files, (text, f"{metadata}\n"), strict=True):
         with replaced(file) as opened:
             opened.write(content)

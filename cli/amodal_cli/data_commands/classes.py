@@ -64,7 +64,7 @@ def _print(found: "Coverage") -> None:
 def with_classes(scenes: "Scenes | SceneStream", table: Path | None, instances: Path | None) -> "Scenes | SceneStream":
     """Scenes with the classes of names, then of COCO's instances, as far as they are asked for."""
     from amodal_data import Scenes, read_coco
-    from amodal_data.readers.classes import read_class_names, with_classes, with_classes_of
+    from amodal_data.readers.classes import classes_from_instances, read_class_names, with_classes
 
     if table is None and instances is None:
         return scenes
@@ -72,4 +72,4 @@ def with_classes(scenes: "Scenes | SceneStream", table: Path | None, instances: 
         raise typer.BadParameter("--classes and --instances need the file whole: --no-stream")
     if table is not None:
         scenes = with_classes(scenes, read_class_names(table))
-    return scenes if instances is None else with_classes_of(scenes, read_coco(instances))
+    return scenes if instances is None else classes_from_instances(scenes, read_coco(instances))

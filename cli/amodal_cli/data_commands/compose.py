@@ -11,7 +11,7 @@ from amodal_cli.shared.options import Force, Json, Quiet
 from amodal_cli.shared.terminal import counted, left_behind, print_json, printable, progress, say
 
 if TYPE_CHECKING:
-    from amodal_data.synthetic.composing import ComposeReport, Stock
+    from amodal_data.synthetic.composing import ComposeReport, ObjectBank
 
 
 class Part(StrEnum):
@@ -66,7 +66,7 @@ def compose(
     as_json: Json = False,
 ) -> None:
     """Compose amodal scenes with exact truth: whole objects of modal annotations, in front of one another."""
-    from amodal_data.synthetic.composing import Rules, Wishes, take_stock
+    from amodal_data.synthetic.composing import Rules, SceneSpec, build_object_bank
     from amodal_data.synthetic.composing import compose as run
 
     fewest, _, most = objects.partition("-")
@@ -74,27 +74,27 @@ def compose(
         raise typer.BadParameter(f"--objects is A-B, like 2-8, found {objects!r}")
     if min(size) < 64:
         raise typer.BadParameter(f"--size is at least 64 64, found {size[0]} {size[1]}")
-    stock = take_stock(
+    stock = build_object_bank(
         file, images, rules=Rules(smallest=smallest, contact=contact), classes=classes or [], licenses=licenses or [],
         part=part.value, held_out=held_out, split=split,
         stream=file.stat().st_size > LARGE if stream is None else stream,
     )  # fmt: skip
-    say(f"{counted(len(stock.donors), 'whole object')} in {counted(len(stock.backdrops), 'photo')}", quiet=quiet)
+    say(f"{counted(len(stock.cutouts), 'whole object')} in {counted(len(stock.backgrounds), 'photo')}", quiet=quiet)
     _warn_of_licenses(stock)
-    wishes = Wishes(size, (int(fewest), int(most or fewest)), occluded, tuple(classes or ()), balance)
+    spec = SceneSpec(size, (int(fewest), int(most or fewest)), occluded, tuple(classes or ()), balance)
     left_behind("finished scenes are kept: --resume goes on with them")
     own = shard_of(shard)
     with progress("composing", n // (own[1] if own else 1), quiet=quiet) as advance:
         report = run(
-            stock, output, n, seed=seed, wishes=wishes, jobs=jobs, scheduler=scheduler, shard=own, resume=resume,
+            stock, output, n, seed=seed, spec=spec, jobs=jobs, scheduler=scheduler, shard=own, resume=resume,
             force=force, on_scene=advance,
         )  # fmt: skip
     _print(report, quiet=quiet, as_json=as_json)
 
 
-def _warn_of_licenses(stock: "Stock") -> None:
+def _warn_of_licenses(stock: "ObjectBank") -> None:
     """Composed scenes are derived works."""
-    used = {one.license for one in stock.backdrops}
+    used = {one.license for one in stock.backgrounds}
     if against := {number: name for number, name in stock.no_derivatives.items() if number in used}:
         named = ", ".join(f"{number} ({name})" for number, name in sorted(against.items()))
         rest = " ".join(f"--licenses {number}" for number in sorted(used - against.keys() - {0}))
@@ -114,7 +114,7 @@ def _print(report: "ComposeReport", *, quiet: bool, as_json: bool) -> None:
     else:
         held = f"{counted(report.scenes, 'scene')}, {counted(report.instances, 'instance')}"
         hidden = ", ".join(f"to {float(edge):.0%} {share:.1%}" for edge, share in report.occlusion.items())
-        print(printable(f"{report.folder}: {held} of {counted(report.donors, 'object')}, {report.seconds:.1f} s"))
+        print(printable(f"{report.folder}: {held} of {counted(report.cutouts, 'object')}, {report.seconds:.1f} s"))
         print(printable(f"hidden part: {hidden}"))
     rest = f"next: amodal-data build-targets {report.folder / FLAT}"
     say(rest if report.done else "the other shards are missing: the last one writes the annotations", quiet=quiet)

@@ -53,10 +53,10 @@ def convert(
     predictions of score 1.
     """
     from amodal_data.export import convert as run
-    from amodal_data.inspector.dataset import open_source
+    from amodal_data.inspector.dataset import open_dataset
 
     check_output(output, force=force, inputs=[source])
-    images = open_source(source, **reading(masks, order, form, pattern, visible_pattern))
+    images = open_dataset(source, **reading(masks, order, form, pattern, visible_pattern))
     findings: list[Finding] = []
     turned: list[int] = []
     with progress("converting", len(images), quiet=quiet) as advance:
@@ -107,10 +107,10 @@ def export(
 ) -> None:
     """As convert, under its old name: COCO (amodal or modal), Datumaro, CSV, or predictions of score 1."""
     from amodal_data.export import convert as run
-    from amodal_data.inspector.dataset import open_source
+    from amodal_data.inspector.dataset import open_dataset
 
     check_output(output, force=force, inputs=[source])
-    images = open_source(source)
+    images = open_dataset(source)
     layout = {"coco": "d2sa" if masks == Masks.amodal else "coco-modal"}.get(form.value, form.value)
     done = run(images, output, layout, masks=images.masks, force=force)
     held = counted(done.instances, "instance") if form == Format.table else counted(done.images, "image")

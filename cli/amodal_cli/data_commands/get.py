@@ -6,9 +6,7 @@ from pathlib import Path
 from amodal_cli.shared.terminal import check_output, counted, print_json, printable, say
 from amodal_data.io.files import replaced
 from amodal_data.readers.catalogue import DATASETS
-from amodal_data.readers.inventory import Holding, holdings, missing_photos
-
-__all__ = ["report", "titles"]
+from amodal_data.readers.inventory import FileStatus, annotation_inventory, missing_photos
 
 
 def titles(*, as_json: bool) -> None:
@@ -24,7 +22,7 @@ def report(name: str, folder: Path | None, missing: Path | None, *, force: bool,
     """Print what data set ``name`` consists of and what of it is in ``folder``; write the missing photos."""
     if missing is not None:
         check_output(missing, force=force)
-    there = holdings(folder, name) if folder else []
+    there = annotation_inventory(folder, name) if folder else []
     absent = missing_photos(folder, name) if folder else {}
     if as_json:
         print_json(_document(name, there, absent))
@@ -36,21 +34,21 @@ def report(name: str, folder: Path | None, missing: Path | None, *, force: bool,
         say(f"{missing}: {counted(len(absent), 'missing photo')}")
 
 
-def _document(name: str, there: list[Holding], absent: dict[str, str]) -> dict[str, object]:
+def _document(name: str, there: list[FileStatus], absent: dict[str, str]) -> dict[str, object]:
     known = DATASETS[name]
     return {
         "schema": "amodal-data/get/1",
         "dataset": name,
         "page": known.page,
-        "licence": known.licence,
+        "licence": known.license,
         "files": [asdict(one) for one in there],
         "missing_photos": len(absent),
     }
 
 
-def _print(name: str, there: list[Holding], absent: dict[str, str], folder: Path | None) -> None:
+def _print(name: str, there: list[FileStatus], absent: dict[str, str], folder: Path | None) -> None:
     known = DATASETS[name]
-    print(f"{known.title}\n  page     {known.page}\n  licence  {known.licence}\n  photos   {known.photos}")
+    print(f"{known.title}\n  page     {known.page}\n  licence  {known.license}\n  photos   {known.photos}")
     print("  files    put these into one folder and name it with -d:")
     for part in known.parts:
         if "*" not in part.name:

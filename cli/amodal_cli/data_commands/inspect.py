@@ -23,7 +23,7 @@ from amodal_cli.shared.terminal import check_output, counted, print_json, printa
 
 if TYPE_CHECKING:
     from amodal_data import Summary
-    from amodal_data.inspector.dataset import TargetSource
+    from amodal_data.inspector.dataset import TargetDataset
 
 
 def inspect(
@@ -53,10 +53,10 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Say what is in a cache or an annotation file, in figures and as a picture."""
-    from amodal_data.inspector.dataset import open_source
+    from amodal_data.inspector.dataset import open_dataset
 
     _check_pictures(source, png, page, compare, image_ids, force)
-    opened = open_source(source, **reading(masks, order, form, pattern, visible_pattern))
+    opened = open_dataset(source, **reading(masks, order, form, pattern, visible_pattern))
     with progress("reading", len(opened), quiet=quiet) as advance:
         summary = opened.summary(on_image=advance)
     wanted = [(path, most) for path, most in ((png, 6), (page, 24)) if path is not None]
@@ -103,7 +103,7 @@ def _check_pictures(
 
 
 def _chosen(
-    opened: "TargetSource", summary: "Summary", pick: Pick, limit: int, ids: list[int] | None, compare: Path | None
+    opened: "TargetDataset", summary: "Summary", pick: Pick, limit: int, ids: list[int] | None, compare: Path | None
 ) -> list[int]:
     """Positions of the images to show: with predictions the worst ones, unless told otherwise."""
     if compare is not None and pick is Pick.hardest and not ids:
@@ -112,7 +112,7 @@ def _chosen(
 
 
 def _write_page(
-    path: Path, opened: "TargetSource", summary: "Summary", chosen: list[int], images: list[Path], compare: Path | None
+    path: Path, opened: "TargetDataset", summary: "Summary", chosen: list[int], images: list[Path], compare: Path | None
 ) -> None:
     from amodal_data.inspector import write_page
 

@@ -10,8 +10,6 @@ import sys
 import threading
 from typing import Any, NoReturn
 
-__all__ = ["interrupted", "listen"]
-
 _HEARD: list[int] = []
 _AGAIN = 0.02
 """Seconds after which an interruption that was lost in a callback is raised once more"""

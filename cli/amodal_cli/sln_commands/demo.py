@@ -23,9 +23,9 @@ def demo(
 ) -> None:
     """Synthetic scenes, a tiny network trained on them, its predictions beside the truth. CPU, some minutes."""
     from amodal_data.io.files import refuse_existing
-    from sln.runtime.environment import needs_torch
+    from sln.runtime.environment import require_torch
 
-    needs_torch()
+    require_torch()
     results = folder / "predictions"
     run = folder / "run"
     for path in (run / "last.pt", results / "predictions.json", folder / "predictions.png"):

@@ -64,9 +64,9 @@ def order_fit(
 ) -> None:
     """Train an OrderNet (ResNet-18) on overlapping pairs whose order the cache knows."""
     check_output(output, force=force, inputs=[train])
-    from sln.runtime.environment import needs_torch
+    from sln.runtime.environment import require_torch
 
-    needs_torch()
+    require_torch()
     from sln.ordering.order_net import fit_order, save_order
 
     how = {"size": size, "most": pairs, "limit": limit, "seed": seed, "device": device}
@@ -88,9 +88,9 @@ def order_evaluate(
     as_json: Json = False,
 ) -> None:
     """Score an OrderNet: accuracy over all overlapping pairs, those without a prediction counted wrong."""
-    from sln.runtime.environment import needs_torch
+    from sln.runtime.environment import require_torch
 
-    needs_torch()
+    require_torch()
     from sln.ordering.order_net import decide, load_order
     from sln.runtime.device import pick_device
 

@@ -78,9 +78,9 @@ def _kinds(save: str) -> list[str]:
 
 def _photos(inputs: list[Path], out: Path, kinds: list[str], *, force: bool, quiet: bool) -> tuple[Path, ...]:
     """The photos to look at, and a folder where nothing will be overwritten."""
-    from sln.inference.folder import photos_in
+    from sln.inference.folder import find_inputs
 
-    photos = photos_in(inputs)
+    photos = find_inputs(inputs)
     out.mkdir(parents=True, exist_ok=True)
     for kind, names in _WRITTEN.items():
         for name in names if kind in kinds else ():
@@ -210,9 +210,9 @@ def export(
         _export_parts(model, output, form, force=force)
         return
     check_output(output, force=force, inputs=[model])
-    from sln.runtime.environment import needs_torch
+    from sln.runtime.environment import require_torch
 
-    needs_torch()
+    require_torch()
     from sln.weights import load_model, write_safetensors
 
     write_safetensors(load_model(model), output)
@@ -220,16 +220,16 @@ def export(
 
 
 def _export_parts(model: Path, folder: Path, form: Exported, *, force: bool) -> None:
-    from sln.runtime.environment import needs_torch
+    from sln.runtime.environment import require_torch
 
-    needs_torch()
-    from sln.inference.exported import SETTINGS, write_portable
+    require_torch()
+    from sln.inference.exported import SETTINGS, export_model
     from sln.weights import load_model
 
     network = load_model(model)
     folder.mkdir(parents=True, exist_ok=True)
     check_output(folder / SETTINGS, force=force)
-    for name in write_portable(network, folder, form.value):
+    for name in export_model(network, folder, form.value):
         print(folder / name)
 
 
@@ -251,9 +251,9 @@ def bench(
     named = preset_name(preset)
     which: list[PresetName | None] = [named] if named else [None] if file or settings else ["tiny", "modern"]
     configs: dict[str, Config] = {one or "as set": load_config(one, file, settings or []) for one in which}
-    from sln.runtime.environment import needs_torch
+    from sln.runtime.environment import require_torch
 
-    needs_torch()
+    require_torch()
     from benchmarks.training_speed import bench as measure
 
     report = measure(configs, device, repeats, baseline=baseline, say=lambda text: say(text, quiet=quiet))
@@ -275,9 +275,9 @@ def doctor(
     as_json: Json = False,
 ) -> None:
     """Say whether this machine can train: the torch pair, the device, bf16."""
-    from sln.runtime.environment import needs_torch
+    from sln.runtime.environment import require_torch
 
-    needs_torch()
+    require_torch()
     from importlib.metadata import version
 
     import torch

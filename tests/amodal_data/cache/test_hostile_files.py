@@ -26,7 +26,7 @@ from amodal_data import (
     write_cocoa,
 )
 from amodal_data.errors import AmodalError, CacheError, CacheFormatError, LayoutError, PredictionError, SceneError
-from amodal_data.inspector.dataset import open_source
+from amodal_data.inspector.dataset import open_dataset
 
 PATIENCE = 5
 """Seconds that no attack may take"""
@@ -68,7 +68,7 @@ def judge(folder, path, seed):
                     image_id, texts, codes, pairs = hostile.stated(path, at)
                     assert (image.image_id, [image.file_name, image.annotator, *targets.names]) == (image_id, texts)
                     assert np.array_equal(targets.levels(), codes) and targets.pairs.tolist() == pairs
-                summary = open_source(path).summary()
+                summary = open_dataset(path).summary()
                 assert str(summary) and all(map(str, summary.findings))
         except CacheError:
             return "refused"
@@ -135,11 +135,11 @@ def test_what_is_no_file_is_refused_everywhere(scenes, tmp_path, kind):
 
     from amodal_data import iter_annotations, read_annotations
     from amodal_data.io.images import read_photo
-    from sln.weights import load_body, read_checkpoint
+    from sln.weights import load_backbone, read_checkpoint
 
     in_time(lambda: refused(lambda: TargetCache(path)))
     in_time(lambda: refused(lambda: read_checkpoint(path)))
-    in_time(lambda: refused(lambda: load_body(torch.nn.Linear(1, 1), str(path), 18)))
+    in_time(lambda: refused(lambda: load_backbone(torch.nn.Linear(1, 1), str(path), 18)))
     in_time(lambda: refused(lambda: read_photo(path)))
     in_time(lambda: refused(lambda: evaluate(scenes / "c.h5", path)))
     in_time(lambda: refused(lambda: iter_annotations(path)))

@@ -15,7 +15,7 @@ from amodal_data.evaluation import ground_truth as truth
 from amodal_data.evaluation.results import json_rows as records
 from amodal_data.evaluation.results.json_rows import Index, open_records
 from amodal_data.export import export_results
-from amodal_data.inspector.dataset import open_source
+from amodal_data.inspector.dataset import open_dataset
 
 
 def random_row(rng, n):
@@ -99,7 +99,9 @@ def scored(tmp_path_factory):
     folder = tmp_path_factory.mktemp("records")
     path = write_cocoa(folder, 9, seed=4, size=(60, 80), photos=False)
     rng = random.Random(1)
-    rows = [{**row, "score": round(rng.random(), 2)} for row in export_results(open_source(path)) if rng.random() < 0.8]
+    rows = [
+        {**row, "score": round(rng.random(), 2)} for row in export_results(open_dataset(path)) if rng.random() < 0.8
+    ]
     (folder / "r.json").write_text(json.dumps(rows))
     return path, rows, [figures(path, folder / "r.json", protocol) for protocol in ("amodal", "order", "completion")]
 

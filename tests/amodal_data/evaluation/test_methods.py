@@ -17,7 +17,7 @@ from amodal_data.errors import PredictionError, SelectionError
 from amodal_data.evaluation import PROTOCOLS
 from amodal_data.evaluation import bootstrap as intervals
 from amodal_data.export import export_results
-from amodal_data.inspector.dataset import open_source
+from amodal_data.inspector.dataset import open_dataset
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def files(tmp_path_factory):
     """A truth, and three methods: right, often wrong, without visible masks."""
     folder = tmp_path_factory.mktemp("methods")
     path = write_cocoa(folder, 8, seed=4, size=(60, 80), photos=False)
-    rows = export_results(open_source(path))
+    rows = export_results(open_dataset(path))
     rng = np.random.default_rng(0)
     shifted = [{**row, "segmentation": RLE.from_mask(np.roll(mask_of(row), 5, 1)).to_coco()} for row in rows]
     worse = [
@@ -241,7 +241,7 @@ def test_rows_made_for_an_instance_are_scored_without_matching(tmp_path, layout)
     """A completer is given an instance and answers for it: also where another prediction would fit better."""
     write = write_cocoa if layout == "cocoa" else lambda folder, n, **more: write_flat(folder, n, "d2sa", **more)
     path = write(tmp_path, 3, seed=2, size=(60, 80), photos=False)
-    source = open_source(path)
+    source = open_dataset(path)
     rows = []
     for at in range(len(source)):
         image, targets = source.read(at)

@@ -13,9 +13,9 @@ from amodal_data.errors import PredictionError
 from amodal_data.evaluation import ResultsWriter, read_predictions, read_truth, write_predictions
 from amodal_data.evaluation.protocols.order import pair_votes
 from amodal_data.evaluation.protocols.pair_order import grid_of, order_of
-from amodal_data.evaluation.results.sidecar import companion_of, open_companion
+from amodal_data.evaluation.results.sidecar import open_sidecar, sidecar_path
 from amodal_data.layering.sem_dist import instance_order, relative_depth
-from amodal_data.masks.windows import crop, from_crop, meeting, minus, window_of
+from amodal_data.masks.windows import crop, from_crop, intersect_windows, minus, window_of
 from sln.inference.folder import _save_sem_dist
 
 
@@ -80,7 +80,7 @@ def test_cutting_and_subtracting_runs_equals_pixels():
         whole = np.zeros(size, bool)
         whole[window] = part
         assert from_crop(part, window, size) == RLE.from_mask(whole)
-        both = meeting(*windows)
+        both = intersect_windows(*windows)
         shared = a.decode() & b.decode()
         assert both is not None or not shared.any()
 
@@ -121,9 +121,9 @@ def test_no_figure_depends_on_the_order_of_images(scenes, tmp_path, protocol):
 
 def with_classes(scenes, tmp_path, classes):
     from amodal_data.export import export_coco
-    from amodal_data.inspector.dataset import open_source
+    from amodal_data.inspector.dataset import open_dataset
 
-    content = export_coco(open_source(scenes / "COCO_amodal_val2014.json"))
+    content = export_coco(open_dataset(scenes / "COCO_amodal_val2014.json"))
     for at, one in enumerate(content["annotations"]):
         one["category_id"] = 1 + at % classes
     path = tmp_path / f"{classes}.json"
@@ -181,12 +181,12 @@ def test_a_companion_is_read_where_it_is_looked_at(tmp_path):
     """Rows lie in the file as they are; one that was packed by version 0.1 is read as well."""
     masks = random_prediction(np.random.default_rng(6), n=9).scored_masks()
     write_predictions(tmp_path / "p.json", {1: masks})
-    found = open_companion(tmp_path / "p.json")
+    found = open_sidecar(tmp_path / "p.json")
     assert isinstance(found.levels, np.memmap) and found.levels.dtype == np.float16
     assert np.array_equal(found.levels[3:5], np.stack([masks[n].probabilities for n in (3, 4)]))
-    with np.load(companion_of(tmp_path / "p.json")) as plain:
+    with np.load(sidecar_path(tmp_path / "p.json")) as plain:
         np.savez_compressed(tmp_path / "old.npz", boxes=plain["boxes"], levels=plain["levels"])
-    old = open_companion(tmp_path / "old.json")
+    old = open_sidecar(tmp_path / "old.json")
     assert not isinstance(old.levels, np.memmap) and np.array_equal(old.levels, found.levels)
 
 
@@ -224,7 +224,7 @@ def test_an_interrupted_image_is_written_whole_or_not_at_all(tmp_path):
             finally:
                 setattr(out, which, whole)
         assert [row["image_id"] for row in json.loads(path.read_text())] == [1, 1, 1]
-        assert np.array_equal(open_companion(path).levels[2], masks[2].probabilities)
+        assert np.array_equal(open_sidecar(path).levels[2], masks[2].probabilities)
 
 
 def test_a_companion_survives_a_write_that_fails(tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ from amodal_data.evaluation.protocols.completion import _error
 from amodal_data.evaluation.protocols.order import pair_votes
 from amodal_data.evaluation.protocols.pair_order import grid_of, paste
 from amodal_data.export import export_results
-from amodal_data.inspector.dataset import open_source
+from amodal_data.inspector.dataset import open_dataset
 from amodal_data.layering.sem_dist import SAFE_CONFIDENCE, sem_dist_of_codes
 from amodal_data.masks.rle import parse_rle
 
@@ -130,12 +130,12 @@ def test_matching_equals_the_loop():
 def scenes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluation")
     path = write_cocoa(folder, 12, seed=4, size=(120, 160), photos=False)
-    (folder / "results.json").write_text(json.dumps(export_results(open_source(path))))
+    (folder / "results.json").write_text(json.dumps(export_results(open_dataset(path))))
     return path, folder / "results.json"
 
 
 def real_results(real, folder):
-    (folder / "results.json").write_text(json.dumps(export_results(open_source(real))))
+    (folder / "results.json").write_text(json.dumps(export_results(open_dataset(real))))
     return folder / "results.json"
 
 
@@ -378,7 +378,7 @@ def test_reports_say_how_they_were_made(scenes):
 
 def test_d2sa_prints_the_layout_of_table_3(tmp_path):
     path = write_flat(tmp_path, 4, "d2sa", seed=1, size=(96, 128), photos=False)
-    (tmp_path / "r.json").write_text(json.dumps(export_results(open_source(path))))
+    (tmp_path / "r.json").write_text(json.dumps(export_results(open_dataset(path))))
     lines = table(str(evaluate(path, tmp_path / "r.json")))
     assert lines[0].split() == ["AP", "AR10", "AR100"]
     assert [line.split()[0] for line in lines[1:4]] == ["all", "partial", "heavy"]

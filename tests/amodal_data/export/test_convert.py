@@ -25,9 +25,9 @@ from amodal_data.errors import LayoutError, SelectionError
 from amodal_data.export import LAYOUTS as OUT
 from amodal_data.export import convert, export_records
 from amodal_data.export.adapters import from_fiftyone, to_fiftyone, to_supervision
-from amodal_data.inspector.dataset import open_source
+from amodal_data.inspector.dataset import open_dataset
 from amodal_data.masks.contours import ring_of
-from amodal_data.masks.rle import rasterise
+from amodal_data.masks.rle import rasterize
 
 BACK = {
     "cocoa": {}, "d2sa": {}, "coco": {"masks": "amodal"}, "datumaro": {"masks": "amodal"},
@@ -73,7 +73,7 @@ def converted(images, folder, layout, photos):
 @pytest.mark.parametrize("here", NAMES)
 def test_in_and_out_is_the_identity_on_levels(here, there, cocoa, tmp_path):
     path, how = written(here, cocoa, tmp_path)
-    source = open_source(path, **how)
+    source = open_dataset(path, **how)
     names = [image.file_name for image, _ in source]
     photos = tmp_path / "photos"
     photos.mkdir()
@@ -100,7 +100,7 @@ def test_what_no_order_gives_is_counted_and_flat_files_keep_it(tmp_path):
     flat = write_flat(tmp_path, 6, "d2sa", seed=3, size=(60, 80), photos=False)
     truth = levels_of(read_annotations(flat))
     for layout in ("cocoa", "d2sa", "coco", "datumaro"):
-        done = convert(open_source(flat), tmp_path / layout, layout)
+        done = convert(open_dataset(flat), tmp_path / layout, layout)
         back = [layer_scene(scene) for scene in read_annotations(done.path, **BACK[layout])]
         own = [layer_scene(scene) for scene in read_annotations(flat)]
         wrong = sum(
@@ -110,12 +110,12 @@ def test_what_no_order_gives_is_counted_and_flat_files_keep_it(tmp_path):
         counted = sum(count for what, count in done.lost.items() if "level" in what)
         assert (wrong > 0) == (counted > 0), layout
         assert layout != "d2sa" or (not done.lost and levels_of(read_annotations(done.path)) == truth)
-    assert convert(open_source(flat), tmp_path / "m", "coco-modal").lost["hidden pixels"] > 0
+    assert convert(open_dataset(flat), tmp_path / "m", "coco-modal").lost["hidden pixels"] > 0
 
 
 def test_modal_masks_never_become_whole_objects(cocoa, tmp_path):
     path, _ = written("coco-list", cocoa, tmp_path)
-    source = open_source(path, masks="modal")
+    source = open_dataset(path, masks="modal")
     for layout in OUT:
         if layout in ("coco-modal", "datumaro", "yolo", "table"):
             assert convert(source, tmp_path / layout, layout, masks=source.masks).images == 5
@@ -128,7 +128,7 @@ def test_modal_masks_never_become_whole_objects(cocoa, tmp_path):
 
 def test_open_pairs_are_counted_where_they_are_lost(cocoa, tmp_path):
     path, _ = written("coco-list", cocoa, tmp_path)
-    source = open_source(path, masks="amodal", order="none")
+    source = open_dataset(path, masks="amodal", order="none")
     for layout in ("cocoa", "d2sa", "records"):
         done = convert(source, tmp_path / layout, layout)
         assert sum(n for what, n in done.lost.items() if "order not being known" in what) > 0, layout
@@ -143,7 +143,7 @@ def test_unknown_pixels_and_classes(tmp_path):
     images = [{"id": 1, "file_name": "a.jpg", "height": 20, "width": 30}]
     categories = [{"id": 4, "name": "cup: 'blue'"}]
     (tmp_path / "a.json").write_text(json.dumps({"images": images, "annotations": ones, "categories": categories}))
-    source = open_source(tmp_path / "a.json", masks="amodal")
+    source = open_dataset(tmp_path / "a.json", masks="amodal")
     for layout in ("cocoa", "coco", "d2sa"):
         done = convert(source, tmp_path / layout, layout)
         assert set(done.lost) == ({"class ids (names are kept)"} if layout == "cocoa" else set())
@@ -164,7 +164,7 @@ def test_outlines_rasterise_back_to_any_mask():
             ring = ring_of(RLE.from_mask(mask))
             assert (ring is None) == (not mask.any())
             if ring is not None:
-                assert np.array_equal(rasterise([np.array(ring)], mask.shape)[0].decode(), mask)
+                assert np.array_equal(rasterize([np.array(ring)], mask.shape)[0].decode(), mask)
 
 
 def test_labels_of_yolo(tmp_path):
@@ -196,7 +196,7 @@ def test_the_command(layout, cocoa, tmp_path):
 
 
 def test_records_in_memory(cocoa, tmp_path):
-    rows = export_records(open_source(cocoa))
+    rows = export_records(open_dataset(cocoa))
     scenes = read_records(rows)
     assert levels_of(scenes) == levels_of(read_cocoa(cocoa)) and scenes.dataset == "d2sa"
     bare = [{**row, "annotations": [{key: one[key] for key in ("segmentation", "occl_depth", "category")}
@@ -208,8 +208,8 @@ def test_records_in_memory(cocoa, tmp_path):
 
 def test_a_table_as_parquet(cocoa, tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
-    convert(open_source(cocoa), tmp_path / "t.csv", "table")
-    done = convert(open_source(cocoa), tmp_path / "t.parquet", "table")
+    convert(open_dataset(cocoa), tmp_path / "t.csv", "table")
+    done = convert(open_dataset(cocoa), tmp_path / "t.parquet", "table")
     rows = parquet.read_table(tmp_path / "t.parquet").to_pylist()
     with (tmp_path / "t.csv").open() as file:
         lines = list(csv.DictReader(file))
@@ -220,7 +220,7 @@ def test_a_table_as_parquet(cocoa, tmp_path):
 def test_samples_of_fiftyone_and_back(cocoa):
     """Where FiftyOne is installed; its own samples, in memory."""
     pytest.importorskip("fiftyone")
-    samples = to_fiftyone(open_source(cocoa))
+    samples = to_fiftyone(open_dataset(cocoa))
     wanted = levels_of(read_cocoa(cocoa))
     assert levels_of(from_fiftyone(samples, "amodal", "modal")) == wanted
     assert levels_of(from_fiftyone(samples, masks="amodal")) == wanted
@@ -233,9 +233,9 @@ def test_rows_of_datasets_and_detections_of_supervision(cocoa):
     """Where these libraries are installed; their own rows and objects."""
     datasets = pytest.importorskip("datasets")
     supervision = pytest.importorskip("supervision")
-    rows = datasets.Dataset.from_list(export_records(open_source(cocoa)))
+    rows = datasets.Dataset.from_list(export_records(open_dataset(cocoa)))
     assert levels_of(read_records(rows)) == levels_of(read_cocoa(cocoa))
-    for _, targets in open_source(cocoa):
+    for _, targets in open_dataset(cocoa):
         found = [ScoredMask(whole, 0.5, 3, seen, (), name="cup") for whole, seen in
                  zip(targets.rles(), targets.rles("modal"), strict=True)]  # fmt: skip
         for part, wanted in (("amodal", targets.amodal()), ("visible", targets.modal())):

@@ -17,18 +17,18 @@ from amodal_data import (
     write_flat,
 )
 from amodal_data.export import TABLE, export_coco, export_datumaro, export_table
-from amodal_data.inspector.dataset import TargetSource, open_source
+from amodal_data.inspector.dataset import TargetDataset, open_dataset
 
 
 @pytest.fixture(params=["cocoa", "d2sa", "cache"])
 def source(request, tmp_path):
     if request.param == "d2sa":
-        return open_source(write_flat(tmp_path, 5, "d2sa", seed=1, size=(96, 128), photos=False))
+        return open_dataset(write_flat(tmp_path, 5, "d2sa", seed=1, size=(96, 128), photos=False))
     path = write_cocoa(tmp_path, 5, seed=1, size=(96, 128), photos=False)
     if request.param == "cocoa":
-        return open_source(path)
+        return open_dataset(path)
     build_targets(read_cocoa(path), tmp_path / "c.h5")
-    return open_source(tmp_path / "c.h5")
+    return open_dataset(tmp_path / "c.h5")
 
 
 @pytest.mark.parametrize("masks", ["amodal", "modal"])
@@ -58,10 +58,10 @@ def test_amodal_coco_is_read_back_as_a_flat_layout(source, tmp_path):
 
 
 def test_invisible_instances_are_left_out_of_the_modal_set(tmp_path):
-    from conftest import make_scene
+    from support.scenes import make_scene
 
     build_targets([make_scene(np.ones((3, 4, 4), bool))], tmp_path / "c.h5")
-    source = open_source(tmp_path / "c.h5")
+    source = open_dataset(tmp_path / "c.h5")
     assert len(export_coco(source, "modal")["annotations"]) == 1
     assert len(export_coco(source, "amodal")["annotations"]) == 3
 
@@ -87,4 +87,4 @@ def test_the_table_is_one_row_an_instance(source):
     assert tuple(read[0]) == TABLE
     areas = [int(area) for _, t in source for area in t.areas()[1]]
     assert [int(row["visible_area"]) for row in read] == areas
-    assert isinstance(source, TargetSource) and isinstance(source.origin, TargetCache | type(source.origin))
+    assert isinstance(source, TargetDataset) and isinstance(source.origin, TargetCache | type(source.origin))

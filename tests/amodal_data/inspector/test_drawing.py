@@ -10,7 +10,7 @@ from PIL import Image
 from support.scenes import make_scene, random_masks
 
 import amodal_data as ad
-from amodal_data.inspector import stand_ins
+from amodal_data.inspector import match_predictions
 from amodal_data.inspector.drawing import IDENTITY, draw_instances
 from amodal_data.inspector.drawing.hues import distinct_hues, shared_hues
 from amodal_data.inspector.drawing.labels import write_labels
@@ -45,8 +45,8 @@ def test_stand_ins_against_every_choice(seed):
         n, p = np.unravel_index(left.argmax(), left.shape)
         expected[n] = int(p)
         left[n] = left[:, p] = -1
-    assert stand_ins(iou) == expected
-    assert stand_ins(np.zeros((2, 0))) == [None, None]
+    assert match_predictions(iou) == expected
+    assert match_predictions(np.zeros((2, 0))) == [None, None]
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -13,8 +13,8 @@ from amodal_data.cache import CachedImage
 from amodal_data.evaluation import read_predictions, read_truth, write_predictions
 from amodal_data.evaluation.protocols.pair_order import order_of
 from amodal_data.inspector import PageImage, write_page
-from amodal_data.inspector.dataset import open_source
-from amodal_data.inspector.drawing.colors import BANDS, IDENTITY, sem_dist_colours
+from amodal_data.inspector.dataset import open_dataset
+from amodal_data.inspector.drawing.colors import BANDS, IDENTITY, sem_dist_colors
 from amodal_data.inspector.page_data import _leb128
 from amodal_data.layering.targets import layer_scene
 from amodal_data.scenes.findings import Finding, Place
@@ -72,7 +72,7 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     scenes = write_cocoa(folder, 6, seed=3, size=(240, 320), instances=(4, 7))
     build_targets(read_cocoa(scenes), folder / "t.h5")
-    source = open_source(folder / "t.h5")
+    source = open_dataset(folder / "t.h5")
     found = {}
     for image, targets in source:
         kept = [n for n in range(len(targets.names)) if n != 1]
@@ -94,7 +94,7 @@ def _certain(targets, n, score):
 
 
 def targets_of(place, image_id):
-    return next(targets for image, targets in open_source(place / "t.h5") if image.image_id == image_id)
+    return next(targets for image, targets in open_dataset(place / "t.h5") if image.image_id == image_id)
 
 
 def pixel_of(page, kind, x, y):
@@ -109,12 +109,12 @@ def test_every_view_is_drawn_and_kept_in_the_address(visit, place):
         page.click(f"[data-view={view}]")
         ready(page, f"2 {view}")
         assert f"view={view}" in address(page) and view in page.title()
-        colours = page.evaluate(
+        colors = page.evaluate(
             "(() => { const c = document.querySelector('#stage canvas'); const d = c.getContext('2d')"
             ".getImageData(0, 0, c.width, c.height).data; const s = new Set();"
             "for (let i = 0; i < d.length; i += 4) s.add(d[i] + ',' + d[i+1] + ',' + d[i+2]); return s.size; })()"
         )
-        assert colours > 3, view
+        assert colors > 3, view
         assert page.locator(f"[data-view={view}]").get_attribute("aria-pressed") == "true"
 
 
@@ -434,7 +434,7 @@ def test_text_can_be_read_and_controls_have_names(visit, place, scheme):
 
 def test_pages_are_small(tmp_path):
     scenes = write_cocoa(tmp_path, 4, seed=3)
-    source = open_source(scenes)
+    source = open_dataset(scenes)
     write_page(tmp_path / "none.html", [], title="none")
     empty = (tmp_path / "none.html").stat().st_size
     for folders, most in (([], 15), ([tmp_path], 150)):
@@ -445,7 +445,7 @@ def test_pages_are_small(tmp_path):
 
 def test_a_hundred_images_are_ready_at_once(visit, tmp_path):
     scenes = write_cocoa(tmp_path, 10, seed=3)
-    source = open_source(scenes)
+    source = open_dataset(scenes)
     images = list(source.page_images(range(10), [tmp_path]))
     write_page(tmp_path / "p.html", images * 10, title="p")
     page = visit(tmp_path / "p.html")
@@ -480,7 +480,7 @@ def test_predictions_alone_make_a_page(visit, tmp_path):
 
 
 def test_the_real_sample_as_a_page(visit, real, tmp_path):
-    source = open_source(real)
+    source = open_dataset(real)
     write_page(tmp_path / "real.html", source.page_images(range(3), [real.parent]), title="real")
     page = visit(tmp_path / "real.html")
     for _ in range(3):
@@ -503,20 +503,20 @@ def test_numbers_of_any_size_are_packed():
 
 
 WHITE = np.full((1, 3), 255.0)
-MAPS = [sem_dist_colours(confidence - np.arange(6)) for confidence in (1.0, 0.9, 0.75, 0.6)]
+MAPS = [sem_dist_colors(confidence - np.arange(6)) for confidence in (1.0, 0.9, 0.75, 0.6)]
 
 
 @pytest.mark.parametrize(
-    "colours, least",
+    "colors, least",
     [(np.vstack([own, WHITE]), least) for own, least in [
         (IDENTITY, 10), (BANDS, 12), *((own, 10) for own in MAPS)]],
 )  # fmt: skip
-def test_colours_stay_apart_and_from_white_under_colour_blindness(colours, least):
+def test_colours_stay_apart_and_from_white_under_colour_blindness(colors, least):
     from colorspacious import cspace_convert
 
     for kind in ("deuteranomaly", "protanomaly", "tritanomaly"):
         blind = {"name": "sRGB1+CVD", "cvd_type": kind, "severity": 100}
-        seen = cspace_convert(cspace_convert(colours / 255, blind, "sRGB1").clip(0, 1), "sRGB1", "CAM02-UCS")
+        seen = cspace_convert(cspace_convert(colors / 255, blind, "sRGB1").clip(0, 1), "sRGB1", "CAM02-UCS")
         distances = np.linalg.norm(seen[:, None] - seen[None], axis=2)
         assert distances[np.triu_indices(len(seen), 1)].min() >= least
 

@@ -6,8 +6,8 @@ from support.scenes import make_scene, random_masks
 from amodal_data import build_targets, contact_sheet, layer_scene, summarize
 from amodal_data.cache import CachedImage
 from amodal_data.errors import SelectionError
-from amodal_data.inspector.dataset import open_source
-from amodal_data.inspector.drawing.colors import IDENTITY, level_colours, sem_dist_colours
+from amodal_data.inspector.dataset import open_dataset
+from amodal_data.inspector.drawing.colors import IDENTITY, level_colors, sem_dist_colors
 from amodal_data.inspector.drawing.panels import draw_instances, draw_sem_dist, label_places
 
 
@@ -58,11 +58,11 @@ def test_hidden_parts_are_striped_and_outside_is_never_coloured():
 
 
 def test_colours_run_the_right_way():
-    levels = level_colours(np.arange(1, 7))
+    levels = level_colors(np.arange(1, 7))
     assert (np.diff(levels.sum(axis=1)) < 0).all()  # deeper is darker
-    sure = sem_dist_colours(np.array([1.0, 0, -1, -4, -9]))
-    assert (sure == level_colours(np.array([1, 2, 3, 6, 9]))).all()  # one colour for one level, in every picture
-    unsure = sem_dist_colours(np.array([0.6, -0.4]))
+    sure = sem_dist_colors(np.array([1.0, 0, -1, -4, -9]))
+    assert (sure == level_colors(np.array([1, 2, 3, 6, 9]))).all()  # one colour for one level, in every picture
+    unsure = sem_dist_colors(np.array([0.6, -0.4]))
     assert (np.abs(unsure - 150) < np.abs(sure[:2] - 150)).all()
     assert len(np.unique(IDENTITY, axis=0)) == 7
 
@@ -87,7 +87,7 @@ def test_contact_sheet_with_and_without_photos(tmp_path, photo):
 def test_choosing_images(tmp_path):
     rng = np.random.default_rng(2)
     build_targets([make_scene(random_masks(rng, 4, (20, 20))) for _ in range(5)], tmp_path / "c.h5")
-    source = open_source(tmp_path / "c.h5")
+    source = open_dataset(tmp_path / "c.h5")
     summary = source.summary()
     assert source.choose("first", 3, summary) == [0, 1, 2]
     assert source.choose("hardest", 2, summary) == summary.hardest[:2]

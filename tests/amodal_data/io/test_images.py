@@ -17,12 +17,12 @@ from amodal_data.errors import PhotoError
 from amodal_data.io.images import MOST_PIXELS, open_photo, photo_size, read_photo
 from amodal_data.readers.discovery import PhotoFinder
 from sln import Sources, fit, load, load_config
-from sln.inference.folder import photos_in, predict_photos
+from sln.inference.folder import find_inputs, predict_photos
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 90 90\n(owned) print flush\nshowpage\n%%EOF\n"
 SMALL = (
     "data.size=64", "encoder.channels=8", "layering.width=16", "proposals.width=16", "head.width=16", "head.layers=2",
-    "proposals.after_nms=20", "predict.most=5",
+    "proposals.after_nms=20", "predict.max_detections=5",
 )  # fmt: skip
 
 
@@ -121,7 +121,7 @@ def test_photos_in_folders(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     os.mkfifo(tmp_path / "e.png")
-    found = photos_in([tmp_path])
+    found = find_inputs([tmp_path])
     assert [path.name for path in found.paths] == ["a.webp", "b.JPG", "c.tiff", "d.bmp"]
     assert [path.name for path in found.left_out] == ["e.png", "notes.txt"]
 

@@ -27,7 +27,7 @@ def test_equal_to_building_the_scene_anew():
         ranks = rng.permutation(len(masks) - 1)
         before = layer_scene(make_scene(masks[1:], ranks, unknown=unknown))
         wanted = layer_scene(make_scene(masks, np.append(0, ranks + 1), unknown=unknown))
-        same(before.with_front(RLE.from_mask(masks[0])), wanted, [*range(1, len(masks)), 0])
+        same(before.insert_front(RLE.from_mask(masks[0])), wanted, [*range(1, len(masks)), 0])
 
 
 def test_a_pile_set_up_from_the_back_is_the_scene():
@@ -36,7 +36,7 @@ def test_a_pile_set_up_from_the_back_is_the_scene():
         masks = random_masks(rng, 6)
         found = layer_scene(make_scene(masks[5:]))
         for mask in masks[4::-1]:
-            found = found.with_front(RLE.from_mask(mask))
+            found = found.insert_front(RLE.from_mask(mask))
         same(found, layer_scene(make_scene(masks)), [5, 4, 3, 2, 1, 0])
         assert found.order.tolist() == [6, 5, 4, 3, 2, 1]
         image, back = decode(encode(CachedImage(1, "a.jpg", found.size), found))
@@ -56,7 +56,7 @@ def test_of_masks_without_a_total_order_the_definition_holds():
             visible[i] &= ~visible[:i].any(axis=0)  # one at a pixel
         scene = make_scene(masks, visible=visible, in_front=partial_order(rng, n), total_order=False)
         before, front = layer_scene(scene), random_masks(rng, 1)[0]
-        found = before.with_front(RLE.from_mask(front))
+        found = before.insert_front(RLE.from_mask(front))
         known = np.zeros((n, n), bool)
         known[tuple(before.pairs.T)] = True
         levels, shown = before.levels(), before.modal() & ~front
@@ -76,7 +76,7 @@ def test_other_sizes_and_empty_images():
     empty = layer_scene(make_scene(np.zeros((0, 5, 6), bool)))
     mask = np.zeros((5, 6), bool)
     mask[1:3, 2:4] = True
-    found = empty.with_front(RLE.from_mask(mask), category_id=7, name="cup", annotation_id=3)
+    found = empty.insert_front(RLE.from_mask(mask), category_id=7, name="cup", annotation_id=3)
     assert np.array_equal(found.levels(0), mask) and found.names == ("cup",) and found.category_ids.tolist() == [7]
     with pytest.raises(ValueError, match="a mask of"):
-        empty.with_front(RLE.from_mask(mask.T))
+        empty.insert_front(RLE.from_mask(mask.T))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amodal_data.layering.joint_decoding import Known, front_to_back, raised, scene_codes
+from amodal_data.layering.joint_decoding import Known, decode_jointly, front_to_back, raised
 from amodal_data.layering.sem_dist import median_level
 
 RULES = ("rank", "sinkhorn", "pair")
@@ -74,7 +74,7 @@ def agreeing(i, here, own, known, first):
 def test_as_the_definition_says_pixel_by_pixel(rule, seed):
     inside, p, known = random_scene(seed)
     order = front_to_back(inside, p)
-    codes = scene_codes(inside, p, known, rule)
+    codes = decode_jointly(inside, p, known, rule)
     wanted = plainly(inside, p, known, rule, order)
     assert (codes == wanted).mean() > 0.995  # float32 against float64: a median or a tie may fall the other way
     assert ((codes > 0) == inside).all()
@@ -84,7 +84,7 @@ def test_as_the_definition_says_pixel_by_pixel(rule, seed):
 @given(st.integers(0, 10**6), st.sampled_from(RULES), st.integers(2, 8), st.integers(2, 6))
 def test_what_holds_of_any_scene(seed, rule, n, levels):
     inside, p, known = random_scene(seed, n, levels)
-    codes = scene_codes(inside, p, known, rule)
+    codes = decode_jointly(inside, p, known, rule)
     placed = known.first() & (known.scores >= 0.5)
     for column in range(codes.shape[1]):
         seen = codes[placed & inside[:, column], column]
@@ -94,7 +94,7 @@ def test_what_holds_of_any_scene(seed, rule, n, levels):
     own = (1 + median_level(p.swapaxes(0, 1))) * inside
     assert (codes[:, alone] == own[:, alone]).all()
     turned = np.random.default_rng(seed).permutation(n)
-    again = scene_codes(inside[turned], p[turned], known.only(turned), rule)
+    again = decode_jointly(inside[turned], p[turned], known.only(turned), rule)
     assert (again == codes[turned]).all()
 
 
@@ -117,7 +117,7 @@ TRUTHS = {
 def test_truth_stays_as_it_is(rule, name):
     codes = np.array(TRUTHS[name])
     inside, p = one_hot(codes, 4)
-    found = scene_codes(inside, p, Known(np.ones(len(codes)), np.arange(len(codes))), rule)
+    found = decode_jointly(inside, p, Known(np.ones(len(codes)), np.arange(len(codes))), rule)
     assert (found == codes).all()
 
 
@@ -128,7 +128,7 @@ def test_doubles_do_not_count_one_another(rule):
     known = Known(np.array([0.9, 0.5, 0.8, 0.3]), np.array([0, 0, 1, 1]))
     if rule == "pair":  # an order of objects cannot be that of both ends
         codes, inside, p = codes[:, :2], inside[:, :2], p[:, :, :2]
-    found = scene_codes(inside, p, known, rule)
+    found = decode_jointly(inside, p, known, rule)
     assert (found == codes).all()
 
 
@@ -140,7 +140,7 @@ def test_a_pair_has_one_order_and_cycles_break_at_their_weakest():
     positions = front_to_back(inside, p)
     assert positions[0] < positions[1]
     assert sorted(positions) == [0, 1, 2]
-    found = scene_codes(inside, p, Known(np.ones(3), np.arange(3)), "pair")
+    found = decode_jointly(inside, p, Known(np.ones(3), np.arange(3)), "pair")
     for column in range(5):
         there = np.flatnonzero(inside[:, column])
         order = sorted(there, key=lambda i: found[i, column])
@@ -151,16 +151,16 @@ def test_surer_knowledge_decides_what_one_instance_left_open():
     p = np.zeros((2, 3, 1), np.float32)
     p[0, :, 0] = [0.45, 0.55, 0]  # behind, by a hair
     p[1, :, 0] = [0.05, 0.95, 0]  # behind, surely: so the first is in front
-    found = scene_codes(np.ones((2, 1), bool), p, Known(np.ones(2), np.arange(2)), "sinkhorn")
+    found = decode_jointly(np.ones((2, 1), bool), p, Known(np.ones(2), np.arange(2)), "sinkhorn")
     assert found[:, 0].tolist() == [1, 2]
 
 
 def test_without_levels_or_rule_nothing_changes():
     inside, p, known = random_scene(0)
     own = (1 + median_level(p.swapaxes(0, 1))) * inside
-    assert (scene_codes(inside, p, known, "none") == own).all()
+    assert (decode_jointly(inside, p, known, "none") == own).all()
     one = inside[:, None].astype(np.float32)
-    assert (scene_codes(inside, one, known, "sinkhorn") == inside).all()
+    assert (decode_jointly(inside, one, known, "sinkhorn") == inside).all()
 
 
 def test_hidden_parts_are_inside_from_a_lower_confidence():

@@ -6,7 +6,7 @@ from support.scenes import make_scene, partial_order, random_masks
 
 from amodal_data import RLE, Instance, Scene, layer_scene
 from amodal_data.errors import LevelsError, SceneError
-from amodal_data.layering.partition import sweep
+from amodal_data.layering.partition import partition_masks
 from amodal_data.masks.windows import differing_pixels
 from amodal_data.scenes.occlusion_order import from_ranks
 
@@ -125,9 +125,9 @@ def test_more_regions_than_a_table_holds_are_an_error():
     bits = (np.arange(2**17)[None] >> np.arange(17)[:, None]) & 1
     masks = [RLE.from_mask(row.reshape(1, -1)) for row in bits]
     with pytest.raises(LevelsError, match="regions of constant cover"):
-        sweep(masks, (1, 2**17))
+        partition_masks(masks, (1, 2**17))
     half = [RLE.from_mask(row[: 2**16 - 1].reshape(1, -1)) for row in bits[:16]]
-    assert len(sweep(half, (1, 2**16 - 1))[2]) == 65_535
+    assert len(partition_masks(half, (1, 2**16 - 1))[2]) == 65_535
 
 
 def test_boundaries_at_the_first_and_last_pixel():

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from support.oracle import even_odd
 
 from amodal_data.masks.polygons import clip_to_window, self_intersecting, usable_polygon, well_inside
-from amodal_data.masks.rle import rasterise
+from amodal_data.masks.rle import rasterize
 
 SQUARE = [1.0, 1, 5, 1, 5, 5, 1, 5]
 
@@ -33,7 +33,7 @@ def test_what_is_wrong_with_a_polygon(points, codes, kept):
     assert well_inside([np.array(points, float)], [(10, 12)]).tolist() == [not codes]
     if kept:
         assert np.abs(polygon).max() <= 16 * 12
-        assert rasterise([polygon], (10, 12))[0].size == (10, 12)
+        assert rasterize([polygon], (10, 12))[0].size == (10, 12)
 
 
 @given(st.lists(st.tuples(st.integers(-60, 60), st.integers(-60, 60)), min_size=3, max_size=9))

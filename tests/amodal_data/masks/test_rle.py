@@ -9,7 +9,7 @@ from support.scenes import random_masks
 
 from amodal_data.errors import MaskError, MaskSizeError
 from amodal_data.masks.coco_strings import decode_counts
-from amodal_data.masks.rle import RLE, merge, parse_rle, parse_rles, rasterise
+from amodal_data.masks.rle import RLE, merge, parse_rle, parse_rles, rasterize
 from amodal_data.masks.windows import differing_pixels
 
 
@@ -108,9 +108,9 @@ def test_polygons_are_filled_as_pycocotools_does():
         size = tuple(int(s) for s in rng.integers(1, 60, 2))
         polygons = [rng.uniform(-10, 70, 2 * int(rng.integers(3, 9))) for _ in range(3)]
         wanted = coco_mask.decode(coco_mask.frPyObjects([p.tolist() for p in polygons], *size))
-        for n, rle in enumerate(rasterise(polygons, size)):
+        for n, rle in enumerate(rasterize(polygons, size)):
             assert np.array_equal(rle.decode(), wanted[..., n])
-    assert rasterise([], (3, 3)) == []
+    assert rasterize([], (3, 3)) == []
 
 
 def test_errors_and_masks_travel_between_processes():
@@ -131,4 +131,4 @@ def test_long_polygons_are_rasterised_in_parts_bit_for_bit(points):
     size = (70, 90)
     polygon = (rng.random((points, 2)) * [110, 90] - [10, 10]).round(1).ravel()
     (wanted,) = coco_mask.frPyObjects([polygon.tolist()], *size)
-    assert rasterise([polygon], size) == [parse_rle({"size": list(size), "counts": wanted["counts"]}, size)]
+    assert rasterize([polygon], size) == [parse_rle({"size": list(size), "counts": wanted["counts"]}, size)]

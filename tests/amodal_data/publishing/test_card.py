@@ -12,15 +12,15 @@ from support.scenes import make_scene, modal_photos, random_masks
 
 import amodal_data as ad
 from amodal_data.errors import SelectionError
-from amodal_data.publishing import CROISSANT, croissant, dataset_card, describe
-from amodal_data.synthetic.composing import Wishes, compose, take_stock
+from amodal_data.publishing import CROISSANT, croissant, dataset_card, describe_dataset
+from amodal_data.synthetic.composing import SceneSpec, build_object_bank, compose
 
 
 @pytest.fixture(scope="module")
 def composed(tmp_path_factory):
     file = modal_photos(tmp_path_factory.mktemp("photos"))
     folder = tmp_path_factory.mktemp("composed") / "set"
-    compose(take_stock(file, [file.parent]), folder, 6, wishes=Wishes(size=(96, 128), objects=(2, 5)), seed=1)
+    compose(build_object_bank(file, [file.parent]), folder, 6, wishes=SceneSpec(size=(96, 128), objects=(2, 5)), seed=1)
     return folder
 
 
@@ -28,7 +28,7 @@ def test_the_card_of_a_cache_has_its_figures_and_what_to_fill_in(tmp_path):
     rng = np.random.default_rng(0)
     scenes = [make_scene(random_masks(rng, 4, (40, 50))) for _ in range(3)]
     ad.build_targets(scenes, tmp_path / "val.h5")
-    described = describe(tmp_path / "val.h5")
+    described = describe_dataset(tmp_path / "val.h5")
     card = dataset_card(described, licence="cc-by-4.0")
     summary = described.summary
     assert card.startswith("---\nlicense: cc-by-4.0\n") and f"{summary.instances} instances" in card
@@ -42,7 +42,7 @@ def test_the_card_of_a_cache_has_its_figures_and_what_to_fill_in(tmp_path):
 
 
 def test_a_composed_set_is_described_with_its_licences_and_records(composed):
-    described = describe(composed)
+    described = describe_dataset(composed)
     card = dataset_card(described)
     assert sum(n for _, n in described.licences) == described.summary.images == 6
     assert {one for one, _ in described.licences} <= {"4", "6"} and "donor.license" in card and "asked for" in card
@@ -62,20 +62,22 @@ def test_the_command_writes_both_and_replaces_nothing(composed, tmp_path):
     assert again.returncode == 2 and "--force" in again.stderr
     assert subprocess.run([*command, "--force"], capture_output=True).returncode == 0
     with pytest.raises(SelectionError, match="no composed set"):
-        describe(tmp_path)
+        describe_dataset(tmp_path)
     with pytest.raises(SelectionError, match="neither a cache nor"):
-        describe(composed / "instances.json")
-    assert describe(composed).sha256 == hashlib.sha256((composed / "instances.json").read_bytes()).hexdigest()
+        describe_dataset(composed / "instances.json")
+    assert describe_dataset(composed).sha256 == hashlib.sha256((composed / "instances.json").read_bytes()).hexdigest()
     shutil.copytree(composed, tmp_path / "odd")
     (tmp_path / "odd" / "compose.json").write_text("[]")
     with pytest.raises(SelectionError, match="not what compose writes"):
-        describe(tmp_path / "odd")
+        describe_dataset(tmp_path / "odd")
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_croissant_is_read_by_its_own_reader(composed, tmp_path):
     mlcroissant = pytest.importorskip("mlcroissant")
-    metadata = croissant(describe(composed), licence="cc-by-4.0", url="https://example.org", published="2026-01-02")
+    metadata = croissant(
+        describe_dataset(composed), licence="cc-by-4.0", url="https://example.org", published="2026-01-02"
+    )
     (composed / "croissant.json").write_text(json.dumps(metadata))
     read = mlcroissant.Dataset(str(composed / "croissant.json"))
     assert not read.metadata.issues.errors and not read.metadata.issues.warnings

@@ -24,7 +24,7 @@ from amodal_data import (
 )
 from amodal_data.errors import AnnotationError, LayoutError, SceneError, SelectionError
 from amodal_data.export import export_coco
-from amodal_data.inspector.dataset import TargetSource
+from amodal_data.inspector.dataset import TargetDataset
 from amodal_data.layering.targets import layer_with_findings
 from amodal_data.scenes.occlusion_order import resolve_order
 
@@ -111,7 +111,7 @@ def both_ways(tmp_path, seed, keep):
     """Level tables of COCOA scenes from their order, and from a flat file with the given fields kept."""
     path = write_cocoa(tmp_path / "cocoa", 25, seed=seed, size=(120, 160), photos=False)
     scenes = read_cocoa(path)
-    flat = export_coco(TargetSource(scenes))
+    flat = export_coco(TargetDataset(scenes))
     for annotation in flat["annotations"]:
         for key in {"occl_depth", "amodal_region"} - keep:
             del annotation[key]
@@ -175,7 +175,7 @@ def test_padded_frames_hide_parts_behind_an_unknown_occluder(tmp_path):
 
 def test_cocoa_cls_borrows_cocoa_s_order(tmp_path):
     cocoa = read_cocoa(write_cocoa(tmp_path, 25, seed=2, size=(120, 160), photos=False))
-    flat = export_coco(TargetSource(cocoa))
+    flat = export_coco(TargetDataset(cocoa))
     for annotation in flat["annotations"]:
         del annotation["occl_depth"], annotation["amodal_region"]
     path = tmp_path / "COCO_amodal_val2014_with_classes.json"

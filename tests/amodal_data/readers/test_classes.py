@@ -9,9 +9,9 @@ from support.commands import run_command
 from amodal_data import RLE, TargetCache, layer_scene, read_annotations, read_cocoa, write_cocoa
 from amodal_data.errors import SelectionError
 from amodal_data.export import export_coco
-from amodal_data.inspector.dataset import open_source
+from amodal_data.inspector.dataset import open_dataset
 from amodal_data.readers import read_coco
-from amodal_data.readers.classes import as_toml, coverage, read_class_names, with_classes, with_classes_of
+from amodal_data.readers.classes import as_toml, classes_from_instances, coverage, read_class_names, with_classes
 
 
 @pytest.fixture
@@ -78,14 +78,14 @@ def test_tables_that_do_not_hold(text, said, tmp_path):
 def test_classes_of_the_instances_of_coco(cocoa, tmp_path):
     truth = read_cocoa(cocoa)
     rng = np.random.default_rng(3)
-    content = export_coco(open_source(cocoa), "modal")
+    content = export_coco(open_dataset(cocoa), "modal")
     kept = [one for one in content["annotations"] if rng.random() < 0.7]
     for one in kept:
         one["category_id"] = int(rng.integers(1, 4))
     content["annotations"] = kept
     content["categories"] = [{"id": n, "name": f"class {n}"} for n in (1, 2, 3)]
     (tmp_path / "coco.json").write_text(json.dumps(content))
-    joined = with_classes_of(truth, read_coco(tmp_path / "coco.json"))
+    joined = classes_from_instances(truth, read_coco(tmp_path / "coco.json"))
     by_mask = {(one["image_id"], one["segmentation"]["counts"]): one["category_id"] for one in kept}
     hits = 0
     for scene, own in zip(joined, truth, strict=True):
@@ -101,7 +101,7 @@ def test_classes_of_the_instances_of_coco(cocoa, tmp_path):
     content["annotations"] = [{**one, "image_id": one["image_id"] + 10**6} for one in kept]
     (tmp_path / "coco.json").write_text(json.dumps(content))
     with pytest.raises(SelectionError, match="no image is in both"):
-        with_classes_of(truth, read_coco(tmp_path / "coco.json"))
+        classes_from_instances(truth, read_coco(tmp_path / "coco.json"))
 
 
 def test_the_commands(cocoa, tmp_path):

@@ -5,21 +5,23 @@ import pytest
 from amodal_data import write_cocoa
 from amodal_data.io.environment import examine
 from amodal_data.readers.catalogue import DATASETS
-from amodal_data.readers.inventory import holdings, missing_photos
+from amodal_data.readers.inventory import annotation_inventory, missing_photos
 
 
 def test_what_is_there_is_recognised(tmp_path):
     path = write_cocoa(tmp_path, 3, size=(48, 64))
     (tmp_path / "val2014" / "COCO_val2014_000000000002.jpg").unlink()
-    states = {one.name: one for one in holdings(tmp_path, "cocoa")}
+    states = {one.name: one for one in annotation_inventory(tmp_path, "cocoa")}
     assert [one.state for one in states.values()] == ["missing", "first seen", "missing"]
     assert states[path.name].images == 3
     assert states[path.name].expected == 1323
-    assert {one.name: one.state for one in holdings(tmp_path, "cocoa")}[path.name] == "unchanged"
+    assert {one.name: one.state for one in annotation_inventory(tmp_path, "cocoa")}[path.name] == "unchanged"
     path.write_text(path.read_text() + " ")
-    assert {one.name: one.state for one in holdings(tmp_path, "cocoa")}[path.name] == "changed since first seen"
+    assert {one.name: one.state for one in annotation_inventory(tmp_path, "cocoa")}[
+        path.name
+    ] == "changed since first seen"
     path.write_text("{")
-    assert "unreadable" in {one.name: one.state for one in holdings(tmp_path, "cocoa")}[path.name]
+    assert "unreadable" in {one.name: one.state for one in annotation_inventory(tmp_path, "cocoa")}[path.name]
 
 
 def test_missing_photos_come_as_a_url_list(tmp_path):
@@ -32,7 +34,7 @@ def test_missing_photos_come_as_a_url_list(tmp_path):
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_an_empty_folder(tmp_path, name):
-    assert {one.state for one in holdings(tmp_path, name)} == {"missing"}
+    assert {one.state for one in annotation_inventory(tmp_path, name)} == {"missing"}
     assert list(tmp_path.iterdir()) == []
 
 

@@ -21,13 +21,13 @@ import amodal_data.synthetic.composing.blending as painting
 from amodal_data import RLE, build_targets, layer_scene, read_cocoa, read_d2sa, verify_cache
 from amodal_data.errors import OutputExistsError, SelectionError
 from amodal_data.masks.rle import parse_rle
-from amodal_data.synthetic.composing import COCOA, FLAT, OCCLUSION, Rules, Wishes, compose, take_stock
-from amodal_data.synthetic.composing.arrangement import Arrangement, Placed, Planner
+from amodal_data.synthetic.composing import COCOA, FLAT, OCCLUSION, Rules, SceneSpec, build_object_bank, compose
+from amodal_data.synthetic.composing.arrangement import Arrangement, Placement, Planner
 from amodal_data.synthetic.composing.blending import paint
 from amodal_data.synthetic.composing.scene_writer import scene_of
 
 DATA = ROOT.parent / "shared" / "data" / "coco128"
-SMALL = Wishes(size=(96, 128), objects=(2, 5))
+SMALL = SceneSpec(size=(96, 128), objects=(2, 5))
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def modal(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def stock(modal):
-    return take_stock(modal, [modal.parent])
+    return build_object_bank(modal, [modal.parent])
 
 
 def digest(folder):
@@ -47,10 +47,10 @@ def digest(folder):
 
 
 def test_whole_objects_are_chosen_and_the_rest_is_said(stock):
-    assert len(stock.donors) == 30 and len(stock.backdrops) == 10
+    assert len(stock.cutouts) == 30 and len(stock.backgrounds) == 10
     assert Counter(one.code for one in stock.findings) == {"donor-cut": 10}
-    for behind in stock.backdrops:
-        assert [stock.donors[n].image_id for n in behind.whole] == [behind.image_id] * 3
+    for behind in stock.backgrounds:
+        assert [stock.cutouts[n].image_id for n in behind.whole] == [behind.image_id] * 3
         assert behind.unknown.area > 0
 
 
@@ -83,21 +83,21 @@ def test_each_rule_leaves_out_what_breaks_it(tmp_path):
         ([good, ellipse(size, 60, 120, 5, 5)], {"donor-small": 1}),
         ([good, np.pad(np.ones((110, 150), bool), 5) & ~ellipse(size, 60, 40, 36, 36)], {"donor-large": 1}),
     ):
-        found = take_stock(a_file(tmp_path, masks), [tmp_path], rules=Rules(contact=0.2))
+        found = build_object_bank(a_file(tmp_path, masks), [tmp_path], rules=Rules(contact=0.2))
         assert Counter(one.code for one in found.findings) == wanted, wanted
-        assert len(found.donors) == len(masks) - sum(wanted.values())
-    strict = take_stock(a_file(tmp_path, [good, beside, touching]), [tmp_path], rules=Rules(contact=0.0))
+        assert len(found.cutouts) == len(masks) - sum(wanted.values())
+    strict = build_object_bank(a_file(tmp_path, [good, beside, touching]), [tmp_path], rules=Rules(contact=0.0))
     assert Counter(one.code for one in strict.findings) == {"donor-touched": 2}
     with pytest.raises(SelectionError, match="no whole object"):
-        take_stock(a_file(tmp_path, [good], iscrowd=1), [tmp_path])
+        build_object_bank(a_file(tmp_path, [good], iscrowd=1), [tmp_path])
 
 
 def test_what_is_written_is_exact(stock, tmp_path):
     """Both files: levels of a slow repainting, stored masks reproduced, where each object comes from."""
-    report = compose(stock, tmp_path, 60, seed=2, wishes=SMALL)
+    report = compose(stock, tmp_path, 60, seed=2, spec=SMALL)
     assert report.done and report.scenes == 60
     content = {name: json.loads((tmp_path / name).read_text()) for name in (COCOA, FLAT)}
-    known = {(one.image_id, one.annotation_id) for one in stock.donors}
+    known = {(one.image_id, one.annotation_id) for one in stock.cutouts}
     for name, read in ((COCOA, read_cocoa), (FLAT, read_d2sa)):
         scenes = read(tmp_path / name)
         build_targets(scenes, tmp_path / f"{name}.h5")
@@ -113,8 +113,8 @@ def test_what_is_written_is_exact(stock, tmp_path):
                 mask = parse_rle(region["segmentation"], scene.size).decode()
                 assert np.array_equal(targets.levels(n), np.where(mask, 1 + cover, 0))
                 cover += mask
-                donor = region["donor"]
-                assert (donor["image_id"], donor["annotation_id"]) in known and donor["license"] in (4, 6)
+                cutout = region["donor"]
+                assert (cutout["image_id"], cutout["annotation_id"]) in known and cutout["license"] in (4, 6)
             assert np.array_equal(targets.draw(targets.unknown), unknown)
     flat = content[FLAT]["annotations"]
     assert len({one["id"] for one in flat}) == len(flat)
@@ -123,13 +123,13 @@ def test_what_is_written_is_exact(stock, tmp_path):
 
 
 def test_wanted_shares_of_occlusion_are_kept_and_every_object_is_seen_whole_somewhere(stock):
-    for wishes in (SMALL, replace(SMALL, occluded=0.3), replace(SMALL, objects=(5, 8), size=(120, 160))):
-        planner, alone = Planner(stock, wishes), set()
+    for spec in (SMALL, replace(SMALL, occluded=0.3), replace(SMALL, objects=(5, 8), size=(120, 160))):
+        planner, alone = Planner(stock, spec), set()
         for number in range(150):
             scene = planner.arrange(np.random.default_rng([0, number]), number)
-            alone.add(scene.objects[0].donor)
-        assert np.abs(planner.counts / planner.counts.sum() - wishes.shares()).max() < 0.03
-        assert alone == set(range(len(stock.donors)))
+            alone.add(scene.objects[0].cutout)
+        assert np.abs(planner.counts / planner.counts.sum() - spec.shares()).max() < 0.03
+        assert alone == set(range(len(stock.cutouts)))
     assert sum(share for _, share in OCCLUSION) == pytest.approx(1)
 
 
@@ -150,21 +150,21 @@ def test_the_photo_shows_who_is_in_front(stock, monkeypatch):
         photo = paint(rng, scene, stock, photos)
         targets = layer_scene(scene_of(scene, stock, 1, "a.jpg"))
         for placed, visible in zip(scene.objects, targets.modal(), strict=True):
-            donor = stock.donors[placed.donor]
-            colour = np.asarray(photos(donor.photo))[donor.mask.decode()][0].astype(int)
+            cutout = stock.cutouts[placed.cutout]
+            color = np.asarray(photos(cutout.photo))[cutout.mask.decode()][0].astype(int)
             inside = ndimage.binary_erosion(visible, iterations=4)
-            assert np.abs(photo[inside].astype(int) - colour).max(initial=0) <= 3
+            assert np.abs(photo[inside].astype(int) - color).max(initial=0) <= 3
             seen += inside.sum()
     assert seen > 10_000
 
 
 def test_pasting_flips_and_scales_mask_and_photo_alike(stock):
     """An edge lies where the mask says, mirrored or not."""
-    donor = stock.donors[0]
-    mask = donor.shape()
+    cutout = stock.cutouts[0]
+    mask = cutout.shape()
     for flip in (False, True):
         drawn = mask[:, ::-1] if flip else mask
-        placed = Placed(0, 20, 30, drawn, flip=flip)
+        placed = Placement(0, 20, 30, drawn, flip=flip)
         scene = Arrangement(1, (0, 0, 128, 96), False, (placed,), np.zeros((96, 128), bool))
         photo = paint(np.random.default_rng(0), scene, stock, lambda path: Image.open(path).convert("RGB"))
         bright = photo.astype(int).sum(2)
@@ -182,27 +182,27 @@ def near(mask):
     return ndimage.binary_dilation(mask, iterations=3)
 
 
-def take_home(stock, backdrop):
+def take_home(stock, background):
     """Where a backdrop has objects, whole or not."""
-    behind = stock.backdrops[backdrop]
-    return np.any([behind.unknown.decode(), *(stock.donors[n].mask.decode() for n in behind.whole)], axis=0)
+    behind = stock.backgrounds[background]
+    return np.any([behind.unknown.decode(), *(stock.cutouts[n].mask.decode() for n in behind.whole)], axis=0)
 
 
 def test_the_same_bytes_by_any_route(stock, tmp_path):
-    compose(stock, tmp_path / "one", 120, seed=5, wishes=SMALL)
-    compose(stock, tmp_path / "two", 120, seed=5, wishes=SMALL, jobs=2)
+    compose(stock, tmp_path / "one", 120, seed=5, spec=SMALL)
+    compose(stock, tmp_path / "two", 120, seed=5, spec=SMALL, jobs=2)
     for number in (2, 1):
-        part = compose(stock, tmp_path / "parts", 120, seed=5, wishes=SMALL, shard=(number, 2))
+        part = compose(stock, tmp_path / "parts", 120, seed=5, spec=SMALL, shard=(number, 2))
         assert part.done == (number == 1)
-    compose(stock, tmp_path / "stopped", 120, seed=5, wishes=SMALL)
+    compose(stock, tmp_path / "stopped", 120, seed=5, spec=SMALL)
     for name in (COCOA, FLAT, "blocks/000001.json", "images/000000000070.jpg"):
         (tmp_path / "stopped" / name).unlink()
-    compose(stock, tmp_path / "stopped", 120, seed=5, wishes=SMALL, resume=True)
+    compose(stock, tmp_path / "stopped", 120, seed=5, spec=SMALL, resume=True)
     wanted = digest(tmp_path / "one")
     assert len(wanted) == 120 + 3 + 3
     for name in ("two", "parts", "stopped"):
         assert digest(tmp_path / name) == wanted, name
-    compose(stock, tmp_path / "one", 60, seed=6, wishes=SMALL, force=True)
+    compose(stock, tmp_path / "one", 60, seed=6, spec=SMALL, force=True)
     other = digest(tmp_path / "one")
     assert len(other) == 60 + 2 + 3 and not set(other.values()) & set(wanted.values())
 
@@ -210,9 +210,9 @@ def test_the_same_bytes_by_any_route(stock, tmp_path):
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
 def test_a_dask_cluster_gives_the_same_bytes(stock, tmp_path):
     distributed = pytest.importorskip("distributed")
-    compose(stock, tmp_path / "one", 120, seed=5, wishes=SMALL)
+    compose(stock, tmp_path / "one", 120, seed=5, spec=SMALL)
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
-        compose(stock, tmp_path / "many", 120, seed=5, wishes=SMALL, scheduler=cluster.scheduler_address)
+        compose(stock, tmp_path / "many", 120, seed=5, spec=SMALL, scheduler=cluster.scheduler_address)
     assert digest(tmp_path / "many") == digest(tmp_path / "one")
 
 
@@ -233,8 +233,10 @@ def test_kill_9_then_resume(modal, tmp_path):
 
 
 def test_no_photo_is_in_train_and_val(modal):
-    parts = {name: take_stock(modal, [modal.parent], part=name, held_out=0.4) for name in ("train", "val", "all")}
-    ids = {name: {one.image_id for one in own.backdrops} for name, own in parts.items()}
+    parts = {
+        name: build_object_bank(modal, [modal.parent], part=name, held_out=0.4) for name in ("train", "val", "all")
+    }
+    ids = {name: {one.image_id for one in own.backgrounds} for name, own in parts.items()}
     assert ids["train"] and ids["val"] and not ids["train"] & ids["val"] and ids["train"] | ids["val"] == ids["all"]
 
 
@@ -244,34 +246,44 @@ def test_a_stream_gives_the_same_stock(modal, stock, tmp_path):
     content["annotations"].reverse()
     for path in (modal, modal.with_name("reversed.json")):
         path.write_text(json.dumps(content)) if path != modal else None
-        held, passing = (take_stock(path, [modal.parent], stream=stream) for stream in (False, True))
-        assert [vars_of(one) for one in held.donors] == [vars_of(one) for one in passing.donors]
-        assert [(b.image_id, b.whole, b.license) for b in held.backdrops] == [
-            (b.image_id, b.whole, b.license) for b in passing.backdrops
+        held, passing = (build_object_bank(path, [modal.parent], stream=stream) for stream in (False, True))
+        assert [vars_of(one) for one in held.cutouts] == [vars_of(one) for one in passing.cutouts]
+        assert [(b.image_id, b.whole, b.license) for b in held.backgrounds] == [
+            (b.image_id, b.whole, b.license) for b in passing.backgrounds
         ]
         assert sorted(map(str, held.findings)) == sorted(map(str, passing.findings))
         assert (held.names, held.no_derivatives, held.source) == (passing.names, passing.no_derivatives, passing.source)
-        assert all(a.unknown == b.unknown for a, b in zip(held.backdrops, passing.backdrops, strict=True))
+        assert all(a.unknown == b.unknown for a, b in zip(held.backgrounds, passing.backgrounds, strict=True))
 
 
-def vars_of(donor):
-    return donor.mask, donor.photo, donor.image_id, donor.annotation_id, donor.category_id, donor.name, donor.license
+def vars_of(cutout):
+    return (
+        cutout.mask,
+        cutout.photo,
+        cutout.image_id,
+        cutout.annotation_id,
+        cutout.category_id,
+        cutout.name,
+        cutout.license,
+    )
 
 
 def test_shards_made_apart_are_joined_by_resume(stock, tmp_path):
-    compose(stock, tmp_path / "one", 120, seed=5, wishes=SMALL)
+    compose(stock, tmp_path / "one", 120, seed=5, spec=SMALL)
     for number in (1, 2):
-        compose(stock, tmp_path / f"part{number}", 120, seed=5, wishes=SMALL, shard=(number, 2))
+        compose(stock, tmp_path / f"part{number}", 120, seed=5, spec=SMALL, shard=(number, 2))
         shutil.copytree(tmp_path / f"part{number}", tmp_path / "joined", dirs_exist_ok=True)
-    assert compose(stock, tmp_path / "joined", 120, seed=5, wishes=SMALL, resume=True).done
+    assert compose(stock, tmp_path / "joined", 120, seed=5, spec=SMALL, resume=True).done
     assert digest(tmp_path / "joined") == digest(tmp_path / "one")
 
 
 def test_other_splits_hold_out_other_photos(modal):
     held = []
     for split in range(3):
-        parts = [take_stock(modal, [modal.parent], part=part, held_out=0.4, split=split) for part in ("train", "val")]
-        train, val = ({one.image_id for one in own.backdrops} for own in parts)
+        parts = [
+            build_object_bank(modal, [modal.parent], part=part, held_out=0.4, split=split) for part in ("train", "val")
+        ]
+        train, val = ({one.image_id for one in own.backgrounds} for own in parts)
         assert not train & val
         held.append(frozenset(val))
     assert len(set(held)) == 3
@@ -291,7 +303,7 @@ def test_licences_and_classes(modal, stock, tmp_path):
     assert {r["name"] for r in regions if not r["donor"]["at_home"]} == {"cup"}
     assert {r["donor"]["license"] for r in regions} == {4}
     with pytest.raises(SelectionError, match="no object of class"):
-        take_stock(modal, [modal.parent], classes=["cat"])
+        build_object_bank(modal, [modal.parent], classes=["cat"])
     balanced = Planner(stock, replace(SMALL, balance=True))
     assert len(balanced.groups) == 2
 
@@ -300,13 +312,13 @@ def test_what_is_not_ours_is_not_touched(stock, modal, tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "000000000001.jpg").write_text("mine")
     with pytest.raises(OutputExistsError):
-        compose(stock, tmp_path, 2, wishes=SMALL, force=True)
+        compose(stock, tmp_path, 2, spec=SMALL, force=True)
     assert (tmp_path / "images" / "000000000001.jpg").read_text() == "mine"
-    compose(stock, tmp_path / "a", 2, wishes=SMALL)
+    compose(stock, tmp_path / "a", 2, spec=SMALL)
     with pytest.raises(OutputExistsError, match="already"):
-        compose(stock, tmp_path / "a", 2, wishes=SMALL)
+        compose(stock, tmp_path / "a", 2, spec=SMALL)
     with pytest.raises(OutputExistsError, match="other settings"):
-        compose(stock, tmp_path / "a", 3, wishes=SMALL, resume=True)
+        compose(stock, tmp_path / "a", 3, spec=SMALL, resume=True)
     for wrong in (["--objects", "8-2"], ["--objects", "x"], ["--size", "10", "10"], ["--shard", "3/2"]):
         done = run_command("amodal-data", "compose", modal, "--images", modal.parent, "-o", tmp_path / "b", *wrong)
         assert done.returncode == 2, wrong
@@ -317,13 +329,13 @@ def test_photos_that_do_not_fit_are_left_out(modal, tmp_path):
         Image.open(modal.parent / f"{n}.png").save(tmp_path / f"{n}.png")
     Image.new("RGB", (40, 40)).save(tmp_path / "1.png")
     (tmp_path / "2.png").write_bytes(b"no photo")
-    found = take_stock(modal, [tmp_path])
+    found = build_object_bank(modal, [tmp_path])
     counts = Counter(one.code for one in found.findings)
-    assert (counts["photo-unusable"], counts["photo-missing"]) == (2, 2) and len(found.backdrops) == 6
+    assert (counts["photo-unusable"], counts["photo-missing"]) == (2, 2) and len(found.backgrounds) == 6
 
 
 def test_an_unknown_region_that_is_no_mask_is_found(tmp_path, stock):
-    compose(stock, tmp_path, 3, wishes=SMALL)
+    compose(stock, tmp_path, 3, spec=SMALL)
     content = json.loads((tmp_path / COCOA).read_text())
     content["annotations"][0]["unknown"] = {"size": [3, 3], "counts": "xx"}
     (tmp_path / "broken.json").write_text(json.dumps(content))
@@ -333,10 +345,10 @@ def test_an_unknown_region_that_is_no_mask_is_found(tmp_path, stock):
 
 @pytest.mark.skipif(not DATA.exists(), reason="the shared data are not here")
 def test_real_objects():
-    stock = take_stock(DATA / "instances.json", [DATA])
-    assert len(stock.donors) >= 150
+    stock = build_object_bank(DATA / "instances.json", [DATA])
+    assert len(stock.cutouts) >= 150
     counts = Counter(one.code for one in stock.findings if one.code.startswith("donor-"))
-    assert len(stock.donors) + sum(counts.values()) == 929
+    assert len(stock.cutouts) + sum(counts.values()) == 929
 
 
 @pytest.mark.slow

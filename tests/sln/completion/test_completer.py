@@ -13,13 +13,13 @@ import sln
 from amodal_data import RLE, build_targets, evaluate_all, read_cocoa, write_cocoa
 from amodal_data.errors import PhotoError, PredictionError
 from sln.completion import completer as completing
-from sln.completion.completer import Prompts, _extent, as_seen, told_apart
+from sln.completion.completer import Prompts, _extent, pixel_owners, visible_prompts
 from sln.completion.prompt_files import open_prompts
 from sln.config import load_config
 from sln.errors import WeightsError
-from sln.inference.conditioning import Given
+from sln.inference.conditioning import GivenMasks
 from sln.inference.prediction import Prediction
-from sln.network.prompts import as_channels, drawn_prompts, inside_boxes, windows_around
+from sln.network.prompts import as_channels, inside_boxes, sample_prompts, windows_around
 from sln.network.sln import build
 from sln.network.targets import Targets
 
@@ -130,7 +130,7 @@ def test_what_was_found_in_a_box_stands_for_its_mask():
     boxes = np.array([[10, 10, 30, 30], [40, 40, 44, 44]], np.float32)
     found = Prediction((60, 80), boxes, np.ones(2, np.float32), probabilities)
     prompts = Prompts.of_boxes(np.array([[10.0, 10, 20, 30], [40, 40, 44, 44]]), (60, 80))
-    seen, little = as_seen(found, prompts).masks
+    seen, little = visible_prompts(found, prompts).masks
     assert little is None and seen.area == 200 and seen.decode()[10:30, 10:20].all()
 
 
@@ -139,7 +139,7 @@ def test_masks_that_share_pixels_are_a_finding_and_the_higher_score_has_them(dat
     masks[0, 10:30, 10:30] = masks[1, 20:40, 20:40] = masks[2, 50:55, 50:55] = True
     prompts = Prompts.of_masks(masks)
     prompts = Prompts(prompts.size, prompts.boxes, prompts.masks, np.array([0.2, 0.9, 0.5], np.float32))
-    owner, findings = told_apart(prompts, "a.jpg")
+    owner, findings = pixel_owners(prompts, "a.jpg")
     assert [(f.code, f.message) for f in findings] == [
         ("prompts-overlap", "masks 1 and 0 share 100 pixels; 1 keeps them")
     ]
@@ -156,7 +156,7 @@ def test_what_was_given_changes_probabilities_as_said():
     mask, known = rng.random((5, 6)) < 0.3, rng.random((5, 6)) < 0.5
     known |= mask
     mask[0, 0] = known[0, 0] = False
-    given = Given((RLE.from_mask(mask), None), RLE.from_mask(known), (None, None))
+    given = GivenMasks((RLE.from_mask(mask), None), RLE.from_mask(known), (None, None))
     found = given.applied(p, 0, (slice(0, 5), slice(0, 6)))
     for y, x in np.ndindex(5, 6):
         outside, first, *behind = p[:, y, x].tolist()
@@ -203,11 +203,11 @@ def test_extents_lie_between_cells():
 def test_prompts_of_training_show_what_is_seen():
     targets = one_square(3)
     targets.seen[:, 1] = torch.tensor([24.0, 40, 56, 56])
-    (boxes, images, instances), prompts = drawn_prompts(targets, 5, 28)
+    (boxes, images, instances), prompts = sample_prompts(targets, 5, 28)
     assert images.tolist() == [0] * 5 + [1] * 5 + [2] * 5
     for own in instances.view(3, 5).tolist():  # in turn
         assert own[0] != own[1] and own == [own[0], own[1], own[0], own[1], own[0]]
-    again = drawn_prompts(targets.part(slice(1, 2)), 5, 28)
+    again = sample_prompts(targets.part(slice(1, 2)), 5, 28)
     assert torch.equal(again[0][0], boxes[5:10]) and torch.equal(again[1], prompts[5:10])  # whoever else is there
     for n in range(15):
         codes = targets.roi_codes(boxes[n : n + 1], images[n : n + 1], torch.tensor([0]), 28)[0]
@@ -220,9 +220,9 @@ def test_prompts_of_training_show_what_is_seen():
         assert prompts[n, 1].any()
     assert prompts[:, 0].any((1, 2)).any() and not prompts[:, 0].any((1, 2)).all()
     targets.seen[:] = 0
-    assert len(drawn_prompts(targets, 8, 28)[1]) == 0
+    assert len(sample_prompts(targets, 8, 28)[1]) == 0
     none = Targets.stack([one_square(1, instances=0)])
-    assert len(drawn_prompts(none, 8, 28)[1]) == 0
+    assert len(sample_prompts(none, 8, 28)[1]) == 0
 
 
 def test_windows_and_channels():

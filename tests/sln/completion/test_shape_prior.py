@@ -8,7 +8,7 @@ from support.networks import MODERN_SMALL, one_square
 import sln
 from amodal_data import build_targets, read_cocoa, write_cocoa
 from sln.completion.completer import Prompts
-from sln.completion.shape_prior import GRID, ShapePrior, drawn_shapes, heeded
+from sln.completion.shape_prior import GRID, ShapePrior, blend_with_prior, sample_shapes
 from sln.config import load_config
 from sln.errors import ConfigError
 from sln.network.prompts import windows_around
@@ -25,7 +25,7 @@ def test_windows_show_who_is_seen_where_and_ask_where_it_is_not():
     targets = one_square(40)
     targets.seen[:, 1] = torch.tensor([24.0, 30, 56, 56])
     targets.regions[:, :, 60:] = 0  # padding
-    maps, wanted, asked = drawn_shapes(targets, 2)
+    maps, wanted, asked = sample_shapes(targets, 2)
     assert maps.shape == (80, 4, GRID, GRID) and wanted.shape == asked.shape == (80, GRID, GRID)
     window = windows_around(targets.seen[0, 1:2], 1.0)[0]
     slow = torch.zeros(6, GRID, GRID)  # the four maps, what is wanted and what is asked about
@@ -50,7 +50,7 @@ def test_photos_that_hide_nothing_teach_nothing():
     targets = one_square(1)
     targets.seen[:] = 0
     prior = ShapePrior(4)
-    assert len(drawn_shapes(targets, 2)[0]) == 0 and prior.losses(targets, 2) == 0
+    assert len(sample_shapes(targets, 2)[0]) == 0 and prior.losses(targets, 2) == 0
     prior.losses(targets, 2).backward()
     assert all(parameter.grad is not None for parameter in prior.parameters())
 
@@ -78,7 +78,7 @@ def test_answers_heed_the_prior_where_its_windows_reach():
     boxes = torch.tensor([[20.0, 30, 48, 58], [14, 7, 42, 21]])  # the second reaches beyond its window
     levels = torch.rand(2, 4, 28, 28, generator=torch.Generator().manual_seed(0)).softmax(1)
     weight = torch.tensor([0.4, 1.0])
-    found = heeded(levels, boxes, sure, windows, weight)
+    found = blend_with_prior(levels, boxes, sure, windows, weight)
     assert torch.allclose(found.sum(1), torch.ones(2, 28, 28), atol=1e-5)
     for n, row, column in np.ndindex(2, 28, 28):
         x = boxes[n, 0] + (column + 0.5) / 28 * (boxes[n, 2] - boxes[n, 0])
@@ -98,8 +98,8 @@ def test_answers_heed_the_prior_where_its_windows_reach():
         )
     assert torch.allclose(found[1, :, :, 16:], levels[1, :, :, 16:], atol=1e-6)
     assert torch.allclose(found[1, 0, :, :13], torch.tensor(0.25))
-    assert torch.allclose(heeded(levels, boxes, sure, windows, weight * 0), levels, atol=1e-6)
-    assert len(heeded(levels[:0], boxes[:0], sure[:0], windows[:0], weight[:0])) == 0
+    assert torch.allclose(blend_with_prior(levels, boxes, sure, windows, weight * 0), levels, atol=1e-6)
+    assert len(blend_with_prior(levels[:0], boxes[:0], sure[:0], windows[:0], weight[:0])) == 0
 
 
 @pytest.fixture(scope="module")

@@ -60,7 +60,7 @@ def test_targets_are_those_with_the_same_mask_in_front(place):
         size = (int(rng.integers(40, 150)), int(rng.integers(50, 200)))
         grey = np.full((*size, 3), 60, np.uint8)
         front, photo = paste(rng, cut, targets, grey, box, lambda wanted, _: np.full((*wanted, 3), 200, np.uint8))
-        wanted = targets.with_front(front.amodal_rle(len(front.names) - 1), category_id=1, name="square")
+        wanted = targets.insert_front(front.amodal_rle(len(front.names) - 1), category_id=1, name="square")
         assert np.array_equal(front.levels(), wanted.levels()) and front.names[-1] == "square"
         shown = front.resized(size, box=box).modal(len(front.names) - 1)
         bright = photo[..., 0] > 110

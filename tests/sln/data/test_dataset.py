@@ -6,10 +6,10 @@ import torch
 from PIL import Image
 
 from amodal_data import TargetCache, build_targets, read_cocoa, write_cocoa
+from amodal_data.errors import PhotoError
 from amodal_data.io.images import read_photo
 from sln.config import DataConfig
 from sln.data.dataset import CachedTargets, batches, fit_in
-from sln.errors import PhotoError
 from sln.network.layering import decode
 from sln.network.targets import Targets, level_shares, settled
 
@@ -85,9 +85,9 @@ def test_augmentation_moves_photo_and_targets_together(folder):
         assert batch.targets.regions[0, : frame.shown[0], : frame.shown[1]].min() >= 1
         photo = read_photo(data.photos[1], frame.shown, frame.box)
         shown = batch.images[0, :, : frame.shown[0], : frame.shown[1]].numpy().transpose(1, 2, 0)
-        mirrored = not (shown == photo).all()
-        assert (shown == (photo[:, ::-1] if mirrored else photo)).all()
-        view = data.cache[1].resized(frame.shown, flip=mirrored, box=frame.box)
+        mirror_photo = not (shown == photo).all()
+        assert (shown == (photo[:, ::-1] if mirror_photo else photo)).all()
+        view = data.cache[1].resized(frame.shown, flip=mirror_photo, box=frame.box)
         regions = batch.targets.regions[0, : frame.shown[0], : frame.shown[1]].numpy()
         assert (regions == view.draw(np.arange(1, len(view.table) + 1))).all()
 

@@ -11,7 +11,7 @@ import sln
 from sln.config import load_config
 from sln.errors import MachineError, WeightsError
 from sln.hub import model_card
-from sln.inference.exported import load_portable, write_portable
+from sln.inference.exported import export_model, load_exported
 from sln.network.sln import build
 from sln.weights import save_atomically
 
@@ -24,7 +24,7 @@ KINDS = {
 def network(kind):
     preset, settings = KINDS[kind]
     torch.manual_seed(0)
-    own = [*settings, "data.size=64", "predict.least=0", "detector.categories=[{id=1, name='a'}, {id=2, name='b'}]"]
+    own = [*settings, "data.size=64", "predict.min_score=0", "detector.categories=[{id=1, name='a'}, {id=2, name='b'}]"]
     model = build(load_config(preset, settings=own, environment={})).eval()
     if model.scene is not None:  # new, it changes nothing
         torch.nn.init.normal_(model.scene.layering.classify.weight, std=0.2)
@@ -39,8 +39,8 @@ def test_exported_parts_equal_the_network(kind, form, tmp_path):
     model = network(kind)
     photos = torch.randint(0, 256, (3, 3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     shown = [(64, 64), (40, 64), (64, 30)]
-    write_portable(model, tmp_path, form)
-    parts = load_portable(tmp_path)
+    export_model(model, tmp_path, form)
+    parts = load_exported(tmp_path)
     # more regions than the head looks at at a time
     for one, two in zip(model.detect(photos, shown), parts.detect(photos, shown), strict=True):
         assert len(one.boxes) == len(two.boxes) > 16 and torch.equal(one.classes, two.classes)
@@ -68,11 +68,11 @@ def test_the_command_exports_and_predicts_with_the_parts(tmp_path):
     about = (tmp_path / "parts" / "portable.json").read_text()
     (tmp_path / "parts" / "portable.json").write_text(json.dumps(json.loads(about) | {"regions": {"boxes": 100}}))
     with pytest.raises(WeightsError, match="no exported network"):
-        load_portable(tmp_path / "parts")
+        load_exported(tmp_path / "parts")
     (tmp_path / "parts" / "portable.json").write_text(about)
     (tmp_path / "parts" / "levels.pt2").write_bytes(b"nothing")
     with pytest.raises(WeightsError, match="no exported network"):
-        load_portable(tmp_path / "parts")
+        load_exported(tmp_path / "parts")
 
 
 def test_the_hub_saves_and_loads_a_network_with_its_card(tmp_path):
@@ -107,7 +107,7 @@ def test_without_huggingface_hub_it_says_what_to_install(monkeypatch):
     import importlib
     import sys
 
-    from sln.network import hub
+    from sln.network.sln import hub
 
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     bare = importlib.util.module_from_spec(hub.__spec__)

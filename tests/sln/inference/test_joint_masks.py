@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from support.predictions import random_prediction
 
-from amodal_data.layering.joint_decoding import Known, front_to_back, raised, scene_codes
+from amodal_data.layering.joint_decoding import Known, decode_jointly, front_to_back, raised
 from sln.config import load_config
 from sln.inference import joint_masks as together
-from sln.inference.prediction import put_together
+from sln.inference.prediction import with_decoding
 
 RULES = ("rank", "sinkhorn", "pair")
 
@@ -21,22 +21,22 @@ def scene(seed, rule="sinkhorn", hidden=0.4, n=6):
     probabilities[:, 0] *= 0.3
     probabilities /= probabilities.sum(1, keepdims=True)
     objects = np.array([0, 1, 1, 3, 4, 5, 6][:n])
-    return replace(found, probabilities=probabilities, objects=objects, scene=rule, hidden=hidden)
+    return replace(found, probabilities=probabilities, objects=objects, decoding=rule, hidden=hidden)
 
 
 def by_pixels(prediction):
     """Every instance at every pixel of the photo, and one rule."""
-    alone = replace(prediction, scene="none")
+    alone = replace(prediction, decoding="none")
     every = np.stack([alone._pasted_of(n, (slice(0, 40), slice(0, 50))) for n in range(len(alone))])
     confidence = 1 - every[:, 0].reshape(len(alone), -1)
     p = (every[:, 1:] / np.maximum(1 - every[:, :1], 1e-6)).reshape(len(alone), -1, confidence.shape[1])
     known = Known(prediction.scores, prediction.objects)
-    return scene_codes(confidence > 0.5, p, known, prediction.scene).reshape(len(alone), 40, 50)
+    return decode_jointly(confidence > 0.5, p, known, prediction.scene).reshape(len(alone), 40, 50)
 
 
 def strips(prediction):
     windows = [prediction._window(n) for n in range(len(prediction))]
-    return together.Together(prediction.size, windows, prediction._pasted_of, None, "none", None)._strips()
+    return together.JointMasks(prediction.size, windows, prediction._pasted_of, None, "none", None)._strips()
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -66,7 +66,7 @@ def test_visible_masks_of_what_is_sure_never_overlap():
     for seed in range(6):
         prediction = replace(scene(seed), scores=np.full(6, 0.9, np.float32), objects=np.arange(6))
         assert prediction.modal().sum(0).max() <= 1
-        alone = replace(prediction, scene="none")
+        alone = replace(prediction, decoding="none")
         assert alone.modal().sum(0).max() > 1
         assert np.array_equal(alone.order(), prediction.order())  # of pairs, from probabilities
         assert np.array_equal(alone.amodal(), prediction.amodal())
@@ -80,7 +80,7 @@ def test_some_of_the_instances_are_put_together_anew():
                      probabilities=prediction.probabilities[[4, 2]])  # fmt: skip
     assert np.array_equal(part.levels, chosen.levels)
     alone = prediction.only([3])
-    assert np.array_equal(alone.levels, replace(alone, scene="none").levels)
+    assert np.array_equal(alone.levels, replace(alone, decoding="none").levels)
     assert len(prediction.only([]).scored_masks()) == 0
 
 
@@ -101,10 +101,10 @@ def test_other_confidences_keep_the_levels_that_were_put_together():
 
 
 def test_the_settings_say_how():
-    found = replace(scene(3), scene="none", hidden=0.5)
+    found = replace(scene(3), decoding="none", hidden=0.5)
     rules = load_config("tiny", environment={}).predict
-    assert put_together(found, rules.model_copy(update={"scene": "none"})) is found
-    agreed = put_together(found, rules.model_copy(update={"scene": "rank", "hidden": 0.3}))
+    assert with_decoding(found, rules.model_copy(update={"decoding": "none"})) is found
+    agreed = with_decoding(found, rules.model_copy(update={"decoding": "rank", "hidden": 0.3}))
     assert (agreed.scene, agreed.hidden) == ("rank", 0.3)
     wider = agreed.amodal() & ~found.amodal()
     assert wider.any() and not (found.amodal() & ~agreed.amodal()).any()
@@ -114,7 +114,7 @@ def test_the_settings_say_how():
 
 def test_one_order_for_pairs_reads_the_whole_photo():
     prediction = scene(2, "pair")
-    every = by_pixels(replace(prediction, scene="none")) > 0
+    every = by_pixels(replace(prediction, decoding="none")) > 0
     assert sorted(together.order_on_grid(*prediction._tensors(), prediction.size)) == list(range(6))
     p = np.ones((6, 4, every[0].size), np.float32) / 4
     assert sorted(front_to_back(every.reshape(6, -1), p)) == list(range(6))

@@ -15,15 +15,15 @@ from support.commands import ROOT, run_command
 
 import sln as package
 from amodal_data import build_targets, evaluate, instance_order, read_cocoa, relative_depth, write_cocoa
-from amodal_data.errors import SelectionError
+from amodal_data.errors import PhotoError, SelectionError
 from amodal_data.evaluation import read_predictions, read_truth, write_predictions
 from amodal_data.inspector import layered_predictions
 from amodal_data.io.images import read_photo
 from sln import CachedTargets, Sources, build, fit, load, load_config
-from sln.errors import ConfigError, MachineError, PhotoError
+from sln.errors import ConfigError, MachineError
 from sln.evaluation.evaluate import evaluate_model, score_at_truth_boxes
-from sln.inference.comparison import Shown, comparison
-from sln.inference.folder import photo_ids, photos_in
+from sln.inference.comparison import ComparisonRow, comparison
+from sln.inference.folder import find_inputs, photo_ids
 from sln.inference.prediction import Prediction
 from sln.inference.predictor import Predictor, scores
 from sln.network.sln import Detections
@@ -177,8 +177,8 @@ def test_pictures_have_a_panel_for_everything(place):
     data = CachedTargets(place / "t.h5", [place], load_config("tiny").data)
     photo = np.asarray(Image.open(data.photos[0]).convert("RGB"))
     prediction = from_truth(data.cache[0])
-    with_truth = comparison([Shown("a", photo, prediction, data.cache[0])])
-    without = comparison([Shown("a", photo, prediction), Shown("b", photo, Prediction(
+    with_truth = comparison([ComparisonRow("a", photo, prediction, data.cache[0])])
+    without = comparison([ComparisonRow("a", photo, prediction), ComparisonRow("b", photo, Prediction(
         prediction.size, prediction.boxes[:0], prediction.scores[:0], prediction.probabilities[:0]))])  # fmt: skip
     assert with_truth.width == 5 * 330 + 10 and without.width == 3 * 330 + 10
     assert prediction.plot(photo).size == prediction.plot().size == (80, 60)
@@ -189,7 +189,7 @@ def test_photo_ids_never_repeat(tmp_path):
     names = ["COCO_val2014_000000000002.jpg", "x.png", "b/000000000002.jpg", "y.png"]
     assert photo_ids([Path(name) for name in names]) == [2, 1, 3, 4]
     with pytest.raises(PhotoError, match="no photos here"):
-        photos_in([tmp_path])
+        find_inputs([tmp_path])
 
 
 def sln(*arguments, cwd=None, code=0, **environment):
@@ -327,12 +327,12 @@ def test_listing_runs_needs_no_folder_of_runs(tmp_path):
 )
 def test_a_machine_without_a_fitting_torch(monkeypatch, versions, said):
     from amodal_data.io import environment as doctor
-    from sln.runtime.environment import needs_torch
+    from sln.runtime.environment import require_torch
 
     real = doctor._version
     monkeypatch.setattr(doctor, "_version", lambda name: versions.get(name, real(name)))
     with pytest.raises(MachineError, match=said):
-        needs_torch()
+        require_torch()
 
 
 def test_without_torch_settings_work_and_training_says_what_to_install(place, tmp_path):
@@ -372,7 +372,7 @@ def test_train_tiny(tmp_path):
 def test_the_first_annotator_counts_at_true_boxes(tmp_path, place):
     from dataclasses import replace
 
-    from conftest import make_scene
+    from support.scenes import make_scene
 
     masks = np.zeros((2, 60, 80), bool)
     masks[0, 10:40, 10:40], masks[1, 25:55, 25:60] = True, True

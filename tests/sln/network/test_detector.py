@@ -10,7 +10,7 @@ import sln
 from amodal_data import TargetCache, build_targets, evaluate, read_d2sa, write_flat
 from sln.config import Category, load_config
 from sln.errors import ConfigError, WeightsError
-from sln.network.box_head import thinned
+from sln.network.box_head import filter_detections
 from sln.network.sln import build
 from sln.training.fit import with_categories
 from sln.training.trainer import new_model
@@ -48,11 +48,11 @@ def test_torchvisions_weights_detect_what_they_do_there(theirs):
     """Body, pyramid, RPN and box head: every box, score and class, before any mask."""
     version, model, path = theirs
     config = modern(f"detector.version={version}", f"detector.weights={path}", "encoder.norm=batch",
-                    "predict.least=0", "proposals.before_nms=1000", categories=THREE)  # fmt: skip
+                    "predict.min_score=0", "proposals.before_nms=1000", categories=THREE)  # fmt: skip
     said = []
     ours = new_model(config, said.append).eval()
     assert [line.partition(":")[0] for line in said] == [
-        "encoder.body", "encoder.fpn", "proposals.head", "boxes.head", "boxes.predictor", "not taken"
+        "encoder.backbone", "encoder.fpn", "proposals.head", "boxes.head", "boxes.predictor", "not taken"
     ]  # fmt: skip
     images = torch.rand(2, 3, SIDE, SIDE)
     with torch.no_grad():
@@ -71,7 +71,7 @@ def test_other_classes_leave_the_last_layers_and_a_wrong_checkpoint_is_refused(t
     ours = new_model(two, said.append)
     assert any("classes are others" in line for line in said) and not any("boxes.predictor" in line for line in said)
     assert ours.boxes.predictor.cls_score.out_features == 3
-    body = ours.encoder.body.layer4[0].conv1.weight
+    body = ours.encoder.backbone.layer4[0].conv1.weight
     assert torch.equal(body, model.backbone.body.layer4[0].conv1.weight)
     other = modern(
         f"detector.version={'v2' if version == 'v1' else 'v1'}", f"detector.weights={path}", categories=THREE
@@ -123,7 +123,7 @@ def test_names_of_torchvision_before_0_13_are_known(tmp_path):
 def test_bodies_of_timm(version, name, tmp_path):
     pytest.importorskip("timm")
     config = load_config("modern", settings=["data.size=64", *MODERN_SMALL, f"detector.version={version}",
-                                             f"encoder.body='{name}'"], environment={})  # fmt: skip
+                                             f"encoder.backbone='{name}'"], environment={})  # fmt: skip
     model = build(config)
     losses = model(torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8), one_square())
     assert all(loss.isfinite() for loss in losses.values())
@@ -143,7 +143,7 @@ def test_bodies_of_timm(version, name, tmp_path):
         pretrained_cfg_overlay={"file": str(tmp_path / "body.pth")},
     ).eval()  # fmt: skip
     with torch.no_grad():
-        assert torch.allclose(filled.encoder.body.eval()(pictures)[-1], reference(pictures)[-1], atol=1e-4)
+        assert torch.allclose(filled.encoder.backbone.eval()(pictures)[-1], reference(pictures)[-1], atol=1e-4)
     (tmp_path / "wrong.pth").write_text("hello")
     wrong = weights.model_copy(
         update={"encoder": weights.encoder.model_copy(update={"weights": str(tmp_path / "wrong.pth")})}
@@ -175,7 +175,7 @@ def test_a_frozen_efficientnet_under_other_names(tmp_path):
     timm = pytest.importorskip("timm")
     full = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     torch.save(as_efficientnet_pytorch_names(full.state_dict()), tmp_path / "lite.pth")
-    chosen = ["data.size=64", "detector.version=v1", "encoder.body='timm:tf_efficientnet_lite0'"]
+    chosen = ["data.size=64", "detector.version=v1", "encoder.backbone='timm:tf_efficientnet_lite0'"]
     settings = [*chosen, f"encoder.weights={tmp_path / 'lite.pth'}", "encoder.frozen=true"]
     said = []
     model = new_model(load_config("tiny", settings=settings, environment={}), said.append)
@@ -183,15 +183,15 @@ def test_a_frozen_efficientnet_under_other_names(tmp_path):
     assert (model.encoder.mean == 0.5).all() and (model.encoder.deviation == 0.5).all()  # not ImageNet's own
     wanted = timm.create_model("tf_efficientnet_lite0", features_only=True, pretrained=True,
                                pretrained_cfg_overlay={"state_dict": full.state_dict()}).eval()  # fmt: skip
-    pictures, before = torch.rand(1, 3, 64, 64), {k: v.clone() for k, v in model.encoder.body.state_dict().items()}
+    pictures, before = torch.rand(1, 3, 64, 64), {k: v.clone() for k, v in model.encoder.backbone.state_dict().items()}
     with torch.no_grad():
-        assert torch.allclose(model.encoder.body.eval()(pictures)[-1], wanted(pictures)[-1], atol=1e-5)
+        assert torch.allclose(model.encoder.backbone.eval()(pictures)[-1], wanted(pictures)[-1], atol=1e-5)
     model.set_stage("joint")
     losses = model(torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8), one_square())
     sum(losses.values()).backward()
-    assert all(parameter.grad is None for parameter in model.encoder.body.parameters())
+    assert all(parameter.grad is None for parameter in model.encoder.backbone.parameters())
     assert all(parameter.grad is not None for parameter in model.encoder.fpn.parameters())
-    assert all(torch.equal(value, before[name]) for name, value in model.encoder.body.state_dict().items())
+    assert all(torch.equal(value, before[name]) for name, value in model.encoder.backbone.state_dict().items())
     with pytest.raises(ConfigError, match=r"encoder.frozen needs"):
         load_config("tiny", settings=["encoder.frozen=true"], environment={})
     torch.save({"_conv_stem.weight": torch.zeros(3)}, tmp_path / "bad.pth")
@@ -203,8 +203,8 @@ def test_a_frozen_efficientnet_under_other_names(tmp_path):
     "settings, said",
     [
         (["proposals.sizes=[16, 32]"], "five levels"),
-        (["encoder.body=resnet18"], "timm:NAME"),
-        (["encoder.body='timm:resnet18'", "detector.version=paper"], "needs detector.version"),
+        (["encoder.backbone=resnet18"], "timm:NAME"),
+        (["encoder.backbone='timm:resnet18'", "detector.version=paper"], "needs detector.version"),
         (["detector.weights=coco", "encoder.weights=imagenet"], "the encoder's own weights"),
         (["detector.categories=[{id=1}, {id=1}]"], "an id twice"),
     ],
@@ -217,18 +217,18 @@ def test_what_does_not_fit_together_is_said(settings, said):
 def test_an_unknown_body_of_timm_is_an_error_in_words():
     pytest.importorskip("timm")
     with pytest.raises(ConfigError, match="no body 'nonesuch'"):
-        build(load_config("tiny", settings=["encoder.body='timm:nonesuch'"], environment={}))
+        build(load_config("tiny", settings=["encoder.backbone='timm:nonesuch'"], environment={}))
 
 
 def test_boxes_are_thinned_within_their_class():
     boxes = torch.tensor([[[0.0, 0, 1, 1]] + [[10.0, 10, 50, 50]] * 2, [[0.0, 0, 1, 1]] + [[10.0, 10, 50, 52]] * 2,
                           [[0.0, 0, 1, 1]] + [[90.0, 90, 120, 120]] * 2])  # fmt: skip
     probabilities = torch.tensor([[0.1, 0.6, 0.3], [0.1, 0.5, 0.4], [0.9, 0.02, 0.08]])
-    found = thinned(boxes, probabilities, (100, 100), least=0.05, nms=0.7, most=10)
+    found = filter_detections(boxes, probabilities, (100, 100), least=0.05, nms=0.7, most=10)
     assert found.scores.tolist() == pytest.approx([0.6, 0.4, 0.08]) and found.classes.tolist() == [0, 1, 1]
     assert found.boxes[2].tolist() == [90, 90, 100, 100]  # ends with the photo
-    assert len(thinned(boxes, probabilities, (100, 100), least=0.05, nms=0.7, most=1).boxes) == 1
-    assert len(thinned(boxes, probabilities, (80, 80), least=0.05, nms=0.7, most=9).boxes) == 2
+    assert len(filter_detections(boxes, probabilities, (100, 100), least=0.05, nms=0.7, most=1).boxes) == 1
+    assert len(filter_detections(boxes, probabilities, (80, 80), least=0.05, nms=0.7, most=9).boxes) == 2
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +245,7 @@ def test_classes_come_from_the_cache_and_stay_with_the_checkpoint(shapes, tmp_pa
     known = cache.categories()
     slow = {int(c): n for targets in cache for c, n in zip(targets.category_ids, targets.names, strict=True)}
     assert known == dict(sorted(slow.items())) and "ball" in known.values()
-    few = ("train.steps=2", "train.batch=2", "train.workers=0", "predict.least=0", "predict.most=5")
+    few = ("train.steps=2", "train.batch=2", "train.workers=0", "predict.min_score=0", "predict.max_detections=5")
     config = load_config("tiny", settings=["data.size=64", *MODERN_SMALL, *few], environment={})
     run = sln.fit(config, sln.Sources(shapes / "t.h5", (shapes,)), tmp_path / "run", device="cpu")
     predictor = sln.load(run.path, "cpu")

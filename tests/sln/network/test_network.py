@@ -11,8 +11,8 @@ from torch.nn import functional
 from amodal_data.evaluation.protocols.pair_order import paste as paste_one
 from sln.config import load_config
 from sln.errors import ConfigError
-from sln.network.duplicates import doubles
-from sln.network.encoder import Encoder, build_body
+from sln.network.duplicates import duplicates
+from sln.network.encoder import Encoder, build_backbone
 from sln.network.layering import GlobalLayeringModule, decode, log_tails, soft_sem_dist
 from sln.network.losses import (
     amodal_loss,
@@ -22,7 +22,7 @@ from sln.network.losses import (
     sem_dist_loss,
 )
 from sln.network.paste_masks import paste
-from sln.network.sampling import regions_to_train, shuffle_keys
+from sln.network.sampling import sample_rois, shuffle_keys
 from sln.network.sln import SLN, Features, build
 from sln.network.targets import Targets
 from sln.training.schedule import learning_rate, parameter_groups, photos_of_step, stage_spans
@@ -33,7 +33,7 @@ def test_shapes(preset, settings):
     model = build(small(*settings, preset=preset))
     images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     losses = model(images, one_square())
-    second = [] if preset == "paper" else ["amodal", "class_box", "classes", "scene"]
+    second = [] if preset == "paper" else ["amodal", "class_box", "classes", "context"]
     assert sorted(losses) == sorted(["box", "global_layering", "instance_layering", "objectness", "sem_dist", *second])
     assert all(loss.ndim == 0 and loss.isfinite() for loss in losses.values())
     model.eval()
@@ -62,10 +62,10 @@ def test_options_of_the_network(settings):
 
 def test_one_by_one_before_upsampling_equals_concatenating_first():
     config = small("encoder.channels=4").encoder
-    encoder = Encoder(build_body(config, frozen=False), 4).eval()
+    encoder = Encoder(build_backbone(config, frozen=False), 4).eval()
     images = torch.rand(1, 3, 64, 64)
     stages = []
-    for stage in (encoder.body.layer1, encoder.body.layer2, encoder.body.layer3, encoder.body.layer4):
+    for stage in (encoder.backbone.layer1, encoder.backbone.layer2, encoder.backbone.layer3, encoder.backbone.layer4):
         stage.register_forward_hook(lambda _, __, out: stages.append(out))
     with torch.no_grad():
         (fast,) = encoder(images)
@@ -87,7 +87,7 @@ def test_a_stage_trains_its_modules_and_no_other(stage):
         "glm": {"global_layering"},
         "shape_prior": {"shape_prior"},
         "rpn": {"objectness", "box", "classes", "class_box"},
-        "ilm": {"instance_layering", "sem_dist", "amodal", "scene"},
+        "ilm": {"instance_layering", "sem_dist", "amodal", "context"},
     }
     assert set(losses) == named.get(stage, set().union(*named.values()))
     torch.stack(list(losses.values())).sum().backward()
@@ -220,25 +220,25 @@ def test_doubles_share_amodal_and_visible_masks():
     inside = torch.tensor([0.0, 1.0]).view(1, 2, 1, 1).expand(3, 2, 8, 8)
     boxes = torch.tensor([[0.0, 0, 40, 40], [0, 0, 40, 42], [20, 20, 60, 60]])
     scores = torch.tensor([0.5, 0.9, 0.7])
-    assert doubles(inside, boxes, scores, 64, 0.6).tolist() == [True, False, False]
-    assert doubles(inside, boxes, scores, 64, 0.6, 0.3).tolist() == [True, False, False]
-    assert not doubles(inside, boxes, scores, 64, 1.0).any()
-    assert doubles(inside[:0], boxes[:0], scores[:0], 64, 0.6).tolist() == []
+    assert duplicates(inside, boxes, scores, 64, 0.6).tolist() == [True, False, False]
+    assert duplicates(inside, boxes, scores, 64, 0.6, 0.3).tolist() == [True, False, False]
+    assert not duplicates(inside, boxes, scores, 64, 1.0).any()
+    assert duplicates(inside[:0], boxes[:0], scores[:0], 64, 0.6).tolist() == []
     hidden = torch.tensor([0.0, 0.0, 1.0]).view(1, 3, 1, 1).expand(1, 3, 8, 8)
     both = torch.cat([torch.cat([inside[:1], torch.zeros(1, 1, 8, 8)], 1), hidden])
-    assert doubles(both, boxes[:2], scores[:2], 64, 0.6).tolist() == [True, False]
-    assert not doubles(both, boxes[:2], scores[:2], 64, 0.6, 0.3).any()  # one is behind the other
+    assert duplicates(both, boxes[:2], scores[:2], 64, 0.6).tolist() == [True, False]
+    assert not duplicates(both, boxes[:2], scores[:2], 64, 0.6, 0.3).any()  # one is behind the other
 
 
 def test_regions_to_train_begin_with_the_truth():
     targets = one_square(2)
     targets.present[1] = False
     proposals = [torch.tensor([[8.0, 8, 40, 41], [0, 0, 5, 5], [24, 20, 56, 56]])] * 2
-    boxes, images, instances = regions_to_train(proposals, targets, 8)
+    boxes, images, instances = sample_rois(proposals, targets, 8)
     assert boxes.tolist() == [[8, 8, 40, 40], [24, 24, 56, 56], [8, 8, 40, 41], [24, 20, 56, 56]]
     assert images.tolist() == [0] * 4 and instances.tolist() == [0, 1, 0, 1]
-    assert len(regions_to_train(proposals, targets, 3)[0]) == 3
-    assert len(regions_to_train(proposals, targets, 1)[0]) == 2
+    assert len(sample_rois(proposals, targets, 3)[0]) == 3
+    assert len(sample_rois(proposals, targets, 1)[0]) == 2
 
 
 def test_a_batch_without_instances_trains():
@@ -289,7 +289,7 @@ def test_baselines_differ_in_the_head_only(kind, channels, names):
     assert sizes[1] == pytest.approx(sizes[0], rel=0.05)
     images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     losses = other(images, one_square())
-    assert set(losses) == {"global_layering", "objectness", "box", "classes", "class_box", "scene"} | names
+    assert set(losses) == {"global_layering", "objectness", "box", "classes", "class_box", "context"} | names
     seen = other.eval().features(images)
     boxes, owners = torch.tensor([[8.0, 8, 40, 40]]), torch.tensor([0])
     p = other.levels_in(seen, boxes, owners)

@@ -6,8 +6,8 @@ from support.networks import MODERN_SMALL
 from torchvision.models.detection.rpn import RegionProposalNetwork
 
 from sln.config import load_config
-from sln.network.context import drawn_scene, scene_maps
-from sln.network.sampling import first_of, regions_to_train, shuffle_keys
+from sln.network.context import context_maps, sample_context
+from sln.network.sampling import sample, sample_rois, shuffle_keys
 from sln.network.sln import build
 from sln.network.targets import Targets
 
@@ -57,21 +57,21 @@ def test_regions_drawn_do_not_depend_on_what_else_is_in_the_batch():
     targets = scattered(6)
     found = [torch.cat([boxes + shift for shift in (0, 0.5, 1)]) for boxes in targets.boxes]
     found[1] = found[1][:2]
-    together = regions_to_train(found, targets, 9)
+    together = sample_rois(found, targets, 9)
     for at in range(3):
-        alone = regions_to_train(found[at : at + 1], targets.part(slice(at, at + 1)), 9)
+        alone = sample_rois(found[at : at + 1], targets.part(slice(at, at + 1)), 9)
         here = together[1] == at
         assert torch.equal(alone[0], together[0][here]) and torch.equal(alone[2], together[2][here])
         assert int(here.sum()) == (9, 2, 0)[at]
     nothing = [boxes[:0] for boxes in found]  # of a detector that finds none there are the true ones
-    assert torch.equal(regions_to_train(nothing, targets, 9)[0], targets.boxes[targets.present])
+    assert torch.equal(sample_rois(nothing, targets, 9)[0], targets.boxes[targets.present])
 
 
 def test_the_first_of_the_candidates_are_those_of_the_smallest_keys():
     candidates, keys = torch.rand(20, 30) < 0.4, shuffle_keys(30, torch.arange(20))
     taken = torch.randint(0, 9, (20,))
     for most, used in ((7, taken), (40, taken), (5, None), (0, None)):
-        found = first_of(candidates, keys, most, used)
+        found = sample(candidates, keys, most, used)
         for row in range(20):
             left = max(0, most - (0 if used is None else int(used[row])))
             own = sorted(candidates[row].nonzero()[:, 0].tolist(), key=lambda at: int(keys[row, at]))[:left]
@@ -85,16 +85,16 @@ def test_a_gpu_draws_and_shows_the_same():
     targets, images = scattered(6), torch.randint(0, 256, (3, 3, 64, 64), dtype=torch.uint8)
     losses = model(images, targets)
     found = [boxes.repeat(4, 1) + torch.rand(4 * len(boxes), 1) for boxes in targets.boxes]
-    regions = regions_to_train(found, targets, 9)
-    weights, objects = drawn_scene(regions[1], regions[2], targets.seeds)
+    regions = sample_rois(found, targets, 9)
+    weights, objects = sample_context(regions[1], regions[2], targets.seeds)
     said = torch.rand(len(weights), 5, 28, 28).softmax(1)
-    maps = scene_maps(said, regions[0], regions[1], weights, objects, 64)
+    maps = context_maps(said, regions[0], regions[1], weights, objects, 64)
     there = [one.cuda() for one in found], targets.to("cuda")
-    for one, other in zip(regions, regions_to_train(*there, 9), strict=True):
+    for one, other in zip(regions, sample_rois(*there, 9), strict=True):
         assert torch.equal(one, other.cpu())
-    again = drawn_scene(regions[1].cuda(), regions[2].cuda(), targets.seeds.cuda())
+    again = sample_context(regions[1].cuda(), regions[2].cuda(), targets.seeds.cuda())
     assert torch.equal(weights, again[0].cpu()) and torch.equal(objects, again[1].cpu())
-    others = scene_maps(said.cuda(), regions[0].cuda(), regions[1].cuda(), *again, 64)
+    others = context_maps(said.cuda(), regions[0].cuda(), regions[1].cuda(), *again, 64)
     assert torch.allclose(maps, others.cpu(), atol=1e-4)
     on_gpu = model.cuda()(images.cuda(), there[1])
     for name, loss in losses.items():

@@ -9,12 +9,12 @@ import torch
 from support.commands import run_command
 from support.scenes import make_scene
 
-from amodal_data import RLE, Prediction, TargetCache, build_targets, layer_scene, read_cocoa, write_cocoa
+from amodal_data import RLE, TargetCache, build_targets, layer_scene, read_cocoa, write_cocoa
 from amodal_data.evaluation import read_predictions
 from amodal_data.evaluation.ground_truth import read_truth
 from sln import CachedTargets, load_config
 from sln.errors import TrainingError, WeightsError
-from sln.ordering import judge_order
+from sln.ordering import predict_order
 from sln.ordering.order_net import OrderNet, PairMaps, decide, fit_order, load_order, make_pairs, save_order
 from sln.ordering.pair_maps import pair_maps, predicted_maps
 
@@ -80,11 +80,11 @@ def test_the_commands(folder, tmp_path):
 
 def test_any_masks_are_judged(folder, tmp_path):
     """What `sln order evaluate` says of a network, pair by pair; circles are broken, the rest follows."""
-    for name, colours in (("plain.pt", ()), ("rgb.pt", ("--rgb",))):
-        order("fit", folder / "t.h5", "-o", tmp_path / name, "--size", 32, "--epochs", 2, "--source", "masks", *colours)
+    for name, colors in (("plain.pt", ()), ("rgb.pt", ("--rgb",))):
+        order("fit", folder / "t.h5", "-o", tmp_path / name, "--size", 32, "--epochs", 2, "--source", "masks", *colors)
     right = total = 0
     for targets in TargetCache(folder / "t.h5"):
-        found = judge_order(tmp_path / "plain.pt", targets.amodal())
+        found = predict_order(tmp_path / "plain.pt", targets.amodal())
         n = len(targets.names)
         assert "instances" in repr(found) and found.in_front.shape == found.probability.shape == (n, n)
         assert not (found.in_front & found.in_front.T).any() and not found.in_front.diagonal().any()
@@ -100,10 +100,10 @@ def test_any_masks_are_judged(folder, tmp_path):
     said = json.loads(order("evaluate", tmp_path / "plain.pt", folder / "t.h5", "--json"))
     assert total == said["pairs"] and abs(right / total - said["accuracy"]) < 1e-6
     photo = np.zeros((64, 64, 3), np.uint8)
-    assert len(judge_order(tmp_path / "rgb.pt", targets.amodal(), photo).in_front) == n
-    assert judge_order(tmp_path / "plain.pt", np.zeros((0, 9, 9), bool)).in_front.shape == (0, 0)
+    assert len(predict_order(tmp_path / "rgb.pt", targets.amodal(), photo).in_front) == n
+    assert predict_order(tmp_path / "plain.pt", np.zeros((0, 9, 9), bool)).in_front.shape == (0, 0)
     with pytest.raises(ValueError, match="looks at the photo"):
-        judge_order(tmp_path / "rgb.pt", targets.amodal())
+        predict_order(tmp_path / "rgb.pt", targets.amodal())
 
 
 def test_released_results_take_the_truths_place(folder, tmp_path):
@@ -137,7 +137,7 @@ def test_predicted_sem_dist_maps_carry_the_confidence():
     probabilities = np.zeros((3, 4, 4), np.float32)
     probabilities[:, :, :2], probabilities[:, :, 2:] = [[[0.1]], [[0.2]], [[0.7]]], [[[0.6]], [[0.4]], [[0.0]]]
     codes = np.array([[2, 2, 0, 0]] * 4)  # left half behind one, right half outside
-    one = replace(Prediction.from_codes(codes, 1.0), box=np.array([0, 0, 4, 4]), probabilities=probabilities)
+    one = replace(ScoredMask.from_codes(codes, 1.0), box=np.array([0, 0, 4, 4]), probabilities=probabilities)
     scene = layer_scene(make_scene(np.ones((2, 4, 4), bool)))
     found = predicted_maps([one, None], scene, "sem-dist")
     assert np.allclose(found.maps[0, :, 0], 0.9 - 1) and np.allclose(found.maps[0, :, 3], 0.4)

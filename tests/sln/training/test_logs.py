@@ -46,7 +46,7 @@ def test_tensorboard_holds_what_the_run_directory_holds(folder, tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     found = read_back(tmp_path / "run" / "tensorboard")
     for name, of in (("rate/lr", lambda row: row["lr"]), ("loss/total", lambda row: row["total"]),
-                     ("loss/scene", lambda row: row["losses"]["scene"])):  # fmt: skip
+                     ("loss/context", lambda row: row["losses"]["context"])):  # fmt: skip
         told = {event.step: event.value for event in found.Scalars(name)}
         assert told == {row["step"]: pytest.approx(of(row), rel=1e-5) for row in rows}, name
     assert {event.step for event in found.Scalars("ap")} == {row["step"] for row in rows if row.get("ap") is not None}

@@ -20,11 +20,11 @@ from sln.network.sln import build
 from sln.runs import Run, list_runs
 from sln.training.fit import check, with_categories
 from sln.training.trainer import Trainer
-from sln.weights import load_body, load_model, read_checkpoint, save_atomically, write_safetensors
+from sln.weights import load_backbone, load_model, read_checkpoint, save_atomically, write_safetensors
 
 SMALL = (
     "data.size=64", "encoder.channels=8", "layering.width=16", "proposals.width=16", "head.width=16",
-    "head.layers=2", "train.batch=4", "train.rois=6", "train.log_every=2", "proposals.after_nms=20", "predict.most=8",
+    "head.layers=2", "train.batch=4", "train.rois=6", "train.log_every=2", "proposals.after_nms=20", "predict.max_detections=8",
 )  # fmt: skip
 STAGED = ("train.stages=[{name='glm'}, {name='rpn'}, {name='ilm'}, {name='joint'}]",)
 
@@ -320,13 +320,13 @@ def test_pretrained_encoders_are_checked_name_by_name(tmp_path):
     torch.save(plain.state_dict(), tmp_path / "18.pt")
     torch.save({"model": detector.state_dict()}, tmp_path / "50.pt")
     one = build(config("encoder.depth=18"))
-    assert "18.pt" in load_body(one.encoder.body, str(tmp_path / "18.pt"), 18)
-    assert torch.equal(one.encoder.body.layer1[0].conv1.weight, plain.layer1[0].conv1.weight)
+    assert "18.pt" in load_backbone(one.encoder.backbone, str(tmp_path / "18.pt"), 18)
+    assert torch.equal(one.encoder.backbone.layer1[0].conv1.weight, plain.layer1[0].conv1.weight)
     two = build(config("encoder.depth=50", f"encoder.weights={tmp_path / '50.pt'}"))
-    assert "Mask R-CNN" in load_body(two.encoder.body, str(tmp_path / "50.pt"), 50)
-    assert torch.equal(two.encoder.body.layer4[0].bn1.weight, detector.backbone.body.layer4[0].bn1.weight)
+    assert "Mask R-CNN" in load_backbone(two.encoder.backbone, str(tmp_path / "50.pt"), 50)
+    assert torch.equal(two.encoder.backbone.layer4[0].bn1.weight, detector.backbone.body.layer4[0].bn1.weight)
     with pytest.raises(WeightsError, match=r"missing|unknown"):
-        load_body(one.encoder.body, str(tmp_path / "50.pt"), 18)
+        load_backbone(one.encoder.backbone, str(tmp_path / "50.pt"), 18)
 
 
 def test_a_few_steps_on_real_images(real, tmp_path):
@@ -366,8 +366,8 @@ def test_a_step_that_breaks_half_way_is_not_saved(folder, tmp_path, monkeypatch)
     run = Run.create(tmp_path / "parts", chosen, sources(folder).to_dict())
     trainer = Trainer(chosen, data, device=torch.device("cpu"), run=run)
     trainer.train(3)
-    step = trainer.optimiser.step
-    monkeypatch.setattr(trainer.optimiser, "step", lambda: (step(), 1 / 0))
+    step = trainer.optimizer.step
+    monkeypatch.setattr(trainer.optimizer, "step", lambda: (step(), 1 / 0))
     with pytest.raises(ZeroDivisionError):
         trainer.train()
     assert read_checkpoint(run.last)["step"] == 3

@@ -13,7 +13,7 @@ from amodal_data import build_targets, read_cocoa, write_cocoa
 from sln import load_config
 from sln.errors import WeightsError
 from sln.network.sln import build
-from sln.weights import load_body, load_model, read_checkpoint, save_atomically, write_safetensors
+from sln.weights import load_backbone, load_model, read_checkpoint, save_atomically, write_safetensors
 
 SMALL = ("data.size=64", "encoder.channels=8", "layering.width=8", "proposals.width=8", "head.width=8", "head.layers=1")
 CONFIG = load_config("tiny", settings=SMALL, environment={})
@@ -90,9 +90,9 @@ def test_settings_that_ask_for_anything(content, tmp_path, config):
         load_model(path)
 
 
-@pytest.mark.parametrize("missing", ["config", "model", "step", "seen", "optimiser"])
+@pytest.mark.parametrize("missing", ["config", "model", "step", "seen", "optimizer"])
 def test_a_checkpoint_with_an_entry_missing(content, tmp_path, missing):
-    whole = content | {"step": 0, "seen": {}, "smoothed": None, "best": None, "optimiser": {}}
+    whole = content | {"step": 0, "seen": {}, "smoothed": None, "best": None, "optimizer": {}}
     del whole[missing]
     save_atomically(whole, tmp_path / "last.pt")
     from sln.training.checkpoints import restore
@@ -158,20 +158,20 @@ def test_pretrained_weights_are_believed_no_more(tmp_path):
     from torchvision.models import resnet18
 
     state = resnet18().state_dict()
-    body = build(load_config("tiny", settings=["encoder.depth=18"], environment={})).encoder.body
+    body = build(load_config("tiny", settings=["encoder.depth=18"], environment={})).encoder.backbone
     torch.save(state | {"conv1.weight": state["conv1.weight"] * float("nan")}, tmp_path / "18.pt")
     with pytest.raises(WeightsError, match="not finite"):
-        load_body(body, str(tmp_path / "18.pt"), 18)
+        load_backbone(body, str(tmp_path / "18.pt"), 18)
     torch.save({"model": {"a": 5}}, tmp_path / "18.pt")
     with pytest.raises(WeightsError, match="not a dictionary of tensors"):
-        load_body(body, str(tmp_path / "18.pt"), 18)
+        load_backbone(body, str(tmp_path / "18.pt"), 18)
 
 
 @pytest.mark.parametrize(
     "key, value",
     [("step", 2.5), ("step", 10**9), ("step", -1), ("step", "x"), ("best", "x"), ("smoothed", []), ("seen", {}),
      ("seen", {"losses": [], "totals": [torch.zeros(3)], "norms": [], "ids": []}), ("row", {"step": 7}), ("row", 5),
-     ("optimiser", {"a": 1}), ("model", {})],
+     ("optimizer", {"a": 1}), ("model", {})],
 )  # fmt: skip
 def test_a_state_that_cannot_be_taken_up(tmp_path, key, value):
     """`--resume` believes its checkpoint no more than `predict` does."""
@@ -185,7 +185,7 @@ def test_a_state_that_cannot_be_taken_up(tmp_path, key, value):
     from sln.training.checkpoints import save
 
     state.step = 1
-    save(tmp_path / "last.pt", state.model, state.optimiser, 1, state.books)
+    save(tmp_path / "last.pt", state.model, state.optimizer, 1, state.books)
     content = read_checkpoint(tmp_path / "last.pt") | {key: value}
     save_atomically(content, tmp_path / "last.pt")
     with pytest.raises(WeightsError):
