@@ -11,7 +11,7 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000
 def dataset_card(described: DatasetDescription, *, license: str | None = None) -> str:
     """The README of a data set, in Markdown. What only its authors know is marked ``FILL IN``.
 
-    licence: an SPDX name or the id that the Hub uses, such as ``cc-by-4.0``; None = to be filled in.
+    license: an SPDX name or the id that the Hub uses, such as ``cc-by-4.0``; None = to be filled in.
     """
     summary = described.summary
     deepest = max((level for level, n in enumerate(summary.deepest) if n), default=0)
@@ -33,7 +33,7 @@ def dataset_card(described: DatasetDescription, *, license: str | None = None) -
         hidden=_table("hidden part", "instances", summary.to_dict()["hidden_share"]),
         findings=_findings(described),
         origin=_origin(described),
-        licenses=_licences(described, license),
+        licenses=_licenses(described, license),
     )
 
 
@@ -64,7 +64,7 @@ def _origin(described: DatasetDescription) -> str:
     return "\n".join([*lines, "- annotated by: FILL IN (who, when, by which rules)"])
 
 
-def _licences(described: DatasetDescription, license: str | None) -> str:
+def _licenses(described: DatasetDescription, license: str | None) -> str:
     lines = [f"Annotations: {license or 'FILL IN'}. Photos keep the licences of their makers."]
     if described.licenses:
         rows = {f"{one} of `{described.sources[0][0]}`": n for one, n in described.licenses}
@@ -80,7 +80,7 @@ _COMPOSED = """Whole objects of photos set in front of one another in other phot
 exactly. Annotations are COCO's layout with amodal masks in `segmentation`, visible ones in `visible_mask`."""
 
 _CARD = """---
-license: {licence}
+license: {license}
 task_categories: [image-segmentation]
 tags: [amodal-instance-segmentation, occlusion, croissant]
 size_categories: [{size}]
@@ -120,7 +120,7 @@ FILL IN: what is not annotated, which objects or places are missing, what it sho
 
 ## Licence
 
-{licences}
+{licenses}
 
 ## Citing
 

@@ -46,7 +46,7 @@ def croissant(
 ) -> dict[str, Any]:
     """The metadata of a set as a JSON-LD document.
 
-    licence: a URL or an SPDX name; url: where the set is found; published: a date, ISO 8601. What is not given is left
+    license: a URL or an SPDX name; url: where the set is found; published: a date, ISO 8601. What is not given is left
     out, which a validator warns of. A composed set has record sets ``images`` and ``instances`` of its annotation
     file; a cache is HDF5, which Croissant describes as a file only.
     """

@@ -69,9 +69,17 @@ class ComposeReport:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-ready values."""
-        values = {name: getattr(self, name) for name in ("scenes", "instances", "donors", "occlusion", "done")}
-        about = {"schema": "amodal-data/compose/1", "folder": str(self.folder), "seconds": round(self.seconds, 3)}
-        return {**about, **values, "findings": count_findings(self.findings)}
+        return {
+            "schema": "amodal-data/compose/1",
+            "folder": str(self.folder),
+            "seconds": round(self.seconds, 3),
+            "scenes": self.scenes,
+            "instances": self.instances,
+            "donors": self.cutouts,
+            "occlusion": self.occlusion,
+            "done": self.done,
+            "findings": count_findings(self.findings),
+        }
 
 
 def compose(

@@ -20,7 +20,7 @@ from amodal_data.synthetic.composing import SceneSpec, build_object_bank, compos
 def composed(tmp_path_factory):
     file = modal_photos(tmp_path_factory.mktemp("photos"))
     folder = tmp_path_factory.mktemp("composed") / "set"
-    compose(build_object_bank(file, [file.parent]), folder, 6, wishes=SceneSpec(size=(96, 128), objects=(2, 5)), seed=1)
+    compose(build_object_bank(file, [file.parent]), folder, 6, spec=SceneSpec(size=(96, 128), objects=(2, 5)), seed=1)
     return folder
 
 
@@ -29,7 +29,7 @@ def test_the_card_of_a_cache_has_its_figures_and_what_to_fill_in(tmp_path):
     scenes = [make_scene(random_masks(rng, 4, (40, 50))) for _ in range(3)]
     ad.build_targets(scenes, tmp_path / "val.h5")
     described = describe_dataset(tmp_path / "val.h5")
-    card = dataset_card(described, licence="cc-by-4.0")
+    card = dataset_card(described, license="cc-by-4.0")
     summary = described.summary
     assert card.startswith("---\nlicense: cc-by-4.0\n") and f"{summary.instances} instances" in card
     assert all(f"| {level} | {n:,} |" in card for level, n in enumerate(summary.level_pixels))
@@ -41,11 +41,11 @@ def test_the_card_of_a_cache_has_its_figures_and_what_to_fill_in(tmp_path):
     assert [one["encodingFormat"] for one in metadata["distribution"]] == ["application/x-hdf5"]
 
 
-def test_a_composed_set_is_described_with_its_licences_and_records(composed):
+def test_a_composed_set_is_described_with_its_licenses_and_records(composed):
     described = describe_dataset(composed)
     card = dataset_card(described)
-    assert sum(n for _, n in described.licences) == described.summary.images == 6
-    assert {one for one, _ in described.licences} <= {"4", "6"} and "donor.license" in card and "asked for" in card
+    assert sum(n for _, n in described.licenses) == described.summary.images == 6
+    assert {one for one, _ in described.licenses} <= {"4", "6"} and "donor.license" in card and "asked for" in card
     metadata = croissant(described)
     document = json.loads((composed / "instances.json").read_text())
     for records, key in zip(metadata["recordSet"], ("images", "annotations"), strict=True):
@@ -76,7 +76,7 @@ def test_the_command_writes_both_and_replaces_nothing(composed, tmp_path):
 def test_croissant_is_read_by_its_own_reader(composed, tmp_path):
     mlcroissant = pytest.importorskip("mlcroissant")
     metadata = croissant(
-        describe_dataset(composed), licence="cc-by-4.0", url="https://example.org", published="2026-01-02"
+        describe_dataset(composed), license="cc-by-4.0", url="https://example.org", published="2026-01-02"
     )
     (composed / "croissant.json").write_text(json.dumps(metadata))
     read = mlcroissant.Dataset(str(composed / "croissant.json"))
