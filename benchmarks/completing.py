@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from detectors import SCENES, held_out_name, opened, scenes, steps_in
 
-from amodal_data.evaluation.bootstrap import draws, intervals
+from amodal_data.evaluation.bootstrap import intervals, sample_weights
 from sln import CachedTargets, Predictor, load, load_config
 from sln.completion.completer import Prompts
 from sln.evaluation.evaluate import predictions_at_truth
@@ -97,7 +97,7 @@ def interval(rows: np.ndarray, others: np.ndarray) -> list[float]:
     lost = rows[:, 2] - others[:, 2]
     scene, there = rows[:, 0].astype(int), ~np.isnan(lost)
     sums, counts = np.bincount(scene[there], lost[there]), np.bincount(scene[there])
-    times = draws(2000, len(sums))
+    times = sample_weights(2000, len(sums))
     return intervals(times @ sums / (times @ counts))
 
 

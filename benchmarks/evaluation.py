@@ -20,33 +20,32 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from pycocotools.cocoeval import COCOeval
-from support.coco_oracle import prepared
-from test_evaluation import slow_match
+from support.coco_oracle import images_by_id, prepared, score_amodal, slow_match
 
 from amodal_data import RLE
 from amodal_data.evaluation import Predictions, ScoredMask, read_predictions
 from amodal_data.evaluation.ground_truth import Truth, read_truth
 from amodal_data.evaluation.matching import THRESHOLDS, match
-from amodal_data.evaluation.protocols.amodal import ignored, score_amodal
+from amodal_data.evaluation.protocols.amodal import ignored
 from amodal_data.masks.rle import iou, rasterize
 from amodal_data.readers import read_cocoa
 from amodal_data.synthetic import write_cocoa
 
 
-def detections(rng: np.random.Generator, truth: Truth, each: int) -> Predictions:
-    """Boxes around true ones and elsewhere, as a detector's proposals lie."""
-    found = {}
-    for image_id, image in truth.items():
+def detections(rng: np.random.Generator, truth: Truth, count: int) -> Predictions:
+    """Boxes around true ones and elsewhere, as a detector's proposals lie, ``count`` for each image."""
+    predictions = {}
+    for image_id, image in images_by_id(truth).items():
         height, width = image.targets.size
         boxes = image.targets.boxes()[0].astype(float)
-        near = boxes[rng.integers(len(boxes), size=each)]
-        span = np.maximum(near[:, 2:] - near[:, :2], 4)
-        moved = near + np.concatenate([span, span], axis=1) * rng.normal(0, 0.25, (each, 4))
-        x0, y0, x1, y1 = moved.clip(0, [width, height, width, height]).T
+        sources = boxes[rng.integers(len(boxes), size=count)]
+        span = np.maximum(sources[:, 2:] - sources[:, :2], 4)
+        shifted = sources + np.concatenate([span, span], axis=1) * rng.normal(0, 0.25, (count, 4))
+        x0, y0, x1, y1 = shifted.clip(0, [width, height, width, height]).T
         polygons = list(np.stack([x0, y0, x1, y0, x1, y1, x0, y1], axis=1))
-        masks = zip(rasterize(polygons, (height, width)), rng.random(each), strict=True)
-        found[image_id] = [ScoredMask(mask, float(score)) for mask, score in masks]
-    return read_predictions(found, truth)
+        masks = zip(rasterize(polygons, (height, width)), rng.random(count), strict=True)
+        predictions[image_id] = [ScoredMask(mask, float(score)) for mask, score in masks]
+    return read_predictions(predictions, truth)
 
 
 def seconds(work) -> float:
@@ -65,27 +64,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--detections", type=int, default=90)
-    chosen = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        run(Path(name), chosen.images, chosen.detections)
+        run(Path(name), options.images, options.detections)
 
 
-def run(folder: Path, images: int, each: int) -> None:
+def run(folder: Path, images: int, count: int) -> None:
     rng = np.random.default_rng(0)
     truth = read_truth(read_cocoa(write_cocoa(folder, images, photos=False, force=True)))
-    found = detections(rng, truth, each)
-    ours = min(seconds(lambda: score_amodal(truth, found)) for _ in range(3))
-    first = {i: ignored(image)[0] for i, image in truth.items()}
-    one = min(_cocoeval(prepared(truth, found, first, (1, 10, 100))) for _ in range(2))
-    print(f"{images} images, {each} detections each: {ours:.2f} s for 12 subsets")
-    print(f"  one COCOeval: {one:.2f} s; ours {ours / one:.2f} x of one (below 1)")
-    print(f"  twelve COCOevals: {12 * one / ours:.1f} x ours (at least 15)")
-    few = read_truth(read_cocoa(folder / "COCO_amodal_val2014.json")[:5])
-    many = detections(rng, few, 1000)
+    predictions = detections(rng, truth, count)
+    ours = min(seconds(lambda: score_amodal(truth, predictions)) for _ in range(3))
+    truth_images = images_by_id(truth)
+    ignore = {image_id: ignored(image)[0] for image_id, image in truth_images.items()}
+    theirs = min(_cocoeval(prepared(truth_images, predictions, ignore, (1, 10, 100))) for _ in range(2))
+    print(f"{images} images, {count} detections each: {ours:.2f} s for 12 subsets")
+    print(f"  one COCOeval: {theirs:.2f} s; ours {ours / theirs:.2f} x of one (below 1)")
+    print(f"  twelve COCOevals: {12 * theirs / ours:.1f} x ours (at least 15)")
+    small = read_truth(read_cocoa(folder / "COCO_amodal_val2014.json")[:5])
+    dense = detections(rng, small, 1000)
     pairs = []
-    for image_id, image in few.items():
+    for image_id, image in images_by_id(small).items():
         masks: list[RLE] = [image.targets.amodal_rle(n) for n in range(len(image.rates))]
-        pairs.append((iou([p.amodal for p in many.of(image_id)], masks), ignored(image)))
+        pairs.append((iou([prediction.amodal for prediction in dense.of(image_id)], masks), ignored(image)))
     fast = min(seconds(lambda: [match(*pair) for pair in pairs]) for _ in range(3))
     loop = seconds(lambda: [slow_match(table, row, t) for table, rows in pairs for row in rows for t in THRESHOLDS])
     spent = fast / len(pairs) * 1e3

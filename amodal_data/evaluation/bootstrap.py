@@ -1,8 +1,7 @@
-"""How sure a figure is: the images of the ground truth drawn again, with replacement (bootstrap).
+"""Bootstrap confidence intervals: figures of the ground-truth images resampled with replacement.
 
-An image drawn k times counts k times; that is a weight, nothing is copied. Intervals are percentiles of the figures of
-the draws, centred as the figure itself is; a difference of two methods is taken draw by draw, on the same images, so
-that what is hard for both does not blur it.
+An image that is sampled k times gets weight k; nothing is copied. Intervals are percentiles over the samples. The
+difference of two methods is taken sample by sample on the same images, so images that are hard for both cancel out.
 """
 
 from typing import Any
@@ -11,44 +10,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEVEL = 0.95
+"""Confidence level of the intervals"""
 _SEED = 0
+"""Equal numbers of samples and images give equal weights"""
 
 
-def draws(n: int, images: int) -> NDArray[np.int64]:
-    """How often each image occurs in each of ``n`` draws, int64 [n, images]; the same for equal numbers."""
-    return (
-        np.random.default_rng(_SEED)
-        .multinomial(images, np.full(max(images, 1), 1 / max(images, 1)), n)
-        .astype(np.int64)
-    )
+def sample_weights(n: int, images: int) -> NDArray[np.int64]:
+    """How often each image occurs in each of ``n`` samples, int64 [n, images]; reproducible."""
+    shares = np.full(max(images, 1), 1 / max(images, 1))
+    return np.random.default_rng(_SEED).multinomial(images, shares, n).astype(np.int64)
 
 
-def intervals(drawn: Any) -> Any:
-    """``[low, high]`` for each array of drawn figures in dicts of dicts; None where most draws have none."""
-    if isinstance(drawn, dict):
-        return {name: intervals(own) for name, own in drawn.items()}
-    known = drawn[np.isfinite(drawn)]
-    if 2 * len(known) < len(drawn) or not len(known):
+def intervals(samples: Any) -> Any:
+    """``[low, high]`` for each array of samples in dicts of dicts; None where most samples are NaN."""
+    if isinstance(samples, dict):
+        return {name: intervals(values) for name, values in samples.items()}
+    finite = samples[np.isfinite(samples)]
+    if 2 * len(finite) < len(samples) or not len(finite):
         return None
-    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(finite, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return [float(low), float(high)]
 
 
-def difference(figures: Any, others: Any, drawn: Any, drawn_others: Any) -> Any:
-    """``{"difference", "interval", "same_sign"}`` for each figure that both methods have, the first minus the second.
+def difference(a: Any, b: Any, samples_a: Any, samples_b: Any) -> Any:
+    """``{"difference", "interval", "same_sign"}`` of ``a`` - ``b`` for each figure that both methods have.
 
-    ``same_sign``: share of the draws in which the difference has the sign of ``difference``.
+    ``same_sign``: share of the samples in which the difference has the sign of ``difference``.
     """
-    if isinstance(drawn, dict):
+    if isinstance(samples_a, dict):
         return {
-            name: difference(figures[name], others[name], own, drawn_others[name])
-            for name, own in drawn.items()
-            if name in drawn_others
+            name: difference(a[name], b[name], values, samples_b[name])
+            for name, values in samples_a.items()
+            if name in samples_b
         }
-    if figures is None or others is None:
+    if a is None or b is None:
         return None
-    change = drawn - drawn_others
-    change = change[np.isfinite(change)]
-    apart = figures - others
-    sure = float((np.sign(change) == np.sign(apart)).mean()) if len(change) else None
-    return {"difference": apart, "interval": intervals(change), "same_sign": sure}
+    samples = samples_a - samples_b
+    samples = samples[np.isfinite(samples)]
+    same_sign = float((np.sign(samples) == np.sign(a - b)).mean()) if len(samples) else None
+    return {"difference": a - b, "interval": intervals(samples), "same_sign": same_sign}

@@ -1,26 +1,27 @@
-"""The one pass over the images: truth and predictions of each side by side, from which every protocol reads.
+"""The pass over the images: ground truth and predictions of each image, from which every protocol counts.
 
-Of an image nothing is held after it but what the protocols count.
+After an image, only the counts of the protocols stay in memory.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.errors import PredictionError
 from amodal_data.evaluation.ground_truth import Truth, TruthImage
-from amodal_data.evaluation.iou import MaskSet, OverlapTable, shares_inside
+from amodal_data.evaluation.iou import IoUTable, MaskSet, fractions_inside
 from amodal_data.evaluation.results.results_file import ResultsFile, ScatteredError
 from amodal_data.evaluation.results.scored_masks import (
     ImagePredictions,
     Predictions,
     PredictionStats,
     ScoredMask,
-    checked,
-    known_image,
+    check_image_id,
+    check_masks,
 )
 from amodal_data.scenes.scene import Source
 
@@ -29,75 +30,77 @@ Reader = Callable[[tuple[int, int]], ImagePredictions]
 
 PredictionSource = str | Path | Sequence[str | Path] | Mapping[int, Iterable[ScoredMask]] | Predictions
 
+Result = TypeVar("Result")
+
 
 class Comparison:
-    """One image of the truth, ``image``, and its predictions, ``found``. What is worked out is worked out once."""
+    """One image of the ground truth, ``image``, and its ``predictions``. Derived values are computed once."""
 
-    def __init__(self, image: TruthImage, found: ImagePredictions) -> None:
-        self.image, self.found = image, found
+    def __init__(self, image: TruthImage, predictions: ImagePredictions) -> None:
+        self.image, self.predictions = image, predictions
 
     @cached_property
-    def overlaps(self) -> OverlapTable:
+    def iou(self) -> IoUTable:
         """IoU of the predictions (rows) with the instances (columns)."""
-        return OverlapTable(self.found.masks, MaskSet.of(self.image.amodal_masks(), self.image.targets.size))
+        return IoUTable(self.predictions.masks, MaskSet.from_masks(self.image.amodal_masks(), self.image.targets.size))
 
     @cached_property
     def unknown(self) -> NDArray[np.float64]:
-        """What part of each prediction lies where nobody knows what is there, float64 [D]."""
+        """The share of each prediction in regions without annotation, float64 [D]."""
         targets = self.image.targets
         if not targets.unknown.any():
-            return np.zeros(len(self.found))
-        return shares_inside(self.found.masks, targets.unknown_rle())
+            return np.zeros(len(self.predictions))
+        return fractions_inside(self.predictions.masks, targets.unknown_rle())
 
     @cached_property
-    def chosen(self) -> list[int | None]:
-        """For each instance its prediction: the one made for it where the file says so, else that of largest amodal
-        IoU, None if none overlaps it.
+    def assigned_rows(self) -> list[int | None]:
+        """For each instance the row of its prediction: by ``gt_id`` if the file has it, else the one of largest amodal
+        IoU; None if none overlaps it.
         """
-        return self.overlaps.largest() if self.found.given is None else self._given()
+        return self.iou.largest() if self.predictions.instances is None else self._rows_by_key()
 
     @cached_property
     def assigned(self) -> list[ScoredMask | None]:
-        """The same, built."""
-        return [None if at is None else self.found[at] for at in self.chosen]
+        """For each instance its prediction, or None."""
+        return [None if row is None else self.predictions[row] for row in self.assigned_rows]
 
-    def _given(self) -> list[int | None]:
+    def _rows_by_key(self) -> list[int | None]:
         targets = self.image.targets
-        chosen: list[int | None] = [None] * len(targets.names)
-        for row, (annotation, region) in enumerate(self.found.given or ()):
-            same = [
+        assigned: list[int | None] = [None] * len(targets.names)
+        for row, (annotation, region) in enumerate(self.predictions.instances or ()):
+            named = [
                 n
-                for n, one in enumerate(targets.annotation_ids.tolist())
-                if one == annotation and (region is None or targets.region_index[n] == region)
+                for n, annotation_id in enumerate(targets.annotation_ids.tolist())
+                if annotation_id == annotation and (region is None or targets.region_index[n] == region)
             ]
-            where = f"image {self.image.image_id}, gt_id {annotation}" + (
+            place = f"image {self.image.image_id}, gt_id {annotation}" + (
                 "" if region is None else f", region {region}"
             )
-            if len(same) != 1:
-                fix = "'gt_region' says which of its regions, from 0" if same else "ids are those of the ground truth"
-                raise PredictionError(f"it names {len(same)} instances", place=where, fix=fix)
-            if chosen[same[0]] is not None:
-                raise PredictionError("two predictions for one instance", place=where)
-            chosen[same[0]] = row
-        return chosen
+            if len(named) != 1:
+                fix = "add 'gt_region', the region counted from 0" if named else "use the ids of the ground truth"
+                raise PredictionError(f"it names {len(named)} instances", place=place, fix=fix)
+            if assigned[named[0]] is not None:
+                raise PredictionError("two predictions for one instance", place=place)
+            assigned[named[0]] = row
+        return assigned
 
 
-def assign(image: TruthImage, found: Sequence[ScoredMask]) -> list[ScoredMask | None]:
+def assign(image: TruthImage, masks: Sequence[ScoredMask]) -> list[ScoredMask | None]:
     """For each instance of the ground truth the prediction of largest amodal IoU; None if none overlaps it."""
-    return Comparison(image, ImagePredictions.of(found, image.targets.size)).assigned
+    return Comparison(image, ImagePredictions.from_masks(masks, image.targets.size)).assigned
 
 
 class OpenPredictions:
-    """Predictions of any source, an image at a time."""
+    """Predictions of any source, read image by image."""
 
     def __init__(self, source: PredictionSource, truth: Truth) -> None:
         self._truth = truth
-        self._held: Mapping[int, Iterable[ScoredMask]] = {}
+        self._masks: Mapping[int, Iterable[ScoredMask]] = {}
         self._files: list[ResultsFile] = []
         if isinstance(source, Predictions):
-            self._held = source.images
+            self._masks = source.images
         elif isinstance(source, Mapping):
-            self._held = source
+            self._masks = source
         else:
             paths = [source] if isinstance(source, str | Path) else list(source)
             if len({Path(path).resolve() for path in paths}) < len(paths):
@@ -105,15 +108,28 @@ class OpenPredictions:
             try:
                 self._files.extend(ResultsFile(path, truth) for path in paths)
             except BaseException:
-                self.close()
+                self._close()
                 raise
-        for image_id in self._held:
-            if image_id not in truth.others:
-                known_image(image_id, truth.known, "predictions")
+        for image_id in self._masks:
+            if image_id not in truth.excluded:
+                check_image_id(image_id, truth.image_ids, "predictions")
+
+    def read(self, consume: Callable[["OpenPredictions"], Result]) -> Result:
+        """Return ``consume(self)``, and close the files.
+
+        If a file turns out not to be sorted by image, the files are indexed and ``consume`` is called again.
+        """
+        try:
+            return consume(self)
+        except ScatteredError:
+            self.index()
+            return consume(self)
+        finally:
+            self._close()
 
     @property
     def warnings(self) -> list[str]:
-        """What looked odd in the files, once they were read."""
+        """Unusual keys in the files, after reading them."""
         return [warning for file in self._files for warning in file.warnings]
 
     @property
@@ -122,98 +138,95 @@ class OpenPredictions:
         return [file.source for file in self._files]
 
     def images(self) -> Iterator[tuple[int, Reader]]:
-        """Image ids, and how to read the predictions of each. Raises as :meth:`ResultsFile.images`."""
-        others = self._truth.others
-        yield from ((image_id, self._held_ones(image_id)) for image_id in self._held if image_id not in others)
-        whose: dict[int, Path] = {}
+        """Image ids, and a reader for the predictions of each. Raises as :meth:`ResultsFile.images`."""
+        excluded = self._truth.excluded
+        yield from ((image_id, self._mask_reader(image_id)) for image_id in self._masks if image_id not in excluded)
+        paths: dict[int, Path] = {}
         for file in self._files:
             for image_id, rows in file.images():
-                if whose.setdefault(image_id, file.path) != file.path:
+                if paths.setdefault(image_id, file.path) != file.path:
                     raise PredictionError(
                         f"image {image_id} is in two results files: two methods, or the same one twice",
-                        place=f"{whose[image_id]}, {file.path}",
+                        place=f"{paths[image_id]}, {file.path}",
                         fix="parts of one method have no image in common",
                     )
-                if image_id not in others:  # nobody asked for it: its masks are not looked at
+                if image_id not in excluded:  # masks of excluded images are not parsed
                     yield image_id, rows.predictions
 
-    def of(self, image_id: int) -> Reader:
-        """How to read the predictions of one image; files must have been scattered."""
+    def reader(self, image_id: int) -> Reader:
+        """A reader for the predictions of one image; files must be indexed (:meth:`index`)."""
         for file in self._files:
             if (rows := file.of(image_id)) is not None:
                 return rows.predictions
-        return self._held_ones(image_id)
+        return self._mask_reader(image_id)
 
-    def scatter(self) -> None:
-        """Look where the rows of each image are; see :meth:`ResultsFile.scatter`."""
+    def index(self) -> None:
+        """Index the rows of each image, see :meth:`ResultsFile.index`."""
         for file in self._files:
-            file.scatter()
+            file.index()
 
-    def close(self) -> None:
-        """Close the files."""
+    def _close(self) -> None:
         for file in self._files:
             file.close()
 
-    def _held_ones(self, image_id: int) -> Reader:
-        return lambda size: ImagePredictions.of(checked(image_id, self._held.get(image_id, ()), size), size)
+    def _mask_reader(self, image_id: int) -> Reader:
+        masks = self._masks.get(image_id, ())
+        return lambda size: ImagePredictions.from_masks(check_masks(image_id, masks, size), size)
 
 
-def comparisons(truth: Truth, opened: OpenPredictions, seen: PredictionStats) -> Iterator[Comparison]:
-    """Every image of the truth with its predictions, as often as there are annotators; ``seen`` counts predictions.
+def comparisons(truth: Truth, predictions: OpenPredictions, stats: PredictionStats) -> Iterator[Comparison]:
+    """Every image of the ground truth with its predictions, once for each annotator; updates ``stats``.
 
-    In the order of the results file, and then what it does not mention; a truth that comes in a stream in its own.
-    Raises :class:`PredictionError` for predictions that cannot be scored, and :class:`ScatteredError` if a file turns
-    out not to be sorted by image: what was counted is void, and after :meth:`OpenPredictions.scatter` counts right.
+    Images come in the order of the results file, then those without predictions; streamed ground truth in its own
+    order. Raises :class:`PredictionError` for predictions that cannot be scored, and :class:`ScatteredError` if a file
+    turns out not to be sorted by image: discard all counts and repeat, see :meth:`OpenPredictions.read`.
     """
     if truth.stream is not None:
-        opened.scatter()
+        predictions.index()
         for image in truth.streamed():
-            yield _compared(image, opened.of(image.image_id)(image.targets.size), seen)
+            yield _compare(image, predictions.reader(image.image_id)(image.targets.size), stats)
         return
-    mentioned = set()
-    for image_id, read in opened.images():
-        mentioned.add(image_id)
-        first = truth.images[truth.places[image_id][0]]
-        found = read(first.targets.size)
-        yield _compared(first, found, seen)
-        for at in truth.places[image_id][1:]:
-            yield Comparison(truth.images[at], found)
+    predicted = set()
+    for image_id, read in predictions.images():
+        predicted.add(image_id)
+        first, *copies = truth.places[image_id]
+        image = truth.images[first]
+        masks = read(image.targets.size)
+        yield _compare(image, masks, stats)
+        for place in copies:
+            yield Comparison(truth.images[place], masks)
     for image_id, places in truth.places.items():
-        if image_id not in mentioned:
-            for at in places:
-                image = truth.images[at]
-                yield Comparison(image, ImagePredictions.of([], image.targets.size))
+        if image_id not in predicted:
+            for place in places:
+                image = truth.images[place]
+                yield Comparison(image, ImagePredictions.from_masks([], image.targets.size))
 
 
-def _compared(image: TruthImage, found: ImagePredictions, seen: PredictionStats) -> Comparison:
-    if len(found) and seen.rows and (found.given is None) == seen.given:
-        said = "rows of this image name no instance, others do" if seen.given else "rows of this image name instances"
-        fix = "every row of a file has a 'gt_id', or none has"
-        raise PredictionError(said, place=f"image {image.image_id}", fix=fix)
-    seen.add(image.image_id, found)
-    found.masks  # noqa: B018 - a mask that cannot be read is an error, also where nothing is compared with it
-    return Comparison(image, found)
+def _compare(image: TruthImage, predictions: ImagePredictions, stats: PredictionStats) -> Comparison:
+    if len(predictions) and stats.rows and (predictions.instances is None) == stats.names_instances:
+        text = "without" if stats.names_instances else "with"
+        raise PredictionError(
+            f"rows {text} 'gt_id', unlike those of earlier images",
+            place=f"image {image.image_id}",
+            fix="every row of a file has a 'gt_id', or none has",
+        )
+    stats.update(image.image_id, predictions)
+    predictions.masks  # noqa: B018 - a malformed mask is an error even if no protocol reads it
+    return Comparison(image, predictions)
 
 
 def read_predictions(source: PredictionSource, truth: Truth) -> Predictions:
-    """All predictions at once, from one or several results files, or from Python (image id -> predictions).
+    """Read all predictions into memory, from one or several results files, or from Python (image id -> predictions).
 
-    Raises :class:`PredictionError` for an image id that the ground truth does not know, a missing score
-    or a mask that is malformed or of another size; :class:`amodal_data.errors.AnnotationError` if a file is not JSON.
+    Raises :class:`PredictionError` for an image id that the ground truth does not have, a missing score or a mask that
+    is malformed or of another size; :class:`amodal_data.errors.AnnotationError` if a file is not JSON.
     """
-    opened = OpenPredictions(source, truth)
-    try:
-        images = _all(opened, truth)
-    except ScatteredError:
-        opened.scatter()
-        images = _all(opened, truth)
-    finally:
-        opened.close()
-    return Predictions(images, tuple(opened.warnings))
 
+    def read_all(opened: OpenPredictions) -> dict[int, tuple[ScoredMask, ...]]:
+        sizes = (
+            (image_id, read, truth.images[truth.places[image_id][0]].targets.size) for image_id, read in opened.images()
+        )
+        return {image_id: tuple(read(size)) for image_id, read, size in sizes}
 
-def _all(opened: OpenPredictions, truth: Truth) -> dict[int, tuple[ScoredMask, ...]]:
-    sizes = (
-        (image_id, read, truth.images[truth.places[image_id][0]].targets.size) for image_id, read in opened.images()
-    )
-    return {image_id: tuple(read(size)) for image_id, read, size in sizes}
+    predictions = OpenPredictions(source, truth)
+    return Predictions(predictions.read(read_all), tuple(predictions.warnings))

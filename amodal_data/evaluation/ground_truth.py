@@ -1,4 +1,4 @@
-"""Ground truth to score against: the instances of each image, from scenes, a cache or a file."""
+"""Ground truth to score against: the instances of each image, from scenes, a cache or an annotation file."""
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -20,20 +20,21 @@ from amodal_data.readers import SceneStream, iter_annotations, read_annotations
 from amodal_data.readers.json_files import stem_of
 from amodal_data.scenes.scene import Scene, Scenes, SceneSource, Source
 
-_LARGE = 64 * 2**20
-"""Bytes of an annotation file that is not held while it is scored against"""
-_HELD = 2**24
-"""Bytes of a cache that is held while it is scored against"""
-_AHEAD = 16
+_STREAMED = 64 * 2**20
+"""Bytes of an annotation file above which it is streamed, not held in memory"""
+_CACHE_IN_MEMORY = 2**24
+"""Bytes of a cache up to which it is held in memory"""
+_READ_AHEAD = 16
+"""Scenes read at once if images are requested one after the other"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TruthImage:
-    """One image of the ground truth, as one person annotated it.
+    """One image of the ground truth, by one annotator.
 
     ``rates``: occlusion rate of each instance, hidden / (area + 1e-6), float64 [N]. ``constraint``: pairs
-    (front, back) that the file lists, None where the source does not keep them (a cache, a flat file). ``masks``: the
-    amodal ones, where they are known already.
+    (front, back) that the file lists, None if the source does not keep them (a cache, a flat file). ``masks``: the
+    amodal masks, if already parsed.
     """
 
     image_id: int
@@ -44,8 +45,8 @@ class TruthImage:
     masks: tuple[RLE, ...] | None = None
 
     @classmethod
-    def of(cls, scene: Scene) -> "TruthImage":
-        """From an annotated image."""
+    def from_scene(cls, scene: Scene) -> "TruthImage":
+        """Layer an annotated image."""
         targets = layer_scene(scene)
         masks = tuple(instance.amodal for instance in scene.instances)
         rates = occlusion_rates(*targets.areas())
@@ -53,12 +54,12 @@ class TruthImage:
         return cls(scene.image_id, targets, rates, constraint, scene.file_name, masks)
 
     def amodal_masks(self) -> Sequence[RLE]:
-        """The whole of each instance."""
+        """The amodal mask of each instance."""
         return self.targets.rles() if self.masks is None else self.masks
 
 
-class _Lazy(Sequence[TruthImage]):
-    """Images that are made when they are asked for. ``ids`` and ``file_names`` of all are known before."""
+class _LazyImages(Sequence[TruthImage]):
+    """Images that are read on demand; ``ids`` and ``file_names`` of all are available without reading."""
 
     def __init__(
         self, ids: Sequence[int], file_names: Callable[[], Sequence[str]], read: Callable[[int], TruthImage]
@@ -70,7 +71,7 @@ class _Lazy(Sequence[TruthImage]):
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            return [self[at] for at in range(*index.indices(len(self)))]
+            return [self[i] for i in range(*index.indices(len(self)))]
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         return self._read(index % len(self))
@@ -78,54 +79,47 @@ class _Lazy(Sequence[TruthImage]):
 
 @dataclass(frozen=True)
 class Truth:
-    """All images. ``annotator`` says whose annotations they are; with "all" an image occurs once for each.
+    """All images. ``annotator`` names whose annotations they are; with "all" an image occurs once for each annotator.
 
-    ``stream``: where they come one after the other from a file too large to hold, and ``images`` is empty. ``others``:
-    ids that the source knows too and nobody asked for. ``sources``: the annotation files they come from.
+    ``stream``: the scenes of a file too large to hold; then ``images`` is empty. ``excluded``: ids of the source that
+    are not scored (``only``). ``sources``: the annotation files.
     """
 
     images: Sequence[TruthImage]
     dataset: str
     annotator: str
     stream: SceneStream | None = None
-    others: Collection[int] = ()
+    excluded: Collection[int] = ()
     sources: Sequence[Source] = ()
-
-    def items(self) -> Iterator[tuple[int, TruthImage]]:
-        """Image ids and images by rising id, as often as there are annotators.
-
-        COCOEval sorts so too: no figure depends on the order of the images in a file.
-        """
-        return ((image_id, self.images[at]) for image_id, places in sorted(self.places.items()) for at in places)
 
     @cached_property
     def places(self) -> Mapping[int, Sequence[int]]:
         """The positions of each image id."""
-        ids = self.images.ids if isinstance(self.images, _Lazy) else [image.image_id for image in self.images]
+        ids = self.images.ids if isinstance(self.images, _LazyImages) else [image.image_id for image in self.images]
         places: dict[int, list[int]] = defaultdict(list)
-        for at, image_id in enumerate(ids):
-            places[image_id].append(at)
+        for i, image_id in enumerate(ids):
+            places[image_id].append(i)
         return places
 
     @cached_property
-    def known(self) -> Collection[int]:
+    def image_ids(self) -> Collection[int]:
         """The ids of all images to score."""
         if self.stream is None:
             return self.places.keys()
-        return {image_id for image_id, _ in self.stream.images}.difference(self.others)
+        return {image_id for image_id, _ in self.stream.images}.difference(self.excluded)
 
     def streamed(self) -> Iterator[TruthImage]:
-        """All images in file order, of a stream."""
+        """All images of ``stream`` in file order."""
         assert self.stream is not None
         for scene in self.stream:
-            if scene.image_id in self.known:
-                yield TruthImage.of(scene)
+            if scene.image_id in self.image_ids:
+                yield TruthImage.from_scene(scene)
 
     def names(self) -> dict[int, str]:
-        """The file name of every image id, without folders; "" where it is not known."""
+        """The file name of every image id, without folders; "" if unknown."""
         if self.stream is not None:
             pairs: Iterable[tuple[int, str]] = self.stream.images
-        elif isinstance(self.images, _Lazy):
+        elif isinstance(self.images, _LazyImages):
             pairs = zip(self.images.ids, self.images.file_names(), strict=True)
         else:
             pairs = ((image.image_id, image.file_name) for image in self.images)
@@ -138,86 +132,87 @@ TruthSource = str | Path | Scenes | TargetCache | Iterable[Scene]
 def read_truth(
     source: TruthSource, annotator: str = "first", only: Collection[int] | None = None, *, stream: bool = False
 ) -> Truth:
-    """Ground truth from an annotation file, a cache, or scenes; each image is layered when it is asked for.
+    """Read ground truth from an annotation file, a cache, or scenes; each image is layered on demand.
 
-    annotator: where several people annotated one image, ``"first"`` keeps the first entry, ``"all"`` every
-    one (each is scored against the same predictions), anything else those of the person of that name.
-    only: image ids to keep; None = all. stream: do not hold a large annotation file.
+    annotator: for images with several annotators, ``"first"`` keeps the first entry, ``"all"`` keeps all (each is
+    scored against the same predictions), any other value the entries by that name. only: image ids to keep,
+    None = all. stream: do not hold a large annotation file in memory.
     """
     if isinstance(source, str | Path):
         path = Path(source)
         if path.is_file() and is_cache(path):
-            source = TargetCache(path, hold=path.stat().st_size <= _HELD)
-        elif stream and path.is_file() and path.suffix != ".npz" and path.stat().st_size > _LARGE:
-            with suppress(LayoutError):  # a list of annotations is read as a whole
+            source = TargetCache(path, hold=path.stat().st_size <= _CACHE_IN_MEMORY)
+        elif stream and path.is_file() and path.suffix != ".npz" and path.stat().st_size > _STREAMED:
+            with suppress(LayoutError):  # a list of annotations can only be read as a whole
                 scenes = iter_annotations(path, annotator=annotator)
-                others = _others((image_id for image_id, _ in scenes.images), only)
-                return Truth((), scenes.dataset, annotator, scenes, others, scenes.sources)
+                excluded = _excluded((image_id for image_id, _ in scenes.images), only)
+                return Truth((), scenes.dataset, annotator, scenes, excluded, scenes.sources)
         if not isinstance(source, TargetCache):
             source = read_annotations(path, annotator=annotator)
     if isinstance(source, TargetCache):
-        truth, about = _of_cache(source, annotator, only), (source.info.dataset, source.info.sources)
-        others = _others(source.image_ids.tolist(), only)
+        images = _from_cache(source, annotator, only)
+        all_ids: Iterable[int] = source.image_ids.tolist()
+        dataset, sources = source.info.dataset, source.info.sources
     else:
-        held = source if isinstance(source, Scenes) else list(source)
-        truth = _of_scenes(held, annotator, only)
-        others = _others(held.image_ids if isinstance(held, Scenes) else (one.image_id for one in held), only)
-        about = (source.dataset, source.sources) if isinstance(source, SceneSource) else ("custom", ())
-    if not truth and annotator not in ("first", "all"):
-        raise SelectionError(f"no annotations by {annotator!r}", fix="'first', 'all', or an author")
-    return Truth(truth, about[0], annotator, None, others, about[1])
+        scenes_ = source if isinstance(source, Scenes) else list(source)
+        images = _from_scenes(scenes_, annotator, only)
+        all_ids = scenes_.image_ids if isinstance(scenes_, Scenes) else [scene.image_id for scene in scenes_]
+        dataset, sources = (source.dataset, source.sources) if isinstance(source, SceneSource) else ("custom", ())
+    if not images and annotator not in ("first", "all"):
+        raise SelectionError(f"no annotations by {annotator!r}", fix="'first', 'all', or the name of an annotator")
+    return Truth(images, dataset, annotator, None, _excluded(all_ids, only), sources)
 
 
-def _others(ids: Iterable[int], only: Collection[int] | None) -> Collection[int]:
-    return () if only is None else {one for one in ids if one not in only}
+def _excluded(ids: Iterable[int], only: Collection[int] | None) -> Collection[int]:
+    return () if only is None else {image_id for image_id in ids if image_id not in only}
 
 
-def _of_cache(cache: TargetCache, annotator: str, only: Collection[int] | None) -> _Lazy:
-    listed = cache.images()
-    kept = _chosen([image.image_id for image in listed], [image.annotator for image in listed], annotator, only)
+def _from_cache(cache: TargetCache, annotator: str, only: Collection[int] | None) -> _LazyImages:
+    entries = cache.images()
+    kept = _select([image.image_id for image in entries], [image.annotator for image in entries], annotator, only)
 
-    def read(at: int) -> TruthImage:
-        image, targets = cache.read(kept[at])
+    def read(i: int) -> TruthImage:
+        image, targets = cache.read(kept[i])
         return TruthImage(image.image_id, targets, occlusion_rates(*targets.areas()), None, image.file_name)
 
-    return _Lazy([listed[at].image_id for at in kept], lambda: [listed[at].file_name for at in kept], read)
+    return _LazyImages([entries[i].image_id for i in kept], lambda: [entries[i].file_name for i in kept], read)
 
 
-def _of_scenes(source: Iterable[Scene], annotator: str, only: Collection[int] | None) -> _Lazy:
+def _from_scenes(source: Iterable[Scene], annotator: str, only: Collection[int] | None) -> _LazyImages:
     scenes: Sequence[Scene] = source if isinstance(source, Scenes) and annotator in ("first", "all") else list(source)
     ids = scenes.image_ids if isinstance(scenes, Scenes) else [scene.image_id for scene in scenes]
-    who = [""] * len(ids) if isinstance(scenes, Scenes) else [scene.annotator for scene in scenes]
-    kept = _chosen(ids, who, annotator, only)
+    authors = [""] * len(ids) if isinstance(scenes, Scenes) else [scene.annotator for scene in scenes]
+    kept = _select(ids, authors, annotator, only)
     ahead: dict[int, Scene] = {}
     last = -1
 
-    def read(at: int) -> TruthImage:
+    def read(i: int) -> TruthImage:
         nonlocal last
-        if at not in ahead:
+        if i not in ahead:
             ahead.clear()
-            stop = at + (_AHEAD if at == last + 1 else 1)  # neighbours together, where they are asked for in a row
-            places = kept[at:stop]
-            whole = places == list(range(places[0], places[-1] + 1))
-            several = scenes[places[0] : places[-1] + 1] if whole else [scenes[place] for place in places]
-            ahead.update(zip(range(at, stop), several, strict=False))
-        last = at
-        return TruthImage.of(ahead.pop(at))
+            stop = i + (_READ_AHEAD if i == last + 1 else 1)
+            places = kept[i:stop]
+            contiguous = places == list(range(places[0], places[-1] + 1))
+            part = scenes[places[0] : places[-1] + 1] if contiguous else [scenes[place] for place in places]
+            ahead.update(zip(range(i, stop), part, strict=False))
+        last = i
+        return TruthImage.from_scene(ahead.pop(i))
 
-    def names() -> list[str]:
-        every = scenes.file_names if isinstance(scenes, Scenes) else [scene.file_name for scene in scenes]
-        return [every[place] for place in kept]
+    def file_names() -> list[str]:
+        names = scenes.file_names if isinstance(scenes, Scenes) else [scene.file_name for scene in scenes]
+        return [names[place] for place in kept]
 
-    return _Lazy([ids[place] for place in kept], names, read)
+    return _LazyImages([ids[place] for place in kept], file_names, read)
 
 
-def _chosen(ids: Sequence[int], who: Sequence[str], annotator: str, only: Collection[int] | None) -> list[int]:
+def _select(ids: Sequence[int], authors: Sequence[str], annotator: str, only: Collection[int] | None) -> list[int]:
     """The positions of the entries to keep."""
     kept: list[int] = []
-    seen: set[int] = set()
-    for at, (image_id, author) in enumerate(zip(ids, who, strict=True)):
-        if annotator not in ("first", "all", author) or (annotator != "all" and image_id in seen):
+    kept_ids: set[int] = set()
+    for i, (image_id, author) in enumerate(zip(ids, authors, strict=True)):
+        if annotator not in ("first", "all", author) or (annotator != "all" and image_id in kept_ids):
             continue
         if only is None or image_id in only:
-            seen.add(image_id)
-            kept.append(at)
+            kept_ids.add(image_id)
+            kept.append(i)
     return kept

@@ -1,6 +1,6 @@
-"""What the protocols have in common: they count image by image, and figures come of the counts.
+"""What all protocols share: a metric counts image by image and computes its figures from the counts.
 
-Counts are kept by image, so that images can be drawn again (:mod:`amodal_data.evaluation.bootstrap`).
+Counts are kept for each image, so that images can be resampled (:mod:`amodal_data.evaluation.bootstrap`).
 """
 
 from collections.abc import Callable, Sequence
@@ -12,71 +12,62 @@ from numpy.typing import NDArray
 
 from amodal_data.evaluation.comparison import Comparison, OpenPredictions, PredictionSource, comparisons
 from amodal_data.evaluation.ground_truth import Truth
-from amodal_data.evaluation.results.results_file import ScatteredError
 from amodal_data.evaluation.results.scored_masks import PredictionStats
 from amodal_data.scenes.scene import Source
 
 Figures = dict[str, Any]
-"""Figures by name, in dicts of dicts: float, int or None (not available); of drawn images arrays, NaN = none"""
+"""Figures by name, in dicts of dicts: float, int or None (not available); of resampled images arrays, NaN = none"""
 
 Order = NDArray[np.int64]
-"""Positions of what was added, by rising image id: no figure depends on the order of a file"""
+"""Positions of the updates by rising image id: no figure depends on the order of a file"""
 
 
 class Metric(Protocol):
-    """What one protocol counts."""
+    """The counts of one protocol."""
 
-    def add(self, one: Comparison) -> None:
+    def update(self, comparison: Comparison) -> None:
         """Count one image."""
 
-    def figures(self, order: Order, seen: PredictionStats) -> Figures:
-        """The figures of all images that were added."""
+    def compute(self, order: Order, stats: PredictionStats) -> Figures:
+        """The figures of all images counted so far."""
 
-    def resampled(self, order: Order, seen: PredictionStats, weights: NDArray[np.int64]) -> Figures:
-        """The same, each image counted ``weights`` [B, I] times (in the order of ``order``): float64 [B] each."""
+    def resample(self, order: Order, stats: PredictionStats, weights: NDArray[np.int64]) -> Figures:
+        """Figures with each image counted ``weights`` [B, I] times (in the order of ``order``): float64 [B] each."""
 
 
 @dataclass(frozen=True, slots=True)
 class MetricRun:
-    """What came of a pass: the tallies, ``order`` int64 [I] of their images, ids in that order, what was ``seen``,
-    and the results files.
-    """
+    """The result of a pass: updated metrics, ``order`` int64 [I] of the images, ``stats``, results files."""
 
     metrics: Sequence[Metric]
     order: Order
-    image_ids: NDArray[np.int64]
-    seen: PredictionStats
+    stats: PredictionStats
     sources: Sequence[Source] = ()
 
 
-def run_metrics(truth: Truth, source: PredictionSource, metrics: Callable[[], Sequence[Metric]]) -> MetricRun:
-    """One pass over all images for all tallies, which are made for it; a second one where the first has to be void."""
-    opened = OpenPredictions(source, truth)
-    try:
-        return _passed(truth, opened, metrics())
-    except ScatteredError:
-        opened.scatter()
-        return _passed(truth, opened, metrics())
-    finally:
-        opened.close()
+def run_metrics(truth: Truth, source: PredictionSource, make_metrics: Callable[[], Sequence[Metric]]) -> MetricRun:
+    """Update all metrics in one pass over the images.
+
+    ``make_metrics`` is called again if the pass has to be repeated (:meth:`OpenPredictions.read`).
+    """
+
+    def update(predictions: OpenPredictions) -> MetricRun:
+        metrics, stats, image_ids = make_metrics(), PredictionStats(), []
+        for comparison in comparisons(truth, predictions, stats):
+            image_ids.append(comparison.image.image_id)
+            for metric in metrics:
+                metric.update(comparison)
+        stats.warnings += predictions.warnings
+        order = np.argsort(np.array(image_ids, np.int64), kind="stable")
+        return MetricRun(metrics, order, stats, predictions.sources)
+
+    return OpenPredictions(source, truth).read(update)
 
 
-def _passed(truth: Truth, opened: OpenPredictions, metrics: Sequence[Metric]) -> MetricRun:
-    seen, ids = PredictionStats(), []
-    for one in comparisons(truth, opened, seen):
-        ids.append(one.image.image_id)
-        for tally in metrics:
-            tally.add(one)
-    seen.warnings += opened.warnings
-    image_ids = np.array(ids, np.int64)
-    order = np.argsort(image_ids, kind="stable")
-    return MetricRun(metrics, order, image_ids[order], seen, opened.sources)
-
-
-def per(sums: NDArray[Any], counts: NDArray[Any]) -> Any:
-    """``sums / counts``, NaN where there is nothing to divide by; None for a single such figure."""
+def ratio(sums: NDArray[Any], counts: NDArray[Any]) -> Any:
+    """``sums / counts``, NaN where a count is 0; a single ratio as a float, or None."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        found = np.where(counts > 0, sums / counts, np.nan)
-    if found.ndim:
-        return found
-    return None if np.isnan(found) else float(found)
+        ratios = np.where(counts > 0, sums / counts, np.nan)
+    if ratios.ndim:
+        return ratios
+    return None if np.isnan(ratios) else float(ratios)

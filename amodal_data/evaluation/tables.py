@@ -1,18 +1,104 @@
-"""A report of one method as text."""
+"""Figures as text: the report of one method, and several methods side by side.
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+Each protocol has one list of columns (:func:`columns`), from which every table, list of intervals and list of
+differences is made.
+"""
 
-from amodal_data.evaluation.formats import columns, value_at
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
+from typing import Any, Literal, NamedTuple
+
+from tabulate import tabulate
+
 from amodal_data.evaluation.protocols.amodal import KINDS, OCCLUSION
+from amodal_data.evaluation.protocols.cocoeval import FIGURES, PARTS
 from amodal_data.evaluation.protocols.error_types import TYPES, Diagnosis
+from amodal_data.evaluation.protocols.order import METHODS
+
+Format = Literal["table", "markdown", "latex", "csv"]
+FORMATS: tuple[Format, ...] = ("table", "markdown", "latex", "csv")
 
 Figures = Mapping[str, Any]
 
 _CARD = ("input", "population", "averaging", "threshold", "classes")
+_MAIN_COCO = ("AP", "AP50", "AP75", "AR100")
 
 
-def table_of(
+class Column(NamedTuple):
+    """A figure: its group, its heading, and its place in a report's figures.
+
+    ``lower``: lower is better. ``detail``: only in the table of a single method.
+    """
+
+    group: str
+    heading: str
+    path: tuple[str, ...]
+    lower: bool = False
+    detail: bool = False
+
+    @property
+    def name(self) -> str:
+        """Group and heading."""
+        return f"{self.group} {self.heading}".strip()
+
+
+class Row(NamedTuple):
+    """A method: its name, its figures, and their intervals in the same places."""
+
+    name: str
+    figures: Figures
+    intervals: Figures | None = None
+
+
+def columns(protocol: str, settings: Figures) -> list[Column]:
+    """The columns of a protocol: for ``amodal`` those of the paper's Table 1, or of its Table 3 for D2SA."""
+    if protocol == "amodal":
+        names = ["AP", *(f"AR{n}" for n in settings["max_dets"] if n > 1)]
+        if settings["dataset"] == "d2sa":
+            groups = [name for name in OCCLUSION if name != "none"]
+            return [Column(group, name, ("subsets", "all", group, name)) for group in groups for name in names]
+        last = f"AR{settings['max_dets'][-1]}"
+        places = [(name, "all", name) for name in names]
+        places += [(f"AR_{name[0].upper()}", name, last) for name in OCCLUSION if name != "all"]
+        return [Column(kind, heading, ("subsets", kind, *place)) for kind in KINDS for heading, *place in places]
+    if protocol == "coco":
+        return [
+            Column(part, name, ("parts", part, name), detail=name not in _MAIN_COCO)
+            for part in PARTS
+            for name in FIGURES
+        ]
+    if protocol == "order":
+        groups = ["accuracy", "coverage", "accuracy_decided", "pairs"]
+        return [
+            Column(group, name, ("methods", name, group), detail=group != "accuracy")
+            for group in groups
+            for name in METHODS
+        ]
+    conventions = ("full", "occ_gt_visible", "occ_own_visible")
+    means = [f"{mean}_{convention}" for mean in ("mIoU", "pooled_IoU") for convention in conventions]
+    counts = ("instances", "occluded")
+    return [
+        Column("", name, ("completion", name), name == "sem_dist_error", name in counts)
+        for name in (*counts, *means, "occlusion_accuracy", "sem_dist_error")
+    ]
+
+
+def main_columns(protocol: str, settings: Figures) -> list[Column]:
+    """The columns of a table of several methods."""
+    return [column for column in columns(protocol, settings) if not column.detail]
+
+
+def value_at(figures: Figures | None, path: Sequence[str]) -> Any:
+    """The value at a place in nested figures; None if there is none."""
+    value: Any = figures
+    for name in path:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
+def report_text(
     protocol: str,
     settings: Figures,
     figures: Figures,
@@ -20,16 +106,19 @@ def table_of(
     diagnosis: Diagnosis | None,
     warnings: Sequence[str],
 ) -> str:
-    """Card, figures, intervals, what became of the instances, warnings."""
-    lines = [*card(protocol, settings), "", *figures_table(protocol, figures, settings)]
+    """The report of one method: card, figures, intervals, types of errors, warnings."""
+    lines = [*card(protocol, settings), "", *_single_table(protocol, settings, figures)]
+    if "subsets_compat_sln" in figures:
+        compat = {"subsets": figures["subsets_compat_sln"]}
+        lines += ["", "by the SLN release's rule (images without detections left out):"]
+        lines += _single_table(protocol, {**settings, "dataset": ""}, compat)
     if intervals is not None:
-        lines += ["", *_intervals(protocol, settings, figures, intervals)]
+        lines += ["", *_interval_lines(protocol, settings, figures, intervals)]
     if diagnosis is not None:
-        lines += ["", "what became of the instances"]
-        lines += [f"  {name:<14}{n:>7}  {TYPES[name]}" for name, n in diagnosis.counts.items()]
-        worst = [str(i) for i in diagnosis.worst()[:5]]
-        lines += ["", f"worst images: {', '.join(worst)}"]
-    return "\n".join([*lines, *(f"warning: {one}" for one in warnings)])
+        rows = [(name, str(n), TYPES[name]) for name, n in diagnosis.counts.items()]
+        lines += ["", "types of errors", *(f"  {line}" for line in _plain(rows, ("left", "right", "left")))]
+        lines += ["", f"worst images: {', '.join(str(image_id) for image_id in diagnosis.worst()[:5])}"]
+    return "\n".join([*lines, *(f"warning: {warning}" for warning in warnings)])
 
 
 def card(protocol: str, settings: Figures) -> list[str]:
@@ -38,96 +127,154 @@ def card(protocol: str, settings: Figures) -> list[str]:
     plain = {name: value for name, value in settings.items() if name not in (*_CARD, *files, "intervals")}
     lines = [f"protocol {protocol}: " + ", ".join(f"{name} {value}" for name, value in plain.items())]
     lines += [f"  {name:<13}{settings[name]}" for name in _CARD if name in settings]
-    for name, several in files.items():
-        said = ", ".join(f"{one['name']} (sha256 {one['sha256'][:12]})" for one in several)
-        lines += [f"  {name.replace('_', ' '):<13}{said}"] if said else []
+    lines += [f"  {name.replace('_', ' '):<13}{files_text(sources)}" for name, sources in files.items() if sources]
     if "intervals" in settings:
         lines.append("  {:<13}{level:.0%}, {draws} draws of the {of}".format("intervals", **settings["intervals"]))
     return lines
 
 
-def _intervals(protocol: str, settings: Figures, figures: Figures, intervals: Figures) -> list[str]:
-    """A line a figure of the table of methods; JSON and CSV have them all."""
-    found = []
-    for one in columns(protocol, settings):
-        between, value = value_at(intervals, one.path), value_at(figures, one.path)
-        if between is not None and value is not None:
-            found.append((f"{one.group} {one.heading}".strip(), value, *between))
-    width = max((len(name) for name, *_ in found), default=0)
-    return [f"{name:<{width}}  {value:.3f}  [{low:.3f}, {high:.3f}]" for name, value, low, high in found]
+def files_text(sources: Sequence[Mapping[str, str]]) -> str:
+    """Names and digests of files."""
+    return ", ".join(f"{source['name']} (sha256 {source['sha256'][:12]})" for source in sources)
 
 
-def figures_table(protocol: str, figures: Figures, settings: Figures) -> list[str]:
-    """The figures of one protocol, with the paper's columns."""
-    return _TABLES[protocol](figures, settings)
-
-
-def _cell(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.3f}"
-
-
-def _amodal_table(figures: Figures, settings: Figures) -> list[str]:
-    """The paper's Table 1 (by things and stuff), or its Table 3 for D2SA (by occlusion)."""
-    lines = (
-        _by_occlusion(figures["subsets"]) if settings["dataset"] == "d2sa" else _by_kind(figures["subsets"], settings)
-    )
-    if "subsets_compat_sln" in figures:
-        lines += ["", "by the SLN release's rule (images without detections left out):"]
-        lines += _by_kind(figures["subsets_compat_sln"], settings)
-    return lines
-
-
-def _by_kind(subsets: Figures, settings: Figures) -> list[str]:
-    last = f"AR{settings['max_dets'][-1]}"
-    recalls = [f"AR{n}" for n in settings["max_dets"] if n > 1]
-    lines = [f"{'':<8}" + "".join(f"{name:>8}" for name in ["AP", *recalls, "AR_N", "AR_P", "AR_H"])]
-    for kind in KINDS:
-        own = subsets[kind]
-        cells = [own["all"][name] for name in ["AP", *recalls]]
-        cells += [own[occlusion][last] for occlusion in ("none", "partial", "heavy")]
-        lines.append(f"{kind:<8}" + "".join(f"{_cell(value):>8}" for value in cells))
-    return lines
-
-
-def _by_occlusion(subsets: Figures) -> list[str]:
-    names = [name for name in subsets["all"]["all"] if name == "AP" or (name.startswith("AR") and name != "AR1")]
-    lines = [f"{'':<8}" + "".join(f"{name:>8}" for name in names)]
-    for occlusion in (name for name in OCCLUSION if name != "none"):
-        own = subsets["all"][occlusion]
-        lines.append(f"{occlusion:<8}" + "".join(f"{_cell(own[name]):>8}" for name in names))
-    return lines
-
-
-def _coco_table(figures: Figures, settings: Figures) -> list[str]:
-    parts = {name: own for name, own in figures["parts"].items() if own is not None}
-    if not parts:
+def _single_table(protocol: str, settings: Figures, figures: Figures) -> list[str]:
+    """Groups by headings for ``amodal``, else headings by groups, as papers print them."""
+    table = {(column.group, column.heading): value_at(figures, column.path) for column in columns(protocol, settings)}
+    groups, headings = (list(dict.fromkeys(names)) for names in zip(*table, strict=True))
+    if protocol == "coco":
+        groups = [part for part in groups if figures["parts"][part] is not None]
+    if not groups:
         return ["n/a"]
-    names = list(next(iter(parts.values())))
-    return [
-        f"{'':<10}" + "".join(f"{part:>10}" for part in parts),
-        *(f"{name:<10}" + "".join(f"{_cell(own[name]):>10}" for own in parts.values()) for name in names),
+    if protocol == "amodal":
+        rows = [["", *headings], *([group, *(_text(table[group, name]) for name in headings)] for group in groups)]
+    else:
+        rows = [["", *groups], *([name, *(_text(table[group, name]) for group in groups)] for name in headings)]
+    return _plain(rows[1:] if protocol == "completion" else rows)
+
+
+def _plain(rows: Sequence[Sequence[str]], align: Sequence[str] | None = None) -> list[str]:
+    """Aligned columns: the first to the left, the others to the right."""
+    align = align or ["left", *["right"] * (len(rows[0]) - 1)]
+    text = tabulate(rows, tablefmt="plain", colalign=align, disable_numparse=True)
+    return [line.rstrip() for line in text.splitlines()]
+
+
+def _text(value: float | None) -> str:
+    if value is None:
+        return "n/a"
+    return str(value) if isinstance(value, int) else f"{value:.3f}"
+
+
+def _interval_lines(protocol: str, settings: Figures, figures: Figures, intervals: Figures) -> list[str]:
+    """A line for each main column; JSON and CSV have all intervals."""
+    rows = []
+    for column in main_columns(protocol, settings):
+        interval, value = value_at(intervals, column.path), value_at(figures, column.path)
+        if interval is not None and value is not None:
+            rows.append((column.name, f"{value:.3f}", "[{:.3f}, {:.3f}]".format(*interval)))
+    return _plain(rows) if rows else []
+
+
+def methods_table(protocol: str, settings: Figures, rows: Sequence[Row], form: Format) -> str:
+    """A row for each method, the best figure of each column marked; columns without any figure are left out."""
+    if form == "csv":
+        return _csv(protocol, rows)
+    filled = [
+        column
+        for column in main_columns(protocol, settings)
+        if any(value_at(row.figures, column.path) is not None for row in rows)
     ]
-
-
-def _order_table(figures: Figures, settings: Figures) -> list[str]:
-    columns = ("accuracy", "coverage", "accuracy_decided", "pairs")
-    lines = [f"{'':<18}" + "".join(f"{name:>18}" for name in columns)]
-    for method, own in figures["methods"].items():
-        cells = ["n/a"] * 4 if own is None else [*(_cell(own[name]) for name in columns[:3]), str(own["pairs"])]
-        lines.append(f"{method:<18}" + "".join(f"{cell:>18}" for cell in cells))
-    return lines
-
-
-def _completion_table(figures: Figures, settings: Figures) -> list[str]:
-    return [
-        f"{name:<28}{_cell(value) if isinstance(value, float | None) else value:>10}"
-        for name, value in figures["completion"].items()
+    best = [_best(rows, column) for column in filled]
+    cells = [
+        [row.name, *(_cell(row, column, value, form) for column, value in zip(filled, best, strict=True))]
+        for row in rows
     ]
+    write = {"table": _text_table, "markdown": _markdown_table, "latex": _latex_table}[form]
+    return write(filled, cells)
 
 
-_TABLES: Mapping[str, Callable[[Figures, Figures], list[str]]] = {
-    "amodal": _amodal_table,
-    "coco": _coco_table,
-    "order": _order_table,
-    "completion": _completion_table,
-}
+def _best(rows: Sequence[Row], column: Column) -> float | None:
+    values = [value for row in rows if (value := value_at(row.figures, column.path)) is not None]
+    if len(values) < 2:
+        return None
+    return min(values) if column.lower else max(values)
+
+
+def _cell(row: Row, column: Column, best: float | None, form: Format) -> str:
+    value, interval = value_at(row.figures, column.path), value_at(row.intervals, column.path)
+    text = _text(value)
+    if value is not None and best is not None and text == _text(best):
+        text = {"table": f"{text}*", "markdown": f"**{text}**", "latex": rf"\textbf{{{text}}}"}[form]
+    if interval is None:
+        return text
+    limits = "[{:.3f}, {:.3f}]".format(*interval)
+    return rf"{text} {{\scriptsize {limits}}}" if form == "latex" else f"{text} {limits}"
+
+
+def _text_table(filled: Sequence[Column], cells: Sequence[Sequence[str]]) -> str:
+    """A block for each group."""
+    blocks = []
+    for group in dict.fromkeys(column.group for column in filled):
+        part = [0, *(n for n, column in enumerate(filled, 1) if column.group == group)]
+        head = [group, *(column.heading for column in filled)]
+        blocks.append("\n".join(_plain([[row[n] for n in part] for row in (head, *cells)])))
+    return "\n\n".join(blocks)
+
+
+_MARKDOWN = str.maketrans({mark: "\\" + mark for mark in "\\|*`<["})
+
+
+def _markdown_table(filled: Sequence[Column], cells: Sequence[Sequence[str]]) -> str:
+    grouped = len({column.group for column in filled}) > 1
+    heads = [f"{column.heading} ({column.group})" if grouped else column.heading for column in filled]
+    rows = [[name.translate(_MARKDOWN), *row] for name, *row in cells]
+    align = ["left", *["right"] * len(filled)]
+    return tabulate(rows, ["method", *heads], tablefmt="pipe", colalign=align, disable_numparse=True)
+
+
+_LATEX = str.maketrans(
+    {mark: "\\" + mark for mark in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\~{}", "^": r"\^{}"}
+)
+
+
+def _latex_table(filled: Sequence[Column], cells: Sequence[Sequence[str]]) -> str:
+    """A ``tabular`` for the package booktabs, each group as a heading over its columns."""
+    heads = ["method", *(_latex_heading(column.heading) for column in filled)]
+    rows = [[name.translate(_LATEX), *row] for name, *row in cells]
+    align = ["left", *["right"] * len(filled)]
+    text = tabulate(rows, heads, tablefmt="latex_raw", colalign=align, disable_numparse=True)
+    begin, _, head, _, *body, _, end = text.splitlines()
+    groups = list(dict.fromkeys(column.group for column in filled))
+    lines = [begin, r"\toprule"]
+    if len(groups) > 1:
+        sizes = [sum(column.group == group for column in filled) for group in groups]
+        spans = [
+            rf"\multicolumn{{{n}}}{{c}}{{{group.translate(_LATEX)}}}" for group, n in zip(groups, sizes, strict=True)
+        ]
+        lines.append(" & ".join(["", *spans]) + r" \\")
+        lines.append("".join(rf"\cmidrule(lr){{{a}-{b - 1}}}" for a, b in pairwise(accumulate(sizes, initial=2))))
+    return "\n".join([*lines, head, r"\midrule", *body, r"\bottomrule", end])
+
+
+def _latex_heading(heading: str) -> str:
+    """``AR_N`` with a subscript as in the paper, ``AR100`` unchanged; other names with their underscores."""
+    name, _, letter = heading.partition("_")
+    return rf"{name}$_{{{letter}}}$" if len(letter) == 1 else heading.translate(_LATEX)
+
+
+def _csv(protocol: str, rows: Sequence[Row]) -> str:
+    """A line for each figure of a method, all of them: method, protocol, place, value, low, high."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    for row in rows:
+        for path, value in _leaves(row.figures):
+            interval = value_at(row.intervals, path) or ["", ""]
+            writer.writerow([row.name, protocol, "/".join(path), "" if value is None else value, *interval])
+    return out.getvalue().rstrip("\n")
+
+
+def _leaves(figures: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
+    if isinstance(figures, Mapping):
+        return [leaf for name, values in figures.items() for leaf in _leaves(values, (*path, name))]
+    return [(path, figures)]

@@ -148,7 +148,7 @@ def open_prompts(path: Path) -> PromptFile:
     except BaseException:
         records.close()
         raise
-    return PromptFile(path, index.image_ids(), lambda image_id: index.rows(image_id)[1], close=records.close)
+    return PromptFile(path, index.image_ids(), lambda image_id: index.image(image_id).rows, close=records.close)
 
 
 def _image_id(row: Any) -> int:

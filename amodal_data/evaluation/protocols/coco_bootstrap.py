@@ -1,4 +1,4 @@
-"""COCO's figures of images drawn again: what COCOeval found by image, weighted."""
+"""Bootstrap of COCO's metrics: COCOeval's matches of each image, weighted."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,20 +7,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.evaluation.metric import per
-from amodal_data.evaluation.protocols.precision_recall import interpolated
+from amodal_data.evaluation.metric import ratio
+from amodal_data.evaluation.protocols.precision_recall import interpolated_precision
 from amodal_data.evaluation.results.scored_masks import by_score
 
 _AREAS = 4
-_LIMITS = (1, 10, 100)
+"""COCO's ranges of areas: all, small, medium, large"""
+_MAX_DETS = (1, 10, 100)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class OneClass:
+class ClassMatches:
     """One category in one range of areas: its detections by falling score, [D].
 
-    ``image``: position of the image (0-based); ``rank`` within the image; ``hit``, ``neutral`` bool [T, D];
-    ``counted``: (images, instances of each that count).
+    ``image``: position of the image, from 0; ``rank`` within the image; ``hit``, ``neutral`` bool [T, D];
+    ``image_ids``, ``instances``: number of instances that count, by image.
     """
 
     area: int
@@ -28,51 +29,56 @@ class OneClass:
     rank: NDArray[np.int64]
     hit: NDArray[np.bool_]
     neutral: NDArray[np.bool_]
-    counted: tuple[NDArray[np.int64], NDArray[np.int64]]
+    image_ids: NDArray[np.int64]
+    instances: NDArray[np.int64]
 
 
-def classes_of(score: Any) -> Iterator[OneClass]:
-    """What an evaluated COCOeval found, its images numbered from 1: a category and a range of areas at a time."""
+def class_matches(score: Any) -> Iterator[ClassMatches]:
+    """The matches of an evaluated COCOeval, its images numbered from 1, by category and range of areas."""
     images = len(score.params.imgIds)
-    for at in range(0, len(score.evalImgs), images):
-        found = [one for one in score.evalImgs[at : at + images] if one is not None]
-        if not found:
+    for start in range(0, len(score.evalImgs), images):
+        entries = [entry for entry in score.evalImgs[start : start + images] if entry is not None]
+        if not entries:
             continue
-        order = by_score(np.concatenate([one["dtScores"] for one in found]))
-        sizes = [len(one["dtScores"]) for one in found]
-        ids = np.array([one["image_id"] - 1 for one in found], np.int64)
-        matched = np.concatenate([one["dtMatches"] for one in found], axis=1)[:, order] > 0
-        neutral = np.concatenate([one["dtIgnore"] for one in found], axis=1)[:, order].astype(bool)
-        counts = np.array([int((np.asarray(one["gtIgnore"]) == 0).sum()) for one in found], np.int64)
-        rank = np.concatenate([np.arange(n) for n in sizes])[order]
-        yield OneClass(
-            at // images % _AREAS, np.repeat(ids, sizes)[order], rank, matched & ~neutral, neutral, (ids, counts)
+        order = by_score(np.concatenate([entry["dtScores"] for entry in entries]))
+        sizes = [len(entry["dtScores"]) for entry in entries]
+        ids = np.array([entry["image_id"] - 1 for entry in entries], np.int64)
+        matched = np.concatenate([entry["dtMatches"] for entry in entries], axis=1)[:, order] > 0
+        neutral = np.concatenate([entry["dtIgnore"] for entry in entries], axis=1)[:, order].astype(bool)
+        yield ClassMatches(
+            area=start // images % _AREAS,
+            image=np.repeat(ids, sizes)[order],
+            rank=np.concatenate([np.arange(n) for n in sizes])[order],
+            hit=matched & ~neutral,
+            neutral=neutral,
+            image_ids=ids,
+            instances=np.array([int((np.asarray(entry["gtIgnore"]) == 0).sum()) for entry in entries], np.int64),
         )
 
 
-def drawn_figures(classes: Sequence[OneClass], weights: NDArray[np.int64]) -> list[NDArray[np.float64]]:
-    """COCO's twelve figures, float64 [B] each, when each image counts ``weights`` [B, I] times; NaN = not available."""
+def resampled_figures(classes: Sequence[ClassMatches], weights: NDArray[np.int64]) -> list[NDArray[np.float64]]:
+    """COCO's twelve figures, float64 [B] each, with each image counted ``weights`` [B, I] times; NaN = none."""
     sums = np.zeros((12, 2, len(weights)))
-    for b, own in enumerate(weights):
-        for one in classes:
-            count = int((own[one.counted[0]] * one.counted[1]).sum())
-            if count:
-                _add(sums[:, :, b], one, own[one.image], count)
-    return [per(total, n) for total, n in sums]
+    for b, sample in enumerate(weights):
+        for matches in classes:
+            total = int((sample[matches.image_ids] * matches.instances).sum())
+            if total:
+                _add_figures(sums[:, :, b], matches, sample[matches.image], total)
+    return [ratio(total, count) for total, count in sums]
 
 
-def _add(sums: NDArray[np.float64], one: OneClass, own: NDArray[np.int64], count: int) -> None:
-    """Add the figures of one category to their sums and numbers, [12, 2]."""
+def _add_figures(sums: NDArray[np.float64], matches: ClassMatches, weights: NDArray[np.int64], total: int) -> None:
+    """Add the figures of one category to their sums and counts, [12, 2]."""
     curves = []
-    recalls = np.zeros((len(one.hit), len(_LIMITS)))
-    for t, (hit, neutral) in enumerate(zip(one.hit, one.neutral, strict=True)):
-        ahead, hits = np.cumsum(own * ~neutral), np.flatnonzero(hit)
-        curves.append(interpolated(np.cumsum(own[hits]), ahead[hits], count))
-        recalls[t] = [own[hits][one.rank[hits] < n].sum() / count for n in _LIMITS]
+    recalls = np.zeros((len(matches.hit), len(_MAX_DETS)))
+    for t, (hit, neutral) in enumerate(zip(matches.hit, matches.neutral, strict=True)):
+        detections, hits = np.cumsum(weights * ~neutral), np.flatnonzero(hit)
+        curves.append(interpolated_precision(np.cumsum(weights[hits]), detections[hits], total))
+        recalls[t] = [weights[hits][matches.rank[hits] < n].sum() / total for n in _MAX_DETS]
     precision = np.array(curves)
-    if one.area == 0:
-        found = {0: precision, 1: precision[0], 2: precision[5], 6: recalls[:, 0], 7: recalls[:, 1], 8: recalls[:, 2]}
+    if matches.area == 0:
+        figures = {0: precision, 1: precision[0], 2: precision[5]} | {6 + m: recalls[:, m] for m in range(3)}
     else:
-        found = {2 + one.area: precision, 8 + one.area: recalls[:, -1]}
-    for n, values in found.items():
-        sums[n] += values.sum(), values.size
+        figures = {2 + matches.area: precision, 8 + matches.area: recalls[:, -1]}
+    for k, values in figures.items():
+        sums[k] += values.sum(), values.size

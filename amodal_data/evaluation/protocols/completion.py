@@ -1,11 +1,12 @@
-"""How well hidden parts are completed (protocol ``completion``), instance by instance.
+"""Completion of hidden parts (protocol ``completion``), instance by instance.
 
-Each instance of the ground truth takes the prediction made for it (``gt_id``), or that of largest amodal IoU; one
-without any scores 0. ``mIoU_full``: amodal masks. ``mIoU_occ_gt_visible``: hidden parts, ground-truth visible taken
-from both sides; ``mIoU_occ_own_visible``: each side's own visible part taken; both over instances with a hidden
-part. These are means over instances; ``pooled_IoU_...`` the same pixels, intersections of all instances over unions of
-all. The conventions differ by points, so each figure's name says which it is. ``occlusion_accuracy``: occluded (hidden
-share >= .05) or not told right. ``sem_dist_error``: mean ``|M - M_truth|`` inside the true amodal masks.
+Each instance of the ground truth takes the prediction made for it (``gt_id``), or the one of largest amodal IoU; an
+instance without a prediction scores 0. ``mIoU_full``: amodal masks. ``mIoU_occ_gt_visible``: hidden parts, the
+ground-truth visible mask subtracted from both sides. ``mIoU_occ_own_visible``: hidden parts, each side's own visible
+mask subtracted. Both average over instances with a hidden part. ``pooled_IoU_...``: intersections of all instances over
+unions of all. The conventions differ by points, so the names tell them apart. ``occlusion_accuracy``: share of
+instances classified correctly as occluded (hidden share >= 0.05) or not. ``sem_dist_error``: mean ``|M - M_truth|``
+inside the ground-truth amodal masks.
 """
 
 from typing import Any
@@ -15,95 +16,96 @@ from numpy.typing import NDArray
 
 from amodal_data.evaluation.comparison import Comparison
 from amodal_data.evaluation.ground_truth import TruthImage
-from amodal_data.evaluation.metric import Figures, Metric, Order, per
+from amodal_data.evaluation.iou import iou_of_counts
+from amodal_data.evaluation.metric import Figures, Metric, Order, ratio
 from amodal_data.evaluation.protocols.pair_order import Grid, grid_of
 from amodal_data.evaluation.results.scored_masks import PredictionStats
 from amodal_data.layering.sem_dist import SAFE_CONFIDENCE, sem_dist_of_codes
 from amodal_data.masks.windows import Window, crop, window_of
 
 OCCLUDED = 0.05
-"""From this hidden share on an instance counts as occluded."""
+"""Hidden share at which an instance counts as occluded"""
 
+_NEED_VISIBLE = ("mIoU_occ_own_visible", "pooled_IoU_occ_own_visible", "occlusion_accuracy")
+"""Figures that need predictions with visible masks"""
 
-_SILENT = ("mIoU_occ_own_visible", "pooled_IoU_occ_own_visible", "occlusion_accuracy")
-"""Figures that need predictions which tell visible from hidden parts"""
-
-_MEANS = {
+_RATIOS = {
     "mIoU_full": ("full", "instances"),
-    "mIoU_occ_gt_visible": ("given", "occluded"),
-    "mIoU_occ_own_visible": ("own", "occluded"),
-    "pooled_IoU_full": ("full_common", "full_union"),
-    "pooled_IoU_occ_gt_visible": ("given_common", "given_union"),
-    "pooled_IoU_occ_own_visible": ("own_common", "own_union"),
-    "occlusion_accuracy": ("told", "instances"),
+    "mIoU_occ_gt_visible": ("gt_visible", "occluded"),
+    "mIoU_occ_own_visible": ("own_visible", "occluded"),
+    "pooled_IoU_full": ("full_shared", "full_union"),
+    "pooled_IoU_occ_gt_visible": ("gt_visible_shared", "gt_visible_union"),
+    "pooled_IoU_occ_own_visible": ("own_visible_shared", "own_visible_union"),
+    "occlusion_accuracy": ("classified", "instances"),
     "sem_dist_error": ("error", "instances"),
 }
-"""Each figure: which sum over which other one"""
+"""The two sums whose ratio is each figure"""
 
-_SUMS = tuple(dict.fromkeys(name for pair in _MEANS.values() for name in pair))
+_SUMS = tuple(dict.fromkeys(name for pair in _RATIOS.values() for name in pair))
 
 
 class CompletionMetric(Metric):
-    """What protocol ``completion`` counts: sums over the instances of each image that cover a pixel."""
+    """The sums of protocol ``completion`` over the instances of each image that have a pixel."""
 
     def __init__(self) -> None:
         self._sums: list[NDArray[np.float64]] = []
 
-    def add(self, one: Comparison) -> None:
+    def update(self, comparison: Comparison) -> None:
         """Compare every instance of an image with its prediction."""
         sums = dict.fromkeys(_SUMS, 0.0)
-        targets = one.image.targets
-        masks = zip(one.image.amodal_masks(), targets.rles("modal"), one.assigned, strict=True)
-        for n, (whole, seen, prediction) in enumerate(masks):
-            window = window_of(whole, *([prediction.amodal] if prediction else []))
-            if window is None or not len(whole.switches):
+        image = comparison.image
+        masks = zip(image.amodal_masks(), image.targets.rles("modal"), comparison.assigned, strict=True)
+        for n, (amodal_rle, visible_rle, prediction) in enumerate(masks):
+            window = window_of(amodal_rle, *([prediction.amodal] if prediction else []))
+            if window is None or not len(amodal_rle.switches):
                 continue
-            amodal, visible = crop(whole, window), crop(seen, window)
-            grid = grid_of(prediction, window) if prediction else _nothing(amodal.shape)
-            mine = grid.inside
-            shown = mine & (grid.level == 0)
+            amodal, visible = crop(amodal_rle, window), crop(visible_rle, window)
+            grid = grid_of(prediction, window) if prediction else _empty_grid(amodal.shape)
+            predicted_visible = grid.inside & (grid.level == 0)
             hidden = amodal & ~visible
             sums["instances"] += 1
-            _add_overlap(sums, "full", mine, amodal)
+            _add_iou(sums, "full", grid.inside, amodal)
             if hidden.any():
                 sums["occluded"] += 1
-                _add_overlap(sums, "given", mine & ~visible, hidden)
-                _add_overlap(sums, "own", mine & ~shown, hidden)
-            sums["told"] += (_share(mine, shown) >= OCCLUDED) == (_share(amodal, visible) >= OCCLUDED)
-            sums["error"] += _error(grid, _codes(one.image, n, amodal, hidden, window))
+                _add_iou(sums, "gt_visible", grid.inside & ~visible, hidden)
+                _add_iou(sums, "own_visible", grid.inside & ~predicted_visible, hidden)
+            occluded = _hidden_share(amodal, visible) >= OCCLUDED
+            sums["classified"] += (_hidden_share(grid.inside, predicted_visible) >= OCCLUDED) == occluded
+            sums["error"] += _sem_dist_error(grid, _codes(image, n, amodal, hidden, window))
         self._sums.append(np.array(list(sums.values())))
 
-    def figures(self, order: Order, seen: PredictionStats) -> Figures:
-        """``completion``: how many instances, how many with a hidden part, and the means of the module's text; None
-        where there is none to average, and for those that predictions without visible masks say nothing about.
+    def compute(self, order: Order, stats: PredictionStats) -> Figures:
+        """``completion``: numbers of instances and of occluded ones, and the figures above.
+
+        None if there is nothing to average, and for figures that need visible masks if no prediction has one.
         """
         totals = self._by_image(order).sum(axis=0)
         counts = {name: int(totals[_SUMS.index(name)]) for name in ("instances", "occluded")}
-        return {"completion": counts | _means(totals, seen)}
+        return {"completion": counts | _ratios(totals, stats)}
 
-    def resampled(self, order: Order, seen: PredictionStats, weights: NDArray[np.int64]) -> Figures:
-        """``completion`` of drawn images."""
-        means = _means(weights @ self._by_image(order), seen)
-        return {"completion": {name: values for name, values in means.items() if values is not None}}
+    def resample(self, order: Order, stats: PredictionStats, weights: NDArray[np.int64]) -> Figures:
+        """``completion`` of resampled images."""
+        figures = _ratios(weights @ self._by_image(order), stats)
+        return {"completion": {name: values for name, values in figures.items() if values is not None}}
 
     def _by_image(self, order: Order) -> NDArray[np.float64]:
         return np.array(self._sums).reshape(-1, len(_SUMS))[order]
 
 
-def _means(sums: NDArray[np.float64], seen: PredictionStats) -> dict[str, Any]:
-    silent = _SILENT if seen.silent else ()
+def _ratios(sums: NDArray[np.float64], stats: PredictionStats) -> dict[str, Any]:
+    missing = _NEED_VISIBLE if stats.lacks_visible else ()
     return {
-        name: None if name in silent else per(sums[..., _SUMS.index(over)], sums[..., _SUMS.index(under)])
-        for name, (over, under) in _MEANS.items()
+        name: None if name in missing else ratio(sums[..., _SUMS.index(total)], sums[..., _SUMS.index(count)])
+        for name, (total, count) in _RATIOS.items()
     }
 
 
-def _add_overlap(sums: dict[str, float], name: str, a: NDArray[np.bool_], b: NDArray[np.bool_]) -> None:
-    """Add the IoU of two masks, and the pixels it is the quotient of."""
-    common, union = np.count_nonzero(a & b), np.count_nonzero(a | b)
-    sums[name] += common / union if union else 0.0
-    sums[f"{name}_common"] += common
-    sums[f"{name}_union"] += union
+def _add_iou(sums: dict[str, float], name: str, a: NDArray[np.bool_], b: NDArray[np.bool_]) -> None:
+    """Add the IoU of two masks, and the pixels of their intersection and union."""
+    shared, area_a, area_b = (np.count_nonzero(mask) for mask in (a & b, a, b))
+    sums[name] += iou_of_counts(shared, area_a, area_b)
+    sums[f"{name}_shared"] += shared
+    sums[f"{name}_union"] += area_a + area_b - shared
 
 
 def _codes(
@@ -116,25 +118,25 @@ def _codes(
     return codes
 
 
-def _nothing(shape: tuple[int, ...]) -> Grid:
+def _empty_grid(shape: tuple[int, ...]) -> Grid:
     return Grid(np.zeros(shape, bool), np.zeros(shape, np.uint8))
 
 
-def _share(amodal: NDArray[np.bool_], visible: NDArray[np.bool_]) -> float:
+def _hidden_share(amodal: NDArray[np.bool_], visible: NDArray[np.bool_]) -> float:
     area = np.count_nonzero(amodal)
     return (area - np.count_nonzero(amodal & visible)) / (area + 1e-6)
 
 
-def _error(grid: Grid, codes: NDArray[np.uint8]) -> float:
-    """Mean absolute error of the sem-dist map where the true instance is."""
+def _sem_dist_error(grid: Grid, codes: NDArray[np.uint8]) -> float:
+    """Mean absolute error of the sem-dist map inside the true instance."""
     if grid.soft is not None:
         inside = codes > 0
-        wanted = SAFE_CONFIDENCE - (codes[inside] - 1.0)
-        found = sem_dist_of_codes(grid.soft[inside].astype(np.float64), grid.level[inside] + grid.inside[inside])
-        return float(np.abs(found - wanted).mean())
-    mine = 2 * grid.level.astype(np.int32) + grid.inside  # hard masks: a few pairs of values, counted
-    most = 1 + int(mine.max(initial=0))
-    pairs = np.bincount((codes.astype(np.int32) * most + mine).ravel(), minlength=most)[most:]
-    true, own = np.divmod(np.arange(most, most + len(pairs)), most)
-    found = sem_dist_of_codes(own % 2 * 1.0, own // 2 + own % 2)
-    return float((pairs * np.abs(found - (SAFE_CONFIDENCE - (true - 1.0)))).sum() / pairs.sum())
+        truth = SAFE_CONFIDENCE - (codes[inside] - 1.0)
+        predicted = sem_dist_of_codes(grid.soft[inside].astype(np.float64), grid.level[inside] + grid.inside[inside])
+        return float(np.abs(predicted - truth).mean())
+    keys = 2 * grid.level.astype(np.int32) + grid.inside  # hard masks: few distinct pairs of values, so count them
+    base = 1 + int(keys.max(initial=0))
+    counts = np.bincount((codes.astype(np.int32) * base + keys).ravel(), minlength=base)[base:]
+    code, key = np.divmod(np.arange(base, base + len(counts)), base)
+    predicted = sem_dist_of_codes(key % 2 * 1.0, key // 2 + key % 2)
+    return float((counts * np.abs(predicted - (SAFE_CONFIDENCE - (code - 1.0)))).sum() / counts.sum())

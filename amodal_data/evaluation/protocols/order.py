@@ -1,16 +1,15 @@
-"""Pairwise depth order (protocol ``order``): who of two overlapping instances is in front?
+"""Pairwise depth order (protocol ``order``): which of two overlapping instances is in front?
 
-Each instance of the ground truth takes the prediction of largest amodal IoU. Methods: R hard (Eq. 4-5
-on hard levels), joint and soft (from level probabilities), the modal vote |visible_A in amodal_B|
-against its reverse, hard, per pixel and soft, and two that look at no order at all: area (the smaller
-is in front) and the y-axis (the lower is in front). Undecided pairs count as wrong in ``accuracy``.
+Each instance of the ground truth takes the prediction of largest amodal IoU. Methods: R hard (Eq. 4-5 on hard levels),
+joint and soft (on level probabilities); the modal vote |visible_A in amodal_B| against its reverse, hard, per pixel and
+soft; and two baselines, area (the smaller is in front) and y-axis (the lower is in front). Undecided pairs count as
+wrong in ``accuracy``.
 
-The methods that read probabilities decide where C_A C_B > c**2, c = .5. The pairs asked about overlap in the
-ground truth: where no pixel passes, those do that reach half of the pair's surest.
+Methods on probabilities decide where C_A C_B > c**2, c = 0.5. The pairs overlap in the ground truth. So if no pixel
+passes, pixels that reach half of the pair's largest C_A C_B decide.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from amodal_data.errors import SelectionError
 from amodal_data.evaluation.comparison import Comparison
 from amodal_data.evaluation.ground_truth import TruthImage
-from amodal_data.evaluation.metric import Figures, Metric, Order, per
+from amodal_data.evaluation.metric import Figures, Metric, Order, ratio
 from amodal_data.evaluation.protocols.pair_order import Grid, grid_of, hard_depth, shared_window
 from amodal_data.evaluation.results.scored_masks import PredictionStats, ScoredMask
 from amodal_data.layering.sem_dist import (
@@ -35,24 +34,7 @@ from amodal_data.masks.rle import RLE
 
 PairSet = Literal["overlap", "bordering", "constraint"]
 Probable = tuple[NDArray[Any], NDArray[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class OrderFigures:
-    """One method over all pairs. ``accuracy``: right of all; ``coverage``: decided of all."""
-
-    pairs: int
-    decided: int
-    right: int
-
-    def to_dict(self) -> dict[str, float | int | None]:
-        """The figures as JSON-ready values; None where there is nothing to divide by."""
-        return {
-            "accuracy": self.right / self.pairs if self.pairs else None,
-            "coverage": self.decided / self.pairs if self.pairs else None,
-            "accuracy_decided": self.right / self.decided if self.decided else None,
-            "pairs": self.pairs,
-        }
+"""Confidence C [h, w] and level probabilities P [K, h, w]"""
 
 
 def _sign(value: float) -> int:
@@ -64,36 +46,34 @@ def _hard(a: Grid, b: Grid) -> int:
 
 
 def _modal_vote(a: Grid, b: Grid) -> int:
-    def seen_in(one: Grid, other: Grid) -> int:
-        return int(np.count_nonzero(one.inside & (one.level == 0) & other.inside))
-
-    return _sign(seen_in(a, b) - seen_in(b, a))
+    visible_a, visible_b = (grid.inside & (grid.level == 0) for grid in (a, b))
+    return _sign(int(np.count_nonzero(visible_a & b.inside)) - int(np.count_nonzero(visible_b & a.inside)))
 
 
-def _hard_by_confidence(a: Probable, b: Probable, c: float) -> int:
+def _hard_by_confidence(a: Probable, b: Probable, threshold: float) -> int:
     """Eq. 4-5 on confidences and median levels."""
-    return instance_order(relative_depth((a[0], median_level(a[1])), (b[0], median_level(b[1])), c))
+    return instance_order(relative_depth((a[0], median_level(a[1])), (b[0], median_level(b[1])), threshold))
 
 
-def _joint(a: Probable, b: Probable, c: float) -> int:
-    return instance_order(joint_depth(a, b, c))
+def _joint(a: Probable, b: Probable, threshold: float) -> int:
+    return instance_order(joint_depth(a, b, threshold))
 
 
-def _soft(a: Probable, b: Probable, c: float) -> int:
-    return _sign(soft_depth(a, b, c))
+def _soft(a: Probable, b: Probable, threshold: float) -> int:
+    return _sign(soft_depth(a, b, threshold))
 
 
-def _vote_margin(a: Probable, b: Probable, c: float) -> NDArray[Any]:
+def _vote_margin(a: Probable, b: Probable, threshold: float) -> NDArray[Any]:
     """P(A visible) - P(B visible) where both are likely, 0 elsewhere."""
-    return np.asarray((a[0] * b[0] > c**2) * (a[1][0] - b[1][0]))
+    return np.asarray((a[0] * b[0] > threshold**2) * (a[1][0] - b[1][0]))
 
 
-def _pixel_vote(a: Probable, b: Probable, c: float) -> int:
-    return _sign(float(np.sign(_vote_margin(a, b, c)).sum()))
+def _pixel_vote(a: Probable, b: Probable, threshold: float) -> int:
+    return _sign(float(np.sign(_vote_margin(a, b, threshold)).sum()))
 
 
-def _soft_vote(a: Probable, b: Probable, c: float) -> int:
-    return _sign(float((_vote_margin(a, b, c) * a[0] * b[0]).sum()))
+def _soft_vote(a: Probable, b: Probable, threshold: float) -> int:
+    return _sign(float((_vote_margin(a, b, threshold) * a[0] * b[0]).sum()))
 
 
 def _area(a: ScoredMask, b: ScoredMask) -> int:
@@ -101,88 +81,96 @@ def _area(a: ScoredMask, b: ScoredMask) -> int:
 
 
 def _y_axis(a: ScoredMask, b: ScoredMask) -> int:
-    """Whose pixels lie lower on the average; exact, in whole numbers."""
-    (rows_a, n_a), (rows_b, n_b) = _rows(a.amodal), _rows(b.amodal)
-    return _sign(rows_a * n_b - rows_b * n_a)
+    """The sign of the difference of mean rows, exact in integers."""
+    return _sign(_row_sum(a.amodal) * b.amodal.area - _row_sum(b.amodal) * a.amodal.area)
 
 
-def _rows(mask: RLE) -> tuple[int, int]:
-    """The rows of all pixels of a mask, summed up, and how many they are."""
+def _row_sum(mask: RLE) -> int:
+    """The sum of the rows of all pixels of a mask."""
     height, width = mask.size
     ends = np.append(mask.switches, height * width)[: len(mask.switches) + len(mask.switches) % 2].astype(np.int64)
     columns, rows = np.divmod(ends, height)
-    upto = columns * (height * (height - 1) // 2) + rows * (rows - 1) // 2  # of all pixels up to each end
-    return int((upto[1::2] - upto[0::2]).sum()), mask.area
+    sums = columns * (height * (height - 1) // 2) + rows * (rows - 1) // 2  # of all image pixels up to each end
+    return int((sums[1::2] - sums[0::2]).sum())
 
 
 _BY_MASK: dict[str, Callable[[ScoredMask, ScoredMask], int]] = {"area": _area, "y_axis": _y_axis}
 _BY_GRID: dict[str, Callable[[Grid, Grid], int]] = {"R_hard": _hard, "modal_vote": _modal_vote}
+"""They need visible masks"""
 _BY_PROBABILITY: dict[str, Callable[[Probable, Probable, float], int]] = {
     "R_hard": _hard_by_confidence, "R_joint": _joint, "R_soft": _soft,
     "modal_vote_pixel": _pixel_vote, "modal_vote_soft": _soft_vote,
 }  # fmt: skip
-"""Where both predictions carry probabilities; these count before those of the same name on grids"""
-_NEED_VISIBLE = ("R_hard", "modal_vote")
+"""If both predictions have probabilities; they replace methods of the same name on grids"""
 METHODS = ("R_hard", "R_joint", "R_soft", "modal_vote", "modal_vote_pixel", "modal_vote_soft", "area", "y_axis")
 
 
 class OrderMetric(Metric):
-    """What protocol ``order`` counts: of each image and method the pairs, how many were decided, and rightly so."""
+    """The counts of protocol ``order``: pairs, decided and right ones, by image and method."""
 
     def __init__(self, pairs: PairSet = "overlap") -> None:
-        """``overlap`` = pairs whose amodal masks overlap in the ground truth; ``bordering`` = of those, modal masks
-        touch as well; ``constraint`` = those the annotation file lists in ``depth_constraint``.
+        """``overlap`` = pairs whose amodal masks overlap in the ground truth; ``bordering`` = of those, pairs whose
+        modal masks touch as well; ``constraint`` = pairs that the annotation file lists in ``depth_constraint``.
         """
         self._pairs = pairs
         self._counts: list[NDArray[np.int64]] = []
 
-    def add(self, one: Comparison) -> None:
-        """Ask all methods about the pairs of an image. Raises :class:`amodal_data.errors.SelectionError` for
-        ``constraint`` where the source does not keep them.
+    def update(self, comparison: Comparison) -> None:
+        """Apply all methods to the pairs of an image. Raises :class:`amodal_data.errors.SelectionError` for
+        ``constraint`` if the source does not keep them.
         """
-        pairs = _pairs(one.image, self._pairs)
-        chosen = one.assigned if pairs else []
-        votes = np.array([list(pair_votes(chosen[a], chosen[b]).values()) for a, b in pairs], np.int64)
+        pairs = _pairs(comparison.image, self._pairs)
+        assigned = comparison.assigned if pairs else []
+        votes = np.array([list(pair_votes(assigned[a], assigned[b]).values()) for a, b in pairs], np.int64)
         votes = votes.reshape(-1, len(METHODS))
         self._counts.append(np.array([(votes == votes).sum(0), (votes != 0).sum(0), (votes == 1).sum(0)]))
 
-    def figures(self, order: Order, seen: PredictionStats) -> Figures:
-        """``methods``; None for those that need probabilities, or visible masks, where no prediction has any."""
-        totals = np.sum(self._counts, axis=0, dtype=np.int64) if self._counts else np.zeros((3, len(METHODS)), np.int64)
-        known = _known(seen)
-        figures = {
-            name: OrderFigures(*map(int, counts)) for name, counts in zip(METHODS, np.array(totals).T, strict=True)
-        }
-        return {"methods": {name: one.to_dict() if name in known else None for name, one in figures.items()}}
+    def compute(self, order: Order, stats: PredictionStats) -> Figures:
+        """``methods``: shares of right and decided pairs, None where there is no pair to divide by.
 
-    def resampled(self, order: Order, seen: PredictionStats, weights: NDArray[np.int64]) -> Figures:
-        """``methods`` of drawn images."""
+        A method is None if it needs probabilities, or visible masks, and no prediction has any.
+        """
+        counts = np.array(self._counts, np.int64).reshape(-1, 3, len(METHODS)).sum(axis=0)
+        available = _available(stats)
+        return {
+            "methods": {
+                name: _shares(column) | {"pairs": int(column[0])} if name in available else None
+                for name, column in zip(METHODS, counts.T, strict=True)
+            }
+        }
+
+    def resample(self, order: Order, stats: PredictionStats, weights: NDArray[np.int64]) -> Figures:
+        """``methods`` of resampled images."""
         counts = np.array(self._counts, np.int64).reshape(-1, 3, len(METHODS))[order]
-        pairs, decided, right = np.moveaxis(np.tensordot(weights, counts, 1), 1, 0)
-        shares = {
-            "accuracy": per(right, pairs),
-            "coverage": per(decided, pairs),
-            "accuracy_decided": per(right, decided),
-        }
-        known = _known(seen)
-        each = enumerate(METHODS)
-        return {"methods": {n: {key: of[:, m] for key, of in shares.items()} for m, n in each if n in known}}
+        samples = np.moveaxis(np.tensordot(weights, counts, 1), 0, 2)
+        available = _available(stats)
+        return {"methods": {name: _shares(samples[:, m]) for m, name in enumerate(METHODS) if name in available}}
 
 
-def _known(seen: PredictionStats) -> set[str]:
-    """The methods that the predictions say enough for."""
-    known = {name for name in METHODS if seen.has_probabilities or name in _BY_GRID or name in _BY_MASK}
-    return known - set(_NEED_VISIBLE) if seen.silent else known
+def _shares(counts: NDArray[np.int64]) -> dict[str, Any]:
+    """Figures of a method from its numbers of pairs, decided pairs and right pairs, [3] or [3, B]."""
+    pairs, decided, right = counts
+    return {
+        "accuracy": ratio(right, pairs),
+        "coverage": ratio(decided, pairs),
+        "accuracy_decided": ratio(right, decided),
+    }
 
 
-def _pairs(image: TruthImage, which: PairSet) -> list[tuple[int, int]]:
-    if which == "constraint":
+def _available(stats: PredictionStats) -> set[str]:
+    """The methods for which predictions have enough information."""
+    names = {name for name in METHODS if stats.has_probabilities or name in _BY_GRID or name in _BY_MASK}
+    return names - _BY_GRID.keys() if stats.lacks_visible else names
+
+
+def _pairs(image: TruthImage, pair_set: PairSet) -> list[tuple[int, int]]:
+    if pair_set == "constraint":
         if image.constraint is None:
-            fix = "name the COCOA annotation file, not a cache of it"
+            fix = "score against the COCOA annotation file, not against a cache of it"
             raise SelectionError("this ground truth lists no depth_constraint pairs", fix=fix)
         return list(image.constraint)
     pairs = [(int(front), int(back)) for front, back in image.targets.pairs]
-    if which == "overlap":
+    if pair_set == "overlap":
         return pairs
     from scipy import ndimage  # slow to import, needed only here
 
@@ -191,18 +179,24 @@ def _pairs(image: TruthImage, which: PairSet) -> list[tuple[int, int]]:
     return [(a, b) for a, b in pairs if (grown[a] & modal[b]).any()]
 
 
-def pair_votes(a: ScoredMask | None, b: ScoredMask | None, names: Sequence[str] = METHODS) -> dict[str, int]:
-    """What each method says, +1 = a is in front, -1 = b; 0 = undecided, or a prediction is missing, or both are one."""
+def pair_votes(a: ScoredMask | None, b: ScoredMask | None) -> dict[str, int]:
+    """The vote of each method: +1 = a in front, -1 = b in front, 0 = undecided.
+
+    All are 0 if a prediction is missing, or if both are the same.
+    """
+    votes = dict.fromkeys(METHODS, 0)
     if a is None or b is None or a is b:
-        return dict.fromkeys(names, 0)
-    votes = dict.fromkeys(METHODS, 0) | {name: method(a, b) for name, method in _BY_MASK.items()}
-    tells = a.says_visible or b.says_visible  # else no method that looks at pixels can decide
-    if tells and (window := shared_window(a, b)) is not None:
-        one, other = grid_of(a, window), grid_of(b, window)
-        votes |= {name: method(one, other) for name, method in _BY_GRID.items()}
-        p, q = one.probable(), other.probable()
+        return votes
+    votes |= {name: method(a, b) for name, method in _BY_MASK.items()}
+    window = (
+        shared_window(a, b) if a.has_visible or b.has_visible else None
+    )  # without visible masks, no other method decides
+    if window is not None:
+        grid_a, grid_b = grid_of(a, window), grid_of(b, window)
+        votes |= {name: method(grid_a, grid_b) for name, method in _BY_GRID.items()}
+        p, q = grid_a.probable(), grid_b.probable()
         if p is not None and q is not None:
-            c = pair_threshold(p, q)
+            threshold = pair_threshold(p, q)
             p, q = same_levels(p, q)
-            votes |= {name: method(p, q, c) for name, method in _BY_PROBABILITY.items()}
-    return {name: votes[name] for name in names}
+            votes |= {name: method(p, q, threshold) for name, method in _BY_PROBABILITY.items()}
+    return votes

@@ -1,4 +1,4 @@
-"""Precision by recall, as COCO interpolates it, from what it is at each hit."""
+"""Precision at given recalls, interpolated as COCO does."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,16 +7,18 @@ RECALLS = np.linspace(0, 1, 101)
 _EPSILON = np.spacing(1)
 
 
-def interpolated(true: NDArray[np.integer], ahead: NDArray[np.integer], count: int) -> NDArray[np.float64]:
-    """Precision at 101 recalls, never rising with recall, float64 [101].
+def interpolated_precision(
+    hits: NDArray[np.integer], detections: NDArray[np.integer], instances: int
+) -> NDArray[np.float64]:
+    """Precision at 101 recalls, monotonically falling, float64 [101].
 
-    true, ahead: by rank, for each detection that is a hit, hits up to it and detections that count up to it, both with
-    itself. Between two hits precision only falls, so nothing else is asked for. count: ground truth that counts.
+    hits, detections: for each hit by rank, the number of hits and of counted detections up to and including it.
+    Between two hits precision only falls, so other ranks are not needed. instances: ground truth that counts.
     """
     out = np.zeros(len(RECALLS))
-    precision = true / (ahead + _EPSILON)
+    precision = hits / (detections + _EPSILON)
     highest = np.maximum.accumulate(precision[::-1])[::-1]
-    at = np.searchsorted(true / count, RECALLS, side="left")
-    reached = at < len(true)
-    out[reached] = highest[at[reached]]
+    index = np.searchsorted(hits / instances, RECALLS, side="left")
+    reached = index < len(hits)
+    out[reached] = highest[index[reached]]
     return out

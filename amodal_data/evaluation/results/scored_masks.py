@@ -1,4 +1,4 @@
-"""Predictions to score, as values: one mask with its score, those of an image, and all of them by image."""
+"""Predictions as values: one mask with its score, those of an image, and all of them by image."""
 
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -12,17 +12,20 @@ from amodal_data.errors import PredictionError
 from amodal_data.evaluation.iou import MaskSet
 from amodal_data.masks.rle import RLE
 
-DEEPEST = 254
-"""Levels of one prediction, as of a level table"""
+MAX_LEVELS = 254
+"""Levels of one prediction, as in a level table"""
+
+InstanceKey = tuple[int, int | None]
+"""The instance that a prediction was made for: its annotation id, and its region if that names several"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoredMask:
-    """One predicted instance: a row of a results file. ``name`` is that of its category, "" = not known;
-    ``given``: the instance it was made for, None = not said.
+    """One predicted instance: a row of a results file.
 
-    ``levels``: masks of level 1, 2, ...; ``()`` if only visible and hidden are known. ``box`` (x0, y0,
-    x1, y1) and ``probabilities`` [K + 1, S, S] come from the companion file, None without it.
+    ``name``: name of its category, "" = unknown. ``instance``: the instance it was made for, None = unknown.
+    ``levels``: masks of level 1, 2, ...; ``()`` if only visible and hidden parts are known. ``box`` (x0, y0, x1, y1)
+    and ``probabilities`` [K + 1, S, S] come from the sidecar file, None without it.
     """
 
     amodal: RLE
@@ -33,17 +36,17 @@ class ScoredMask:
     box: NDArray[np.float32] | None = None
     probabilities: NDArray[np.floating] | None = None
     name: str = ""
-    given: "Given | None" = None
+    instance: InstanceKey | None = None
 
     @classmethod
     def from_codes(cls, codes: NDArray[np.integer], score: float, category_id: int = 1) -> "ScoredMask":
-        """From a map of level codes [H, W]: 0 outside, 1 visible, 1 + l behind l."""
+        """Create from level codes [H, W]: 0 outside, 1 visible, 1 + k at level k."""
         levels = tuple(RLE.from_mask(codes == code) for code in range(2, int(codes.max(initial=0)) + 1))
         return cls(RLE.from_mask(codes > 0), score, category_id, RLE.from_mask(codes == 1), levels)
 
     @property
-    def says_visible(self) -> bool:
-        """Does it tell visible from hidden parts?"""
+    def has_visible(self) -> bool:
+        """Are visible and hidden parts known?"""
         return self.visible is not None or bool(self.levels) or self.probabilities is not None
 
     def to_row(self, image_id: int) -> dict[str, Any]:
@@ -56,23 +59,19 @@ class ScoredMask:
         }
         if self.name:
             row["category_name"] = self.name
-        if self.given is not None:
-            annotation, region = self.given
+        if self.instance is not None:
+            annotation, region = self.instance
             row |= {"gt_id": annotation} | ({} if region is None else {"gt_region": region})
         if self.visible is not None:
             row |= {"visible_mask": self.visible.to_coco(), "levels": [mask.to_coco() for mask in self.levels]}
         return row
 
 
-Given = tuple[int, int | None]
-"""The instance that a prediction was made for: its annotation id, and its region where that names several"""
-
-
 class ImagePredictions(Sequence[ScoredMask]):
-    """The predictions of one image by falling score (file order on ties); each is built when it is asked for.
+    """The predictions of one image by falling score (file order on ties); each is built on access.
 
-    ``scores`` float64 [P], ``category_ids`` int64 [P]; ``given``: the instances they were made for, where the file says
-    so; ``says_visible``, ``has_probabilities``: does any tell visible from hidden parts, or has probabilities?
+    ``scores`` float64 [P], ``category_ids`` int64 [P]; ``instances``: the instances they were made for, if the file has
+    them; ``has_visible``, ``has_probabilities``: does any prediction have visible masks, or probabilities?
     """
 
     def __init__(
@@ -82,33 +81,33 @@ class ImagePredictions(Sequence[ScoredMask]):
         masks: Callable[[], MaskSet],
         build: Callable[[int], ScoredMask],
         *,
-        given: Sequence[Given] | None = None,
-        says_visible: bool = False,
+        instances: Sequence[InstanceKey] | None = None,
+        has_visible: bool = False,
         has_probabilities: bool = False,
     ) -> None:
-        """All of them by falling score already."""
-        self.scores, self.category_ids, self.given = scores, category_ids, given
-        self.says_visible, self.has_probabilities = says_visible, has_probabilities
+        """All arguments are sorted by falling score."""
+        self.scores, self.category_ids, self.instances = scores, category_ids, instances
+        self.has_visible, self.has_probabilities = has_visible, has_probabilities
         self._masks, self._build = masks, build
 
     @classmethod
-    def of(cls, several: Iterable[ScoredMask], size: tuple[int, int]) -> "ImagePredictions":
-        """From masks of an image of ``size`` (H, W), in any order."""
-        masks = list(several)
-        order = by_score(np.array([one.score for one in masks], np.float64))
-        ranked = [masks[at] for at in order.tolist()]
+    def from_masks(cls, masks: Iterable[ScoredMask], size: tuple[int, int]) -> "ImagePredictions":
+        """Create from masks of an image of ``size`` (H, W), in any order."""
+        unsorted = list(masks)
+        order = by_score(np.array([mask.score for mask in unsorted], np.float64))
+        ranked = [unsorted[i] for i in order.tolist()]
         return cls(
-            np.array([one.score for one in ranked], np.float64),
-            np.array([one.category_id for one in ranked], np.int64),
-            lambda: MaskSet.of([one.amodal for one in ranked], size),
+            np.array([mask.score for mask in ranked], np.float64),
+            np.array([mask.category_id for mask in ranked], np.int64),
+            lambda: MaskSet.from_masks([mask.amodal for mask in ranked], size),
             ranked.__getitem__,
-            says_visible=any(one.says_visible for one in ranked),
-            has_probabilities=any(one.probabilities is not None for one in ranked),
+            has_visible=any(mask.has_visible for mask in ranked),
+            has_probabilities=any(mask.probabilities is not None for mask in ranked),
         )
 
     @cached_property
     def masks(self) -> MaskSet:
-        """The amodal masks, to compare without building them."""
+        """The amodal masks, to compare without building predictions."""
         return self._masks()
 
     def __len__(self) -> int:
@@ -116,7 +115,7 @@ class ImagePredictions(Sequence[ScoredMask]):
 
     def __getitem__(self, n: Any) -> Any:
         if isinstance(n, slice):
-            return [self._build(at) for at in range(*n.indices(len(self)))]
+            return [self._build(i) for i in range(*n.indices(len(self)))]
         if not 0 <= n < len(self):
             raise IndexError(n)
         return self._build(n)
@@ -129,43 +128,43 @@ def by_score(scores: NDArray[np.float64]) -> NDArray[np.int64]:
 
 @dataclass(slots=True)
 class PredictionStats:
-    """What was seen of predictions so far: rows, ties, whether any tells visible from hidden parts or names its
-    instance (``given``), ids of their images, their classes.
+    """Statistics of predictions: rows, tied scores, ids of their images, categories, warnings about their files.
 
-    ``warnings``: what looked odd in the files they come from.
+    ``has_visible``, ``has_probabilities``, ``names_instances``: does any prediction have visible masks, probabilities,
+    or the instance it was made for?
     """
 
     rows: int = 0
     tied: int = 0
-    says_visible: bool = False
+    has_visible: bool = False
     has_probabilities: bool = False
-    given: bool = False
-    ids: set[int] = field(default_factory=set)
+    names_instances: bool = False
+    image_ids: set[int] = field(default_factory=set)
     categories: set[int] = field(default_factory=set)
     warnings: list[str] = field(default_factory=list)
 
-    def add(self, image_id: int, found: ImagePredictions) -> None:
+    def update(self, image_id: int, predictions: ImagePredictions) -> None:
         """Count the predictions of one image."""
-        alike = np.zeros(len(found) + 1, bool)  # as the one before it
-        alike[1:-1] = found.scores[1:] == found.scores[:-1]
-        self.rows += len(found)
-        self.tied += int(np.count_nonzero(alike[1:] | alike[:-1]))
-        self.says_visible |= found.says_visible
-        self.has_probabilities |= found.has_probabilities
-        self.given |= found.given is not None
-        if len(found):
-            self.ids.add(image_id)
-        self.categories.update(found.category_ids.tolist())
+        equal = np.zeros(len(predictions) + 1, bool)  # to the score before
+        equal[1:-1] = predictions.scores[1:] == predictions.scores[:-1]
+        self.rows += len(predictions)
+        self.tied += int(np.count_nonzero(equal[1:] | equal[:-1]))
+        self.has_visible |= predictions.has_visible
+        self.has_probabilities |= predictions.has_probabilities
+        self.names_instances |= predictions.instances is not None
+        if len(predictions):
+            self.image_ids.add(image_id)
+        self.categories.update(predictions.category_ids.tolist())
 
     @property
     def tied_share(self) -> float:
-        """Share of predictions whose score another one of the same image has too."""
+        """Share of predictions whose score occurs again in the same image."""
         return self.tied / self.rows if self.rows else 0.0
 
     @property
-    def silent(self) -> bool:
-        """Are there predictions, and does none of them tell visible from hidden parts?"""
-        return bool(self.rows) and not self.says_visible
+    def lacks_visible(self) -> bool:
+        """Are there predictions, none of which has visible masks?"""
+        return bool(self.rows) and not self.has_visible
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,43 +173,26 @@ class Predictions:
 
     images: dict[int, tuple[ScoredMask, ...]]
     warnings: tuple[str, ...] = ()
-    """What looked odd in the files they come from"""
+    """Unusual keys in their files"""
 
     def of(self, image_id: int) -> tuple[ScoredMask, ...]:
-        """The predictions of one image; none if it has none."""
+        """The predictions of one image, possibly none."""
         return self.images.get(image_id, ())
 
-    @property
-    def tied_share(self) -> float:
-        """Share of predictions whose score another one of the same image has too."""
-        tied = total = 0
-        for several in self.images.values():
-            _, times = np.unique([one.score for one in several], return_counts=True)
-            tied += int(times[times > 1].sum())
-            total += len(several)
-        return tied / total if total else 0.0
 
-    @property
-    def silent(self) -> bool:
-        """Are there predictions, and does none of them tell visible from hidden parts?"""
-        every = [one for several in self.images.values() for one in several]
-        return bool(every) and not any(one.says_visible for one in every)
+def check_masks(image_id: int, masks: Iterable[ScoredMask], size: tuple[int, int]) -> list[ScoredMask]:
+    """Return the predictions of an image from Python. Raises :class:`PredictionError` as for files."""
+    checked = list(masks)
+    for i, prediction in enumerate(checked):
+        _check(prediction, size, f"predictions of image {image_id}, entry {i}")
+    return checked
 
 
-def checked(image_id: int, several: Iterable[ScoredMask], size: tuple[int, int]) -> list[ScoredMask]:
-    """The predictions of an image from Python. Raises :class:`PredictionError` as for files."""
-    masks = list(several)
-    for at, prediction in enumerate(masks):
-        _check(prediction, size, f"predictions of image {image_id}, entry {at}")
-    return masks
-
-
-def known_image(image_id: int, known: Container[int], place: str) -> int:
-    """The id itself. Raises :class:`PredictionError` if the ground truth does not know it."""
-    if image_id not in known:
-        raise PredictionError(
-            f"image {image_id} is not in the ground truth", place=place, fix="score against the file it was made for"
-        )
+def check_image_id(image_id: int, image_ids: Container[int], place: str) -> int:
+    """Return the id. Raises :class:`PredictionError` if the ground truth does not have it."""
+    if image_id not in image_ids:
+        fix = "score against the file the predictions were made for"
+        raise PredictionError(f"image {image_id} is not in the ground truth", place=place, fix=fix)
     return image_id
 
 
@@ -219,7 +201,7 @@ def _check(prediction: ScoredMask, size: tuple[int, int], place: str) -> None:
     for mask in masks:
         if mask.size != size:
             raise PredictionError(f"a mask is {mask.size}, the image {size} (height, width)", place=place)
-    if len(prediction.levels) > DEEPEST:
-        raise PredictionError(f"{len(prediction.levels)} levels; up to {DEEPEST} are read", place=place)
+    if len(prediction.levels) > MAX_LEVELS:
+        raise PredictionError(f"{len(prediction.levels)} levels; at most {MAX_LEVELS} are supported", place=place)
     if not np.isfinite(prediction.score):
         raise PredictionError("a prediction has no finite 'score'", place=place)

@@ -1,7 +1,7 @@
-"""The companion of a results file: ``predictions.npz`` beside ``predictions.json``, rows in the same order.
+"""The sidecar of a results file: ``predictions.npz`` beside ``predictions.json``, rows in the same order.
 
-``boxes`` float32 [P, 4] and ``levels`` float16 [P, K + 1, S, S], probabilities, channel 0 = outside. Both are stored as
-they are, so that any rows can be read alone; older files hold them compressed as one piece, and are read too.
+``boxes`` float32 [P, 4] and ``levels`` float16 [P, K + 1, S, S], probabilities, channel 0 = outside. Both are stored
+uncompressed, so that single rows can be read. Compressed archives (``numpy.savez_compressed``) are unpacked as a whole.
 """
 
 import math
@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,55 +19,65 @@ from amodal_data.errors import PredictionError
 from amodal_data.io.files import replaced
 from amodal_data.io.npz import open_archive
 
-_MOST_CLASSES, _MOST_CELLS = 256, 1024
-_MOST_UNPACKED = 4 * 2**30
-"""Bytes that a compressed companion may unpack to"""
+_MAX_CHANNELS = 256
+_MAX_CELLS = 1024
+"""Cells along a side of the level probabilities"""
+_MAX_UNPACKED = 4 * 2**30
+"""Bytes of an unpacked compressed sidecar"""
 _BLOCK = 2**24
+"""Bytes copied, or probabilities checked, at once"""
 
 
 def sidecar_path(results: Path) -> Path:
-    """Where the companion of a results file is, if it has one."""
+    """The path of the sidecar of a results file, if it has one."""
     return (results.with_suffix("") if results.suffix == ".gz" else results).with_suffix(".npz")
+
+
+class Levels(NamedTuple):
+    """Boxes float32 [P, 4] and level probabilities [P, K + 1, S, S] of some rows."""
+
+    boxes: NDArray[np.float32]
+    probabilities: NDArray[np.floating]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sidecar:
-    """``boxes`` [P, 4] and ``levels`` [P, K + 1, S, S] of the rows of a results file; read when looked at."""
+    """``boxes`` [P, 4] and ``levels`` [P, K + 1, S, S] of the rows of a results file, read on access."""
 
     path: Path
     boxes: NDArray[np.floating]
     levels: NDArray[np.floating]
 
-    def rows(self, numbers: Sequence[int]) -> tuple[NDArray[np.float32], NDArray[np.floating]]:
-        """Boxes and probabilities of some rows, read from the file and held nowhere else."""
+    def rows(self, numbers: Sequence[int]) -> Levels:
+        """Read boxes and probabilities of some rows; they do not stay in memory."""
         if max(numbers, default=0) >= len(self.boxes):
-            raise self._other(f"more than {max(numbers)}")
-        found = np.array(self.boxes[numbers], np.float32), np.array(self.levels[numbers])
-        _forget(self.levels)
-        return found
+            raise self._mismatch(f"more than {max(numbers)}")
+        rows = Levels(np.array(self.boxes[numbers], np.float32), np.array(self.levels[numbers]))
+        _release(self.levels)
+        return rows
 
     def check_rows(self, rows: int) -> None:
         """Raise :class:`PredictionError` if the results file has another number of rows."""
         if rows != len(self.boxes):
-            raise self._other(str(rows))
+            raise self._mismatch(str(rows))
 
-    def _other(self, rows: str) -> PredictionError:
-        what = f"boxes {self.boxes.shape} and levels {self.levels.shape} for {rows} rows"
-        return PredictionError(f"not a companion of predictions: {what}", place=str(self.path))
+    def _mismatch(self, rows: str) -> PredictionError:
+        shapes = f"boxes {self.boxes.shape} and levels {self.levels.shape} for {rows} rows"
+        return PredictionError(f"not a sidecar of predictions: {shapes}", place=str(self.path))
 
 
-def _forget(values: NDArray[Any]) -> None:
-    """Let go of the memory of a mapped file; what is looked at again is read again."""
+def _release(values: NDArray[Any]) -> None:
+    """Release the memory of a mapped file."""
     mapped = getattr(values, "_mmap", None)
     if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
         mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def open_sidecar(results: Path) -> Sidecar | None:
-    """The companion of a results file; None if there is none.
+    """Open the sidecar of a results file; None if there is none.
 
-    Raises :class:`PredictionError` if it is no such file, or holds what cannot be probabilities; nothing that it
-    announces is believed before memory is taken for it.
+    Raises :class:`PredictionError` for another kind of file, and for values that cannot be probabilities. Announced
+    shapes are checked before memory is allocated for them.
     """
     path = sidecar_path(results)
     if not path.exists():
@@ -76,40 +86,40 @@ def open_sidecar(results: Path) -> Sidecar | None:
         with open_archive(path) as archive:
             boxes, levels = archive.member("boxes"), archive.member("levels")
             _check_shapes(boxes.shape, levels.shape)
-            if not all(one.dtype.kind == "f" and one.dtype.itemsize <= 8 for one in (boxes, levels)):
+            if not all(member.dtype.kind == "f" and member.dtype.itemsize <= 8 for member in (boxes, levels)):
                 raise ValueError(f"boxes are {boxes.dtype}, levels {levels.dtype}")
-            found = Sidecar(path, archive.array(boxes, _MOST_UNPACKED), archive.array(levels, _MOST_UNPACKED))
-            _check_values(found)
+            sidecar = Sidecar(path, archive.array(boxes, _MAX_UNPACKED), archive.array(levels, _MAX_UNPACKED))
+            _check_values(sidecar)
     except ValueError as error:
-        raise PredictionError(f"not a companion of predictions: {error}", place=str(path)) from error
-    return found
+        raise PredictionError(f"not a sidecar of predictions: {error}", place=str(path)) from error
+    return sidecar
 
 
 def _check_shapes(boxes: tuple[int, ...], levels: tuple[int, ...]) -> None:
-    square = len(levels) == 4 and levels[2] == levels[3] <= _MOST_CELLS
-    if not square or boxes != (levels[0], 4) or not 2 <= levels[1] <= _MOST_CLASSES:
+    square = len(levels) == 4 and levels[2] == levels[3] <= _MAX_CELLS
+    if not square or boxes != (levels[0], 4) or not 2 <= levels[1] <= _MAX_CHANNELS:
         raise ValueError(f"boxes {boxes} and levels {levels}")
 
 
-def _check_values(found: Sidecar) -> None:
-    step = max(1, _BLOCK // max(1, math.prod(found.levels.shape[1:])))
-    for at in range(0, len(found.boxes), step):
-        boxes, levels = found.boxes[at : at + step], found.levels[at : at + step]
+def _check_values(sidecar: Sidecar) -> None:
+    step = max(1, _BLOCK // max(1, math.prod(sidecar.levels.shape[1:])))
+    for start in range(0, len(sidecar.boxes), step):
+        boxes, levels = sidecar.boxes[start : start + step], sidecar.levels[start : start + step]
         if not (np.isfinite(boxes.astype(np.float32)).all() and np.isfinite(levels).all()):
             raise ValueError("boxes or levels are not finite")
         if levels.min(initial=0) < -0.01 or levels.max(initial=0) > 1.01:
-            raise ValueError("levels are probabilities, in 0 to 1")
-        _forget(found.levels)
+            raise ValueError("levels are not probabilities between 0 and 1")
+        _release(sidecar.levels)
 
 
 def write_sidecar(path: Path, boxes: Sequence[NDArray[np.floating]], levels: IO[bytes], shape: tuple[int, ...]) -> None:
-    """Write a companion whose levels lie in a file already, float16, row after row of ``shape`` [K + 1, S, S]."""
+    """Write a sidecar; ``levels`` is a file of float16 values, row after row of ``shape`` [K + 1, S, S]."""
     with replaced(path, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         with archive.open("boxes.npy", "w") as out:
             np.lib.format.write_array(out, np.array(boxes, np.float32).reshape(-1, 4), allow_pickle=False)
         with archive.open("levels.npy", "w", force_zip64=True) as out:
-            about: dict[str, Any] = {"descr": "<f2", "fortran_order": False, "shape": (len(boxes), *shape)}
-            np.lib.format.write_array_header_1_0(out, about)
+            header: dict[str, Any] = {"descr": "<f2", "fortran_order": False, "shape": (len(boxes), *shape)}
+            np.lib.format.write_array_header_1_0(out, header)
             levels.seek(0)
             while block := levels.read(_BLOCK):
                 out.write(block)

@@ -98,12 +98,12 @@ def evaluate(
         if len(predictions) > 1 and not join:
             raise typer.BadParameter("--csv is of one method; --join takes the files as parts of one")
         check_output(table, force=force, inputs=[ground_truth, *predictions])
-    from amodal_data.evaluation import evaluate_all, named
+    from amodal_data.evaluation import evaluate_all, name_methods
     from amodal_data.io.files import replaced
 
     found = evaluate_all(
         ground_truth,
-        named(predictions, join=join),
+        name_methods(predictions, join=join),
         [one.value for one in asked],
         max_dets=[int(part) for part in limits],
         annotator=annotator,

@@ -190,7 +190,7 @@ def test_companions_that_lie(scenes, tmp_path, kind, stored):
     mask = TargetCache(scenes / "c.h5")[0].amodal_rle(0).to_coco()
     results.write_text(json.dumps([{"image_id": 1, "category_id": 1, "score": 0.5, "segmentation": mask}] * 3))
     npz(results.with_suffix(".npz"), COMPANIONS[kind](3), compression=0 if stored else zipfile.ZIP_DEFLATED)
-    with pytest.raises(PredictionError, match="not a companion"):
+    with pytest.raises(PredictionError, match="not a sidecar"):
         in_time(lambda: evaluate(scenes / "c.h5", results))
 
 
@@ -279,7 +279,7 @@ def test_boxes_beyond_any_number(scenes, tmp_path):
     levels = np.full((1, 3, 2, 2), 0.3, np.float16)
     for boxes in (np.full((1, 4), 1e4000, np.longdouble), np.full((1, 4), 1e300)):
         np.savez(results.with_suffix(".npz"), boxes=boxes, levels=levels)
-        with pytest.raises(PredictionError, match="not a companion"), np.errstate(over="ignore"):
+        with pytest.raises(PredictionError, match="not a sidecar"), np.errstate(over="ignore"):
             evaluate(scenes / "c.h5", results)
 
 

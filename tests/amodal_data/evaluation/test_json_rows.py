@@ -11,8 +11,8 @@ import pytest
 
 from amodal_data import build_targets, evaluate, read_annotations, write_cocoa
 from amodal_data.errors import AnnotationError, PredictionError
-from amodal_data.evaluation import ground_truth as truth
-from amodal_data.evaluation.results import json_rows as records
+from amodal_data.evaluation import ground_truth
+from amodal_data.evaluation.results import json_rows
 from amodal_data.evaluation.results.json_rows import Index, open_records
 from amodal_data.export import export_results
 from amodal_data.inspector.dataset import open_dataset
@@ -32,34 +32,36 @@ WRITERS = {
     "compact": lambda rows: json.dumps(rows, separators=(",", ":")),
     "indented": lambda rows: json.dumps(rows, indent=1, ensure_ascii=False),
     "lines": lambda rows: "\n".join(map(json.dumps, rows)),
-    "lines, blank ones": lambda rows: "\n\n".join(map(json.dumps, rows)) + "\n\n",
+    "lines with blank lines": lambda rows: "\n\n".join(map(json.dumps, rows)) + "\n\n",
 }
 
 
 @pytest.mark.parametrize("kind", WRITERS)
 @pytest.mark.parametrize("block", [64, 100, 300, 4096])
-def test_rows_are_those_of_the_whole_file(tmp_path, monkeypatch, kind, block):
-    monkeypatch.setattr(records, "_BLOCK", block)
-    monkeypatch.setattr(records, "_TAIL", block // 4)
+def test_rows_of_blocks_equal_the_whole_file(tmp_path, monkeypatch, kind, block):
+    monkeypatch.setattr(json_rows, "_BLOCK", block)
+    monkeypatch.setattr(json_rows, "_TAIL", block // 4)
     rng = random.Random(block)
     for trial in range(12):
         rows = [random_row(rng, n) for n in range(rng.randrange(1, 40))]
         text = WRITERS[kind](rows).encode()
         (tmp_path / "r.json").write_bytes(gzip.compress(text) if trial % 3 == 0 else text)
-        opened = open_records(tmp_path / "r.json")
-        blocks = list(opened.blocks())
-        assert json.dumps([row for one in blocks for row in one.rows]) == json.dumps(rows)
-        assert [one.first for one in blocks] == list(np.cumsum([0, *(len(one.rows) for one in blocks)])[:-1])
-        index = Index(opened, lambda row, at: row["image_id"])
+        records = open_records(tmp_path / "r.json")
+        blocks = list(records.blocks())
+        assert json.dumps([row for block_ in blocks for row in block_.rows]) == json.dumps(rows)
+        assert [block_.first for block_ in blocks] == list(
+            np.cumsum([0, *(len(block_.rows) for block_ in blocks)])[:-1]
+        )
+        index = Index(records, lambda row, i: row["image_id"])
         assert [image_id for image_id, *_ in index] == sorted({row["image_id"] for row in rows})
-        for image_id, numbers, own in index:
+        for image_id, numbers, image_rows in index:
             assert numbers == [n for n, row in enumerate(rows) if row["image_id"] == image_id]
-            assert json.dumps(own) == json.dumps([rows[n] for n in numbers])
-        opened.close()
+            assert json.dumps(image_rows) == json.dumps([rows[n] for n in numbers])
+        records.close()
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ('[{"a": 1},\n{"a":]', "line 2"),
         ('[{"a": 1}', "ends too early"),
@@ -70,32 +72,36 @@ def test_rows_are_those_of_the_whole_file(tmp_path, monkeypatch, kind, block):
         ("a,b", "this is text"),
         ("[" * 100_000, "recursion"),
         (b"[\xff\xfe]", "not UTF-8"),
-        (b"\x1f\x8b\x08\x00", "not a whole gzip file"),
+        (b"\x1f\x8b\x08\x00", "not a complete gzip file"),
     ],
 )
-def test_what_is_not_json_is_an_error_with_its_place(tmp_path, text, said):
+def test_malformed_json_is_an_error_with_its_line(tmp_path, text, message):
     path = tmp_path / "r.json"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(AnnotationError, match=r"r\.json") as caught:
-        opened = open_records(path)
+        records = open_records(path)
         try:
-            list(opened.blocks())
+            list(records.blocks())
         finally:
-            opened.close()
-    assert said in str(caught.value)
+            records.close()
+    assert message in str(caught.value)
 
 
-def test_a_file_that_is_no_list_is_told_what_one_is(tmp_path):
+def test_other_documents_are_refused(tmp_path):
     path = write_cocoa(tmp_path, 1, size=(40, 50), photos=False)
-    for text, said in ((path.read_text(), "annotation file"), ("{\n}", "a line for each"), ("{}", "a line for each")):
+    for text, message in (
+        (path.read_text(), "annotation file"),
+        ("{\n}", "a line for each"),
+        ("{}", "a line for each"),
+    ):
         (tmp_path / "r.json").write_text(text)
-        with pytest.raises(PredictionError, match=said):
+        with pytest.raises(PredictionError, match=message):
             evaluate(path, tmp_path / "r.json")
 
 
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory):
-    """A truth, rows with levels sorted by image, and their figures."""
+    """Ground truth, rows with levels sorted by image, and their figures."""
     folder = tmp_path_factory.mktemp("records")
     path = write_cocoa(folder, 9, seed=4, size=(60, 80), photos=False)
     rng = random.Random(1)
@@ -116,80 +122,80 @@ def figures(path, results, protocol, **rules):
 
 
 @pytest.mark.parametrize("name", ["r.json.gz", "r.jsonl", "shuffled.json", "shuffled.jsonl", "halves.json", "fifo"])
-def test_every_form_of_a_file_gives_the_same_figures(scored, tmp_path, name):
-    path, rows, wanted = scored
-    if name.startswith("shuffled"):  # ties are broken by file order: that of each image stays
+def test_all_forms_of_a_file_give_equal_figures(scored, tmp_path, name):
+    path, rows, expected = scored
+    if name.startswith("shuffled"):  # file order breaks ties, so keep it within an image
         by_image = {}
         for row in rows:
             by_image.setdefault(row["image_id"], []).append(row)
-        turns = random.Random(2).sample([row["image_id"] for row in rows], len(rows))
-        rows = [by_image[image_id].pop(0) for image_id in turns]
-    if name == "halves.json":  # the last row goes back to the first image
+        image_ids = random.Random(2).sample([row["image_id"] for row in rows], len(rows))
+        rows = [by_image[image_id].pop(0) for image_id in image_ids]
+    if name == "halves.json":  # the last row belongs to the first image
         rows = [*rows[1:], rows[0]]
-        wanted = None
+        expected = None
     text = (WRITERS["lines"] if name.endswith("l") else json.dumps)(rows).encode()
     file = tmp_path / name
     file.write_bytes(gzip.compress(text) if name.endswith("gz") else text)
     for n, protocol in enumerate(("amodal", "order", "completion")):
         if name != "fifo":
-            found = figures(path, file, protocol)
+            values = figures(path, file, protocol)
         else:
             reading, writing = os.pipe()
             writer = threading.Thread(target=write_and_close, args=(writing, text))
             writer.start()
-            found = figures(path, f"/dev/fd/{reading}", protocol)
+            values = figures(path, f"/dev/fd/{reading}", protocol)
             writer.join()
             os.close(reading)
         in_memory = {}
-        if wanted is None:
+        if expected is None:
             from amodal_data.evaluation import read_predictions, read_truth
 
             in_memory = read_predictions(file, read_truth(path)).images
-            assert found == figures(path, in_memory, protocol)
+            assert values == figures(path, in_memory, protocol)
         else:
-            assert found == wanted[n]
+            assert values == expected[n]
 
 
 @pytest.mark.parametrize("layout", ["file", "annotators"])
-def test_a_truth_too_large_to_hold_gives_the_same_figures(scored, tmp_path, monkeypatch, layout):
+def test_streamed_ground_truth_gives_equal_figures(scored, tmp_path, monkeypatch, layout):
     path, rows, _ = scored
     rules = {}
     if layout == "annotators":
         content = json.loads(path.read_text())
-        content["annotations"] += [{**one, "id": one["id"] + 100} for one in content["annotations"][::2]]
+        content["annotations"] += [{**values, "id": values["id"] + 100} for values in content["annotations"][::2]]
         path, rules = tmp_path / path.name, {"annotator": "all"}
         path.write_text(json.dumps(content))
     (tmp_path / "r.json").write_text(json.dumps(rows[::-1]))
-    wanted = [figures(path, tmp_path / "r.json", protocol, **rules) for protocol in ("amodal", "order", "completion")]
-    monkeypatch.setattr(truth, "_LARGE", 10)
-    monkeypatch.setattr(truth, "read_annotations", None)  # nothing is held
-    for protocol, one in zip(("amodal", "order", "completion"), wanted, strict=True):
-        assert figures(path, tmp_path / "r.json", protocol, **rules) == one
+    expected = [figures(path, tmp_path / "r.json", protocol, **rules) for protocol in ("amodal", "order", "completion")]
+    monkeypatch.setattr(ground_truth, "_STREAMED", 10)
+    monkeypatch.setattr(ground_truth, "read_annotations", None)  # must not be called
+    for protocol, values in zip(("amodal", "order", "completion"), expected, strict=True):
+        assert figures(path, tmp_path / "r.json", protocol, **rules) == values
     assert evaluate(path, {1: []}, only=[1, 2], **rules).settings["images"] == (3 if rules else 2)
     with pytest.raises(PredictionError, match="image 99 is not"):
         evaluate(path, {99: []})
 
 
 @pytest.mark.slow
-def test_standard_input(scored):
-    path, rows, wanted = scored
+def test_results_from_standard_input(scored):
+    path, rows, expected = scored
     command = [sys.executable, "-c", "from amodal_cli.data import main; main()", "evaluate", path, "-", "--json"]
-    done = subprocess.run(command, input=json.dumps(rows), capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)["subsets"] == wanted[0]["subsets"]
+    process = subprocess.run(command, input=json.dumps(rows), capture_output=True, text=True, check=True)
+    assert json.loads(process.stdout)["subsets"] == expected[0]["subsets"]
 
 
-def test_images_nobody_asked_for_are_passed_over_unread(scored, tmp_path, monkeypatch):
+def test_masks_of_excluded_images_are_not_parsed(scored, tmp_path, monkeypatch):
     path, rows, _ = scored
-    some = [row for row in rows if row["image_id"] in (2, 5)]
-    spoilt = [row if row in some else {**row, "segmentation": "no mask"} for row in rows]
-    (tmp_path / "some.json").write_text(json.dumps(some))
-    (tmp_path / "spoilt.json").write_text(json.dumps(spoilt))
+    selected = [row for row in rows if row["image_id"] in (2, 5)]
+    malformed = [row if row in selected else {**row, "segmentation": "no mask"} for row in rows]
+    (tmp_path / "some.json").write_text(json.dumps(selected))
+    (tmp_path / "spoilt.json").write_text(json.dumps(malformed))
     build_targets(read_annotations(path), tmp_path / "t.h5")
-    for truth_ in (path, tmp_path / "t.h5", list(read_annotations(path))):
-        wanted = figures(truth_, tmp_path / "some.json", "amodal", only=[2, 5])
-        assert figures(truth_, tmp_path / "spoilt.json", "amodal", only=[2, 5]) == wanted
-        assert figures(truth_, {2: [], 7: []}, "amodal", only=[2]) is not None
+    for source in (path, tmp_path / "t.h5", list(read_annotations(path))):
+        expected = figures(source, tmp_path / "some.json", "amodal", only=[2, 5])
+        assert figures(source, tmp_path / "spoilt.json", "amodal", only=[2, 5]) == expected
+        assert figures(source, {2: [], 7: []}, "amodal", only=[2]) is not None
         with pytest.raises(PredictionError, match="image 99"):
-            figures(truth_, {99: []}, "amodal", only=[2])
-    monkeypatch.setattr(truth, "_LARGE", 10)
-    assert figures(path, tmp_path / "spoilt.json", "amodal", only=[2, 5]) == wanted
+            figures(source, {99: []}, "amodal", only=[2])
+    monkeypatch.setattr(ground_truth, "_STREAMED", 10)
+    assert figures(path, tmp_path / "spoilt.json", "amodal", only=[2, 5]) == expected

@@ -1,4 +1,4 @@
-"""One answer to one question, whichever way it is asked; and no figure where a file cannot say."""
+"""Depth order of pairs, sidecars and writers; figures that are not available."""
 
 import json
 
@@ -20,36 +20,36 @@ from sln.inference.folder import _save_sem_dist
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_one_pair_has_one_order(tmp_path, seed):
-    """The value, the protocol and a results file read back; the page is asked in test_page.py."""
+def test_the_order_of_a_pair_is_consistent(tmp_path, seed):
+    """Of the prediction, the protocol and a results file; test_page.py checks the page."""
     rng = np.random.default_rng(seed)
     prediction = random_prediction(rng)
     masks = prediction.scored_masks()
     order = prediction.order()
     scene = make_scene(np.ones((1, 40, 50), bool))
     write_predictions(tmp_path / "p.json", {1: masks})
-    again = read_predictions(tmp_path / "p.json", read_truth([scene])).of(1)
+    read = read_predictions(tmp_path / "p.json", read_truth([scene])).of(1)
     for a in range(5):
         for b in range(5):
             if a != b:
                 assert order[a, b] == order_of(masks[a], masks[b]) == -order[b, a]
                 assert order[a, b] == pair_votes(masks[a], masks[b])["R_joint"]
-                assert order[a, b] == order_of(again[a], again[b])
+                assert order[a, b] == order_of(read[a], read[b])
 
 
 def test_without_probabilities_masks_decide_by_equations_4_and_5():
     rng = np.random.default_rng(1)
     for _ in range(50):
         codes = rng.integers(0, 4, (2, 9, 8)).astype(np.uint8)
-        a, b = (ScoredMask.from_codes(one, 0.5) for one in codes)
+        a, b = (ScoredMask.from_codes(part, 0.5) for part in codes)
         levels = codes.astype(int) - 1
         assert order_of(a, b) == instance_order(relative_depth((codes[0] > 0, levels[0]), (codes[1] > 0, levels[1])))
     bare = ScoredMask(RLE.from_mask(np.ones((9, 8))), 0.5)
     assert order_of(bare, bare) == order_of(a, bare) == 0
 
 
-def test_one_sem_dist_map(tmp_path):
-    """The value and `predict --save npy` say the same M of every pixel: outside, L is 0."""
+def test_saved_sem_dist_maps_equal_the_prediction(tmp_path):
+    """`predict --save npy` writes the map of the prediction: outside, L is 0."""
     prediction = random_prediction(np.random.default_rng(2))
     _save_sem_dist(tmp_path / "m.npy", prediction, 0.0)
     saved, value = np.load(tmp_path / "m.npy"), prediction.sem_dist()
@@ -63,7 +63,7 @@ def slow_window(mask):
     return None if not len(rows) else (rows.min(), columns.min(), rows.max() + 1, columns.max() + 1)
 
 
-def test_cutting_and_subtracting_runs_equals_pixels():
+def test_crops_and_differences_of_runs_equal_pixels():
     rng = np.random.default_rng(3)
     for _ in range(300):
         size = tuple(rng.integers(1, 12, 2).tolist())
@@ -71,8 +71,8 @@ def test_cutting_and_subtracting_runs_equals_pixels():
         assert np.array_equal(minus(a, b).decode(), a.decode() & ~b.decode())
         windows = [window_of(mask) for mask in (a, b)]
         for mask, window in zip((a, b), windows, strict=True):
-            spelt = None if window is None else (window[0].start, window[1].start, window[0].stop, window[1].stop)
-            assert spelt == slow_window(mask)
+            limits = None if window is None else (window[0].start, window[1].start, window[0].stop, window[1].stop)
+            assert limits == slow_window(mask)
         y0, x0 = (int(rng.integers(side)) for side in size)
         window = (slice(y0, int(rng.integers(y0, size[0])) + 1), slice(x0, int(rng.integers(x0, size[1])) + 1))
         part = crop(a, window)
@@ -80,19 +80,19 @@ def test_cutting_and_subtracting_runs_equals_pixels():
         whole = np.zeros(size, bool)
         whole[window] = part
         assert from_crop(part, window, size) == RLE.from_mask(whole)
-        both = intersect_windows(*windows)
+        common = intersect_windows(*windows)
         shared = a.decode() & b.decode()
-        assert both is not None or not shared.any()
+        assert common is not None or not shared.any()
 
 
-def test_masks_of_all_instances_at_once_equal_one_at_a_time():
+def test_masks_of_all_instances_equal_single_masks():
     rng = np.random.default_rng(4)
     for _ in range(60):
         masks = random_masks(rng, int(rng.integers(1, 8)))
         targets = layer_scene(make_scene(masks, rng.permutation(len(masks))))
-        each = {"amodal": targets.amodal_rle, "modal": targets.modal_rle, "hidden": targets.hidden_rle}
-        for part, one in each.items():
-            assert targets.rles(part) == [one(n) for n in range(len(masks))]
+        single_masks = {"amodal": targets.amodal_rle, "modal": targets.modal_rle, "hidden": targets.hidden_rle}
+        for part, single_mask in single_masks.items():
+            assert targets.rles(part) == [single_mask(n) for n in range(len(masks))]
 
 
 @pytest.fixture(scope="module")
@@ -105,46 +105,46 @@ def scenes(tmp_path_factory):
 
 @pytest.mark.parametrize("protocol", ["amodal", "coco"])
 def test_no_figure_depends_on_the_order_of_images(scenes, tmp_path, protocol):
-    """All scores are tied, so it matters in which order images come: by rising id, as COCOEval has them."""
+    """All scores are tied, so the order of images matters: by rising id, as in COCOEval."""
     content = json.loads((scenes / "COCO_amodal_val2014.json").read_text())
     rows = json.loads((scenes / "r.json").read_text())
     rng = np.random.default_rng(5)
     rows = [row for row in rows if rng.random() < 0.6] + [{**row, "image_id": 9 - row["image_id"]} for row in rows]
     (tmp_path / "r.json").write_text(json.dumps(rows))
     reports = []
-    for at in range(3):
-        order = rng.permutation(8) if at else np.arange(8)
+    for trial in range(3):
+        order = rng.permutation(8) if trial else np.arange(8)
         (tmp_path / "t.json").write_text(json.dumps({**content, "images": [content["images"][i] for i in order]}))
         reports.append(evaluate(tmp_path / "t.json", tmp_path / "r.json", protocol).figures)
     assert reports[0] == reports[1] == reports[2]
 
 
-def with_classes(scenes, tmp_path, classes):
+def write_classes(scenes, tmp_path, classes):
     from amodal_data.export import export_coco
     from amodal_data.inspector.dataset import open_dataset
 
     content = export_coco(open_dataset(scenes / "COCO_amodal_val2014.json"))
-    for at, one in enumerate(content["annotations"]):
-        one["category_id"] = 1 + at % classes
+    for i, annotation in enumerate(content["annotations"]):
+        annotation["category_id"] = 1 + i % classes
     path = tmp_path / f"{classes}.json"
     path.write_text(json.dumps(content))
     return path
 
 
-def test_classes_that_were_not_predicted_are_not_scored(scenes, tmp_path):
-    several, single = with_classes(scenes, tmp_path, 3), with_classes(scenes, tmp_path, 1)
-    report = evaluate(several, scenes / "r.json", "coco")
+def test_predictions_without_classes_are_not_scored_by_class(scenes, tmp_path):
+    three, single = write_classes(scenes, tmp_path, 3), write_classes(scenes, tmp_path, 1)
+    report = evaluate(three, scenes / "r.json", "coco")
     assert set(report.figures["parts"].values()) == {None}
     assert "classes were not predicted" in str(report) and "n/a" in str(report)
     assert evaluate(single, scenes / "r.json", "coco").figures["parts"]["amodal"]["AP"] == pytest.approx(1)
-    one_image = [row for row in json.loads((scenes / "r.json").read_text()) if row["image_id"] == 1]
-    (tmp_path / "one.json").write_text(json.dumps(one_image))
-    assert evaluate(several, tmp_path / "one.json", "coco").figures["parts"]["amodal"] is not None
+    first_image = [row for row in json.loads((scenes / "r.json").read_text()) if row["image_id"] == 1]
+    (tmp_path / "one.json").write_text(json.dumps(first_image))
+    assert evaluate(three, tmp_path / "one.json", "coco").figures["parts"]["amodal"] is not None
 
 
-def test_what_a_file_cannot_say_is_not_available(scenes, tmp_path):
+def test_figures_without_visible_masks_are_not_available(scenes, tmp_path):
     rows = json.loads((scenes / "r.json").read_text())
-    bare = [{k: v for k, v in row.items() if k not in ("visible_mask", "levels")} for row in rows]
+    bare = [{key: value for key, value in row.items() if key not in ("visible_mask", "levels")} for row in rows]
     (tmp_path / "bare.json").write_text(json.dumps(bare))
     order = evaluate(scenes / "COCO_amodal_val2014.json", tmp_path / "bare.json", "order")
     assert order.figures["methods"]["R_hard"] is order.figures["methods"]["modal_vote"] is None
@@ -160,46 +160,46 @@ def test_what_a_file_cannot_say_is_not_available(scenes, tmp_path):
 @pytest.mark.parametrize(
     "key", ["inmodal_mask", "visible_segmentation", "modal_segmentation", "i_segm", "visable_mask"]
 )
-def test_keys_that_look_like_known_ones(scenes, tmp_path, key):
+def test_unknown_keys_that_resemble_visible_mask_are_warnings(scenes, tmp_path, key):
     rows = [{**row, key: row["visible_mask"]} for row in json.loads((scenes / "r.json").read_text())]
     (tmp_path / "r.json").write_text(json.dumps(rows))
-    said = evaluate(scenes / "COCO_amodal_val2014.json", tmp_path / "r.json").warnings
-    assert f"r.json: '{key}' is not read; did you mean 'visible_mask'?" in said
+    warnings = evaluate(scenes / "COCO_amodal_val2014.json", tmp_path / "r.json").warnings
+    assert f"r.json: '{key}' is not read; did you mean 'visible_mask'?" in warnings
 
 
-def test_two_files_with_the_same_images_are_refused(scenes, tmp_path):
+def test_files_with_common_images_are_refused(scenes, tmp_path):
     rows = json.loads((scenes / "r.json").read_text())
-    for name, own in (("a", rows), ("b", rows[:1]), ("c", [])):
-        (tmp_path / f"{name}.json").write_text(json.dumps(own))
+    for name, part in (("a", rows), ("b", rows[:1]), ("c", [])):
+        (tmp_path / f"{name}.json").write_text(json.dumps(part))
     truth = scenes / "COCO_amodal_val2014.json"
     with pytest.raises(PredictionError, match=r"image 1 is in two results files(.|\n)*a.json, .*b.json"):
         evaluate(truth, [tmp_path / "a.json", tmp_path / "b.json"])
     assert evaluate(truth, [tmp_path / "a.json", tmp_path / "c.json"]).figures["subsets"]["all"]["all"]["AP"] == 1
 
 
-def test_a_companion_is_read_where_it_is_looked_at(tmp_path):
-    """Rows lie in the file as they are; one that was packed by version 0.1 is read as well."""
+def test_sidecars_are_mapped(tmp_path):
+    """Rows are stored uncompressed and mapped; a compressed archive is read as well."""
     masks = random_prediction(np.random.default_rng(6), n=9).scored_masks()
     write_predictions(tmp_path / "p.json", {1: masks})
-    found = open_sidecar(tmp_path / "p.json")
-    assert isinstance(found.levels, np.memmap) and found.levels.dtype == np.float16
-    assert np.array_equal(found.levels[3:5], np.stack([masks[n].probabilities for n in (3, 4)]))
+    sidecar = open_sidecar(tmp_path / "p.json")
+    assert isinstance(sidecar.levels, np.memmap) and sidecar.levels.dtype == np.float16
+    assert np.array_equal(sidecar.levels[3:5], np.stack([masks[n].probabilities for n in (3, 4)]))
     with np.load(sidecar_path(tmp_path / "p.json")) as plain:
         np.savez_compressed(tmp_path / "old.npz", boxes=plain["boxes"], levels=plain["levels"])
     old = open_sidecar(tmp_path / "old.json")
-    assert not isinstance(old.levels, np.memmap) and np.array_equal(old.levels, found.levels)
+    assert not isinstance(old.levels, np.memmap) and np.array_equal(old.levels, sidecar.levels)
 
 
-def test_a_grid_is_cut_from_runs():
+def test_grids_equal_crops_of_the_codes():
     codes = np.random.default_rng(7).integers(0, 4, (12, 10)).astype(np.uint8)
-    one, window = ScoredMask.from_codes(codes, 0.5), (slice(2, 9), slice(3, 10))
-    grid = grid_of(one, window)
+    prediction, window = ScoredMask.from_codes(codes, 0.5), (slice(2, 9), slice(3, 10))
+    grid = grid_of(prediction, window)
     assert np.array_equal(grid.inside, codes[window] > 0)
     assert np.array_equal(grid.level, np.maximum(codes[window], 1) - 1)
 
 
-def test_an_interrupted_image_is_written_whole_or_not_at_all(tmp_path):
-    """Rows, boxes and levels of an image belong together, whenever Ctrl-C comes."""
+def test_interrupted_writes_keep_complete_images(tmp_path):
+    """Rows, boxes and levels of an image belong together, at any time of Ctrl-C."""
     masks = random_prediction(np.random.default_rng(8), n=3).scored_masks()
 
     class Interrupts:
@@ -213,21 +213,21 @@ def test_an_interrupted_image_is_written_whole_or_not_at_all(tmp_path):
         def __getattr__(self, name):
             return getattr(self.file, name)
 
-    for which in ("_out", "_levels"):
-        path = tmp_path / f"{which}.json"
+    for name in ("_out", "_levels"):
+        path = tmp_path / f"{name}.json"
         with pytest.raises(KeyboardInterrupt), ResultsWriter(path) as out:
             out.add(1, masks)
-            whole = getattr(out, which)
-            setattr(out, which, Interrupts(whole, 1))
+            whole = getattr(out, name)
+            setattr(out, name, Interrupts(whole, 1))
             try:
                 out.add(2, masks)
             finally:
-                setattr(out, which, whole)
+                setattr(out, name, whole)
         assert [row["image_id"] for row in json.loads(path.read_text())] == [1, 1, 1]
         assert np.array_equal(open_sidecar(path).levels[2], masks[2].probabilities)
 
 
-def test_a_companion_survives_a_write_that_fails(tmp_path, monkeypatch):
+def test_failed_writes_keep_the_previous_files(tmp_path, monkeypatch):
     masks = random_prediction(np.random.default_rng(9), n=3).scored_masks()
     write_predictions(tmp_path / "p.json", {1: masks})
     before = [(tmp_path / name).read_bytes() for name in ("p.json", "p.npz")]
@@ -242,7 +242,7 @@ def test_a_companion_survives_a_write_that_fails(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["p.json", "p.npz"]
 
 
-def test_masks_are_asked_for_by_their_names():
+def test_masks_of_an_unknown_part_are_refused():
     targets = layer_scene(make_scene(np.ones((2, 4, 4), bool)))
     assert targets.rles(np.int64(1)) == targets.rles(1) != targets.rles()
     with pytest.raises(KeyError):

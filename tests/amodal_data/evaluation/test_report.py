@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.coco_oracle import figures, perturbed
+from support.coco_oracle import figures, images_by_id, perturbed, score_amodal, slow_match
 from support.commands import run_command
 from support.scenes import make_scene, random_masks
 
@@ -14,8 +14,7 @@ from amodal_data.errors import PredictionError, SelectionError
 from amodal_data.evaluation import ScoredMask, read_predictions
 from amodal_data.evaluation.ground_truth import Truth, TruthImage, read_truth
 from amodal_data.evaluation.matching import match
-from amodal_data.evaluation.protocols.amodal import score_amodal
-from amodal_data.evaluation.protocols.completion import _error
+from amodal_data.evaluation.protocols.completion import _sem_dist_error
 from amodal_data.evaluation.protocols.order import pair_votes
 from amodal_data.evaluation.protocols.pair_order import grid_of, paste
 from amodal_data.export import export_results
@@ -25,10 +24,10 @@ from amodal_data.masks.rle import parse_rle
 
 
 def generated(seed, images=6, dense=3):
-    """A set that holds what evaluators stumble over: images without either side, ties, duplicates, exact rates."""
+    """A set with the hard cases of evaluators: images without one side, ties, duplicates, rates on the limits."""
     rng = np.random.default_rng(seed)
     scenes, predictions = [], {}
-    ids = (3 * np.random.default_rng(seed).permutation(images)).tolist()  # unsorted; 0 counts like any other
+    ids = (3 * np.random.default_rng(seed).permutation(images)).tolist()  # unsorted; 0 is a valid id
     for k in range(images):
         n = int(rng.integers(0, 7)) if k else 4
         masks = random_masks(rng, n, (20, 24), ("box", "edge", "twin")) if n else np.zeros((0, 20, 24), bool)
@@ -37,79 +36,61 @@ def generated(seed, images=6, dense=3):
         scenes.append(scene)
         if k == 1:
             continue  # an image without detections
-        found = []
+        detections = []
         for _ in range(int(rng.integers(0, dense * 4))):
             base = masks[int(rng.integers(n))] if n and rng.random() < 0.8 else random_masks(rng, 1, (20, 24))[0]
             mask = RLE.from_mask(perturbed(rng, base, int(rng.integers(0, 4))))
             score = float(rng.choice([0.5, rng.random()]))
-            found += [ScoredMask(mask, score)] * int(rng.integers(1, 3))
-        predictions[ids[k]] = found
+            detections += [ScoredMask(mask, score)] * int(rng.integers(1, 3))
+        predictions[ids[k]] = detections
     truth = read_truth(scenes)
-    images_ = []
-    for image_id, image in truth.items():
+    truth_images = []
+    for image_id, image in images_by_id(truth).items():
         rates = np.where(
             rng.random(len(image.rates)) < 0.3, rng.choice([0.25, 1e-5, 0, 1], len(image.rates)), image.rates
         )
         image.targets.is_stuff[:] = rng.random(len(rates)) < 0.4
-        images_.append(TruthImage(image_id, image.targets, rates))
-    truth = Truth(tuple(images_), truth.dataset, truth.annotator)
+        truth_images.append(TruthImage(image_id, image.targets, rates))
+    truth = Truth(tuple(truth_images), truth.dataset, truth.annotator)
     return truth, read_predictions(predictions, truth)
 
 
 def compare(truth, predictions, max_dets):
     ours = score_amodal(truth, predictions, max_dets)
     checked = 0
-    for (kind, occlusion), wanted in figures(truth, predictions, max_dets).items():
-        found = list(ours.figures(kind, occlusion).values())[:-1]
-        if wanted is None:
-            assert found == [None] * len(found)
+    for (kind, occlusion), expected in figures(images_by_id(truth), predictions, max_dets).items():
+        values = list(ours[kind][occlusion].values())[:-1]
+        if expected is None:
+            assert values == [None] * len(values)
             continue
-        assert np.abs(np.array(found) - wanted).max() < 1e-9, (kind, occlusion)
-        checked += len(found)
+        assert np.abs(np.array(values) - expected).max() < 1e-9, (kind, occlusion)
+        checked += len(values)
     return checked
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_equal_to_the_public_oracle_on_hundreds_of_sets():
+def test_figures_equal_the_public_oracle_on_hundreds_of_sets():
     checked = sum(compare(*generated(seed), (1, 10, 100)) for seed in range(200))
     assert checked > 8000
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("max_dets", [(1, 3), (1, 10, 100, 1000), (5,)])
-def test_equal_to_the_oracle_at_other_limits(max_dets):
+def test_figures_equal_the_oracle_at_other_limits(max_dets):
     for seed in range(300, 306):
         compare(*generated(seed, images=4, dense=6), max_dets)
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_more_than_a_thousand_detections():
+def test_figures_equal_the_oracle_with_1200_detections():
     truth, _ = generated(7, images=2)
     rng = np.random.default_rng(0)
-    masks = [RLE.from_mask(m) for m in random_masks(rng, 1200, (20, 24), ("box",))]
-    found = {0: [ScoredMask(mask, float(s)) for mask, s in zip(masks, rng.random(1200).round(2), strict=True)]}
-    compare(truth, read_predictions(found, truth), (1, 10, 100, 1000))
-
-
-def slow_match(iou, ignore, threshold):
-    """COCO's loop, detection by detection."""
-    order = np.argsort(ignore, kind="stable")
-    taken, out = set(), []
-    for row in iou:
-        best, limit = None, min(threshold, 1 - 1e-10)
-        for g in order:
-            if g in taken:
-                continue
-            if best is not None and not ignore[best] and ignore[g]:
-                break
-            if row[g] < limit:
-                continue
-            limit, best = row[g], g
-        if best is not None:
-            taken.add(best)
-        out.append(None if best is None else bool(ignore[best]))
-    return out
+    masks = [RLE.from_mask(mask) for mask in random_masks(rng, 1200, (20, 24), ("box",))]
+    predictions = {
+        0: [ScoredMask(mask, float(score)) for mask, score in zip(masks, rng.random(1200).round(2), strict=True)]
+    }
+    compare(truth, read_predictions(predictions, truth), (1, 10, 100, 1000))
 
 
 def test_matching_equals_the_loop():
@@ -117,13 +98,17 @@ def test_matching_equals_the_loop():
     for _ in range(200):
         iou = rng.choice([0.3, 0.5, 0.55, 0.7, 0.9, 1.0], (int(rng.integers(0, 9)), int(rng.integers(0, 6))))
         ignore = rng.random((3, iou.shape[1])) < 0.4
-        found = match(iou, ignore)
+        matches = match(iou, ignore)
         hit, neutral = np.zeros((2, len(iou), 3, 10), bool)
-        hit[found.rows], neutral[found.rows] = found.unpacked("hit", 3), found.unpacked("neutral", 3)
-        for s in range(3):
+        for table, bits in ((hit, matches.hit), (neutral, matches.neutral)):
+            table[matches.rows] = np.unpackbits(bits, axis=1, count=30, bitorder="little").reshape(-1, 3, 10)
+        for subset in range(3):
             for t, threshold in enumerate(np.linspace(0.5, 0.95, 10)):
-                for d, wanted in enumerate(slow_match(iou, ignore[s], threshold)):
-                    assert (hit[d, s, t], neutral[d, s, t]) == (wanted is False, wanted is True)
+                for row, neutral_match in enumerate(slow_match(iou, ignore[subset], threshold)):
+                    assert (hit[row, subset, t], neutral[row, subset, t]) == (
+                        neutral_match is False,
+                        neutral_match is True,
+                    )
 
 
 @pytest.fixture(scope="module")
@@ -134,18 +119,15 @@ def scenes(tmp_path_factory):
     return path, folder / "results.json"
 
 
-def real_results(real, folder):
+def write_results(real, folder):
     (folder / "results.json").write_text(json.dumps(export_results(open_dataset(real))))
     return folder / "results.json"
 
 
 def test_order_from_true_targets_is_right_for_every_pair(scenes):
     methods = evaluate(*scenes, "order").figures["methods"]
-    assert methods["R_hard"] == {
-        "accuracy": 1,
-        "coverage": 1,
-        "accuracy_decided": 1,
-        "pairs": methods["R_hard"]["pairs"],
+    assert methods["R_hard"] == {"accuracy": 1, "coverage": 1, "accuracy_decided": 1} | {
+        "pairs": methods["R_hard"]["pairs"]
     }
     assert methods["R_hard"]["pairs"] > 100
     assert methods["modal_vote"]["accuracy"] > 0.8
@@ -154,7 +136,7 @@ def test_order_from_true_targets_is_right_for_every_pair(scenes):
 
 
 def test_order_on_real_images(real, tmp_path):
-    methods = evaluate(real, real_results(real, tmp_path), "order").figures["methods"]
+    methods = evaluate(real, write_results(real, tmp_path), "order").figures["methods"]
     assert methods["R_hard"] == {"accuracy": 1, "coverage": 1, "accuracy_decided": 1, "pairs": 32}
     assert evaluate(real, tmp_path / "results.json").figures["subsets"]["all"]["all"]["AP"] == pytest.approx(1)
 
@@ -165,10 +147,10 @@ def test_probabilities_give_joint_and_soft_order(scenes, tmp_path):
     rows = json.loads(results.read_text())
     boxes, levels = [], []
     for image in truth.images:
-        own = image.targets.boxes()[0].astype(float)
-        codes = image.targets.roi_levels(own, np.arange(len(own)), 56)
+        image_boxes = image.targets.boxes()[0].astype(float)
+        codes = image.targets.roi_levels(image_boxes, np.arange(len(image_boxes)), 56)
         deepest = 7
-        boxes.append(own)
+        boxes.append(image_boxes)
         levels.append(np.stack([np.minimum(codes, deepest) == k for k in range(deepest + 1)], axis=1))
     (tmp_path / "results.json").write_text(json.dumps(rows))
     np.savez(
@@ -186,15 +168,15 @@ def test_probabilities_give_joint_and_soft_order(scenes, tmp_path):
         evaluate(path, tmp_path / "results.json", "order")
 
 
-def test_a_pair_that_overlaps_only_in_doubt_is_decided_where_it_is_surest():
-    """Amodal masks at C > .5 just miss each other; the little that is known of the overlap says who is in front."""
+def test_pairs_without_a_confident_pixel_are_decided_by_their_most_confident_pixels():
+    """Amodal masks at C > 0.5 are just disjoint; the low probabilities of the overlap decide the order."""
     sure = np.clip(1 - (np.arange(12) - 3) / 4, 0, 1) * 0.98  # of A, falling; B is its mirror image
     assert 0 < float((sure * sure[::-1]).max()) < 0.25
     level = {"A": (1, 0), "B": (0.2, 0.8)}
     a, b = (
         replace(ScoredMask.from_codes(np.broadcast_to(inside > 0.5, (8, 12)) * 1, 1.0),
                 box=np.array([0, 0, 12, 8], np.float32),
-                probabilities=np.stack([1 - inside, *(p * inside for p in level[name])])[:, None].repeat(12, 1))
+                probabilities=np.stack([1 - inside, *(share * inside for share in level[name])])[:, None].repeat(12, 1))
         for name, inside in (("A", sure), ("B", sure[::-1]))
     )  # fmt: skip
     for name in ("R_hard", "R_joint", "R_soft", "modal_vote_pixel", "modal_vote_soft"):
@@ -202,23 +184,25 @@ def test_a_pair_that_overlaps_only_in_doubt_is_decided_where_it_is_surest():
         assert pair_votes(replace(a, box=np.array([0, 0, 3, 8])), replace(b, box=np.array([9, 0, 12, 8])))[name] == 0
 
 
-@pytest.mark.parametrize(("surest", "wanted"), [(0.6, 1), (0.3, 1), (0.24, -1)])
-def test_the_threshold_falls_only_where_no_pixel_passes(surest, wanted):
-    """One column says A is in front, six say B at C_A C_B = .16: they count only if the one is below .25 itself."""
+@pytest.mark.parametrize(("surest", "expected"), [(0.6, 1), (0.3, 1), (0.24, -1)])
+def test_the_threshold_falls_only_if_no_pixel_passes(surest, expected):
+    """One column votes for A, six vote for B at C_A C_B = 0.16: these count only if the one is below 0.25 itself."""
     inside = np.sqrt(np.array([surest, *[0.16] * 6]))
     a, b = (
         replace(ScoredMask.from_codes(np.ones((7, 7), int), 1.0), box=np.array([0, 0, 7, 7], np.float32),
-                probabilities=np.stack([1 - inside, inside * seen, inside * (1 - seen)])[:, None].repeat(7, 1))
-        for seen in (np.array([0.9, *[0.1] * 6]), np.array([0.1, *[0.9] * 6]))
+                probabilities=np.stack([1 - inside, inside * visible, inside * (1 - visible)])[:, None].repeat(7, 1))
+        for visible in (np.array([0.9, *[0.1] * 6]), np.array([0.1, *[0.9] * 6]))
     )  # fmt: skip
     votes = pair_votes(a, b)
-    assert {votes[name] for name in ("R_hard", "R_joint", "R_soft", "modal_vote_pixel", "modal_vote_soft")} == {wanted}
+    assert {votes[name] for name in ("R_hard", "R_joint", "R_soft", "modal_vote_pixel", "modal_vote_soft")} == {
+        expected
+    }
 
 
-def test_perfect_predictions(scenes):
+def test_perfect_predictions_have_perfect_figures(scenes):
     subsets = evaluate(*scenes).figures["subsets"]
-    for own in (o for kind in subsets.values() for o in kind.values()):
-        assert own["AP"] is None if own["instances"] == 0 else own["AR100"] == 1
+    for subset in (occlusion for kind in subsets.values() for occlusion in kind.values()):
+        assert subset["AP"] is None if subset["instances"] == 0 else subset["AR100"] == 1
     assert subsets["all"]["all"]["AP"] == pytest.approx(1)
     completion = evaluate(*scenes, "completion").figures["completion"]
     assert [completion[k] for k in ("mIoU_full", "mIoU_occ_gt_visible", "mIoU_occ_own_visible")] == [1, 1, 1]
@@ -231,53 +215,54 @@ def test_perfect_predictions(scenes):
     assert sum(counts.values()) == counts["right"] + counts["duplicate"]
 
 
-def as_predictions(truth, change=lambda rng, mask: mask, seed=0):
+def to_predictions(truth, change=lambda rng, mask: mask, seed=0):
     rng = np.random.default_rng(seed)
     return {
         i: [
             ScoredMask(RLE.from_mask(change(rng, t.targets.amodal(n))), float(rng.random()))
             for n in range(len(t.rates))
         ]
-        for i, t in truth.items()
+        for i, t in images_by_id(truth).items()
     }
 
 
-def test_valid_properties(scenes):
+def test_figures_do_not_rise_with_false_positives_nor_depend_on_the_scale_of_scores(scenes):
     scenes_ = read_cocoa(scenes[0])
     truth = read_truth(scenes_)
-    noisy = as_predictions(truth, lambda rng, mask: perturbed(rng, mask, 6))
-    before = {i: list(found) for i, found in noisy.items()}
+    noisy = to_predictions(truth, lambda rng, mask: perturbed(rng, mask, 6))
+    before = {i: list(masks) for i, masks in noisy.items()}
     base = evaluate(scenes_, noisy).figures["subsets"]
-    assert noisy == before  # never mutated
-    lifted = {i: [replace(p, score=p.score**3 * 7 - 2) for p in found] for i, found in noisy.items()}
+    assert noisy == before  # not mutated
+    lifted = {i: [replace(mask, score=mask.score**3 * 7 - 2) for mask in masks] for i, masks in noisy.items()}
     assert evaluate(scenes_, lifted).figures["subsets"] == base
     speck = np.zeros((120, 160), bool)
     speck[0, 0] = True
-    worse = {i: [*found, ScoredMask(RLE.from_mask(speck), 2.0)] for i, found in noisy.items()}
+    worse = {i: [*masks, ScoredMask(RLE.from_mask(speck), 2.0)] for i, masks in noisy.items()}
     after = evaluate(scenes_, worse).figures["subsets"]
-    for kind, occlusion in ((k, o) for k in base for o in base[k]):
+    base_subsets = [(kind, occlusion) for kind in base for occlusion in base[kind]]
+    for kind, occlusion in base_subsets:
         for name, value in base[kind][occlusion].items():
             assert value is None or after[kind][occlusion][name] <= value + 1e-12
 
 
 def test_an_image_without_detections_is_all_misses(scenes):
     scenes_ = read_cocoa(scenes[0])
-    found = as_predictions(read_truth(scenes_))
-    few = {i: found[i] for i in list(found)[:6]}
-    report = evaluate(scenes_, few, compat="sln")
+    predictions = to_predictions(read_truth(scenes_))
+    half = {i: predictions[i] for i in list(predictions)[:6]}
+    report = evaluate(scenes_, half, compat="sln")
     assert report.figures["subsets"]["all"]["all"]["AR100"] < 0.7
     assert report.figures["subsets_compat_sln"]["all"]["all"]["AR100"] == 1  # recall too high, as released
     assert "SLN release" in str(report)
 
 
-def rows_with(scenes, **change):
+def changed_rows(scenes, **change):
     rows = json.loads(scenes[1].read_text())
     rows[3].update(change)
     return rows
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"image_id": 999}, "image 999 is not in the ground truth"),
         ({"image_id": "x"}, "no integer 'image_id'"),
@@ -290,10 +275,10 @@ def rows_with(scenes, **change):
         ({"category_id": 2**63}, "beyond 64 bits"),
     ],
 )
-def test_predictions_that_cannot_be_scored(scenes, tmp_path, change, said):
+def test_malformed_predictions_are_refused_with_their_row(scenes, tmp_path, change, message):
     path = tmp_path / "p.json"
-    path.write_text(json.dumps(rows_with(scenes, **change)))
-    with pytest.raises(PredictionError, match=said) as caught:
+    path.write_text(json.dumps(changed_rows(scenes, **change)))
+    with pytest.raises(PredictionError, match=message) as caught:
         evaluate(scenes[0], path, "completion")
     assert "p.json, row 3" in str(caught.value)
     path.write_text("{}")
@@ -302,7 +287,7 @@ def test_predictions_that_cannot_be_scored(scenes, tmp_path, change, said):
 
 
 def test_released_proposals_split_over_files(scenes, tmp_path):
-    """AmodalMask's own keys: amodalMask and invisibleMask instead of segmentation and visible_mask."""
+    """AmodalMask's keys: amodalMask and invisibleMask instead of segmentation and visible_mask."""
     truth = read_truth(scenes[0])
     rows = []
     for row in json.loads(scenes[1].read_text()):
@@ -314,42 +299,42 @@ def test_released_proposals_split_over_files(scenes, tmp_path):
         (tmp_path / f"{n}.json").write_text(json.dumps([row for row in rows if row["image_id"] % 2 == n]))
     files = [tmp_path / "0.json", tmp_path / "1.json"]
     assert evaluate(scenes[0], files).figures["subsets"]["all"]["all"]["AR100"] == 1
-    found = read_predictions(files, truth)
-    for image_id, image in truth.items():
-        modal = {RLE.from_mask(m) for m in image.targets.modal()}
-        assert {p.visible for p in found.of(image_id)} == modal
+    predictions = read_predictions(files, truth)
+    for image_id, image in images_by_id(truth).items():
+        modal = {RLE.from_mask(mask) for mask in image.targets.modal()}
+        assert {prediction.visible for prediction in predictions.of(image_id)} == modal
 
 
-def test_error_types():
+def test_error_types_of_small_scenes():
     masks = np.zeros((4, 20, 60), bool)
     masks[0, 5:15, 5:15], masks[1, 5:15, 10:25], masks[2, 5:15, 30:40], masks[3, 5:15, 45:55] = True, True, True, True
     scene = make_scene(masks)
-    front, back, lone, _ = masks
+    front, back, single, _ = masks
 
     def guess(amodal, visible=None, score=0.9):
         return ScoredMask(RLE.from_mask(amodal), score, visible=RLE.from_mask(amodal if visible is None else visible))
 
-    shifted = np.roll(lone, (4, 3), (0, 1))
-    found = {1: [guess(front, front & ~back), guess(back), guess(back, score=0.1), guess(shifted)]}
-    counts = evaluate([scene], found, errors=True).diagnosis.counts
+    shifted = np.roll(single, (4, 3), (0, 1))
+    predictions = {1: [guess(front, front & ~back), guess(back), guess(back, score=0.1), guess(shifted)]}
+    counts = evaluate([scene], predictions, errors=True).diagnosis.counts
     assert counts == {"right": 2, "not-proposed": 1, "hidden-missed": 0, "hidden-wrong": 0, "misplaced": 1,
                       "order-flipped": 1, "duplicate": 1}  # fmt: skip
     narrow = np.zeros((20, 60), bool)
-    narrow[5:15, 15:25] = True  # the visible part of the one behind, nothing of what is hidden
+    narrow[5:15, 15:25] = True  # the visible part of the instance behind, nothing of the hidden part
     tall = np.zeros((2, 40, 60), bool)
     tall[0, 0:26, 10:40], tall[1, 10:40, 10:40] = True, True
-    only = tall[1] & ~tall[0]
-    found = {1: [guess(tall[0]), guess(only)]}
-    counts = evaluate([make_scene(tall)], found, errors=True).diagnosis.counts
+    visible_part = tall[1] & ~tall[0]
+    predictions = {1: [guess(tall[0]), guess(visible_part)]}
+    counts = evaluate([make_scene(tall)], predictions, errors=True).diagnosis.counts
     assert counts["hidden-missed"] == 1
 
 
 def table(text):
-    """The lines of a report behind its card."""
+    """The lines of a report after its card."""
     return text.partition("\n\n")[2].splitlines()
 
 
-def test_reports_say_how_they_were_made(scenes):
+def test_reports_state_their_settings(scenes):
     report = evaluate(*scenes, max_dets=(10, 1, 100), nms="mask .6", given="image", errors=True)
     document = report.to_dict()
     assert document["schema"] == "amodal-data/evaluate/1"
@@ -384,20 +369,22 @@ def test_d2sa_prints_the_layout_of_table_3(tmp_path):
     assert [line.split()[0] for line in lines[1:4]] == ["all", "partial", "heavy"]
 
 
-def test_bordering_pairs_are_some_of_the_overlapping_ones(scenes):
-    few, many = (evaluate(*scenes, "order", pairs=p).figures["methods"]["R_hard"] for p in ("bordering", "overlap"))
-    assert 0 < few["pairs"] < many["pairs"]
-    assert few["accuracy"] == 1
+def test_bordering_pairs_are_a_subset_of_overlapping_pairs(scenes):
+    bordering, overlapping = (
+        evaluate(*scenes, "order", pairs=pairs).figures["methods"]["R_hard"] for pairs in ("bordering", "overlap")
+    )
+    assert 0 < bordering["pairs"] < overlapping["pairs"]
+    assert bordering["accuracy"] == 1
 
 
-def test_the_command(scenes, tmp_path):
-    done = run_command("amodal-data", "evaluate", *scenes, "--csv", tmp_path / "e.csv", "--json")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["subsets"]["all"]["all"]["AP"] == pytest.approx(1)
+def test_the_command_prints_json_tables_and_csv(scenes, tmp_path):
+    process = run_command("amodal-data", "evaluate", *scenes, "--csv", tmp_path / "e.csv", "--json")
+    assert process.returncode == 0, process.stderr
+    assert json.loads(process.stdout)["subsets"]["all"]["all"]["AP"] == pytest.approx(1)
     assert (tmp_path / "e.csv").read_text().startswith("image_id,right,")
     assert "R_hard" in run_command("amodal-data", "evaluate", *scenes, "-p", "order").stdout
-    bad = run_command("amodal-data", "evaluate", *scenes, "--max-dets", "ten")
-    assert bad.returncode == 2
+    refused = run_command("amodal-data", "evaluate", *scenes, "--max-dets", "ten")
+    assert refused.returncode == 2
 
 
 @pytest.mark.parametrize("size", [28, 56])
@@ -405,24 +392,24 @@ def test_pasting_equals_a_slow_bilinear_reference(size):
     rng = np.random.default_rng(0)
     channels = rng.random((3, size, size)).astype(np.float32)
     box, window = np.array([3.3, 2.1, 21.7, 17.2]), (slice(0, 20), slice(1, 25))
-    drawn = paste(channels, box, window)
+    pasted = paste(channels, box, window)
     for y in range(20):
         for x in range(1, 25):
-            v, u = (y + 0.5 - 2.1) / 15.1 * size - 0.5, (x + 0.5 - 3.3) / 18.4 * size - 0.5
-            if not (-0.5 <= v <= size - 0.5 and -0.5 <= u <= size - 0.5):
-                assert np.allclose(drawn[:, y, x - 1], [1, 0, 0])
+            row, column = (y + 0.5 - 2.1) / 15.1 * size - 0.5, (x + 0.5 - 3.3) / 18.4 * size - 0.5
+            if not (-0.5 <= row <= size - 0.5 and -0.5 <= column <= size - 0.5):
+                assert np.allclose(pasted[:, y, x - 1], [1, 0, 0])
                 continue
-            v, u = np.clip(v, 0, size - 1), np.clip(u, 0, size - 1)
-            i, j = int(v), int(u)
-            i2, j2 = min(i + 1, size - 1), min(j + 1, size - 1)
-            a, b = v - i, u - j
-            wanted = (1 - a) * ((1 - b) * channels[:, i, j] + b * channels[:, i, j2]) + a * (
-                (1 - b) * channels[:, i2, j] + b * channels[:, i2, j2]
-            )
-            assert np.allclose(drawn[1:, y, x - 1], wanted[1:], atol=1e-5)
+            row, column = np.clip(row, 0, size - 1), np.clip(column, 0, size - 1)
+            i, j = int(row), int(column)
+            next_i, next_j = min(i + 1, size - 1), min(j + 1, size - 1)
+            weight_i, weight_j = row - i, column - j
+            expected = (1 - weight_i) * (
+                (1 - weight_j) * channels[:, i, j] + weight_j * channels[:, i, next_j]
+            ) + weight_i * ((1 - weight_j) * channels[:, next_i, j] + weight_j * channels[:, next_i, next_j])
+            assert np.allclose(pasted[1:, y, x - 1], expected[1:], atol=1e-5)
 
 
-def test_pairs_that_the_file_lists(scenes, tmp_path):
+def test_pairs_of_depth_constraint(scenes, tmp_path):
     listed = evaluate(*scenes, "order", pairs="constraint").figures["methods"]["R_hard"]
     assert listed == evaluate(*scenes, "order").figures["methods"]["R_hard"]  # here they are the overlapping ones
     build_targets(read_cocoa(scenes[0]), tmp_path / "c.h5")
@@ -430,29 +417,30 @@ def test_pairs_that_the_file_lists(scenes, tmp_path):
         evaluate(tmp_path / "c.h5", scenes[1], "order", pairs="constraint")
 
 
-def test_several_annotators(scenes, tmp_path):
+def test_annotators_are_selected_by_name(scenes, tmp_path):
     content = json.loads(scenes[0].read_text())
     content["annotations"].append({**content["annotations"][0], "id": 99, "author": "other"})
     path = tmp_path / "COCO_amodal_val2014.json"
     path.write_text(json.dumps(content))
-    counted = {
-        who: evaluate(path, scenes[1], annotator=who).figures["subsets"]["all"]["all"]["instances"]
-        for who in ("first", "all", "synthetic")
+    counts = {
+        annotator: evaluate(path, scenes[1], annotator=annotator).figures["subsets"]["all"]["all"]["instances"]
+        for annotator in ("first", "all", "synthetic")
     }
-    assert counted["first"] == counted["synthetic"] == counted["all"] - len(content["annotations"][0]["regions"])
+    assert counts["first"] == counts["synthetic"] == counts["all"] - len(content["annotations"][0]["regions"])
 
 
-def test_boundary_ap(scenes):
+def test_boundary_ap_of_exact_masks(scenes):
     parts = evaluate(*scenes, "coco", boundary=True).figures["parts"]
     assert all(parts[part]["AP"] > 0.99 for part in ("amodal", "visible", "hidden"))
 
 
-def test_predictions_from_arrays(scenes):
+def test_predictions_from_level_codes(scenes):
     scenes_ = read_cocoa(scenes[0])
-    found = {
-        i: [ScoredMask.from_codes(codes, 0.5) for codes in t.targets.levels()] for i, t in read_truth(scenes_).items()
+    predictions = {
+        i: [ScoredMask.from_codes(codes, 0.5) for codes in t.targets.levels()]
+        for i, t in images_by_id(read_truth(scenes_)).items()
     }
-    assert evaluate(scenes_, found, "order").figures["methods"]["R_hard"]["accuracy"] == 1
+    assert evaluate(scenes_, predictions, "order").figures["methods"]["R_hard"]["accuracy"] == 1
 
 
 def test_predictions_in_python_are_checked(scenes):
@@ -479,17 +467,17 @@ def test_category_0_is_a_category(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"PK\x03\x04 cut short", b"text", b""])
-def test_companions_that_cannot_be_read(scenes, tmp_path, content):
+def test_malformed_sidecars_are_refused(scenes, tmp_path, content):
     (tmp_path / "r.json").write_bytes(scenes[1].read_bytes())
     (tmp_path / "r.npz").write_bytes(content)
-    with pytest.raises(PredictionError, match="not a companion"):
+    with pytest.raises(PredictionError, match="not a sidecar"):
         evaluate(scenes[0], tmp_path / "r.json", "order")
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("categories", [1, 5, 40])
-def test_categories_judged_a_few_at_a_time_give_the_same_figures(categories):
-    """COCOeval as it stands, over all categories and images at once, is the oracle."""
+def test_categories_evaluated_in_groups_have_equal_figures(categories):
+    """The oracle is the original COCOeval, over all categories and images at once."""
     import contextlib
     import io
 
@@ -499,38 +487,40 @@ def test_categories_judged_a_few_at_a_time_give_the_same_figures(categories):
     from amodal_data.evaluation.protocols import cocoeval as coco
 
     rng = np.random.default_rng(categories)
-    images = [{"id": at, "height": 40, "width": 40} for at in range(1, 9)]
+    images = [{"id": image_id, "height": 40, "width": 40} for image_id in range(1, 9)]
     annotations, results = [], []
     for _ in range(120):
         x, y, size = rng.integers(0, 20, 3)
         mask = np.zeros((40, 40), bool)
         mask[y : y + size + 3, x : x + size + 3] = True
-        at, category = int(rng.integers(1, 9)), int(rng.integers(1, categories + 1))
+        image_id, category = int(rng.integers(1, 9)), int(rng.integers(1, categories + 1))
         rows = annotations if rng.random() < 0.5 else results
         score = None if rows is annotations else float(rng.random())
         coco._add(rows, category, RLE.from_mask(mask), score)
-        rows[-1] |= {"id": len(rows), "image_id": at}
+        rows[-1] |= {"id": len(rows), "image_id": image_id}
     with contextlib.redirect_stdout(io.StringIO()):
-        found = [coco._dataset(COCO(), images, rows) for rows in (annotations, results)]
-        score = COCOeval(*found, "segm")
+        datasets = [coco._dataset(COCO(), images, rows) for rows in (annotations, results)]
+        score = COCOeval(*datasets, "segm")
         score.evaluate()
         score.accumulate()
         score.summarize()
-    assert coco._by_mask(images, annotations, results) == pytest.approx(score.stats.tolist(), abs=1e-12)
+    assert coco._mask_figures(coco._Content(images, annotations, results)) == pytest.approx(
+        score.stats.tolist(), abs=1e-12
+    )
 
 
-def test_the_error_of_a_map_is_that_of_its_pixels():
-    """Counted by pairs of values; also where levels reach out of the amodal mask, as some files have them."""
+def test_sem_dist_error_equals_the_mean_over_pixels():
+    """Counted by pairs of values; also where levels extend beyond the amodal mask, as in some files."""
     rng = np.random.default_rng(5)
     for _ in range(20):
-        whole, seen = rng.random((2, 9, 8)) < 0.6
+        amodal, visible = rng.random((2, 9, 8)) < 0.6
         codes = rng.integers(1, 4, (9, 8))
         level = np.where(rng.random((9, 8)) < 0.3, rng.integers(1, 4, (9, 8)), 0)
         rles = tuple(RLE.from_mask(level == k) for k in (1, 2, 3))
-        prediction = ScoredMask(RLE.from_mask(whole), 0.5, visible=RLE.from_mask(seen), levels=rles)
+        prediction = ScoredMask(RLE.from_mask(amodal), 0.5, visible=RLE.from_mask(visible), levels=rles)
         grid = grid_of(prediction, (slice(0, 9), slice(0, 8)))
-        inside = codes > 1  # as if the rest were outside
+        inside = codes > 1
         true = np.where(inside, codes, 0).astype(np.uint8)
-        found = sem_dist_of_codes(grid.confidence[inside].astype(float), grid.level[inside] + grid.inside[inside])
-        wanted = np.abs(found - (SAFE_CONFIDENCE - (true[inside] - 1.0))).mean()
-        assert _error(grid, true) == pytest.approx(wanted, abs=1e-12)
+        predicted = sem_dist_of_codes(grid.confidence[inside].astype(float), grid.level[inside] + grid.inside[inside])
+        expected = np.abs(predicted - (SAFE_CONFIDENCE - (true[inside] - 1.0))).mean()
+        assert _sem_dist_error(grid, true) == pytest.approx(expected, abs=1e-12)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from pycocotools import mask as coco_mask
-from support.coco_oracle import prepared
+from support.coco_oracle import prepared, score_amodal
 from support.commands import ROOT, run_command
 from support.networks import MODERN_SMALL, one_square
 from support.scenes import make_scene, random_masks
@@ -33,7 +33,6 @@ from amodal_data.cache import CachedImage
 from amodal_data.errors import LayoutError
 from amodal_data.evaluation import ScoredMask
 from amodal_data.evaluation.ground_truth import Truth, TruthImage
-from amodal_data.evaluation.protocols.amodal import score_amodal
 from amodal_data.evaluation.results.scored_masks import Predictions
 from amodal_data.export import export_coco
 from sln.config import load_config
@@ -179,7 +178,7 @@ def a_trial(rng, size=(30, 40)):
     for image_id in range(1, 4):
         unknown = random_masks(rng, 1, size, ("box", "empty"))[0]
         masks = random_masks(rng, int(rng.integers(1, 5)), size, ("box",))
-        one = TruthImage.of(make_scene(masks, unknown=RLE.from_mask(unknown)))
+        one = TruthImage.from_scene(make_scene(masks, unknown=RLE.from_mask(unknown)))
         images[image_id] = TruthImage(image_id, one.targets, one.rates, masks=one.masks)
         several = [*masks, *(random_masks(rng, 4, size, ("box",)) & unknown), *random_masks(rng, 2, size, ("box",))]
         found[image_id] = tuple(ScoredMask(RLE.from_mask(one), float(rng.random())) for one in several if one.any())
@@ -209,7 +208,7 @@ def test_detections_in_the_unknown_count_as_coco_counts_crowds():
     for _ in range(40):
         images, predictions = a_trial(rng)
         truth = Truth(list(images.values()), "custom", "first")
-        found = score_amodal(truth, predictions).figures("all", "all")["AP"]
+        found = score_amodal(truth, predictions)["all"]["all"]["AP"]
         assert found == pytest.approx(coco_ap(images, predictions, crowds=True), abs=1e-12)
         excused += found != pytest.approx(coco_ap(images, predictions, crowds=False))
     assert excused > 10
