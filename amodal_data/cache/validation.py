@@ -13,6 +13,7 @@ from amodal_data.cache.parts import Range
 from amodal_data.cache.schema import AMBIGUOUS, BESIDE, CHUNKS, COLUMNS, EMPTY, IMAGE, PTR, UNKNOWN, instance_rows
 from amodal_data.errors import CacheFormatError
 from amodal_data.layering.targets import LayeredTargets
+from amodal_data.scenes.occlusion_order import is_cyclic
 
 _SHAPES = {**EMPTY, "images": np.zeros(0, IMAGE), "ptr": np.zeros(0, PTR), "findings": EMPTY["text"]}
 _PTR_1 = np.zeros(0, [("ambiguous" if name == "flags" else name, "<i8") for name in COLUMNS])
@@ -108,7 +109,7 @@ def _check_pairs(pairs: NDArray[np.int32], table: NDArray[np.uint8]) -> None:
     if pairs.min() < 0 or pairs.max() >= n:
         raise CacheFormatError(f"a pair names an instance that is not among {n}")
     keys = pairs[:, 0].astype(np.int64) * n + pairs[:, 1]
-    if (np.diff(keys) <= 0).any() or (pairs[:, 0] == pairs[:, 1]).any() or _cyclic(pairs, n):
+    if (np.diff(keys) <= 0).any() or (pairs[:, 0] == pairs[:, 1]).any() or is_cyclic(pairs, n):
         raise CacheFormatError("its pairs are no order of (front, back)")
     inside = table > 0
     step = max(1, 2**24 // len(table))
@@ -116,15 +117,3 @@ def _check_pairs(pairs: NDArray[np.int32], table: NDArray[np.uint8]) -> None:
         front, back = pairs[at : at + step].T
         if not (inside[:, front] & inside[:, back]).any(axis=0).all():
             raise CacheFormatError("a pair does not overlap")
-
-
-def _cyclic(pairs: NDArray[np.int32], n: int) -> bool:
-    forward = pairs[:, 0] < pairs[:, 1]
-    if forward.all() or not forward.any():
-        return False
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    edges = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
-    groups, _ = connected_components(edges, directed=True, connection="strong")
-    return bool(groups < n)

@@ -14,13 +14,13 @@ from amodal_data.errors import LevelsError, SelectionError
 from amodal_data.evaluation import Diagnosis, Predictions, evaluate, read_predictions, read_truth
 from amodal_data.inspector import PageImage, Summary, contact_sheet, summarize
 from amodal_data.layering.targets import LayeredTargets
-from amodal_data.readers import Reading, read_annotations
+from amodal_data.readers import ReadOptions, read_annotations
 from amodal_data.readers.discovery import PhotoFinder
 from amodal_data.scenes.findings import Finding
 from amodal_data.scenes.scene import Scenes
 
 
-def open_dataset(path: Path, **how: Unpack[Reading]) -> "TargetDataset":
+def open_dataset(path: Path, **how: Unpack[ReadOptions]) -> "TargetDataset":
     """Open a cache, or annotations as :func:`amodal_data.read_annotations` reads them. Raises the errors of
     :class:`TargetCache` and the readers.
     """

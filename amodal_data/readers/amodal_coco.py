@@ -6,11 +6,11 @@
   ``oco_id`` (cluster), ``ico_id`` (order in the cluster, 0 = no overlap).
 - The same idea under other names: UOAIS, SAIL-VOS, AIStron.
 
-There is no total order: visible and hidden masks show most of it, depth fields are hints.
+There is no total order: visible and hidden masks show most of it, and depth fields are hints.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,26 @@ from numpy.typing import NDArray
 from amodal_data.errors import LayoutError, MaskError
 from amodal_data.masks.rle import RLE, merge, parse_rle
 from amodal_data.masks.windows import minus
-from amodal_data.readers.annotation_index import AnnotationIndex, category_names, is_crowd, key_names, top_level
+from amodal_data.readers.annotation_index import (
+    AnnotationIndex,
+    annotation_keys,
+    category_names,
+    is_crowd,
+    list_keys,
+    top_level,
+)
+from amodal_data.readers.image_record import Annotation, ImageRecord
 from amodal_data.readers.json_files import load_json
-from amodal_data.readers.region_masks import MaskDecoder, decode_masks, integer, number
-from amodal_data.scenes.findings import Finding, Place
+from amodal_data.readers.mask_decoder import MaskDecoder, decode_masks
+from amodal_data.readers.values import coco_box, integer, number
+from amodal_data.scenes.findings import Finding
+from amodal_data.scenes.occlusion_order import from_ranks
 from amodal_data.scenes.scene import Instance, Scene, Scenes, Source, StoredValues
-
-Object = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The keys under which one layout keeps what we need; "" = it has none."""
+    """The keys of one layout; "" = it has none. ``marker``: a key that no layout further down the list has."""
 
     amodal: str
     visible: str
@@ -40,44 +48,35 @@ class Layout:
     depth: str = ""
     cluster: str = ""
     box: str = "bbox"
+    marker: str = ""
+
+    @property
+    def signature(self) -> set[str]:
+        """The keys by which this layout is recognized."""
+        return {self.amodal, self.visible, self.marker} - {"segmentation", ""}
 
 
 LAYOUTS = {
     "kins-2020": Layout("a_segm", "i_segm", depth="ico_id", cluster="oco_id", box="a_bbox"),
     "aistron": Layout("amodal_segm", "visible_segm", box="amodal_bbox"),
     "kins": Layout("segmentation", "inmodal_seg", depth="ico_id", cluster="oco_id"),
-    "uoais": Layout("segmentation", "visible_mask", "occluded_mask", "occluded_rate"),
-    "sail-vos": Layout("segmentation", "visible_mask", depth="occlu_depth"),
+    "uoais": Layout("segmentation", "visible_mask", "occluded_mask", "occluded_rate", marker="occluded_mask"),
+    "sail-vos": Layout("segmentation", "visible_mask", depth="occlu_depth", marker="occlu_depth"),
     "mvtec": Layout("segmentation", "visible_mask", "invisible_mask", "occlude_rate", "occl_depth"),
 }
-"""From the most telling keys to the least: the first layout whose keys all occur is taken."""
-
-_TELLING = {
-    "kins-2020": {"a_segm", "i_segm"},
-    "aistron": {"amodal_segm", "visible_segm"},
-    "kins": {"inmodal_seg"},
-    "uoais": {"visible_mask", "occluded_mask"},
-    "sail-vos": {"visible_mask", "occlu_depth"},
-    "mvtec": {"visible_mask"},
-}
+"""From the most specific keys to the least: a file has the first layout whose signature occurs in it."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Record:
-    """One image with its annotations, still raw."""
+class _FlatRecord(ImageRecord):
+    """``reference``: the COCOA scene of this image, as a sequence of one, to take the order from."""
 
-    image_id: int
-    file_name: str
-    size: tuple[int, int]
-    annotations: Sequence[Object]
     layout: Layout
-    categories: Mapping[int, str]
-    source: str
     reference: Scenes | None = None
 
 
 def read_d2sa(path: str | Path) -> Scenes:
-    """Read a file in MVTec's layout: D2SA, or COCOA-cls, or another data set converted to it.
+    """Read a file in MVTec's layout: D2SA, COCOA-cls, or another dataset converted to it.
 
     Raises :class:`amodal_data.errors.AnnotationError` if it is not JSON and
     :class:`amodal_data.errors.LayoutError` if it is JSON of another layout.
@@ -91,33 +90,33 @@ def read_kins(path: str | Path) -> Scenes:
 
 
 def read_cocoa_cls(path: str | Path, *, cocoa: Scenes | None = None) -> Scenes:
-    """Read COCOA-cls: COCOA's things with classes, flat and without order. Raises as :func:`read_d2sa`.
+    """Read COCOA-cls: the things of COCOA with classes, flat and without order. Raises as :func:`read_d2sa`.
 
-    cocoa: the COCOA file they were taken from; regions with the same amodal mask lend their order.
+    cocoa: the scenes of the COCOA file that it was made from; instances with the same amodal mask take their order.
     """
     return _read(Path(path), "cocoa-cls", {"mvtec"}, cocoa)
 
 
-def _read(path: Path, dataset: str, allowed: set[str], cocoa: Scenes | None = None) -> Scenes:
+def _read(path: Path, dataset: str, layouts: set[str], cocoa: Scenes | None = None) -> Scenes:
     content, source = load_json(path)
     _, annotations = top_level(content, path)
-    name = layout_of(annotations)
-    if annotations and name not in allowed:
-        raise LayoutError(
-            f"not {dataset}: " + (f"this is the layout of {name}" if name else f"keys seen: {key_names(annotations)}"),
-            place=str(path),
+    layout = layout_of(annotations)
+    if annotations and layout not in layouts:
+        problem = (
+            f"this is the layout of {layout}" if layout else f"keys seen: {list_keys(annotation_keys(annotations))}"
         )
-    return amodal_coco_scenes(content, path, source, dataset, name or "mvtec", cocoa)
+        raise LayoutError(f"not {dataset}: {problem}", place=str(path))
+    return amodal_coco_scenes(content, path, source, dataset, layout or "mvtec", cocoa)
 
 
 def layout_of(annotations: Sequence[Any]) -> str:
-    """The name of the flat layout, judged by the keys of all annotations; "" = none of them."""
+    """The name of the flat layout, recognized by the keys of all annotations; "" = none of them."""
     keys = {key for annotation in annotations if isinstance(annotation, Mapping) for key in annotation}
-    return next((name for name, telling in _TELLING.items() if telling <= keys), "")
+    return next((name for name, layout in LAYOUTS.items() if layout.signature <= keys), "")
 
 
 def dataset_of(layout: str, file_name: str) -> str:
-    """What to call the data set of a file of this layout."""
+    """The name of the dataset that a file of this layout belongs to."""
     if layout.startswith("kins"):
         return "kins"
     return layout if layout not in ("", "mvtec") else "cocoa-cls" if file_name.startswith("COCO") else "d2sa"
@@ -132,171 +131,138 @@ def amodal_coco_scenes(
     cocoa: Scenes | None = None,
     findings: Sequence[Finding] = (),
 ) -> Scenes:
-    """The scenes of a parsed flat file; findings: what was odd about it before."""
+    """The scenes of parsed content in a flat layout. cocoa: see :func:`read_cocoa_cls`; findings: those of the file."""
     images, annotations = top_level(content, path)
-    grouping = AnnotationIndex(source.name)
-    grouping.findings += findings
-    grouping.add_images(images)
-    grouping.add_annotations(annotations)
+    index = AnnotationIndex(source.name, images, annotations, findings=findings)
     categories = category_names(content.get("categories"))
-    places = {} if cocoa is None else {image_id: at for at, image_id in enumerate(cocoa.image_ids)}
-    records = []
-    for image_id, name, size, several in grouping.sized():
-        at = places.get(image_id)
-        reference = None if cocoa is None or at is None else cocoa[at : at + 1]
-        records.append(_Record(image_id, name, size, several, LAYOUTS[layout], categories, source.name, reference))
-    sources = [source, *(cocoa.sources if cocoa is not None else ())]
-    settings = {"layout": layout}
+    records = index.records(_FlatRecord, categories, layout=LAYOUTS[layout])
+    sources = [source]
+    if cocoa is not None:
+        positions = {image_id: n for n, image_id in enumerate(cocoa.image_ids)}
+        for i, record in enumerate(records):
+            if (n := positions.get(record.image_id)) is not None:
+                records[i] = replace(record, reference=cocoa[n : n + 1])
+        sources += cocoa.sources
     return Scenes(
         records,
         _read_records,
         dataset=dataset,
-        settings=settings,
+        settings={"layout": layout},
         sources=sources,
-        file_findings=grouping.findings,
+        file_findings=index.findings,
     )
 
 
-def _read_records(records: Sequence[_Record]) -> list[Scene]:
-    """The scenes of some records: masks checked and decoded, hints gathered."""
-    amodal, visible = [], []
-    for record in records:
-        place = Place(record.source, record.image_id)
-        amodal.append(MaskDecoder(record.size, place, ["region-empty"]))
-        visible.append(MaskDecoder(record.size, place, []))
-        amodal[-1].add_all(record.annotations, record.layout.amodal)
-        visible[-1].add_all(record.annotations, record.layout.visible, optional=True)
+def _read_records(records: Sequence[_FlatRecord]) -> list[Scene]:
+    amodal = [record.masks(record.layout.amodal, codes=["region-empty"]) for record in records]
+    visible = [record.masks(record.layout.visible, codes=[], optional=True) for record in records]
     decode_masks([*amodal, *visible])
-    return [_scene(*one) for one in zip(records, amodal, visible, strict=True)]
+    return [_scene(record, *decoders) for record, *decoders in zip(records, amodal, visible, strict=True)]
 
 
-def _scene(record: _Record, amodal: MaskDecoder, visible: MaskDecoder) -> Scene:
-    layout, findings = record.layout, [*amodal.findings, *visible.findings]
-    shown: dict[int, RLE] = {}
+def _scene(record: _FlatRecord, amodal: MaskDecoder, visible: MaskDecoder) -> Scene:
+    layout, place = record.layout, amodal.place
+    findings = [*amodal.findings, *visible.findings]
+    visible_masks: dict[int, RLE] = {}
     crowds = []
-    for at, whole in sorted(amodal.masks.items()):
-        if is_crowd(record.annotations[at]):
-            crowds.append(whole)
-            findings.append(Finding("crowd-unknown", amodal.place_of(at), f"{whole.area} px"))
+    for index, mask in sorted(amodal.masks.items()):
+        annotation, place_of_instance = record.annotations[index], replace(place, region=index)
+        if is_crowd(annotation):
+            crowds.append(mask)
+            findings.append(Finding("crowd-unknown", place_of_instance, f"{mask.area} px"))
             continue
-        mask = visible.masks.get(at)
-        if mask is None and record.annotations[at].get(layout.visible) is None:
-            mask = _visible_from_hidden(whole, record.annotations[at].get(layout.hidden))
-            findings.append(Finding("visible-missing", amodal.place_of(at), f"no {layout.visible!r}"))
-        if mask is not None:
-            shown[at] = mask
-    kept = list(shown)
-    annotations = [record.annotations[at] for at in kept]
-    findings += _twins(amodal, shown)
-    hint, contradicting = _hint(record, annotations, [amodal.masks[at] for at in kept])
-    if contradicting:
-        message = f"{contradicting} pairs of instances"
-        findings.append(Finding("order-inconsistent", amodal.place, message))
-    instances = tuple(
-        _instance(record, annotation, at, amodal.masks[at], shown[at])
-        for at, annotation in zip(kept, annotations, strict=True)
-    )
-    return Scene(
-        image_id=record.image_id,
-        file_name=record.file_name,
-        size=record.size,
-        instances=instances,
+        if index in visible.masks:
+            visible_masks[index] = visible.masks[index]
+        elif annotation.get(layout.visible) is None:
+            visible_masks[index] = _visible_from_hidden(mask, annotation.get(layout.hidden))
+            findings.append(Finding("visible-missing", place_of_instance, f"no {layout.visible!r}"))
+    amodal_masks = {index: amodal.masks[index] for index in visible_masks}
+    for index, twin in _duplicates(amodal_masks, visible_masks):
+        findings.append(Finding("instance-duplicate", replace(place, region=index), f"same masks as {twin}"))
+    hint, contradictions = _order_hint(record, amodal_masks)
+    if contradictions:
+        findings.append(Finding("order-inconsistent", place, f"{contradictions} pairs of instances"))
+    return record.scene(
+        [_instance(record, index, mask, visible_masks[index]) for index, mask in amodal_masks.items()],
+        findings,
         in_front=hint,
         total_order=False,
-        findings=tuple(findings),
-        source=record.source,
         unknown=merge(crowds) if crowds else None,
     )
 
 
-def _instance(record: _Record, annotation: Object, at: int, whole: RLE, shown: RLE) -> Instance:
-    layout = record.layout
-    annotation_id, category = integer(annotation.get("id")), integer(annotation.get("category_id"))
+def _instance(record: _FlatRecord, index: int, amodal: RLE, visible: RLE) -> Instance:
+    layout, annotation = record.layout, record.annotations[index]
     region = annotation.get("amodal_region")
     region = region if isinstance(region, Mapping) else {}
-    return Instance(
-        amodal=whole,
-        annotation_id=-1 if annotation_id is None else annotation_id,
-        region_index=at,
-        category_id=1 if category is None else category,
+    stored_visible = annotation.get(layout.visible)
+    return record.instance(
+        index,
+        amodal,
         is_stuff=region.get("isStuff") in (1, True),
-        order=_small(region.get("order")) or 0,
-        name=record.categories.get(-1 if category is None else category, ""),
-        visible=shown,
+        order=_rank(region.get("order")) or 0,
+        visible=visible,
         declared=StoredValues(
             area=number(annotation.get("area")),
             occlusion_rate=number(annotation.get(layout.rate)),
-            visible=annotation.get(layout.visible) if isinstance(annotation.get(layout.visible), Mapping) else None,
+            visible=stored_visible if isinstance(stored_visible, Mapping) else None,
             hidden=annotation.get(layout.hidden),
-            box=_box(annotation.get(layout.box)),
+            box=coco_box(annotation.get(layout.box)),
         ),
     )
 
 
-def _box(value: object) -> tuple[float, float, float, float] | None:
-    if not isinstance(value, list) or len(value) != 4:
-        return None
-    x, y, width, height = map(number, value)
-    if x is None or y is None or width is None or height is None:
-        return None
-    return x, y, width, height
+def _rank(value: object) -> int | None:
+    rank = integer(value)
+    return rank if rank is not None and abs(rank) < 2**31 else None
 
 
-def _small(value: object) -> int | None:
-    found = integer(value)
-    return found if found is not None and abs(found) < 2**31 else None
-
-
-def _visible_from_hidden(whole: RLE, hidden: object) -> RLE:
-    """What a hidden mask leaves of the amodal mask; all of it if there is no usable one."""
+def _visible_from_hidden(amodal: RLE, hidden: object) -> RLE:
+    """The amodal mask minus the hidden one; all of it if there is no usable hidden mask."""
     try:
-        return minus(whole, parse_rle(hidden, whole.size))
+        return minus(amodal, parse_rle(hidden, amodal.size))
     except MaskError:
-        return whole
+        return amodal
 
 
-def _twins(amodal: MaskDecoder, shown: Mapping[int, RLE]) -> list[Finding]:
+def _duplicates(amodal: Mapping[int, RLE], visible: Mapping[int, RLE]) -> list[tuple[int, int]]:
+    """Pairs (index, first index with the same amodal and visible mask)."""
     first: dict[tuple[RLE, RLE], int] = {}
-    found = []
-    for at, mask in shown.items():
-        twin = first.setdefault((amodal.masks[at], mask), at)
-        if twin != at:
-            found.append(Finding("instance-duplicate", amodal.place_of(at), f"same masks as {twin}"))
-    return found
+    pairs = [(index, first.setdefault((amodal[index], mask), index)) for index, mask in visible.items()]
+    return [(index, twin) for index, twin in pairs if index != twin]
 
 
-def _hint(record: _Record, annotations: Sequence[Object], masks: Sequence[RLE]) -> tuple[NDArray[np.bool_], int]:
-    """Who is in front by the file's own fields, bool [N, N]; and how many pairs the weaker field denies.
+def _order_hint(record: _FlatRecord, masks: Mapping[int, RLE]) -> tuple[NDArray[np.bool_], int]:
+    """The order by the fields of the file, bool [N, N], and the number of pairs that the weaker field contradicts.
 
-    Depth first (``occl_depth``, or ``ico_id`` within a cluster); where it is silent ``amodal_region.order``,
-    if that contradicts it nowhere; where both are silent the order of equal masks in COCOA.
+    1. Depth: ``occl_depth``, or ``ico_id`` within a cluster.
+    2. For other pairs ``amodal_region.order``, unless it contradicts the depth of any pair.
+    3. For other pairs the order of equal masks in COCOA.
     """
-    layout = record.layout
-    hint = _less([_small(a.get(layout.depth)) for a in annotations])
+    layout, annotations = record.layout, [record.annotations[index] for index in masks]
+    depths = [_rank(annotation.get(layout.depth)) for annotation in annotations]
+    hint = from_ranks(depths)
     if layout.cluster:
-        clusters = np.array([_small(a.get(layout.cluster)) or 0 for a in annotations])
-        placed = np.array([(_small(a.get(layout.depth)) or 0) > 0 for a in annotations], bool)
-        hint &= (clusters[:, None] == clusters[None, :]) & placed[:, None] & placed[None, :]
-    regions = [a.get("amodal_region") for a in annotations]
-    order = _less([_small(r.get("order")) if isinstance(r, Mapping) else None for r in regions])
-    contradicting = int((order & hint.T).sum())
-    if not contradicting:
+        clusters = np.array([_rank(annotation.get(layout.cluster)) or 0 for annotation in annotations])
+        overlapping = np.array([(depth or 0) > 0 for depth in depths], bool)
+        hint &= (clusters[:, None] == clusters[None, :]) & overlapping[:, None] & overlapping[None, :]
+    order = from_ranks([_region_order(annotation) for annotation in annotations])
+    contradictions = int((order & hint.T).sum())
+    if not contradictions:
         hint |= order & ~hint.T
-    joined = _less(_order_by_equal_masks(record.reference, masks))
-    return hint | (joined & ~hint.T), contradicting
+    by_reference = from_ranks(_order_by_equal_masks(record.reference, list(masks.values())))
+    return hint | (by_reference & ~hint.T), contradictions
 
 
-def _less(values: Sequence[int | None]) -> NDArray[np.bool_]:
-    known = np.array([value is not None for value in values], bool)
-    numbers = np.array([0 if value is None else value for value in values], np.int64)
-    less: NDArray[np.bool_] = (numbers[:, None] < numbers[None, :]) & known[:, None] & known[None, :]
-    return less
+def _region_order(annotation: Annotation) -> int | None:
+    region = annotation.get("amodal_region")
+    return _rank(region.get("order")) if isinstance(region, Mapping) else None
 
 
 def _order_by_equal_masks(reference: Scenes | None, masks: Sequence[RLE]) -> list[int | None]:
     if reference is None:
         return [None] * len(masks)
     scene = reference[0]
-    ranks = scene.in_front.sum(axis=0).tolist()  # total: the number of instances in front
+    ranks = scene.in_front.sum(axis=0).tolist()  # the order is total, so this is the number of instances in front
     by_mask = {instance.amodal: rank for instance, rank in zip(scene.instances, ranks, strict=True)}
     return [by_mask.get(mask) for mask in masks]

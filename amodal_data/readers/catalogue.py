@@ -1,6 +1,6 @@
-"""What the published data sets consist of: file names, splits, counts, licence, where to ask for them.
+"""Published datasets: file names, splits, counts, license, and the page to get them from.
 
-Nothing here is downloaded by this package; the facts serve to find and to recognise what is there.
+This package downloads nothing; the facts serve to find and to recognize files.
 """
 
 import re
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One annotation file: its name, a pattern for it, its split, the images and objects it lists (0 = unknown)."""
+    """One annotation file: name, pattern of its name, split, and number of images and objects (0 = unknown)."""
 
     name: str
     pattern: re.Pattern[str]
@@ -20,7 +20,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """One published data set."""
+    """One published dataset. ``photo_url``: pattern with ``{folder}`` and ``{name}``; "" = there is none."""
 
     title: str
     license: str
@@ -37,16 +37,16 @@ def _part(name: str, split: str, images: int = 0, annotations: int = 0) -> Part:
 DATASETS: dict[str, Dataset] = {
     "cocoa": Dataset(
         title="COCOA: amodal annotations of COCO 2014 (Zhu et al., CVPR 2017)",
-        license="annotations: see the page; photos: COCO's, each under its own Flickr licence",
+        license="annotations: see the page; images: COCO's, each under its own Flickr license",
         page="https://github.com/Wakeupbuddy/amodalAPI",
         parts=(
             _part("COCO_amodal_train2014.json", "train", 2500),
             _part("COCO_amodal_val2014.json", "val", 1323),
             _part("COCO_amodal_test2014.json", "test", 1250),
-            # BSDS-A, and files named after COCOA's by their makers
+            # BSDS-A, and other files that are named like COCOA's
             Part("BSDS_amodal_*.json", re.compile(r"(?:COCO|BSDS)_amodal_(?P<split>[^_]+?)(?:2014)?\.json"), ""),
         ),
-        photos="COCO 2014 photos in train2014/ and val2014/ beside the annotation files",
+        photos="COCO 2014 images in train2014/ and val2014/ beside the annotation files",
         photo_url="http://images.cocodataset.org/{folder}/{name}",
     ),
     "d2sa": Dataset(
@@ -59,22 +59,22 @@ DATASETS: dict[str, Dataset] = {
             _part("D2S_amodal_validation.json", "val", 3600, 15654),
             _part("D2S_amodal_test_info.json", "test"),
         ),
-        photos="the amodal photo archive of the same page, unpacked as images/",
+        photos="the amodal image archive of the same page, unpacked as images/",
     ),
     "cocoa-cls": Dataset(
         title="COCOA-cls: COCOA's things with COCO's classes (Follmann et al., WACV 2019)",
-        license="see the page; photos: COCO's, each under its own Flickr licence",
+        license="see the page; images: COCO's, each under its own Flickr license",
         page="https://www.mvtec.com/company/research/datasets/mvtec-d2s",
         parts=(
             _part("COCO_amodal_train2014_with_classes.json", "train"),
             _part("COCO_amodal_val2014_with_classes.json", "val", 1223),
         ),
-        photos="COCO 2014 photos in train2014/ and val2014/ beside the annotation files",
+        photos="COCO 2014 images in train2014/ and val2014/ beside the annotation files",
         photo_url="http://images.cocodataset.org/{folder}/{name}",
     ),
     "kins": Dataset(
         title="KINS: amodal annotations of KITTI (Qi et al., CVPR 2019)",
-        license="see the page; photos: KITTI's, CC BY-NC-SA 3.0",
+        license="see the page; images: KITTI's, CC BY-NC-SA 3.0",
         page="https://github.com/qqlu/Amodal-Instance-Segmentation-through-KINS-Dataset",
         parts=(
             _part("update_train_2020.json", "train"),
@@ -82,6 +82,6 @@ DATASETS: dict[str, Dataset] = {
             _part("instances_train.json", "train"),
             _part("instances_val.json", "val"),
         ),
-        photos="KITTI object photos in training/image_2/ and testing/image_2/",
+        photos="KITTI object images in training/image_2/ and testing/image_2/",
     ),
 }

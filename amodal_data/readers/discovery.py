@@ -1,4 +1,4 @@
-"""Finding annotation files and photos in a folder, by the names their publishers gave them."""
+"""Find annotation files and image files in a folder by their published names."""
 
 import os
 import re
@@ -11,12 +11,13 @@ from amodal_data.io.images import PHOTO_SUFFIXES
 from amodal_data.readers.catalogue import DATASETS
 from amodal_data.readers.json_files import stem_of
 
-_BELOW = (".", "annotations")
+_SUBFOLDERS = (".", "annotations")
+"""Where annotation files are looked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnnotationFiles:
-    """The annotation files of one split found in a folder (D2SA trains on two)."""
+    """The annotation files of one split (D2SA has two for training)."""
 
     paths: tuple[Path, ...]
     split: str
@@ -24,43 +25,49 @@ class AnnotationFiles:
 
 def annotation_files(folder: Path, dataset: str) -> dict[str, list[Path]]:
     """All annotation files of ``dataset`` in ``folder`` or its ``annotations/``, by split."""
-    found: dict[str, list[Path]] = {}
-    for below in _BELOW:
-        names = sorted((folder / below).iterdir()) if (folder / below).is_dir() else []
-        for path in (path for path in names if path.is_file()):
+    by_split: dict[str, list[Path]] = {}
+    for subfolder in (folder / name for name in _SUBFOLDERS):
+        entries = sorted(subfolder.iterdir()) if subfolder.is_dir() else []
+        for path in (entry for entry in entries if entry.is_file()):
             for part in DATASETS[dataset].parts:
                 if match := part.pattern.fullmatch(path.name):
-                    found.setdefault(part.split or match["split"], []).append(path)
+                    by_split.setdefault(part.split or match["split"], []).append(path)
                     break
-    return found
+    return by_split
 
 
 def find_annotations(folder: Path, dataset: str, split: str | None = None) -> AnnotationFiles:
     """The annotation files of one split of ``dataset`` in ``folder`` or its ``annotations/``.
 
-    Raises :class:`AnnotationError` if there is none, :class:`SelectionError` if several splits are
-    there and none was chosen.
+    Raises :class:`AnnotationError` if there is none, and :class:`SelectionError` if there are several splits and
+    ``split`` is None.
     """
-    found = annotation_files(folder, dataset)
-    chosen = {name: paths for name, paths in found.items() if split in (None, name)}
+    by_split = annotation_files(folder, dataset)
+    chosen = {name: paths for name, paths in by_split.items() if split in (None, name)}
     if not chosen:
-        wanted = f"{dataset} annotation file" + (f" of split {split!r}" if split else "")
+        of_split = f" of split {split!r}" if split else ""
         names = [part.name for part in DATASETS[dataset].parts if split in (None, part.split)]
-        raise AnnotationError(f"no {wanted} here", place=str(folder), fix=f"expected {' or '.join(names[:3])}")
+        raise AnnotationError(
+            f"no {dataset} annotation file{of_split} here", place=str(folder), fix=f"expected {' or '.join(names[:3])}"
+        )
     if len(chosen) > 1:
-        listed = ", ".join(path.name for paths in chosen.values() for path in paths)
-        raise SelectionError(f"several splits here: {listed}", place=str(folder), fix="choose one with --split")
+        names = [path.name for paths in chosen.values() for path in paths]
+        raise SelectionError(
+            f"several splits here: {', '.join(names)}", place=str(folder), fix="choose one with --split"
+        )
     ((name, paths),) = chosen.items()
     if len(paths) > 1 and len({path.name for path in paths}) < len(paths):
-        raise SelectionError(f"the same file twice: {paths[0].name}", place=str(folder), fix="name one: --annotations")
+        raise SelectionError(
+            f"the same file twice: {paths[0].name}", place=str(folder), fix="name one with --annotations"
+        )
     return AnnotationFiles(tuple(paths), name)
 
 
 class PhotoFinder:
-    """Finds the photo of an image: by file name, else by the COCO id in it.
+    """Find image files by name, else by the COCO id in the name.
 
-    Looks in each folder given and two levels below it (``train2014/``, ``images/val/``). Only files
-    really inside these folders are ever returned: a name from an annotation file cannot lead out.
+    Each folder is searched two levels deep (``train2014/``, ``images/val/``). Only files inside these folders are ever
+    returned, so a name in an annotation file cannot lead out of them.
     """
 
     def __init__(self, folders: Sequence[Path]) -> None:
@@ -75,34 +82,34 @@ class PhotoFinder:
         return len(self._by_name)
 
     def find(self, file_name: str) -> Path | None:
-        """The photo of the image called ``file_name``, None if there is none; the first of :meth:`candidates`."""
+        """The first of :meth:`candidates`; None if there is none."""
         return next(iter(self.candidates(file_name)), None)
 
     def candidates(self, file_name: str) -> list[Path]:
-        """All photos that may be ``file_name``: those whose folders agree with it too, if there are any."""
+        """All files that may be ``file_name``; only those in the folders it names, if there are any."""
         name = stem_of(file_name)
         number = coco_id(name)
-        found = self._by_name.get(name) or ([] if number is None else self._by_id.get(number, []))
-        wanted = tuple(part for part in re.split(r"[\\/]", file_name) if part not in ("", "."))
-        return [path for path in found if path.parts[-len(wanted) :] == wanted] or found
+        paths = self._by_name.get(name) or ([] if number is None else self._by_id.get(number, []))
+        parts = tuple(part for part in re.split(r"[\\/]", file_name) if part not in ("", "."))
+        return [path for path in paths if path.parts[-len(parts) :] == parts] or paths
 
 
 def coco_id(name: str) -> int | None:
-    """``COCO_val2014_000000188819.jpg`` and ``000000188819.jpg`` are image 188819."""
+    """The COCO id in a file name: 188819 of ``COCO_val2014_000000188819.jpg`` and ``000000188819.jpg``; else None."""
     match = re.search(r"(?:^|_)(\d{12})\.\w+$", name)
     return int(match[1]) if match else None
 
 
 def _photos(root: Path, depth: int) -> Iterator[Path]:
     folders = [root]
-    for _ in range(depth + 1):
-        below: list[Path] = []
+    while folders and depth >= 0:
+        subfolders: list[Path] = []
         for folder in folders:
-            for entry in sorted(os.scandir(folder), key=lambda e: e.name):
+            for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
                 if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(root):
                     continue
                 if entry.is_dir():
-                    below.append(Path(entry.path))
+                    subfolders.append(Path(entry.path))
                 elif Path(entry.name).suffix.lower() in PHOTO_SUFFIXES and entry.is_file():
                     yield Path(entry.path)
-        folders = below
+        folders, depth = subfolders, depth - 1

@@ -1,4 +1,4 @@
-"""One door for all layouts: look into the file, then read it."""
+"""Detect the layout of annotation files and call its reader."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,35 +9,24 @@ import orjson
 
 from amodal_data.errors import AnnotationError, LayoutError, SelectionError
 from amodal_data.readers.amodal_coco import amodal_coco_scenes, dataset_of, layout_of
-from amodal_data.readers.annotation_index import key_names, top_level
+from amodal_data.readers.annotation_index import annotation_keys, list_keys, top_level
 from amodal_data.readers.cocoa import check_annotator, cocoa_scenes
 from amodal_data.readers.json_files import load_json
-from amodal_data.readers.order_rules import keys_of
-from amodal_data.readers.plain_coco import no_layout, plain_scenes
+from amodal_data.readers.plain_coco import plain_scenes, unknown_layout
 from amodal_data.readers.sln_release import read_sln_release
-from amodal_data.readers.tools import (
-    PATTERN,
-    CocoBuilder,
-    as_plain,
-    cvat_as_coco,
-    datumaro_as_coco,
-    digest_of,
-    import_as_coco,
-    is_datumaro,
-    is_labelme,
-    is_records,
-    is_yolo,
-    labelme_as_coco,
-    masks_as_coco,
-    records_as_coco,
-    yolo_as_coco,
-)
+from amodal_data.readers.tools.coco_builder import CocoBuilder, digest_of
+from amodal_data.readers.tools.cvat import cvat_as_coco
+from amodal_data.readers.tools.datumaro import datumaro_as_coco, import_as_coco, is_datumaro
+from amodal_data.readers.tools.labelme import is_labelme, labelme_as_coco
+from amodal_data.readers.tools.mask_folder import PATTERN, masks_as_coco
+from amodal_data.readers.tools.records import is_records, records_as_coco, to_json_values
+from amodal_data.readers.tools.yolo import is_yolo, yolo_as_coco
 from amodal_data.scenes.findings import Finding, Place
 from amodal_data.scenes.scene import Scenes, Source
 
 
-class Reading(TypedDict, total=False):
-    """How files are read that do not say it all themselves: see :func:`read_annotations`."""
+class ReadOptions(TypedDict, total=False):
+    """Options for files that do not say everything themselves: see :func:`read_annotations`."""
 
     masks: str | None
     order: str | None
@@ -57,170 +46,152 @@ def read_annotations(
     pattern: str | None = None,
     visible_pattern: str | None = None,
 ) -> Scenes:
-    """Read annotation files of any layout this package knows; the layout is told by the keys inside.
+    """Read annotation files of any supported layout, which is recognized by the keys inside.
 
-    Files: COCOA, MVTec's flat layout (D2SA, COCOA-cls) and its kin, KINS, plain COCO, lists of records (detectron2's
-    dicts, OSD-Amodal), labelme, Datumaro, CVAT for images (XML), releases of SLN (``.npz``). Folders: of labelme's
-    files, of YOLO's labels with photos, of PNG masks (``pattern``, ``visible_pattern``:
-    :func:`amodal_data.readers.tools.masks_as_coco`). Anything else that Datumaro imports by its name there:
-    ``form``.
+    Files: COCOA, MVTec's flat layout (D2SA, COCOA-cls) and similar ones, KINS, plain COCO, lists of records
+    (detectron2's dicts, OSD-Amodal), labelme, Datumaro, CVAT for images (XML), target files of the SLN release
+    (``.npz``). Folders: labelme files, YOLO labels with images, PNG masks (``pattern``, ``visible_pattern``: see
+    :func:`amodal_data.readers.tools.mask_folder.masks_as_coco`). ``form``: name of any other format, read by the
+    Datumaro importer of that name.
 
-    Several files of one layout become one sequence; where their image ids collide, those of the later
-    file are shifted and a finding says so. annotator: see :func:`read_cocoa`; cocoa: see
-    :func:`read_cocoa_cls`. masks, order: what the masks of a file are of that does not say it, and who is in front, see
-    :func:`read_coco`; they are never guessed.
+    Several files of one layout become one sequence. If their image ids collide, those of the later file are shifted,
+    and a finding reports it. annotator: see :func:`read_cocoa`; cocoa: see :func:`read_cocoa_cls`. masks, order: what
+    the masks cover and how they are ordered, if the file does not say it, see :func:`read_coco`; they are never
+    guessed.
 
-    Raises :class:`LayoutError` naming the keys seen if the layout is unknown, :class:`SelectionError`
-    if files of different layouts are mixed, :class:`AnnotationError` if a file cannot be read.
+    Raises :class:`LayoutError` with the keys of the file if its layout is unknown, :class:`SelectionError` if the files
+    have different layouts, and :class:`AnnotationError` if a file cannot be read.
     """
-    several = [paths] if isinstance(paths, str | Path) else list(paths)
-    if not several:
+    files = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+    if not files:
         raise SelectionError("no annotation file given")
-    if len({Path(path).resolve() for path in several}) < len(several):
-        raise SelectionError("the same annotation file is named twice", place=", ".join(map(str, several)))
-    door = _Door(annotator, cocoa, masks, order, form, pattern, visible_pattern)
-    scenes = door.read(Path(several[0]))
-    for path in several[1:]:
-        scenes = _joined(scenes, door.read(Path(path)))
+    if len({path.resolve() for path in files}) < len(files):
+        raise SelectionError("the same annotation file is named twice", place=", ".join(map(str, files)))
+    reader = _Reader(annotator, cocoa, masks, order, form, pattern, visible_pattern)
+    scenes = reader.read(files[0])
+    for path in files[1:]:
+        scenes = _concatenate(scenes, reader.read(path))
     return scenes
 
 
 def read_records(
     records: Iterable[Mapping[str, Any]], *, masks: str | None = None, order: str | None = None, name: str = "records"
 ) -> Scenes:
-    """Scenes of records in memory: rows of a ``datasets.Dataset``, detectron2's dicts, or your own.
+    """Read records in memory: rows of a ``datasets.Dataset``, detectron2's dicts, or your own.
 
-    Each has ``file_name``, ``height``, ``width``, perhaps ``image_id``, and ``annotations`` (or ``objects``: a list of
-    objects, or one list a field) with ``segmentation`` (polygons, COCO's RLE, or a mask [H, W]), ``category_id`` or
-    ``category``, and what says the order or what is visible. Values of numpy are taken too, and the size of a picture
-    under ``image``. What is left out is told by ``findings`` of the scenes. masks, order: see :func:`read_coco`. Raises
-    as :func:`read_annotations`.
+    A record has ``file_name``, ``height``, ``width``, perhaps ``image_id``, and ``annotations`` (or ``objects``: a list
+    of objects, or one list a field). An object has ``segmentation`` (polygons, COCO's RLE, or a mask [H, W]),
+    ``category_id`` or ``category``, and the fields that hold its order or visible mask. NumPy values are accepted, and
+    the size of a PIL image under ``image``. ``findings`` of the scenes report what is skipped. masks, order: see
+    :func:`read_coco`. Raises as :func:`read_annotations`.
     """
-    content = records_as_coco(as_plain(one) for one in records)
+    content = records_as_coco(to_json_values(record) for record in records)
     source = Source(name, digest_of([orjson.dumps(content, default=str)]))
-    return _of_coco(content, Path(name), source, _Door("first", None, masks, order, None, None, None))
+    return _Reader(masks=masks, order=order).read_json(content, Path(name), source)
 
 
 @dataclass(frozen=True, slots=True)
-class _Door:
-    """How files are to be read: the arguments of :func:`read_annotations`."""
+class _Reader:
+    """The options of :func:`read_annotations`."""
 
-    annotator: str
-    cocoa: Scenes | None
-    masks: str | None
-    order: str | None
-    form: str | None
-    pattern: str | None
-    visible_pattern: str | None
+    annotator: str = "first"
+    cocoa: Scenes | None = None
+    masks: str | None = None
+    order: str | None = None
+    form: str | None = None
+    pattern: str | None = None
+    visible_pattern: str | None = None
 
     def read(self, path: Path) -> Scenes:
-        """The scenes of one file or folder; their settings tell how to read it again."""
+        """The scenes of one file or folder; their settings say how to read it again."""
         scenes = self._read(path)
         for name in ("form", "pattern", "visible_pattern"):
-            if (said := getattr(self, name)) is not None:
-                scenes.settings[name] = said
+            if (value := getattr(self, name)) is not None:
+                scenes.settings[name] = value
         return scenes
 
     def _read(self, path: Path) -> Scenes:
         if self.form is not None:
-            sheet = import_as_coco(path, self.form)
-            source = Source(path.name, digest_of([orjson.dumps(sheet.content())]))
-            return self._of_sheet(sheet, source, path, self.form)
+            builder = import_as_coco(path, self.form)
+            source = Source(path.name, digest_of([orjson.dumps(builder.to_coco())]))
+            return self._read_built(builder, source, path, self.form)
         if path.is_dir():
-            return self._folder(path)
+            return self._read_folder(path)
         if path.suffix == ".npz":
             return read_sln_release(path)
         if path.suffix.lower() == ".xml":
-            return self._of_sheet(*cvat_as_coco(path), path, "cvat")
-        return self._file(path)
-
-    def _file(self, path: Path) -> Scenes:
+            return self._read_built(*cvat_as_coco(path), path, "cvat")
         content, source = load_json(path)
         if is_labelme(content):
-            return self._of_sheet(*labelme_as_coco(path), path, "labelme")
+            return self._read_built(*labelme_as_coco(path), path, "labelme")
         if is_datumaro(content):
-            return self._of_sheet(datumaro_as_coco(content, path.name), source, path, "datumaro")
-        if is_records(content):
-            content = records_as_coco(content)
-        return _of_coco(content, path, source, self)
+            return self._read_built(datumaro_as_coco(content, path.name), source, path, "datumaro")
+        return self.read_json(records_as_coco(content) if is_records(content) else content, path, source)
 
-    def _folder(self, path: Path) -> Scenes:
+    def _read_folder(self, path: Path) -> Scenes:
         if self.pattern is not None or self.visible_pattern is not None:
-            return self._of_masks(path)
+            return self._read_masks(path)
         if is_yolo(path):
-            return self._of_sheet(*yolo_as_coco(path), path, "yolo")
+            return self._read_built(*yolo_as_coco(path), path, "yolo")
         kinds = {entry.suffix.lower() for entry in path.iterdir() if entry.is_file()}
         if ".npz" in kinds:
             return read_sln_release(path)
         if ".json" in kinds:
-            return self._of_sheet(*labelme_as_coco(path), path, "labelme")
+            return self._read_built(*labelme_as_coco(path), path, "labelme")
         if next(path.glob("*/*.png"), None) is None:
             raise AnnotationError(
-                "nothing to read in this folder: no labels of labelme or YOLO, no masks IMAGE/OBJECT.png",
+                "nothing to read in this folder: no labelme or YOLO labels, no masks IMAGE/OBJECT.png",
                 place=str(path),
-                fix="name an annotation file; -d FOLDER finds that of a data set, --pattern tells how masks are named, "
-                "--format NAME reads what Datumaro knows",
-            )  # fmt: skip
-        return self._of_masks(path)
+                fix="name an annotation file, or a dataset with -d FOLDER; pass --pattern for masks with other names, "
+                "or --format NAME for a format that Datumaro imports",
+            )
+        return self._read_masks(path)
 
-    def _of_masks(self, path: Path) -> Scenes:
-        sheet, source = masks_as_coco(path, self.pattern or PATTERN, self.visible_pattern)
+    def _read_masks(self, path: Path) -> Scenes:
+        builder, source = masks_as_coco(path, self.pattern or PATTERN, self.visible_pattern)
         if self.visible_pattern is None:
-            return self._of_sheet(sheet, source, path, "mask-folder")
+            return self._read_built(builder, source, path, "mask-folder")
         if self.masks is not None or self.order is not None:
-            raise SelectionError("visible masks say who is in front", fix="leave --masks and --order out")
-        return amodal_coco_scenes(sheet.content(), path, source, "mask-folder", "mvtec", findings=sheet.findings)
+            raise SelectionError("visible masks already give the order", fix="leave out --masks and --order")
+        return amodal_coco_scenes(builder.to_coco(), path, source, "mask-folder", "mvtec", findings=builder.findings)
 
-    def _of_sheet(self, sheet: CocoBuilder, source: Source, path: Path, layout: str) -> Scenes:
-        content = sheet.content()
+    def _read_built(self, builder: CocoBuilder, source: Source, path: Path, layout: str) -> Scenes:
+        content = builder.to_coco()
         return plain_scenes(
-            content, path, source, masks=self.masks, order=self.order, layout=layout, findings=sheet.findings
+            content, path, source, masks=self.masks, order=self.order, layout=layout, findings=builder.findings
         )
 
-
-def _of_coco(content: Any, path: Path, source: Source, door: _Door) -> Scenes:
-    """The scenes of JSON with images and annotations: by what was said of it, or by its keys."""
-    if door.masks is not None or door.order is not None:
-        return plain_scenes(content, path, source, masks=door.masks, order=door.order)
-    return _by_keys(content, path, source, door.annotator, door.cocoa)
-
-
-def _by_keys(content: Any, path: Path, source: Source, annotator: str, cocoa: Scenes | None) -> Scenes:
-    """A file whose layout says itself what its masks are of."""
-    objects = content if isinstance(content, list) else [content]
-    if any(isinstance(one, Mapping) and "regions" in one for one in objects):
-        return _cocoa(content, path, source, annotator)
-    if isinstance(content, list):
-        raise LayoutError(*_about_a_list(content, path), place=str(path))
-    annotations = content.get("annotations", []) if isinstance(content, dict) else []
-    listed = annotations if isinstance(annotations, list) else []
-    if any(isinstance(one, Mapping) and "regions" in one for one in listed):
-        return _cocoa(content, path, source, annotator)
-    top_level(content, path)
-    layout = layout_of(listed)
-    if listed and not layout:
-        raise no_layout(keys_of(listed), path)
-    return amodal_coco_scenes(content, path, source, dataset_of(layout, path.name), layout or "mvtec", cocoa)
+    def read_json(self, content: Any, path: Path, source: Source) -> Scenes:
+        """The scenes of parsed JSON: plain COCO if masks or order are given, else the layout of its keys."""
+        if self.masks is not None or self.order is not None:
+            return plain_scenes(content, path, source, masks=self.masks, order=self.order)
+        annotations = content.get("annotations") if isinstance(content, dict) else content
+        annotations = annotations if isinstance(annotations, list) else []
+        if any(isinstance(entry, Mapping) and "regions" in entry for entry in [content, *annotations]):
+            scenes = cocoa_scenes(content, path, source, self.annotator)
+            check_annotator(self.annotator, len(scenes), path)
+            return scenes
+        if isinstance(content, list):
+            raise LayoutError(_describe_list(content, path), place=str(path))
+        top_level(content, path)
+        layout = layout_of(annotations)
+        if annotations and not layout:
+            raise unknown_layout(annotation_keys(annotations), path)
+        return amodal_coco_scenes(content, path, source, dataset_of(layout, path.name), layout or "mvtec", self.cocoa)
 
 
-def _cocoa(content: Any, path: Path, source: Source, annotator: str) -> Scenes:
-    scenes = cocoa_scenes(content, path, source, annotator)
-    check_annotator(annotator, len(scenes), path)
-    return scenes
+def _describe_list(content: list[Any], path: Path) -> str:
+    if any(isinstance(entry, Mapping) and "score" in entry for entry in content):
+        return f"{path.name} holds predictions (a list with 'score'), not annotations"
+    return f"a list, but not of COCOA annotations; keys seen: {list_keys(annotation_keys(content))}"
 
 
-def _about_a_list(content: list[Any], path: Path) -> tuple[str]:
-    if any(isinstance(one, Mapping) and "score" in one for one in content):
-        return (f"{path.name} holds predictions (a list with 'score'), not annotations",)
-    return (f"a list, but not of COCOA annotations; keys seen: {key_names(content)}",)
-
-
-def _joined(scenes: Scenes, more: Scenes) -> Scenes:
-    if scenes.dataset != more.dataset or scenes.settings != more.settings:
-        raise SelectionError(f"files of different layouts: {scenes.dataset} and {more.dataset}")
-    taken = set(scenes.image_ids)
-    if taken.isdisjoint(more.image_ids):
-        return scenes.followed_by(more)
-    by = max(taken) + 1 - min(more.image_ids)
-    place = Place(more.sources[0].name if more.sources else "")
-    return scenes.followed_by(more.shifted(by), [Finding("ids-shifted", place, f"{by} added to every image id")])
+def _concatenate(scenes: Scenes, later: Scenes) -> Scenes:
+    if scenes.dataset != later.dataset or scenes.settings != later.settings:
+        raise SelectionError(f"files of different layouts: {scenes.dataset} and {later.dataset}")
+    ids = set(scenes.image_ids)
+    if ids.isdisjoint(later.image_ids):
+        return scenes.followed_by(later)
+    shift = max(ids) + 1 - min(later.image_ids)
+    place = Place(later.sources[0].name if later.sources else "")
+    return scenes.followed_by(later.shifted(shift), [Finding("ids-shifted", place, f"{shift} added to every image id")])

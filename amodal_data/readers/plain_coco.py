@@ -1,13 +1,14 @@
-"""Plain COCO (Lin et al., ECCV 2014), and all layouts that come down to it: one annotation an object, one mask each.
+"""Plain COCO (Lin et al., ECCV 2014), and all layouts that are converted to it: one mask an object.
 
-A file does not say what its masks are of. **Amodal**: whole objects; who is in front comes from a field or the list
-(:mod:`amodal_data.readers.order_rules`), and levels are as exact as COCOA's; where it leaves two overlapping objects open,
-neither counts the other and the pixels are ``ambiguous``. **Modal**: what is visible; nothing tells how objects go on
-behind others, so every instance is at level 0 wherever it is. Such scenes can be looked at, exported and composed
-from; a network for whole objects is not trained on them.
+A file does not say whether its masks are amodal or modal.
+
+- **Amodal** masks cover whole objects. Their order comes from a field or the list (:mod:`.order_rules`), and levels are
+  as exact as COCOA's. Overlaps of unordered pairs are ambiguous, and neither instance hides the other there.
+- **Modal** masks cover visible parts, so every instance is at level 0 throughout its mask. You can inspect and export
+  such scenes and compose others from them, but not train a network for amodal masks on them.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,42 +16,41 @@ from typing import Any
 from amodal_data.errors import LayoutError, SelectionError
 from amodal_data.masks.rle import merge
 from amodal_data.readers.amodal_coco import layout_of
-from amodal_data.readers.annotation_index import AnnotationIndex, category_names, is_crowd, top_level
+from amodal_data.readers.annotation_index import (
+    AnnotationIndex,
+    annotation_keys,
+    category_names,
+    is_crowd,
+    list_keys,
+    top_level,
+)
+from amodal_data.readers.image_record import ImageRecord
 from amodal_data.readers.json_files import load_json
-from amodal_data.readers.order_rules import OrderRule, keys_of, less, order_rule
-from amodal_data.readers.region_masks import MaskDecoder, decode_masks, integer, number
-from amodal_data.scenes.findings import Finding, Place
-from amodal_data.scenes.scene import Instance, Scene, Scenes, Source, StoredValues
-
-Object = Mapping[str, Any]
-
-
-_SAY_MASKS = "--masks amodal if they are of whole objects, --masks modal if of what is visible"
+from amodal_data.readers.mask_decoder import MaskDecoder, decode_masks
+from amodal_data.readers.order_rules import ORDER_OPTIONS, OrderRule, choose_rule, known_rule
+from amodal_data.readers.values import number
+from amodal_data.scenes.findings import Finding
+from amodal_data.scenes.occlusion_order import from_ranks
+from amodal_data.scenes.scene import Scene, Scenes, Source, StoredValues
 
 
 @dataclass(frozen=True, slots=True)
-class _Record:
-    """One image with its annotations, still raw; ``rule`` None: masks are modal."""
+class _PlainRecord(ImageRecord):
+    """``rule`` None: masks are modal."""
 
-    image_id: int
-    file_name: str
-    size: tuple[int, int]
-    annotations: Sequence[Object]
-    categories: Mapping[int, str]
-    source: str
     rule: OrderRule | None
 
 
 def read_coco(path: str | Path, *, masks: str = "modal", order: str | None = None) -> Scenes:
     """Read a plain COCO file: ``instances_train2017.json``, or what a tool exports as COCO.
 
-    masks: ``"modal"`` = of what is visible, ``"amodal"`` = of whole objects. order: who is in front among whole ones,
-    ``front-first`` or ``back-first`` (the list), ``field:NAME`` (small values in front), ``field:-NAME`` (large ones),
-    ``none`` (overlaps stay ambiguous); by default the field that says it (``occl_depth``, ``z_order``,
-    ``attributes.z_order``, ...). Crowds (``iscrowd``) are no instances: their pixels are unknown.
+    masks: ``"modal"`` = visible parts, ``"amodal"`` = whole objects. order, for amodal masks: ``front-first`` or
+    ``back-first`` (the list is in order), ``field:NAME`` (small values in front), ``field:-NAME`` (large values in
+    front), ``none`` (overlaps stay ambiguous); by default the field that is known to hold it (``occl_depth``,
+    ``z_order``, ``attributes.z_order``, ...). Crowds (``iscrowd``) are not instances: their pixels are unknown.
 
-    Raises :class:`amodal_data.errors.AnnotationError` if it is not JSON, :class:`amodal_data.errors.LayoutError` if it
-    is JSON of another layout or nothing says the order.
+    Raises :class:`amodal_data.errors.AnnotationError` if it is not JSON, and :class:`amodal_data.errors.LayoutError` if
+    it is JSON of another layout or the order is unknown.
     """
     content, source = load_json(Path(path))
     return plain_scenes(content, Path(path), source, masks=masks, order=order)
@@ -68,113 +68,96 @@ def plain_scenes(
 ) -> Scenes:
     """The scenes of parsed content in COCO's layout. masks, order: see :func:`read_coco`; findings: those of the file.
 
-    Raises :class:`LayoutError` if it has no lists ``images`` and ``annotations``, or does not say what it must.
+    Raises :class:`LayoutError` if it has no lists ``images`` and ``annotations``, or masks or order are unknown.
     """
     images, annotations = top_level(content, path)
-    keys = keys_of(annotations)
-    settings, rule = plain_settings(masks, order, keys, path, layout)
+    settings, rule = plain_settings(masks, order, annotation_keys(annotations), path, layout)
     if rule is not None and rule.field and annotations and set(rule.ranks(annotations)) == {None}:
-        raise LayoutError(f"no annotation has a number under {rule.field!r}", place=str(path), fix="another --order")
-    grouping = AnnotationIndex(source.name)
-    grouping.findings += findings
-    grouping.add_images(images)
-    grouping.add_annotations(annotations)
-    categories = category_names(content.get("categories"))
-    records = [_Record(*one, categories, source.name, rule) for one in grouping.sized()]
+        raise LayoutError(
+            f"no annotation has a number under {rule.field!r}", place=str(path), fix="choose another --order"
+        )
+    index = AnnotationIndex(source.name, images, annotations, findings=findings)
+    records = index.records(_PlainRecord, category_names(content.get("categories")), rule=rule)
     return Scenes(
-        records, _read_records, dataset=layout, settings=settings, sources=[source], file_findings=grouping.findings
+        records, _read_records, dataset=layout, settings=settings, sources=[source], file_findings=index.findings
     )
 
 
 def plain_settings(
     masks: str | None, order: str | None, keys: Collection[str], path: Path, layout: str
 ) -> tuple[dict[str, str], OrderRule | None]:
-    """How a file is read, as :class:`Scenes` keep it, and its order; None for modal masks.
+    """The settings of :class:`Scenes`, and the order rule; None for modal masks. keys: of all annotations.
 
-    Raises :class:`LayoutError` if nobody says what masks are of, or who is in front among whole objects.
+    Raises :class:`LayoutError` if masks or order are unknown, or if the keys are those of a layout with amodal and
+    visible masks.
     """
-    refuse_amodal(keys, path)
+    if "regions" in keys or layout_of([dict.fromkeys(keys)]):
+        raise LayoutError(
+            "this layout already tells amodal from visible masks", place=str(path), fix="leave out --masks and --order"
+        )
     if masks not in ("amodal", "modal", None):
         raise SelectionError(f"masks are amodal or modal, found {masks!r:.40}")
     if masks is None:
-        raise LayoutError("nothing says what its masks are of", place=str(path), fix=_SAY_MASKS)
+        raise unknown_masks(keys, path)
     if masks == "modal":
         if order is not None:
-            raise SelectionError("an order says nothing of modal masks: all is visible", fix="leave --order out")
+            raise SelectionError("modal masks have no order, because all of them is visible", fix="leave out --order")
         return {"layout": layout, "masks": "modal"}, None
-    rule = order_rule(order, keys, path)
+    rule = choose_rule(order, keys, path)
     return {"layout": layout, "masks": "amodal", "order": str(rule)}, rule
 
 
-def no_layout(keys: Collection[str], path: Path) -> LayoutError:
-    """What to say of a file whose keys tell nothing of whole and visible masks."""
-    if "segmentation" not in keys:
-        return LayoutError(
-            f"no amodal layout: keys seen: {', '.join(sorted(keys)[:12]) or 'none'}",
-            place=str(path),
-            fix="known: 'regions' (COCOA), 'visible_mask' (D2SA), 'inmodal_seg' or 'a_segm' (KINS), "
-            "'segmentation' (plain COCO, with --masks amodal or modal)",
-        )
-    return LayoutError("plain COCO: nothing says what its masks are of", place=str(path), fix=_SAY_MASKS)
-
-
-def refuse_amodal(keys: Collection[str], path: Path) -> None:
-    """Raises :class:`LayoutError` if annotations with these keys tell whole objects from what is visible of them."""
-    if "regions" in keys or layout_of([dict.fromkeys(keys)]):
-        raise LayoutError(
-            "it says itself which masks are of whole objects", place=str(path), fix="leave --masks and --order out"
-        )
-
-
-def _read_records(records: Sequence[_Record]) -> list[Scene]:
-    """The scenes of some records: masks checked and decoded."""
-    masks = []
-    for record in records:
-        masks.append(MaskDecoder(record.size, Place(record.source, record.image_id)))
-        masks[-1].add_all(record.annotations, "segmentation")
-    decode_masks(masks)
-    return [_scene(*one) for one in zip(records, masks, strict=True)]
-
-
-def _scene(record: _Record, masks: MaskDecoder) -> Scene:
-    crowds = [at for at in sorted(masks.masks) if is_crowd(record.annotations[at])]
-    for at in crowds:
-        masks.note("crowd-unknown", at, f"{masks.masks[at].area} px")
-    kept = [at for at in sorted(masks.masks) if at not in crowds]
-    ranks = [record.rule.ranks(record.annotations)[at] if record.rule else None for at in kept]
-    if record.rule is not None and record.rule.told:
-        for at, rank in zip(kept, ranks, strict=True):
-            if rank is None:
-                masks.note("order-unsaid", at, f"no number under {record.rule.field!r}")
-    places = {rank: at + 1 for at, rank in enumerate(sorted({rank for rank in ranks if rank is not None}))}
-    return Scene(
-        image_id=record.image_id,
-        file_name=record.file_name,
-        size=record.size,
-        instances=tuple(
-            _instance(record, at, masks, 0 if rank is None else places[rank])
-            for at, rank in zip(kept, ranks, strict=True)
-        ),
-        in_front=less(ranks),
-        total_order=record.rule is not None,
-        findings=tuple(masks.findings),
-        source=record.source,
-        unknown=merge([masks.masks[at] for at in crowds]) if crowds else None,
+def unknown_layout(keys: Collection[str], path: Path) -> LayoutError:
+    """The error for a file whose keys are those of no amodal layout."""
+    if "segmentation" in keys:
+        return unknown_masks(keys, path)
+    return LayoutError(
+        f"no amodal layout; keys seen: {list_keys(keys)}",
+        place=str(path),
+        fix="supported: 'regions' (COCOA), 'visible_mask' (D2SA), 'inmodal_seg' or 'a_segm' (KINS), "
+        "'segmentation' (plain COCO, with --masks amodal or modal)",
     )
 
 
-def _instance(record: _Record, at: int, masks: MaskDecoder, order: int) -> Instance:
-    annotation, mask = record.annotations[at], masks.masks[at]
-    annotation_id, category = integer(annotation.get("id")), integer(annotation.get("category_id"))
-    return Instance(
-        amodal=mask,
-        annotation_id=-1 if annotation_id is None else annotation_id,
-        region_index=at,
-        category_id=1 if category is None else category,
-        order=order,
-        name=record.categories.get(-1 if category is None else category, ""),
-        visible=mask if record.rule is None else None,
-        declared=StoredValues(
-            area=number(annotation.get("area")) if isinstance(annotation.get("segmentation"), dict) else None
-        ),
+def unknown_masks(keys: Collection[str], path: Path) -> LayoutError:
+    """The error for a file that does not say whether its masks are amodal; names --order too where it is needed."""
+    fix = "pass --masks modal (visible parts only) or --masks amodal (whole objects)"
+    if known_rule(keys) is None:
+        fix += f"; amodal masks also need {ORDER_OPTIONS}"
+    return LayoutError("cannot tell whether the masks are amodal or modal", place=str(path), fix=fix)
+
+
+def _read_records(records: Sequence[_PlainRecord]) -> list[Scene]:
+    decoders = [record.masks("segmentation") for record in records]
+    decode_masks(decoders)
+    return [_scene(record, decoder) for record, decoder in zip(records, decoders, strict=True)]
+
+
+def _scene(record: _PlainRecord, decoder: MaskDecoder) -> Scene:
+    masks, annotations, rule = decoder.masks, record.annotations, record.rule
+    crowds = [index for index in sorted(masks) if is_crowd(annotations[index])]
+    for index in crowds:
+        decoder.report("crowd-unknown", index, f"{masks[index].area} px")
+    kept = [index for index in sorted(masks) if index not in crowds]
+    all_ranks = rule.ranks(annotations) if rule else [None] * len(annotations)
+    ranks = [all_ranks[index] for index in kept]
+    if rule is not None and rule.defined:
+        for index, rank in zip(kept, ranks, strict=True):
+            if rank is None:
+                decoder.report("order-unsaid", index, f"no number under {rule.field!r}")
+    orders = {rank: n for n, rank in enumerate(sorted({rank for rank in ranks if rank is not None}), 1)}
+    instances = []
+    for index, rank in zip(kept, ranks, strict=True):
+        mask, annotation = masks[index], annotations[index]
+        has_rle = isinstance(annotation.get("segmentation"), dict)  # areas of polygons are not counted in pixels
+        stored = StoredValues(area=number(annotation.get("area")) if has_rle else None)
+        visible = mask if rule is None else None
+        order = 0 if rank is None else orders[rank]
+        instances.append(record.instance(index, mask, order=order, visible=visible, declared=stored))
+    return record.scene(
+        instances,
+        decoder.findings,
+        in_front=from_ranks(ranks),
+        total_order=rule is not None,
+        unknown=merge([masks[index] for index in crowds]) if crowds else None,
     )

@@ -1,6 +1,7 @@
-"""One annotated image: what every reader makes and everything after the readers works on."""
+"""Annotated images as values: :class:`Scene` is the output of every reader and the input of all that follows."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, Protocol, overload, runtime_checkable
 
@@ -10,17 +11,17 @@ from numpy.typing import NDArray
 from amodal_data.errors import SceneError
 from amodal_data.masks.rle import RLE
 from amodal_data.scenes.findings import Finding
+from amodal_data.scenes.occlusion_order import is_cyclic
 
-_TOGETHER = 50
-"""Images read at once: enough to spread the cost of a numpy call, few enough to stay small."""
+_BATCH_SIZE = 50
+"""Images decoded at once: enough to spread the cost of a numpy call, few enough to stay small."""
 
 
 class StoredValues(NamedTuple):
-    """What the file says of a region beside its amodal mask. Checksums: masks stay undecoded until needed.
+    """Figures and masks that a file stores beside an amodal mask, to check it by; None = not in the file.
 
-    ``area`` in pixels and ``occlusion_rate`` = hidden / (area + 1e-6), None where the file is silent;
-    ``visible`` and ``hidden`` are COCO RLE objects as they came, ``box`` the amodal x, y, width, height;
-    None where absent.
+    ``area`` in pixels; ``occlusion_rate`` = hidden / (area + 1e-6); ``visible``, ``hidden``: RLE objects, not decoded;
+    ``box``: amodal x, y, width, height in pixels.
     """
 
     area: float | None = None
@@ -30,16 +31,16 @@ class StoredValues(NamedTuple):
     box: tuple[float, float, float, float] | None = None
 
 
-_SILENT = StoredValues()  # a file that says nothing beside the mask
+_NOTHING_STORED = StoredValues()
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Instance:
     """One object of a scene.
 
-    ``amodal``: the whole object. ``visible``: its modal mask where the layout gives one that is to be
-    believed; None means "what the instances in front leave of it". ``region_index`` is the 0-based
-    position in the file's list, ``order`` COCOA's rank (0 = none).
+    ``amodal``: mask of the whole object. ``visible``: its visible mask; None = the amodal mask minus those of the
+    instances in front. ``region_index``: 0-based position among the annotations of the image. ``order``: COCOA's rank,
+    0 = none. ``declared``: stored figures and masks to check these by.
     """
 
     amodal: RLE
@@ -50,7 +51,7 @@ class Instance:
     order: int = 0
     name: str = ""
     visible: RLE | None = None
-    declared: StoredValues = _SILENT
+    declared: StoredValues = _NOTHING_STORED
 
     def __repr__(self) -> str:
         name = f"{self.name!r:.60}, " if self.name else ""
@@ -59,16 +60,17 @@ class Instance:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Scene:
-    """One annotated image, immutable, checked here once.
+    """One annotated image; immutable, and checked when it is made.
 
-    ``size`` is ``(H, W)``; ``in_front`` bool [N, N], ``in_front[j, i]`` iff j is in front of i.
-    ``total_order``: True = ``in_front`` is the whole truth (COCOA; pairs that it leaves open are ambiguous where they
-    overlap); False = it is a hint for overlapping
-    pairs, and what visible and hidden masks show comes first (flat layouts, where every instance has a
-    visible mask). ``findings``: what was odd while reading it. ``constraint``: pairs of instances (front,
-    back) that the file itself lists (COCOA's ``depth_constraint``). ``unknown``: where objects may be that are not
-    among the instances (COCO's crowds). Raises :class:`SceneError` for masks
-    of another size, a matrix of another shape, or two instances each in front of the other.
+    - ``size``: (H, W) in pixels.
+    - ``in_front``: bool [N, N]; ``in_front[j, i]`` is True iff instance j is in front of i.
+    - ``total_order``: True = ``in_front`` decides alone, and overlaps of unordered pairs are ambiguous (COCOA). False =
+      visible and hidden masks decide first, and ``in_front`` is a hint for overlapping pairs (flat layouts).
+    - ``constraint``: pairs of instances (front, back) that the file lists (COCOA's ``depth_constraint``).
+    - ``unknown``: pixels of objects that are not among the instances (COCO's crowds); None = there are none.
+
+    Raises :class:`SceneError` if masks or matrix have another size, if the order is not one, or if ``total_order`` is
+    False and an instance has no visible mask.
     """
 
     image_id: int
@@ -85,60 +87,50 @@ class Scene:
 
     def __repr__(self) -> str:
         height, width = self.size
-        what = f"{len(self.instances)} instances, {len(self.findings)} findings"
-        return f"Scene({self.image_id}, {self.file_name!r:.80}, {height} x {width}, {what})"
+        counts = f"{len(self.instances)} instances, {len(self.findings)} findings"
+        return f"Scene({self.image_id}, {self.file_name!r:.80}, {height} x {width}, {counts})"
 
     def __post_init__(self) -> None:
         n = len(self.instances)
         if self.in_front.shape != (n, n) or self.in_front.dtype != bool:
-            raise SceneError(f"in_front is {self.in_front.dtype} {self.in_front.shape}, not bool {(n, n)}")
+            raise SceneError(f"in_front must be bool {(n, n)}, found {self.in_front.dtype} {self.in_front.shape}")
         if not self.total_order and any(instance.visible is None for instance in self.instances):
-            raise SceneError(f"image {self.image_id}: no total order, and an instance without visible mask")
+            raise SceneError(f"image {self.image_id}: without a total order, every instance needs a visible mask")
         if (self.in_front & self.in_front.T).any():
             raise SceneError(f"image {self.image_id}: two instances are each in front of the other")
-        if self.total_order and _circular(self.in_front):
-            raise SceneError(f"image {self.image_id}: instances are in front of each other in a circle")
+        if self.total_order and is_cyclic(np.argwhere(self.in_front), n):
+            raise SceneError(f"image {self.image_id}: the order of the instances contains a cycle")
         masks = [mask for instance in self.instances for mask in (instance.amodal, instance.visible)]
         for mask in (*masks, self.unknown):
             if mask is not None and mask.size != self.size:
-                raise SceneError(f"image {self.image_id} is {self.size}, a mask {mask.size}")
-
-
-def _circular(in_front: NDArray[np.bool_]) -> bool:
-    n = len(in_front)
-    if np.array_equal(np.sort(in_front.sum(axis=0)), np.arange(n)) and not (in_front & in_front.T).any():
-        return False  # each has another number in front of it: a total order
-    from scipy.sparse.csgraph import connected_components
-
-    groups, _ = connected_components(in_front, directed=True, connection="strong")
-    return bool(groups < n)
+                raise SceneError(f"image {self.image_id} has size {self.size}, but a mask has size {mask.size}")
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file that scenes come from: base name and SHA-256 of its bytes."""
+    """An annotation file: base name and SHA-256 of its bytes."""
 
     name: str
     sha256: str
 
 
 class Record(Protocol):
-    """One annotated image as a reader found it, still raw: a dataclass."""
+    """A dataclass with the raw annotations of one image."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def image_id(self) -> int:
-        """Its id."""
+        """Id of the image."""
 
     @property
     def file_name(self) -> str:
-        """The name of its photo, as the file gives it."""
+        """File name of the image, as annotated."""
 
 
 @runtime_checkable
 class SceneSource(Protocol):
-    """Scenes that know where they come from and can be cut into batches: :class:`Scenes`, or a stream."""
+    """Scenes with their origin, which can be read in batches: :class:`Scenes` or a stream."""
 
     dataset: str
     settings: dict[str, str]
@@ -146,22 +138,22 @@ class SceneSource(Protocol):
 
     @property
     def file_findings(self) -> tuple[Finding, ...]:
-        """What was odd about the files as a whole; complete once the scenes were iterated."""
+        """Findings about the files as a whole; complete after one iteration over the scenes."""
 
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[Scene]: ...
 
     def batches(self, size: int) -> "Iterator[Scenes]":
-        """Neighbouring scenes, ``size`` at a time, still raw."""
+        """Consecutive scenes, ``size`` at a time, not decoded yet."""
 
     def between(self, start: int, stop: int) -> "SceneSource":
-        """Only scenes ``start`` to ``stop``."""
+        """Scenes ``start`` to ``stop`` only."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Mapped:
-    """A reader whose scenes are changed."""
+class _MappedReader:
+    """A reader whose scenes are changed after reading."""
 
     read: Callable[[Any], list[Scene]]
     change: Callable[[Scene], Scene]
@@ -171,10 +163,10 @@ class _Mapped:
 
 
 class Scenes(Sequence[Scene]):
-    """The annotated images of a file, each checked and rasterised when it is asked for.
+    """The annotated images of one or more files; each is checked and rasterized when you index or iterate.
 
-    Cheap to slice and to pickle: it holds records, not masks. ``sources`` names the files,
-    ``settings`` says how they were read, ``file_findings`` what was odd about them as a whole.
+    Slicing and pickling are cheap, because records are held, not masks. ``read`` turns records into scenes.
+    ``sources``: the files; ``settings``: how they are read; ``file_findings``: findings about the files as a whole.
     """
 
     def __init__(
@@ -196,7 +188,7 @@ class Scenes(Sequence[Scene]):
 
     @property
     def file_findings(self) -> tuple[Finding, ...]:
-        """What was odd about the files as a whole."""
+        """Findings about the files as a whole."""
         return self._file_findings
 
     def __len__(self) -> int:
@@ -210,76 +202,62 @@ class Scenes(Sequence[Scene]):
 
     def __getitem__(self, index: int | slice) -> "Scene | Scenes":
         if isinstance(index, slice):
-            return Scenes(
-                self._records[index],
-                self._read,
-                dataset=self.dataset,
-                settings=self.settings,
-                sources=self.sources,
-                file_findings=self.file_findings,
-            )
+            return self._copy(_records=self._records[index])
         return self._read([self._records[index]])[0]
 
+    def _copy(self, **changes: Any) -> "Scenes":
+        scenes = copy(self)
+        vars(scenes).update({"settings": dict(self.settings), **changes})
+        return scenes
+
     def __iter__(self) -> Iterator[Scene]:
-        for start in range(0, len(self), _TOGETHER):
-            yield from self._read(self._records[start : start + _TOGETHER])
+        for start in range(0, len(self), _BATCH_SIZE):
+            yield from self._read(self._records[start : start + _BATCH_SIZE])
 
     def between(self, start: int, stop: int) -> "Scenes":
-        """Only scenes ``start`` to ``stop``."""
+        """Scenes ``start`` to ``stop`` only."""
         return self[start:stop]
 
     def batches(self, size: int) -> "Iterator[Scenes]":
-        """Neighbouring scenes, ``size`` at a time, still raw and without what concerns the whole file."""
-        for at in range(0, len(self), size):
-            yield Scenes(self._records[at : at + size], self._read, dataset=self.dataset)
+        """Consecutive scenes, ``size`` at a time, not decoded yet, without settings, sources and file findings."""
+        for start in range(0, len(self), size):
+            yield Scenes(self._records[start : start + size], self._read, dataset=self.dataset)
 
     def first(self, n: int) -> "Scenes":
-        """The first ``n`` images; ``settings`` says so."""
+        """The first ``n`` scenes, as ``limit`` in the settings says."""
         scenes = self[:n]
         scenes.settings["limit"] = str(n)
         return scenes
 
     @property
     def file_names(self) -> list[str]:
-        """The file name of every image, without reading the scenes."""
+        """File name of every image; scenes are not read."""
         return [record.file_name for record in self._records]
 
     @property
     def image_ids(self) -> list[int]:
-        """The id of every image, without reading the scenes."""
+        """Id of every image; scenes are not read."""
         return [record.image_id for record in self._records]
 
     def shifted(self, by: int) -> "Scenes":
         """The same scenes with ``by`` added to every image id."""
-        moved = self[:]
-        moved._records = [replace(record, image_id=record.image_id + by) for record in self._records]
-        return moved
+        return self._copy(_records=[replace(record, image_id=record.image_id + by) for record in self._records])
 
     def mapped(self, change: Callable[[Scene], Scene], settings: Mapping[str, str]) -> "Scenes":
-        """The same scenes, each changed when it is read; ``settings`` say how."""
-        return Scenes(
-            self._records,
-            _Mapped(self._read, change),
-            dataset=self.dataset,
-            settings={**self.settings, **settings},
-            sources=self.sources,
-            file_findings=self.file_findings,
-        )
+        """Apply ``change`` to each scene when it is read; ``settings`` are added to those of the scenes."""
+        return self._copy(_read=_MappedReader(self._read, change), settings={**self.settings, **settings})
 
     def followed_by(self, other: "Scenes", findings: Sequence[Finding] = ()) -> "Scenes":
-        """These scenes and then those of another file of the same layout."""
-        return Scenes(
-            [*self._records, *other._records],
-            self._read,
-            dataset=self.dataset,
-            settings=self.settings,
-            sources=[*self.sources, *other.sources],
-            file_findings=[*self.file_findings, *other.file_findings, *findings],
+        """Append the scenes of another file of the same layout, and findings about the two."""
+        return self._copy(
+            _records=[*self._records, *other._records],
+            sources=(*self.sources, *other.sources),
+            _file_findings=(*self.file_findings, *other.file_findings, *findings),
         )
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """All findings: of the files, then of every scene (reads each of them)."""
+        """All findings: of the files, then of every scene, all of which are read."""
         return (*self.file_findings, *(finding for scene in self for finding in scene.findings))
 
     def __repr__(self) -> str:

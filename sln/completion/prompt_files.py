@@ -15,7 +15,7 @@ from amodal_data.io.files import open_regular
 from amodal_data.masks.polygons import usable_polygon
 from amodal_data.masks.rle import RLE, merge, parse_rle, rasterize
 from amodal_data.readers.json_files import load_json
-from amodal_data.readers.region_masks import integer, number
+from amodal_data.readers.values import integer, number
 from sln.completion.completer import Prompts, boxes_of
 from sln.config import Category
 from sln.inference.conditioning import Answer

@@ -103,7 +103,7 @@ def test_limit_dry_run_and_strict(data, tmp_path):
     dry = run("build-targets", tmp_path / "bad.json", "--dry-run", "--strict", cwd=tmp_path)
     assert dry.returncode == 1
     listed = run("inspect", tmp_path / "b.h5", "--findings", "--pick", "findings", "--png", tmp_path / "f.png")
-    assert "polygon-too-short at bad.json, image 1, region 0" in listed.stderr
+    assert "polygon-too-short at bad.json, image 1, instance 0" in listed.stderr
     assert "sheet of 1 image" in listed.stderr
 
 

@@ -25,8 +25,8 @@ FILES = {
     "b.txt": (b"hello\nworld", "this is text"),
     "a.json.gz": (b"\x1f\x8b\x08", "this is gzip"),
     "a.zip": (b"PK\x03\x04", "this is a zip archive"),
-    "a.jpg": (b"\xff\xd8\xff", "this is a JPEG photo"),
-    "a.png": (b"\x89PNG", "this is a PNG picture"),
+    "a.jpg": (b"\xff\xd8\xff", "this is a JPEG image"),
+    "a.png": (b"\x89PNG", "this is a PNG image"),
     "empty.json": (b"", "this is an empty file"),
 }
 

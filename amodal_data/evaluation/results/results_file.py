@@ -33,7 +33,7 @@ from amodal_data.evaluation.results.sidecar import Levels, Sidecar, open_sidecar
 from amodal_data.masks.rle import RLE, parse_rles
 from amodal_data.masks.windows import minus
 from amodal_data.readers.json_files import stem_of
-from amodal_data.readers.region_masks import integer, number
+from amodal_data.readers.values import integer, number
 from amodal_data.scenes.scene import Source
 
 _AMODAL_KEYS = ("segmentation", "amodalMask")

@@ -1,4 +1,4 @@
-"""Classes of COCO's instances for COCOA's regions of the same photos: by what both show of an object."""
+"""Take the classes of COCO's instances for COCOA's instances in the same images, by the IoU of visible masks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,38 +11,39 @@ from amodal_data.masks.rle import iou
 from amodal_data.scenes.scene import Scene, Scenes
 
 
-def classes_from_instances(scenes: Scenes, instances: Scenes, *, least: float = 0.5) -> Scenes:
-    """The same scenes; an instance takes class and name of the one of ``instances`` (modal masks, the same image ids)
-    that is most like its visible mask, by IoU from the most alike on, if that is at least ``least`` and not taken.
+def classes_from_instances(scenes: Scenes, instances: Scenes, *, min_iou: float = 0.5) -> Scenes:
+    """Take class and name of each instance from the most similar one of ``instances``, which have modal masks.
 
-    The others keep theirs. Raises :class:`SelectionError` if no image is in both.
+    Instances of an image with the same id are matched greedily, from the largest IoU of visible masks down to
+    ``min_iou``, each at most once. An instance without a match keeps its class and name. Raises
+    :class:`SelectionError` if no image is in both.
     """
-    places = {image_id: at for at, image_id in enumerate(instances.image_ids)}
-    if places.keys().isdisjoint(scenes.image_ids):
-        raise SelectionError("no image is in both files", fix="name the COCO file of the same photos")
+    positions = {image_id: n for n, image_id in enumerate(instances.image_ids)}
+    if positions.keys().isdisjoint(scenes.image_ids):
+        raise SelectionError("no image is in both files", fix="name the COCO file of the same images")
     digest = instances.sources[0].sha256 if instances.sources else ""
-    return scenes.mapped(_Joined(instances, places, least), {"instances": digest})
+    return scenes.mapped(_ClassMatcher(instances, positions, min_iou), {"instances": digest})
 
 
 @dataclass(frozen=True, slots=True)
-class _Joined:
+class _ClassMatcher:
     instances: Scenes
-    places: Mapping[int, int]
-    least: float
+    positions: Mapping[int, int]
+    min_iou: float
 
     def __call__(self, scene: Scene) -> Scene:
-        at = self.places.get(scene.image_id)
-        theirs = () if at is None else self.instances[at].instances
-        if not theirs or not scene.instances or self.instances[at or 0].size != scene.size:
+        position = self.positions.get(scene.image_id)
+        if position is None or not scene.instances:
             return scene
-        alike = iou(layer_scene(scene).rles("modal"), [one.amodal for one in theirs])
-        own = list(scene.instances)
-        free = [True] * len(own), [True] * len(theirs)
-        for flat in np.argsort(-alike, axis=None, kind="stable").tolist():
-            n, m = divmod(flat, len(theirs))
-            if alike[n, m] < self.least:
-                break
-            if free[0][n] and free[1][m]:
-                free[0][n] = free[1][m] = False
-                own[n] = replace(own[n], category_id=theirs[m].category_id, name=theirs[m].name)
-        return replace(scene, instances=tuple(own))
+        other = self.instances[position]
+        if not other.instances or other.size != scene.size:
+            return scene
+        ious = iou(layer_scene(scene).rles("modal"), [instance.amodal for instance in other.instances])
+        classified = list(scene.instances)
+        for flat in np.argsort(-ious, axis=None, kind="stable").tolist():
+            n, k = divmod(flat, len(other.instances))
+            if ious[n, k] >= self.min_iou:
+                match = other.instances[k]
+                classified[n] = replace(classified[n], category_id=match.category_id, name=match.name)
+                ious[n], ious[:, k] = -1, -1  # each is matched once
+        return replace(scene, instances=tuple(classified))

@@ -1,6 +1,6 @@
-"""CVAT for images 1.1: XML with a ``z_order`` for every shape, whatever is drawn later or higher in front.
+"""CVAT for images 1.1: XML with a ``z_order`` for every shape; later or higher shapes are in front.
 
-Read with defusedxml: no document type, no entities, nothing from outside.
+It is read with defusedxml: no document type, no entities, nothing from outside.
 """
 
 import hashlib
@@ -16,20 +16,21 @@ from amodal_data.io.files import open_regular
 from amodal_data.io.images import MOST_PIXELS
 from amodal_data.masks.windows import from_crop
 from amodal_data.readers.annotation_index import image_size
-from amodal_data.readers.region_masks import integer
 from amodal_data.readers.tools.coco_builder import CocoBuilder, ellipse
+from amodal_data.readers.values import integer
 from amodal_data.scenes.scene import Source
 
 _SHAPES = ("polygon", "box", "ellipse", "mask")
-_OTHERS = ("polyline", "points", "cuboid", "skeleton", "tag")
+_SKIPPED_SHAPES = ("polyline", "points", "cuboid", "skeleton", "tag")
 
 
 def cvat_as_coco(path: Path) -> tuple[CocoBuilder, Source]:
-    """A file of CVAT for images. Polygons, boxes, ellipses (64 corners) and masks are taken, with ``z_order`` and
-    ``attributes``; shapes of one ``group_id`` and label are parts of one object; others are left out with a finding.
+    """Read a file of CVAT for images: polygons, boxes, ellipses (64 corners) and masks.
 
-    Raises :class:`AnnotationError` if it is not XML, or holds a document type;
-    :class:`LayoutError` if it is not CVAT's.
+    ``z_order`` and ``attributes`` are kept. Shapes with the same ``group_id`` and label are parts of one object. Other
+    shapes are skipped with a finding.
+
+    Raises :class:`AnnotationError` if it is not XML, or has a document type; :class:`LayoutError` if it is not CVAT's.
     """
     from defusedxml import ElementTree, common
 
@@ -47,84 +48,86 @@ def cvat_as_coco(path: Path) -> tuple[CocoBuilder, Source]:
         raise AnnotationError(f"not XML: {error}", place=str(path)) from error
     if root.tag != "annotations":
         raise LayoutError(f"XML, but not of CVAT for images: its root is <{root.tag:.40}>", place=str(path))
-    sheet = CocoBuilder(path.name)
-    sheet.labels = [text for one in root.iterfind("meta//label/name") if (text := (one.text or "").strip())]
+    builder = CocoBuilder(path.name)
+    builder.labels = [name for label in root.iterfind("meta//label/name") if (name := (label.text or "").strip())]
     for image in root.iter("image"):
-        _take(sheet, image)
-    if not sheet.images:
-        tracks = root.find("track") is not None
-        fix = "export the job as 'CVAT for images 1.1'" if tracks else ""
-        raise LayoutError("there is no <image> in it" + " but tracks of a video" * tracks, place=str(path), fix=fix)
-    return sheet, Source(path.name, hashlib.sha256(raw).hexdigest())
+        _add_image(builder, image)
+    if not builder.images:
+        if root.find("track") is None:
+            raise LayoutError("no <image> in this file", place=str(path))
+        fix = "export the job as 'CVAT for images 1.1'"
+        raise LayoutError("no <image> in this file, but tracks of a video", place=str(path), fix=fix)
+    return builder, Source(path.name, hashlib.sha256(raw).hexdigest())
 
 
-def _take(sheet: CocoBuilder, image: Any) -> None:
-    size = _whole(image.get("height")), _whole(image.get("width"))
-    image_id = sheet.image(image.get("name", ""), size, _whole(image.get("id")))
-    for at, shape in enumerate(image):
+def _add_image(builder: CocoBuilder, image: Any) -> None:
+    size = _integer(image.get("height")), _integer(image.get("width"))
+    image_id = builder.add_image(image.get("name", ""), size, _integer(image.get("id")))
+    for n, shape in enumerate(image):
         if shape.tag not in _SHAPES:
-            if shape.tag in _OTHERS:
-                sheet.note("shape-left-out", f"number {at} is a <{shape.tag}>", image_id)
+            if shape.tag in _SKIPPED_SHAPES:
+                builder.report("shape-left-out", f"number {n} is a <{shape.tag}>", image_id)
             continue
         try:
             mask = _mask(shape, image_size({"height": size[0], "width": size[1]}))
         except ValueError as error:
-            sheet.note("region-malformed", f"<{shape.tag}> number {at}: {error}", image_id)
+            builder.report("region-malformed", f"<{shape.tag}> number {n}: {error}", image_id)
             continue
-        attributes = {one.get("name", ""): one.text or "" for one in shape.iter("attribute")}
-        group = shape.get("group_id") or None
-        more = {"attributes": attributes} if attributes else {}
-        sheet.add(image_id, shape.get("label", ""), mask, group=None if group == "0" else group,
-                  z_order=_whole(shape.get("z_order")), occluded=shape.get("occluded") == "1", **more)  # fmt: skip
+        fields = {"z_order": _integer(shape.get("z_order")), "occluded": shape.get("occluded") == "1"}
+        if attributes := {entry.get("name", ""): entry.text or "" for entry in shape.iter("attribute")}:
+            fields["attributes"] = attributes
+        group = shape.get("group_id")
+        group = None if group in ("", "0") else group
+        builder.add_object(image_id, shape.get("label", ""), mask, group=group, **fields)
 
 
 def _mask(shape: Any, size: tuple[int, int] | None) -> Any:
-    """A shape as COCO's polygons or RLE. Raises ValueError if it cannot be read."""
+    """A shape as COCO's polygons or RLE; None for a mask in an image without a size, which is skipped later.
+
+    Raises ValueError if it cannot be read.
+    """
     if shape.tag == "polygon":
         return [[float(x) for pair in shape.get("points", "").split(";") for x in _pair(pair)]]
     if shape.tag == "box":
         x0, y0, x1, y1 = (float(shape.get(key, "nan")) for key in ("xtl", "ytl", "xbr", "ybr"))
-        return [_turned(shape, np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]))]
+        return [_rotate(shape, np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]))]
     if shape.tag == "ellipse":
-        cx, cy, rx, ry = (float(shape.get(key, "nan")) for key in ("cx", "cy", "rx", "ry"))
-        return [_turned(shape, ellipse(cx, cy, rx, ry))]
-    if size is None:
-        return None  # the image is left out, which is said there
-    return _from_runs(shape, size)
+        x, y, half_width, half_height = (float(shape.get(key, "nan")) for key in ("cx", "cy", "rx", "ry"))
+        return [_rotate(shape, ellipse(x, y, half_width, half_height))]
+    return None if size is None else _decode_runs(shape, size)
 
 
-def _turned(shape: Any, corners: NDArray[np.float64]) -> list[float]:
-    """Corners [N, 2] turned about their middle by the shape's ``rotation`` (degrees, clockwise in the picture)."""
+def _rotate(shape: Any, corners: NDArray[np.float64]) -> list[float]:
+    """Corners [N, 2] rotated about their center by the shape's ``rotation`` (degrees, clockwise in the image), flat."""
     angle = math.radians(float(shape.get("rotation", "0")))
-    if angle == 0:
-        flat: list[float] = corners.ravel().tolist()
-        return flat
-    middle = (corners.min(axis=0) + corners.max(axis=0)) / 2
-    cosine, sine = math.cos(angle), math.sin(angle)
-    turned: list[float] = ((corners - middle) @ np.array([[cosine, sine], [-sine, cosine]]) + middle).ravel().tolist()
-    return turned
+    if angle:
+        center = (corners.min(axis=0) + corners.max(axis=0)) / 2
+        cosine, sine = math.cos(angle), math.sin(angle)
+        corners = (corners - center) @ np.array([[cosine, sine], [-sine, cosine]]) + center
+    flat: list[float] = corners.ravel().tolist()
+    return flat
 
 
 def _pair(text: str) -> list[str]:
     pair = text.split(",")
     if len(pair) != 2:
-        raise ValueError(f"{text!r:.40} is no point")
+        raise ValueError(f"{text!r:.40} is not a point")
     return pair
 
 
-def _from_runs(shape: Any, size: tuple[int, int]) -> Any:
-    """CVAT's masks: run lengths row by row inside a box, background first."""
+def _decode_runs(shape: Any, size: tuple[int, int]) -> Any:
+    """A mask of CVAT as an RLE: run lengths row by row inside a box, background first."""
     runs = [int(part) for part in shape.get("rle", "").split(",")]
     left, top, width, height = (int(shape.get(key, "-1")) for key in ("left", "top", "width", "height"))
     if min(left, top, width, height) < 0 or left + width > size[1] or top + height > size[0]:
         raise ValueError("its box is not inside the image")
     if min(runs) < 0 or sum(runs) != width * height or width * height > MOST_PIXELS:
-        raise ValueError(f"its runs are {sum(runs)} pixels, its box {width * height}")
-    inside = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
-    return from_crop(inside, (slice(top, top + height), slice(left, left + width)), size).to_coco()
+        raise ValueError(f"its runs cover {sum(runs)} pixels, its box {width * height}")
+    mask = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
+    return from_crop(mask, (slice(top, top + height), slice(left, left + width)), size).to_coco()
 
 
-def _whole(text: str | None) -> int | None:
+def _integer(text: str | None) -> int | None:
     try:
         return integer(float(text)) if text is not None else None
     except ValueError:

@@ -1,4 +1,4 @@
-"""labelme: a JSON file an image, its shapes in the order they were drawn; ``group_id`` joins parts of one object."""
+"""labelme: a JSON file an image, shapes in the order they were made; ``group_id`` joins parts of one object."""
 
 import base64
 import binascii
@@ -15,70 +15,71 @@ from amodal_data.io.images import read_mask
 from amodal_data.masks.windows import from_crop
 from amodal_data.readers.annotation_index import image_size
 from amodal_data.readers.json_files import load_json, stem_of
-from amodal_data.readers.region_masks import number, text
 from amodal_data.readers.tools.coco_builder import CocoBuilder, digest_of, ellipse
+from amodal_data.readers.values import number, text
 from amodal_data.scenes.scene import Source
 
 
 def is_labelme(content: object) -> bool:
-    """Is this what labelme writes?"""
+    """Is this labelme's JSON?"""
     return isinstance(content, Mapping) and isinstance(content.get("shapes"), list) and "imageHeight" in content
 
 
 def labelme_as_coco(path: Path) -> tuple[CocoBuilder, Source]:
-    """One labelme file, or all in a folder and below in order of name. Image ids count from 1.
+    """Read one labelme file, or all in a folder and below in order of name. Image ids count from 1.
 
-    Shapes are polygons, rectangles, circles (64 corners) and masks; others have no area and are left out with a
-    finding. Beside the mask an object keeps ``label``, ``description``, ``flags``, so that ``field:description`` or
-    ``field:flags.NAME`` may say the order. Raises :class:`LayoutError` if none of the files is labelme's.
+    Shapes are polygons, rectangles, circles (64 corners) and masks; others have no area and are skipped with a finding.
+    ``description`` and ``flags`` are kept, so ``field:description`` or ``field:flags.NAME`` may be the order. Raises
+    :class:`LayoutError` if no file is labelme's.
     """
-    files = sorted(one for one in path.rglob("*") if one.suffix.lower() == ".json") if path.is_dir() else [path]
-    sheet, digests = CocoBuilder(path.name), []
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() == ".json") if path.is_dir() else [path]
+    builder, digests = CocoBuilder(path.name), []
     for file in files:
         try:
             content, source = load_json(file)
         except AnnotationError as error:
-            sheet.note("annotation-malformed", f"{file.name}: {error.message}")
+            builder.report("annotation-malformed", f"{file.name}: {error.message}")
             continue
         digests.append(source.sha256.encode())
         if is_labelme(content):
-            _take(sheet, content, file)
+            _add_image(builder, content, file)
         else:
-            sheet.note("annotation-malformed", f"{file.name} has no list 'shapes' or no 'imageHeight': not labelme's")
-    if not sheet.images:
+            builder.report(
+                "annotation-malformed", f"{file.name} has no list 'shapes' or no 'imageHeight': not labelme's"
+            )
+    if not builder.images:
         fix = f"name the annotation file, such as {files[0]}" if path.is_dir() and files else ""
         raise LayoutError("no labelme file here", place=str(path), fix=fix)
-    return sheet, Source(path.name, digest_of(digests))
+    return builder, Source(path.name, digest_of(digests))
 
 
-def _take(sheet: CocoBuilder, content: Mapping[str, Any], file: Path) -> None:
+def _add_image(builder: CocoBuilder, content: Mapping[str, Any], file: Path) -> None:
     size = content.get("imageHeight"), content.get("imageWidth")
     name = stem_of(text(content.get("imagePath"))) or f"{file.stem}.jpg"
-    image_id = sheet.image(name, size)
-    for at, shape in enumerate(content["shapes"]):
+    image_id = builder.add_image(name, size)
+    for n, shape in enumerate(content["shapes"]):
         try:
             mask = _mask(shape, image_size({"height": size[0], "width": size[1]}))
         except (ValueError, PhotoError) as error:
-            sheet.note("region-malformed", f"{file.name}, shape {at}: {error}", image_id)
+            builder.report("region-malformed", f"{file.name}, shape {n}: {error}", image_id)
             continue
         group = shape.get("group_id")
-        more = {key: shape[key] for key in ("description", "flags") if key in shape}
-        sheet.add(
-            image_id, text(shape.get("label")), mask, group=group if isinstance(group, int | str) else None, **more
-        )
+        group = group if isinstance(group, int | str) else None
+        fields = {key: shape[key] for key in ("description", "flags") if key in shape}
+        builder.add_object(image_id, text(shape.get("label")), mask, group=group, **fields)
 
 
 def _mask(shape: Any, size: tuple[int, int] | None) -> Any:
     """A shape as COCO's polygons or RLE. Raises ValueError for what has no area."""
     if not isinstance(shape, Mapping):
-        raise ValueError("a shape is an object")
+        raise ValueError("it is not an object")
     points, kind = _points(shape.get("points")), shape.get("shape_type") or "polygon"
     if kind == "polygon":
         return [points.ravel().tolist()]
     if kind in ("rectangle", "mask") and len(points) in (2, 4):
         (x0, y0), (x1, y1) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
         if kind == "mask":
-            return _pasted(shape.get("mask"), round(x0), round(y0), size)
+            return _decode_png(shape.get("mask"), round(x0), round(y0), size)
         return [[x0, y0, x1, y0, x1, y1, x0, y1]]
     if kind == "circle" and len(points) == 2:
         radius = float(np.hypot(*(points[1] - points[0])))
@@ -89,23 +90,26 @@ def _mask(shape: Any, size: tuple[int, int] | None) -> Any:
 
 def _points(value: Any) -> NDArray[np.float64]:
     """Points as float64 [N, 2]. Raises ValueError if they are not."""
-    if not isinstance(value, list) or not all(isinstance(one, list) and len(one) == 2 for one in value):
-        raise ValueError("its points are no pairs")
-    flat = [number(x) for one in value for x in one]
+    if not isinstance(value, list) or not all(isinstance(point, list) and len(point) == 2 for point in value):
+        raise ValueError("its points are not pairs")
+    flat = [number(x) for point in value for x in point]
     if None in flat:
-        raise ValueError("its points are no finite numbers")
+        raise ValueError("its points are not finite numbers")
     return np.array(flat, np.float64).reshape(-1, 2)
 
 
-def _pasted(value: Any, x: int, y: int, size: tuple[int, int] | None) -> Any:
-    """A PNG in base64, its upper left corner at (x, y), as an RLE of the image."""
+def _decode_png(value: Any, x: int, y: int, size: tuple[int, int] | None) -> Any:
+    """A PNG in base64, with its upper left corner at (x, y), as an RLE of the image.
+
+    None for an image without a size, which is skipped later.
+    """
     if size is None:
-        return None  # the image is left out, which is said there
+        return None
     try:
         raw = io.BytesIO(base64.b64decode(value, validate=True))
     except (binascii.Error, TypeError) as error:
-        raise ValueError("its mask is no base64") from error
-    own = read_mask(Path("mask"), raw)
-    own, x, y = own[max(0, -y) :, max(0, -x) :], max(0, x), max(0, y)
-    own = own[: max(0, size[0] - y), : max(0, size[1] - x)]
-    return from_crop(own, (slice(y, y + own.shape[0]), slice(x, x + own.shape[1])), size).to_coco()
+        raise ValueError("its mask is not base64") from error
+    mask = read_mask(Path("mask"), raw)[max(0, -y) :, max(0, -x) :]
+    x, y = max(0, x), max(0, y)
+    mask = mask[: max(0, size[0] - y), : max(0, size[1] - x)]
+    return from_crop(mask, (slice(y, y + mask.shape[0]), slice(x, x + mask.shape[1])), size).to_coco()

@@ -1,4 +1,4 @@
-"""A folder of PNG masks, one an object: ``IMAGE/OBJECT.png`` or any other naming that a pattern tells."""
+"""A folder of PNG masks, one an object: ``IMAGE/OBJECT.png`` or any other naming that a pattern describes."""
 
 import re
 from pathlib import Path
@@ -7,75 +7,76 @@ from typing import Any
 from amodal_data.errors import LayoutError, PhotoError, SelectionError
 from amodal_data.io.images import read_mask
 from amodal_data.masks.rle import RLE
-from amodal_data.readers.region_masks import integer
 from amodal_data.readers.tools.coco_builder import CocoBuilder, digest_of
+from amodal_data.readers.values import integer
 from amodal_data.scenes.scene import Source
 
 PATTERN = "{image}/{object}.png"
+"""How masks are named by default."""
 _FIELDS = {"image", "object", "name", "order"}
 _FIELD = re.compile(r"\{(\w+)\}")
 
 
 def masks_as_coco(folder: Path, pattern: str = PATTERN, visible: str | None = None) -> tuple[CocoBuilder, Source]:
-    """The masks of a folder: what is not 0 in any channel is inside.
+    """Read the masks of a folder; pixels that are not 0 in any channel are inside.
 
-    pattern: paths below the folder, with ``{image}`` and ``{object}``, and if the names tell them ``{name}`` (the
-    class) and ``{order}``. Objects are listed by ``{object}``, numbers by value. visible: the same for the visible
-    masks, if there are any. Image ids count from 1 in order of name.
+    pattern: path below the folder, with ``{image}`` and ``{object}``, and perhaps ``{name}`` (the class) and
+    ``{order}``. Objects are listed by ``{object}``, numbers by value. visible: the pattern of the visible masks, if
+    there are any. Image ids count from 1 in order of name.
 
-    Raises :class:`SelectionError` for a pattern without the two, :class:`LayoutError` if no file has such a name.
+    Raises :class:`SelectionError` for a pattern without the two fields, :class:`LayoutError` if no file matches.
     """
-    whole = _found(folder, pattern)
-    if not whole:
-        raise LayoutError(f"no mask is called {pattern}", place=str(folder), fix="--pattern tells how they are named")
-    seen = {_key(fields): path for path, fields in _found(folder, visible)} if visible else {}
-    for path, fields in list(whole):  # a pattern for whole masks may fit the visible ones too
-        if path in seen.values():
-            whole.remove((path, fields))
-    sheet, digests, images = CocoBuilder(folder.name), [], dict[str, tuple[int, tuple[int, int]]]()
-    for path, fields in whole:
-        mask = _read(sheet, path)
+    amodal = _matching_files(folder, pattern)
+    if not amodal:
+        raise LayoutError(
+            f"no mask is called {pattern}", place=str(folder), fix="pass --pattern to say how they are named"
+        )
+    visible_files = {_key(fields): path for path, fields in _matching_files(folder, visible)} if visible else {}
+    visible_paths = set(visible_files.values())  # which the pattern of amodal masks may match too
+    builder, digests, images = CocoBuilder(folder.name), [], dict[str, tuple[int, tuple[int, int]]]()
+    for path, fields in amodal:
+        mask = _read(builder, path) if path not in visible_paths else None
         if mask is None:
             continue
         digests += [path.name.encode(), mask.compressed()]
         if fields["image"] not in images:
-            images[fields["image"]] = sheet.image(f"{fields['image']}.png", mask.size), mask.size
+            images[fields["image"]] = builder.add_image(f"{fields['image']}.png", mask.size), mask.size
         image_id, size = images[fields["image"]]
         if size != mask.size:
-            sheet.note("rle-wrong-size", f"{path.name} is {mask.size} (height, width), the first one {size}", image_id)
+            message = f"{path.name} is {mask.size} (height, width), the first mask of its image {size}"
+            builder.report("rle-wrong-size", message, image_id)
             continue
-        more: dict[str, Any] = {"file": path.name}
+        values: dict[str, Any] = {"file": path.name}
         if (order := integer(float(fields["order"])) if fields.get("order", "").isdecimal() else None) is not None:
-            more["order"] = order
-        if (other := seen.get(_key(fields))) is not None and (shown := _read(sheet, other)) is not None:
-            digests.append(shown.compressed())
-            more["visible_mask"] = shown.to_coco()
-        sheet.add(image_id, fields.get("name", "object"), mask.to_coco(), **more)
-    return sheet, Source(folder.name, digest_of(digests))
+            values["order"] = order
+        visible_path = visible_files.get(_key(fields))
+        if visible_path is not None and (visible_mask := _read(builder, visible_path)) is not None:
+            digests.append(visible_mask.compressed())
+            values["visible_mask"] = visible_mask.to_coco()
+        builder.add_object(image_id, fields.get("name", "object"), mask.to_coco(), **values)
+    return builder, Source(folder.name, digest_of(digests))
 
 
-def _found(folder: Path, pattern: str) -> list[tuple[Path, dict[str, str]]]:
-    """Files by a pattern and what it reads in their paths, sorted by image and object."""
-    named = _FIELD.findall(pattern)
-    if not {"image", "object"} <= set(named) <= _FIELDS or len(named) > len(set(named)):
+def _matching_files(folder: Path, pattern: str) -> list[tuple[Path, dict[str, str]]]:
+    """Files that match a pattern, and the fields in their paths, sorted by image and object."""
+    names = _FIELD.findall(pattern)
+    if not {"image", "object"} <= set(names) <= _FIELDS or len(names) > len(set(names)):
         raise SelectionError(
-            f"no pattern for masks: {pattern!r}",
-            fix="it has {image} and {object}, perhaps {name} and {order}, once each",
+            f"not a pattern of masks: {pattern!r}",
+            fix="use {image} and {object}, perhaps {name} and {order}, each once",
         )
-    parts = _FIELD.split(pattern)
-    shape = "".join(f"(?P<{part}>[^/]+?)" if at % 2 else re.escape(part) for at, part in enumerate(parts))
-    depth = pattern.count("/")
-    paths = folder.glob("/".join(["*"] * (depth + 1)))
-    found = []
-    for path in paths:
-        match = re.fullmatch(shape, path.relative_to(folder).as_posix(), re.IGNORECASE)
+    parts = _FIELD.split(pattern)  # text and field names in turn
+    expression = "".join(f"(?P<{part}>[^/]+?)" if n % 2 else re.escape(part) for n, part in enumerate(parts))
+    files = []
+    for path in folder.glob("/".join(["*"] * (pattern.count("/") + 1))):
+        match = re.fullmatch(expression, path.relative_to(folder).as_posix(), re.IGNORECASE)
         if match and path.is_file():
-            found.append((path, match.groupdict()))
-    return sorted(found, key=lambda one: (_natural(one[1]["image"]), _natural(one[1]["object"]), one[0].name))
+            files.append((path, match.groupdict()))
+    return sorted(files, key=lambda row: (_natural(row[1]["image"]), _natural(row[1]["object"]), row[0].name))
 
 
 def _natural(name: str) -> list[tuple[bool, int, str]]:
-    """A name as a key that sorts 2 before 10."""
+    """A sort key by which 2 comes before 10."""
     return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", name)]
 
 
@@ -83,9 +84,9 @@ def _key(fields: dict[str, str]) -> tuple[str, str]:
     return fields["image"], fields["object"]
 
 
-def _read(sheet: CocoBuilder, path: Path) -> RLE | None:
+def _read(builder: CocoBuilder, path: Path) -> RLE | None:
     try:
         return RLE.from_mask(read_mask(path))
     except PhotoError as error:
-        sheet.note("rle-malformed", f"{path.name}: {error.message}")
+        builder.report("rle-malformed", f"{path.name}: {error.message}")
         return None

@@ -1,4 +1,4 @@
-"""Lists of records, one an image with its own annotations: detectron2's dicts, OSD-Amodal, rows of a data set."""
+"""Lists of records, one an image with its annotations: detectron2's dicts, OSD-Amodal, rows of a table."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -6,98 +6,103 @@ from typing import Any
 import numpy as np
 
 from amodal_data.masks.rle import RLE
-from amodal_data.readers.region_masks import integer, text
+from amodal_data.readers.values import integer, text
 
-_LISTS = ("annotations", "objects", "instances")
-_NAMES = ("file_name", "filename", "image_path", "image")
-_XYXY, _XYWH = 0, 1
-"""detectron2's BoxMode"""
+_LIST_KEYS = ("annotations", "objects", "instances")
+_NAME_KEYS = ("file_name", "filename", "image_path", "image")
+_XYXY = 0
+"""detectron2's ``BoxMode.XYXY_ABS``."""
 
 
 def is_records(content: object) -> bool:
     """Is this a list of images that hold their annotations?"""
-    return isinstance(content, list) and any(isinstance(one, Mapping) and _listed(one) is not None for one in content)
+    return isinstance(content, list) and any(
+        isinstance(record, Mapping) and _annotations(record) is not None for record in content
+    )
 
 
 def records_as_coco(records: Iterable[Any], categories: Any = None) -> dict[str, Any]:
-    """The same with images and annotations apart. Objects may be a list, or, as Hugging Face's rows are, one list a
-    field. An image without a whole-numbered ``image_id`` gets the next free one; class ids are kept, names become ids.
+    """Separate the images and annotations of records, as COCO's dict.
 
-    A record that is no object stays in the list, where it is found.
+    Objects may be a list, or one list a field, as in rows of Hugging Face. An image without an integer ``image_id``
+    gets the next free one. Class ids are kept; class names get ids. A record that is not an object stays in the list of
+    images, where it is reported later.
     """
     records = list(records)
-    taken = {integer(one.get("image_id", one.get("id"))) for one in records if isinstance(one, Mapping)}
+    ids = {_image_id(record) for record in records if isinstance(record, Mapping)}
     images: list[Any] = []
     annotations: list[Any] = []
-    names: dict[str, int] = {}
+    numbers: dict[str, int] = {}
     free = 1
     for record in records:
         if not isinstance(record, Mapping):
             images.append(record)
             continue
-        own = integer(record.get("image_id", record.get("id")))
-        while own is None and free in taken:
+        image_id = _image_id(record)
+        while image_id is None and free in ids:
             free += 1
-        own = free if own is None else own
-        taken.add(own)
-        name = next((record[key] for key in _NAMES if isinstance(record.get(key), str)), "")
-        images.append({"id": own, "file_name": name, "height": record.get("height"), "width": record.get("width")})
-        for one in _listed(record) or []:
-            annotations.append(_annotation(one, own, len(annotations) + 1, names))
-    listed = categories or [{"id": number, "name": name} for name, number in names.items()]
-    return {"images": images, "annotations": annotations, "categories": listed}
+        image_id = free if image_id is None else image_id
+        ids.add(image_id)
+        name = next((record[key] for key in _NAME_KEYS if isinstance(record.get(key), str)), "")
+        images.append({"id": image_id, "file_name": name, "height": record.get("height"), "width": record.get("width")})
+        for annotation in _annotations(record) or []:
+            annotations.append(_complete(annotation, image_id, len(annotations) + 1, numbers))
+    categories = categories or [{"id": number, "name": name} for name, number in numbers.items()]
+    return {"images": images, "annotations": annotations, "categories": categories}
 
 
-def as_plain(value: Any) -> Any:
-    """A record as JSON would have it: numbers of numpy as numbers, masks [H, W] as RLE, other arrays as lists; the size
-    of a picture under ``image`` where the record gives none.
+def to_json_values(value: Any) -> Any:
+    """A record as JSON would have it: NumPy numbers as numbers, masks [H, W] as RLE, other arrays as lists.
+
+    The size of a PIL image under ``image`` stands for a missing ``height`` and ``width``.
     """
     if isinstance(value, Mapping):
-        found = {str(key): as_plain(one) for key, one in value.items()}
+        record = {str(key): to_json_values(part) for key, part in value.items()}
         picture: Any = value.get("image")
         if hasattr(picture, "size") and not isinstance(picture, np.ndarray) and len(picture.size) == 2:
-            del found["image"]
-            found.setdefault("width", int(picture.size[0]))
-            found.setdefault("height", int(picture.size[1]))
-        return found
+            del record["image"]
+            record.setdefault("width", int(picture.size[0]))
+            record.setdefault("height", int(picture.size[1]))
+        return record
     if isinstance(value, np.ndarray) and value.ndim == 2 and (value.dtype == bool or value.dtype == np.uint8):
         return RLE.from_mask(value).to_coco()
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
-    return [as_plain(one) for one in value] if isinstance(value, list | tuple) else value
+    return [to_json_values(part) for part in value] if isinstance(value, list | tuple) else value
 
 
-def _listed(record: Mapping[str, Any]) -> list[Any] | None:
-    """The annotations of a record: a list of objects, or an object of lists."""
-    for key in _LISTS:
-        found = record.get(key)
-        if isinstance(found, list):
-            return found
-        if isinstance(found, Mapping) and found and all(isinstance(column, list) for column in found.values()):
-            longest = max(map(len, found.values()))
-            return [{name: column[at] for name, column in found.items() if at < len(column)} for at in range(longest)]
+def _image_id(record: Mapping[str, Any]) -> int | None:
+    return integer(record.get("image_id", record.get("id")))
+
+
+def _annotations(record: Mapping[str, Any]) -> list[Any] | None:
+    """The annotations of a record, a list of objects or an object of lists; None if it has none."""
+    for key in _LIST_KEYS:
+        value = record.get(key)
+        if isinstance(value, list):
+            return value
+        if isinstance(value, Mapping) and value and all(isinstance(column, list) for column in value.values()):
+            longest = max(map(len, value.values()))
+            return [{name: column[n] for name, column in value.items() if n < len(column)} for n in range(longest)]
     return None
 
 
-def _kept(one: Mapping[str, Any]) -> dict[str, Any]:
-    """An annotation without what is None: tables have a cell for every field of every row."""
-    return {key: value for key, value in one.items() if value is not None}
-
-
-def _annotation(one: Any, image_id: int, number: int, names: dict[str, int]) -> Any:
-    if not isinstance(one, Mapping):
-        return one
-    found = {"id": number, **_kept(one), "image_id": image_id}
-    label = text(found.get("category") or found.get("label") or found.get("name"))
-    own = integer(found.get("category_id"))
-    if own is None:
-        found["category_id"] = names.setdefault(label, max(names.values(), default=0) + 1) if label else 1
+def _complete(annotation: Any, image_id: int, annotation_id: int, numbers: dict[str, int]) -> Any:
+    """An annotation with ids, ``category_id`` and ``bbox`` as in COCO; ``numbers``: class name -> id, extended here."""
+    if not isinstance(annotation, Mapping):
+        return annotation
+    fields = {key: value for key, value in annotation.items() if value is not None}  # tables have None in empty cells
+    fields = {"id": annotation_id, **fields, "image_id": image_id}
+    label = text(fields.get("category") or fields.get("label") or fields.get("name"))
+    category_id = integer(fields.get("category_id"))
+    if category_id is None:
+        fields["category_id"] = numbers.setdefault(label, max(numbers.values(), default=0) + 1) if label else 1
     elif label:
-        names.setdefault(label, own)
-    box = found.get("bbox")
-    if found.get("bbox_mode") == _XYXY and isinstance(box, list) and len(box) == 4:
+        numbers.setdefault(label, category_id)
+    box = fields.get("bbox")
+    if fields.get("bbox_mode") == _XYXY and isinstance(box, list) and len(box) == 4:
         try:
-            found["bbox"] = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
+            fields["bbox"] = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
         except TypeError:
-            del found["bbox"]
-    return found
+            del fields["bbox"]
+    return fields

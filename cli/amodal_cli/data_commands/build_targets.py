@@ -26,7 +26,7 @@ from amodal_cli.shared.terminal import check_output, counted, left_behind, print
 
 if TYPE_CHECKING:
     from amodal_data import BuildReport, Scenes
-    from amodal_data.readers import Reading, SceneStream
+    from amodal_data.readers import ReadOptions, SceneStream
 
 
 def build(
@@ -188,7 +188,7 @@ def _read(
     annotator: str,
     cocoa: Path | None,
     limit: int | None,
-    how: "Reading",
+    how: "ReadOptions",
     stream: bool | None = None,
 ) -> "Scenes | SceneStream":
     from amodal_data import iter_annotations, read_annotations, read_cocoa
@@ -206,7 +206,7 @@ def _read(
     return scenes if limit is None else scenes.first(limit)
 
 
-def _as_before(settings: Mapping[str, str]) -> "Reading":
+def _as_before(settings: Mapping[str, str]) -> "ReadOptions":
     """How a cache says that its file was read."""
     said = settings.get
     return {

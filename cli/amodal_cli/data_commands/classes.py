@@ -49,8 +49,8 @@ def classes(
 
 
 def _print(found: "Coverage") -> None:
-    share = f"{found.known / found.instances:.0%}" if found.instances else "none"
-    print(f"{found.known:,} of {counted(found.instances, 'instance')} have a class by name ({share})")
+    share = f"{found.classified / found.instances:.0%}" if found.instances else "none"
+    print(f"{found.classified:,} of {counted(found.instances, 'instance')} have a class by name ({share})")
     for name, count in found.classes.items():
         print(printable(f"  {name:<20}{count:>8,}"))
     if found.unknown:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from amodal_data.readers import Reading
+    from amodal_data.readers import ReadOptions
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no notes.")]
@@ -58,7 +58,7 @@ VisiblePattern = Annotated[
 
 def reading(
     masks: Masks | None, order: str | None, form: str | None, pattern: str | None, visible: str | None
-) -> "Reading":
+) -> "ReadOptions":
     """What was said of how a file is to be read."""
     of = None if masks is None else masks.value
     return {"masks": of, "order": order, "form": form, "pattern": pattern, "visible_pattern": visible}

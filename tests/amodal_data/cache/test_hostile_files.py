@@ -287,6 +287,6 @@ def test_a_circle_of_instances_is_no_order():
     """What a cache would refuse is not built either."""
     masks = np.ones((3, 4, 4), bool)
     circle = np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]], bool)
-    with pytest.raises(SceneError, match="in a circle"):
+    with pytest.raises(SceneError, match="contains a cycle"):
         make_scene(masks, in_front=circle)
     assert make_scene(masks, in_front=np.triu(np.ones((3, 3), bool), 1)).total_order

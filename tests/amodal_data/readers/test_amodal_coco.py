@@ -273,7 +273,7 @@ def test_a_circle_of_occlusion_is_reported():
 
 
 def test_without_a_total_order_visible_masks_are_needed():
-    with pytest.raises(SceneError, match="without visible mask"):
+    with pytest.raises(SceneError, match="every instance needs a visible mask"):
         make_scene(np.ones((1, 2, 2), bool), total_order=False)
 
 

@@ -40,7 +40,7 @@ def test_coverage_and_the_table_it_writes(cocoa, tmp_path):
     names = read_class_names()
     found = coverage(read_cocoa(cocoa), names)
     total = sum(len(scene.instances) for scene in read_cocoa(cocoa))
-    assert found.instances == total == found.known + sum(count for _, count, _ in found.unknown)
+    assert found.instances == total == found.classified + sum(count for _, count, _ in found.unknown)
     assert {name: guess for name, _, guess in found.unknown} == {
         "brown dog in the grass": "dog", "tree trunk": "", "thing": "", "buses": "",
     }  # fmt: skip
@@ -51,7 +51,7 @@ def test_coverage_and_the_table_it_writes(cocoa, tmp_path):
     assert again.table == names.table
     edited = text.replace('name = "dog"\nnames = [', 'name = "dog"\nnames = ["brown dog in the grass", ')
     (tmp_path / "names.toml").write_text(edited)
-    assert coverage(read_cocoa(cocoa), read_class_names(tmp_path / "names.toml")).known > found.known
+    assert coverage(read_cocoa(cocoa), read_class_names(tmp_path / "names.toml")).classified > found.classified
 
 
 def test_instances_get_the_classes_and_levels_stay(cocoa):

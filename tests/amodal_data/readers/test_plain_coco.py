@@ -88,11 +88,11 @@ def test_what_masks_are_of_is_never_guessed(modal, tmp_path):
     assert "--masks modal" in str(raised.value.fix)
     cocoa = write_cocoa(tmp_path, 2, seed=1, size=(40, 60))
     for read in (read_annotations, lambda path, masks: iter_annotations(path, masks=masks)):
-        with pytest.raises(LayoutError, match="whole objects"):
+        with pytest.raises(LayoutError, match="already tells amodal from visible"):
             read(cocoa, masks="modal")
     flat = write_flat(tmp_path / "flat", 2, "d2sa", seed=1, size=(40, 60))
     for read in (read_annotations, lambda path, masks: iter_annotations(path, masks=masks)):
-        with pytest.raises(LayoutError, match="whole objects"):
+        with pytest.raises(LayoutError, match="already tells amodal from visible"):
             read(flat, masks="modal")
 
 

@@ -22,7 +22,8 @@ from amodal_data import (
 )
 from amodal_data.errors import AmodalError, AnnotationError, LayoutError, SelectionError
 from amodal_data.layering.targets import layer_with_findings
-from amodal_data.readers.order_rules import OrderRule, less
+from amodal_data.readers.order_rules import OrderRule
+from amodal_data.scenes.occlusion_order import from_ranks
 
 TOOLS = ROOT / "tests" / "golden" / "tools"
 OSD = ROOT.parent / "shared" / "data" / "osd-amodal" / "OSD_amodal_train.json"
@@ -88,7 +89,7 @@ def test_nothing_is_guessed(layout, cocoa, tmp_path):
         read_annotations(path, pattern=pattern)
     assert "--masks amodal" in raised.value.fix and "--masks modal" in raised.value.fix
     if layout in ("coco-list", "labelme", "masks"):
-        with pytest.raises(LayoutError, match="who is in front") as raised:
+        with pytest.raises(LayoutError, match="order is unknown") as raised:
             read_annotations(path, masks="amodal", pattern=pattern)
         assert "--order" in raised.value.fix
     with pytest.raises(SelectionError, match="modal"):
@@ -97,17 +98,17 @@ def test_nothing_is_guessed(layout, cocoa, tmp_path):
 
 def test_orders_as_they_are_said():
     ones = [{"a": 3, "b": {"c": "2.5"}}, {"a": 1, "b": {"c": "7"}}, {"b": 1}]
-    assert OrderRule.of("front-first").ranks(ones) == [0, 1, 2]
-    assert OrderRule.of("back-first").ranks(ones) == [0, -1, -2]
-    assert OrderRule.of("none").ranks(ones) == [None] * 3
-    assert OrderRule.of("field:a").ranks(ones) == [3, 1, None]
-    assert OrderRule.of("field:-b.c").ranks(ones) == [-2.5, -7, None]
-    assert OrderRule.of("field:z_order") == OrderRule.of("field:-z_order")  # it is known which end is near
+    assert OrderRule.parse("front-first").ranks(ones) == [0, 1, 2]
+    assert OrderRule.parse("back-first").ranks(ones) == [0, -1, -2]
+    assert OrderRule.parse("none").ranks(ones) == [None] * 3
+    assert OrderRule.parse("field:a").ranks(ones) == [3, 1, None]
+    assert OrderRule.parse("field:-b.c").ranks(ones) == [-2.5, -7, None]
+    assert OrderRule.parse("field:z_order") == OrderRule.parse("field:-z_order")  # it is known which end is near
     for said in ("front-first", "back-first", "none", "field:a", "field:-b.c"):
-        assert str(OrderRule.of(said)) == said
+        assert str(OrderRule.parse(said)) == said
     for said in ("front", "field:", "field:-", ""):
-        with pytest.raises(SelectionError, match="no order"):
-            OrderRule.of(said)
+        with pytest.raises(SelectionError, match="unknown order"):
+            OrderRule.parse(said)
 
 
 def test_what_an_order_leaves_open_is_ambiguous_and_counts_for_neither():
@@ -116,7 +117,7 @@ def test_what_an_order_leaves_open_is_ambiguous_and_counts_for_neither():
     for _ in range(300):
         masks = random_masks(rng, int(rng.integers(0, 6)))
         ranks = [None if rng.random() < 0.2 else float(rng.integers(3)) for _ in masks]
-        front = less(ranks)
+        front = from_ranks(ranks)
         targets = layer_scene(make_scene(masks, in_front=front)) if len(masks) else None
         if targets is None:
             continue
@@ -268,7 +269,7 @@ def test_values_of_numpy_in_records():
 
 
 def test_what_is_asked_for_must_be_there(cocoa, tmp_path):
-    with pytest.raises(LayoutError, match="says itself"):
+    with pytest.raises(LayoutError, match="already tells amodal from visible"):
         read_annotations(cocoa, order="back-first")
     path, _ = written("cvat", cocoa, tmp_path)
     with pytest.raises(LayoutError, match="no annotation has a number"):
@@ -319,7 +320,7 @@ def test_names_of_masks(tmp_path):
     assert [[one.order for one in scene.instances] for scene in scenes] == [[1, 2], [1]]
     assert {one.code for one in scenes.file_findings} == {"rle-malformed", "rle-wrong-size"}
     for pattern in ("{image}.png", "{object}/{image}{image}.png", "{image}{object}{colour}"):
-        with pytest.raises(SelectionError, match="no pattern"):
+        with pytest.raises(SelectionError, match="not a pattern"):
             read_annotations(tmp_path, masks="amodal", pattern=pattern)
     with pytest.raises(LayoutError, match="no mask is called"):
         read_annotations(tmp_path, masks="amodal", pattern="{image}/{object}.tif")
@@ -400,5 +401,5 @@ def test_what_datumaro_exports_as_coco_is_plain_coco():
     scenes = read_annotations(TOOLS / "coco.json", masks="modal")
     for scene, own in zip(scenes, by_image(TOOLS / "cocoa.json").values(), strict=True):
         assert {one.amodal for one in scene.instances} == {one.amodal for one in own.instances}
-    with pytest.raises(LayoutError, match="who is in front"):
+    with pytest.raises(LayoutError, match="order is unknown"):
         read_annotations(TOOLS / "coco.json", masks="amodal")
