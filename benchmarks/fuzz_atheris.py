@@ -3,8 +3,8 @@
     pip install atheris          # not a dependency of this project
     python benchmarks/fuzz_atheris.py -max_total_time=1800 CORPUS_DIR
 
-CORPUS_DIR is filled with sound files first. Whatever is not an AmodalError, and every decoded mask that a
-character-by-character decoder reads differently, is a crash.
+CORPUS_DIR is filled with generated files first. Any error but AmodalError counts as a crash, and so does a mask that
+a character-by-character decoder reads differently.
 """
 
 import sys
@@ -50,7 +50,7 @@ def read(data: bytes) -> None:
         return
 
 
-def one(data: bytes) -> None:
+def fuzz(data: bytes) -> None:
     if data[:1] == b"{" or data[:1] == b"[":
         read(data)
     else:
@@ -63,7 +63,7 @@ def main() -> None:
     for seed in range(60):
         (corpus / f"case-{seed}").write_bytes(case(seed))
     (corpus / "rle").write_bytes(b"\x10\x10`0P00")
-    atheris.Setup(sys.argv, one)
+    atheris.Setup(sys.argv, fuzz)
     atheris.Fuzz()
 
 

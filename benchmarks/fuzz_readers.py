@@ -1,11 +1,11 @@
-"""The long form of tests/test_malformed.py: many malformed files through every reader.
+"""The long form of tests/amodal_data/readers/test_malformed.py: many malformed files through every reader.
 
     python benchmarks/fuzz_readers.py [--cases 100000] [--seed 0] [--tools]
 
-``--tools``: files of annotation tools instead (tests/malformed_tools.py).
+``--tools``: files of annotation tools instead (tests/support/malformed_tools.py).
 
-Prints how many were refused, read with findings, and read without; stops at the first that crashes, gives a
-wrong mask, or is answered with anything but an error of ours. Peak memory is printed at the end.
+Prints how many files were refused, read with findings, and read without. Stops at the first that crashes, gives a
+wrong mask, or raises another error than ours. Peak memory is printed at the end.
 """
 
 import argparse
@@ -18,18 +18,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from support.malformed import case, must_hold
-from support.malformed_tools import must_hold_of_tools, tool_case
+from support.malformed import case, check_file
+from support.malformed_tools import check_tool_file, tool_case
 
 
-def one(seed: int, folder: Path) -> str:
+def read_case(seed: int, folder: Path) -> str:
     (folder / "f.json").write_bytes(case(seed))
-    return must_hold(folder / "f.json")
+    return check_file(folder / "f.json")
 
 
-def one_of_tools(seed: int, folder: Path) -> str:
-    with tempfile.TemporaryDirectory(dir=folder) as own:
-        return must_hold_of_tools(*tool_case(seed, Path(own)))
+def read_tool_case(seed: int, folder: Path) -> str:
+    with tempfile.TemporaryDirectory(dir=folder) as case_folder:
+        return check_tool_file(*tool_case(seed, Path(case_folder)))
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(chosen.seed, chosen.seed + chosen.cases):
             try:
-                outcomes[one_of_tools(seed, Path(folder)) if chosen.tools else one(seed, Path(folder))] += 1
+                outcomes[read_tool_case(seed, Path(folder)) if chosen.tools else read_case(seed, Path(folder))] += 1
             except Exception:
                 print(f"seed {seed} fails")
                 raise

@@ -1,7 +1,7 @@
-"""Small files of generated scenes as the tools themselves write them, for tests/golden/tools; and back through them.
+"""Generated scenes written by the annotation tools themselves, for tests/golden/tools, and read back by them.
 
     pip install labelme datumaro datasets && python benchmarks/tool_files.py --write tests/golden/tools
-    python benchmarks/tool_files.py --check      # what convert writes, read by Datumaro: the same masks and z_order
+    python benchmarks/tool_files.py --check      # Datumaro reads what convert writes: the same masks and z_order
 
 Needs Qt (labelme) and OpenCV (Datumaro), so tests only read what is committed.
 """
@@ -27,18 +27,18 @@ from amodal_data.masks.rle import rasterize
 SIZE = (30, 40)
 
 
-def drawn(folder: Path) -> tuple[Path, dict]:
-    """Two scenes in COCOA's layout, of polygons with few corners."""
+def write_scenes(folder: Path) -> tuple[Path, dict]:
+    """Write two scenes in COCOA's layout, of polygons with few corners; returns path and content."""
     path = write_cocoa(folder, 2, seed=12, size=SIZE)
     content = json.loads(path.read_text())
-    for one in content["annotations"]:
-        for region in one["regions"]:
+    for annotation in content["annotations"]:
+        for region in annotation["regions"]:
             points = np.array(region["segmentation"]).reshape(-1, 2)
             fifths = (points[:: max(1, len(points) // 8)] * 5).round() / 5  # where no rounding of a tool moves a pixel
-            kept = fifths.round(1).ravel().tolist()
+            rounded = fifths.round(1).ravel().tolist()
             for key in set(region) - {"name", "order", "isStuff"}:
                 del region[key]
-            region["segmentation"] = kept
+            region["segmentation"] = rounded
     path.write_text(json.dumps(content))
     return path, content
 
@@ -64,21 +64,21 @@ def by_datumaro(content: dict, folder: Path) -> None:
 
     items = []
     for image in content["images"]:
-        own = [dm.Polygon(region["segmentation"], label=0, z_order=-region["order"], id=at)
-               for at, region in enumerate(regions_of(content, image))]  # fmt: skip
+        polygons = [dm.Polygon(region["segmentation"], label=0, z_order=-region["order"], id=n)
+               for n, region in enumerate(regions_of(content, image))]  # fmt: skip
         photo = dm.Image.from_file(path=image["file_name"], size=SIZE)
         name = Path(image["file_name"]).stem
-        items.append(dm.DatasetItem(id=name, subset="train", media=photo, annotations=own))
+        items.append(dm.DatasetItem(id=name, subset="train", media=photo, annotations=polygons))
     dataset = dm.Dataset.from_iterable(items, categories=["thing"])
     for form, name in (("datumaro", "datumaro.json"), ("cvat", "cvat.xml"), ("coco_instances", "coco.json")):
         with tempfile.TemporaryDirectory() as out:
             dataset.export(out, form, save_media=False)
-            (found,) = [one for one in Path(out).rglob("*") if one.suffix in (".json", ".xml")]
-            shutil.copy(found, folder / name)
+            (exported,) = [file for file in Path(out).rglob("*") if file.suffix in (".json", ".xml")]
+            shutil.copy(exported, folder / name)
 
 
 def by_datasets(path: Path, folder: Path) -> None:
-    """Rows that went through a table of Hugging Face's: every field in every row, None where there is nothing."""
+    """Rows exported from a table of Hugging Face: every field in every row, None where it is empty."""
     import datasets
 
     rows = datasets.Dataset.from_list(export_records(open_dataset(path))).to_list()
@@ -90,18 +90,18 @@ def check(path: Path, content: dict, folder: Path) -> None:
 
     (folder / "annotations").mkdir()
     convert(open_dataset(path), folder / "annotations" / "default.json", "datumaro")
-    found = list(dm.Dataset.import_from(str(folder), "datumaro"))
+    items = list(dm.Dataset.import_from(str(folder), "datumaro"))
     masks = 0
-    for image, item in zip(content["images"], found, strict=True):
+    for image, item in zip(content["images"], items, strict=True):
         regions = regions_of(content, image)
-        whole = rasterize([np.array(one["segmentation"], float) for one in regions], SIZE)
-        for mask, one in zip(whole, item.annotations, strict=True):
-            assert np.array_equal(mask.decode(), one.image.astype(bool))
+        whole = rasterize([np.array(region["segmentation"], float) for region in regions], SIZE)
+        for mask, region in zip(whole, item.annotations, strict=True):
+            assert np.array_equal(mask.decode(), region.image.astype(bool))
             masks += 1
     scenes = read_annotations(folder, form="datumaro", masks="amodal")
-    for scene, own in zip(scenes, read_cocoa(path), strict=True):
-        assert np.array_equal(layer_scene(scene).levels(), layer_scene(own).levels())
-    print(f"Datumaro {dm.__version__}: {masks} masks equal, levels equal after the way out and in again")
+    for reread, scene in zip(scenes, read_cocoa(path), strict=True):
+        assert np.array_equal(layer_scene(reread).levels(), layer_scene(scene).levels())
+    print(f"Datumaro {dm.__version__}: {masks} masks equal, levels equal after export and import")
 
 
 def main() -> None:
@@ -109,9 +109,9 @@ def main() -> None:
     parser.add_argument("--write", type=Path, metavar="FOLDER")
     parser.add_argument("--check", action="store_true")
     chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory() as held:
-        folder = Path(held)
-        path, content = drawn(folder)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        path, content = write_scenes(folder)
         if chosen.check:
             (folder / "out").mkdir()
             check(path, content, folder / "out")

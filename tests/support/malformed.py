@@ -1,6 +1,6 @@
-"""A generator of malformed annotation files, and what must hold of any of them.
+"""Generate malformed annotation files and check how the readers treat them.
 
-Used in its short form by the tests and in its long form by ``benchmarks/fuzz_readers.py``.
+The tests use few of them, ``benchmarks/fuzz_readers.py`` many.
 """
 
 import copy
@@ -30,7 +30,7 @@ STRANGE = [
 
 
 def base(rng):
-    """A sound file of some layout."""
+    """The content of a valid file of a random layout."""
     seed = np.random.default_rng(rng.randrange(10**6))
     layout = rng.choice(["cocoa", "cocoa", "d2sa", "cocoa-cls", "kins"])
     images, annotations = [], []
@@ -45,7 +45,7 @@ def base(rng):
 
 
 def nodes(tree, path=()):
-    """Every place in a JSON tree, as (container, key)."""
+    """Every position in a JSON tree, as (container, key)."""
     for key, value in nodes_of(tree) if isinstance(tree, dict | list) else ():
         yield tree, key
         if not (isinstance(value, list) and len(value) > 8 and not isinstance(value[0], dict | list)):
@@ -57,27 +57,27 @@ def nodes_of(holder):
 
 
 def mutate(rng, tree):
-    """Break one to four places of a tree, in place."""
+    """Break one to four positions of a tree, in place."""
     for _ in range(rng.randint(1, 4)):
         places = list(nodes(tree))
         if not places:
             return
         holder, key = rng.choice(places)
         value = holder[key]
-        how = rng.randrange(7)
-        if how == 0:
+        choice = rng.randrange(7)
+        if choice == 0:
             del holder[key]
-        elif how == 1 and isinstance(value, str) and value:
+        elif choice == 1 and isinstance(value, str) and value:
             holder[key] = mutate_text(rng, value)
-        elif how == 2 and isinstance(value, list) and value:
+        elif choice == 2 and isinstance(value, list) and value:
             mutate_list(rng, value)
-        elif how == 3 and isinstance(holder, list):
+        elif choice == 3 and isinstance(holder, list):
             holder.insert(rng.randrange(len(holder) + 1), copy.deepcopy(value))
-        elif how == 4 and isinstance(value, int | float):
+        elif choice == 4 and isinstance(value, int | float):
             holder[key] = rng.choice(
                 [-value, value + 1, value * 1000, value * 1.0 if abs(value) < 1e300 else 0, str(value)[:99]]
             )
-        elif how == 5:
+        elif choice == 5:
             other, name = rng.choice(places)
             holder[key] = (
                 copy.deepcopy(other[name]) if name in other or (isinstance(other, list) and name < len(other)) else None
@@ -87,21 +87,19 @@ def mutate(rng, tree):
 
 
 def mutate_text(rng, text):
-    at = rng.randrange(len(text))
-    return rng.choice(
-        [text[:at], text[:at] + chr(rng.randrange(33, 127)) + text[at + 1 :], text + text[at:], text[at:]]
-    )
+    i = rng.randrange(len(text))
+    return rng.choice([text[:i], text[:i] + chr(rng.randrange(33, 127)) + text[i + 1 :], text + text[i:], text[i:]])
 
 
 def mutate_list(rng, values):
-    at = rng.randrange(len(values))
-    how = rng.randrange(4)
-    if how == 0:
-        del values[at]
-    elif how == 1:
+    i = rng.randrange(len(values))
+    choice = rng.randrange(4)
+    if choice == 0:
+        del values[i]
+    elif choice == 1:
         values.append(copy.deepcopy(rng.choice(STRANGE)))
-    elif how == 2:
-        values[at] = copy.deepcopy(rng.choice(STRANGE))
+    elif choice == 2:
+        values[i] = copy.deepcopy(rng.choice(STRANGE))
     else:
         rng.shuffle(values)
 
@@ -115,13 +113,13 @@ def case(seed):
     raw = bytearray(json.dumps(tree).encode())
     if rng.random() < 0.1:
         for _ in range(rng.randint(1, 5)):
-            at = rng.randrange(len(raw))
-            raw[at : at + rng.randint(0, 2)] = bytes(rng.randrange(256) for _ in range(rng.randint(0, 2)))
+            i = rng.randrange(len(raw))
+            raw[i : i + rng.randint(0, 2)] = bytes(rng.randrange(256) for _ in range(rng.randint(0, 2)))
     return bytes(raw[: rng.randrange(len(raw))] if rng.random() < 0.05 else raw)
 
 
-def careful(value, size):
-    """The mask of a raw value by slow and obvious means; None if this oracle does not judge it."""
+def reference_mask(value, size):
+    """The mask of a raw value, computed slowly and plainly; None if this oracle does not cover the value."""
     if isinstance(value, dict):
         counts = value["counts"]
         runs = counts if isinstance(counts, list) else lone_rle(counts.encode())
@@ -135,8 +133,8 @@ def careful(value, size):
     return coco_mask.decode(coco_mask.frPyObjects([list(map(float, part)) for part in parts], *size)).any(axis=2)
 
 
-def must_hold(path: Path) -> str:
-    """Read a file to the end; anything but an error of ours or sound scenes is a failure. Says which."""
+def check_file(path: Path) -> str:
+    """Read all scenes: "refused" by one of our errors, or "read" with or without "findings"; anything else fails."""
     try:
         scenes = list(read_annotations(path))
     except AmodalError as error:
@@ -158,21 +156,21 @@ def must_hold(path: Path) -> str:
             area = int(targets.areas()[0][n])
             assert area == instance.amodal.area
             if raw is not None:
-                mask = careful(raw[instance.region_index], scene.size)
+                mask = reference_mask(raw[instance.region_index], scene.size)
                 assert mask is None or np.array_equal(instance.amodal.decode(), mask)
     return "findings" if any(scene.findings for scene in scenes) else "read"
 
 
 def _raw_regions(tree, scene):
-    """The raw amodal masks of a scene, where one annotation record or id list can be told for sure."""
+    """The raw amodal masks of a scene; None if its annotations are not unique in the file."""
     images = tree.get("images") if isinstance(tree, dict) else None
     if not isinstance(images, list) or len({str(i.get("id")) for i in images if isinstance(i, dict)}) < len(images):
         return None
     dicts = [a for a in tree["annotations"] if isinstance(a, dict) and not isinstance(a.get("image_id"), bool)]
-    own = [a for a in dicts if a.get("image_id") == scene.image_id]
+    annotations = [a for a in dicts if a.get("image_id") == scene.image_id]
     if scene.total_order:
-        own = [a for a in own if isinstance(a.get("regions"), list)]
-        return [r.get("segmentation") if isinstance(r, dict) else None for r in own[0]["regions"]]
-    if any("a_segm" in a or "amodal_segm" in a for a in own):
+        annotations = [a for a in annotations if isinstance(a.get("regions"), list)]
+        return [r.get("segmentation") if isinstance(r, dict) else None for r in annotations[0]["regions"]]
+    if any("a_segm" in a or "amodal_segm" in a for a in annotations):
         return None
-    return [a.get("segmentation") for a in own]
+    return [a.get("segmentation") for a in annotations]

@@ -1,4 +1,4 @@
-"""The same scenes as the tools that people annotate with write them, from COCOA's polygons and order."""
+"""Write the scenes of a COCOA file in the layouts of annotation tools."""
 
 import base64
 import io
@@ -15,57 +15,62 @@ from amodal_data.masks.rle import rasterize
 def coco(content, order="z_order"):
     """Plain COCO; the order under a field, in ``attributes``, or as the list has it (front first)."""
     annotations = []
-    for one in content["annotations"]:
-        for region in sorted(one["regions"], key=lambda region: region["order"]):
-            found = {"id": len(annotations) + 1, "image_id": one["image_id"], "category_id": 1}
-            found["segmentation"] = [region["segmentation"]]
+    for annotation in content["annotations"]:
+        for region in sorted(annotation["regions"], key=lambda region: region["order"]):
+            entry = {"id": len(annotations) + 1, "image_id": annotation["image_id"], "category_id": 1}
+            entry["segmentation"] = [region["segmentation"]]
             if order == "z_order":
-                found["z_order"] = -region["order"]
+                entry["z_order"] = -region["order"]
             elif order == "attributes.z_order":
-                found["attributes"] = {"occluded": False, "z_order": -region["order"]}
+                entry["attributes"] = {"occluded": False, "z_order": -region["order"]}
             elif order:
-                found[order] = region["order"]
-            annotations.append(found)
+                entry[order] = region["order"]
+            annotations.append(entry)
     return {"images": content["images"], "annotations": annotations, "categories": [{"id": 1, "name": "thing"}]}
 
 
 def records(content):
     """detectron2's dicts, COCO's list cut up by image."""
     flat = coco(content, "occl_depth")
-    found = []
+    rows = []
     for image in flat["images"]:
-        own = [{key: value for key, value in one.items() if key not in ("id", "image_id")}
-               for one in flat["annotations"] if one["image_id"] == image["id"]]  # fmt: skip
-        about = {"file_name": f"photos/{image['file_name']}", "height": image["height"], "width": image["width"]}
-        found.append({**about, "image_id": image["id"], "annotations": own})
-    return found
+        annotations = [{key: value for key, value in annotation.items() if key not in ("id", "image_id")}
+               for annotation in flat["annotations"] if annotation["image_id"] == image["id"]]  # fmt: skip
+        fields = {"file_name": f"photos/{image['file_name']}", "height": image["height"], "width": image["width"]}
+        rows.append({**fields, "image_id": image["id"], "annotations": annotations})
+    return rows
 
 
 def regions_of(content, image):
     """The regions of an image, in file order."""
-    return [one for each in content["annotations"] if each["image_id"] == image["id"] for one in each["regions"]]
+    return [
+        region
+        for annotation in content["annotations"]
+        if annotation["image_id"] == image["id"]
+        for region in annotation["regions"]
+    ]
 
 
 def labelme(content, folder):
-    """A labelme file an image; shapes as one would draw them, the ones behind first."""
+    """A labelme file an image; shapes as an annotator makes them, back to front."""
     folder.mkdir()
     for image in content["images"]:
         shapes = []
         for region in sorted(regions_of(content, image), key=lambda region: -region["order"]):
-            own = {"label": region["name"] or "thing", "group_id": None, "shape_type": "polygon", "flags": {}}
-            own |= {"points": np.array(region["segmentation"]).reshape(-1, 2).tolist()}
-            shapes.append(own | {"description": str(region["order"])})
-        about = {"imagePath": image["file_name"], "imageHeight": image["height"], "imageWidth": image["width"]}
-        file = {"version": "5.5.0", "flags": {}, "shapes": shapes, "imageData": None, **about}
+            shape = {"label": region["name"] or "thing", "group_id": None, "shape_type": "polygon", "flags": {}}
+            shape |= {"points": np.array(region["segmentation"]).reshape(-1, 2).tolist()}
+            shapes.append(shape | {"description": str(region["order"])})
+        fields = {"imagePath": image["file_name"], "imageHeight": image["height"], "imageWidth": image["width"]}
+        file = {"version": "5.5.0", "flags": {}, "shapes": shapes, "imageData": None, **fields}
         (folder / f"{image['id']:04d}.json").write_text(json.dumps(file))
     return folder
 
 
 def png(mask):
     """A mask as the bytes of a PNG."""
-    held = io.BytesIO()
-    Image.fromarray(mask.astype(np.uint8) * 255).save(held, "PNG")
-    return held.getvalue()
+    buffer = io.BytesIO()
+    Image.fromarray(mask.astype(np.uint8) * 255).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def in_base64(mask):
@@ -76,13 +81,13 @@ def cvat(content):
     """CVAT for images 1.1."""
     lines = ["<?xml version='1.0' encoding='utf-8'?>", "<annotations><version>1.1</version><meta/>"]
     for image in content["images"]:
-        about = f'id="{image["id"]}" name={quoteattr(image["file_name"])}'
-        lines.append(f'<image {about} width="{image["width"]}" height="{image["height"]}">')
+        attributes = f'id="{image["id"]}" name={quoteattr(image["file_name"])}'
+        lines.append(f'<image {attributes} width="{image["width"]}" height="{image["height"]}">')
         for region in regions_of(content, image):
             points = np.array(region["segmentation"]).reshape(-1, 2).tolist()
             listed = ";".join(f"{x},{y}" for x, y in points)
-            about = f'label={quoteattr(region["name"] or "thing")} source="manual" occluded="0"'
-            lines.append(f'<polygon {about} points="{listed}" z_order="{-region["order"]}">')
+            attributes = f'label={quoteattr(region["name"] or "thing")} source="manual" occluded="0"'
+            lines.append(f'<polygon {attributes} points="{listed}" z_order="{-region["order"]}">')
             lines.append('<attribute name="seen">yes</attribute></polygon>')
         lines.append("</image>")
     return "\n".join([*lines, "</annotations>"])
@@ -93,35 +98,35 @@ def datumaro(content):
     items = []
     for image in content["images"]:
         annotations = [
-            {"id": at, "type": "polygon", "attributes": {}, "group": 0, "label_id": 0,
+            {"id": n, "type": "polygon", "attributes": {}, "group": 0, "label_id": 0,
              "points": region["segmentation"], "z_order": -region["order"]}
-            for at, region in enumerate(regions_of(content, image))
+            for n, region in enumerate(regions_of(content, image))
         ]  # fmt: skip
-        about = {"path": image["file_name"], "size": [image["height"], image["width"]]}
-        items.append({"id": image["file_name"], "annotations": annotations, "image": about})
+        fields = {"path": image["file_name"], "size": [image["height"], image["width"]]}
+        items.append({"id": image["file_name"], "annotations": annotations, "image": fields})
     labels = [{"name": "thing", "parent": "", "attributes": []}]
     return {"info": {}, "categories": {"label": {"labels": labels, "attributes": []}}, "items": items}
 
 
 def masks(content, folder, *, visible=False):
-    """PNG masks, ``IMAGE/ORDER.png``; with the visible ones beside them if asked for."""
+    """PNG masks, ``IMAGE/ORDER.png``, and with ``visible`` the visible ones beside them."""
     for image in content["images"]:
         name = folder / f"{image['id']:04d}"
         name.mkdir(parents=True)
         regions = regions_of(content, image)
         polygons = [np.array(region["segmentation"], float) for region in regions]
-        found = rasterize(polygons, (image["height"], image["width"]))
-        whole = {region["order"]: mask.decode() for region, mask in zip(regions, found, strict=True)}
-        for order, mask in whole.items():
+        rles = rasterize(polygons, (image["height"], image["width"]))
+        masks_by_order = {region["order"]: mask.decode() for region, mask in zip(regions, rles, strict=True)}
+        for order, mask in masks_by_order.items():
             (name / f"{order}.png").write_bytes(png(mask))
             if visible:
-                front = [other for place, other in whole.items() if place < order]
+                front = [other for place, other in masks_by_order.items() if place < order]
                 (name / f"{order}_seen.png").write_bytes(png(mask & ~np.any([mask & False, *front], axis=0)))
     return folder
 
 
 def written(layout, cocoa, folder):
-    """A COCOA file in a layout: where it is, and how it is to be read."""
+    """Write a COCOA file in a layout; returns its path and the options to read it with."""
     content = json.loads(cocoa.read_text())
     amodal = {"masks": "amodal"}
     if layout == "labelme":
@@ -151,5 +156,5 @@ LAYOUTS = ("coco-z", "coco-attributes", "coco-depth", "coco-list", "records", "l
 
 
 def by_image(path):
-    """The scenes of a COCOA file by the number of the image."""
+    """The scenes of a COCOA file by image id."""
     return {scene.image_id: scene for scene in read_cocoa(path)}

@@ -29,8 +29,8 @@ from amodal_data.layering.targets import layer_with_findings
 from amodal_data.scenes.occlusion_order import resolve_order
 
 
-def codes(found):
-    return [finding.code for finding in found]
+def codes(findings):
+    return [finding.code for finding in findings]
 
 
 def evidence_of(amodal, visible):
@@ -72,11 +72,11 @@ def test_levels_equal_the_definition_of_the_derived_order(n):
         assert targets.ambiguous_pixels() == doubtful.sum()
 
 
-def test_twins_count_once():
+def test_duplicate_instances_count_once():
     amodal = np.array([[[1, 1, 1]], [[1, 1, 0]], [[1, 1, 0]], [[1, 0, 0]]], bool)
     visible = np.array([[[0, 0, 1]], [[0, 1, 0]], [[0, 1, 0]], [[1, 0, 0]]], bool)
     hint = np.zeros((4, 4), bool)
-    hint[1, 2] = True  # a file may well say so; twins are one all the same
+    hint[1, 2] = True  # even if a file orders two duplicates, they count as one
     targets = layer_scene(make_scene(amodal, visible=visible, in_front=hint, total_order=False))
     assert targets.levels()[:, 0].tolist() == [[3, 2, 1], [2, 1, 0], [2, 1, 0], [1, 0, 0]]
     assert targets.count_map().tolist() == [[3, 2, 1]]
@@ -121,22 +121,22 @@ def both_ways(tmp_path, seed, keep):
 
 
 def test_depth_gives_the_same_levels_as_order(tmp_path):
-    for targets, (from_depth, found) in both_ways(tmp_path, 1, {"occl_depth"}):
+    for targets, (from_depth, findings) in both_ways(tmp_path, 1, {"occl_depth"}):
         assert np.array_equal(targets.levels(), from_depth.levels())
         assert np.array_equal(targets.pairs, from_depth.pairs)
-        assert found == ()
+        assert findings == ()
         assert from_depth.ambiguous_pixels() == 0
 
 
-def test_masks_alone_are_never_deeper_and_right_where_not_ambiguous(tmp_path):
-    ambiguous = 0
-    for targets, (from_masks, found) in both_ways(tmp_path, 2, set()):
-        doubtful = from_masks.draw(from_masks.ambiguous)
-        assert np.array_equal(targets.levels()[:, ~doubtful], from_masks.levels()[:, ~doubtful])
+def test_levels_from_masks_are_exact_except_where_ambiguous(tmp_path):
+    pixels = 0
+    for targets, (from_masks, findings) in both_ways(tmp_path, 2, set()):
+        ambiguous = from_masks.draw(from_masks.ambiguous)
+        assert np.array_equal(targets.levels()[:, ~ambiguous], from_masks.levels()[:, ~ambiguous])
         assert (from_masks.levels() <= targets.levels()).all()
-        assert found == ()
-        ambiguous += from_masks.ambiguous_pixels()
-    assert ambiguous > 0
+        assert findings == ()
+        pixels += from_masks.ambiguous_pixels()
+    assert pixels > 0
 
 
 @pytest.mark.parametrize(
@@ -152,8 +152,8 @@ def test_generated_files_of_each_layout_run_end_to_end(tmp_path, layout, reader)
         amodal = np.array([i.amodal.decode() for i in scene.instances])
         visible = np.array([i.visible.decode() for i in scene.instances])
         order = resolve_order(evidence_of(amodal, visible), overlap_of(amodal), scene.in_front)
-        targets, found = layer_with_findings(scene)
-        assert found == ()
+        targets, findings = layer_with_findings(scene)
+        assert findings == ()
         assert np.array_equal(targets.levels(), levels(amodal, visible, order.in_front))
     build_targets(scenes, tmp_path / "c.h5")
     report = verify_cache(tmp_path / "c.h5", scenes)
@@ -173,18 +173,18 @@ def test_padded_frames_hide_parts_behind_an_unknown_occluder(tmp_path):
     assert beyond > 0
 
 
-def test_cocoa_cls_borrows_cocoa_s_order(tmp_path):
+def test_cocoa_cls_takes_the_order_of_cocoa(tmp_path):
     cocoa = read_cocoa(write_cocoa(tmp_path, 25, seed=2, size=(120, 160), photos=False))
     flat = export_coco(TargetDataset(cocoa))
     for annotation in flat["annotations"]:
         del annotation["occl_depth"], annotation["amodal_region"]
     path = tmp_path / "COCO_amodal_val2014_with_classes.json"
     path.write_text(json.dumps(flat))
-    alone, joined = read_cocoa_cls(path), read_cocoa_cls(path, cocoa=cocoa)
-    assert sum(layer_scene(s).ambiguous_pixels() for s in alone) > 0
-    for scene, other in zip(cocoa, joined, strict=True):
+    unordered, ordered = read_cocoa_cls(path), read_cocoa_cls(path, cocoa=cocoa)
+    assert sum(layer_scene(s).ambiguous_pixels() for s in unordered) > 0
+    for scene, other in zip(cocoa, ordered, strict=True):
         assert np.array_equal(layer_scene(scene).levels(), layer_scene(other).levels())
-    assert len(joined.sources) == 2
+    assert len(ordered.sources) == 2
     assert read_annotations(path).dataset == "cocoa-cls"
 
 
@@ -204,13 +204,13 @@ def flat_file(folder, *annotations, **top):
     return path
 
 
-def good(**more):
+def good(**fields):
     return {"segmentation": MASKS["whole"], "visible_mask": MASKS["left"], "invisible_mask": MASKS["right"],
-            "area": 24, "occlude_rate": 12 / (24 + 1e-6), **more}  # fmt: skip
+            "area": 24, "occlude_rate": 12 / (24 + 1e-6), **fields}  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("annotations", "wanted", "kept"),
+    ("annotations", "expected", "kept"),
     [
         ([good()], [], 1),
         ([good(), good()], ["instance-duplicate"], 2),
@@ -235,12 +235,12 @@ def good(**more):
         ([good(), {**good(visible_mask=MASKS["right"]), "invisible_mask": MASKS["left"]}], [], 2),
     ],
 )  # fmt: skip
-def test_what_may_be_wrong_with_a_flat_annotation(tmp_path, annotations, wanted, kept):
+def test_problems_of_a_flat_annotation_are_reported(tmp_path, annotations, expected, kept):
     (scene,) = read_d2sa(flat_file(tmp_path, *annotations))
-    targets, found = layer_with_findings(scene)
-    assert codes([*scene.findings, *found]) == wanted
+    targets, findings = layer_with_findings(scene)
+    assert codes([*scene.findings, *findings]) == expected
     assert len(scene.instances) == kept == len(targets.names)
-    for finding in [*scene.findings, *found]:
+    for finding in [*scene.findings, *findings]:
         assert finding.place.file == "D2S_amodal_validation.json" and finding.place.image_id == 1
 
 
@@ -259,16 +259,16 @@ def test_contradicting_fields_are_reported(tmp_path):
     assert codes(scene.findings) == ["order-inconsistent"]
 
 
-def test_a_circle_of_occlusion_is_reported():
+def test_a_cycle_of_occlusion_is_reported():
     """0 hides 5 px of 1, 1 hides 4 px of 2, 2 hides 3 px of 0."""
     amodal, visible = np.zeros((3, 1, 40), bool), np.zeros((3, 1, 40), bool)
     for n, (pixels, front, back) in enumerate([(5, 0, 1), (4, 1, 2), (3, 2, 0)]):
         amodal[[front, back], 0, 10 * n : 10 * n + pixels] = True
         visible[front, 0, 10 * n : 10 * n + pixels] = True
     scene = make_scene(amodal, visible=visible, in_front=np.zeros((3, 3), bool), total_order=False)
-    targets, found = layer_with_findings(scene)
-    assert codes(found) == ["order-cycle"]
-    assert "2 in front of 0" in found[0].message
+    targets, findings = layer_with_findings(scene)
+    assert codes(findings) == ["order-cycle"]
+    assert "2 in front of 0" in findings[0].message
     assert targets.pairs.tolist() == [[0, 1], [0, 2], [1, 2]]
 
 
@@ -293,14 +293,14 @@ def test_categories_and_kind(tmp_path):
         (("amodal_segm", "visible_segm"), "aistron"),
     ],
 )
-def test_the_door_knows_every_layout(tmp_path, keys, dataset):
+def test_every_flat_layout_is_recognized(tmp_path, keys, dataset):
     path = flat_file(tmp_path, {"id": 9}, {keys[0]: MASKS["whole"], keys[1]: MASKS["left"]})
     scenes = read_annotations(path)
     assert scenes.dataset == dataset
     assert layer_scene(scenes[0]).areas()[1].tolist() == [12]
 
 
-def test_the_door_tells_what_it_saw(tmp_path):
+def test_unknown_layouts_are_refused_with_their_keys(tmp_path):
     with pytest.raises(LayoutError, match="keys seen: bbox, category_id, id, image_id"):
         read_annotations(flat_file(tmp_path, {"bbox": 1}))
     with pytest.raises(LayoutError, match="this is the layout of kins"):
@@ -317,19 +317,19 @@ def test_the_door_tells_what_it_saw(tmp_path):
     assert codes(read_annotations(info).findings) == ["image-unannotated"]
 
 
-def test_files_whose_ids_collide_are_joined(tmp_path):
-    one = write_flat(tmp_path / "a", 3, "d2sa", seed=1, size=(64, 64), photos=False)
-    two = write_flat(tmp_path / "b", 3, "d2sa", seed=2, size=(64, 64), photos=False)
-    scenes = read_annotations([one, two])
+def test_colliding_image_ids_are_shifted(tmp_path):
+    first = write_flat(tmp_path / "a", 3, "d2sa", seed=1, size=(64, 64), photos=False)
+    second = write_flat(tmp_path / "b", 3, "d2sa", seed=2, size=(64, 64), photos=False)
+    scenes = read_annotations([first, second])
     assert [s.image_id for s in scenes] == [1, 2, 3, 4, 5, 6]
     assert codes(scenes.findings) == ["ids-shifted"]
-    assert [len(s.instances) for s in scenes[3:]] == [len(s.instances) for s in read_d2sa(two)]
+    assert [len(s.instances) for s in scenes[3:]] == [len(s.instances) for s in read_d2sa(second)]
     assert len(scenes.sources) == 2
     with pytest.raises(SelectionError, match="different layouts"):
-        read_annotations([one, write_cocoa(tmp_path / "c", 1, size=(64, 64), photos=False)])
+        read_annotations([first, write_cocoa(tmp_path / "c", 1, size=(64, 64), photos=False)])
 
 
-def test_the_sln_release_s_own_files(tmp_path):
+def test_target_files_of_the_sln_release(tmp_path):
     rng = np.random.default_rng(0)
     amodal = random_masks(rng, 5, (20, 30), ("box",))
     visible = amodal & random_masks(rng, 5, (20, 30), ("speckle",))

@@ -16,12 +16,12 @@ def polygon(x0, y0, x1, y1):
     return [x0, y0, x1, y0, x1, y1, x0, y1]
 
 
-def region(order=1, box=(2, 2, 12, 12), **more):
-    return {"segmentation": polygon(*box), "order": order, "name": " cup ", "isStuff": 0, **more}
+def region(order=1, box=(2, 2, 12, 12), **fields):
+    return {"segmentation": polygon(*box), "order": order, "name": " cup ", "isStuff": 0, **fields}
 
 
-def annotation(*regions, **more):
-    return {"id": 5, "image_id": 3, "author": "ann", "regions": list(regions), **more}
+def annotation(*regions, **fields):
+    return {"id": 5, "image_id": 3, "author": "ann", "regions": list(regions), **fields}
 
 
 def write(folder, *annotations, images=None):
@@ -31,16 +31,16 @@ def write(folder, *annotations, images=None):
     return path
 
 
-def codes(found):
-    return [finding.code for finding in found]
+def codes(findings):
+    return [finding.code for finding in findings]
 
 
-def read_one(folder, *regions, **more):
-    scenes = read_cocoa(write(folder, annotation(*regions, **more)))
+def read_scene(folder, *regions, **fields):
+    scenes = read_cocoa(write(folder, annotation(*regions, **fields)))
     return scenes[0], codes(scenes.findings)
 
 
-def test_real_masks_areas_and_rates_come_out_bit_for_bit(real):
+def test_real_masks_areas_and_rates_are_reproduced_bit_for_bit(real):
     from amodal_data.layering.consistency import occlusion_rates
     from amodal_data.masks.rle import parse_rle
 
@@ -52,12 +52,12 @@ def test_real_masks_areas_and_rates_come_out_bit_for_bit(real):
         areas, visible = targets.areas()
         rates = occlusion_rates(areas, visible)
         for n, instance in enumerate(scene.instances):
-            said = instance.declared
-            assert said.area == areas[n]
-            assert said.occlusion_rate == rates[n]
-            for stored, ours in ((said.visible, targets.modal_rle), (said.hidden, targets.hidden_rle)):
-                if stored is not None:
-                    assert parse_rle(stored, scene.size) == ours(n)
+            stored = instance.declared
+            assert stored.area == areas[n]
+            assert stored.occlusion_rate == rates[n]
+            for raw, mask_of in ((stored.visible, targets.modal_rle), (stored.hidden, targets.hidden_rle)):
+                if raw is not None:
+                    assert parse_rle(raw, scene.size) == mask_of(n)
                     masks += 1
         pixels[scene.image_id] = targets.level_pixels().tolist()
     assert masks == 30
@@ -65,8 +65,10 @@ def test_real_masks_areas_and_rates_come_out_bit_for_bit(real):
 
 
 def test_a_plain_file(tmp_path):
-    scene, found = read_one(tmp_path, region(1), region(4, (5, 5, 20, 15), isStuff=1), depth_constraint="1-4", size=2)
-    assert found == []
+    scene, reported = read_scene(
+        tmp_path, region(1), region(4, (5, 5, 20, 15), isStuff=1), depth_constraint="1-4", size=2
+    )
+    assert reported == []
     assert (scene.image_id, scene.file_name, scene.size, scene.annotator) == (3, "a.jpg", SIZE, "ann")
     assert [i.name for i in scene.instances] == ["cup", "cup"]
     assert [i.is_stuff for i in scene.instances] == [False, True]
@@ -76,7 +78,7 @@ def test_a_plain_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("regions", "more", "wanted"),
+    ("regions", "fields", "expected"),
     [
         ([region(None)], {}, ["order-missing"]),
         ([region("2")], {}, ["order-not-int"]),
@@ -111,13 +113,13 @@ def test_a_plain_file(tmp_path):
         ([region(1), region(2, segmentation={"size": [30, 20], "counts": [600]})], {}, ["rle-wrong-size"]),
     ],
 )
-def test_what_may_be_wrong_with_a_region(tmp_path, regions, more, wanted):
-    scene, found = read_one(tmp_path, *regions, **more)
-    assert found == wanted
+def test_problems_of_a_region_are_reported(tmp_path, regions, fields, expected):
+    scene, reported = read_scene(tmp_path, *regions, **fields)
+    assert reported == expected
     left_out = {"region-malformed", "segmentation-missing", "polygon-not-finite", "polygon-too-short"}
     left_out |= {"rle-malformed", "rle-wrong-size"}
-    assert len(scene.instances) == len(regions) - bool(left_out & set(wanted))
-    finding = read_cocoa(tmp_path / "f.json").findings[0] if wanted else None
+    assert len(scene.instances) == len(regions) - bool(left_out & set(expected))
+    finding = read_cocoa(tmp_path / "f.json").findings[0] if expected else None
     if finding:
         assert finding.place.file == "f.json"
         assert finding.place.image_id == 3
@@ -125,8 +127,8 @@ def test_what_may_be_wrong_with_a_region(tmp_path, regions, more, wanted):
     layer_scene(scene)
 
 
-def test_regions_left_out_keep_their_numbers(tmp_path):
-    scene, _ = read_one(tmp_path, region(1), "text", region(3, (4, 4, 9, 9)))
+def test_skipped_regions_keep_the_indices_of_the_others(tmp_path):
+    scene, _ = read_scene(tmp_path, region(1), "text", region(3, (4, 4, 9, 9)))
     assert [i.region_index for i in scene.instances] == [0, 2]
 
 
@@ -135,7 +137,7 @@ def test_all_forms_of_a_mask_give_the_same_instance(tmp_path):
     plain = {"size": [20, 30], "counts": mask.runs.tolist()}
     halves = [polygon(2, 2, 7, 12), polygon(7, 2, 12, 12)]
     forms = [polygon(2, 2, 12, 12), [polygon(2, 2, 12, 12)], halves, mask.to_coco(), plain]
-    scene, _ = read_one(tmp_path, *[region(n, segmentation=form) for n, form in enumerate(forms)])
+    scene, _ = read_scene(tmp_path, *[region(n, segmentation=form) for n, form in enumerate(forms)])
     assert all(instance.amodal == mask for instance in scene.instances)
     assert len(scene.instances) == 5
 
@@ -160,39 +162,39 @@ def stored(scene_masks, n, **changes):
     }
 
 
-def two(tmp_path, **changes):
+def overlapping_pair(tmp_path, **changes):
     masks = np.zeros((2, *SIZE), bool)
     masks[0, 2:12, 2:12] = masks[1, 5:15, 5:20] = True
     path = write(tmp_path, annotation(region(1), region(2, (5, 5, 20, 15), **stored(masks, 1, **changes))))
     return layer_with_findings(read_cocoa(path)[0])
 
 
-def test_stored_masks_that_agree_are_not_mentioned(tmp_path):
-    assert two(tmp_path)[1] == ()
+def test_equal_stored_masks_are_not_reported(tmp_path):
+    assert overlapping_pair(tmp_path)[1] == ()
 
 
 def test_stored_masks_are_not_decoded_while_the_figures_agree(tmp_path):
-    assert two(tmp_path, visible_mask={"size": "broken"})[1] == ()
+    assert overlapping_pair(tmp_path, visible_mask={"size": "broken"})[1] == ()
 
 
-def test_a_stored_mask_that_differs_wins(tmp_path):
-    shown = np.zeros(SIZE, bool)
-    shown[5:15, 5:10] = True
-    rest = np.zeros(SIZE, bool)
-    rest[5:15, 10:20] = True
-    targets, found = two(
+def test_a_differing_stored_mask_is_used(tmp_path):
+    visible = np.zeros(SIZE, bool)
+    visible[5:15, 5:10] = True
+    hidden = np.zeros(SIZE, bool)
+    hidden[5:15, 10:20] = True
+    targets, findings = overlapping_pair(
         tmp_path,
-        visible_mask=RLE.from_mask(shown).to_coco(),
-        invisible_mask=RLE.from_mask(rest).to_coco(),
+        visible_mask=RLE.from_mask(visible).to_coco(),
+        invisible_mask=RLE.from_mask(hidden).to_coco(),
         occlude_rate=100 / 150,
     )
-    assert codes(found) == ["stored-mask-differs"]  # the rate is right for the mask that won
-    assert f"{(shown ^ (targets.amodal(1) & ~targets.amodal(0))).sum()} px" in found[0].message
-    assert np.array_equal(targets.modal(1), shown)
+    assert codes(findings) == ["stored-mask-differs"]  # the rate is right for the mask that won
+    assert f"{(visible ^ (targets.amodal(1) & ~targets.amodal(0))).sum()} px" in findings[0].message
+    assert np.array_equal(targets.modal(1), visible)
 
 
 @pytest.mark.parametrize(
-    ("changes", "wanted"),
+    ("changes", "expected"),
     [
         ({"area": 152}, ["area-differs"]),
         ({"area": 151}, []),
@@ -204,14 +206,14 @@ def test_a_stored_mask_that_differs_wins(tmp_path):
          ["occlusion-rate-differs", "stored-masks-inconsistent"]),
     ],
 )  # fmt: skip
-def test_figures_and_masks_that_disagree(tmp_path, changes, wanted):
-    targets, found = two(tmp_path, **changes)
-    assert codes(found) == wanted
-    assert all(finding.place.region == 1 for finding in found)
+def test_contradicting_figures_and_masks_are_reported(tmp_path, changes, expected):
+    targets, findings = overlapping_pair(tmp_path, **changes)
+    assert codes(findings) == expected
+    assert all(finding.place.region == 1 for finding in findings)
     assert targets.areas()[0].tolist() == [100, 150]
 
 
-def test_several_annotators(tmp_path):
+def test_annotators_are_chosen_by_name(tmp_path):
     people = [annotation(region(1), author=name, id=n) for n, name in enumerate(["ann", "bob", "ann"])]
     path = write(tmp_path, *people)
     first = read_cocoa(path)
@@ -223,7 +225,7 @@ def test_several_annotators(tmp_path):
         read_cocoa(path, annotator="eve")
 
 
-def test_what_may_be_wrong_with_the_lists(tmp_path):
+def test_problems_of_the_lists_are_reported(tmp_path):
     images = [
         {"id": 3, "file_name": "a.jpg", "height": 20, "width": 30},
         {"id": 3, "file_name": "b.jpg", "height": 20, "width": 30},
@@ -241,13 +243,13 @@ def test_what_may_be_wrong_with_the_lists(tmp_path):
     ]
     scenes = read_cocoa(write(tmp_path, *annotations, images=images))
     assert [s.image_id for s in scenes] == [3]
-    wanted = ["annotation-malformed"] * 4 + [
+    expected = ["annotation-malformed"] * 4 + [
         "duplicate-id",
         "image-size-unknown",
         "image-unannotated",
         "image-unknown",
     ]
-    assert sorted(codes(scenes.findings)) == wanted
+    assert sorted(codes(scenes.findings)) == expected
 
 
 def test_repeated_annotation_ids_are_kept_and_reported(tmp_path):
@@ -259,15 +261,15 @@ def test_repeated_annotation_ids_are_kept_and_reported(tmp_path):
 
 def test_a_bare_annotation(tmp_path):
     hidden = RLE.from_mask(np.zeros(SIZE)).to_coco()
-    one = {"url": "http://x/y/COCO_val2014_000000000009.jpg", "regions": [region(1, invisible_mask=hidden)]}
-    for content in (one, [one], {"annotations": [one]}):
+    bare = {"url": "http://x/y/COCO_val2014_000000000009.jpg", "regions": [region(1, invisible_mask=hidden)]}
+    for content in (bare, [bare], {"annotations": [bare]}):
         (tmp_path / "bare.json").write_text(json.dumps(content))
         (scene,) = read_cocoa(tmp_path / "bare.json")
         assert (scene.file_name, scene.size) == ("COCO_val2014_000000000009.jpg", SIZE)
 
 
 @pytest.mark.parametrize(
-    ("content", "kind", "said"),
+    ("content", "kind", "message"),
     [
         (b"", AnnotationError, "not JSON"),
         (b'{"images": [', AnnotationError, "ends too early"),
@@ -283,10 +285,10 @@ def test_a_bare_annotation(tmp_path):
         (b'{"images": [], "annotations": [{"bbox": 1}]}', LayoutError, "keys seen: bbox"),
     ],
 )
-def test_files_that_cannot_be_read(tmp_path, content, kind, said):
+def test_unreadable_files_are_refused(tmp_path, content, kind, message):
     path = tmp_path / "f.json"
     path.write_bytes(content)
-    with pytest.raises(kind, match=said) as caught:
+    with pytest.raises(kind, match=message) as caught:
         read_cocoa(path)
     assert "f.json" in str(caught.value)
     assert len(str(caught.value).splitlines()) <= 4
@@ -308,13 +310,13 @@ def test_scenes_are_a_sequence(tmp_path):
     assert scenes[-1].image_id == 39
     assert scenes.first(3).settings == {"annotator": "first", "limit": "3"}
     assert scenes.file_names[2] == "2.jpg"
-    again = pickle.loads(pickle.dumps(scenes[5:7]))
-    assert [s.image_id for s in again] == [5, 6]
+    copy = pickle.loads(pickle.dumps(scenes[5:7]))
+    assert [s.image_id for s in copy] == [5, 6]
     assert "40 images from f.json" in repr(scenes)
 
 
-def test_very_long_polygons_are_filled_and_said_to_be_long(tmp_path):
-    """Whether they cross themselves is not asked: the answer may cost their square."""
+def test_very_long_polygons_are_filled_and_reported(tmp_path):
+    """They are not tested for self-intersection, which may take quadratic time."""
     polygon = (np.random.default_rng(0).random((21_000, 2)) * [30, 20]).round(1).ravel().tolist()
     content = {
         "images": [{"id": 1, "file_name": "a.jpg", "height": 20, "width": 30}],

@@ -10,13 +10,13 @@ def touch(path):
     return path
 
 
-def test_annotation_files_are_found_by_name(tmp_path):
+def test_find_annotations_by_name(tmp_path):
     with pytest.raises(AnnotationError, match="no cocoa annotation file here"):
         find_annotations(tmp_path, "cocoa")
     touch(tmp_path / "COCO_amodal_val2014_with_classes.json")
     touch(tmp_path / "other.json")
-    wanted = touch(tmp_path / "annotations" / "COCO_amodal_val2014.json")
-    assert find_annotations(tmp_path, "cocoa").paths == (wanted,)
+    val = touch(tmp_path / "annotations" / "COCO_amodal_val2014.json")
+    assert find_annotations(tmp_path, "cocoa").paths == (val,)
     train = touch(tmp_path / "COCO_amodal_train2014.json")
     with pytest.raises(SelectionError, match=r"COCO_amodal_train2014\.json, COCO_amodal_val2014\.json"):
         find_annotations(tmp_path, "cocoa")
@@ -25,13 +25,13 @@ def test_annotation_files_are_found_by_name(tmp_path):
         find_annotations(tmp_path, "cocoa", "test")
 
 
-def test_every_data_set_has_its_names(tmp_path):
+def test_every_dataset_has_its_file_names(tmp_path):
     for name in ("D2S_amodal_training_rot0.json", "D2S_amodal_augmented.json", "D2S_amodal_validation.json"):
         touch(tmp_path / name)
     touch(tmp_path / "update_test_2020.json")
     touch(tmp_path / "COCO_amodal_val2014_with_classes.json")
-    both = find_annotations(tmp_path, "d2sa", "train").paths
-    assert [path.name for path in both] == ["D2S_amodal_augmented.json", "D2S_amodal_training_rot0.json"]
+    paths = find_annotations(tmp_path, "d2sa", "train").paths
+    assert [path.name for path in paths] == ["D2S_amodal_augmented.json", "D2S_amodal_training_rot0.json"]
     assert find_annotations(tmp_path, "kins").split == "val"
     assert find_annotations(tmp_path, "cocoa-cls").split == "val"
     touch(tmp_path / "annotations" / "update_test_2020.json")
@@ -39,9 +39,9 @@ def test_every_data_set_has_its_names(tmp_path):
         find_annotations(tmp_path, "kins")
 
 
-@pytest.mark.parametrize("below", ["", "val2014", "images/val"])
-def test_photos_are_found_by_name_and_by_id(tmp_path, below):
-    photo = touch(tmp_path / below / "000000000042.jpg")
+@pytest.mark.parametrize("subfolder", ["", "val2014", "images/val"])
+def test_find_photos_by_name_and_by_id(tmp_path, subfolder):
+    photo = touch(tmp_path / subfolder / "000000000042.jpg")
     finder = PhotoFinder([tmp_path])
     assert len(finder) == 1
     assert finder.find("000000000042.jpg") == photo

@@ -1,8 +1,8 @@
 import shutil
 from collections import Counter
 
-from support.malformed import case, must_hold
-from support.malformed_tools import must_hold_of_tools, tool_case
+from support.malformed import case, check_file
+from support.malformed_tools import check_tool_file, tool_case
 
 from amodal_data import read_cocoa
 from amodal_data.synthetic import write_cocoa
@@ -14,13 +14,13 @@ def test_thousands_of_malformed_files_never_crash_or_lie(tmp_path):
     for seed in range(3000):
         path.write_bytes(case(seed))
         try:
-            outcomes[must_hold(path)] += 1
+            outcomes[check_file(path)] += 1
         except Exception as error:
             raise AssertionError(f"seed {seed}") from error
     assert min(outcomes[kind] for kind in ("refused", "findings", "read")) > 100, outcomes
 
 
-def test_one_bad_region_in_a_hundred_leaves_the_others(tmp_path):
+def test_a_bad_region_in_a_hundred_leaves_the_rest(tmp_path):
     import json
 
     path = write_cocoa(tmp_path, 40, seed=9, size=(96, 128), photos=False)
@@ -43,7 +43,7 @@ def test_thousands_of_malformed_files_of_tools_never_crash_or_lie(tmp_path):
         folder = tmp_path / "case"
         folder.mkdir()
         try:
-            outcomes[must_hold_of_tools(*tool_case(seed, folder))] += 1
+            outcomes[check_tool_file(*tool_case(seed, folder))] += 1
         except Exception as error:
             raise AssertionError(f"seed {seed}") from error
         shutil.rmtree(folder)

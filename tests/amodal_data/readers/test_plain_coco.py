@@ -42,47 +42,47 @@ from sln.network.targets import Targets
 COCO128 = ROOT.parent / "shared" / "data" / "coco128" / "instances.json"
 
 
-def a_file(rng, images=6, size=(40, 50)):
+def coco_file(rng, images=6, size=(40, 50)):
     """A COCO file of random modal masks, one instance in four a crowd."""
     annotations = []
     for image_id in range(1, images + 1):
         for mask in random_masks(rng, int(rng.integers(1, 6)), size, ("box", "speckle", "edge")):
-            own = {"id": len(annotations) + 1, "image_id": image_id, "category_id": int(rng.integers(1, 3))}
-            own |= {"iscrowd": int(rng.random() < 0.25), "area": int(mask.sum())}
-            annotations.append(own | {"segmentation": RLE.from_mask(mask).to_coco()})
-    listed = [{"id": n, "file_name": f"{n}.jpg", "height": size[0], "width": size[1]} for n in range(1, images + 1)]
-    names = [{"id": 1, "name": "cup"}, {"id": 2, "name": "box"}]
-    return {"images": listed, "annotations": annotations, "categories": names}
+            annotation = {"id": len(annotations) + 1, "image_id": image_id, "category_id": int(rng.integers(1, 3))}
+            annotation |= {"iscrowd": int(rng.random() < 0.25), "area": int(mask.sum())}
+            annotations.append(annotation | {"segmentation": RLE.from_mask(mask).to_coco()})
+    entries = [{"id": n, "file_name": f"{n}.jpg", "height": size[0], "width": size[1]} for n in range(1, images + 1)]
+    categories = [{"id": 1, "name": "cup"}, {"id": 2, "name": "box"}]
+    return {"images": entries, "annotations": annotations, "categories": categories}
 
 
 @pytest.fixture
 def modal(tmp_path):
     path = tmp_path / "instances.json"
-    path.write_text(json.dumps(a_file(np.random.default_rng(3))))
+    path.write_text(json.dumps(coco_file(np.random.default_rng(3))))
     return path
 
 
-def test_masks_come_back_at_level_0_and_crowds_as_unknown(modal, tmp_path):
+def test_masks_are_at_level_0_and_crowds_are_unknown(modal, tmp_path):
     content = json.loads(modal.read_text())
     scenes = read_annotations(modal, masks="modal")
     build_targets(scenes, tmp_path / "m.h5")
     cache = TargetCache(tmp_path / "m.h5")
     assert cache.info.masks == "modal" and verify_cache(cache.path, scenes).ok
     crowds = 0
-    for at, image in enumerate(cache.images()):
-        own = [one for one in content["annotations"] if one["image_id"] == image.image_id]
-        decoded = [coco_mask.decode(one["segmentation"]).astype(bool) for one in own]
-        whole = [mask for one, mask in zip(own, decoded, strict=True) if not one["iscrowd"]]
-        unknown = [mask for one, mask in zip(own, decoded, strict=True) if one["iscrowd"]]
-        targets = cache[at]
-        assert np.array_equal(targets.levels(), np.array(whole).reshape(-1, *image.size))  # codes 0 and 1
+    for n, image in enumerate(cache.images()):
+        annotations = [entry for entry in content["annotations"] if entry["image_id"] == image.image_id]
+        decoded = [coco_mask.decode(entry["segmentation"]).astype(bool) for entry in annotations]
+        instances = [mask for entry, mask in zip(annotations, decoded, strict=True) if not entry["iscrowd"]]
+        unknown = [mask for entry, mask in zip(annotations, decoded, strict=True) if entry["iscrowd"]]
+        targets = cache[n]
+        assert np.array_equal(targets.levels(), np.array(instances).reshape(-1, *image.size))  # codes 0 and 1
         assert np.array_equal(targets.draw(targets.unknown), np.any([np.zeros(image.size, bool), *unknown], axis=0))
         assert not targets.ambiguous.any() and not len(targets.pairs)
         crowds += len(unknown)
-    assert crowds and sum(one.code == "crowd-unknown" for one in cache.findings) == crowds
+    assert crowds and sum(entry.code == "crowd-unknown" for entry in cache.findings) == crowds
 
 
-def test_what_masks_are_of_is_never_guessed(modal, tmp_path):
+def test_modal_or_amodal_is_never_guessed(modal, tmp_path):
     with pytest.raises(LayoutError) as raised:
         read_annotations(modal)
     assert "--masks modal" in str(raised.value.fix)
@@ -96,24 +96,24 @@ def test_what_masks_are_of_is_never_guessed(modal, tmp_path):
             read(flat, masks="modal")
 
 
-def test_a_stream_gives_the_same(modal):
-    held, passing = read_coco(modal), iter_annotations(modal, masks="modal")
-    assert (held.dataset, held.settings) == (passing.dataset, passing.settings)
-    by_id = {scene.image_id: scene for scene in passing}
-    for scene in held:
-        own, other = layer_scene(scene), layer_scene(by_id[scene.image_id])
-        assert np.array_equal(own.levels(), other.levels())
-        assert np.array_equal(own.draw(own.unknown), other.draw(other.unknown))
+def test_a_stream_gives_the_same_scenes(modal):
+    scenes, stream = read_coco(modal), iter_annotations(modal, masks="modal")
+    assert (scenes.dataset, scenes.settings) == (stream.dataset, stream.settings)
+    by_id = {scene.image_id: scene for scene in stream}
+    for scene in scenes:
+        targets, streamed = layer_scene(scene), layer_scene(by_id[scene.image_id])
+        assert np.array_equal(targets.levels(), streamed.levels())
+        assert np.array_equal(targets.draw(targets.unknown), streamed.draw(streamed.unknown))
 
 
-def test_the_commands_say_what_it_is_and_fit_refuses_it(modal, tmp_path):
+def test_inspect_says_modal_and_fit_refuses_it(modal, tmp_path):
     cache = tmp_path / "m.h5"
-    done = run_command("amodal-data", "build-targets", modal, "--masks", "modal", "-o", cache)
-    assert done.returncode == 0, done.stderr
-    said = run_command("amodal-data", "inspect", cache).stdout
-    assert "modal masks: what is visible" in said and "unknown pixels" in said
+    built = run_command("amodal-data", "build-targets", modal, "--masks", "modal", "-o", cache)
+    assert built.returncode == 0, built.stderr
+    text = run_command("amodal-data", "inspect", cache).stdout
+    assert "modal masks: what is visible" in text and "unknown pixels" in text
     assert (
-        said.split("\n\n")[1:]
+        text.split("\n\n")[1:]
         == run_command("amodal-data", "inspect", modal, "--masks", "modal").stdout.split("\n\n")[1:]
     )
     assert run_command("amodal-data", "verify", cache, "--annotations", modal).returncode == 0
@@ -128,10 +128,10 @@ def test_unknown_regions_change_no_level():
         unknown = random_masks(rng, 1)[0]
         size = masks.shape[1:]
         plain = layer_scene(make_scene(masks))
-        found = layer_scene(make_scene(masks, unknown=RLE.from_mask(unknown)))
-        assert np.array_equal(found.levels().reshape(-1, *size), plain.levels().reshape(-1, *size))
-        assert np.array_equal(found.draw(found.unknown), unknown) and not plain.unknown.any()
-        assert found.unknown_rle() == RLE.from_mask(unknown)
+        targets = layer_scene(make_scene(masks, unknown=RLE.from_mask(unknown)))
+        assert np.array_equal(targets.levels().reshape(-1, *size), plain.levels().reshape(-1, *size))
+        assert np.array_equal(targets.draw(targets.unknown), unknown) and not plain.unknown.any()
+        assert targets.unknown_rle() == RLE.from_mask(unknown)
 
 
 def test_a_golden_file_of_version_2_stays_readable():
@@ -151,44 +151,46 @@ def test_a_cache_of_version_1_is_read_and_merged_as_version_2(tmp_path):
     before = (TargetCache(old), TargetCache(old, hold=False))
     after = TargetCache(tmp_path / "new.h5")
     assert after.info.format_version == 2 and after.info.masks == before[0].info.masks == "amodal"
-    for at in range(len(after)):
+    for n in range(len(after)):
         for cache in before:
-            assert np.array_equal(cache[at].table, after[at].table)
-            assert np.array_equal(cache[at].ambiguous, after[at].ambiguous) and not cache[at].unknown.any()
+            assert np.array_equal(cache[n].table, after[n].table)
+            assert np.array_equal(cache[n].ambiguous, after[n].ambiguous) and not cache[n].unknown.any()
 
 
-def test_crowds_of_flat_files_and_exported_ones_are_unknown(tmp_path):
+def test_crowds_of_flat_and_exported_files_are_unknown(tmp_path):
     rng = np.random.default_rng(7)
     masks = random_masks(rng, 3, (30, 40), ("box",))
     unknown = random_masks(rng, 1, (30, 40), ("speckle",))[0]
     targets = layer_scene(make_scene(masks, unknown=RLE.from_mask(unknown)))
-    written = export_coco([(CachedImage(1, "a.jpg", (30, 40)), targets)])
-    assert [one["iscrowd"] for one in written["annotations"]] == [0, 0, 0, 1]
+    exported = export_coco([(CachedImage(1, "a.jpg", (30, 40)), targets)])
+    assert [entry["iscrowd"] for entry in exported["annotations"]] == [0, 0, 0, 1]
     for part in ("amodal", "modal"):
         path = tmp_path / f"{part}.json"
         path.write_text(json.dumps(export_coco([(CachedImage(1, "a.jpg", (30, 40)), targets)], part)))
-        back = layer_scene((read_d2sa if part == "amodal" else read_coco)(path)[0])
-        assert np.array_equal(back.draw(back.unknown), unknown)
-        assert np.array_equal(back.modal()[back.areas()[1] > 0], targets.modal()[targets.areas()[1] > 0])
+        reread = layer_scene((read_d2sa if part == "amodal" else read_coco)(path)[0])
+        assert np.array_equal(reread.draw(reread.unknown), unknown)
+        assert np.array_equal(reread.modal()[reread.areas()[1] > 0], targets.modal()[targets.areas()[1] > 0])
 
 
-def a_trial(rng, size=(30, 40)):
+def random_trial(rng, size=(30, 40)):
     """Three images with an unknown region each; detections of instances, inside the unknown, and anywhere."""
-    images, found = {}, {}
+    images, detections = {}, {}
     for image_id in range(1, 4):
         unknown = random_masks(rng, 1, size, ("box", "empty"))[0]
         masks = random_masks(rng, int(rng.integers(1, 5)), size, ("box",))
-        one = TruthImage.from_scene(make_scene(masks, unknown=RLE.from_mask(unknown)))
-        images[image_id] = TruthImage(image_id, one.targets, one.rates, masks=one.masks)
-        several = [*masks, *(random_masks(rng, 4, size, ("box",)) & unknown), *random_masks(rng, 2, size, ("box",))]
-        found[image_id] = tuple(ScoredMask(RLE.from_mask(one), float(rng.random())) for one in several if one.any())
-    return images, Predictions(found)
+        truth = TruthImage.from_scene(make_scene(masks, unknown=RLE.from_mask(unknown)))
+        images[image_id] = TruthImage(image_id, truth.targets, truth.rates, masks=truth.masks)
+        candidates = [*masks, *(random_masks(rng, 4, size, ("box",)) & unknown), *random_masks(rng, 2, size, ("box",))]
+        detections[image_id] = tuple(
+            ScoredMask(RLE.from_mask(truth), float(rng.random())) for truth in candidates if truth.any()
+        )
+    return images, Predictions(detections)
 
 
 def coco_ap(images, predictions, *, crowds):
     """COCOeval's, the unknown regions as crowds, or not at all."""
-    known = {n: np.zeros(len(one.rates), bool) for n, one in images.items()}
-    score = prepared(images, predictions, known, (1, 10, 100))
+    extra = {n: np.zeros(len(truth.rates), bool) for n, truth in images.items()}
+    score = prepared(images, predictions, extra, (1, 10, 100))
     rows = score.cocoGt.dataset["annotations"]
     for image_id, image in images.items():
         if crowds and image.targets.unknown.any():
@@ -202,59 +204,59 @@ def coco_ap(images, predictions, *, crowds):
     return float(score.eval["precision"][:, :, 0, 0, -1].mean())
 
 
-def test_detections_in_the_unknown_count_as_coco_counts_crowds():
+def test_detections_in_unknown_pixels_count_as_in_coco_crowds():
     rng = np.random.default_rng(11)
     excused = 0
     for _ in range(40):
-        images, predictions = a_trial(rng)
+        images, predictions = random_trial(rng)
         truth = Truth(list(images.values()), "custom", "first")
-        found = score_amodal(truth, predictions)["all"]["all"]["AP"]
-        assert found == pytest.approx(coco_ap(images, predictions, crowds=True), abs=1e-12)
-        excused += found != pytest.approx(coco_ap(images, predictions, crowds=False))
+        ap = score_amodal(truth, predictions)["all"]["all"]["AP"]
+        assert ap == pytest.approx(coco_ap(images, predictions, crowds=True), abs=1e-12)
+        excused += ap != pytest.approx(coco_ap(images, predictions, crowds=False))
     assert excused > 10
 
 
-def test_both_protocols_excuse_what_lies_in_the_unknown():
+def test_both_protocols_ignore_detections_in_unknown_pixels():
     masks = np.zeros((2, 20, 30), bool)
     masks[0, 2:10, 2:10] = masks[1, 12:18, 15:28] = True
     rles = [RLE.from_mask(mask) for mask in masks]
-    found = {1: [ScoredMask(rles[0], 0.5), ScoredMask(RLE.from_mask(masks[1] & (np.arange(30) < 22)), 0.9)]}
-    known, unknown = make_scene(masks[:1]), make_scene(masks[:1], unknown=rles[1])
-    for scene, wanted in ((known, 0.5), (unknown, 1.0)):
-        assert evaluate([scene], found).figures["subsets"]["all"]["all"]["AP"] == pytest.approx(wanted)
-        parts = evaluate([scene], found, "coco").figures["parts"]
-        assert parts["amodal"]["AP"] == pytest.approx(wanted)
+    detections = {1: [ScoredMask(rles[0], 0.5), ScoredMask(RLE.from_mask(masks[1] & (np.arange(30) < 22)), 0.9)]}
+    plain, unknown = make_scene(masks[:1]), make_scene(masks[:1], unknown=rles[1])
+    for scene, ap in ((plain, 0.5), (unknown, 1.0)):
+        assert evaluate([scene], detections).figures["subsets"]["all"]["all"]["AP"] == pytest.approx(ap)
+        parts = evaluate([scene], detections, "coco").figures["parts"]
+        assert parts["amodal"]["AP"] == pytest.approx(ap)
 
 
-def test_the_unknown_is_no_background_and_no_depth():
+def test_unknown_pixels_are_neither_background_nor_depth():
     rng = np.random.default_rng(13)
     regions = torch.from_numpy(rng.integers(0, 4, (2, 32, 32)).astype(np.int32))
     table = torch.from_numpy(rng.integers(0, 3, (2, 4, 2)).astype(np.uint8))
     unknown = torch.tensor([[False, True, False, False], [False, False, False, False]])
     boxes, ids = torch.zeros(2, 2, 4), torch.arange(2)
-    there, classes = torch.ones(2, 2, dtype=torch.bool), torch.zeros(2, 2, dtype=torch.int64)
-    targets = Targets(regions, table, unknown, boxes, boxes, classes, there, ids, ids)
+    valid, classes = torch.ones(2, 2, dtype=torch.bool), torch.zeros(2, 2, dtype=torch.int64)
+    targets = Targets(regions, table, unknown, boxes, boxes, classes, valid, ids, ids)
     depth = targets.depth(4)
-    seen = regions[:, 2::4, 2::4]
-    assert torch.equal(depth == -1, (seen == 0) | ((seen == 1) & torch.tensor([True, False])[:, None, None]))
-    asked = torch.tensor([[0.0, 0, 32, 32], [3, 5, 9, 20], [-4, -4, 4, 4], [30, 30, 50, 50]])
-    shares = targets.unknown_share(asked.expand(2, -1, -1))
-    for box, share in zip(asked.int().tolist(), shares[0].tolist(), strict=True):
+    visible = regions[:, 2::4, 2::4]
+    assert torch.equal(depth == -1, (visible == 0) | ((visible == 1) & torch.tensor([True, False])[:, None, None]))
+    windows = torch.tensor([[0.0, 0, 32, 32], [3, 5, 9, 20], [-4, -4, 4, 4], [30, 30, 50, 50]])
+    shares = targets.unknown_share(windows.expand(2, -1, -1))
+    for box, share in zip(windows.int().tolist(), shares[0].tolist(), strict=True):
         x0, y0, x1, y1 = box
         inside = (regions[0, max(0, y0) : max(0, y1), max(0, x0) : max(0, x1)] == 1).sum()
         assert share == pytest.approx(int(inside) / ((x1 - x0) * (y1 - y0)))
     assert not shares[1].any()
 
 
-def test_no_negative_example_lies_in_the_unknown():
+def test_negative_examples_avoid_unknown_pixels():
     targets = one_square(1)
     everything = targets.unknown.clone()
     everything[:, 1] = True  # all that is no instance
     hidden = replace(targets, unknown=everything)
     model = build(load_config("modern", settings=["data.size=64", "encoder.weights=''", *MODERN_SMALL], environment={}))
-    found = torch.tensor([[0.0, 0, 20, 6], [42, 0, 64, 20], [8, 8, 40, 40]])
+    proposals = torch.tensor([[0.0, 0, 20, 6], [42, 0, 64, 20], [8, 8, 40, 40]])
     for given, expected in ((targets, 2), (hidden, 0)):
-        boxes, _, labels, _ = model.boxes._sampled([found], given)
+        boxes, _, labels, _ = model.boxes._sampled([proposals], given)
         assert int((labels == 0).sum()) == expected and len(boxes) == len(labels)
     with torch.no_grad():
         images = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
@@ -265,6 +267,6 @@ def test_no_negative_example_lies_in_the_unknown():
 def test_real_coco_is_read_as_modal(tmp_path):
     report = build_targets(read_coco(COCO128), tmp_path / "m.h5")
     assert (report.images, report.instances) == (126, 929)
-    assert sum(one.code == "crowd-unknown" for one in report.findings) == 10
+    assert sum(finding.code == "crowd-unknown" for finding in report.findings) == 10
     assert verify_cache(tmp_path / "m.h5", read_coco(COCO128)).ok
     assert (tmp_path / "m.h5").stat().st_size < 2**20

@@ -7,15 +7,15 @@ from support.scenes import partial_order
 from amodal_data.scenes.occlusion_order import resolve_order, z_order
 
 
-def reachable(edges, n):
+def reachable(edges, count):
     """Everything that follows by transitivity, by walking."""
-    closed = np.zeros((n, n), bool)
-    for start in range(n):
+    closed = np.zeros((count, count), bool)
+    for start in range(count):
         queue = [start]
         while queue:
-            at = queue.pop()
+            n = queue.pop()
             for front, back in edges:
-                if front == at and not closed[start, back]:
+                if front == n and not closed[start, back]:
                     closed[start, back] = True
                     queue.append(back)
     return closed
@@ -34,7 +34,7 @@ def random_case(rng, n, cyclic):
     return evidence, overlap, hint
 
 
-def wanted_edges(evidence, overlap, hint):
+def expected_edges(evidence, overlap, hint):
     for j, i in itertools.permutations(range(len(evidence)), 2):
         tied = evidence[j, i] == evidence[i, j]
         if evidence[j, i] > evidence[i, j] or (tied and overlap[j, i] and hint[j, i]):
@@ -48,7 +48,7 @@ def test_consistent_evidence_is_closed_transitively(n):
         case = random_case(rng, n, cyclic=False)
         resolved = resolve_order(*case)
         assert resolved.broken == ()
-        assert np.array_equal(resolved.in_front, reachable(list(wanted_edges(*case)), n))
+        assert np.array_equal(resolved.in_front, reachable(list(expected_edges(*case)), n))
 
 
 @pytest.mark.parametrize("n", [3, 5, 8])
@@ -58,7 +58,7 @@ def test_cycles_are_broken_at_their_weakest_evidence(n):
     for _ in range(150):
         evidence, overlap, hint = random_case(rng, n, cyclic=True)
         resolved = resolve_order(evidence, overlap, hint)
-        edges = set(wanted_edges(evidence, overlap, hint))
+        edges = set(expected_edges(evidence, overlap, hint))
         kept = edges - set(resolved.broken)
         assert np.array_equal(resolved.in_front, reachable(list(kept), n))
         assert not (resolved.in_front & resolved.in_front.T).any()
