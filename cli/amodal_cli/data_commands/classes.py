@@ -1,35 +1,37 @@
-"""``classes``: what instances are called, and which class that is."""
+"""``amodal-data classes``: the classes that instance names stand for."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from amodal_cli.shared.options import Force, Json, MasksOf, OrderOf, Quiet, reading
-from amodal_cli.shared.terminal import check_output, counted, print_json, printable, say
+from amodal_cli.shared import options
+from amodal_cli.shared.terminal import check_output, count_of, print_note, print_result
 
 if TYPE_CHECKING:
-    from amodal_data import Scenes
-    from amodal_data.readers import SceneStream
     from amodal_data.readers.classes import Coverage
 
-_LISTED = 20
+_MAX_NAMES = 20
+"""Names without a class that are printed one by one."""
 
 
 def classes(
-    source: Annotated[Path, typer.Argument(exists=True, help="An annotation file.")],
-    table: Annotated[
-        Path | None,
-        typer.Option("--classes", exists=True, metavar="TOML", help="Classes and their names; COCO's 80 if none."),
-    ] = None,
-    write: Annotated[Path | None, typer.Option("--write", metavar="TOML", help="Write a table to edit.")] = None,
-    masks: MasksOf = None,
-    order: OrderOf = None,
-    force: Force = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    source: Annotated[Path, typer.Argument(exists=True, metavar="FILE", help="Annotation file.")],
+    masks: options.Masks = None,
+    order: options.Order = None,
+    table: Annotated[Path | None, options.InputFile("--classes", help="TOML file of classes [COCO's 80].")] = None,
+    write: Annotated[Path | None, options.OutputFile(help="Write a TOML file of names to edit.")] = None,
+    force: options.Force = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
 ) -> None:
-    """Say which classes the names in a file stand for, and what is left; write a table of names to edit."""
+    """Show which classes the names in a file stand for, and which names have none.
+
+    \b
+    Examples:
+      amodal-data classes COCO_amodal_val2014.json
+      amodal-data classes COCO_amodal_val2014.json --write classes.toml
+    """
     from amodal_data import read_annotations
     from amodal_data.io.files import replaced
     from amodal_data.readers.classes import as_toml, coverage, read_class_names
@@ -37,39 +39,21 @@ def classes(
     if write is not None:
         check_output(write, force=force, inputs=[source])
     names = read_class_names(table)
-    found = coverage(read_annotations(source, **reading(masks, order, None, None, None)), names)
-    if as_json:
-        print_json(found.to_dict())
-    else:
-        _print(found)
+    report = coverage(read_annotations(source, **options.reading_options(masks, order, None, None, None)), names)
+    print_result(_describe(report), report.to_dict(), as_json=as_json)
     if write is not None:
         with replaced(write) as file:
-            file.write(as_toml(names, found))
-        say(f"{write}: edit it, then build-targets --classes {write}", quiet=quiet)
+            file.write(as_toml(names, report))
+        print_note(f"next: edit {write}, then amodal-data build-targets --classes {write}", quiet=quiet)
 
 
-def _print(found: "Coverage") -> None:
-    share = f"{found.classified / found.instances:.0%}" if found.instances else "none"
-    print(f"{found.classified:,} of {counted(found.instances, 'instance')} have a class by name ({share})")
-    for name, count in found.classes.items():
-        print(printable(f"  {name:<20}{count:>8,}"))
-    if found.unknown:
-        print(f"\nof no class: {counted(len(found.unknown), 'name')}")
-    for name, count, guess in found.unknown[:_LISTED]:
-        print(printable(f"  {name:<20}{count:>8,}" + f"  perhaps {guess}" * bool(guess)))
-    if len(found.unknown) > _LISTED:
-        print(f"  and {len(found.unknown) - _LISTED:,} more: --write or --json lists them")
-
-
-def with_classes(scenes: "Scenes | SceneStream", table: Path | None, instances: Path | None) -> "Scenes | SceneStream":
-    """Scenes with the classes of names, then of COCO's instances, as far as they are asked for."""
-    from amodal_data import Scenes, read_coco
-    from amodal_data.readers.classes import classes_from_instances, read_class_names, with_classes
-
-    if table is None and instances is None:
-        return scenes
-    if not isinstance(scenes, Scenes):
-        raise typer.BadParameter("--classes and --instances need the file whole: --no-stream")
-    if table is not None:
-        scenes = with_classes(scenes, read_class_names(table))
-    return scenes if instances is None else classes_from_instances(scenes, read_coco(instances))
+def _describe(report: "Coverage") -> str:
+    share = f"{report.known / report.instances:.0%}" if report.instances else "none"
+    lines = [f"{report.known:,} of {count_of(report.instances, 'instance')} have a class by name ({share})"]
+    lines += [f"  {name:<20}{count:>8,}" for name, count in report.classes.items()]
+    lines += [f"\nwithout a class: {count_of(len(report.unknown), 'name')}"] if report.unknown else []
+    for name, count, guess in report.unknown[:_MAX_NAMES]:
+        lines.append(f"  {name:<20}{count:>8,}" + (f"  perhaps {guess}" if guess else ""))
+    if len(report.unknown) > _MAX_NAMES:
+        lines.append(f"  and {len(report.unknown) - _MAX_NAMES:,} more: --write or --json lists them")
+    return "\n".join(lines)

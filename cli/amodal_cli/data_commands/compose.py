@@ -1,120 +1,102 @@
-"""``compose``: amodal scenes from modal annotations."""
+"""``amodal-data compose``: amodal scenes from modal annotations."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from amodal_cli.data_commands.build_targets import LARGE, shard_of
-from amodal_cli.shared.options import Force, Json, Quiet
-from amodal_cli.shared.terminal import counted, left_behind, print_json, printable, progress, say
+from amodal_cli.shared import options
+from amodal_cli.shared.annotations import is_large
+from amodal_cli.shared.terminal import count_of, print_findings, print_note, print_result, progress
 
 if TYPE_CHECKING:
     from amodal_data.synthetic.composing import ComposeReport, ObjectBank
 
+Part = Literal["all", "train", "val"]
 
-class Part(StrEnum):
-    """Which photos of a file are used."""
-
-    all = "all"
-    train = "train"
-    val = "val"
+_MIN_SIZE = 64
+"""Smallest height and width of a scene, in pixels."""
 
 
 def compose(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A plain COCO file, its masks modal.")],
-    images: Annotated[
-        list[Path], typer.Option("--images", exists=True, file_okay=False, metavar="DIR", help="Folder of its photos.")
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", file_okay=False, help="Folder to write to.")],
-    n: Annotated[int, typer.Option("-n", min=1, help="Number of scenes.")] = 1000,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same files.")] = 0,
-    objects: Annotated[str, typer.Option("--objects", metavar="A-B", help="How many are set in.")] = "2-8",
-    occluded: Annotated[
-        float, typer.Option("--occluded", min=0, max=0.9, help="Share of objects that something hides a part of.")
-    ] = 0.6,
-    size: Annotated[tuple[int, int], typer.Option("--size", metavar="H W", help="Of the scenes, in pixels.")] = (
-        480,
-        640,
-    ),
-    classes: Annotated[
-        list[str] | None, typer.Option("--classes", metavar="NAME", help="Set in only these; repeatable.")
-    ] = None,
-    balance: Annotated[bool, typer.Option("--balance", help="Set in every class equally often.")] = False,
-    part: Annotated[Part, typer.Option("--part", help="Photos to use; no photo is in both train and val.")] = Part.all,
-    held_out: Annotated[float, typer.Option("--held-out", min=0, max=1, help="Share of photos that is val.")] = 0.2,
-    split: Annotated[int, typer.Option("--split", min=0, help="Which of many divisions into train and val.")] = 0,
+    file: Annotated[Path, options.ExistingFile(metavar="FILE", help="COCO file with modal masks.")],
+    images: Annotated[list[Path], options.InputFolder(help="Folder of its images; repeatable.")],
+    output: Annotated[Path, options.OutputFolder("--output", "-o", help="Folder to write to.")],
+    force: options.Force = False,
+    resume: options.Resume = False,
+    part: Annotated[Part, typer.Option(help="Part of the images; train and val share none.")] = "all",
+    held_out: Annotated[float, options.Share(max=1, help="Share of images in part val.")] = 0.2,
+    split: Annotated[int, options.Number(min=0, help="Number of the random division.")] = 0,
     licenses: Annotated[
-        list[int] | None, typer.Option("--licenses", metavar="ID", help="Only photos under these; repeatable.")
+        list[int] | None, typer.Option(metavar="ID", help="Use only images with this license id; repeatable.")
     ] = None,
-    smallest: Annotated[int, typer.Option("--smallest", min=64, help="Fewest pixels of an object.")] = 400,
-    contact: Annotated[
-        float, typer.Option("--contact", min=0, max=1, help="Share of an object's outline that may touch others.")
-    ] = 0.1,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Number of processes.")] = 1,
-    scheduler: Annotated[
-        str | None, typer.Option("--scheduler", metavar="ADDRESS", help="Dask scheduler to work on instead.")
-    ] = None,
-    shard: Annotated[str | None, typer.Option("--shard", metavar="I/N", help="Only part I of N, from 1.")] = None,
-    stream: Annotated[
-        bool | None, typer.Option("--stream/--no-stream", help="Never hold the file [above 500 MB].")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where it was stopped.")] = False,
-    force: Force = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    stream: options.Stream = None,
+    n: Annotated[int, options.Number("-n", min=1, help="Number of scenes.")] = 1000,
+    seed: options.Seed = 0,
+    size: Annotated[tuple[int, int], typer.Option(metavar="H W", help="Size of scenes in pixels.")] = (480, 640),
+    objects: Annotated[str, typer.Option(metavar="A-B", help="Number of objects to paste.")] = "2-8",
+    occluded: Annotated[float, options.Share(max=0.9, help="Share of partly hidden objects.")] = 0.6,
+    classes: Annotated[list[str] | None, options.Name(help="Paste only this class; repeatable.")] = None,
+    balance: Annotated[bool, typer.Option("--balance", help="Paste every class equally often.")] = False,
+    smallest: Annotated[int, options.Number(min=64, help="Minimum area of an object in pixels.")] = 400,
+    contact: Annotated[float, options.Share(max=1, help="Maximum share of an outline that touches others.")] = 0.1,
+    jobs: options.Jobs = 1,
+    scheduler: options.Scheduler = None,
+    shard: options.Shard = None,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
 ) -> None:
-    """Compose amodal scenes with exact truth: whole objects of modal annotations, in front of one another."""
-    from amodal_data.synthetic.composing import Rules, SceneSpec, build_object_bank
-    from amodal_data.synthetic.composing import compose as run
+    """Compose scenes with exact amodal ground truth by pasting unoccluded objects over one another.
 
-    fewest, _, most = objects.partition("-")
-    if not (fewest.isdecimal() and (most or fewest).isdecimal() and 1 <= int(fewest) <= int(most or fewest)):
-        raise typer.BadParameter(f"--objects is A-B, like 2-8, found {objects!r}")
-    if min(size) < 64:
-        raise typer.BadParameter(f"--size is at least 64 64, found {size[0]} {size[1]}")
-    stock = build_object_bank(
-        file, images, rules=Rules(smallest=smallest, contact=contact), classes=classes or [], licenses=licenses or [],
-        part=part.value, held_out=held_out, split=split,
-        stream=file.stat().st_size > LARGE if stream is None else stream,
+    \b
+    Examples:
+      amodal-data compose instances_val2017.json --images val2017 -o composed -n 5000
+      amodal-data compose mine.json --images images -o composed --classes cup --objects 3-6
+    """
+    from amodal_data.synthetic import composing
+
+    low, _, high = objects.partition("-")
+    if not (low.isdecimal() and (high or low).isdecimal() and 1 <= int(low) <= int(high or low)):
+        raise typer.BadParameter(f"--objects takes A-B such as 2-8, found {objects!r}")
+    if min(size) < _MIN_SIZE:
+        raise typer.BadParameter(f"--size is at least {_MIN_SIZE} {_MIN_SIZE}, found {size[0]} {size[1]}")
+    bank = composing.build_object_bank(
+        file, images, rules=composing.Rules(smallest=smallest, contact=contact), classes=classes or [],
+        licenses=licenses or [], part=part, held_out=held_out, split=split,
+        stream=is_large(file) if stream is None else stream,
     )  # fmt: skip
-    say(f"{counted(len(stock.cutouts), 'whole object')} in {counted(len(stock.backgrounds), 'photo')}", quiet=quiet)
-    _warn_of_licenses(stock)
-    spec = SceneSpec(size, (int(fewest), int(most or fewest)), occluded, tuple(classes or ()), balance)
-    left_behind("finished scenes are kept: --resume goes on with them")
-    own = shard_of(shard)
-    with progress("composing", n // (own[1] if own else 1), quiet=quiet) as advance:
-        report = run(
-            stock, output, n, seed=seed, spec=spec, jobs=jobs, scheduler=scheduler, shard=own, resume=resume,
+    sources = count_of(len(bank.backgrounds), "image")
+    print_note(f"{count_of(len(bank.cutouts), 'unoccluded object')} in {sources}", quiet=quiet)
+    _warn_of_licenses(bank)
+    spec = composing.SceneSpec(size, (int(low), int(high or low)), occluded, tuple(classes or ()), balance)
+    numbers = options.parse_shard(shard)
+    kept = "finished scenes are kept; continue with --resume"
+    with progress("composing", n // (numbers[1] if numbers else 1), quiet=quiet, interrupt_note=kept) as advance:
+        report = composing.compose(
+            bank, output, n, seed=seed, spec=spec, jobs=jobs, scheduler=scheduler, shard=numbers, resume=resume,
             force=force, on_scene=advance,
         )  # fmt: skip
-    _print(report, quiet=quiet, as_json=as_json)
+    _print_report(report, quiet=quiet, as_json=as_json)
 
 
-def _warn_of_licenses(stock: "ObjectBank") -> None:
-    """Composed scenes are derived works."""
-    used = {one.license for one in stock.backgrounds}
-    if against := {number: name for number, name in stock.no_derivatives.items() if number in used}:
-        named = ", ".join(f"{number} ({name})" for number, name in sorted(against.items()))
-        rest = " ".join(f"--licenses {number}" for number in sorted(used - against.keys() - {0}))
-        hint = f"; leave them out: {rest}" if rest else ""
-        say(f"warning: photos under licences {named} allow no derived works to be shared{hint}")
+def _warn_of_licenses(bank: "ObjectBank") -> None:
+    """Warn if a license forbids derived works, which composed scenes are."""
+    used = {image.license for image in bank.backgrounds}
+    if forbidden := {number: name for number, name in bank.no_derivatives.items() if number in used}:
+        names = ", ".join(f"{number} ({name})" for number, name in sorted(forbidden.items()))
+        options = " ".join(f"--licenses {number}" for number in sorted(used - forbidden.keys() - {0}))
+        hint = f"; to leave them out: {options}" if options else ""
+        print_note(f"warning: images under licenses {names} must not be shared in derived works{hint}")
 
 
-def _print(report: "ComposeReport", *, quiet: bool, as_json: bool) -> None:
-    from amodal_data.scenes.findings import count_findings
+def _print_report(report: "ComposeReport", *, quiet: bool, as_json: bool) -> None:
     from amodal_data.synthetic.composing import FLAT
 
-    counts = count_findings(report.findings)
-    if counts:
-        say("findings: " + ", ".join(f"{n} {code}" for code, n in counts.items()), quiet=quiet)
-    if as_json:
-        print_json(report.to_dict())
-    else:
-        held = f"{counted(report.scenes, 'scene')}, {counted(report.instances, 'instance')}"
-        hidden = ", ".join(f"to {float(edge):.0%} {share:.1%}" for edge, share in report.occlusion.items())
-        print(printable(f"{report.folder}: {held} of {counted(report.cutouts, 'object')}, {report.seconds:.1f} s"))
-        print(printable(f"hidden part: {hidden}"))
-    rest = f"next: amodal-data build-targets {report.folder / FLAT}"
-    say(rest if report.done else "the other shards are missing: the last one writes the annotations", quiet=quiet)
+    print_findings(report.findings, quiet=quiet)
+    counts = f"{count_of(report.scenes, 'scene')}, {count_of(report.instances, 'instance')}"
+    text = f"{report.folder}: {counts} of {count_of(report.cutouts, 'object')}, {report.seconds:.1f} s\nhidden part: "
+    text += ", ".join(f"to {float(edge):.0%} {share:.1%}" for edge, share in report.occlusion.items())
+    print_result(text, report.to_dict(), as_json=as_json)
+    hint = f"next: amodal-data build-targets {report.folder / FLAT}"
+    waiting = "other shards are missing; the last one writes the annotations"
+    print_note(hint if report.done else waiting, quiet=quiet)

@@ -1,135 +1,79 @@
-"""``evaluate``: predictions against ground truth."""
+"""``amodal-data evaluate``: predictions against ground truth."""
 
-from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated, Literal, cast, get_args
 
 import typer
 
-from amodal_cli.shared.options import Force, Json, Quiet
-from amodal_cli.shared.terminal import check_output, print_json, printable, say
+from amodal_cli.shared import options
+from amodal_cli.shared.terminal import check_output, print_json, print_note, printable
 
-if TYPE_CHECKING:
-    from amodal_data.evaluation import Format
-
-
-class Protocol(StrEnum):
-    """The ways to score."""
-
-    amodal = "amodal"
-    coco = "coco"
-    order = "order"
-    completion = "completion"
-
-
-class Pairs(StrEnum):
-    """Which pairs of instances protocol ``order`` asks about."""
-
-    overlap = "overlap"
-    bordering = "bordering"
-    constraint = "constraint"
-
-
-class Compat(StrEnum):
-    """Whose evaluator's rule to follow beside the right one."""
-
-    sln = "sln"
-
-
-class Form(StrEnum):
-    """How the figures are printed."""
-
-    table = "table"
-    markdown = "markdown"
-    latex = "latex"
-    csv = "csv"
-    json = "json"
+Pairs = Literal["overlap", "bordering", "constraint"]
+TableFormat = Literal["table", "markdown", "latex", "csv", "json"]
+Protocol = Literal["amodal", "coco", "order", "completion"]
 
 
 def evaluate(
-    ground_truth: Annotated[Path, typer.Argument(exists=True, help="An annotation file or a cache.")],
-    predictions: Annotated[
-        list[Path],
-        typer.Argument(help="Results files, one a method: .json, .json.gz, JSON lines; - reads a pipe."),
+    ground_truth: Annotated[
+        Path, typer.Argument(exists=True, metavar="GROUND_TRUTH", help="Annotation file or cache.")
     ],
+    predictions: Annotated[
+        list[Path], typer.Argument(metavar="PREDICTIONS", help="Results files (also .gz); - reads standard input.")
+    ],
+    annotator: options.Annotator = "first",
+    join: Annotated[bool, typer.Option("--join", help="Join the results files into one method.")] = False,
+    table: Annotated[Path | None, options.OutputFile("--csv", help="Write errors per image; implies --errors.")] = None,
+    force: options.Force = False,
     protocols: Annotated[
-        str, typer.Option("--protocol", "-p", help="How to score: amodal, coco, order, completion; several by commas.")
+        str, typer.Option("--protocol", "-p", metavar="NAMES", help="Choose from amodal, coco, order, completion.")
     ] = "amodal",
-    max_dets: Annotated[str, typer.Option("--max-dets", help="Detections an image, like 1,10,100.")] = "1,10,100",
-    pairs: Annotated[Pairs, typer.Option("--pairs", help="Pairs of protocol 'order'.")] = Pairs.overlap,
-    annotator: Annotated[
-        str, typer.Option("--annotator", help="'first', 'all', or a name, where several people annotated.")
-    ] = "first",
-    boundary: Annotated[bool, typer.Option("--boundary", help="Protocol 'coco' by boundary IoU.")] = False,
-    compat: Annotated[
-        Compat | None, typer.Option("--compat", help="Add figures by the SLN release's rule, for comparison.")
-    ] = None,
-    join: Annotated[bool, typer.Option("--join", help="The results files are parts of one method.")] = False,
-    intervals: Annotated[
-        int, typer.Option("--intervals", min=0, metavar="N", help="Intervals (95 %) from N draws of the images.")
-    ] = 0,
-    errors: Annotated[bool, typer.Option("--errors", help="Type what went wrong ('amodal').")] = False,
-    given: Annotated[
-        str, typer.Option("--input", help="What the method was given, for the report: image, box, visible mask.")
-    ] = "not stated",
-    nms: Annotated[str, typer.Option("--nms", help="How detections were thinned out, for the report.")] = "as given",
-    table: Annotated[
-        Path | None, typer.Option("--csv", help="Write errors per image ('amodal'); means --errors.")
-    ] = None,
-    form: Annotated[Form, typer.Option("--format", help="How to print the figures.")] = Form.table,
-    force: Force = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    max_dets: Annotated[str, typer.Option(metavar="LIST", help="Maximum detections per image.")] = "1,10,100",
+    pairs: Annotated[Pairs, typer.Option(help="Pairs of instances in protocol order.")] = "overlap",
+    boundary: Annotated[bool, typer.Option("--boundary", help="Match by boundary IoU in protocol coco.")] = False,
+    compat: Annotated[Literal["sln"] | None, typer.Option(help="Add metrics by this release's rule.")] = None,
+    intervals: Annotated[int, options.Number(min=0, help="Bootstrap samples for 95% confidence intervals.")] = 0,
+    errors: Annotated[bool, typer.Option("--errors", help="Count types of errors (protocol amodal).")] = False,
+    given: Annotated[str, options.Text("--input", help="Input of the method, for the report.")] = "not stated",
+    nms: Annotated[str, options.Text(help="Duplicate suppression, for the report.")] = "as given",
+    form: Annotated[TableFormat, typer.Option("--format", help="Format of the printed metrics.")] = "table",
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
 ) -> None:
-    """Score predictions: amodal AP and AR, per-class COCO, depth order, or completion of hidden parts.
+    """Score predictions: amodal AP and AR, COCO by class, depth order, or completion of hidden parts.
 
-    Several results files are several methods, a row each; --join takes them as the parts of one.
+    Each results file is a method and gets a row of its own, unless --join is given.
+
+    \b
+    Examples:
+      amodal-data evaluate val.h5 predictions.json
+      amodal-data evaluate val.h5 mine.json theirs.json -p amodal,order --intervals 1000
+      amodal-data evaluate val.h5 predictions.json --csv errors.csv --format markdown
     """
-    if gone := [path for path in predictions if str(path) != "-" and not path.exists()]:
-        raise typer.BadParameter(f"no such file: {gone[0]}")
-    asked = [Protocol(one) for one in _listed(protocols, list(Protocol), "--protocol")]
+    if missing := [path for path in predictions if str(path) != "-" and not path.exists()]:
+        raise typer.BadParameter(f"no such file: {missing[0]}")
+    names = cast("list[Protocol]", options.parse_names(protocols, get_args(Protocol), "--protocol"))
     limits = [part.strip() for part in max_dets.split(",")]
     if not all(part.isdecimal() and int(part) > 0 for part in limits):
-        raise typer.BadParameter(f"--max-dets is like 1,10,100, found {max_dets!r}")
+        raise typer.BadParameter(f"--max-dets takes numbers such as 1,10,100, found {max_dets!r}")
     if table is not None:
-        if Protocol.amodal not in asked:
-            raise typer.BadParameter("--csv comes with protocol 'amodal'")
+        if "amodal" not in names:
+            raise typer.BadParameter("--csv needs protocol amodal")
         if len(predictions) > 1 and not join:
-            raise typer.BadParameter("--csv is of one method; --join takes the files as parts of one")
+            raise typer.BadParameter("--csv takes one method; add --join if the files are parts of one")
         check_output(table, force=force, inputs=[ground_truth, *predictions])
-    from amodal_data.evaluation import evaluate_all, name_methods
+    from amodal_data.evaluation import evaluate_all, named
     from amodal_data.io.files import replaced
 
-    found = evaluate_all(
-        ground_truth,
-        name_methods(predictions, join=join),
-        [one.value for one in asked],
-        max_dets=[int(part) for part in limits],
-        annotator=annotator,
-        pairs=pairs.value,
-        boundary=boundary,
-        compat=compat.value if compat else None,
-        nms=nms,
-        given=given,
-        errors=errors or table is not None,
-        intervals=intervals,
-    )
-    if as_json or form is Form.json:
-        print_json(found.to_dict())
+    evaluation = evaluate_all(
+        ground_truth, named(predictions, join=join), names, max_dets=[int(part) for part in limits],
+        annotator=annotator, pairs=pairs, boundary=boundary, compat=compat, nms=nms, given=given,
+        errors=errors or table is not None, intervals=intervals,
+    )  # fmt: skip
+    if as_json or form == "json":
+        print_json(evaluation.to_dict())
     else:
-        print(printable(found.to_text(cast("Format", form.value))))
+        print(printable(evaluation.to_text(form)))
     if table is not None:
         with replaced(table, newline="") as file:
-            found.reports["amodal"].write_images(file)
-        say(f"{table}: errors per image", quiet=quiet)
-
-
-def _listed(said: str, known: Sequence[str], option: str) -> list[str]:
-    """The words of a list with commas, each once."""
-    words = list(dict.fromkeys(word.strip() for word in said.split(",") if word.strip()))
-    if unknown := [word for word in words if word not in known]:
-        raise typer.BadParameter(f"{option}: {unknown[0]!r} is none of {', '.join(known)}")
-    if not words:
-        raise typer.BadParameter(f"{option} names nothing; known: {', '.join(known)}")
-    return words
+            evaluation.reports["amodal"].write_images(file)
+        print_note(f"{table}: errors per image", quiet=quiet)

@@ -1,67 +1,82 @@
-"""The text of ``amodal-data get``."""
+"""``amodal-data get``: what to download, and what is already here."""
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from amodal_cli.shared.terminal import check_output, counted, print_json, printable, say
-from amodal_data.io.files import replaced
-from amodal_data.readers.catalogue import DATASETS
-from amodal_data.readers.inventory import FileStatus, annotation_inventory, missing_photos
+import typer
+
+from amodal_cli.shared import options
+from amodal_cli.shared.terminal import check_output, count_of, print_note, print_result, printable
+
+if TYPE_CHECKING:
+    from amodal_data.readers.catalogue import Dataset
+    from amodal_data.readers.inventory import FileStatus
 
 
-def titles(*, as_json: bool) -> None:
-    """Print the data sets that are known."""
-    if as_json:
-        print_json({"schema": "amodal-data/get/1", "datasets": {name: one.title for name, one in DATASETS.items()}})
+def get(
+    dataset: Annotated[str | None, typer.Argument(metavar="DATASET", help="cocoa, d2sa, cocoa-cls or kins.")] = None,
+    data: Annotated[Path | None, options.InputFolder("--data", "-d", help="Folder to look in.")] = None,
+    missing: Annotated[Path | None, options.OutputFile(help="Write URLs or names of missing images.")] = None,
+    force: options.Force = False,
+    as_json: options.Json = False,
+) -> None:
+    """Show which files a dataset has, where to download them, and which of them are already here.
+
+    Nothing is downloaded, because you have to accept the license on the publisher's page. Hashes of annotation files
+    are kept beside them in amodal-data-seen.json, so that changed files are noticed.
+
+    \b
+    Examples:
+      amodal-data get cocoa
+      amodal-data get cocoa -d COCOA --missing urls.txt
+    """
+    from amodal_data.io.files import replaced
+    from amodal_data.readers.catalogue import DATASETS
+    from amodal_data.readers.inventory import annotation_inventory, missing_photos
+
+    if dataset is None:
+        if data is not None or missing is not None:
+            raise typer.BadParameter("name a dataset to look for")
+        titles = {name: entry.title for name, entry in DATASETS.items()}
+        text = "\n".join(f"{name:<11}{title}" for name, title in titles.items())
+        print_result(text, {"schema": "amodal-data/get/1", "datasets": titles}, as_json=as_json)
         return
-    for name, one in DATASETS.items():
-        print(f"{name:<11}{one.title}")
-
-
-def report(name: str, folder: Path | None, missing: Path | None, *, force: bool, as_json: bool) -> None:
-    """Print what data set ``name`` consists of and what of it is in ``folder``; write the missing photos."""
+    options.check_dataset_name(dataset)
     if missing is not None:
         check_output(missing, force=force)
-    there = annotation_inventory(folder, name) if folder else []
-    absent = missing_photos(folder, name) if folder else {}
-    if as_json:
-        print_json(_document(name, there, absent))
-    else:
-        _print(name, there, absent, folder)
+    entry = DATASETS[dataset]
+    files = annotation_inventory(data, dataset) if data else []
+    urls = missing_photos(data, dataset) if data else {}
+    document = {"schema": "amodal-data/get/1", "dataset": dataset, "page": entry.page, "licence": entry.license}
+    counts = {"files": [asdict(file) for file in files], "missing_photos": len(urls)}
+    print_result(_describe(entry, files, len(urls), data), document | counts, as_json=as_json)
+    if urls and not as_json:
+        print_note(f"next: amodal-data get {dataset} -d {data} --missing urls.txt")
     if missing is not None:
         with replaced(missing) as file:
-            file.writelines(f"{printable(url or photo)}\n" for photo, url in absent.items())
-        say(f"{missing}: {counted(len(absent), 'missing photo')}")
+            file.writelines(f"{printable(url or name)}\n" for name, url in urls.items())
+        print_note(f"{missing}: {count_of(len(urls), 'missing image')}")
 
 
-def _document(name: str, there: list[FileStatus], absent: dict[str, str]) -> dict[str, object]:
-    known = DATASETS[name]
-    return {
-        "schema": "amodal-data/get/1",
-        "dataset": name,
-        "page": known.page,
-        "licence": known.license,
-        "files": [asdict(one) for one in there],
-        "missing_photos": len(absent),
-    }
-
-
-def _print(name: str, there: list[FileStatus], absent: dict[str, str], folder: Path | None) -> None:
-    known = DATASETS[name]
-    print(f"{known.title}\n  page     {known.page}\n  licence  {known.license}\n  photos   {known.photos}")
-    print("  files    put these into one folder and name it with -d:")
-    for part in known.parts:
+def _describe(dataset: "Dataset", files: "list[FileStatus]", missing: int, folder: Path | None) -> str:
+    lines = [
+        dataset.title,
+        f"  page     {dataset.page}",
+        f"  license  {dataset.license}",
+        f"  images   {dataset.photos}",
+    ]
+    lines += ["  files    put these into one folder and pass it with -d:"]
+    for part in dataset.parts:
         if "*" not in part.name:
             objects = f", {part.annotations:,} objects" if part.annotations else ""
             expected = f"{part.images:,} images{objects}" if part.images else "count not published"
-            print(f"    {part.name:<40} {part.split:<6} {expected}")
+            lines.append(f"    {part.name:<40} {part.split:<6} {expected}")
     if folder is None:
-        return
-    print(f"\nin {folder}")
-    for one in there:
-        counted = f", {one.bytes / 1e6:.1f} MB, {one.images} annotated images" if one.images >= 0 else ""
-        unlike = f" (expected {one.expected})" if one.images >= 0 and one.expected not in (0, one.images) else ""
-        print(f"    {one.name:<40} {one.state}{counted}{unlike}")
-    print(f"    photos named by these files and not found: {len(absent)}")
-    if absent:
-        say(f"next: amodal-data get {name} -d {folder} --missing urls.txt")
+        return "\n".join(lines)
+    lines += [f"\nin {folder}"]
+    for file in files:
+        counts = f", {file.bytes / 1e6:.1f} MB, {file.images} annotated images" if file.images >= 0 else ""
+        mismatch = f" (expected {file.expected})" if file.images >= 0 and file.expected not in (0, file.images) else ""
+        lines.append(f"    {file.name:<40} {file.state}{counts}{mismatch}")
+    return "\n".join([*lines, f"    images that these files name and that are missing: {missing}"])

@@ -1,7 +1,7 @@
-"""Ctrl-C and SIGTERM end a command wherever it is just then: cleaned up, resumable, exit code 130.
+"""Ctrl-C and SIGTERM end any command cleanly and resumably, with exit code 130.
 
-Python raises at the next bytecode, which may lie in a callback that nothing can be raised from (h5py's lists of open
-files are full of them) or inside a library that wraps what it meets in an error of its own. Both are undone here.
+Python raises KeyboardInterrupt at the next bytecode. That may lie in a callback that cannot raise (h5py's lists of open
+files have many), or in a library that wraps the exception in one of its own. Both cases are handled here.
 """
 
 import _thread
@@ -10,34 +10,35 @@ import sys
 import threading
 from typing import Any, NoReturn
 
-_HEARD: list[int] = []
-_AGAIN = 0.02
-"""Seconds after which an interruption that was lost in a callback is raised once more"""
+_SIGNALS: list[int] = []
+"""Numbers of the signals received so far."""
+_RETRY_DELAY = 0.02
+"""Seconds until an interruption that was lost in a callback is raised again."""
 
 
-def listen() -> None:
-    """From now on SIGTERM is heard as Ctrl-C is, and neither gets lost. A SIGINT that is ignored stays so."""
+def install_handlers() -> None:
+    """Handle SIGTERM like Ctrl-C, and lose neither. A SIGINT that is ignored stays ignored."""
     signal.signal(signal.SIGTERM, _interrupt)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
-    sys.unraisablehook = _raise_again
+    sys.unraisablehook = _retry_interrupt
 
 
-def interrupted() -> bool:
-    """Has an interruption been heard?"""
-    return bool(_HEARD)
+def was_interrupted() -> bool:
+    """Return whether a signal was received."""
+    return bool(_SIGNALS)
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:
-    _HEARD.append(number)
+    _SIGNALS.append(number)
     raise KeyboardInterrupt
 
 
-def _raise_again(lost: Any) -> None:
-    """An interruption that came in a callback is sent again shortly after; anything else is told as always."""
-    if not issubclass(lost.exc_type, KeyboardInterrupt):
-        sys.__unraisablehook__(lost)
+def _retry_interrupt(unraisable: Any) -> None:
+    """Send an interruption again that a callback swallowed; report any other exception as Python does."""
+    if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(unraisable)
         return
-    again = threading.Timer(_AGAIN, _thread.interrupt_main, [_HEARD[-1] if _HEARD else signal.SIGINT])
-    again.daemon = True
-    again.start()
+    timer = threading.Timer(_RETRY_DELAY, _thread.interrupt_main, [_SIGNALS[-1] if _SIGNALS else signal.SIGINT])
+    timer.daemon = True
+    timer.start()

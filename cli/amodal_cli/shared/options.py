@@ -1,113 +1,116 @@
-"""Options and choices that several commands share."""
+"""Options that several commands share, and checks of their values."""
 
-from enum import StrEnum
+from collections.abc import Collection
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 if TYPE_CHECKING:
-    from amodal_data.readers import ReadOptions
+    from amodal_data.readers import Reading
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no notes.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace an output that is already there.")]
-ImageFolders = Annotated[
-    list[Path] | None,
-    typer.Option("--images", exists=True, file_okay=False, metavar="DIR", help="Folder of photos."),
-]
-Images = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--images", exists=True, file_okay=False, metavar="DIR", help="Folder of photos; the cache's own if not named."
-    ),
-]
-Device = Annotated[str, typer.Option("--device", help="Where to run: auto, cpu, cuda, or cuda:0, cuda:1, ...")]
+# Kinds of arguments and options: a number, a share, a file or folder that exists or is written
+ExistingFile = partial(typer.Argument, exists=True, dir_okay=False)
+Number = partial(typer.Option, metavar="N")
+Share = partial(typer.Option, metavar="SHARE", min=0)
+InputFile = partial(typer.Option, metavar="FILE", exists=True)
+InputFolder = partial(typer.Option, metavar="DIR", exists=True, file_okay=False)
+OutputFile = partial(typer.Option, metavar="FILE")
+OutputFolder = partial(typer.Option, metavar="DIR", file_okay=False)
+Text = partial(typer.Option, metavar="TEXT")
+Name = partial(typer.Option, metavar="NAME")
 
+# Input
+Source = Annotated[Path, typer.Argument(exists=True, metavar="SOURCE", help="Cache, or annotation file or folder.")]
+CacheFile = Annotated[Path, ExistingFile(metavar="CACHE", help="Cache of targets.")]
+Model = Annotated[Path, typer.Argument(exists=True, metavar="MODEL", help="Checkpoint, exported model, or run.")]
+ImageFolders = Annotated[list[Path] | None, InputFolder("--images", help="Folder of images; repeatable.")]
+CachedImages = Annotated[list[Path] | None, InputFolder("--images", help="Folder of images [the cache's].")]
+Annotator = Annotated[str, Name("--annotator", help="Choose among several annotators: first, all, or a name.")]
+Split = Literal["train", "val", "test"]
+Limit = Annotated[int | None, Number("--limit", min=1, help="Use only the first N images.")]
+Stream = Annotated[bool | None, typer.Option(help="Read the file in pieces [above 500 MB].")]
 
-class Masks(StrEnum):
-    """What masks are of: whole objects, or what is visible of them."""
-
-    amodal = "amodal"
-    modal = "modal"
-
-
-MasksOf = Annotated[
-    Masks | None,
-    typer.Option("--masks", help="What masks are of where a file does not say it; 'modal' = what is visible."),
-]
-OrderOf = Annotated[
+# How to read files that do not state it
+MaskKind = Literal["amodal", "modal"]
+Masks = Annotated[MaskKind | None, typer.Option(help="Treat masks as amodal (whole objects) or modal (visible parts).")]
+Order = Annotated[
     str | None,
     typer.Option(
-        "--order",
         metavar="RULE",
-        help="Who is in front: front-first or back-first in the list, field:NAME (small in front), field:-NAME, none.",
+        help="Depth order: front-first, back-first, field:NAME (small = front), field:-NAME, or none (unknown).",
     ),
 ]
-Form = Annotated[
-    str | None, typer.Option("--format", metavar="NAME", help="Read it by Datumaro's importer of that name.")
+Importer = Annotated[str | None, Name("--format", help="Read with Datumaro's importer of this name.")]
+Pattern = Annotated[str | None, Text(help="Match names of PNG masks with {image}, {object}, {name}, {order}.")]
+VisiblePattern = Annotated[str | None, Text(help="Match names of visible PNG masks likewise.")]
+
+# Settings of the network
+Preset = Literal["paper", "modern", "tiny"]
+PresetOption = Annotated[Preset | None, typer.Option("--preset", help="Start from these settings [modern].")]
+Config = Annotated[Path | None, InputFile("--config", dir_okay=False, help="Read settings from a TOML file.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="SECTION.NAME=VALUE", help="Change one setting; repeatable.")
 ]
-Pattern = Annotated[
-    str | None,
-    typer.Option("--pattern", help="How PNG masks are named, with {image}, {object}, {name}, {order}."),
-]
-VisiblePattern = Annotated[
-    str | None, typer.Option("--visible-pattern", help="The same of their visible masks, if there are any.")
-]
+Seed = Annotated[int, Number(min=0, help="Random seed; equal seeds give equal results.")]
+
+# Where to run
+Jobs = Annotated[int, Number("--jobs", "-j", min=1, help="Number of processes.")]
+Scheduler = Annotated[str | None, typer.Option(metavar="ADDRESS", help="Run on this Dask scheduler instead.")]
+Shard = Annotated[str | None, typer.Option(metavar="I/N", help="Process only part I of N; parts count from 1.")]
+Device = Annotated[str, Name(help="Run on this device: auto, cpu, cuda, or cuda:0, cuda:1, ...")]
+
+# Output and reporting
+Force = Annotated[bool, typer.Option("--force", help="Replace outputs that already exist.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted command.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Hide progress and notes.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
 
-def reading(
-    masks: Masks | None, order: str | None, form: str | None, pattern: str | None, visible: str | None
-) -> "ReadOptions":
-    """What was said of how a file is to be read."""
-    of = None if masks is None else masks.value
-    return {"masks": of, "order": order, "form": form, "pattern": pattern, "visible_pattern": visible}
+def reading_options(
+    masks: MaskKind | None, order: str | None, importer: str | None, pattern: str | None, visible_pattern: str | None
+) -> "Reading":
+    """Return the reading options of a command as keyword arguments of the readers."""
+    return {"masks": masks, "order": order, "form": importer, "pattern": pattern, "visible_pattern": visible_pattern}
 
 
-class Split(StrEnum):
-    """The splits that annotation files come in."""
-
-    train = "train"
-    val = "val"
-    test = "test"
-
-
-class Layout(StrEnum):
-    """The annotation layouts that ``synth`` writes."""
-
-    cocoa = "cocoa"
-    d2sa = "d2sa"
-    cocoa_cls = "cocoa-cls"
-    kins = "kins"
+def parse_shard(value: str | None) -> tuple[int, int] | None:
+    """Parse a shard: ``"1/3"`` is ``(1, 3)``."""
+    if value is None:
+        return None
+    number, _, total = value.partition("/")
+    if not (number.isdecimal() and total.isdecimal()):
+        raise typer.BadParameter(f"--shard takes I/N such as 1/3, found {value!r}")
+    return int(number), int(total)
 
 
-class Pick(StrEnum):
-    """Which images to show."""
-
-    hardest = "hardest"
-    first = "first"
-    random = "random"
-    findings = "findings"
-
-
-class To(StrEnum):
-    """What ``convert`` writes."""
-
-    cocoa = "cocoa"
-    d2sa = "d2sa"
-    coco = "coco"
-    coco_modal = "coco-modal"
-    datumaro = "datumaro"
-    yolo = "yolo"
-    records = "records"
-    table = "table"
-    results = "results"
+def parse_names(value: str, names: Collection[str], option: str) -> list[str]:
+    """Parse a comma-separated list of some of ``names``, each kept once."""
+    words = list(dict.fromkeys(word.strip() for word in value.split(",") if word.strip()))
+    unknown = [word for word in words if word not in names]
+    if unknown or not words:
+        raise typer.BadParameter(f"{option} takes {', '.join(names)}; found {', '.join(unknown) or 'nothing'}")
+    return words
 
 
-class Format(StrEnum):
-    """What ``export`` writes."""
+def image_folders(images: list[Path] | None, cache: Path) -> tuple[Path, ...]:
+    """Return the folders given, else the folder of the cache."""
+    return tuple(images or (cache.absolute().parent,))
 
-    coco = "coco"
-    datumaro = "datumaro"
-    results = "results"
-    table = "table"
+
+def suggest_name(word: str, names: list[str]) -> str:
+    """Return the remedy for a wrong name: the nearest valid one, or all of them."""
+    from difflib import get_close_matches
+
+    matches = get_close_matches(word.lower(), names, cutoff=0.6)
+    return f"did you mean {matches[0]!r}?" if matches else f"choose from {', '.join(names)}"
+
+
+def check_dataset_name(dataset: str) -> None:
+    """Raise :class:`SelectionError` unless ``dataset`` is the name of a published dataset."""
+    from amodal_data.errors import SelectionError
+    from amodal_data.readers.catalogue import DATASETS
+
+    if dataset not in DATASETS:
+        raise SelectionError(f"no dataset is called {dataset!r}", fix=suggest_name(dataset, list(DATASETS)))

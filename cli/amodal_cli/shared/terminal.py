@@ -1,53 +1,56 @@
-"""What every command does the same way: exit codes, errors, progress, JSON."""
+"""What every command does the same way: exit codes, errors, progress, notes and JSON."""
 
 import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Protocol
 
 import typer
 from typer.core import TyperGroup
 
-from amodal_cli.shared.interruption import interrupted, listen
+from amodal_cli.shared.interruption import install_handlers, was_interrupted
+
+if TYPE_CHECKING:
+    from amodal_data.scenes.findings import Finding
 
 DEBUG = {"on": False}
-_LEFT: list[str] = []
+"""Whether ``--debug`` was given: unexpected errors show their traceback."""
+_INTERRUPT_NOTES: list[str] = []
+"""What the last line of an interrupted command adds."""
 _EXTRAS = {
     "pydantic": "sln", "tomlkit": "sln", "torch": "sln", "torchvision": "sln", "safetensors": "sln",
     "distributed": "distributed", "faster_coco_eval": "boundary", "datumaro": "formats", "yaml": "formats",
     "fiftyone": "fiftyone", "supervision": "supervision", "pyarrow": "parquet", "tensorboard": "tensorboard",
 }  # fmt: skip
-"""The extra that brings each package which the base does not need"""
-
-
-_MEANT = {
+"""The extra that installs each optional package."""
+_SYNONYMS = {
     "train": "fit", "infer": "predict", "test": "evaluate", "eval": "evaluate", "build": "build-targets",
     "check": "verify", "view": "inspect", "show": "inspect", "download": "get",
 }  # fmt: skip
-"""Commands as other tools call them"""
+"""Names that other tools use for these commands."""
 
 
-class _Commands(TyperGroup):
-    """Commands that know what was meant by a wrong name."""
+class _CommandGroup(TyperGroup):
+    """Commands; a wrong name gets a suggestion."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         try:
             return super().resolve_command(ctx, args)
         except Exception as error:
-            known = self.list_commands(ctx)
-            meant = [name for name in known if name == _MEANT.get(args[0]) or name.startswith(args[0])]
-            if meant and "mean" not in getattr(error, "message", "mean"):
-                error.message += f" Did you mean {meant[0]!r}?"  # type: ignore[attr-defined]
+            names = self.list_commands(ctx)
+            matches = [name for name in names if name == _SYNONYMS.get(args[0]) or name.startswith(args[0])]
+            if matches and "mean" not in getattr(error, "message", "mean"):
+                error.message += f" Did you mean {matches[0]!r}?"  # type: ignore[attr-defined]
             raise
 
 
-def new_app(name: str, about: str) -> typer.Typer:
-    """An empty program with ``--debug`` and ``--version``."""
+def new_app(name: str, summary: str) -> typer.Typer:
+    """Return a program without commands, with the options ``--debug`` and ``--version``."""
     app = typer.Typer(
-        cls=_Commands,
-        help=about,
+        cls=_CommandGroup,
+        help=summary,
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
@@ -77,54 +80,53 @@ def new_app(name: str, about: str) -> typer.Typer:
 def run(app: typer.Typer, name: str) -> NoReturn:
     """Run a command and end the process with its exit code.
 
-    0 done, 1 the work failed or the data has errors, 2 usage, 3 environment, 130 interrupted.
+    0 done, 1 the work failed or the data has errors, 2 usage or config, 3 environment, 130 interrupted.
     """
-    listen()
+    install_handlers()
     try:
         app(prog_name=name)
     except SystemExit as stop:
         if stop.code == 130:
-            _say_interrupted()
+            _print_interrupted()
         raise
     except Exception as error:
-        if interrupted():
-            _say_interrupted()
+        if was_interrupted():
+            _print_interrupted()
             sys.exit(130)
         if DEBUG["on"]:
             raise
-        sys.exit(_explain(error))
+        sys.exit(_report_error(error))
     sys.exit(0)
 
 
-def left_behind(*said: str) -> None:
-    """Remember what an interruption from now on leaves, for the last line; nothing = nothing."""
-    _LEFT[:] = said
+def set_interrupt_note(*notes: str) -> None:
+    """Set what an interruption from now on prints last: what is kept and how to continue. No notes clear it."""
+    _INTERRUPT_NOTES[:] = notes
 
 
-def _say_interrupted() -> None:
-    print(printable("; ".join(["interrupted", *_LEFT])), file=sys.stderr)
+def _print_interrupted() -> None:
+    print_note("; ".join(["interrupted", *_INTERRUPT_NOTES]))
 
 
-def _explain(error: Exception) -> int:
+def _report_error(error: Exception) -> int:
+    """Print an error with its place and remedy; return the exit code."""
     from amodal_data.errors import AmodalError, InUseError, LayoutError, OutputExistsError, SelectionError
     from sln.errors import ConfigError, MachineError, RunError
 
     if isinstance(error, ModuleNotFoundError) and (extra := _EXTRAS.get(str(error.name).partition(".")[0])):
-        print(f'error: the package {error.name!r} is not installed\n  fix: pip install "amodal-data[{extra}]"',
-              file=sys.stderr)  # fmt: skip
+        print_note(f'error: the package {error.name!r} is not installed\n  fix: pip install "amodal-data[{extra}]"')
         return 3
     if isinstance(error, MemoryError):
-        print("error: not enough memory for this\n  fix: a smaller input, or a machine with more", file=sys.stderr)
+        print_note("error: not enough memory\n  fix: use a smaller input or a machine with more memory")
         return 1
     if isinstance(error, OSError) and not isinstance(error, AmodalError):
-        where = f"\n  at:  {error.filename}" if error.filename else ""
-        print(printable(f"error: {error.strerror or error}{where}"), file=sys.stderr)
+        print_note(f"error: {error.strerror or error}" + (f"\n  at:  {error.filename}" if error.filename else ""))
         return 1
     if not isinstance(error, AmodalError):
-        print(printable(f"error: {type(error).__name__}: {error}"), file=sys.stderr)
-        print("  fix: this should not happen; --debug before the command shows where", file=sys.stderr)
+        print_note(f"error: {type(error).__name__}: {error}")
+        print_note("  fix: this is a bug; pass --debug before the command to see where it happened")
         return 1
-    print(f"error: {printable(str(error))}", file=sys.stderr)
+    print_note(f"error: {error}")
     if isinstance(error, MachineError):
         return 3
     usage = LayoutError | OutputExistsError | SelectionError | InUseError | ConfigError | RunError
@@ -132,71 +134,82 @@ def _explain(error: Exception) -> int:
 
 
 def printable(text: str) -> str:
-    """Control characters from data (file names, labels) shown escaped; line ends stay."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    """Escape control characters, which file names and labels may contain; line ends stay."""
+    return "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text)
 
 
-def counted(n: int, what: str) -> str:
-    """``"1 photo"``, ``"2 photos"``."""
-    return f"{n} {what}{'s' * (n != 1)}"
+def count_of(n: int, noun: str) -> str:
+    """Return a count with its noun: ``"1 image"``, ``"2 images"``."""
+    return f"{n} {noun}{'s' * (n != 1)}"
 
 
-def say(text: str, *, quiet: bool = False) -> None:
-    """Talk: to stderr, unless quiet."""
+def print_note(text: str, *, quiet: bool = False) -> None:
+    """Print a note, warning or error to stderr, unless quiet."""
     if not quiet:
         print(printable(text), file=sys.stderr)
 
 
+def print_findings(findings: "Sequence[Finding]", *, quiet: bool) -> dict[str, int]:
+    """Print how often each finding code occurs, unless quiet; return these counts."""
+    from amodal_data.scenes.findings import count_findings
+
+    counts = count_findings(findings)
+    if counts:
+        print_note("findings: " + ", ".join(f"{n} {code}" for code, n in counts.items()), quiet=quiet)
+    return counts
+
+
 def print_json(document: dict[str, Any]) -> None:
-    """The one JSON document of a command, to stdout."""
+    """Print the one JSON document of a command to stdout."""
     print(json.dumps(document, indent=2))
 
 
-class Advance(Protocol):
-    """Moves a bar on by some steps; ``said`` stands behind it until something else is said."""
+def print_result(text: object, document: dict[str, Any], *, as_json: bool) -> None:
+    """Print the result of a command to stdout, as text or as its JSON document."""
+    if as_json:
+        print_json(document)
+    else:
+        print(printable(str(text)))
 
-    def __call__(self, done: int, said: str = "") -> None:
-        """Some steps are done, perhaps none; say something new, if there is anything."""
+
+class Advance(Protocol):
+    """Advances a progress bar by some steps; ``status`` stands behind the bar until it is replaced."""
+
+    def __call__(self, steps: int, status: str = "") -> None:
+        """Advance by ``steps`` (0 or more) and replace the status unless it is empty."""
 
 
 @contextmanager
-def progress(title: str, total: int | None, *, quiet: bool = False) -> Iterator[Advance]:
-    """A bar on stderr with rate and, of a known total, time left; nothing without a terminal, or when quiet."""
+def progress(title: str, total: int | None, *, quiet: bool = False, interrupt_note: str = "") -> Iterator[Advance]:
+    """Show a bar on stderr with rate and, for a known total, time left; nothing if quiet or not a terminal."""
+    if interrupt_note:
+        set_interrupt_note(interrupt_note)
     if quiet or not sys.stderr.isatty():
-        yield lambda _, said="": None
+        yield lambda steps, status="": None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    rate, words = TextColumn("{task.fields[rate]}"), TextColumn("{task.fields[said]}")
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        rate,
-        TimeRemainingColumn(),
-        words,
-    )
+    rate, text = TextColumn("{task.fields[rate]}"), TextColumn("{task.fields[status]}")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn(), text)
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=total, rate="", said="")
+        task = bar.add_task(title, total=total, rate="", status="")
 
-        def advance(done: int, said: str = "") -> None:
+        def advance(steps: int, status: str = "") -> None:
             speed = bar.tasks[0].speed or 0
             rate = f"{speed:.{0 if speed >= 10 else 1}f}/s" if speed else ""
-            bar.update(task, advance=done, rate=rate, said=said or bar.tasks[0].fields["said"])
+            bar.update(task, advance=steps, rate=rate, status=status or bar.tasks[0].fields["status"])
 
         yield advance
 
 
 def check_output(path: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None:
-    """Stop before any work if an output cannot or must not be written: it is already there and --force was
-    not given, its folder is missing, or it is one of the inputs.
-    """
+    """Refuse an output before any work: an input, in a missing folder, or existing without ``--force``."""
     from amodal_data.errors import SelectionError
     from amodal_data.io.files import refuse_existing
 
-    if any(one.exists() and path.exists() and path.samefile(one) for one in inputs):
-        raise SelectionError("the output is also an input", place=str(path), fix="name another file")
+    if any(file.exists() and path.exists() and path.samefile(file) for file in inputs):
+        raise SelectionError("the output is also an input", place=str(path), fix="choose another output file")
     if not path.absolute().parent.is_dir():
-        raise SelectionError("there is no such folder to write to", place=str(path.absolute().parent))
+        raise SelectionError("the folder of the output does not exist", place=str(path.absolute().parent))
     refuse_existing(path, force=force)

@@ -1,286 +1,188 @@
-"""``sln fit``, ``config`` and ``runs``."""
+"""``sln fit``: train a network on a cache and its images."""
 
 import os
 import sys
 import time
-from collections.abc import Mapping
-from enum import StrEnum
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from amodal_cli.shared.options import Device, Images, Json, Quiet
-from amodal_cli.shared.terminal import Advance, left_behind, print_json, printable, progress, say
+from amodal_cli.shared import options
+from amodal_cli.shared.terminal import Advance, print_note, print_result, progress, set_interrupt_note
 
 if TYPE_CHECKING:
-    from sln import Config
-    from sln.config import Preset as PresetName
+    from sln import Config, Sources
     from sln.runs import Run
     from sln.training.logs import RunLog
 
-
-class Preset(StrEnum):
-    """Where settings start from."""
-
-    paper = "paper"
-    modern = "modern"
-    tiny = "tiny"
-
-
-class Head(StrEnum):
-    """What the network predicts in a region."""
-
-    sln = "sln"
-    sln_noglm = "sln-noglm"
-    arcnn = "arcnn"
-    arcnn_visible = "arcnn-visible"
-
-
-class Log(StrEnum):
-    """Who is told of a run beside its directory."""
-
-    tensorboard = "tensorboard"
-
-
-PresetOption = Annotated[
-    Preset | None, typer.Option("--preset", help="Where settings start from; modern if none is named.")
-]
-FileOption = Annotated[
-    Path | None, typer.Option("--config", exists=True, dir_okay=False, help="A TOML file of settings.")
-]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="SECTION.NAME=VALUE", help="Change one setting; repeatable.")
-]
+Head = Literal["sln", "sln-noglm", "arcnn", "arcnn-visible"]
+Log = Literal["tensorboard"]
 
 
 def fit(
-    train: Annotated[
-        Path | None, typer.Argument(exists=True, dir_okay=False, help="A cache by build-targets; not with --resume.")
-    ] = None,
-    images: Images = None,
-    run: Annotated[Path | None, typer.Option("--run", help="New run directory; a free name in runs/ if none.")] = None,
-    val: Annotated[
-        Path | None, typer.Option("--val", exists=True, dir_okay=False, help="A cache to choose the best model on.")
-    ] = None,
+    train: Annotated[Path | None, options.ExistingFile(metavar="CACHE", help="Cache to train on.")] = None,
+    images: options.CachedImages = None,
+    val: Annotated[Path | None, options.InputFile(dir_okay=False, help="Cache to select the best model on.")] = None,
     val_images: Annotated[
-        list[Path] | None,
-        typer.Option("--val-images", exists=True, metavar="DIR", help="Its photos; those of --images if none."),
+        list[Path] | None, options.InputFolder(help="Folder of its images [--images]; repeatable.")
     ] = None,
-    preset: PresetOption = None,
-    file: FileOption = None,
-    settings: SetOption = None,
-    head: Annotated[Head | None, typer.Option("--head", help="What the network predicts in a region.")] = None,
-    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Optimiser steps.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything random.")] = None,
-    resume: Annotated[
-        Path | None, typer.Option("--resume", exists=True, file_okay=False, help="Go on with this run directory.")
-    ] = None,
-    log: Annotated[Log | None, typer.Option("--log", help="Tell it to TensorBoard too, in RUN/tensorboard.")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Try one batch of each stage; train nothing.")] = False,
-    device: Device = "auto",
-    quiet: Quiet = False,
-    as_json: Json = False,
+    run: Annotated[Path | None, typer.Option(metavar="DIR", help="New run directory [in runs/].")] = None,
+    resume: Annotated[Path | None, options.InputFolder(help="Run directory to continue.")] = None,
+    preset: options.PresetOption = None,
+    config_file: options.Config = None,
+    settings: options.Settings = None,
+    head: Annotated[Head | None, typer.Option(help="ROI head: SLN or a baseline.")] = None,
+    steps: Annotated[int | None, options.Number(min=1, help="Number of optimizer steps.")] = None,
+    seed: Annotated[int | None, options.Number(min=0, help="Random seed.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Try one batch of each stage, but train nothing.")] = False,
+    device: options.Device = "auto",
+    log: Annotated[Log | None, typer.Option(help="Also log to TensorBoard, in RUN/tensorboard.")] = None,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
 ) -> None:
-    """Train on a cache and its photos. Several GPUs: torchrun --nproc-per-node N -m amodal_cli.model -- fit ..."""
+    """Train a network on a cache and its images.
+
+    For several GPUs, start it with torchrun: torchrun --nproc-per-node N -m amodal_cli.model -- fit ...
+
+    \b
+    Examples:
+      sln fit train.h5 --images COCOA --val val.h5 --run runs/first
+      sln fit train.h5 --images COCOA --preset tiny --steps 200
+      sln fit --resume runs/first
+    """
+    import sln
+    from sln.config import load_config
+    from sln.runs import Run
+
     if resume is not None:
-        if train or run or val or preset or file or settings or steps or head or seed is not None or check:
-            raise typer.BadParameter("--resume goes on with the run's own settings and data: name photos at most")
-        _resume(resume, images or [], val_images or [], device, log, quiet, as_json)
+        if train or run or val or preset or config_file or settings or steps or head or seed is not None or check:
+            raise typer.BadParameter("--resume goes on with the settings and data of the run; add only image folders")
+        total = Run.resume(resume).config().train.steps
+        start = partial(sln.resume, resume, images=images or [], val_images=val_images or [], device=device)
+        _train(start, FitProgress(resume, total, quiet=quiet), log, as_json)
         return
     if train is None:
-        raise typer.BadParameter("name a cache to train on, or --resume RUN")
-    from sln.config import load_config
-
-    options = {"train.steps": steps, "train.seed": seed, "head.kind": head and head.value}
-    config = load_config(preset_name(preset), file, settings or [], options)
-    from sln import Sources
-    from sln import fit as start
-
-    sources = Sources(train, photo_folders(images, train), val, tuple(val_images or ()))
+        raise typer.BadParameter("name a cache to train on, or pass --resume RUN")
+    options_set = {"train.steps": steps, "train.seed": seed, "head.kind": head}
+    config = load_config(preset, config_file, settings or [], options_set)
+    sources = sln.Sources(train, options.image_folders(images, train), val, tuple(val_images or ()))
     if check:
         _check(config, sources, device, as_json)
         return
-    if run is None and not _first_process():
-        raise typer.BadParameter("several processes need a name for their run: --run")
-    place = run or _free_name(train)
-    quiet = quiet or not _first_process()
-    slow = preset is None and file is None and _on_cpu(device)
+    if run is None and not _is_first_process():
+        raise typer.BadParameter("training with several processes needs a run directory: add --run DIR")
+    folder = run or _unused_name(train)
+    slow = preset is None and config_file is None and _is_cpu(device)
+    reporter = FitProgress(folder, config.train.steps, quiet=quiet, estimate=slow)
     if slow:
-        say(f"note: no GPU here, and preset modern ({config.data.size} px) is made for one; "
-            "--preset tiny takes minutes on a CPU", quiet=quiet)  # fmt: skip
-    with progress("training", config.train.steps, quiet=quiet) as advance:
-        telling = _Telling(place, config.train.steps, advance, quiet=quiet, estimate=slow)
-        done = start(config, sources, place, device=device, say=telling.say, on_step=telling.step, on_row=telling.row,
-                     logs=_logs(log, place))  # fmt: skip
-    _finish(done, quiet, as_json)
+        text = f"note: no GPU here, and preset modern ({config.data.size} px) needs one; --preset tiny trains on a CPU"
+        print_note(text, quiet=reporter.quiet)
+    _train(partial(sln.fit, config, sources, folder, device=device), reporter, log, as_json)
+
+
+def _train(start: "Callable[..., Run]", reporter: "FitProgress", log: Log | None, as_json: bool) -> None:
+    """Train with a progress bar and print the result; only the first of several processes prints."""
+    with progress("training", reporter.steps, quiet=reporter.quiet) as advance:
+        reporter.advance = advance
+        logs = _logs(log, reporter.run)
+        run = start(say=reporter.on_note, on_step=reporter.on_step, on_row=reporter.on_row, logs=logs)
+    if not _is_first_process():
+        return
+    last = run.metrics()[-1]
+    score = f", AP {last['ap']:.3f}" if last.get("ap") is not None else ""
+    text = f"{run.path}: {last['step']} steps, loss {last['total']:.3f}{score}"
+    print_result(text, {"schema": "sln/fit/1", "run": str(run.path), "last": last}, as_json=as_json)
+    if not as_json:
+        print_note(f"next: sln predict {run.path}/best.pt IMAGES -o predictions", quiet=reporter.quiet)
 
 
 def _logs(log: Log | None, run: Path) -> "list[RunLog]":
-    """The logs asked for; only the first process tells."""
-    if log is None or not _first_process():
+    """Return the loggers of ``--log``; only the first process logs."""
+    if log is None or not _is_first_process():
         return []
     from sln.training.logs import TensorBoardLog
 
     return [TensorBoardLog(run / "tensorboard")]
 
 
-def _on_cpu(device: str) -> bool:
+def _is_cpu(device: str) -> bool:
     from sln.runtime.device import pick_device
 
     return pick_device(device).type == "cpu"
 
 
-_RUNS = Path("runs")
-"""Where runs are, if nothing else is said"""
+class FitProgress:
+    """Reports training: a bar with the loss, or lines where there is no terminal; sets the interrupt note.
 
+    ``estimate``: print how long all steps will take, after the first one.
+    """
 
-class _Telling:
-    """What a run says while it trains: a line a row where there is no bar, and what an interruption leaves."""
+    def __init__(self, run: Path, steps: int, *, quiet: bool, estimate: bool = False) -> None:
+        self.run, self.steps, self.estimate = run, steps, estimate
+        self.quiet = quiet or not _is_first_process()
+        self.advance: Advance = lambda steps, status="": None
+        self.step = self.first_step = 0
+        self.print_lines = not self.quiet and not sys.stderr.isatty()
+        self.start_time = time.monotonic()
+        set_interrupt_note("nothing was trained yet")
 
-    def __init__(self, run: Path, steps: int, advance: Advance, *, quiet: bool, estimate: bool = False) -> None:
-        self.run, self.steps, self.advance, self.quiet, self.estimate = run, steps, advance, quiet, estimate
-        self.done = self.before = 0
-        self.lines = not quiet and not sys.stderr.isatty()
-        self.started = time.monotonic()
-        left_behind("nothing was trained yet")
+    def on_note(self, text: str) -> None:
+        """Print a note of the trainer and restart the clock."""
+        print_note(text, quiet=self.quiet)
+        self.start_time = time.monotonic()
 
-    def say(self, text: str) -> None:
-        say(text, quiet=self.quiet)
-        self.started = time.monotonic()
+    def on_step(self, count: int) -> None:
+        """Count finished steps; more than one at once are those of a resumed run."""
+        self.advance(count)
+        self.step += count
+        if count > 1:
+            self.first_step = self.step
+        set_interrupt_note(
+            f"{self.run} is at step {self.step} of {self.steps}", f"continue: sln fit --resume {self.run}"
+        )
+        if self.estimate and self.step == 1:
+            hours = (time.monotonic() - self.start_time) * self.steps / 3600
+            print_note(f"at this pace all {self.steps:,} steps take {hours:,.1f} hours", quiet=self.quiet)
 
-    def step(self, done: int) -> None:
-        """Some steps are done."""
-        self.advance(done)
-        self.done += done
-        if done > 1:  # steps of an earlier run, all at once
-            self.before = self.done
-        left_behind(f"{self.run} is at step {self.done} of {self.steps}", f"sln fit --resume {self.run} goes on")
-        if self.estimate and self.done == 1:
-            hours = (time.monotonic() - self.started) * self.steps / 3600
-            say(f"at this pace all {self.steps:,} steps take {hours:,.1f} hours", quiet=self.quiet)
-
-    def _left(self) -> str:
-        """How long the rest will take, at the pace so far."""
-        seconds = (time.monotonic() - self.started) * (self.steps - self.done) / max(1, self.done - self.before)
+    def _time_left(self) -> str:
+        pace = (time.monotonic() - self.start_time) / max(1, self.step - self.first_step)
+        seconds = pace * (self.steps - self.step)
         return f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"
 
-    def row(self, row: Mapping[str, Any]) -> None:
-        """A row of metrics: its loss stands behind the bar; without one the whole row is a line."""
-        if not self.lines:
+    def on_row(self, row: Mapping[str, Any]) -> None:
+        """Show a row of metrics: its loss behind the bar, or all of it as a line."""
+        if not self.print_lines:
             self.advance(0, f"loss {row['total']:.3f}")
             return
         losses = ", ".join(f"{name} {value:.3f}" for name, value in row["losses"].items())
         ap = f", AP {row['ap']:.3f}" if row.get("ap") is not None else ""
-        pace = f"{row['images_per_s']:.1f} photos/s, {self._left()} left"
-        say(f"step {row['step']} of {self.steps}: loss {row['total']:.3f} ({losses}){ap}, {pace}")
+        pace = f"{row['images_per_s']:.1f} images/s, {self._time_left()} left"
+        print_note(f"step {row['step']} of {self.steps}: loss {row['total']:.3f} ({losses}){ap}, {pace}")
 
 
-def _first_process() -> bool:
-    """Is this the process that talks? torchrun numbers them."""
+def _is_first_process() -> bool:
+    """Return whether this process writes and prints; torchrun numbers them."""
     return os.environ.get("RANK", "0") == "0"
 
 
-def _resume(
-    run: Path, images: list[Path], val_images: list[Path], device: str, log: Log | None, quiet: bool, as_json: bool
-) -> None:
-    from sln import resume
-    from sln.runs import Run
-
-    steps = Run.resume(run).config().train.steps
-    quiet = quiet or not _first_process()
-    with progress("training", steps, quiet=quiet) as advance:
-        telling = _Telling(run, steps, advance, quiet=quiet)
-        done = resume(
-            run,
-            images=images,
-            val_images=val_images,
-            device=device,
-            say=telling.say,
-            on_step=telling.step,
-            on_row=telling.row,
-            logs=_logs(log, run),
-        )
-    _finish(done, quiet, as_json)
-
-
-def _check(config: "Config", sources: Any, device: str, as_json: bool) -> None:
+def _check(config: "Config", sources: "Sources", device: str, as_json: bool) -> None:
     from sln.training.fit import check
 
     report = check(config, sources, device=device)
-    if as_json:
-        print_json(report)
-        return
-    print(f"{report['images']} images, {report['parameters'] / 1e6:.1f} M parameters, {report['device']}")
+    text = f"{report['images']} images, {report['parameters'] / 1e6:.1f} M parameters, {report['device']}\n"
     for stage in report["stages"]:
-        print(f"  stage {stage['stage']:<6}{stage['steps']:>7} steps of {stage['seconds']:.2f} s")
+        text += f"  stage {stage['stage']:<6}{stage['steps']:>7} steps of {stage['seconds']:.2f} s\n"
     memory = "" if report["memory_gib"] is None else f", {report['memory_gib']:.1f} GiB"
-    print(f"an epoch takes {report['seconds_per_epoch'] / 60:.1f} min, all steps {report['hours']:.2f} h{memory}")
+    text += f"an epoch takes {report['seconds_per_epoch'] / 60:.1f} min, all steps {report['hours']:.2f} h{memory}"
+    print_result(text, report, as_json=as_json)
 
 
-def _finish(run: "Run", quiet: bool, as_json: bool) -> None:
-    if not _first_process():
-        return
-    last = run.metrics()[-1]
-    if as_json:
-        print_json({"schema": "sln/fit/1", "run": str(run.path), "last": last})
-    else:
-        score = f", AP {last['ap']:.3f}" if last.get("ap") is not None else ""
-        print(f"{run.path}: {last['step']} steps, loss {last['total']:.3f}{score}")
-        say(f"next: sln predict {run.path}/best.pt PHOTOS -o predictions", quiet=quiet)
-
-
-def preset_name(preset: Preset | None) -> "PresetName | None":
-    """The preset as :mod:`sln.config` names it."""
-    return preset.value if preset else None
-
-
-def photo_folders(images: list[Path] | None, cache: Path) -> tuple[Path, ...]:
-    """Where photos are: as named, else beside the cache."""
-    return tuple(images or (cache.absolute().parent,))
-
-
-def _free_name(cache: Path) -> Path:
-    """``runs/NAME-001`` and so on: the first that is not there."""
+def _unused_name(cache: Path) -> Path:
+    """Return the first of ``runs/NAME-001``, ``runs/NAME-002``, ... that does not exist."""
     number = 1
-    while (place := Path("runs") / f"{cache.stem}-{number:03d}").exists():
+    while (folder := Path("runs") / f"{cache.stem}-{number:03d}").exists():
         number += 1
-    return place
-
-
-def config(
-    preset: PresetOption = None,
-    file: FileOption = None,
-    settings: SetOption = None,
-    as_json: Json = False,
-) -> None:
-    """Print all settings as commented TOML, ready for --config. Environment: SLN_TRAIN__STEPS=500."""
-    from sln.config import commented, load_config
-
-    found = load_config(preset_name(preset), file, settings or [])
-    if as_json:
-        print_json({"schema": "sln/config/1", **found.model_dump(mode="json")})
-    else:
-        print(commented(found), end="")
-
-
-def runs(
-    folder: Annotated[Path, typer.Argument(file_okay=False, help="A folder of run directories.")] = _RUNS,
-    as_json: Json = False,
-) -> None:
-    """List the runs in a folder, newest first: steps, loss, AP."""
-    from sln.runs import list_runs
-
-    if not folder.is_dir() and folder != _RUNS:
-        raise typer.BadParameter(f"there is no folder {folder}")
-    found = list_runs(folder) if folder.is_dir() else []
-    if as_json:
-        print_json({"schema": "sln/runs/1", "runs": found})
-        return
-    if not found:
-        say(f"no runs in {folder}")
-    for one in found:
-        loss = "" if one["loss"] is None else f"loss {one['loss']:.3f}"
-        score = "" if one["ap"] is None else f"AP {one['ap']:.3f}"
-        steps = f"{one['step']:>8} of {one['steps']:<8}"
-        print(printable(f"{one['run']:<28}{steps}{loss:<14}{score:<10}{one['problem'] or one['targets']}"))
+    return folder

@@ -1,123 +1,110 @@
 """``sln order fit`` and ``sln order evaluate``: OrderNet on masks or sem-dist maps."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from amodal_cli.shared.options import Device, Force, Images, Json, Quiet
-from amodal_cli.shared.terminal import check_output, print_json, say
-from amodal_cli.sln_commands.fit import photo_folders
+from amodal_cli.shared import options
+from amodal_cli.shared.terminal import check_output, count_of, print_note, print_result
 
 if TYPE_CHECKING:
-    from sln.ordering.order_net import MapKind, OrderPairs
+    from sln.ordering.order_net import OrderPairs
 
 order = typer.Typer(
-    help="OrderNet: who is in front, learned from masks or sem-dist maps.",
+    help="Train and score OrderNet, which predicts the depth order of two instances from their masks or sem-dist maps.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
 )
 
-
-class Maps(StrEnum):
-    """What OrderNet looks at."""
-
-    masks = "masks"
-    sem_dist = "sem-dist"
-
-
-ModelOption = Annotated[
-    Path | None, typer.Option("--model", exists=True, help="Maps a model predicts; the truth's own if none is named.")
+Maps = Literal["masks", "sem-dist"]
+MapModel = Annotated[
+    Path | None,
+    typer.Option("--model", exists=True, metavar="MODEL", help="Use the maps that this model predicts [ground truth]."),
 ]
-PredictionsOption = Annotated[
+MapPredictions = Annotated[
     list[Path] | None,
-    typer.Option(
-        "--predictions",
-        exists=True,
-        dir_okay=False,
-        metavar="FILE",
-        help="Maps of results files, such as released ones; repeatable.",
-    ),
+    options.InputFile("--predictions", dir_okay=False, help="Use the maps of this results file; repeatable."),
 ]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N images.")]
 
 
 @order.command("fit", short_help="Train on the pairs of a cache.")
 def order_fit(
-    train: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A cache.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
-    images: Images = None,
-    source: Annotated[Maps, typer.Option("--source", help="What it looks at.")] = Maps.sem_dist,
-    model: ModelOption = None,
-    predictions: PredictionsOption = None,
-    rgb: Annotated[bool, typer.Option("--rgb", help="Show it the photo too.")] = False,
-    pairs: Annotated[int, typer.Option("--pairs", min=1, help="Pairs to train on at most.")] = 3000,
-    size: Annotated[int, typer.Option("--size", min=32, help="Side of its input in pixels.")] = 96,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Times every pair is seen.")] = 4,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")] = 0,
-    limit: Limit = None,
-    device: Device = "auto",
-    force: Force = False,
-    quiet: Quiet = False,
+    train: options.CacheFile,
+    output: Annotated[Path, options.OutputFile("--output", "-o", help="File to write.")],
+    images: options.CachedImages = None,
+    model: MapModel = None,
+    predictions: MapPredictions = None,
+    limit: options.Limit = None,
+    force: options.Force = False,
+    source: Annotated[Maps, typer.Option(help="Kind of the input maps.")] = "sem-dist",
+    rgb: Annotated[bool, typer.Option("--rgb", help="Add the image to the input.")] = False,
+    size: Annotated[int, options.Number(min=32, help="Height and width of the input in pixels.")] = 96,
+    pairs: Annotated[int, options.Number(min=1, help="Maximum number of pairs to train on.")] = 3000,
+    epochs: Annotated[int, options.Number(min=1, help="Number of passes over all pairs.")] = 4,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    quiet: options.Quiet = False,
 ) -> None:
-    """Train an OrderNet (ResNet-18) on overlapping pairs whose order the cache knows."""
+    """Train an OrderNet (ResNet-18) on overlapping pairs whose order the cache states.
+
+    Examples: sln order fit train.h5 --model runs/first/best.pt -o order.pt
+    """
     check_output(output, force=force, inputs=[train])
     from sln.runtime.environment import require_torch
 
     require_torch()
     from sln.ordering.order_net import fit_order, save_order
 
-    how = {"size": size, "most": pairs, "limit": limit, "seed": seed, "device": device}
-    found = _pairs(train, source.value, model, predictions, images, rgb, **how)
-    say(f"{len(found.first)} pairs, {found.missing} left out: nothing was predicted for one of the two", quiet=quiet)
-    save_order(fit_order(found, epochs=epochs, seed=seed, device=device), output, source=source.value, size=size)
+    data = _read_pairs(
+        train, source, images, model=model, predictions=predictions or (), rgb=rgb, size=size, most=pairs, limit=limit,
+        seed=seed, device=device,
+    )  # fmt: skip
+    text = f"{count_of(len(data.first), 'pair')}, {data.missing} skipped because an instance has no prediction"
+    print_note(text, quiet=quiet)
+    save_order(fit_order(data, epochs=epochs, seed=seed, device=device), output, source=source, size=size)
     print(output)
 
 
 @order.command("evaluate", short_help="Score it on a cache.")
 def order_evaluate(
-    net: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A file by sln order fit.")],
-    val: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A cache.")],
-    images: Images = None,
-    model: ModelOption = None,
-    predictions: PredictionsOption = None,
-    limit: Limit = None,
-    device: Device = "auto",
-    as_json: Json = False,
+    net: Annotated[Path, options.ExistingFile(metavar="ORDER_NET", help="File written by sln order fit.")],
+    val: options.CacheFile,
+    images: options.CachedImages = None,
+    model: MapModel = None,
+    predictions: MapPredictions = None,
+    limit: options.Limit = None,
+    device: options.Device = "auto",
+    as_json: options.Json = False,
 ) -> None:
-    """Score an OrderNet: accuracy over all overlapping pairs, those without a prediction counted wrong."""
+    """Print the accuracy of an OrderNet over all overlapping pairs; pairs without a prediction count as wrong.
+
+    Examples: sln order evaluate order.pt val.h5 --model runs/first/best.pt
+    """
     from sln.runtime.environment import require_torch
 
     require_torch()
     from sln.ordering.order_net import decide, load_order
     from sln.runtime.device import pick_device
 
-    loaded, source, size = load_order(net)
-    loaded = loaded.to(pick_device(device))
-    found = _pairs(val, source, model, predictions, images, loaded.rgb, size=size, limit=limit, device=device)
-    total, right = len(found.first) + found.missing, int(decide(loaded, found).sum())
+    network, source, size = load_order(net)
+    network = network.to(pick_device(device))
+    data = _read_pairs(
+        val, source, images, model=model, predictions=predictions or (), rgb=network.rgb, size=size, limit=limit,
+        device=device,
+    )  # fmt: skip
+    total, right = len(data.first) + data.missing, int(decide(network, data).sum())
     accuracy = right / total if total else None
-    if as_json:
-        figures = {"accuracy": accuracy, "coverage": len(found.first) / total if total else None, "pairs": total}
-        print_json({"schema": "sln/order/1", "source": source, **figures})
-    else:
-        print(f"{right} of {total} pairs right" + ("" if accuracy is None else f" ({accuracy:.3f}), by {source}"))
+    text = f"{right} of {total} pairs right" + ("" if accuracy is None else f" ({accuracy:.3f}), by {source}")
+    metrics = {"accuracy": accuracy, "coverage": len(data.first) / total if total else None, "pairs": total}
+    print_result(text, {"schema": "sln/order/1", "source": source, **metrics}, as_json=as_json)
 
 
-def _pairs(
-    cache: Path,
-    source: "MapKind",
-    model: Path | None,
-    predictions: list[Path] | None,
-    images: list[Path] | None,
-    rgb: bool,
-    **how: Any,
-) -> "OrderPairs":
+def _read_pairs(cache: Path, source: Maps, images: list[Path] | None, **settings: Any) -> "OrderPairs":
+    """Read the pairs of a cache, with maps of the ground truth, of a model or of results files."""
     from sln.ordering.pair_maps import order_pairs
 
-    if model is not None and predictions:
-        raise typer.BadParameter("--model or --predictions, not both")
-    folders = photo_folders(images, cache)
-    return order_pairs(cache, source, model=model, predictions=predictions or (), photos=folders, rgb=rgb, **how)
+    if settings["model"] is not None and settings["predictions"]:
+        raise typer.BadParameter("pass --model or --predictions, not both")
+    return order_pairs(cache, source, photos=options.image_folders(images, cache), **settings)

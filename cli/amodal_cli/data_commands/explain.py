@@ -1,0 +1,27 @@
+"""``amodal-data explain``: what a finding code means."""
+
+from typing import Annotated
+
+import typer
+
+from amodal_cli.shared import options
+from amodal_cli.shared.terminal import print_result
+
+
+def explain(
+    code: Annotated[str | None, typer.Argument(metavar="CODE", help="Finding code [all].")] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Explain what a finding code means, how severe it is and what was done about it.
+
+    Examples: amodal-data explain order-tied
+    """
+    from amodal_data import CODES
+    from amodal_data.errors import SelectionError
+
+    if code is not None and code not in CODES:
+        raise SelectionError(f"no finding code is called {code!r}", fix=options.suggest_name(code, list(CODES)))
+    codes = {code: CODES[code]} if code else CODES
+    rows = {name: {"severity": c.severity, "meaning": c.meaning, "action": c.action} for name, c in codes.items()}
+    text = "\n".join(f"{name} ({c.severity})\n  {c.meaning}\n  What is done: {c.action}." for name, c in codes.items())
+    print_result(text, {"schema": "amodal-data/explain/1", "codes": rows}, as_json=as_json)

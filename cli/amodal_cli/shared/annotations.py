@@ -1,0 +1,57 @@
+"""Reading annotation files, for the commands that build, check and name them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from amodal_cli.shared import options
+
+if TYPE_CHECKING:
+    from amodal_data import Scenes
+    from amodal_data.readers import Reading, SceneStream
+
+LARGE_FILE = 500 * 10**6
+"""Bytes above which an annotation file is streamed."""
+
+CocoaFile = Annotated[Path | None, options.OutputFile(help="COCOA file that gives COCOA-cls its depth order.")]
+ClassTable = Annotated[Path | None, options.InputFile(help="Classes by name (TOML; see command classes).")]
+InstancesFile = Annotated[Path | None, options.InputFile(help="COCO file whose matching instances give classes.")]
+
+
+def is_large(path: Path) -> bool:
+    """Return whether a file is streamed by default."""
+    return path.is_file() and path.stat().st_size > LARGE_FILE
+
+
+def read_scenes(
+    paths: list[Path], annotator: str, cocoa: Path | None, limit: int | None, reading: "Reading", stream: bool | None
+) -> "Scenes | SceneStream":
+    """Read the first ``limit`` scenes, or all (None). ``stream`` None: stream one large file."""
+    from amodal_data import iter_annotations, read_annotations, read_cocoa
+
+    rules: dict[str, Any] = {"annotator": annotator, "cocoa": None if cocoa is None else read_cocoa(cocoa)}
+    if stream is None:
+        stream = len(paths) == 1 and is_large(paths[0])
+    if stream and len(paths) > 1:
+        raise typer.BadParameter("--stream reads one file; build each and join them with amodal-data merge")
+    scenes: Scenes | SceneStream
+    if stream:
+        scenes = iter_annotations(paths[0], masks=reading.get("masks"), order=reading.get("order"), **rules)
+    else:
+        scenes = read_annotations(paths, **rules, **reading)
+    return scenes if limit is None else scenes.first(limit)
+
+
+def add_classes(scenes: "Scenes | SceneStream", table: Path | None, instances: Path | None) -> "Scenes | SceneStream":
+    """Add the classes of a table of names, then of COCO's instances, if given."""
+    from amodal_data import Scenes, read_coco
+    from amodal_data.readers.classes import classes_from_instances, read_class_names, with_classes
+
+    if table is None and instances is None:
+        return scenes
+    if not isinstance(scenes, Scenes):
+        raise typer.BadParameter("--classes and --instances need the whole file: add --no-stream")
+    if table is not None:
+        scenes = with_classes(scenes, read_class_names(table))
+    return scenes if instances is None else classes_from_instances(scenes, read_coco(instances))
