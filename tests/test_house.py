@@ -171,7 +171,7 @@ def test_every_command_has_help_and_stands_in_the_readme(module, program, name):
     for option in re.split(r"\n  (?=-)", done.stdout.split("Options:")[1])[1:]:
         assert re.search(r"\s{2,}[A-Z'].*\w", option), f"no help: {option}"
     (row,) = (line for line in README.splitlines() if line.startswith(f"| `{program}` |"))
-    assert f"`{name}`" in row or name == "export"  # hidden: what convert was called
+    assert f"`{name}`" in row
 
 
 @pytest.mark.parametrize("module, command", [("data", "build-targets"), ("model", "predict")])

@@ -1,8 +1,8 @@
 """The paper's tables on data everyone can regenerate (Protocol A: every head on identical features).
 
-    python examples/synthetic_benchmark out            # goes on where it was stopped
-    python examples/synthetic_benchmark out --bf16     # about half the time on a CPU with AMX
-    python examples/synthetic_benchmark out --smoke    # two minutes; the figures mean nothing
+    python benchmarks/synthetic_benchmark out            # goes on where it was stopped
+    python benchmarks/synthetic_benchmark out --bf16     # about half the time on a CPU with AMX
+    python benchmarks/synthetic_benchmark out --smoke    # two minutes; the figures mean nothing
 
 Writes out/results.json, out/tables.txt and out/differences.svg. Parts that are done are kept in out/ and not
 done again. `ablations.py` takes such a folder apart; `end_to_end.py` is Protocol B.

@@ -1,6 +1,6 @@
 """What each part of SLN is worth, on the first trunk of a finished benchmark; looks at the tune split only.
 
-    python examples/synthetic_benchmark/ablations.py out [--smoke] [--bf16]
+    python benchmarks/synthetic_benchmark/ablations.py out [--smoke] [--bf16]
 
 Writes out/ablations.json and out/ablations.txt: figures of every variant and its difference to SLN as it stands.
 Variants that are done are not done again.

@@ -2,7 +2,7 @@
 detections on half of them: what is confirmed, and how narrow intervals get. The order of own detections is scored on
 all of them, scene by scene, so that it has intervals too.
 
-    python examples/synthetic_benchmark/confirm.py out [--jobs 2] [--smoke] [--bf16]
+    python benchmarks/synthetic_benchmark/confirm.py out [--jobs 2] [--smoke] [--bf16]
 
 By itself, and with decode and pass. Writes out/confirmed/results.json, tables.txt, orders.txt and differences.svg.
 Heads that are done are not done again.

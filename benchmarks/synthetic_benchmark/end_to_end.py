@@ -1,7 +1,7 @@
 """Protocol B: every head trained end to end with its own encoder and proposals, 256 px, 3 seeds, for a GPU.
 
-    python examples/synthetic_benchmark/end_to_end.py out-b            # on CUDA; goes on where it was stopped
-    python examples/synthetic_benchmark/end_to_end.py out-b --smoke    # on the CPU; the figures mean nothing
+    python benchmarks/synthetic_benchmark/end_to_end.py out-b            # on CUDA; goes on where it was stopped
+    python benchmarks/synthetic_benchmark/end_to_end.py out-b --smoke    # on the CPU; the figures mean nothing
 
 Writes the same tables as Protocol A: results.json, tables.txt, differences.svg.
 """

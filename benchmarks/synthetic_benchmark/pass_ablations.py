@@ -1,6 +1,6 @@
 """What each part of the scene pass is worth, over the first heads of a finished benchmark, on the tune split.
 
-    python examples/synthetic_benchmark/pass_ablations.py out [--smoke] [--bf16]
+    python benchmarks/synthetic_benchmark/pass_ablations.py out [--smoke] [--bf16]
 
 Writes out/pass_ablations.json and out/pass_ablations.txt: figures with pass and decode, and differences to the pass as
 it stands. Variants that are done are not done again.

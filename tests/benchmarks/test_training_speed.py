@@ -1,9 +1,11 @@
-"""``sln bench``: what it measures and how it says so."""
+"""``benchmarks/training_speed.py``: what it measures and how it prints it."""
 
 import json
+import subprocess
+import sys
 
 import pytest
-from support.commands import run_command
+from support.commands import ROOT
 from support.networks import MODERN_SMALL
 
 from benchmarks.training_speed import measure
@@ -11,20 +13,22 @@ from sln.config import load_config
 
 
 @pytest.mark.slow
-def test_mask_rcnn_is_measured_beside():
+def test_mask_rcnn_is_measured_too():
     config = load_config("tiny", settings=["data.size=64", *MODERN_SMALL], environment={})
-    figures = measure("mask_rcnn", config, "cpu", 1, 1, 1)
-    assert figures["parameters"] > 4e7 and figures["step_s"] > 0 and figures["inferred_per_s"] > 0
+    metrics = measure("mask_rcnn", config, "cpu", 1, 1, 1)
+    assert metrics["parameters"] > 4e7 and metrics["step_s"] > 0 and metrics["inferred_per_s"] > 0
 
 
 @pytest.mark.slow
-def test_the_command_prints_a_row_a_network():
-    settings = [part for one in ("data.size=64", *MODERN_SMALL) for part in ("--set", one)]
-    given = (*settings, "--no-baseline", "--repeats", 1, "--device", "cpu")
-    done = run_command("sln", "bench", "--preset", "tiny", *given)
-    assert done.returncode == 0, done.stderr
-    assert "sln tiny" in done.stdout and "GiB" in done.stdout
-    assert "measuring sln tiny, 2 photos of 64 px" in done.stderr
-    (row,) = json.loads(run_command("sln", "bench", *given, "--json", "-q").stdout)["rows"]
+def test_the_script_prints_a_row_per_network():
+    settings = [part for setting in ("data.size=64", *MODERN_SMALL) for part in ("--set", setting)]
+    command = [sys.executable, ROOT / "benchmarks" / "training_speed.py", *settings]
+    command += ["--no-baseline", "--repeats", "1", "--device", "cpu"]
+    result = subprocess.run([*command, "--preset", "tiny"], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "sln tiny" in result.stdout and "GiB" in result.stdout
+    assert "measuring sln tiny, 2 images of 64 px" in result.stderr
+    result = subprocess.run([*command, "--json"], capture_output=True, text=True)
+    (row,) = json.loads(result.stdout)["rows"]
     assert row["network"] == "sln as set" and row["trained_per_s"] == pytest.approx(2 / row["step_s"])
     assert 0.1 < row["memory_gib"] < 20

@@ -1,6 +1,7 @@
-"""The commands as a user runs them: real files, and a process of their own where one is the point."""
+"""The commands as a user runs them, on real files; in a process of their own where that is tested."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -9,7 +10,10 @@ from pathlib import Path
 
 import pytest
 from support.commands import hears_ctrl_c, run_command
+from typer.main import get_command
 
+from amodal_cli import data as data_program
+from amodal_cli import model as sln_program
 from amodal_data import write_cocoa
 
 COMMAND = Path(sys.executable).parent / "amodal-data"
@@ -46,35 +50,35 @@ def test_the_main_job_on_real_images(real, tmp_path):
     assert inspected["level_pixels"] == {"0": 463234, "1": 110582, "2": 4115}
 
 
-def test_demo_runs_the_whole_chain(tmp_path):
-    done = run("demo", "-n", "3", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "stored masks reproduced, 0 px off" in done.stdout
-    assert sorted(p.name for p in (tmp_path / "demo").iterdir()) == [
+def test_demo_runs_all_data_commands(tmp_path):
+    result = run("demo", "-n", "3", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "stored masks reproduced, 0 px off" in result.stdout
+    assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == [
         "COCO_amodal_val2014.json", "page.html", "sheet.png", "val.h5", "val2014",
     ]  # fmt: skip
-    again = run("demo", "-n", "3", cwd=tmp_path)
-    assert again.returncode == 2
+    repeated = run("demo", "-n", "3", cwd=tmp_path)
+    assert repeated.returncode == 2
     assert run("demo", "-n", "3", "--force", cwd=tmp_path).returncode == 0
 
 
-def test_result_on_stdout_talk_on_stderr(data, tmp_path):
-    done = run("build-targets", "cocoa", "-d", data, "-o", "x.h5", cwd=tmp_path)
-    assert done.stdout.startswith("x.h5: 6 images, ")
-    assert "6 of 6 photos found" in done.stderr
-    assert "next: amodal-data inspect x.h5" in done.stderr
-    assert "\x1b" not in done.stdout + done.stderr
+def test_results_go_to_stdout_and_notes_to_stderr(data, tmp_path):
+    result = run("build-targets", "cocoa", "-d", data, "-o", "x.h5", cwd=tmp_path)
+    assert result.stdout.startswith("x.h5: 6 images, ")
+    assert "6 of 6 photos found" in result.stderr
+    assert "next: amodal-data inspect x.h5" in result.stderr
+    assert "\x1b" not in result.stdout + result.stderr
     quiet = run("build-targets", data / "COCO_amodal_val2014.json", "-q", "-o", "y.h5", cwd=tmp_path)
     assert quiet.stderr == ""
     assert (tmp_path / "x.h5").read_bytes() == (tmp_path / "y.h5").read_bytes()
 
 
-def test_overwriting_is_refused_before_any_work(data, cache):
+def test_existing_outputs_are_refused_before_any_work(data, cache):
     before = cache.read_bytes()
-    done = run("build-targets", "cocoa", "-d", data, "-o", cache)
-    assert done.returncode == 2
-    assert "--force" in done.stderr
-    assert done.stdout == ""
+    result = run("build-targets", "cocoa", "-d", data, "-o", cache)
+    assert result.returncode == 2
+    assert "--force" in result.stderr
+    assert result.stdout == ""
     assert cache.read_bytes() == before
     assert run("build-targets", "cocoa", "-d", data, "-o", cache, "--force").returncode == 0
     sheet = data / "s.png"
@@ -87,8 +91,8 @@ def test_limit_dry_run_and_strict(data, tmp_path):
     assert dry.returncode == 0
     assert "not written" in dry.stderr
     assert not (tmp_path / "x.h5").exists()
-    few = run("build-targets", "cocoa", "-d", data, "-o", tmp_path / "x.h5", "--limit", "2", "--json")
-    assert json.loads(few.stdout)["images"] == 2
+    limited = run("build-targets", "cocoa", "-d", data, "-o", tmp_path / "x.h5", "--limit", "2", "--json")
+    assert json.loads(limited.stdout)["images"] == 2
     annotations = data / "COCO_amodal_val2014.json"
     assert run("verify", tmp_path / "x.h5", "--annotations", annotations).returncode == 0
     content = json.loads(annotations.read_text())
@@ -119,10 +123,10 @@ def test_inspect_reads_caches_and_annotation_files(data, cache):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (["build-targets", "cocao"], 2, "did you mean 'cocoa'?"),
-        (["build-targets", "cocoa"], 2, "-d FOLDER"),
+        (["build-targets", "cocoa"], 2, "-d DIR"),
         (["build-targets", "cocoa", "-d", "."], 1, "no cocoa annotation file here"),
         (["build-targets", "missing.json"], 1, "No such file"),
         (["build-targets", "broken.json"], 1, "ends too early"),
@@ -138,43 +142,61 @@ def test_inspect_reads_caches_and_annotation_files(data, cache):
         (["build-targets", "cocoa", "--jbos", "2"], 2, "--jbos"),
     ],
 )
-def test_errors_name_the_cause_and_the_fix(tmp_path, arguments, code, said):
+def test_errors_name_the_cause_and_the_fix(tmp_path, arguments, code, message):
     (tmp_path / "broken.json").write_text('{"images": [')
     (tmp_path / "list.json").write_text("[1, 2]")
     (tmp_path / "results.json").write_text('[{"image_id": 1, "score": 0.5}]')
     (tmp_path / "coco.json").write_text('{"images": [], "annotations": [{"image_id": 1, "bbox": []}]}')
-    done = run(*arguments, cwd=tmp_path)
-    assert done.returncode == code
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stdout == ""
+    result = run(*arguments, cwd=tmp_path)
+    assert result.returncode == code
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
 
 
-def test_several_splits_are_named(tmp_path):
+def commands(group, *path):
+    """(words of the command, its object) of all commands of a group."""
+    for name, command in group.commands.items():
+        yield from commands(command, *path, name) if hasattr(command, "commands") else [((*path, name), command)]
+
+
+@pytest.mark.parametrize("module, program", [(data_program, "amodal-data"), (sln_program, "sln")])
+def test_every_help_has_examples_of_existing_commands_and_options(module, program):
+    named_commands = {" ".join([program, *words]): command for words, command in commands(get_command(module.app))}
+    for name, command in named_commands.items():
+        examples = re.findall(r"^(?:Examples:)? *((?:amodal-data|sln) .+)$", command.help, re.MULTILINE)
+        assert "Examples:" in command.help and examples, name
+        for example in examples:
+            assert example.startswith(f"{name} ") or example == name, example
+            options = {option for parameter in command.params for option in parameter.opts}
+            assert set(re.findall(r" (--?[a-z][\w-]*)", example)) <= options, example
+
+
+def test_ambiguous_splits_are_listed(tmp_path):
     write_cocoa(tmp_path, 1, size=(32, 32), photos=False)
     write_cocoa(tmp_path, 1, size=(32, 32), split="train", photos=False)
-    done = run("build-targets", "cocoa", "-d", tmp_path, cwd=tmp_path)
-    assert done.returncode == 2
-    assert "COCO_amodal_train2014.json, COCO_amodal_val2014.json" in done.stderr
+    result = run("build-targets", "cocoa", "-d", tmp_path, cwd=tmp_path)
+    assert result.returncode == 2
+    assert "COCO_amodal_train2014.json, COCO_amodal_val2014.json" in result.stderr
     assert run("build-targets", "cocoa", "-d", tmp_path, "--split", "train", cwd=tmp_path).returncode == 0
 
 
-def test_missing_photos_are_counted_and_named(data, tmp_path):
-    done = run("build-targets", data / "COCO_amodal_val2014.json", "--images", tmp_path, "-o", "x.h5", cwd=tmp_path)
-    assert "0 of 6 photos found; missing: COCO_val2014_000000000001.jpg" in done.stderr
+def test_missing_images_are_counted_and_named(data, tmp_path):
+    result = run("build-targets", data / "COCO_amodal_val2014.json", "--images", tmp_path, "-o", "x.h5", cwd=tmp_path)
+    assert "0 of 6 photos found; missing: COCO_val2014_000000000001.jpg" in result.stderr
 
 
-def test_control_characters_in_names_are_shown_escaped(tmp_path):
+def test_control_characters_of_file_names_are_escaped(tmp_path):
     path = write_cocoa(tmp_path, 1, size=(32, 32), photos=False)
     content = json.loads(path.read_text())
     content["images"][0]["file_name"] = "evil\x1b[31m\r.jpg"
     path.write_text(json.dumps(content))
-    done = run("build-targets", path, "--images", tmp_path, "-o", "x.h5", cwd=tmp_path)
-    assert "\x1b" not in done.stderr
-    assert "\\x1b[31m\\r.jpg" in done.stderr
+    result = run("build-targets", path, "--images", tmp_path, "-o", "x.h5", cwd=tmp_path)
+    assert "\x1b" not in result.stderr
+    assert "\\x1b[31m\\r.jpg" in result.stderr
 
 
-def test_ctrl_c_ends_with_130_and_leaves_nothing(tmp_path):
+def test_ctrl_c_exits_with_130_and_leaves_no_file(tmp_path):
     path = write_cocoa(tmp_path, 2, size=(64, 64), photos=False)
     content = json.loads(path.read_text())
     content["images"] = [{**content["images"][0], "id": n} for n in range(20_000)]
@@ -182,19 +204,19 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(tmp_path):
     path.write_text(json.dumps(content))
     command = [COMMAND, "build-targets", path, "-o", tmp_path / "x.h5"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, preexec_fn=hears_ctrl_c)
-    process.stderr.readline()  # "...: 20000 annotated images": reading is over, building has begun
+    process.stderr.readline()  # "...: 20000 annotated images": reading has ended, building has begun
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode == 130
-    assert [p.name for p in tmp_path.iterdir() if "h5" in p.name] == []
+    assert [path.name for path in tmp_path.iterdir() if "h5" in path.name] == []
 
 
-def tool(line):
-    """A program whose one command says what it would leave, runs a line, and takes a second more."""
+def run_line(line):
+    """Run a program whose one command sets an interrupt note, runs a line, and takes a second more."""
     program = f"""
 import signal, time, weakref
-from amodal_cli.shared.terminal import left_behind, new_app, run
+from amodal_cli.shared.terminal import new_app, run, set_interrupt_note
 
 def wrapped(number):
     try:
@@ -206,7 +228,7 @@ app = new_app("tool", "about")
 
 @app.command("go")
 def go():
-    left_behind("all is well")
+    set_interrupt_note("all is well")
     {line}
     time.sleep(1)
 
@@ -218,64 +240,66 @@ run(app, "tool")
 
 @pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
 @pytest.mark.parametrize("line", ["weakref.finalize(set(), signal.raise_signal, signal.{})", "wrapped(signal.{})"])
-def test_an_interruption_is_heard_in_callbacks_and_inside_libraries(number, line):
-    done = tool(line.format(number))
-    assert done.returncode == 130
-    assert done.stderr.splitlines()[-1] == "interrupted; all is well"
-    assert "Traceback" not in done.stderr and "ignored" not in done.stderr
+def test_interruptions_in_callbacks_and_libraries_are_handled(number, line):
+    result = run_line(line.format(number))
+    assert result.returncode == 130
+    assert result.stderr.splitlines()[-1] == "interrupted; all is well"
+    assert "Traceback" not in result.stderr and "ignored" not in result.stderr
 
 
-def test_errors_in_callbacks_are_told_as_ever():
-    done = tool("weakref.finalize(set(), lambda: 1 / 0)")
-    assert done.returncode == 0
-    assert "ZeroDivisionError" in done.stderr
+def test_errors_in_callbacks_are_reported():
+    result = run_line("weakref.finalize(set(), lambda: 1 / 0)")
+    assert result.returncode == 0
+    assert "ZeroDivisionError" in result.stderr
 
 
-def test_an_input_is_never_the_output(data, cache):
+def test_an_input_as_output_is_refused(data, cache):
     annotations = data / "COCO_amodal_val2014.json"
     before = annotations.read_bytes(), cache.read_bytes()
     for arguments in (
         ["build-targets", annotations, "-o", annotations],
-        ["export", "coco", cache, "-o", cache],
+        ["convert", cache, "--to", "d2sa", "-o", cache],
         ["inspect", cache, "--png", cache],
         ["evaluate", cache, annotations, "--csv", cache],
     ):
-        done = run(*arguments, "--force")
-        assert done.returncode == 2, arguments
-        assert "is also an input" in done.stderr or "PNG" in done.stderr
+        result = run(*arguments, "--force")
+        assert result.returncode == 2, arguments
+        assert "is also an input" in result.stderr or "PNG" in result.stderr
     assert (annotations.read_bytes(), cache.read_bytes()) == before
 
 
-def test_a_data_set_is_known_by_name_even_beside_a_folder_of_that_name(data, tmp_path):
+def test_a_dataset_name_wins_over_a_folder_of_that_name(data, tmp_path):
     (tmp_path / "cocoa").mkdir()
     for path in data.glob("COCO*.json"):
         (tmp_path / "cocoa" / path.name).write_bytes(path.read_bytes())
     assert run("build-targets", "cocoa", "-d", "cocoa", "-o", "x.h5", cwd=tmp_path).returncode == 0
-    done = run("build-targets", "kins", "--annotations", data / "COCO_amodal_val2014.json", "-o", "y.h5", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "a file of cocoa, not of kins" in done.stderr
+    result = run(
+        "build-targets", "kins", "--annotations", data / "COCO_amodal_val2014.json", "-o", "y.h5", cwd=tmp_path
+    )
+    assert result.returncode == 2
+    assert "a file of cocoa, not of kins" in result.stderr
 
 
 def test_outputs_are_checked_before_any_work(data, cache, tmp_path):
     for arguments in (
         ["inspect", cache, "--png", tmp_path / "no" / "a.png"],
-        ["export", "coco", cache, "-o", tmp_path / "no" / "x.json"],
+        ["convert", cache, "--to", "d2sa", "-o", tmp_path / "no" / "x.json"],
         ["build-targets", "cocoa", "-d", data, "-o", tmp_path / "no" / "x.h5"],
     ):
-        done = run(*arguments)
-        assert done.returncode == 2
-        assert "no such folder" in done.stderr
-        assert done.stdout == ""
-    done = run("evaluate", cache, data / "COCO_amodal_val2014.json", "-p", "order", "--csv", tmp_path / "o.csv")
-    assert done.returncode == 2 and not (tmp_path / "o.csv").exists()
-    done = run("inspect", cache, "--png", tmp_path / "e.png", "--id", "999")
-    assert done.returncode == 2 and done.stdout == ""
+        result = run(*arguments)
+        assert result.returncode == 2
+        assert "folder of the output does not exist" in result.stderr
+        assert result.stdout == ""
+    result = run("evaluate", cache, data / "COCO_amodal_val2014.json", "-p", "order", "--csv", tmp_path / "o.csv")
+    assert result.returncode == 2 and not (tmp_path / "o.csv").exists()
+    result = run("inspect", cache, "--png", tmp_path / "e.png", "--id", "999")
+    assert result.returncode == 2 and result.stdout == ""
     assert run("inspect", cache, "--id", "1").returncode == 2
     empty = run("inspect", cache, "--png", tmp_path / "e.png", "--pick", "findings")
     assert "no image to show" in empty.stderr and not (tmp_path / "e.png").exists()
 
 
-def test_a_source_that_contradicts_itself_is_no_fault_of_the_cache(data, tmp_path):
+def test_verify_accepts_a_cache_of_contradictory_annotations(data, tmp_path):
     content = json.loads((data / "COCO_amodal_val2014.json").read_text())
     regions = content["annotations"][0]["regions"]
     regions[0]["order"], regions[0]["occlude_rate"] = "x", 0.75

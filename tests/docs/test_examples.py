@@ -71,7 +71,7 @@ def test_the_level_plane_as_an_animation(tmp_path):
         assert picture.n_frames == int(TargetCache(tmp_path / "t.h5")[0].table.max()) + 1
 
 
-BENCHMARK = ROOT / "examples" / "synthetic_benchmark"
+BENCHMARK = ROOT / "benchmarks" / "synthetic_benchmark"
 
 
 @pytest.mark.slow

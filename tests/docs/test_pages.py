@@ -33,7 +33,7 @@ NOT_HERE = {
     r"weights=(coco|imagenet|pretrained)": "downloads weights",
     r"weights=mask_rcnn\.pth": "tests/test_detector.py loads torchvision's weights",
     r"python examples/real_photos": "half an hour; its parts run in tests/test_composing.py and test_training.py",
-    r"python examples/synthetic_benchmark": "hours; its short form runs in tests/test_documents.py",
+    r"python benchmarks/synthetic_benchmark": "hours; its short form runs in tests/test_documents.py",
 }
 """Commands that do not run in this test, as patterns, and why"""
 

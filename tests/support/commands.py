@@ -29,7 +29,7 @@ def run_command(program, *arguments, cwd=None, **environment):
             patch.setenv(name, value)
         if cwd is not None:
             patch.chdir(cwd)
-        terminal.left_behind()
+        terminal.set_interrupt_note()
         try:
             (data if program == "amodal-data" else model).main()
         except SystemExit as stop:

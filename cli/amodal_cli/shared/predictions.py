@@ -25,7 +25,7 @@ Inputs = Annotated[list[Path], typer.Argument(exists=True, metavar="INPUT", help
 OutputFolder = Annotated[Path, options.OutputFolder("--output", "-o", help="Folder to write to.")]
 Save = Annotated[
     str,
-    typer.Option("--save", metavar="KINDS", help="coco (results), png (overlays), npy (sem-dist maps), html (page)."),
+    typer.Option(metavar="KINDS", help="Outputs: coco (results), png (overlays), npy (sem-dist maps), html (page)."),
 ]
 
 

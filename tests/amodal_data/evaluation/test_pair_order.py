@@ -99,7 +99,7 @@ def test_masks_of_all_instances_equal_single_masks():
 def scenes(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scenes")
     path = write_cocoa(folder, 8, seed=6, size=(60, 80), photos=False)
-    assert run_command("amodal-data", "export", "results", path, "-o", folder / "r.json").returncode == 0
+    assert run_command("amodal-data", "convert", path, "--to", "results", "-o", folder / "r.json").returncode == 0
     return folder
 
 

@@ -79,7 +79,7 @@ def test_one_bad_photo_costs_no_other(place, tmp_path, kind):
                        "--min-score", 0)  # fmt: skip
     special = kind in ("FIFO", "device")  # no file at all: left out and counted, as other files of a folder
     assert done.returncode == (0 if special else 1), done.stderr
-    assert "in 1 photo\n" in done.stdout and "a.jpg" in done.stderr and "owned" not in done.stdout + done.stderr
+    assert "in 1 image\n" in done.stdout and "a.jpg" in done.stderr and "owned" not in done.stdout + done.stderr
     assert {row["file_name"] for row in json.loads((tmp_path / "out" / "predictions.json").read_text())} == {"b.jpg"}
     assert (tmp_path / "out" / "overlays" / "b.png").exists()
 

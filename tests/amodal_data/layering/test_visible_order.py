@@ -79,7 +79,7 @@ def test_a_file_is_put_in_order(tmp_path):
         one.pop("depth_constraint", None)
     path.write_text(json.dumps(content))
     done = run_command("amodal-data", "convert", path, "--to", "cocoa", "--fix-order", "-o", tmp_path / "fixed.json")
-    assert done.returncode == 0 and "turned round" in done.stderr
+    assert done.returncode == 0 and "order corrected" in done.stderr
     for scene, wanted in zip(read_cocoa(tmp_path / "fixed.json"), truth, strict=True):
         found = layer_scene(scene)
         assert sorted(map(bytes, found.modal())) == sorted(map(bytes, wanted.modal()))

@@ -104,8 +104,9 @@ def test_the_bar_shows_the_newest_loss_and_a_file_gets_lines(monkeypatch, tmp_pa
         monkeypatch.setattr(sys, "stderr", said)
         monkeypatch.setenv("TERM", "xterm")
         with training.progress("training", 10) as advance:
-            telling = training._Telling(tmp_path / "run", 10, advance, quiet=False)
-            telling.step(3)
-            telling.row(row)
+            reporter = training.FitProgress(tmp_path / "run", 10, quiet=False)
+            reporter.advance = advance
+            reporter.on_step(3)
+            reporter.on_row(row)
         text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said.getvalue())
         assert ("3/10" in text and "loss 1.250" in text) if terminal else "step 3 of 10: loss 1.250 (box 1.250)" in text

@@ -60,7 +60,7 @@ def test_weights_that_are_no_weights(content, tmp_path, kind):
     with pytest.raises(WeightsError, match=KINDS[kind]):
         load_model(path)
     done = run_command("sln", "predict", path, tmp_path, "-o", tmp_path / "out")
-    assert done.returncode == 1 and "should not happen" not in done.stderr
+    assert done.returncode == 1 and "this is a bug" not in done.stderr
 
 
 @pytest.mark.parametrize("schema", [None, 3, "sln/checkpoint/4", ["sln/checkpoint/3"], {}])
