@@ -15,7 +15,7 @@ def merge(
 ) -> None:
     """Join the shards of one build into the cache that a single run would have written, byte for byte.
 
-    Examples: amodal-data merge val.shard-1-of-2.h5 val.shard-2-of-2.h5 -o val.h5
+    Examples: amodal-data merge val.shard-*.h5 -o val.h5
     """
     from amodal_data import merge_shards
 
