@@ -61,11 +61,11 @@ def evaluate(
         if len(predictions) > 1 and not join:
             raise typer.BadParameter("--csv takes one method; add --join if the files are parts of one")
         check_output(table, force=force, inputs=[ground_truth, *predictions])
-    from amodal_data.evaluation import evaluate_all, named
+    from amodal_data.evaluation import evaluate_all, name_methods
     from amodal_data.io.files import replaced
 
     evaluation = evaluate_all(
-        ground_truth, named(predictions, join=join), names, max_dets=[int(part) for part in limits],
+        ground_truth, name_methods(predictions, join=join), names, max_dets=[int(part) for part in limits],
         annotator=annotator, pairs=pairs, boundary=boundary, compat=compat, nms=nms, given=given,
         errors=errors or table is not None, intervals=intervals,
     )  # fmt: skip
