@@ -48,8 +48,8 @@ def classes(
 
 
 def _describe(report: "Coverage") -> str:
-    share = f"{report.known / report.instances:.0%}" if report.instances else "none"
-    lines = [f"{report.known:,} of {count_of(report.instances, 'instance')} have a class by name ({share})"]
+    share = f"{report.classified / report.instances:.0%}" if report.instances else "none"
+    lines = [f"{report.classified:,} of {count_of(report.instances, 'instance')} have a class by name ({share})"]
     lines += [f"  {name:<20}{count:>8,}" for name, count in report.classes.items()]
     lines += [f"\nwithout a class: {count_of(len(report.unknown), 'name')}"] if report.unknown else []
     for name, count, guess in report.unknown[:_MAX_NAMES]:

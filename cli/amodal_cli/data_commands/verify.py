@@ -10,7 +10,7 @@ from amodal_cli.shared.annotations import ClassTable, CocoaFile, InstancesFile, 
 from amodal_cli.shared.terminal import print_result, progress
 
 if TYPE_CHECKING:
-    from amodal_data.readers import Reading
+    from amodal_data.readers import ReadOptions
 
 
 def verify(
@@ -40,7 +40,7 @@ def verify(
             settings = opened.info.settings
             limit = int(settings["limit"]) if "limit" in settings else None
             keys = ("masks", "order", "form", "pattern", "visible_pattern")
-            reading = cast("Reading", {key: settings.get(key) for key in keys})
+            reading = cast("ReadOptions", {key: settings.get(key) for key in keys})
             scenes = read_scenes(annotations, settings.get("annotator", "first"), cocoa, limit, reading, None)
             scenes = add_classes(scenes, classes, instances)
     with progress("verifying", total * (1 if scenes is None else 2), quiet=quiet) as advance:

@@ -9,7 +9,7 @@ from amodal_cli.shared import options
 
 if TYPE_CHECKING:
     from amodal_data import Scenes
-    from amodal_data.readers import Reading, SceneStream
+    from amodal_data.readers import ReadOptions, SceneStream
 
 LARGE_FILE = 500 * 10**6
 """Bytes above which an annotation file is streamed."""
@@ -25,7 +25,7 @@ def is_large(path: Path) -> bool:
 
 
 def read_scenes(
-    paths: list[Path], annotator: str, cocoa: Path | None, limit: int | None, reading: "Reading", stream: bool | None
+    paths: list[Path], annotator: str, cocoa: Path | None, limit: int | None, reading: "ReadOptions", stream: bool | None
 ) -> "Scenes | SceneStream":
     """Read the first ``limit`` scenes, or all (None). ``stream`` None: stream one large file."""
     from amodal_data import iter_annotations, read_annotations, read_cocoa

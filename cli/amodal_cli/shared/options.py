@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from amodal_data.readers import Reading
+    from amodal_data.readers import ReadOptions
 
 # Kinds of arguments and options: a number, a share, a file or folder that exists or is written
 ExistingFile = partial(typer.Argument, exists=True, dir_okay=False)
@@ -70,7 +70,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document inst
 
 def reading_options(
     masks: MaskKind | None, order: str | None, importer: str | None, pattern: str | None, visible_pattern: str | None
-) -> "Reading":
+) -> "ReadOptions":
     """Return the reading options of a command as keyword arguments of the readers."""
     return {"masks": masks, "order": order, "form": importer, "pattern": pattern, "visible_pattern": visible_pattern}
 
