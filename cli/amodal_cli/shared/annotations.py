@@ -25,21 +25,21 @@ def is_large(path: Path) -> bool:
 
 
 def read_scenes(
-    paths: list[Path], annotator: str, cocoa: Path | None, limit: int | None, reading: "ReadOptions", stream: bool | None
+    paths: list[Path], annotator: str, cocoa: Path | None, limit: int | None, rules: "ReadOptions", stream: bool | None
 ) -> "Scenes | SceneStream":
     """Read the first ``limit`` scenes, or all (None). ``stream`` None: stream one large file."""
     from amodal_data import iter_annotations, read_annotations, read_cocoa
 
-    rules: dict[str, Any] = {"annotator": annotator, "cocoa": None if cocoa is None else read_cocoa(cocoa)}
+    common: dict[str, Any] = {"annotator": annotator, "cocoa": None if cocoa is None else read_cocoa(cocoa)}
     if stream is None:
         stream = len(paths) == 1 and is_large(paths[0])
     if stream and len(paths) > 1:
         raise typer.BadParameter("--stream reads one file; build each and join them with amodal-data merge")
     scenes: Scenes | SceneStream
     if stream:
-        scenes = iter_annotations(paths[0], masks=reading.get("masks"), order=reading.get("order"), **rules)
+        scenes = iter_annotations(paths[0], masks=rules.get("masks"), order=rules.get("order"), **common)
     else:
-        scenes = read_annotations(paths, **rules, **reading)
+        scenes = read_annotations(paths, **common, **rules)
     return scenes if limit is None else scenes.first(limit)
 
 
