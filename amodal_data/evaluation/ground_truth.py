@@ -70,8 +70,6 @@ class _LazyImages(Sequence[TruthImage]):
         return len(self.ids)
 
     def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         return self._read(index % len(self))

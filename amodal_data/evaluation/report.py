@@ -18,7 +18,7 @@ from amodal_data.evaluation.protocols.completion import CompletionMetric
 from amodal_data.evaluation.protocols.error_types import TYPES, Diagnosis, ErrorMetric
 from amodal_data.evaluation.protocols.order import OrderMetric, PairSet
 from amodal_data.evaluation.results.scored_masks import PredictionStats
-from amodal_data.evaluation.tables import report_text
+from amodal_data.evaluation.tables import card, interval_lines, plain_table, single_table
 
 Protocol = Literal["amodal", "coco", "order", "completion"]
 PROTOCOLS: tuple[Protocol, ...] = ("amodal", "coco", "order", "completion")
@@ -102,7 +102,19 @@ class EvaluationReport:
             writer.writerow([image_id, *self.diagnosis.images[image_id].values()])
 
     def __str__(self) -> str:
-        return report_text(self.protocol, self.settings, self.figures, self.intervals, self.diagnosis, self.warnings)
+        lines = [*card(self.protocol, self.settings), "", *single_table(self.protocol, self.settings, self.figures)]
+        if "subsets_compat_sln" in self.figures:
+            compat = {"subsets": self.figures["subsets_compat_sln"]}
+            lines += ["", "by the SLN release's rule (images without detections left out):"]
+            lines += single_table(self.protocol, {**self.settings, "dataset": ""}, compat)
+        if self.intervals is not None:
+            lines += ["", *interval_lines(self.protocol, self.settings, self.figures, self.intervals)]
+        if self.diagnosis is not None:
+            rows = [(name, str(n), TYPES[name]) for name, n in self.diagnosis.counts.items()]
+            lines += ["", "types of errors"]
+            lines += [f"  {line}" for line in plain_table(rows, ("left", "right", "left"))]
+            lines += ["", f"worst images: {', '.join(str(image_id) for image_id in self.diagnosis.worst()[:5])}"]
+        return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
 
 
 @dataclass(frozen=True, slots=True)

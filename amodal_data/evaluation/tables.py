@@ -14,7 +14,6 @@ from tabulate import tabulate
 
 from amodal_data.evaluation.protocols.amodal import KINDS, OCCLUSION
 from amodal_data.evaluation.protocols.cocoeval import FIGURES, PARTS
-from amodal_data.evaluation.protocols.error_types import TYPES, Diagnosis
 from amodal_data.evaluation.protocols.order import METHODS
 
 Format = Literal["table", "markdown", "latex", "csv"]
@@ -98,29 +97,6 @@ def value_at(figures: Figures | None, path: Sequence[str]) -> Any:
     return value
 
 
-def report_text(
-    protocol: str,
-    settings: Figures,
-    figures: Figures,
-    intervals: Figures | None,
-    diagnosis: Diagnosis | None,
-    warnings: Sequence[str],
-) -> str:
-    """The report of one method: card, figures, intervals, types of errors, warnings."""
-    lines = [*card(protocol, settings), "", *_single_table(protocol, settings, figures)]
-    if "subsets_compat_sln" in figures:
-        compat = {"subsets": figures["subsets_compat_sln"]}
-        lines += ["", "by the SLN release's rule (images without detections left out):"]
-        lines += _single_table(protocol, {**settings, "dataset": ""}, compat)
-    if intervals is not None:
-        lines += ["", *_interval_lines(protocol, settings, figures, intervals)]
-    if diagnosis is not None:
-        rows = [(name, str(n), TYPES[name]) for name, n in diagnosis.counts.items()]
-        lines += ["", "types of errors", *(f"  {line}" for line in _plain(rows, ("left", "right", "left")))]
-        lines += ["", f"worst images: {', '.join(str(image_id) for image_id in diagnosis.worst()[:5])}"]
-    return "\n".join([*lines, *(f"warning: {warning}" for warning in warnings)])
-
-
 def card(protocol: str, settings: Figures) -> list[str]:
     """What the figures depend on, in a few lines."""
     files = {name: settings.get(name, ()) for name in ("ground_truth", "results")}
@@ -138,22 +114,20 @@ def files_text(sources: Sequence[Mapping[str, str]]) -> str:
     return ", ".join(f"{source['name']} (sha256 {source['sha256'][:12]})" for source in sources)
 
 
-def _single_table(protocol: str, settings: Figures, figures: Figures) -> list[str]:
-    """Groups by headings for ``amodal``, else headings by groups, as papers print them."""
+def single_table(protocol: str, settings: Figures, figures: Figures) -> list[str]:
+    """The figures of one method, as papers print them: groups by headings for ``amodal``, else headings by groups."""
     table = {(column.group, column.heading): value_at(figures, column.path) for column in columns(protocol, settings)}
     groups, headings = (list(dict.fromkeys(names)) for names in zip(*table, strict=True))
     if protocol == "coco":
         groups = [part for part in groups if figures["parts"][part] is not None]
-    if not groups:
-        return ["n/a"]
     if protocol == "amodal":
         rows = [["", *headings], *([group, *(_text(table[group, name]) for name in headings)] for group in groups)]
     else:
         rows = [["", *groups], *([name, *(_text(table[group, name]) for group in groups)] for name in headings)]
-    return _plain(rows[1:] if protocol == "completion" else rows)
+    return plain_table(rows[1:] if protocol == "completion" else rows) if groups else ["n/a"]
 
 
-def _plain(rows: Sequence[Sequence[str]], align: Sequence[str] | None = None) -> list[str]:
+def plain_table(rows: Sequence[Sequence[str]], align: Sequence[str] | None = None) -> list[str]:
     """Aligned columns: the first to the left, the others to the right."""
     align = align or ["left", *["right"] * (len(rows[0]) - 1)]
     text = tabulate(rows, tablefmt="plain", colalign=align, disable_numparse=True)
@@ -166,14 +140,14 @@ def _text(value: float | None) -> str:
     return str(value) if isinstance(value, int) else f"{value:.3f}"
 
 
-def _interval_lines(protocol: str, settings: Figures, figures: Figures, intervals: Figures) -> list[str]:
+def interval_lines(protocol: str, settings: Figures, figures: Figures, intervals: Figures) -> list[str]:
     """A line for each main column; JSON and CSV have all intervals."""
     rows = []
     for column in main_columns(protocol, settings):
         interval, value = value_at(intervals, column.path), value_at(figures, column.path)
         if interval is not None and value is not None:
             rows.append((column.name, f"{value:.3f}", "[{:.3f}, {:.3f}]".format(*interval)))
-    return _plain(rows) if rows else []
+    return plain_table(rows) if rows else []
 
 
 def methods_table(protocol: str, settings: Figures, rows: Sequence[Row], form: Format) -> str:
@@ -218,7 +192,7 @@ def _text_table(filled: Sequence[Column], cells: Sequence[Sequence[str]]) -> str
     for group in dict.fromkeys(column.group for column in filled):
         part = [0, *(n for n, column in enumerate(filled, 1) if column.group == group)]
         head = [group, *(column.heading for column in filled)]
-        blocks.append("\n".join(_plain([[row[n] for n in part] for row in (head, *cells)])))
+        blocks.append("\n".join(plain_table([[row[n] for n in part] for row in (head, *cells)])))
     return "\n\n".join(blocks)
 
 

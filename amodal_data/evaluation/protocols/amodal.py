@@ -25,43 +25,10 @@ from amodal_data.evaluation.results.scored_masks import PredictionStats
 
 KINDS = ("all", "things", "stuff")
 OCCLUSION = {"all": (0.0, np.inf), "none": (0.0, 1e-5), "partial": (1e-5, 0.25), "heavy": (0.25, 1.0)}
+"""Ranges of occlusion rates, both ends included"""
 _LOW, _HIGH = np.array(list(OCCLUSION.values())).T[:, :, None]
 _SUBSETS = [(kind, occlusion) for kind in KINDS for occlusion in OCCLUSION]
 _BITS = len(_SUBSETS) * len(THRESHOLDS)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class AmodalScores:
-    """Precision and recall of the twelve subsets, in the order of ``KINDS`` x ``OCCLUSION``.
-
-    ``precision`` float64 [S, T, 101] at the last of ``max_dets``; ``recall`` float64 [S, T, M]; NaN where
-    a subset has no ground truth. ``instances`` int64 [S]: ground truth that counts.
-    """
-
-    max_dets: tuple[int, ...]
-    precision: NDArray[np.float64]
-    recall: NDArray[np.float64]
-    instances: NDArray[np.int64]
-
-    def figures(self, kind: str, occlusion: str) -> dict[str, float | None]:
-        """AP, AP50, AP75, ``AR<n>`` for each of ``max_dets``, and the number of instances of one subset."""
-        s = _SUBSETS.index((kind, occlusion))
-        figures: dict[str, float | None] = {
-            "AP": _mean(self.precision[s]),
-            "AP50": _mean(self.precision[s, 0]),
-            "AP75": _mean(self.precision[s, 5]),
-        }
-        for m, n in enumerate(self.max_dets):
-            figures[f"AR{n}"] = _mean(self.recall[s, :, m])
-        return figures | {"instances": int(self.instances[s])}
-
-    def to_dict(self) -> dict[str, Any]:
-        """``{kind: {occlusion: figures}}``."""
-        return {kind: {occlusion: self.figures(kind, occlusion) for occlusion in OCCLUSION} for kind in KINDS}
-
-
-def _mean(values: NDArray[np.float64]) -> float | None:
-    return None if np.isnan(values).any() else float(values.mean())
 
 
 class AmodalMetric(Metric):
@@ -80,24 +47,36 @@ class AmodalMetric(Metric):
         self._records.add(comparison.predictions.scores[:last], matches, (~ignore).sum(axis=1))
 
     def compute(self, order: Order, stats: PredictionStats) -> Figures:
-        """``subsets``, and ``subsets_compat_sln`` with ``skip_empty``."""
+        """``subsets``: AP, AP50, AP75, ``AR<n>`` for each of ``max_dets``, and the number of instances, by kind and
+        occlusion; ``subsets_compat_sln`` with ``skip_empty``.
+        """
         ranking = _Ranking(self._records, order)
-        figures = {"subsets": ranking.scores(self.max_dets).to_dict()}
+        figures = {"subsets": _nested(ranking.figures(self.max_dets))}
         if self._skip_empty:
-            figures["subsets_compat_sln"] = ranking.scores(self.max_dets, skip_empty=True).to_dict()
+            figures["subsets_compat_sln"] = _nested(ranking.figures(self.max_dets, skip_empty=True))
         return figures
 
     def resample(self, order: Order, stats: PredictionStats, weights: NDArray[np.int64]) -> Figures:
         """The figures of ``subsets`` with each image counted ``weights`` [B, I] times, float64 [B] each."""
         ranking = _Ranking(self._records, order, weighted=True)
-        samples = [ranking.scores(self.max_dets, sample) for sample in weights]
-        figures: dict[str, Any] = {kind: {occlusion: {} for occlusion in OCCLUSION} for kind in KINDS}
-        for kind, occlusion in _SUBSETS:
-            rows = [scores.figures(kind, occlusion) for scores in samples]
-            for name in rows[0] if rows else ():
-                if name != "instances":
-                    figures[kind][occlusion][name] = np.array([row[name] for row in rows], np.float64)
-        return {"subsets": figures}
+        samples = [ranking.figures(self.max_dets, sample) for sample in weights]
+        names = [name for name in samples[0][0] if name != "instances"] if samples else []
+        return {
+            "subsets": _nested(
+                [
+                    {name: np.array([sample[s][name] for sample in samples], np.float64) for name in names}
+                    for s in range(len(_SUBSETS))
+                ]
+            )
+        }
+
+
+def _nested(subsets: Sequence[Figures]) -> Figures:
+    """The figures of the twelve subsets by kind and occlusion."""
+    figures: Figures = {kind: {} for kind in KINDS}
+    for (kind, occlusion), values in zip(_SUBSETS, subsets, strict=True):
+        figures[kind][occlusion] = values
+    return figures
 
 
 class _Records:
@@ -180,10 +159,10 @@ class _Ranking:
             hit, neutral = (_bit(packed, k)[self._by_rank] for packed in (self._hit, self._neutral))
             yield _Curve(np.flatnonzero(hit), neutral if neutral.any() else None)
 
-    def scores(
+    def figures(
         self, max_dets: tuple[int, ...], weights: NDArray[np.int64] | None = None, *, skip_empty: bool = False
-    ) -> AmodalScores:
-        """Precision and recall with each image counted ``weights`` [I] times; None = once.
+    ) -> list[Figures]:
+        """The figures of all subsets with each image counted ``weights`` [I] times; None = once.
 
         Equal to the figures of a set in which each image is copied so many times, because copies of a detection are
         neighbors in the ranking and precision is monotonic along them.
@@ -205,7 +184,20 @@ class _Ranking:
             precision[k] = interpolated_precision(np.cumsum(hit_weights), detections, total)
             recall[k] = [hit_weights[self.rows[hits] < n].sum() / total for n in max_dets]
         shape = (len(_SUBSETS), len(THRESHOLDS), -1)
-        return AmodalScores(max_dets, precision.reshape(shape), recall.reshape(shape), totals)
+        return [
+            {
+                "AP": _mean(precisions),
+                "AP50": _mean(precisions[0]),
+                "AP75": _mean(precisions[5]),
+                **{f"AR{n}": _mean(recalls[:, m]) for m, n in enumerate(max_dets)},
+                "instances": int(total),
+            }
+            for precisions, recalls, total in zip(precision.reshape(shape), recall.reshape(shape), totals, strict=True)
+        ]
+
+
+def _mean(values: NDArray[np.float64]) -> float | None:
+    return None if np.isnan(values).any() else float(values.mean())
 
 
 def _bit(packed: NDArray[np.uint8], k: int) -> NDArray[np.bool_]:

@@ -3,8 +3,7 @@
 import contextlib
 import io
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -53,7 +52,8 @@ class CocoMetric(Metric):
         :class:`amodal_data.errors.SelectionError`).
         """
         self._boundary = boundary
-        self._images: list[_Image] = []
+        self._sizes: list[tuple[int, int]] = []
+        self._rows: dict[str, list[tuple[Rows, Rows]]] = {part: [] for part in PARTS}
         self.classes: set[int] = set()
 
     def update(self, comparison: Comparison) -> None:
@@ -63,7 +63,7 @@ class CocoMetric(Metric):
         self.classes.update(categories)
         predictions, unknown = list(comparison.predictions), targets.unknown_rle()
         crowds = sorted({prediction.category_id for prediction in predictions}) if unknown.area else []
-        parts = {}
+        self._sizes.append(targets.size)
         for part, targets_part in _PARTS.items():
             annotations: Rows = []
             results: Rows = []
@@ -74,8 +74,7 @@ class CocoMetric(Metric):
             for prediction in predictions:
                 if (predicted := _mask_of_part(prediction, part)) is not None:
                     _add(results, prediction.category_id, predicted, prediction.score)
-            parts[part] = (annotations, results)
-        self._images.append(_Image(targets.size, parts))
+            self._rows[part].append((annotations, results))
 
     def compute(self, order: Order, stats: PredictionStats) -> Figures:
         """``parts``: COCO's twelve figures for each of PARTS; not available is None.
@@ -109,19 +108,12 @@ class CocoMetric(Metric):
     def _content(self, part: str, order: Order) -> _Content:
         """Images, annotations and results of a part, numbered from 1."""
         content = _Content([], [], [])
-        for image_id, image in enumerate((self._images[n] for n in order.tolist()), 1):
-            content.images.append({"id": image_id, "height": image.size[0], "width": image.size[1]})
-            for target, rows in zip((content.annotations, content.results), image.parts[part], strict=True):
+        for image_id, i in enumerate(order.tolist(), 1):
+            height, width = self._sizes[i]
+            content.images.append({"id": image_id, "height": height, "width": width})
+            for target, rows in zip(content[1:], self._rows[part][i], strict=True):
                 target += [row | {"id": n, "image_id": image_id} for n, row in enumerate(rows, len(target) + 1)]
         return content
-
-
-@dataclass(frozen=True, slots=True)
-class _Image:
-    """(H, W), and the annotations and results of each part."""
-
-    size: tuple[int, int]
-    parts: Mapping[str, tuple[Rows, Rows]]
 
 
 def _mask_of_part(prediction: ScoredMask, part: str) -> RLE | None:

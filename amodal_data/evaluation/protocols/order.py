@@ -41,10 +41,6 @@ def _sign(value: float) -> int:
     return (value > 0) - (value < 0)
 
 
-def _hard(a: Grid, b: Grid) -> int:
-    return instance_order(hard_depth(a, b))
-
-
 def _modal_vote(a: Grid, b: Grid) -> int:
     visible_a, visible_b = (grid.inside & (grid.level == 0) for grid in (a, b))
     return _sign(int(np.count_nonzero(visible_a & b.inside)) - int(np.count_nonzero(visible_b & a.inside)))
@@ -55,29 +51,9 @@ def _hard_by_confidence(a: Probable, b: Probable, threshold: float) -> int:
     return instance_order(relative_depth((a[0], median_level(a[1])), (b[0], median_level(b[1])), threshold))
 
 
-def _joint(a: Probable, b: Probable, threshold: float) -> int:
-    return instance_order(joint_depth(a, b, threshold))
-
-
-def _soft(a: Probable, b: Probable, threshold: float) -> int:
-    return _sign(soft_depth(a, b, threshold))
-
-
 def _vote_margin(a: Probable, b: Probable, threshold: float) -> NDArray[Any]:
     """P(A visible) - P(B visible) where both are likely, 0 elsewhere."""
     return np.asarray((a[0] * b[0] > threshold**2) * (a[1][0] - b[1][0]))
-
-
-def _pixel_vote(a: Probable, b: Probable, threshold: float) -> int:
-    return _sign(float(np.sign(_vote_margin(a, b, threshold)).sum()))
-
-
-def _soft_vote(a: Probable, b: Probable, threshold: float) -> int:
-    return _sign(float((_vote_margin(a, b, threshold) * a[0] * b[0]).sum()))
-
-
-def _area(a: ScoredMask, b: ScoredMask) -> int:
-    return _sign(b.amodal.area - a.amodal.area)
 
 
 def _y_axis(a: ScoredMask, b: ScoredMask) -> int:
@@ -94,13 +70,22 @@ def _row_sum(mask: RLE) -> int:
     return int((sums[1::2] - sums[0::2]).sum())
 
 
-_BY_MASK: dict[str, Callable[[ScoredMask, ScoredMask], int]] = {"area": _area, "y_axis": _y_axis}
-_BY_GRID: dict[str, Callable[[Grid, Grid], int]] = {"R_hard": _hard, "modal_vote": _modal_vote}
+_BY_MASK: dict[str, Callable[[ScoredMask, ScoredMask], int]] = {
+    "area": lambda a, b: _sign(b.amodal.area - a.amodal.area),
+    "y_axis": _y_axis,
+}
+_BY_GRID: dict[str, Callable[[Grid, Grid], int]] = {
+    "R_hard": lambda a, b: instance_order(hard_depth(a, b)),
+    "modal_vote": _modal_vote,
+}
 """They need visible masks"""
 _BY_PROBABILITY: dict[str, Callable[[Probable, Probable, float], int]] = {
-    "R_hard": _hard_by_confidence, "R_joint": _joint, "R_soft": _soft,
-    "modal_vote_pixel": _pixel_vote, "modal_vote_soft": _soft_vote,
-}  # fmt: skip
+    "R_hard": _hard_by_confidence,
+    "R_joint": lambda a, b, threshold: instance_order(joint_depth(a, b, threshold)),
+    "R_soft": lambda a, b, threshold: _sign(soft_depth(a, b, threshold)),
+    "modal_vote_pixel": lambda a, b, threshold: _sign(float(np.sign(_vote_margin(a, b, threshold)).sum())),
+    "modal_vote_soft": lambda a, b, threshold: _sign(float((_vote_margin(a, b, threshold) * a[0] * b[0]).sum())),
+}
 """If both predictions have probabilities; they replace methods of the same name on grids"""
 METHODS = ("R_hard", "R_joint", "R_soft", "modal_vote", "modal_vote_pixel", "modal_vote_soft", "area", "y_axis")
 

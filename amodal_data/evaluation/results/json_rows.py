@@ -136,61 +136,51 @@ class Records:
     def blocks(self) -> Iterator[Block]:
         """Read all rows. Raises :class:`AnnotationError` if the text is not JSON."""
         self._file.seek(0)
-        rest, offset, first, lines = self._file.read(_BLOCK), 0, 0, 1
-        begin = len(rest) - len(rest.removeprefix(_BOM).lstrip(_SPACE)) + (not self._lines)
-        rest, offset, lines = rest[begin:], begin, lines + rest[:begin].count(b"\n")
+        rest = self._file.read(_BLOCK)
+        offset = len(rest) - len(rest.removeprefix(_BOM).lstrip(_SPACE)) + (not self._lines)
+        first, line, rest = 0, 1 + rest[:offset].count(b"\n"), rest[offset:]
         ended = False
         while not ended:
             data = self._file.read(max(_BLOCK, len(rest)))
             ended, rest = not data, rest + data
             if len(rest) > _MAX_ROW:
-                raise self._error("a row of more than 1 GiB", lines)
-            cut, rows = (self._cut_lines if self._lines else self._cut_array)(rest, ended, lines)
+                raise self._error("a row of more than 1 GiB", line)
+            cut, rows = (self._cut_lines if self._lines else self._cut_array)(rest, ended, line)
             if rows:
                 yield Block(first, rows, rest[:cut], offset)
-            first, offset, lines, rest = first + len(rows), offset + cut, lines + rest[:cut].count(b"\n"), rest[cut:]
+            first, offset, line, rest = first + len(rows), offset + cut, line + rest[:cut].count(b"\n"), rest[cut:]
 
     def _cut_array(self, text: bytes, ended: bool, line: int) -> tuple[int, list[Any]]:
         """The end of the last complete row in ``text``, which begins between two rows, and the rows up to it."""
         if ended:
-            return len(text), self._last_rows(text, line)
-        near = max(0, len(text) - _TAIL)
-        cuts = [cut.end() for cut in _CUT.finditer(text, near)] or [cut.end() for cut in _CUT.finditer(text)]
+            body = text.rstrip(_SPACE)
+            rows = _parse(body[:-1]) if body.endswith(b"]") else None
+            return len(text), self._load(b"[" + text, line) if rows is None else rows
+        tail = max(0, len(text) - _TAIL)
+        cuts = [cut.end() for cut in _CUT.finditer(text, tail)] or [cut.end() for cut in _CUT.finditer(text)]
         for cut in reversed(cuts[-_TRIES:]):
             rows = _parse(text[:cut].rstrip(b", \t\r\n"))
             if rows is not None:
                 return cut, rows
-        return _decode_rows(text)
-
-    def _last_rows(self, text: bytes, line: int) -> list[Any]:
-        body = text.rstrip(_SPACE)
-        rows = _parse(body[:-1]) if body.endswith(b"]") else None
-        if rows is None:  # NaN, which Python writes and orjson rejects, or an error to locate
-            try:
-                rows = json.loads(b"[" + text)
-            except UnicodeDecodeError as error:
-                raise self._error("the file is not UTF-8 text", line) from error
-            except json.JSONDecodeError as error:
-                raise self._error_at(error, line) from error
-            except (RecursionError, ValueError) as error:
-                raise self._error(str(error), line) from error
-        return rows
+        spans = _spans(text)
+        return spans[-1][0] if spans else 0, [json.loads(text[start:stop]) for start, stop in spans[:-1]]
 
     def _cut_lines(self, text: bytes, ended: bool, line: int) -> tuple[int, list[Any]]:
         cut = len(text) if ended else text.rfind(b"\n") + 1
-        texts = text[:cut].split(b"\n")
-        rows = _parse(b",".join(row for row in texts if row.strip(_SPACE)))
-        if rows is not None:
-            return cut, rows
-        rows = []
-        for i, row in enumerate(texts):
-            try:
-                rows += [json.loads(row)] if row.strip(_SPACE) else []
-            except json.JSONDecodeError as error:
-                raise self._error_at(error, line + i) from error
-            except (RecursionError, ValueError) as error:
-                raise self._error(str(error), line + i) from error
-        return cut, rows
+        texts = [(i, row) for i, row in enumerate(text[:cut].split(b"\n"), line) if row.strip(_SPACE)]
+        rows = _parse(b",".join(row for _, row in texts))
+        return cut, [self._load(row, i) for i, row in texts] if rows is None else rows
+
+    def _load(self, text: bytes, line: int) -> Any:
+        """Parse what orjson rejects: NaN, which Python writes, or an error with its place."""
+        try:
+            return json.loads(text)
+        except UnicodeDecodeError as error:
+            raise self._error("the file is not UTF-8 text", line) from error
+        except json.JSONDecodeError as error:
+            raise self._error_at(error, line) from error
+        except (RecursionError, ValueError) as error:
+            raise self._error(str(error), line) from error
 
     def _error_at(self, error: json.JSONDecodeError, line: int) -> AnnotationError:
         """The error with its line in the file, of a text that begins in ``line`` after one added character."""
@@ -243,13 +233,6 @@ def _is_json(text: bytes) -> bool:
     except (RecursionError, ValueError):
         return False
     return True
-
-
-def _decode_rows(text: bytes) -> tuple[int, list[Any]]:
-    """The start of the last row, and all rows before it, decoded one by one."""
-    spans = _spans(text)
-    cut = spans[-1][0] if spans else 0
-    return cut, [json.loads(text[start:stop]) for start, stop in spans[:-1]]
 
 
 def _spans(text: bytes) -> list[tuple[int, int]]:

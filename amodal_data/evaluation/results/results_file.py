@@ -8,7 +8,7 @@ sidecar (:mod:`amodal_data.evaluation.results.sidecar`).
 
 import difflib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from functools import cached_property
 from operator import itemgetter
 from pathlib import Path
@@ -182,31 +182,34 @@ class RowsOfImage:
         self._numbers, self._rows = image.numbers, image.rows
 
     def predictions(self, size: Size) -> ImagePredictions:
-        """Predictions for an image of ``size`` (H, W). Raises :class:`PredictionError` for a row without a finite
-        score, or a mask that is malformed or of another size.
+        """Predictions for an image of ``size`` (H, W), other masks than the amodal ones parsed on first access.
+
+        Raises :class:`PredictionError` for a row without a finite score, or a mask that is malformed or of another
+        size.
         """
+        self._size = size
         instances = self._instances() if "gt_id" in self._keys else None
         scores = self._scores(optional=instances is not None)
         order = by_score(scores).tolist()
         self._numbers, self._rows = [self._numbers[n] for n in order], [self._rows[n] for n in order]
-        for n, levels in enumerate(self.values(["levels"])) if "levels" in self._keys else ():
+        for n, levels in enumerate(self._values("levels")) if "levels" in self._keys else ():
             if isinstance(levels, list) and len(levels) > MAX_LEVELS:
                 raise self._error(f"{len(levels)} levels; at most {MAX_LEVELS} are supported", n)
-        masks = self._mask_set(size)
+        masks = self._mask_set()
         has_visible = self._sidecar is not None or any(
-            value not in (None, []) for key in _VISIBILITY_KEYS if key in self._keys for value in self.values([key])
+            value not in (None, []) for key in _VISIBILITY_KEYS if key in self._keys for value in self._values(key)
         )
-        extras = _Extras(self, size) if has_visible else None
         categories = self._categories()
 
         def build(n: int) -> ScoredMask:
-            fields = {} if extras is None else extras.fields(n, masks.rle(n))
-            return ScoredMask(masks.rle(n), float(scores[order[n]]), int(categories[n]), **fields)
+            amodal = masks.rle(n)
+            fields = self._visibility(n, amodal) if has_visible else {}
+            return ScoredMask(amodal, float(scores[order[n]]), int(categories[n]), **fields)
 
         return ImagePredictions(
             scores[order],
             categories,
-            lambda: masks,
+            masks,
             build,
             instances=None if instances is None else [instances[n] for n in order],
             has_visible=has_visible,
@@ -216,9 +219,19 @@ class RowsOfImage:
     def _error(self, message: str, n: int) -> PredictionError:
         return PredictionError(message, place=f"{self._path}, row {self._numbers[n]}")
 
+    def _values(self, *keys: str) -> list[Any]:
+        """The value of each row under the first of ``keys`` that it has; None = none."""
+        try:
+            values = list(map(itemgetter(keys[0]), self._rows))
+        except KeyError:
+            values = [row.get(keys[0]) for row in self._rows]
+        for key in keys[1:] if None in values else ():
+            values = [row.get(key) if value is None else value for value, row in zip(values, self._rows, strict=True)]
+        return values
+
     def _scores(self, *, optional: bool) -> NDArray[np.float64]:
         """All scores, float64 [P]; a missing score is 1 if ``optional``, because nothing is ranked."""
-        raw = _column(self._rows, "score")
+        raw = self._values("score")
         if {*map(type, raw)} <= {float}:
             scores = np.array(raw, np.float64)
             if (np.abs(scores) < _EXACT_SCORES).all():
@@ -230,108 +243,77 @@ class RowsOfImage:
 
     def _categories(self) -> NDArray[np.int64]:
         """All category ids, int64 [P]; 1 if missing."""
-        raw = _column(self._rows, "category_id")
+        raw = self._values("category_id")
         values = raw if {*map(type, raw)} == {int} else [integer(value) for value in raw]
         ids = [1 if value is None else value for value in values]
-        if beyond := [n for n, category in enumerate(ids) if not -(2**63) <= category < 2**63]:
-            raise self._error(f"'category_id' is {ids[beyond[0]]}, beyond 64 bits", beyond[0])
+        for n, category in enumerate(ids):
+            if not -(2**63) <= category < 2**63:
+                raise self._error(f"'category_id' is {category}, beyond 64 bits", n)
         return np.array(ids, np.int64)
 
     def _instances(self) -> list[InstanceKey] | None:
-        values = [row.get("gt_id") for row in self._rows]
+        values = self._values("gt_id")
         if all(value is None for value in values):
             return None
         keys: list[InstanceKey] = []
-        for n, value in enumerate(values):
-            annotation, region = integer(value), self._rows[n].get("gt_region")
+        for n, (value, region) in enumerate(zip(values, self._values("gt_region"), strict=True)):
+            annotation = integer(value)
             if annotation is None or (region is not None and integer(region) is None):
                 raise self._error("'gt_id' and 'gt_region' are integers, and every row has one or none has", n)
             keys.append((annotation, integer(region)))
         return keys
 
-    def _mask_set(self, size: Size) -> MaskSet:
-        raw = self.values(_AMODAL_KEYS)
+    def _mask_set(self) -> MaskSet:
+        raw = self._values(*_AMODAL_KEYS)
         if None in raw:
             raise self._error(f"a prediction has no {_AMODAL_KEYS[0]!r}", raw.index(None))
-        expected = list(size)
+        expected = list(self._size)
         try:
             if [value["size"] for value in raw] == [expected] * len(raw):
-                return MaskSet.from_strings([value["counts"].encode("ascii") for value in raw], size)
+                return MaskSet.from_strings([value["counts"].encode("ascii") for value in raw], self._size)
         except (MaskError, KeyError, TypeError, AttributeError, UnicodeError):
             pass  # parse one by one: either another valid encoding, or an error with its row
-        return MaskSet.from_masks(self.parse_masks(range(len(raw)), raw, "segmentation", size), size)
+        return MaskSet.from_masks([mask for _, mask in self._parse(enumerate(raw), "segmentation")], self._size)
 
-    def parse_masks(self, owners: Sequence[int], values: Sequence[Any], key: str, size: Size) -> list[RLE]:
-        """Parse masks under ``key`` of the rows ``owners``."""
-        out = []
-        for n, mask in zip(owners, parse_rles(values, [size] * len(values)), strict=True):
+    def _parse(self, values: Iterable[tuple[int, Any]], key: str) -> Iterator[tuple[int, RLE]]:
+        """Parse the masks of rows, as (row, mask)."""
+        pairs = list(values)
+        masks = parse_rles([value for _, value in pairs], [self._size] * len(pairs))
+        for (n, _), mask in zip(pairs, masks, strict=True):
             if isinstance(mask, MaskError):
                 raise self._error(f"{key}: {mask.message}", n)
-            out.append(mask)
-        return out
+            yield n, mask
 
-    def values(self, keys: Sequence[str]) -> list[Any]:
-        """The value of each row under the first of ``keys`` that it has, by falling score; None = none."""
-        first, *alternatives = keys
-        values = _column(self._rows, first)
-        for key in alternatives if None in values else ():
-            values = [row.get(key) if value is None else value for value, row in zip(values, self._rows, strict=True)]
-        return values
-
-    def levels(self) -> Levels | None:
-        """Boxes and probabilities of all rows, by falling score."""
-        return None if self._sidecar is None else self._sidecar.rows(self._numbers)
-
-
-def _column(rows: Sequence[Mapping[str, Any]], key: str) -> list[Any]:
-    """The value of each row under a key; None = none."""
-    try:
-        return list(map(itemgetter(key), rows))
-    except KeyError:
-        return [row.get(key) for row in rows]
-
-
-class _Extras:
-    """What rows have besides their amodal masks, parsed together on first access."""
-
-    def __init__(self, rows: RowsOfImage, size: Size) -> None:
-        self._rows, self._size = rows, size
-
-    def fields(self, n: int, amodal: RLE) -> dict[str, Any]:
-        """The other fields of row n, whose amodal mask is given."""
+    def _visibility(self, n: int, amodal: RLE) -> dict[str, Any]:
+        """The fields of row n besides its amodal mask, which is given."""
         levels, visible, hidden = tuple(self._levels.get(n, ())), self._visible.get(n), self._hidden.get(n)
         if visible is None and hidden is not None:
             visible = minus(amodal, hidden)
         fields: dict[str, Any] = {"visible": visible, "levels": levels}
-        if self._sidecar is not None:
-            fields |= {"box": self._sidecar.boxes[n], "probabilities": self._sidecar.probabilities[n]}
+        if self._probabilities is not None:
+            fields |= {"box": self._probabilities.boxes[n], "probabilities": self._probabilities.probabilities[n]}
         return fields
 
     @cached_property
     def _levels(self) -> dict[int, list[RLE]]:
-        lists = self._rows.values(["levels"])
-        pairs = [(n, value) for n, values in enumerate(lists) if isinstance(values, list) for value in values]
+        rows = [(n, values) for n, values in enumerate(self._values("levels")) if isinstance(values, list)]
         levels: dict[int, list[RLE]] = defaultdict(list)
-        for n, mask in self._parse(pairs, "levels"):
+        for n, mask in self._parse(((n, value) for n, values in rows for value in values), "levels"):
             levels[n].append(mask)
         return levels
 
     @cached_property
     def _visible(self) -> dict[int, RLE]:
-        return self._masks(["visible_mask"])
+        return self._masks("visible_mask")
 
     @cached_property
     def _hidden(self) -> dict[int, RLE]:
-        return self._masks(_HIDDEN_KEYS)
+        return self._masks(*_HIDDEN_KEYS)
 
     @cached_property
-    def _sidecar(self) -> Levels | None:
-        return self._rows.levels()
+    def _probabilities(self) -> Levels | None:
+        return None if self._sidecar is None else self._sidecar.rows(self._numbers)
 
-    def _masks(self, keys: Sequence[str]) -> dict[int, RLE]:
-        pairs = [(n, value) for n, value in enumerate(self._rows.values(keys)) if value is not None]
-        return dict(self._parse(pairs, keys[0]))
-
-    def _parse(self, pairs: Sequence[tuple[int, Any]], key: str) -> Iterator[tuple[int, RLE]]:
-        owners, values = [n for n, _ in pairs], [value for _, value in pairs]
-        return zip(owners, self._rows.parse_masks(owners, values, key, self._size), strict=True)
+    def _masks(self, *keys: str) -> dict[int, RLE]:
+        values = ((n, value) for n, value in enumerate(self._values(*keys)) if value is not None)
+        return dict(self._parse(values, keys[0]))

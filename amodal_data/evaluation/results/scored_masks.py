@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -70,15 +69,15 @@ class ScoredMask:
 class ImagePredictions(Sequence[ScoredMask]):
     """The predictions of one image by falling score (file order on ties); each is built on access.
 
-    ``scores`` float64 [P], ``category_ids`` int64 [P]; ``instances``: the instances they were made for, if the file has
-    them; ``has_visible``, ``has_probabilities``: does any prediction have visible masks, or probabilities?
+    ``scores`` float64 [P], ``category_ids`` int64 [P], amodal ``masks``; ``instances`` they were made for, None =
+    unknown; ``has_visible``, ``has_probabilities``: does any prediction have visible masks, or probabilities?
     """
 
     def __init__(
         self,
         scores: NDArray[np.float64],
         category_ids: NDArray[np.int64],
-        masks: Callable[[], MaskSet],
+        masks: MaskSet,
         build: Callable[[int], ScoredMask],
         *,
         instances: Sequence[InstanceKey] | None = None,
@@ -86,9 +85,9 @@ class ImagePredictions(Sequence[ScoredMask]):
         has_probabilities: bool = False,
     ) -> None:
         """All arguments are sorted by falling score."""
-        self.scores, self.category_ids, self.instances = scores, category_ids, instances
+        self.scores, self.category_ids, self.masks, self.instances = scores, category_ids, masks, instances
         self.has_visible, self.has_probabilities = has_visible, has_probabilities
-        self._masks, self._build = masks, build
+        self._build = build
 
     @classmethod
     def from_masks(cls, masks: Iterable[ScoredMask], size: tuple[int, int]) -> "ImagePredictions":
@@ -99,23 +98,16 @@ class ImagePredictions(Sequence[ScoredMask]):
         return cls(
             np.array([mask.score for mask in ranked], np.float64),
             np.array([mask.category_id for mask in ranked], np.int64),
-            lambda: MaskSet.from_masks([mask.amodal for mask in ranked], size),
+            MaskSet.from_masks([mask.amodal for mask in ranked], size),
             ranked.__getitem__,
             has_visible=any(mask.has_visible for mask in ranked),
             has_probabilities=any(mask.probabilities is not None for mask in ranked),
         )
 
-    @cached_property
-    def masks(self) -> MaskSet:
-        """The amodal masks, to compare without building predictions."""
-        return self._masks()
-
     def __len__(self) -> int:
         return len(self.scores)
 
     def __getitem__(self, n: Any) -> Any:
-        if isinstance(n, slice):
-            return [self._build(i) for i in range(*n.indices(len(self)))]
         if not 0 <= n < len(self):
             raise IndexError(n)
         return self._build(n)
