@@ -121,16 +121,26 @@ def _position_dtype(size: tuple[int, int], masks: int) -> Any:
 
 
 class IoUTable:
-    """IoU of every mask of ``a`` (rows) with every mask of ``b`` (columns), computed on demand."""
+    """IoU of every mask of ``a`` (rows) with every mask of ``b`` (columns), computed on demand.
+
+    Only pairs whose boxes overlap are kept, with an upper bound of their IoU: masks share no more pixels than the
+    smaller one has, nor more than their boxes share.
+    """
 
     def __init__(self, a: MaskSet, b: MaskSet) -> None:
         self._a, self._b = a, b
         self._layers: _Layers | None = None
         self._iou = np.zeros((len(a), len(b)))
         step = max(1, _BLOCK // max(1, len(b)))
-        blocks = [_bounds(a, b, start, min(start + step, len(a))) for start in range(0, len(a), step)]
-        empty = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
-        self._rows, self._columns, self._bound = map(np.concatenate, zip(empty, *blocks, strict=True))
+        pairs = [np.zeros((2, 0), np.int64)]
+        for start in range(0, len(a), step):
+            overlap = _box_overlap(a.boxes[start : start + step, None], b.boxes)
+            rows, columns = np.nonzero((overlap > 0).all(axis=2))
+            pairs.append(np.stack([rows + start, columns]))
+        self._rows, self._columns = np.concatenate(pairs, axis=1)
+        areas = a.areas[self._rows], b.areas[self._columns]
+        shared = _box_overlap(a.boxes[self._rows], b.boxes[self._columns]).prod(axis=1)
+        self._bound = iou_of_counts(np.minimum(shared, np.minimum(*areas)), *areas)
         self._computed = np.zeros(len(self._rows), bool)
 
     def at_least(self, low: float) -> NDArray[np.float64]:
@@ -168,25 +178,9 @@ def fractions_inside(masks: MaskSet, region: RLE) -> NDArray[np.float64]:
     return _shared_pixels(masks, single, _layers(single), rows, np.zeros_like(rows)) / np.maximum(masks.areas, 1)
 
 
-class _Bounds(NamedTuple):
-    """Pairs of masks, ``rows`` and ``columns`` int64 [P], and an upper ``bound`` of their IoU, float64 [P]."""
-
-    rows: NDArray[np.int64]
-    columns: NDArray[np.int64]
-    bound: NDArray[np.float64]
-
-
-def _bounds(a: MaskSet, b: MaskSet, start: int, stop: int) -> _Bounds:
-    """The pairs of masks ``start`` to ``stop`` of ``a`` and any of ``b`` whose boxes overlap.
-
-    Masks share no more pixels than the smaller one has, nor more than their boxes share.
-    """
-    boxes, areas = a.boxes[start:stop, None], a.areas[start:stop, None]
-    sides = np.minimum(boxes[..., 2:], b.boxes[:, 2:]) - np.maximum(boxes[..., :2], b.boxes[:, :2])
-    rows, columns = ((sides[..., 0] > 0) & (sides[..., 1] > 0)).nonzero()
-    area_a, area_b = areas[rows, 0], b.areas[columns]
-    shared = np.minimum(sides[rows, columns].prod(axis=1), np.minimum(area_a, area_b))
-    return _Bounds(rows + start, columns, shared / (area_a + area_b - shared))
+def _box_overlap(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Width and height of the intersection of boxes [..., 4] that broadcast, [..., 2]; not positive if disjoint."""
+    return np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
 
 
 class _Layers(NamedTuple):

@@ -7,11 +7,10 @@ a region without annotation. An image without detections is all misses; one with
 positives. Figures over a subset without ground truth are not available (None).
 """
 
-from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +20,7 @@ from amodal_data.evaluation.ground_truth import TruthImage
 from amodal_data.evaluation.matching import THRESHOLDS, Matches, match
 from amodal_data.evaluation.metric import Figures, Metric, Order
 from amodal_data.evaluation.protocols.precision_recall import RECALLS, interpolated_precision
-from amodal_data.evaluation.results.scored_masks import PredictionStats
+from amodal_data.evaluation.results.scored_masks import PredictionStats, by_score
 
 KINDS = ("all", "things", "stuff")
 OCCLUSION = {"all": (0.0, np.inf), "none": (0.0, 1e-5), "partial": (1e-5, 0.25), "heavy": (0.25, 1.0)}
@@ -37,20 +36,20 @@ class AmodalMetric(Metric):
     def __init__(self, max_dets: Sequence[int] = (1, 10, 100), *, skip_empty: bool = False) -> None:
         """``skip_empty``: add figures without the images that have no detections, as the SLN release counts."""
         self.max_dets, self._skip_empty = tuple(sorted(max_dets)), skip_empty
-        self._records = _Records()
+        self._images: list[_ImageMatches] = []
 
     def update(self, comparison: Comparison) -> None:
         """Match the detections of an image."""
         last = self.max_dets[-1]
         ignore = ignored(comparison.image)
         matches = match(comparison.iou.at_least(THRESHOLDS[0])[:last], ignore, comparison.unknown[:last])
-        self._records.add(comparison.predictions.scores[:last], matches, (~ignore).sum(axis=1))
+        self._images.append(_ImageMatches(comparison.predictions.scores[:last], matches, (~ignore).sum(axis=1)))
 
     def compute(self, order: Order, stats: PredictionStats) -> Figures:
         """``subsets``: AP, AP50, AP75, ``AR<n>`` for each of ``max_dets``, and the number of instances, by kind and
         occlusion; ``subsets_compat_sln`` with ``skip_empty``.
         """
-        ranking = _Ranking(self._records, order)
+        ranking = _Ranking([self._images[i] for i in order.tolist()])
         figures = {"subsets": _nested(ranking.figures(self.max_dets))}
         if self._skip_empty:
             figures["subsets_compat_sln"] = _nested(ranking.figures(self.max_dets, skip_empty=True))
@@ -58,7 +57,7 @@ class AmodalMetric(Metric):
 
     def resample(self, order: Order, stats: PredictionStats, weights: NDArray[np.int64]) -> Figures:
         """The figures of ``subsets`` with each image counted ``weights`` [B, I] times, float64 [B] each."""
-        ranking = _Ranking(self._records, order, weighted=True)
+        ranking = _Ranking([self._images[i] for i in order.tolist()], weighted=True)
         samples = [ranking.figures(self.max_dets, sample) for sample in weights]
         names = [name for name in samples[0][0] if name != "instances"] if samples else []
         return {
@@ -79,34 +78,12 @@ def _nested(subsets: Sequence[Figures]) -> Figures:
     return figures
 
 
-class _Records:
-    """Compact records of all images, in buffers that grow.
+class _ImageMatches(NamedTuple):
+    """The falling scores of an image, its matches, and how many instances count in each subset, int64 [12]."""
 
-    Of each image its scores, falling; the matched rows with their bits (see :class:`Matches`); and the number of
-    instances that count in each subset.
-    """
-
-    def __init__(self) -> None:
-        self.scores, self.rows, self.hit, self.neutral = array("d"), array("i"), bytearray(), bytearray()
-        self.instances, self.sizes, self.matched = array("q"), array("q"), array("q")
-
-    def add(self, scores: NDArray[np.float64], matches: Matches, instances: NDArray[np.int64]) -> None:
-        """Add an image."""
-        self.scores.frombytes(scores.tobytes())
-        self.rows.frombytes(matches.rows.astype(np.int32).tobytes())
-        self.hit += matches.hit.tobytes()
-        self.neutral += matches.neutral.tobytes()
-        self.instances.frombytes(instances.astype(np.int64).tobytes())
-        self.sizes.append(len(scores))
-        self.matched.append(len(matches.rows))
-
-
-def _reorder(values: NDArray[Any], sizes: NDArray[np.int64], order: Order) -> NDArray[Any]:
-    """Values of images, ``sizes`` of each, with the images in ``order``."""
-    if (order == np.arange(len(order))).all():
-        return values
-    starts, counts = (np.cumsum(sizes) - sizes)[order], sizes[order]
-    return values[np.repeat(starts - (np.cumsum(counts) - counts), counts) + np.arange(len(values))]
+    scores: NDArray[np.float64]
+    matches: Matches
+    instances: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,30 +100,26 @@ class _Curve:
 class _Ranking:
     """All detections of all images by falling score; equal scores in the order of the images."""
 
-    def __init__(self, records: _Records, order: Order, *, weighted: bool = False) -> None:
-        """``weighted``: keep the image of each detection, for scores with weights."""
-        sizes, matched = np.array(records.sizes, np.int64), np.array(records.matched, np.int64)
-        scores = _reorder(np.frombuffer(records.scores, np.float64), sizes, order)
-        np.negative(scores, out=scores)  # in place, and back: there may be millions
-        ranked = np.argsort(scores, kind="stable")
-        np.negative(scores, out=scores)
-        rows = _reorder(np.frombuffer(records.rows, np.int32), matched, order)
-        packed = (
-            np.frombuffer(part, np.uint8).reshape(len(rows), -(-_BITS // 8)) for part in (records.hit, records.neutral)
-        )
-        hit, neutral = (_reorder(bits, matched, order) for bits in packed)
-        sizes, matched = sizes[order], matched[order]
-        images = np.arange(len(order), dtype=np.int32)
-        self.image = np.repeat(images, sizes)[ranked] if weighted else images[:0]
+    def __init__(self, images: Sequence[_ImageMatches], *, weighted: bool = False) -> None:
+        """``weighted``: keep the image of each detection, for figures with weights."""
+        ranked = by_score(np.concatenate([np.zeros(0), *(image.scores for image in images)]))
         rank = np.empty(len(ranked), np.int32)
         rank[ranked] = np.arange(len(ranked), dtype=np.int32)
+        sizes, matched = (
+            np.array(counts, np.int64)
+            for counts in ([len(image.scores) for image in images], [len(image.matches.rows) for image in images])
+        )
+        indices = np.arange(len(images), dtype=np.int32)
+        self.image = np.repeat(indices, sizes)[ranked] if weighted else indices[:0]
+        rows = np.concatenate([np.zeros(0, np.int64), *(image.matches.rows for image in images)])
         places = rank[rows + np.repeat(np.cumsum(sizes) - sizes, matched)]
-        del ranked, rank
-        self._by_rank = by_rank = np.argsort(places)
+        by_rank = np.argsort(places)
         self.places, self.rows = places[by_rank].astype(np.int64), rows[by_rank]
-        self.owners = np.repeat(images, matched)[by_rank]
-        self._hit, self._neutral = hit, neutral
-        self.instances = np.array(records.instances, np.int64).reshape(-1, len(_SUBSETS))[order]
+        self.owners = np.repeat(indices, matched)[by_rank]
+        empty = np.zeros((0, -(-_BITS // 8)), np.uint8)
+        self._hit = np.concatenate([empty, *(image.matches.hit for image in images)])[by_rank]
+        self._neutral = np.concatenate([empty, *(image.matches.neutral for image in images)])[by_rank]
+        self.instances = np.array([image.instances for image in images], np.int64).reshape(-1, len(_SUBSETS))
         self.empty = sizes == 0
 
     @cached_property
@@ -156,7 +129,7 @@ class _Ranking:
 
     def _curves(self) -> Iterator[_Curve]:
         for k in range(_BITS):
-            hit, neutral = (_bit(packed, k)[self._by_rank] for packed in (self._hit, self._neutral))
+            hit, neutral = (_bit(packed, k) for packed in (self._hit, self._neutral))
             yield _Curve(np.flatnonzero(hit), neutral if neutral.any() else None)
 
     def figures(

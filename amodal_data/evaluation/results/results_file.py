@@ -29,7 +29,7 @@ from amodal_data.evaluation.results.scored_masks import (
     by_score,
     check_image_id,
 )
-from amodal_data.evaluation.results.sidecar import Levels, Sidecar, open_sidecar
+from amodal_data.evaluation.results.sidecar import Sidecar, open_sidecar
 from amodal_data.masks.rle import RLE, parse_rles
 from amodal_data.masks.windows import minus
 from amodal_data.readers.json_files import stem_of
@@ -289,10 +289,8 @@ class RowsOfImage:
         levels, visible, hidden = tuple(self._levels.get(n, ())), self._visible.get(n), self._hidden.get(n)
         if visible is None and hidden is not None:
             visible = minus(amodal, hidden)
-        fields: dict[str, Any] = {"visible": visible, "levels": levels}
-        if self._probabilities is not None:
-            fields |= {"box": self._probabilities.boxes[n], "probabilities": self._probabilities.probabilities[n]}
-        return fields
+        box, probabilities = (None, None) if self._probabilities is None else (part[n] for part in self._probabilities)
+        return {"visible": visible, "levels": levels, "box": box, "probabilities": probabilities}
 
     @cached_property
     def _levels(self) -> dict[int, list[RLE]]:
@@ -311,7 +309,7 @@ class RowsOfImage:
         return self._masks(*_HIDDEN_KEYS)
 
     @cached_property
-    def _probabilities(self) -> Levels | None:
+    def _probabilities(self) -> tuple[NDArray[np.float32], NDArray[np.floating]] | None:
         return None if self._sidecar is None else self._sidecar.rows(self._numbers)
 
     def _masks(self, *keys: str) -> dict[int, RLE]:

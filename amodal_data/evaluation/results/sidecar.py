@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,13 +33,6 @@ def sidecar_path(results: Path) -> Path:
     return (results.with_suffix("") if results.suffix == ".gz" else results).with_suffix(".npz")
 
 
-class Levels(NamedTuple):
-    """Boxes float32 [P, 4] and level probabilities [P, K + 1, S, S] of some rows."""
-
-    boxes: NDArray[np.float32]
-    probabilities: NDArray[np.floating]
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Sidecar:
     """``boxes`` [P, 4] and ``levels`` [P, K + 1, S, S] of the rows of a results file, read on access."""
@@ -48,11 +41,11 @@ class Sidecar:
     boxes: NDArray[np.floating]
     levels: NDArray[np.floating]
 
-    def rows(self, numbers: Sequence[int]) -> Levels:
+    def rows(self, numbers: Sequence[int]) -> tuple[NDArray[np.float32], NDArray[np.floating]]:
         """Read boxes and probabilities of some rows; they do not stay in memory."""
         if max(numbers, default=0) >= len(self.boxes):
             raise self._mismatch(f"more than {max(numbers)}")
-        rows = Levels(np.array(self.boxes[numbers], np.float32), np.array(self.levels[numbers]))
+        rows = np.array(self.boxes[numbers], np.float32), np.array(self.levels[numbers])
         _release(self.levels)
         return rows
 
