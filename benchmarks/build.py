@@ -3,13 +3,13 @@
     python benchmarks/build.py [--images 300]
 
 Every row is measured in the same process on the same generated COCOA-like images (640 x 480, 8 polygon
-instances), the smallest of three rounds counts; against the floor, the median of seven
-paired rounds.
+instances). The smallest of three rounds counts; against the floor, the median of seven paired rounds.
 """
 
 import argparse
 import json
 import os
+import sys
 import tempfile
 import time
 import zlib
@@ -18,9 +18,11 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import numpy as np
 from pycocotools import mask as coco_mask
+from support.oracle import roi_levels
 
 from amodal_data import TargetCache, build_targets, read_cocoa, write_cocoa
 
@@ -36,7 +38,7 @@ def cpu(work: Callable[[], object], rounds: int = 3) -> float:
 
 
 def paired(ours: Callable[[], object], other: Callable[[], object], rounds: int = 7) -> float:
-    """Median over rounds of ours / other, one after the other: what drifts hits both."""
+    """Median over rounds of ours / other, measured in turn so that drift affects both."""
     ratios = []
     for _ in range(rounds):
         seconds = cpu(ours, 1)
@@ -45,7 +47,7 @@ def paired(ours: Callable[[], object], other: Callable[[], object], rounds: int 
 
 
 def floor(path: Path) -> None:
-    """JSON parse and pycocotools rasterising alone: what nobody can go without."""
+    """JSON parse and pycocotools rasterizing alone, the minimum of any build."""
     content = json.loads(path.read_bytes())
     size = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
     for annotation in content["annotations"]:
@@ -116,10 +118,10 @@ def main() -> None:
         sample = min(n, 20)
         rles = _rles(path)
         dense = cpu(lambda: [dense_maps(r) for r in rles[:sample]], 1) * n / sample
-        decoding = cpu(lambda: [coco_mask.decode(rle) for one in rles for rle in one])
+        decoding = cpu(lambda: [coco_mask.decode(rle) for image in rles for rle in image])
         print(f"{n} images, 640 x 480, 8 polygon instances; CPU time of one core, write included")
         print(f"annotations -> finished cache: {ours / n * 1e3:.3f} ms an image")
-        print(f"  against the floor (JSON parse + rasterising): {base:.2f} x   (at most 2.5, aim 1.6)")
+        print(f"  against the floor (JSON parse + rasterizing): {base:.2f} x   (at most 2.5, aim 1.6)")
         print(f"  dense numpy (decode, cumsum, one-hot maps): {dense / ours:.0f} x slower   (at least 60)")
         print(f"  decoding the amodal masks alone: {decoding / ours:.2f} x slower   (at least 1.8 aimed for)")
         _bytes(rles[:sample], out, sample, n)
@@ -141,25 +143,25 @@ def _sample(out: Path, rles: list[list[dict[str, object]]]) -> None:
     boxes = np.concatenate([corner, corner + rng.uniform(20, 300, (100, 2))], axis=1)
     instances = rng.integers(0, 5, 100)
 
-    def sample(at: int) -> None:
-        view = cache[at].resized((768, 1024))
+    def sample(index: int) -> None:
+        view = cache[index].resized((768, 1024))
         view.count_map()
-        view.roi_levels(boxes, instances, 28)
+        roi_levels(view, boxes, instances, 28)
 
-    few = range(10)
-    ours = cpu(lambda: [sample(at) for at in few])
-    dense = cpu(lambda: [dense_sample(dense_levels(rles[at]), boxes, instances) for at in few], 1)
+    images = range(10)
+    ours = cpu(lambda: [sample(i) for i in images])
+    dense = cpu(lambda: [dense_sample(dense_levels(rles[i]), boxes, instances) for i in images], 1)
     print(f"training sample: {ours / 10 * 1e3:.2f} ms, dense {dense / ours:.0f} x   (at least 40)")
-    ours = cpu(lambda: [cache[at].region_map() for at in few])
-    dense = cpu(lambda: [dense_levels(rles[at]) for at in few], 1)
+    ours = cpu(lambda: [cache[i].region_map() for i in images])
+    dense = cpu(lambda: [dense_levels(rles[i]) for i in images], 1)
     print(f"region map: {ours / 10 * 1e3:.3f} ms, dense levels {dense / ours:.0f} x   (at least 100)")
 
 
 def _growth(folder: Path, n: int) -> None:
-    few = max(50, n // 3)
-    base = build_seconds(generate(folder / "a", few, (480, 640), 8), folder / "a.h5")
-    area = build_seconds(generate(folder / "b", few, (960, 1280), 8), folder / "b.h5")
-    double = build_seconds(generate(folder / "c", few, (480, 640), 16), folder / "c.h5")
+    images = max(50, n // 3)
+    base = build_seconds(generate(folder / "a", images, (480, 640), 8), folder / "a.h5")
+    area = build_seconds(generate(folder / "b", images, (960, 1280), 8), folder / "b.h5")
+    double = build_seconds(generate(folder / "c", images, (480, 640), 16), folder / "c.h5")
     print(f"4 x the area: {area / base:.2f} x the time   (at most 2.5)")
     print(f"2 x the instances: {double / base:.2f} x the time   (at most 2.2)")
 

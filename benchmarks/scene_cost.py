@@ -20,7 +20,7 @@ import torch
 from train_gates import on_grid
 
 import amodal_data as ad
-from amodal_data.layering.joint_decoding import DecodingRule, Known
+from amodal_data.layering.joint_decoding import Candidates, DecodingRule
 from benchmarks.training_speed import bench
 from sln import CachedTargets, load_config
 from sln.inference.joint_masks import JointMasks
@@ -28,7 +28,7 @@ from sln.inference.prediction import Prediction
 
 INSTANCES, WASHED = 20, 0.15
 GRIDS = {"640 x 480": 1, "stride 4, 160 x 120": 4}
-RULES: tuple[DecodingRule, ...] = ("rank", "sinkhorn", "pair")
+RULES: tuple[DecodingRule, ...] = ("rank", "sinkhorn")
 
 
 def milliseconds(work: Callable[[], object], times: int = 7) -> float:
@@ -63,10 +63,9 @@ def decode(name: str, stride: int, prediction: Prediction) -> None:
     many = (replace(small).levels > 0).sum(0)
     print(f"{name}: {len(small)} instances, {(many > 1).mean():.0%} of the pixels shared, at most {many.max()}")
     print(f"  pasting {pasting:.1f} ms; masks of each alone, with pasting {alone:.1f} ms")
-    known = Known(np.ones(len(small)), np.arange(len(small)))
+    candidates = Candidates(np.ones(len(small)), np.arange(len(small)))
     for rule in RULES:
-        order = np.arange(len(small)) if rule == "pair" else None
-        together = JointMasks(size, windows, lambda n, _: pasted[n], known, rule, order)
+        together = JointMasks(size, windows, lambda n, _: pasted[n], candidates, rule)
         print(f"  {rule}: masks put together, without pasting {milliseconds(together.masks):.1f} ms")
 
 

@@ -9,7 +9,7 @@ from amodal_data.cache import Images
 from amodal_data.errors import SelectionError
 from amodal_data.layering.consistency import occlusion_rates
 from amodal_data.layering.targets import LayeredTargets
-from amodal_data.masks.contours import ring_of
+from amodal_data.masks.contours import trace_ring
 from amodal_data.scenes.occlusion_order import z_order
 
 
@@ -54,7 +54,7 @@ def cocoa_annotation(
     whole, shown, hidden = targets.rles(), targets.rles("modal"), targets.rles("hidden")
     regions: list[dict[str, Any]] = []
     for n in np.argsort(order).tolist():
-        mask = (ring_of(whole[n]) if polygons else None) or whole[n].to_coco()
+        mask = (trace_ring(whole[n]) if polygons else None) or whole[n].to_coco()
         region = {"segmentation": mask, "name": targets.names[n]}
         region |= {"area": int(areas[n]), "isStuff": int(targets.is_stuff[n]), "order": int(order[n])}
         region["occlude_rate"] = float(rates[n]) if areas[n] > seen[n] else 0

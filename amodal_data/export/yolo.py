@@ -9,7 +9,7 @@ from amodal_data.errors import SelectionError
 from amodal_data.export.coco import unique_name
 from amodal_data.export.cocoa import ranks_of
 from amodal_data.io.files import folder_for, replaced
-from amodal_data.masks.contours import ring_of
+from amodal_data.masks.contours import trace_ring
 from amodal_data.readers.json_files import stem_of
 
 _DIGITS = 9
@@ -37,7 +37,7 @@ def export_yolo(images: Images, folder: Path) -> int:
         for n in ranks_of(targets).argsort().tolist():
             category = int(targets.category_ids[n])
             names[category].add(targets.names[n])
-            ring = ring_of(masks[n])
+            ring = trace_ring(masks[n])
             if ring is None:
                 lost += 1
                 continue

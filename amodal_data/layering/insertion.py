@@ -1,7 +1,7 @@
-"""Setting one more instance in front of all of an image: what it covers gets deeper.
+"""Insert an instance in front of all others and update the level table exactly.
 
-By the definition (Zhang et al., section 3) a hidden instance is one level deeper than as many as are hidden at the
-same pixel in front of it. Under the new instance all are hidden; it counts those whose order is known.
+By definition (Zhang et al., section 3), a hidden instance is one level deeper for every hidden instance in front of it
+at the same pixel. Under the new instance all others are hidden, and each counts those that are known to be in front.
 """
 
 from typing import NamedTuple
@@ -9,16 +9,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.errors import LevelsError
-from amodal_data.layering.level_table import ambiguous, level_table, unique_columns
+from amodal_data.layering.level_table import ambiguous_regions, level_table, unique_columns
+from amodal_data.layering.partition import check_region_count
 from amodal_data.masks.rle import RLE
-
-_MOST_REGIONS = 65_535
 
 
 class Insertion(NamedTuple):
-    """Columns of a level table with one more instance, the last one; ``source`` int64 [R]: which region each was part
-    of.
+    """Columns of a level table with one more instance, the last one.
+
+    ``source`` int64 [R]: the region of the old partition that each new region is part of.
     """
 
     run_lengths: NDArray[np.uint32]
@@ -33,47 +32,47 @@ def insert_front(
     run_lengths: NDArray[np.uint32],
     run_regions: NDArray[np.uint16],
     table: NDArray[np.uint8],
-    doubtful: NDArray[np.bool_],
+    ambiguous: NDArray[np.bool_],
     pairs: NDArray[np.int32],
     mask: RLE,
 ) -> Insertion:
-    """The columns of :class:`amodal_data.layering.targets.LayeredTargets` with ``mask`` in front; ``doubtful`` is ``ambiguous``.
+    """Insert ``mask`` in front of the columns of :class:`amodal_data.layering.targets.LayeredTargets`.
 
-    Raises :class:`LevelsError` above 65,535 regions, or for levels above 254.
+    Raises :class:`amodal_data.errors.LevelsError` above 65,535 regions, or for levels above 254.
     """
-    lengths, regions, source, inside = _split(run_lengths, run_regions, mask)
-    if len(source) > _MOST_REGIONS:
-        raise LevelsError(f"{len(source)} regions of constant cover; level tables hold up to {_MOST_REGIONS}")
+    lengths, regions, source, inside = _split_runs(run_lengths, run_regions, mask)
+    check_region_count(len(source))
     n = table.shape[1]
-    known = np.zeros((n, n), bool)
-    known[pairs[:, 0], pairs[:, 1]] = True
-    first, twin_of = unique_columns(table)  # twins count once
-    there, order = table[source][:, first] > 0, known[np.ix_(first, first)]
-    hidden = level_table(there, np.zeros_like(there), order)[:, twin_of]
+    in_front = np.zeros((n, n), bool)
+    in_front[pairs[:, 0], pairs[:, 1]] = True
+    first, unique_of = unique_columns(table)  # equal columns count once
+    amodal, order = table[source][:, first] > 0, in_front[np.ix_(first, first)]
+    hidden = level_table(amodal, np.zeros_like(amodal), order)[:, unique_of]
     codes = np.where(inside[:, None], hidden, table[source])
-    covered = (table[source][inside] > 0).any(axis=0)
+    covered = np.flatnonzero((table[source][inside] > 0).any(axis=0))
     return Insertion(
         lengths,
         regions,
         np.hstack([codes, inside[:, None].astype(np.uint8)]),
-        doubtful[source] | (inside & ambiguous(there, order)),
-        np.vstack([pairs, np.array([[n, at] for at in np.flatnonzero(covered)], np.int32).reshape(-1, 2)]),
+        ambiguous[source] | (inside & ambiguous_regions(amodal, order)),
+        np.vstack([pairs, np.stack([np.full_like(covered, n), covered], axis=1).astype(np.int32)]),
         source,
     )
 
 
-def _split(
+def _split_runs(
     lengths: NDArray[np.uint32], regions: NDArray[np.uint16], mask: RLE
 ) -> tuple[NDArray[np.uint32], NDArray[np.uint16], NDArray[np.int64], NDArray[np.bool_]]:
-    """Runs cut where the mask switches: their lengths and new regions; of each new region the old one, and whether it
-    lies in the mask.
+    """Cut the runs where the mask switches.
+
+    Returns lengths and regions of the new runs; for each new region its old region, and whether it lies in the mask.
     """
     ends = np.cumsum(lengths, dtype=np.int64)
     starts = np.union1d(np.append(0, ends[:-1]), mask.switches)
     old = regions[np.searchsorted(ends, starts, side="right")].astype(np.int64)
     inside = np.searchsorted(mask.switches, starts, side="right") % 2
     cells, new = np.unique(old * 2 + inside, return_inverse=True)
-    joined = np.append(True, new[1:] != new[:-1])
-    starts, new = starts[joined], new[joined]
+    changes = np.append(True, new[1:] != new[:-1])
+    starts, new = starts[changes], new[changes]
     sizes = np.diff(np.append(starts, ends[-1])).astype(np.uint32)
     return sizes, new.astype(np.uint16), cells // 2, (cells % 2).astype(bool)

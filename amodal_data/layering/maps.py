@@ -1,7 +1,7 @@
 """Every map of the paper, gathered from a region map and a level table.
 
-Shapes: N instances, R regions, L levels, P boxes. A *code* is what arrays hold: 0 outside the
-instance, 1 visible, ``1 + l`` at visibility level l >= 1. *Level* l = code - 1.
+Shapes: N instances, R regions, L levels. Arrays hold *codes*: 0 outside the instance, 1 visible, ``1 + k`` at
+visibility level k >= 1. So the *level* is code - 1.
 """
 
 import operator
@@ -19,7 +19,7 @@ Mask = NDArray[np.bool_]
 
 
 class LevelViews(ABC):
-    """The maps of one image at some size: each region's value from the table, drawn where the region is."""
+    """The maps of one image at some size: values of regions from the level table, placed by the region map."""
 
     __slots__ = ()
 
@@ -30,12 +30,11 @@ class LevelViews(ABC):
     def __repr__(self) -> str:
         height, width = self.size
         deepest = max(int(self.table.max(initial=0)) - 1, 0)
-        what = f"{self.table.shape[1]} instances, levels to {deepest}"
-        return f"{type(self).__name__}({height} x {width}, {what})"
+        return f"{type(self).__name__}({height} x {width}, {self.table.shape[1]} instances, levels to {deepest})"
 
     @abstractmethod
     def draw(self, values: NDArray[Any]) -> NDArray[Any]:
-        """A map of one value a region: [R] of any dtype gives [H, W]; 0 outside the image."""
+        """A map of values of regions: [R] of any dtype gives [H, W]; 0 outside the image."""
 
     @abstractmethod
     def regions_at(self, y: NDArray[np.int64], x: NDArray[np.int64]) -> tuple[NDArray[np.uint16], Mask]:
@@ -54,30 +53,30 @@ class LevelViews(ABC):
         return self._draw_instances(self.table > 0, n)
 
     def count_map(self) -> Codes:
-        """Number of instances over each pixel, uint8 [H, W], 0 = none (paper, Fig. 1); stops at 255.
+        """Number of instances over each pixel, uint8 [H, W], 0 = none (paper, Fig. 1); at most 255.
 
         Instances listed twice (equal amodal and visible masks) count once.
         """
         distinct = list({column.tobytes(): n for n, column in enumerate(self.table.T)}.values())
-        counts = (self.table[:, distinct] > 0).sum(axis=1)  # equal codes everywhere: one object, listed twice
+        counts = (self.table[:, distinct] > 0).sum(axis=1)  # equal columns: one object, listed twice
         return self.draw(np.minimum(counts, 255).astype(np.uint8))
 
     def depth_map(self) -> Codes:
         """Largest code over the instances, uint8 [H, W], 0 = no instance: the target of the GLM.
 
-        Equals :meth:`count_map` where the order is total; an unknown occluder counts here.
+        Equals :meth:`count_map` if the order is total. An unknown occluder counts here.
         """
         return self.draw(self.table.max(axis=1, initial=0))
 
     def global_layering(self, n_levels: int) -> Mask:
-        """Global layering map, bool [L, H, W]: layer l is set where some instance lies at level l.
+        """Global layering map, bool [L, H, W]: layer k is set where some instance lies at level k.
 
         Levels of ``n_levels - 1`` and more share the last layer. Raises ValueError if n_levels < 1.
         """
         return self._draw_stack(np.asarray(self._layer_table(n_levels).any(axis=2)))
 
     def instance_layering(self, n: int, n_levels: int) -> Mask:
-        """Instance layering map of instance ``n``, bool [L, H, W]; levels share the last layer as above."""
+        """Layering map of instance ``n``, bool [L, H, W]; the last layer as in :meth:`global_layering`."""
         return self._draw_stack(self._layer_table(n_levels)[:, :, n])
 
     def sem_dist(self, confidence: float = SAFE_CONFIDENCE) -> NDArray[np.float32]:
@@ -88,31 +87,18 @@ class LevelViews(ABC):
         inside = np.float32(min(confidence, SAFE_CONFIDENCE)) - (self.table.astype(np.float32) - 1)
         return self._draw_instances(np.where(self.table > 0, inside, np.float32(0)), None)
 
-    def roi_levels(self, boxes: NDArray[np.floating], instances: NDArray[np.integer], out: int) -> Codes:
-        """Level codes of P boxes on a grid of ``out x out`` cell centres, uint8 [P, out, out].
-
-        boxes: [P, 4] as x0, y0, x1, y1 in pixels of this view, half-open; instances: [P], which
-        instance each box asks about. Centres outside the image read 0.
-        """
-        steps = (np.arange(out) + 0.5) / out
-        corners = np.asarray(boxes, np.float64).reshape(-1, 4)
-        x = np.floor(corners[:, 0, None] + steps * (corners[:, 2] - corners[:, 0])[:, None]).astype(np.int64)
-        y = np.floor(corners[:, 1, None] + steps * (corners[:, 3] - corners[:, 1])[:, None]).astype(np.int64)
-        regions, inside = self.regions_at(y[:, :, None], x[:, None, :])
-        return self.table[regions, np.asarray(instances, np.int64)[:, None, None]] * inside
-
     def _draw_instances(self, table: NDArray[Any], n: int | None) -> NDArray[Any]:
         return self._draw_stack(table.T) if n is None else self.draw(table[:, operator.index(n)])
 
     def _draw_stack(self, values: NDArray[Any]) -> NDArray[Any]:
         """[M, R] values as [M, H, W] maps."""
         maps = np.empty((len(values), *self.size), values.dtype)
-        for drawn, row in zip(maps, values, strict=True):
-            drawn[:] = self.draw(row)
+        for n, row in enumerate(values):
+            maps[n] = self.draw(row)
         return maps
 
     def _layer_table(self, n_levels: int) -> NDArray[np.bool_]:
-        """bool [L, R, N]: is instance n at level l in region r, levels capped at L - 1."""
+        """Whether instance n lies at a level in region r, bool [L, R, N]; levels are capped at L - 1."""
         if n_levels < 1:
             raise ValueError(f"n_levels must be at least 1, found {n_levels}")
         capped = np.minimum(self.table, n_levels)
@@ -123,9 +109,9 @@ class LevelViews(ABC):
 class ResizedTargets(LevelViews):
     """A resized, flipped or cropped view of an image's targets.
 
-    ``rows`` int64 [H] and ``columns`` int64 [W]: the row and column of ``source`` that each of this
-    view's shows, -1 = outside the image, where every code is 0. Codes are those of the whole image: an
-    occluder that left the frame still counts.
+    ``rows`` int64 [H] and ``columns`` int64 [W]: the row and column of ``source`` at each row and column of this
+    view; -1 = outside the image, where every code is 0. Codes are those of the whole image, so an occluder outside
+    the crop still counts.
     """
 
     source: LevelViews
@@ -144,27 +130,27 @@ class ResizedTargets(LevelViews):
 
     @property
     def unknown(self) -> NDArray[np.bool_]:  # type: ignore[override]
-        """In which regions of the source objects may be that are not among its instances, bool [R]."""
+        """Regions of the source where objects may be that are not among its instances, bool [R]."""
         return self.source.unknown
 
     def draw(self, values: NDArray[Any]) -> NDArray[Any]:
-        """A map of one value a region: [R] of any dtype gives [H, W]; 0 outside the image."""
+        """A map of values of regions: [R] of any dtype gives [H, W]; 0 outside the image."""
         if self.source.size[0] * self.source.size[1] > 16 * max(1, len(self.rows) * len(self.columns)):
             regions, inside = self.source.regions_at(self.rows[:, None], self.columns[None, :])
             return np.take(values, regions) * inside
         whole = self.source.draw(values)  # column-major: whole columns copy fast, then whole rows
         narrow = np.ascontiguousarray(np.take(whole.T, self.columns.clip(0), axis=0).T)
-        drawn = np.take(narrow, self.rows.clip(0), axis=0)
-        drawn[self.rows < 0] = 0
-        drawn[:, self.columns < 0] = 0
-        return drawn
+        resized = np.take(narrow, self.rows.clip(0), axis=0)
+        resized[self.rows < 0] = 0
+        resized[:, self.columns < 0] = 0
+        return resized
 
     def _draw_stack(self, values: NDArray[Any]) -> NDArray[Any]:
         """[M, R] values as [M, H, W] maps: the regions are looked up once."""
         regions = self.draw(np.arange(1, len(self.table) + 1, dtype=np.int32))
         maps = np.empty((len(values), *self.size), values.dtype)
-        for drawn, row in zip(maps, values, strict=True):
-            np.take(np.append(np.zeros(1, row.dtype), row), regions, out=drawn)
+        for n, row in enumerate(values):
+            np.take(np.append(np.zeros(1, row.dtype), row), regions, out=maps[n])
         return maps
 
     def regions_at(self, y: NDArray[np.int64], x: NDArray[np.int64]) -> tuple[NDArray[np.uint16], Mask]:

@@ -1,11 +1,9 @@
-"""Sem-dist maps and relative depth: Eq. 1-5 of Zhang et al., ACM MM 2019, and what follows from them.
+"""Sem-dist maps and relative depth: Eq. 1-5 of Zhang et al., ACM MM 2019, and the order of two instances.
 
-A sem-dist map M holds two things in one number: its integer part the visibility level L, its
-fractional part the confidence C in [0, 1) that the pixel belongs to the instance. Code carries the two
-apart as ``(C, L)`` and makes M only at the border.
+A sem-dist map M combines two values: the visibility level L in its integer part, the confidence C in [0, 1) that the
+pixel belongs to the instance in its fractional part. This package passes ``(C, L)`` and makes M only for output.
 
-Eq. 1-5 use operators only and work on numpy arrays and torch tensors alike. Components and the order
-of two instances are numpy.
+Eq. 1-5 use operators only, so they accept numpy arrays and torch tensors. Components and orders are numpy.
 """
 
 import math
@@ -17,36 +15,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 SAFE_CONFIDENCE = 1 - 2**-8
-"""The highest confidence a sem-dist map carries: at C = 1 the fractional part would be 0, a hole."""
+"""The highest confidence in a sem-dist map: at C = 1 the fractional part would be 0, a hole."""
 
 
 def sem_dist(confidence: Any, level: Any) -> Any:
     """Eq. 1: ``M = C - L``, in (-inf, 1).
 
-    confidence: C in [0, 1), 0 outside the instance; values above 1 - 2**-8 are lowered to it, so that
-    the fractional part survives float32. level: L, whole numbers >= 0, 0 = visible.
+    confidence: C in [0, 1), 0 outside the instance; clipped to 1 - 2**-8 so that the fractional part survives
+    float32. level: L, whole numbers >= 0, 0 = visible.
     """
     return confidence.clip(0, SAFE_CONFIDENCE) - 1.0 * level
 
 
 def sem_dist_of_codes(confidence: Any, codes: Any) -> Any:
-    """Eq. 1 from level codes (0 outside, 1 visible, 1 + l behind l): L = code - 1, and 0 outside, as the paper has it.
+    """Eq. 1 from level codes (0 outside, 1 visible, 1 + k hidden by k): L = code - 1, and 0 outside.
 
-    confidence: C in [0, 1]; where a code is 0 it may be above 0: nearly inside, not sure enough.
+    confidence: C in [0, 1]; may be above 0 where a code is 0, since an uncertain pixel counts as outside.
     """
     return sem_dist(confidence, 1.0 * codes - (codes > 0))
 
 
 def condition_on_inside(p: Any) -> tuple[Any, Any]:
-    """``(C, P)`` from probabilities [K + 1, ...], channel 0 = outside: C = 1 - p_outside, and P the probabilities of
-    the K levels given that the pixel is inside (0 where it surely is not).
+    """``(C, P)`` from probabilities [K + 1, ...], channel 0 = outside.
+
+    C = 1 - p_outside. P: probabilities of the K levels given that the pixel is inside; 0 where p_outside is 1.
     """
     inside = 1 - p[0]
     return inside, p[1:] / inside.clip(1e-6)
 
 
 def modal_part(m: Any) -> Any:
-    """Eq. 2: the confidence that a pixel is a visible one of the instance: M where M is in [0, 1), else 0."""
+    """Eq. 2: the confidence that a pixel is a visible part of the instance: M where M is in [0, 1), else 0."""
     return m * ((m >= 0) & (m < 1))
 
 
@@ -65,7 +64,7 @@ def relative_depth(a: tuple[Any, Any], b: tuple[Any, Any], c: float = 0.5) -> An
     """Eq. 4-5: ``R_AB = floor(M_A) - floor(M_B)`` where ``C_A * C_B > c**2``, 0 elsewhere.
 
     a, b: ``(C, L)`` of two instances on the same grid. R > 0: A is closer; R_AB = -R_BA. Signed
-    integers for integer levels. (floor(C - L) = -L, so no map is made.)
+    integers for integer levels. Since floor(C - L) = -L, no map is made.
     """
     (c_a, l_a), (c_b, l_b) = a, b
     omega = (1.0 * c_a * c_b > c * c) * 1
@@ -76,7 +75,7 @@ def joint_depth(a: tuple[Any, Any], b: tuple[Any, Any], c: float = 0.5) -> Any:
     """Sign of ``P(L_A < L_B) - P(L_A > L_B)`` where ``C_A * C_B > c**2``, 0 elsewhere.
 
     a, b: ``(C, P)`` with P the level probabilities [K, ...], level 0 first, given that the pixel is
-    inside. Two instances never share a level at a pixel, so equal levels say nothing. +1: A is closer.
+    inside. Equal levels are ignored, because two instances never share a level at a pixel. +1: A is closer.
     """
     (c_a, p_a), (c_b, p_b) = a, b
     omega = (1.0 * c_a * c_b > c * c) * 1
@@ -86,20 +85,20 @@ def joint_depth(a: tuple[Any, Any], b: tuple[Any, Any], c: float = 0.5) -> Any:
 
 
 def median_level(p: Any) -> Any:
-    """The median level, whole numbers [...], of probabilities P [K, ...], level 0 first, of whatever sum.
+    """The median level, whole numbers [...], of probabilities P [K, ...], level 0 first, of any sum; 0 if all are 0.
 
-    The lowest level with half of the probability at or in front of it: a pixel is visible where P(visible) is half
-    or more, however the rest is spread over the levels behind. 0 where all are 0.
+    The lowest level with half of the probability at or in front of it. So a pixel is visible if P(visible) is half
+    or more, however the rest is spread over deeper levels.
     """
-    *reached, total = accumulate(p)  # faster than cumsum, which strides
+    *partial_sums, total = accumulate(p)  # faster than cumsum, which strides
     level = 0 * (total == total)
-    for part in reached:
-        level = level + (2 * part < total)
+    for partial in partial_sums:
+        level = level + (2 * partial < total)
     return level
 
 
 def soft_depth(a: tuple[Any, Any], b: tuple[Any, Any], c: float = 0.5) -> float:
-    """Mean of ``E[L_B] - E[L_A]`` over ``C_A * C_B > c**2``, weighted by ``C_A * C_B``; 0 if empty.
+    """Mean of ``E[L_B] - E[L_A]`` over ``C_A * C_B > c**2``, weighted by ``C_A * C_B``; 0 if no pixel passes.
 
     a, b: ``(C, P)`` as in :func:`joint_depth`. Positive: A is closer.
     """
@@ -112,35 +111,35 @@ def soft_depth(a: tuple[Any, Any], b: tuple[Any, Any], c: float = 0.5) -> float:
 
 
 def pair_threshold(a: tuple[Any, Any], b: tuple[Any, Any], c: float = 0.5) -> float:
-    """The threshold for a pair that is known to overlap: c, or where no pixel passes half of the pair's surest one."""
-    both = a[0] * b[0]
-    surest = float(both.max()) if both.size else 0.0
-    return c if surest > c * c else math.sqrt(max(0.0, surest) / 2)
+    """The threshold for two instances known to overlap: c, or if no pixel passes, half of their most confident one."""
+    confidence = a[0] * b[0]
+    highest = float(confidence.max()) if confidence.size else 0.0
+    return c if highest > c * c else math.sqrt(max(0.0, highest) / 2)
 
 
 def pair_order(a: tuple[Any, Any], b: tuple[Any, Any], c: float = 0.5) -> int:
-    """Which of two overlapping instances is in front: +1 = A, -1 = B, 0 = undecided. The one rule of this package.
+    """Which of two overlapping instances is in front: +1 = A, -1 = B, 0 = undecided.
 
-    a, b: ``(C, P)`` as in :func:`joint_depth`, numpy, on one grid; K may differ. The joint rule with
-    :func:`pair_threshold`, then the largest component decides (:func:`instance_order`).
+    a, b: ``(C, P)`` as in :func:`joint_depth`, numpy, on one grid; K may differ. All of this package decides orders so:
+    :func:`joint_depth` with :func:`pair_threshold`, then the largest component (:func:`instance_order`).
     """
     a, b = same_levels(a, b)
     return instance_order(joint_depth(a, b, pair_threshold(a, b, c)))
 
 
 def same_levels(a: tuple[Any, Any], b: tuple[Any, Any]) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
-    """Two ``(C, P)`` with as many levels: probability 0 at those that one of them does not know."""
-    most = max(len(a[1]), len(b[1]))
-    one, other = ((c, np.pad(p, [(0, most - len(p)), *[(0, 0)] * (p.ndim - 1)])) for c, p in (a, b))
-    return one, other
+    """Two ``(C, P)`` with the same number of levels; levels that one of them lacks get probability 0."""
+    levels = max(len(a[1]), len(b[1]))
+    a, b = ((c, np.pad(p, [(0, levels - len(p)), *[(0, 0)] * (p.ndim - 1)])) for c, p in (a, b))
+    return a, b
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RegionalOrder:
-    """Where one instance is in front of another and where behind, region by region.
+    """The components where one instance is in front of another or behind it.
 
-    ``labels`` int32 [H, W]: 0 = no relation, else the 1-based number of an 8-connected region of
-    constant sign; ``signs`` int8 [n] (+1: A in front) and ``areas`` int64 [n] (pixels) of each.
+    ``labels`` int32 [H, W]: 0 = no relation, else the 1-based number of an 8-connected component of
+    constant sign. ``signs`` int8 [n] (+1: A in front) and ``areas`` int64 [n] (pixels) of each.
     """
 
     labels: NDArray[np.int32]
@@ -163,13 +162,13 @@ def regional_order(r: Any) -> RegionalOrder:
 def instance_order(r: Any) -> int:
     """Which of two instances is in front, from R [H, W]: +1 = A, -1 = B, 0 = undecided.
 
-    The sign of the largest 8-connected component of constant sign; a tie goes to the larger total
-    area; still tied, or R is 0 everywhere: undecided.
+    The sign of the largest 8-connected component of constant sign decides, in a tie the larger total area. Undecided
+    if still tied, or if R is 0 everywhere.
     """
     sign = np.sign(np.asarray(r))
     ahead, behind = int((sign > 0).sum()), int((sign < 0).sum())
     if not (ahead and behind):
         return (ahead > 0) - (behind > 0)
-    regions = regional_order(sign)
-    largest = set(regions.signs[regions.areas == regions.areas.max()].tolist())
+    components = regional_order(sign)
+    largest = set(components.signs[components.areas == components.areas.max()].tolist())
     return largest.pop() if len(largest) == 1 else (ahead > behind) - (ahead < behind)

@@ -1,7 +1,7 @@
-"""The level table: a scene in, everything the paper draws out.
+"""Layer a scene: the levels of all its instances as a partition and a level table.
 
-The sweep (:mod:`amodal_data.layering.partition`) cuts an image into regions of constant cover; the levels of all
-instances in all regions then fit one small table (Zhang et al., ACM MM 2019, section 3):
+:mod:`amodal_data.layering.partition` divides an image into regions of constant cover. The levels of all instances in
+all regions then fit one small table (Zhang et al., ACM MM 2019, section 3):
 
     L_i(p) = 0                                     p in V_i
     L_i(p) = 1 + |{ j : p in I_j and j < i }|      p in I_i = A_i \\ V_i
@@ -17,16 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.errors import LevelsError
-from amodal_data.layering.consistency import check_boxes, check_figures, checked_visible
+from amodal_data.layering.consistency import check_areas, check_boxes, check_visible_masks
 from amodal_data.layering.insertion import insert_front
 from amodal_data.layering.level_table import (
     Layers,
-    counted,
+    covered_areas,
     level_table,
     levels_from_masks,
     levels_from_order,
+    pairwise_counts,
     unordered_findings,
-    unordered_pairs,
+    unordered_regions,
 )
 from amodal_data.layering.maps import LevelViews, ResizedTargets
 from amodal_data.layering.partition import partition_masks
@@ -35,21 +36,18 @@ from amodal_data.masks.rle import RLE
 from amodal_data.scenes.findings import Finding
 from amodal_data.scenes.scene import Scene
 
-_FEW = 2**16
-"""Entries of a table that is looked at as a whole"""
-_DENSE = 2**18
-"""Runs times instances that are looked at together"""
-_LARGE = 2**24
-"""Pixels of an image that is not drawn to look a few of them up"""
+BATCH_ENTRIES = 2**18
+"""Up to this many runs times instances, the masks of all instances are encoded at once."""
+LOOKUP_PIXELS = 2**24
+"""In larger images, pixels are looked up in the runs, not in the region map."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class LayeredTargets(LevelViews):
     """The visibility levels of all instances of one image, exact and small.
 
-    Runs cover the image in column-major order (``position = x * H + y``). Per instance there is one
-    entry in the file's order; regions that were left out leave no gap but keep their number in
-    ``region_index``.
+    Runs cover the image in column-major order (``position = x * H + y``). Columns of instances have one entry for each
+    in the file's order. Annotations that were left out leave no gap; ``region_index`` holds positions in the file.
     """
 
     size: tuple[int, int]
@@ -61,11 +59,11 @@ class LayeredTargets(LevelViews):
     table: NDArray[np.uint8]
     """uint8 [R, N] level codes: 0 outside, 1 visible, 1 + l hidden behind l"""
     ambiguous: NDArray[np.bool_]
-    """bool [R]: two instances are hidden here and nothing says which is in front; neither counts the other"""
+    """bool [R]: two instances of unknown order are hidden here; neither counts the other"""
     unknown: NDArray[np.bool_]
     """bool [R]: objects may be here that are not among the instances"""
     annotation_ids: NDArray[np.int64]
-    """int64 [N]; in COCOA the record's id, repeated"""
+    """int64 [N]; in COCOA the id of the image's record, repeated"""
     region_index: NDArray[np.int32]
     """int32 [N], 0-based position in the file's list"""
     category_ids: NDArray[np.int64]
@@ -84,7 +82,7 @@ class LayeredTargets(LevelViews):
         return self._spread(self.run_regions)
 
     def draw(self, values: NDArray[Any]) -> NDArray[Any]:
-        """A map of one value a region: [R] of any dtype gives [H, W]."""
+        """A map of values of regions: [R] of any dtype gives [H, W]."""
         return self._spread(np.take(values, self.run_regions))
 
     def regions_at(self, y: NDArray[np.int64], x: NDArray[np.int64]) -> tuple[NDArray[np.uint16], NDArray[np.bool_]]:
@@ -92,13 +90,13 @@ class LayeredTargets(LevelViews):
         height, width = self.size
         inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
         places = x.clip(0, width - 1) * height + y.clip(0, height - 1)
-        if height * width > _LARGE:
+        if height * width > LOOKUP_PIXELS:
             ends = np.cumsum(self.run_lengths, dtype=np.int64)
             return np.take(self.run_regions, np.searchsorted(ends, places, side="right")), inside
         return np.take(self.region_map().T.reshape(-1), places), inside
 
     def _spread(self, values: NDArray[Any]) -> NDArray[Any]:
-        """One value a run as [H, W], column-major in memory."""
+        """Values of runs, [K], as [H, W], column-major in memory."""
         return np.repeat(values, self.run_lengths).reshape(self.size[1], self.size[0]).T
 
     def resized(
@@ -110,49 +108,50 @@ class LayeredTargets(LevelViews):
     ) -> ResizedTargets:
         """The view of ``box`` (x0, y0, x1, y1 in pixels, half-open; default the image) at ``size`` (H, W).
 
-        Nearest pixel at each centre; ``flip`` mirrors left and right. What lies outside the image
-        reads 0 everywhere. Raises ValueError for a size below 1.
+        Samples the nearest pixel at each center. ``flip`` mirrors left and right. Pixels outside the image
+        are 0 in every map. Raises ValueError for a size below 1.
         """
         if min(map(operator.index, size)) < 1 or len(size) != 2:
             raise ValueError(f"size is (H, W), both at least 1, found {size}")
         height, width = self.size
         x0, y0, x1, y1 = (0, 0, width, height) if box is None else box
-        rows, columns = _nearest(y0, y1, size[0], height), _nearest(x0, x1, size[1], width)
+        rows, columns = _nearest_pixels(y0, y1, size[0], height), _nearest_pixels(x0, x1, size[1], width)
         return ResizedTargets(self, rows, columns[::-1] if flip else columns)
 
     def insert_front(
         self, mask: RLE, *, category_id: int = 1, name: str = "", annotation_id: int = -1
     ) -> "LayeredTargets":
-        """These targets with one more instance, the last one, in front of all others: exact, as if the scene were built
-        anew with the order that is known. Raises ValueError for a mask of another size, :class:`LevelsError` if a level
-        table cannot hold it.
+        """These targets with one more instance, the last one, in front of all others.
+
+        Exact: equal to layering the extended scene with the known order. Raises ValueError for a mask of another size,
+        :class:`LevelsError` if a level table cannot hold the result.
         """
         if mask.size != self.size:
             raise ValueError(f"a mask of {mask.size} for an image of {self.size}")
-        found = insert_front(self.run_lengths, self.run_regions, self.table, self.ambiguous, self.pairs, mask)
+        inserted = insert_front(self.run_lengths, self.run_regions, self.table, self.ambiguous, self.pairs, mask)
         ranked = len(self.order) > 0 and bool((self.order > 0).all())
         return LayeredTargets(
             size=self.size,
-            run_lengths=found.run_lengths,
-            run_regions=found.run_regions,
-            table=found.table,
-            ambiguous=found.ambiguous,
-            unknown=self.unknown[found.source],
+            run_lengths=inserted.run_lengths,
+            run_regions=inserted.run_regions,
+            table=inserted.table,
+            ambiguous=inserted.ambiguous,
+            unknown=self.unknown[inserted.source],
             annotation_ids=np.append(self.annotation_ids, np.int64(annotation_id)),
             region_index=np.append(self.region_index, np.int32(self.region_index.max(initial=-1) + 1)),
             category_ids=np.append(self.category_ids, np.int64(category_id)),
             is_stuff=np.append(self.is_stuff, False),
             order=np.append(self.order + ranked, np.int32(ranked)).astype(np.int32),
             names=(*self.names, name),
-            pairs=found.pairs,
+            pairs=inserted.pairs,
         )
 
     def amodal_rle(self, n: int) -> RLE:
-        """The whole of instance ``n``."""
+        """The amodal mask of instance ``n``."""
         return self._encode(self.table[:, n] > 0)
 
     def modal_rle(self, n: int) -> RLE:
-        """The visible part of instance ``n``."""
+        """The visible mask of instance ``n``."""
         return self._encode(self.table[:, n] == 1)
 
     def hidden_rle(self, n: int) -> RLE:
@@ -160,9 +159,9 @@ class LayeredTargets(LevelViews):
         return self._encode(self.table[:, n] > 1)
 
     def rles(self, part: Literal["amodal", "modal", "hidden"] | int = "amodal") -> list[RLE]:
-        """A mask of every instance: the whole of it, its visible or its hidden part, or what lies at a level (int).
+        """A mask of every instance: amodal, visible (modal), hidden, or the part at one level (int).
 
-        All at once costs less than one by one. Raises KeyError for another word.
+        Faster than encoding them one by one. Raises KeyError for any other ``part``.
         """
         if isinstance(part, str):
             flags = {"amodal": self.table > 0, "modal": self.table == 1, "hidden": self.table > 1}[part]
@@ -170,14 +169,14 @@ class LayeredTargets(LevelViews):
             flags = self.table == operator.index(part) + 1
         height, pixels = self.size[0], self.size[0] * self.size[1]
         starts = np.append(np.cumsum(self.run_lengths, dtype=np.int64) - self.run_lengths, pixels)
-        if flags.shape[1] * len(starts) <= _DENSE:
+        if flags.shape[1] * len(starts) <= BATCH_ENTRIES:
             inside = np.zeros((flags.shape[1], len(starts) + 1), bool)
             inside[:, 1:-1] = np.take(flags.T, self.run_regions, axis=1)
-            owners, at = np.nonzero(inside[:, 1:] != inside[:, :-1])
-            places = starts[at].astype(np.int32)
+            owners, runs = np.nonzero(inside[:, 1:] != inside[:, :-1])
+            switches = starts[runs].astype(np.int32)
             ends = np.searchsorted(owners, np.arange(flags.shape[1] + 1))
-            several = [places[a:b] for a, b in pairwise(ends.tolist())]
-            return [RLE(self.size, one[: len(one) - (len(one) > 0 and one[-1] == pixels)]) for one in several]
+            parts = [switches[a:b] for a, b in pairwise(ends.tolist())]
+            return [RLE(self.size, part[: len(part) - (len(part) > 0 and part[-1] == pixels)]) for part in parts]
         boxes = union_boxes(self._corners(), flags)
         first = np.searchsorted(starts, boxes[:, 0].astype(np.int64) * height, side="right") - 1
         stop = np.searchsorted(starts, boxes[:, 2].astype(np.int64) * height, side="left")
@@ -185,16 +184,16 @@ class LayeredTargets(LevelViews):
         for n, (a, b) in enumerate(zip(first.tolist(), stop.tolist(), strict=True)):
             inside = np.zeros(max(0, b - a) + 2, bool)
             inside[1:-1] = flags[self.run_regions[a:b], n]
-            places = starts[a + np.flatnonzero(inside[1:] != inside[:-1])]
-            masks.append(RLE(self.size, places[places < pixels].astype(np.int32)))
+            switches = starts[a + np.flatnonzero(inside[1:] != inside[:-1])]
+            masks.append(RLE(self.size, switches[switches < pixels].astype(np.int32)))
         return masks
 
     def level_rle(self, n: int, level: int) -> RLE:
-        """What of instance ``n`` lies at one level; 0 = visible."""
+        """The part of instance ``n`` at one level; 0 = visible."""
         return self._encode(self.table[:, n] == level + 1)
 
     def _encode(self, regions: NDArray[np.bool_]) -> RLE:
-        """The union of some regions (bool [R]) as a mask."""
+        """The union of the selected regions (bool [R]) as a mask."""
         flags = np.append(False, regions[self.run_regions])
         starts = np.cumsum(self.run_lengths, dtype=np.int64) - self.run_lengths
         return RLE(self.size, starts[np.flatnonzero(flags[1:] != flags[:-1])].astype(np.int32))
@@ -207,11 +206,11 @@ class LayeredTargets(LevelViews):
     def areas(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Amodal and visible area of each instance in pixels, int64 [N] each."""
         areas = self.region_areas()
-        return _weighed(areas, self.table > 0), _weighed(areas, self.table == 1)
+        return covered_areas(self.table > 0, areas), covered_areas(self.table == 1, areas)
 
     def pixels_at(self, level: int) -> NDArray[np.int64]:
         """Pixels of each instance at one level, int64 [N]; 0 = visible."""
-        return _weighed(self.region_areas(), self.table == level + 1)
+        return covered_areas(self.table == level + 1, self.region_areas())
 
     def in_front(self) -> NDArray[np.bool_]:
         """Depth order of overlapping instances, bool [N, N]: entry [j, i] is True where j is in front of i."""
@@ -220,11 +219,11 @@ class LayeredTargets(LevelViews):
         return matrix
 
     def ambiguous_pixels(self) -> int:
-        """Pixels whose levels may be too low because the order of two hidden instances is not known."""
+        """Number of pixels whose levels may be too low because two hidden instances have no known order."""
         return int(self.region_areas()[self.ambiguous].sum())
 
     def unknown_rle(self) -> RLE:
-        """Where objects may be that are not among the instances."""
+        """The pixels where objects may be that are not among the instances."""
         return self._encode(self.unknown)
 
     def level_pixels(self) -> NDArray[np.int64]:
@@ -233,7 +232,7 @@ class LayeredTargets(LevelViews):
         return np.array([self.pixels_at(level).sum() for level in range(deepest)], np.int64)
 
     def boxes(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Amodal and modal boxes, int32 [N, 4] each: x0, y0, x1, y1, half-open; all 0 = no pixel."""
+        """Amodal and modal boxes, int32 [N, 4] each: x0, y0, x1, y1, half-open; all 0 = an empty mask."""
         boxes = union_boxes(self._corners(), np.hstack([self.table > 0, self.table == 1]))
         return boxes[: len(self.names)], boxes[len(self.names) :]
 
@@ -241,29 +240,21 @@ class LayeredTargets(LevelViews):
         return region_boxes(self.run_lengths, self.run_regions, self.size[0], len(self.table))
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the instances on grey, hidden parts striped, and the ``repr``."""
+        """Shown by notebooks: the instances on gray with striped hidden parts, and the ``repr``."""
         from amodal_data.inspector.drawing.notebook import small_size, views_figure
 
         return views_figure([self.resized(small_size(self.size))], repr(self))
 
 
-def _weighed(areas: NDArray[np.int64], where: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Pixels of the regions that each column of ``where`` (bool [R, N]) chooses, int64 [N]."""
-    if where.size <= _FEW:
-        return areas @ where
-    regions, owners = np.nonzero(where)
-    return np.bincount(owners, areas[regions], where.shape[1]).astype(np.int64)
-
-
-def _nearest(start: float, stop: float, steps: int, limit: int) -> NDArray[np.int64]:
-    """The pixel under each of ``steps`` cell centres between start and stop; -1 outside [0, limit)."""
-    centres = start + (np.arange(steps) + 0.5) * ((stop - start) / steps)
-    pixels = np.floor(centres).astype(np.int64)
+def _nearest_pixels(start: float, stop: float, steps: int, limit: int) -> NDArray[np.int64]:
+    """The pixel under the center of each of ``steps`` cells from start to stop; -1 outside [0, limit)."""
+    centers = start + (np.arange(steps) + 0.5) * ((stop - start) / steps)
+    pixels = np.floor(centers).astype(np.int64)
     return np.where((pixels >= 0) & (pixels < limit), pixels, -1)
 
 
 def layer_scene(scene: Scene) -> LayeredTargets:
-    """The visibility levels of a scene.
+    """The visibility levels of all instances of a scene.
 
     Raises :class:`amodal_data.errors.LevelsError` above 65,535 regions or masks, or level 254.
     """
@@ -271,41 +262,43 @@ def layer_scene(scene: Scene) -> LayeredTargets:
 
 
 def layer_with_findings(scene: Scene) -> tuple[LayeredTargets, tuple[Finding, ...]]:
-    """As :func:`layer_scene`, and what the stored masks and figures of the scene said against it.
+    """As :func:`layer_scene`, with findings where the stored masks, areas or rates of the scene disagree.
 
-    Visible masks follow from the order. ``area`` and ``occlude_rate`` are checksums; where one
-    disagrees, the stored visible masks of that image are decoded and win.
+    Visible masks follow from the order. ``area`` and ``occlude_rate`` are checksums: if one disagrees, the stored
+    visible masks of that image are decoded and win.
     """
-    targets, odd = _layer(scene, [instance.visible for instance in scene.instances])
-    visible, findings = checked_visible(scene, *targets.areas(), targets.modal_rle)
-    if visible is not None:  # what the order gave is no longer what counts: judge the figures again
-        targets, odd = _layer(scene, visible)
-        masks = [finding for finding in findings if finding.code.startswith("stored-")]
-        findings = (*check_figures(scene, *targets.areas()), *masks)
-    return targets, (*odd, *findings, *check_boxes(scene, targets.boxes))
+    targets, order_findings = _layer(scene, [instance.visible for instance in scene.instances])
+    visible, findings = check_visible_masks(scene, *targets.areas(), targets.modal_rle)
+    if visible is not None:  # the masks changed, so areas and rates are compared again
+        targets, order_findings = _layer(scene, visible)
+        mask_findings = [finding for finding in findings if finding.code.startswith("stored-")]
+        findings = (*check_areas(scene, *targets.areas()), *mask_findings)
+    return targets, (*order_findings, *findings, *check_boxes(scene, targets.boxes))
 
 
 def _layer(scene: Scene, visible: Sequence[RLE | None]) -> tuple[LayeredTargets, list[Finding]]:
     instances = scene.instances
-    known = [n for n, mask in enumerate(visible) if mask is not None]
+    stored = [n for n, mask in enumerate(visible) if mask is not None]
     masks = [instance.amodal for instance in instances] + [mask for mask in visible if mask is not None]
     try:
         lengths, regions, bits = partition_masks(
             masks if scene.unknown is None else [*masks, scene.unknown], scene.size
         )
-        amodal, given, unknown = np.split(bits, [len(instances), len(masks)], axis=1)
-        if scene.total_order and not known:
-            unsaid = unordered_pairs(amodal, scene.in_front)
-            layers = Layers(levels_from_order(amodal, scene.in_front), scene.in_front, unsaid)
+        amodal, stored_visible, unknown = np.split(bits, [len(instances), len(masks)], axis=1)
+        if scene.total_order and not stored:
+            unordered = unordered_regions(amodal, scene.in_front)
+            layers = Layers(levels_from_order(amodal, scene.in_front), scene.in_front, unordered)
         elif scene.total_order:
-            shown = _shown(amodal, dict(zip(known, given.T, strict=True)), scene.in_front)
-            layers = Layers(level_table(amodal, shown, scene.in_front), scene.in_front)
+            modal = amodal & (pairwise_counts(amodal, scene.in_front) == 0)  # as the order gives it
+            modal[:, stored] = amodal[:, stored] & stored_visible
+            layers = Layers(level_table(amodal, modal, scene.in_front), scene.in_front)
         else:
-            layers = levels_from_masks(amodal, given, np.bincount(regions, weights=lengths).astype(np.float64), scene)
+            areas = np.bincount(regions, weights=lengths).astype(np.float64)
+            layers = levels_from_masks(amodal, stored_visible, areas, scene)
     except LevelsError as error:
         error.place = f"{scene.source}, image {scene.image_id}"
         raise
-    overlap = counted(amodal.T, amodal) > 0
+    overlap = pairwise_counts(amodal.T, amodal) > 0
     ambiguous = np.zeros(len(bits), bool) if layers.ambiguous is None else layers.ambiguous
     targets = LayeredTargets(
         size=scene.size,
@@ -323,13 +316,3 @@ def _layer(scene: Scene, visible: Sequence[RLE | None]) -> tuple[LayeredTargets,
         pairs=np.argwhere(layers.in_front & overlap).astype(np.int32),
     )
     return targets, [*layers.findings, *unordered_findings(scene, layers, targets.region_areas())]
-
-
-def _shown(
-    amodal: NDArray[np.bool_], given: dict[int, NDArray[np.bool_]], in_front: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
-    """Where each instance is visible, bool [R, N]: given for some, else where nothing in front covers it."""
-    shown = amodal & (counted(amodal, in_front) == 0)
-    for n, regions in given.items():
-        shown[:, n] = amodal[:, n] & regions
-    return shown

@@ -1,4 +1,4 @@
-"""Who is in front, by what is visible of whom: evidence for any masks, and files put in order by it."""
+"""Occlusion order from visible masks, and targets reordered by it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.layering.level_table import ambiguous, counted, evidence_between, level_table
+from amodal_data.layering.level_table import ambiguous_regions, intersection_areas, level_table, pairwise_counts
 from amodal_data.layering.partition import partition_masks
 from amodal_data.layering.targets import LayeredTargets
 from amodal_data.masks.rle import RLE
@@ -18,8 +18,10 @@ Masks = Sequence[RLE] | NDArray[Any]
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class OrderEvidence:
-    """``in_front`` bool [N, N], [j, i]: j is in front of i, also by transitivity. ``pixels`` int64 [N, N]: of those
-    hidden of i, how many show j. ``broken``: pairs (front, back) given up because they closed a circle.
+    """The occlusion order of N instances and the pixels that show it.
+
+    ``in_front`` bool [N, N]: [j, i] is True if j is in front of i, also by transitivity. ``pixels`` int64 [N, N]: the
+    hidden pixels of i that show j. ``broken``: pairs (front, back) that were given up because they closed a cycle.
     """
 
     in_front: NDArray[np.bool_]
@@ -32,59 +34,63 @@ class OrderEvidence:
 
     @property
     def confidence(self) -> NDArray[np.float64]:
-        """How one-sided the pixels of each pair are, float64 [N, N] in [0, 1], symmetric; 0 = they say nothing."""
-        both = self.pixels + self.pixels.T
-        found: NDArray[np.float64] = np.abs(self.pixels - self.pixels.T) / np.maximum(both, 1)
-        return found
+        """How one-sided the evidence of each pair is, float64 [N, N] in [0, 1], symmetric; 0 = no order shown."""
+        total = self.pixels + self.pixels.T
+        return np.asarray(np.abs(self.pixels - self.pixels.T) / np.maximum(total, 1))
 
 
 def order_of(amodal: Masks, visible: Masks) -> OrderEvidence:
-    """Who is in front among N objects of one image, given whole and visible masks: [N, H, W] arrays or :class:`RLE`.
+    """The occlusion order of N instances of one image, from their amodal and visible masks.
 
-    Where more of one is seen inside what is hidden of the other than the reverse, it is in front; the rest follows by
-    transitivity, and a circle is broken at its weakest pair. Raises ValueError if the two do not fit together.
+    amodal, visible: [N, H, W] arrays or lists of :class:`RLE`. Instance j is in front of i if more of j is visible
+    inside the hidden part of i than the reverse. The rest follows by transitivity; a cycle is broken at its weakest
+    pair. Raises ValueError if the masks do not match in number and size.
     """
-    whole, seen = _rles(amodal), _rles(visible)
-    if len(whole) != len(seen) or len({mask.size for mask in (*whole, *seen)}) > 1:
-        raise ValueError(f"{len(whole)} whole and {len(seen)} visible masks, all of one size, were wanted")
-    if not whole:
+    amodal_rles, visible_rles = _to_rles(amodal), _to_rles(visible)
+    n, sizes = len(amodal_rles), {mask.size for mask in (*amodal_rles, *visible_rles)}
+    if n != len(visible_rles) or len(sizes) > 1:
+        raise ValueError(
+            f"expected as many amodal as visible masks, all of one size, found {n} amodal and {len(visible_rles)} "
+            f"visible masks of sizes {sorted(sizes)}"
+        )
+    if not n:
         return OrderEvidence(np.zeros((0, 0), bool), np.zeros((0, 0), np.int64), ())
-    lengths, regions, bits = partition_masks([*whole, *seen], whole[0].size)
+    lengths, regions, bits = partition_masks([*amodal_rles, *visible_rles], amodal_rles[0].size)
     inside, shown = np.split(bits, 2, axis=1)
     areas = np.bincount(regions, weights=lengths)
-    return _judged(inside, inside & shown, areas, np.zeros((len(whole), len(whole)), bool))
+    return _find_order(inside, inside & shown, areas, np.zeros((n, n), bool))
 
 
-def _judged(
-    inside: NDArray[np.bool_], shown: NDArray[np.bool_], areas: NDArray[Any], hint: NDArray[np.bool_]
+def _find_order(
+    amodal: NDArray[np.bool_], visible: NDArray[np.bool_], areas: NDArray[Any], hint: NDArray[np.bool_]
 ) -> OrderEvidence:
-    hidden = inside & ~shown
-    pixels = evidence_between(shown, hidden, areas.astype(np.float64))
-    found = resolve_order(pixels, counted(inside.T, inside) > 0, hint)
-    return OrderEvidence(found.in_front, pixels, found.broken)
+    pixels = intersection_areas(visible, amodal & ~visible, areas.astype(np.float64))
+    order = resolve_order(pixels, pairwise_counts(amodal.T, amodal) > 0, hint)
+    return OrderEvidence(order.in_front, pixels, order.broken)
 
 
-def reordered(targets: LayeredTargets) -> tuple[LayeredTargets, int]:
-    """The same masks in the order that their visible parts show, which the given order only completes; and how many
-    overlapping pairs were the other way round.
+def reorder(targets: LayeredTargets) -> tuple[LayeredTargets, int]:
+    """The same masks in the order that their visible parts show, and the number of overlapping pairs reversed.
+
+    The order of ``targets`` only decides pairs without such evidence.
     """
-    inside, shown = targets.table > 0, targets.table == 1
+    amodal, visible = targets.table > 0, targets.table == 1
     hint = targets.in_front()
-    found = _judged(inside, shown, targets.region_areas(), hint)
-    turned = int((hint & found.in_front.T).sum())
-    if not turned:
+    evidence = _find_order(amodal, visible, targets.region_areas(), hint)
+    reversed_pairs = int((hint & evidence.in_front.T).sum())
+    if not reversed_pairs:
         return targets, 0
-    overlap = counted(inside.T, inside) > 0
-    order = z_order(found.in_front.T) + 1
-    changed = replace(
+    overlap = pairwise_counts(amodal.T, amodal) > 0
+    order = z_order(evidence.in_front.T) + 1
+    reordered = replace(
         targets,
-        table=level_table(inside, shown, found.in_front),
-        pairs=np.argwhere(found.in_front & overlap).astype(np.int32),
-        ambiguous=ambiguous(inside & ~shown, found.in_front, found.pixels),
+        table=level_table(amodal, visible, evidence.in_front),
+        pairs=np.argwhere(evidence.in_front & overlap).astype(np.int32),
+        ambiguous=ambiguous_regions(amodal & ~visible, evidence.in_front, evidence.pixels),
         order=order.astype(np.int32) if (targets.order > 0).all() else targets.order,
     )
-    return changed, turned
+    return reordered, reversed_pairs
 
 
-def _rles(masks: Masks) -> list[RLE]:
+def _to_rles(masks: Masks) -> list[RLE]:
     return [mask if isinstance(mask, RLE) else RLE.from_mask(mask) for mask in masks]

@@ -3,11 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-_FEW = 2**16
-"""Entries of a table that is looked at as a whole"""
+DENSE_ENTRIES = 2**16
+"""Up to this many entries, a boolean table is reduced as a whole, not entry by entry."""
 
 EMPTY_BOX = np.int32(0x7FFFFFFF)
-"""A corner of a region that is not there, for :func:`union_boxes`."""
+"""A corner of an absent region, for :func:`union_boxes`."""
 
 
 def region_boxes(
@@ -23,8 +23,8 @@ def region_boxes(
         starts  0 1 4       region 1 has one run, 1 to 4; it begins in column 0 and ends in column 1, so it wraps and
         stops   1 4 6         covers some column to its foot: rows 0 to 3, x 0 to 2
     """
-    few = n <= 256  # then one pass of the radix sort is enough
-    by_region = np.argsort(run_regions.astype(np.uint8) if few else run_regions, kind="stable")
+    narrow = n <= 256  # then one pass of the radix sort is enough
+    by_region = np.argsort(run_regions.astype(np.uint8) if narrow else run_regions, kind="stable")
     lengths = run_lengths.view(np.int32)
     stops = np.cumsum(lengths, dtype=np.int32)
     starts = (stops - lengths)[by_region]
@@ -40,19 +40,18 @@ def region_boxes(
     return np.array([x0[first], low, -x1[ends - 1] - 1, -high])
 
 
-def union_boxes(corners: NDArray[np.int32], where: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Boxes (x0, y0, x1, y1) of the regions that each column of ``where`` (bool [R, N]) chooses, int32 [N, 4].
+def union_boxes(corners: NDArray[np.int32], regions: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Boxes (x0, y0, x1, y1) of the regions that each column (bool [R, N]) selects, int32 [N, 4]; all 0 = no region.
 
-    corners: int32 [4, R], x0, y0, -x1, -y1 of each region, so that a union is a minimum; :data:`EMPTY_BOX` = not there.
-    All 0 = no region.
+    corners: int32 [4, R], x0, y0, -x1, -y1 of each region, so that a union is a minimum; :data:`EMPTY_BOX` = absent.
     """
-    if where.size <= _FEW:
-        boxes = np.where(where, corners[:, :, None], EMPTY_BOX).min(axis=1, initial=EMPTY_BOX)
+    if regions.size <= DENSE_ENTRIES:
+        boxes = np.where(regions, corners[:, :, None], EMPTY_BOX).min(axis=1, initial=EMPTY_BOX)
     else:
-        boxes = np.full((4, where.shape[1]), EMPTY_BOX, np.int32)
-        owners, regions = np.nonzero(where.T)
-        first = np.flatnonzero(np.append(True, owners[1:] != owners[:-1])[: len(owners)])
+        boxes = np.full((4, regions.shape[1]), EMPTY_BOX, np.int32)
+        columns, rows = np.nonzero(regions.T)
+        first = np.flatnonzero(np.append(True, columns[1:] != columns[:-1])[: len(columns)])
         if len(first):
-            boxes[:, owners[first]] = np.minimum.reduceat(corners[:, regions], first, axis=1)
+            boxes[:, columns[first]] = np.minimum.reduceat(corners[:, rows], first, axis=1)
     boxes[2:] *= -1
     return (boxes * (boxes[0] != EMPTY_BOX)).T

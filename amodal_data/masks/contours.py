@@ -1,4 +1,4 @@
-"""Masks as polygons that rasterise back to the same pixels."""
+"""Trace masks as polygons that rasterize back to the same pixels."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,30 +6,26 @@ from numpy.typing import NDArray
 from amodal_data.masks.rle import RLE, rasterize
 
 
-def ring_of(mask: RLE) -> list[float] | None:
-    """One closed ring ``[x0, y0, x1, y1, ...]`` along the edges of pixels that pycocotools fills to exactly this mask;
-    None if the mask is empty or there is no such ring.
+def trace_ring(mask: RLE) -> list[float] | None:
+    """One closed ring ``[x0, y0, x1, y1, ...]`` along pixel edges that pycocotools fills to exactly this mask.
 
-    Parts and holes are joined to the first corner by lines there and back, which the even-odd rule does not see.
+    Separate parts and holes are connected to the first corner by zero-width bridges, which the even-odd rule ignores.
+    None if the mask is empty or has no such ring.
     """
     if not len(mask.switches):
         return None
-    plain = _around(mask)
-    if plain is not None and rasterize([plain.ravel()], mask.size)[0] == mask:
-        around: list[float] = plain.ravel().tolist()
-        return around
-    points = _rings(mask)
-    home = points[0][:1]
-    ring = np.concatenate([part for one in points for part in (one, one[:1], home)]) if len(points) > 1 else points[0]
-    if rasterize([ring.ravel()], mask.size)[0] != mask:
-        return None
-    flat: list[float] = ring.ravel().tolist()
-    return flat
+    for trace in (_trace_columns, _trace_boundaries):
+        ring = trace(mask)
+        if ring is not None and rasterize([ring.ravel()], mask.size)[0] == mask:
+            coordinates: list[float] = ring.ravel().tolist()
+            return coordinates
+    return None
 
 
-def _around(mask: RLE) -> NDArray[np.float64] | None:
-    """The outline of a mask with one run in each of neighbouring columns, as most have: along the top, back along the
-    foot, float64 [N, 2]; None for any other.
+def _trace_columns(mask: RLE) -> NDArray[np.float64] | None:
+    """The outline of a mask with one run in each of adjacent columns, as most have, float64 [N, 2]; None for others.
+
+    It goes along the tops of the columns and back along their feet.
     """
     height = mask.size[0]
     if len(mask.switches) % 2:
@@ -39,16 +35,16 @@ def _around(mask: RLE) -> NDArray[np.float64] | None:
     if not ((stops - 1) // height == columns).all() or not (np.diff(columns) == 1).all():
         return None
     tops, feet = starts - columns * height, stops - columns * height
-    across = np.stack([columns, columns + 1], axis=1).ravel()
-    there, back = np.repeat(tops, 2), np.repeat(feet, 2)[::-1]
-    path = np.concatenate([np.stack([across, there], 1), np.stack([across[::-1], back], 1)]).astype(np.float64)
+    x = np.stack([columns, columns + 1], axis=1).ravel()
+    upper, lower = np.repeat(tops, 2), np.repeat(feet, 2)[::-1]
+    path = np.concatenate([np.stack([x, upper], 1), np.stack([x[::-1], lower], 1)]).astype(np.float64)
     path = path[(path != np.roll(path, 1, axis=0)).any(axis=1)]
     before, after = path - np.roll(path, 1, axis=0), np.roll(path, -1, axis=0) - path
     return path[((before == 0) != (after == 0)).any(axis=1)]
 
 
-def _rings(mask: RLE) -> list[NDArray[np.float64]]:
-    """Outer and inner boundaries, float64 [N, 2] each, open: the union of the mask's runs as boxes."""
+def _trace_boundaries(mask: RLE) -> NDArray[np.float64]:
+    """All outer and inner boundaries joined to one ring, float64 [N, 2], from the union of the mask's runs as boxes."""
     import shapely  # slow to import, needed only here
 
     height = mask.size[0]
@@ -64,6 +60,8 @@ def _rings(mask: RLE) -> list[NDArray[np.float64]]:
         boxes.append((x1, 0, x1 + 1, last))
         if x1 > x0 + 1:
             boxes.append((x0 + 1, 0, x1, height))
-    found = shapely.simplify(shapely.union_all(shapely.box(*np.array(boxes, float).T)), 0)
-    parts = [found] if found.geom_type == "Polygon" else list(found.geoms)
-    return [np.array(ring.coords)[:-1] for part in parts for ring in (part.exterior, *part.interiors)]
+    shape = shapely.simplify(shapely.union_all(shapely.box(*np.array(boxes, float).T)), 0)
+    parts = [shape] if shape.geom_type == "Polygon" else list(shape.geoms)
+    rings = [np.array(ring.coords)[:-1] for part in parts for ring in (part.exterior, *part.interiors)]
+    corner = rings[0][:1]
+    return np.concatenate([points for ring in rings for points in (ring, ring[:1], corner)]) if rings[1:] else rings[0]

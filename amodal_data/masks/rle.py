@@ -1,11 +1,11 @@
-"""Run-length encoded masks: the only form in which masks travel through this package.
+"""Run-length encoded masks, the form in which this package passes masks.
 
-pycocotools rasterises polygons (bit for bit what COCOA's own tools did) and writes compressed strings.
-It is never handed anything unchecked: fed a NaN it ends the process, fed short runs it returns
-uninitialised memory. Decoding is our own (:mod:`amodal_data.masks.coco_strings`), vectorised over many strings at once.
+pycocotools rasterizes polygons (bit for bit as COCOA's own tools did) and writes compressed strings. It only gets
+checked input, because a NaN ends the process and short runs return uninitialized memory. Decoding is vectorized over
+many strings (:mod:`amodal_data.masks.coco_strings`).
 
-Pixel order is COCO's: column-major, ``position = x * H + y``. Runs alternate background, foreground,
-starting with background (which may be 0 long).
+Pixel order is COCO's: column-major, ``position = x * H + y``. Runs alternate background and foreground, starting
+with background (which may be 0 long).
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,20 +20,20 @@ from pycocotools import mask as coco_mask
 from amodal_data.errors import MaskError, MaskSizeError
 from amodal_data.masks.coco_strings import decode_counts
 
-_MOST_PIXELS = 2**31 - 1
-_MANY_VALUES = 8192
-"""A polygon of more values is rasterised in parts"""
-_PENDING = MaskError("not decoded yet")
+MAX_PIXELS = 2**31 - 1
+"""Pixels of one mask: positions are int32."""
+MAX_VALUES = 8192
+"""A polygon of more values is rasterized in parts."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class RLE:
-    """One binary mask, in the one form that equal masks share.
+    """A binary mask in canonical form: equal masks have equal switches.
 
     size: ``(H, W)``. switches: int32 [K], the positions ``x * H + y`` at which the mask turns on, off,
     on, ...: strictly increasing, 0 <= position < H * W. No switch = an empty mask. ``counts``: the
-    compressed COCO string where it is known already. Raises :class:`MaskError` if the last position lies
-    outside; the order is the maker's duty.
+    compressed COCO string if already known. Raises :class:`MaskError` if the last position lies outside the image;
+    that positions increase is not checked.
     """
 
     size: tuple[int, int]
@@ -41,13 +41,13 @@ class RLE:
     counts: bytes | None = None
 
     def __post_init__(self) -> None:
-        if self.size[0] * self.size[1] > _MOST_PIXELS:
-            raise MaskError(f"{_spell(self.size)} pixels are more than a mask holds, {_MOST_PIXELS}")
+        if self.size[0] * self.size[1] > MAX_PIXELS:
+            raise MaskError(f"{_format_size(self.size)} pixels are more than a mask holds, {MAX_PIXELS}")
         if len(self.switches) and not 0 <= self.switches[-1] < self.size[0] * self.size[1]:
-            raise MaskError(f"a mask ends at {self.switches[-1]}, outside {_spell(self.size)}")
+            raise MaskError(f"a mask ends at {self.switches[-1]}, outside {_format_size(self.size)}")
 
     def __repr__(self) -> str:
-        return f"RLE({_spell(self.size)}, {self.area:,} px)"
+        return f"RLE({_format_size(self.size)}, {self.area:,} px)"
 
     @property
     def runs(self) -> NDArray[np.int32]:
@@ -59,8 +59,9 @@ class RLE:
 
     @property
     def area(self) -> int:
-        """Number of foreground pixels."""
-        return _covered(self.switches, self.size)
+        """Number of foreground pixels; a last run without an end reaches to the end of the image."""
+        total = int(self.switches[1::2].sum(dtype=np.int64)) - int(self.switches[0::2].sum(dtype=np.int64))
+        return total + self.size[0] * self.size[1] if len(self.switches) % 2 else total
 
     def decode(self) -> NDArray[np.bool_]:
         """The mask as bool [H, W]."""
@@ -95,13 +96,7 @@ class RLE:
         return hash((self.size, self.switches.tobytes()))
 
 
-def _covered(switches: NDArray[np.int32], size: tuple[int, int]) -> int:
-    """Pixels between odd and even switches; an open last one reaches to the end of the image."""
-    total = int(switches[1::2].sum(dtype=np.int64)) - int(switches[0::2].sum(dtype=np.int64))
-    return total + size[0] * size[1] if len(switches) % 2 else total
-
-
-def _spell(size: tuple[int, int]) -> str:
+def _format_size(size: tuple[int, int]) -> str:
     return f"{size[0]} x {size[1]} = {size[0] * size[1]} (height x width)"
 
 
@@ -110,38 +105,36 @@ def parse_rle(value: object, size: tuple[int, int]) -> RLE:
 
     Raises :class:`MaskError` unless the size is the image's, every run is >= 0 and they sum to H * W.
     """
-    found = parse_rles([value], [size])[0]
-    if isinstance(found, MaskError):
-        raise found
-    return found
+    mask = parse_rles([value], [size])[0]
+    if isinstance(mask, MaskError):
+        raise mask
+    return mask
 
 
 def parse_rles(values: Sequence[object], sizes: Sequence[tuple[int, int]]) -> list[RLE | MaskError]:
-    """Many masks at once, each with its image's size; a bad one gives its error in its place."""
-    out: list[RLE | MaskError] = []
+    """Many masks at once, each with its image's size; an invalid one gives its error in its place."""
+    masks: dict[int, RLE | MaskError] = {}
     strings: dict[int, bytes] = {}
-    for at, (value, size) in enumerate(zip(values, sizes, strict=True)):
+    for i, (value, size) in enumerate(zip(values, sizes, strict=True)):
         try:
-            counts = _checked_counts(value, size)
+            counts = _check_counts(value, size)
             if isinstance(counts, bytes):
-                strings[at] = counts
-                out.append(_PENDING)
+                strings[i] = counts
             else:
-                out.append(_from_runs(counts, size))
+                masks[i] = _from_runs(counts, size)
         except MaskError as error:
-            out.append(error)
-    decoded = _decode_strings(list(strings.values()), [sizes[at] for at in strings])
-    for at, mask in zip(strings, decoded, strict=True):
-        out[at] = mask
-    return out
+            masks[i] = error
+    decoded = _decode_strings(list(strings.values()), [sizes[i] for i in strings])
+    masks.update(zip(strings, decoded, strict=True))
+    return [masks[i] for i in range(len(values))]
 
 
 def _decode_strings(strings: list[bytes], sizes: list[tuple[int, int]]) -> list[RLE | MaskError]:
-    """All at once; if one is bad, in halves, so that a bad one among many costs little."""
+    """Decode all strings at once; if one is invalid, in halves, so that one among many costs little."""
     if not strings:
         return []
     try:
-        return _from_many(strings, sizes, np.int64)
+        return _from_strings(strings, sizes, np.int64)
     except MaskError as error:
         if len(strings) == 1:
             return [error]
@@ -149,9 +142,9 @@ def _decode_strings(strings: list[bytes], sizes: list[tuple[int, int]]) -> list[
         return [*_decode_strings(strings[:half], sizes[:half]), *_decode_strings(strings[half:], sizes[half:])]
 
 
-def _checked_counts(value: object, size: tuple[int, int]) -> bytes | NDArray[Any]:
+def _check_counts(value: object, size: tuple[int, int]) -> bytes | NDArray[Any]:
     if not isinstance(value, Mapping) or "counts" not in value or "size" not in value:
-        raise MaskError(f"an RLE is an object with 'size' and 'counts', found {_brief(value)}")
+        raise MaskError(f"an RLE is an object with 'size' and 'counts', found {_shorten(value)}")
     _check_size(value["size"], size)
     counts = value["counts"]
     if isinstance(counts, str):
@@ -161,50 +154,50 @@ def _checked_counts(value: object, size: tuple[int, int]) -> bytes | NDArray[Any
     if isinstance(counts, bytes):
         return counts
     if not isinstance(counts, list) or not all(type(c) is int for c in counts):
-        raise MaskError(f"RLE counts are a string or a list of integers, found {_brief(counts)}")
-    if any(abs(c) > _MOST_PIXELS for c in counts):
+        raise MaskError(f"RLE counts are a string or a list of integers, found {_shorten(counts)}")
+    if any(abs(c) > MAX_PIXELS for c in counts):
         raise MaskError("an RLE run is longer than any image")
     return np.array(counts, np.int64)
 
 
-def _check_size(found: object, size: tuple[int, int]) -> None:
-    """Raise :class:`MaskSizeError` unless ``found`` is ``[H, W]``; a swapped pair is pointed out."""
-    if size[0] * size[1] > _MOST_PIXELS:
-        raise MaskSizeError(f"{_spell(size)} pixels are more than a mask holds, {_MOST_PIXELS}")
-    if isinstance(found, list | tuple) and len(found) == 2:
-        if tuple(found) == size:
+def _check_size(value: object, size: tuple[int, int]) -> None:
+    """Raise :class:`MaskSizeError` unless ``value`` is ``[H, W]``; the message points out swapped values."""
+    if size[0] * size[1] > MAX_PIXELS:
+        raise MaskSizeError(f"{_format_size(size)} pixels are more than a mask holds, {MAX_PIXELS}")
+    if isinstance(value, list | tuple) and len(value) == 2:
+        if tuple(value) == size:
             return
-        hint = "; height and width look swapped" if tuple(found) == size[::-1] else ""
-        raise MaskSizeError(f"RLE size {_brief(list(found))} is not the image's {list(size)}{hint}")
-    raise MaskError(f"RLE size is [height, width], found {_brief(found)}")
+        hint = "; height and width look swapped" if tuple(value) == size[::-1] else ""
+        raise MaskSizeError(f"RLE size {_shorten(list(value))} is not the image's {list(size)}{hint}")
+    raise MaskError(f"RLE size is [height, width], found {_shorten(value)}")
 
 
-def _from_many(
+def _from_strings(
     strings: Sequence[bytes], sizes: Sequence[tuple[int, int]], kind: type[np.signedinteger[Any]]
 ) -> list[RLE | MaskError]:
-    """As :func:`_from_runs` for many compressed strings, all sums at once."""
+    """As :func:`_from_runs` for many compressed strings at once."""
     runs, ptr = decode_counts(strings, kind)
     pixels = np.array([height * width for height, width in sizes], np.int64)
     if (ptr[1:] == ptr[:-1]).any():
-        sound = np.zeros(len(sizes), bool)  # rare: an empty string, every one is looked at
+        valid = np.zeros(len(sizes), bool)  # rare: an empty string, so every one is checked
     else:
-        plain = np.minimum.reduceat(runs, ptr[:-1]) >= 0
-        odd = np.searchsorted(ptr, np.flatnonzero(runs == 0), side="right") - 1
-        plain[odd] = False  # a run of length 0, at the start more often than not
-        sound = plain & (np.add.reduceat(runs, ptr[:-1], dtype=np.int64) == pixels)
+        valid = np.minimum.reduceat(runs, ptr[:-1]) >= 0
+        empty_runs = np.searchsorted(ptr, np.flatnonzero(runs == 0), side="right") - 1
+        valid[empty_runs] = False  # a run of length 0, mostly the first one
+        valid &= np.add.reduceat(runs, ptr[:-1], dtype=np.int64) == pixels
     ends = np.cumsum(runs, dtype=np.int64)
-    before = np.append(0, ends)[ptr[:-1]]
-    switches = (ends - np.repeat(before, np.diff(ptr))).astype(np.int32)
-    out: list[RLE | MaskError] = []
+    offsets = np.append(0, ends)[ptr[:-1]]
+    switches = (ends - np.repeat(offsets, np.diff(ptr))).astype(np.int32)
+    masks: list[RLE | MaskError] = []
     for n, (a, b) in enumerate(pairwise(ptr.tolist())):
-        if sound[n]:
-            out.append(RLE(sizes[n], switches[a : b - 1], strings[n]))
+        if valid[n]:
+            masks.append(RLE(sizes[n], switches[a : b - 1], strings[n]))
             continue
         try:
-            out.append(_from_runs(runs[a:b].astype(np.int64), sizes[n]))
+            masks.append(_from_runs(runs[a:b].astype(np.int64), sizes[n]))
         except MaskError as error:
-            out.append(error)
-    return out
+            masks.append(error)
+    return masks
 
 
 def _from_runs(runs: NDArray[np.int64], size: tuple[int, int]) -> RLE:
@@ -215,15 +208,20 @@ def _from_runs(runs: NDArray[np.int64], size: tuple[int, int]) -> RLE:
         raise MaskError(f"an RLE run is negative: {int(runs.min())}")
     ends = np.cumsum(runs)
     if ends[-1] != size[0] * size[1]:
-        raise MaskError(f"RLE runs sum to {int(ends[-1])}, the image has {_spell(size)} pixels")
+        raise MaskError(f"RLE runs sum to {int(ends[-1])}, the image has {_format_size(size)} pixels")
     switches = ends[: np.searchsorted(ends, ends[-1])]
-    if not runs[1:].all():  # a run of length 0 switches twice at one place, which is not at all
-        where, times = np.unique(switches, return_counts=True)
-        switches = where[times % 2 == 1]
+    if not runs[1:].all():  # a run of length 0 switches twice at one position
+        switches = cancel_pairs(switches)
     return RLE(size, switches.astype(np.int32))
 
 
-def _brief(value: object) -> str:
+def cancel_pairs(switches: NDArray[Any]) -> NDArray[Any]:
+    """Sorted positions that occur an odd number of times: two switches at one position cancel each other."""
+    positions, counts = np.unique(switches, return_counts=True)
+    return positions[counts % 2 == 1]
+
+
+def _shorten(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
@@ -232,56 +230,54 @@ def rasterize(polygons: Sequence[NDArray[np.float64]], size: tuple[int, int]) ->
     """Fill polygons exactly as COCO does (pycocotools, even-odd, upsampled by 5).
 
     polygons: float64 [2 * points] as ``x0, y0, x1, y1, ...``, at least three points, finite and within
-    the window of :func:`amodal_data.masks.polygons.usable_polygon`, which must have been called before.
+    the window of :func:`amodal_data.masks.polygons.usable_polygon`. Call that function first.
     """
-    return rasterise_many([(polygons, size)])[0]
+    return rasterize_batch([(polygons, size)])[0]
 
 
-def rasterise_many(
+def rasterize_batch(
     images: Sequence[tuple[Sequence[NDArray[np.float64]], tuple[int, int]]],
 ) -> list[list[RLE]]:
-    """As :func:`rasterize` for the polygons and size of several images: their strings are decoded at once."""
-    if any(len(polygon) > _MANY_VALUES for polygons, _ in images for polygon in polygons):
-        return [[_rasterise_by_parts(polygon, size) for polygon in polygons] for polygons, size in images]
+    """As :func:`rasterize` for the (polygons, size) of several images, whose strings are decoded at once."""
+    if any(len(polygon) > MAX_VALUES for polygons, _ in images for polygon in polygons):
+        return [[_rasterize_in_parts(polygon, size) for polygon in polygons] for polygons, size in images]
     encoded = [coco_mask.frPyObjects(list(polygons), *size) if polygons else [] for polygons, size in images]
     counts = [len(masks) for masks in encoded]
     strings = [mask["counts"] for masks in encoded for mask in masks]
     sizes = [size for (_, size), n in zip(images, counts, strict=True) for _ in range(n)]
     masks = []
-    for mask in _from_many(strings, sizes, np.int32):
+    for mask in _from_strings(strings, sizes, np.int32):
         if isinstance(mask, MaskError):
             raise mask
         masks.append(mask)
     return [masks[a:b] for a, b in pairwise(np.cumsum([0, *counts]).tolist())]
 
 
-def _rasterise_by_parts(polygon: NDArray[np.float64], size: tuple[int, int]) -> RLE:
-    """As :func:`rasterize` for a polygon of any length in memory that does not grow with it.
+def _rasterize_in_parts(polygon: NDArray[np.float64], size: tuple[int, int]) -> RLE:
+    """As :func:`rasterize` for a polygon of any length, in constant memory.
 
-    Each part is closed by a chord, and the chords make one more polygon: under the even-odd rule all chords cancel,
-    so that the pixels in an odd number of these polygons are the polygon's, bit for bit.
+    Each part is closed by a chord, and the chords form one more polygon. Under the even-odd rule all chords cancel, so
+    the pixels in an odd number of these polygons are those of the polygon, bit for bit.
     """
-    if len(polygon) <= _MANY_VALUES:
+    if len(polygon) <= MAX_VALUES:
         return rasterize([polygon], size)[0]
     corners = np.concatenate([polygon, polygon[:2]]).reshape(-1, 2)
-    step = _MANY_VALUES // 2 - 1
-    parts = [corners[at : at + step + 1] for at in range(0, len(corners) - 1, step)]
-    chords = _rasterise_by_parts(np.concatenate([part[0] for part in parts]), size) if len(parts) > 2 else None
+    step = MAX_VALUES // 2 - 1
+    parts = [corners[start : start + step + 1] for start in range(0, len(corners) - 1, step)]
+    chords = _rasterize_in_parts(np.concatenate([part[0] for part in parts]), size) if len(parts) > 2 else None
     masks = [rasterize([part.reshape(-1)], size)[0] for part in parts if len(part) > 2]
-    switches = np.concatenate([mask.switches for mask in [*masks, *([chords] if chords else [])]])
-    places, times = np.unique(switches, return_counts=True)
-    return RLE(size, places[times % 2 == 1])
+    masks += [chords] if chords else []
+    return RLE(size, cancel_pairs(np.concatenate([mask.switches for mask in masks])))
 
 
 def merge(masks: Sequence[RLE]) -> RLE:
-    """The union of several masks of one image (several polygons of one region)."""
+    """The union of several masks of one image."""
     return parse_rle(coco_mask.merge([mask.to_coco() for mask in masks]), masks[0].size)
 
 
 def iou(a: Sequence[RLE], b: Sequence[RLE]) -> NDArray[np.float64]:
-    """IoU of every mask of ``a`` with every one of ``b`` (pycocotools), float64 [A, B]; 0 for two empty ones."""
+    """IoU of every mask of ``a`` with every mask of ``b`` (pycocotools), float64 [A, B]; 0 for two empty masks."""
     if not (a and b):
         return np.zeros((len(a), len(b)))
     sides = [[{"size": list(mask.size), "counts": mask.compressed()} for mask in side] for side in (a, b)]
-    found: NDArray[np.float64] = coco_mask.iou(*sides, [0] * len(b))
-    return np.nan_to_num(found)
+    return np.nan_to_num(coco_mask.iou(*sides, [0] * len(b)))

@@ -1,22 +1,22 @@
-"""Masks cut, placed and compared by their runs: what needs pixels gets a window of them, never the whole image."""
+"""Compare, crop and place masks by their runs; pixels are only made inside windows, never of the whole image."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.masks.rle import RLE
+from amodal_data.masks.rle import RLE, cancel_pairs
 
 Window = tuple[slice, slice]
 """Rows and columns of an image, both with a start and a stop inside it."""
 
 
-def minus(a: RLE, b: RLE) -> RLE:
+def subtract(a: RLE, b: RLE) -> RLE:
     """The pixels of ``a`` that are not in ``b``; both of one size."""
-    places = np.unique(np.concatenate([a.switches, b.switches]))
-    inside = [np.searchsorted(mask.switches, places, side="right") % 2 == 1 for mask in (a, b)]
-    left = np.append(False, inside[0] & ~inside[1])
-    return RLE(a.size, places[left[1:] != left[:-1]])
+    positions = np.unique(np.concatenate([a.switches, b.switches]))
+    in_a, in_b = (np.searchsorted(mask.switches, positions, side="right") % 2 == 1 for mask in (a, b))
+    difference = np.append(False, in_a & ~in_b)
+    return RLE(a.size, positions[difference[1:] != difference[:-1]])
 
 
 def differing_pixels(a: RLE, b: RLE) -> int:
@@ -27,7 +27,7 @@ def differing_pixels(a: RLE, b: RLE) -> int:
 
 
 def window_of(*masks: RLE) -> Window | None:
-    """The smallest window that holds all pixels of all masks; None if there are none."""
+    """The smallest window with all pixels of all masks; None if all are empty."""
     spans = np.array([_span(mask) for mask in masks if len(mask.switches)])
     if not len(spans):
         return None
@@ -36,15 +36,15 @@ def window_of(*masks: RLE) -> Window | None:
 
 
 def intersect_windows(a: Window | None, b: Window | None) -> Window | None:
-    """What two windows share; None if nothing."""
+    """The intersection of two windows; None = empty."""
     if a is None or b is None:
         return None
     rows, columns = (slice(max(s.start, t.start), min(s.stop, t.stop)) for s, t in zip(a, b, strict=True))
     return (rows, columns) if rows.start < rows.stop and columns.start < columns.stop else None
 
 
-def around(a: Window | None, b: Window | None) -> Window | None:
-    """The smallest window that holds two; None holds nothing."""
+def union_windows(a: Window | None, b: Window | None) -> Window | None:
+    """The smallest window with both windows; None = empty."""
     if a is None or b is None:
         return a or b
     rows, columns = (slice(min(s.start, t.start), max(s.stop, t.stop)) for s, t in zip(a, b, strict=True))
@@ -52,41 +52,40 @@ def around(a: Window | None, b: Window | None) -> Window | None:
 
 
 def window_of_box(box: Sequence[float] | NDArray[np.floating], size: tuple[int, int]) -> Window | None:
-    """The pixels of an image of ``size`` (H, W) that a box (x0, y0, x1, y1) touches; None if there are none."""
+    """The pixels of an image of ``size`` (H, W) that a box (x0, y0, x1, y1) touches; None = none."""
     x0, y0, x1, y1 = (float(edge) for edge in box)
     touched = slice(max(0, int(y0)), int(y1) + 1), slice(max(0, int(x0)), int(x1) + 1)
     return intersect_windows(touched, (slice(0, size[0]), slice(0, size[1])))
 
 
 def _span(mask: RLE) -> tuple[int, int, int, int]:
-    """y0, x0, y1, x1 of a mask that is not empty."""
+    """The box y0, x0, y1, x1 of a mask that is not empty."""
     height, width = mask.size
     ends = np.append(mask.switches, height * width)[: len(mask.switches) + len(mask.switches) % 2]
     starts, stops = ends[0::2], ends[1::2] - 1
     x0, x1 = starts // height, stops // height
-    if (x0 != x1).any():  # a run over the foot of a column covers it and the top of the next
+    if (x0 != x1).any():  # a run that wraps covers the foot of a column and the top of the next
         return 0, int(x0[0]), height, int(x1[-1]) + 1
     return int((starts - x0 * height).min()), int(x0[0]), int((stops - x1 * height).max()) + 1, int(x1[-1]) + 1
 
 
 def crop(mask: RLE, window: Window) -> NDArray[np.bool_]:
-    """The part of a mask inside a window, bool [h, w]. Costs the window's columns, not the image."""
+    """The part of a mask inside a window, bool [h, w]. Cost grows with the window's columns, not with the image."""
     (rows, columns), height = window, mask.size[0]
     first, stop = columns.start * height, columns.stop * height
     a, b = np.searchsorted(mask.switches, [first, stop], side="left")
     ends = np.concatenate([[first], mask.switches[a:b], [stop]])
     flags = (np.arange(len(ends) - 1) + a) % 2 == 1
-    drawn = np.repeat(flags, np.diff(ends)).reshape(columns.stop - columns.start, height)
-    return drawn[:, rows].T
+    pixels = np.repeat(flags, np.diff(ends)).reshape(columns.stop - columns.start, height)
+    return pixels[:, rows].T
 
 
 def from_crop(part: NDArray[np.bool_], window: Window, size: tuple[int, int]) -> RLE:
-    """The mask of an image of ``size`` (H, W) that is ``part`` (bool [h, w]) inside a window and empty elsewhere."""
+    """The mask of an image of ``size`` (H, W) that is ``part`` (bool [h, w]) inside a window and empty outside."""
     padded = np.zeros((part.shape[1], part.shape[0] + 2), bool)
     padded[:, 1:-1] = part.T
     x, y = np.nonzero(padded[:, 1:] != padded[:, :-1])
-    places = (x + window[1].start) * size[0] + y + window[0].start
-    if part.shape[0] == size[0] and len(places):  # off at a foot, on at the next top: no switch
-        again = places[1:] == places[:-1]
-        places = places[~(np.append(again, False) | np.append(False, again))]
-    return RLE(size, places[places < size[0] * size[1]].astype(np.int32))
+    switches = (x + window[1].start) * size[0] + y + window[0].start
+    if part.shape[0] == size[0]:  # off at the foot of a column and on at the next top: no switch
+        switches = cancel_pairs(switches)
+    return RLE(size, switches[switches < size[0] * size[1]].astype(np.int32))

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from amodal_data.errors import LayoutError, MaskError
 from amodal_data.masks.rle import RLE, merge, parse_rle
-from amodal_data.masks.windows import minus
+from amodal_data.masks.windows import subtract
 from amodal_data.readers.annotation_index import (
     AnnotationIndex,
     annotation_keys,
@@ -220,7 +220,7 @@ def _rank(value: object) -> int | None:
 def _visible_from_hidden(amodal: RLE, hidden: object) -> RLE:
     """The amodal mask minus the hidden one; all of it if there is no usable hidden mask."""
     try:
-        return minus(amodal, parse_rle(hidden, amodal.size))
+        return subtract(amodal, parse_rle(hidden, amodal.size))
     except MaskError:
         return amodal
 

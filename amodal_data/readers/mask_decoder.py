@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from amodal_data.errors import MaskError, MaskSizeError
 from amodal_data.masks.polygons import LONGEST, self_intersecting, usable_polygon, well_inside
-from amodal_data.masks.rle import RLE, merge, parse_rles, rasterise_many
+from amodal_data.masks.rle import RLE, merge, parse_rles, rasterize_batch
 from amodal_data.scenes.findings import Finding, Place
 
 _NUMBERS = {int, float}
@@ -123,7 +123,7 @@ def decode_masks(images: Sequence[MaskDecoder]) -> None:
     for n in np.flatnonzero(self_intersecting([points[n] for n in short])).tolist():
         image, index = owners[short[n]]
         image.report("polygon-self-intersecting", index, "not valid for shapely")
-    rasterized = rasterise_many([([polygon for _, polygon in image.polygons], image.size) for image in images])
+    rasterized = rasterize_batch([([polygon for _, polygon in image.polygons], image.size) for image in images])
     rles = [value for image in images for _, value in image.rles]
     decoded = iter(parse_rles(rles, [image.size for image in images for _ in image.rles]))
     for image, masks in zip(images, rasterized, strict=True):

@@ -5,19 +5,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from amodal_data import RLE
-from amodal_data.layering.joint_decoding import DecodingRule, Known, decode_jointly, front_to_back
+from amodal_data.layering.joint_decoding import Candidates, DecodingRule, decode_jointly
 from amodal_data.layering.sem_dist import condition_on_inside, median_level
 from amodal_data.masks.windows import Window, from_crop, intersect_windows
-from sln.network.paste_masks import paste
 
 _VALUES = 2**24
 """Probabilities pasted at once: 64 MB"""
-_GRID = 128
-"""Most cells a side of the grid that pairs are ordered on"""
 Pasted = Callable[[int, Window], NDArray[np.float32]]
 """Probabilities of instance n in a window of the photo, float32 [K + 1, h, w]"""
 
@@ -38,15 +34,14 @@ class _Part:
 @dataclass(frozen=True, eq=False)
 class JointMasks:
     """P instances of a photo of ``size`` (H, W): where each may be (``windows``, None = nowhere) and how it is
-    ``pasted`` there, what is ``known`` of them; ``order`` for rule ``pair``.
+    ``pasted`` there, and their scores and objects (``candidates``).
     """
 
     size: tuple[int, int]
     windows: list[Window | None]
     pasted: Pasted
-    known: Known
+    candidates: Candidates
     rule: DecodingRule
-    order: NDArray[np.int64] | None
 
     def masks(self) -> list[tuple[RLE, ...]]:
         """Of each instance the amodal mask, the visible one, and those of level 1, 2, ... as far as there are any.
@@ -88,8 +83,7 @@ class JointMasks:
             inside[n, at[n]] = True
             p[n][:, at[n]] = part.p.reshape(levels, -1).take(own, 1)
         who = np.array([part.n for part in parts], np.int64)
-        order = None if self.order is None else self.order[who]
-        found = decode_jointly(inside, p, self.known.only(who), self.rule, order)
+        found = decode_jointly(inside, p, self.candidates.select(who), self.rule)
         for n, (part, own) in enumerate(zip(parts, shared, strict=True)):
             codes = (part.inside * (1 + median_level(part.p))).astype(np.uint8)
             codes.put(own, found[n, at[n]])
@@ -113,12 +107,3 @@ def _joined(parts: list[NDArray[np.int32]], size: tuple[int, int]) -> RLE:
     """One mask of masks in strips of columns, from left to right: what switches twice at a place does not switch."""
     places, times = np.unique(np.concatenate([np.zeros(0, np.int32), *parts]), return_counts=True)
     return RLE(size, places[times % 2 == 1].astype(np.int32))
-
-
-def order_on_grid(probabilities: torch.Tensor, boxes: torch.Tensor, size: tuple[int, int]) -> NDArray[np.int64]:
-    """:func:`amodal_data.layering.joint_decoding.front_to_back` of instances on a grid over the photo."""
-    scale = min(1.0, _GRID / max(size))
-    grid = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
-    fit = boxes.new_tensor([grid[1] / size[1], grid[0] / size[0]] * 2)
-    confidence, p = condition_on_inside(paste(probabilities, boxes * fit, grid).flatten(2).numpy().swapaxes(0, 1))
-    return front_to_back(confidence > 0.5, p.swapaxes(0, 1))

@@ -15,13 +15,13 @@ from amodal_data import RLE, ScoredMask
 from amodal_data.evaluation.protocols.pair_order import order_pairs
 from amodal_data.export.adapters import to_supervision
 from amodal_data.io.images import read_photo
-from amodal_data.layering.joint_decoding import DecodingRule, Known, raised
+from amodal_data.layering.joint_decoding import Candidates, DecodingRule, raise_hidden
 from amodal_data.layering.sem_dist import sem_dist_of_codes
 from amodal_data.masks.rle import iou
-from amodal_data.masks.windows import Window, around, from_crop, window_of, window_of_box
+from amodal_data.masks.windows import Window, from_crop, union_windows, window_of, window_of_box
 from sln.config import Category, PredictConfig
 from sln.inference.conditioning import GivenMasks
-from sln.inference.joint_masks import JointMasks, order_on_grid
+from sln.inference.joint_masks import JointMasks
 from sln.inference.overlay import draw_overlay, save_picture
 from sln.network.layering import decode
 from sln.network.paste_masks import paste, paste_in_parts
@@ -89,9 +89,8 @@ class Prediction:
         if not self._agree:
             return None
         windows = [self._window(n) for n in range(len(self))]
-        known = Known(self.scores, np.arange(len(self)) if self.objects is None else self.objects)
-        order = order_on_grid(*self._tensors(), self.size) if self.decoding == "pair" else None
-        return JointMasks(self.size, windows, self._pasted_of, known, self.decoding, order).masks()
+        candidates = Candidates(self.scores, np.arange(len(self)) if self.objects is None else self.objects)
+        return JointMasks(self.size, windows, self._pasted_of, candidates, self.decoding).masks()
 
     @property
     def _agree(self) -> bool:
@@ -198,7 +197,7 @@ class Prediction:
     def _window(self, n: int) -> Window | None:
         """Where instance n may be."""
         window, given = window_of_box(self.boxes[n], self.size), self._visible_mask(n)
-        return around(window, window_of(given)) if given is not None and len(given.switches) else window
+        return union_windows(window, window_of(given)) if given is not None and len(given.switches) else window
 
     @cached_property
     def _scored(self) -> dict[int, ScoredMask]:
@@ -280,7 +279,7 @@ class Prediction:
         if self.given is not None:
             pasted = self.given.applied(pasted, n, window)
         if self.hidden < 0.5 and self._visible_mask(n) is None:
-            return torch.from_numpy(raised(pasted.numpy()[None], self.hidden)[0])
+            return torch.from_numpy(raise_hidden(pasted.numpy()[None], self.hidden)[0])
         return pasted
 
     def _levels_above(self, c: float) -> NDArray[np.uint8]:

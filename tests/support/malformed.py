@@ -17,7 +17,7 @@ from amodal_data.layering.targets import layer_with_findings
 from amodal_data.synthetic import cocoa_annotation
 from amodal_data.synthetic.shapes import arrange
 from amodal_data.synthetic.write_flat import flat_annotations
-from support.oracle import lone_rle
+from support.oracle import decode_string
 
 SIZE = (24, 32)
 STRANGE = [
@@ -122,7 +122,7 @@ def reference_mask(value, size):
     """The mask of a raw value, computed slowly and plainly; None if this oracle does not cover the value."""
     if isinstance(value, dict):
         counts = value["counts"]
-        runs = counts if isinstance(counts, list) else lone_rle(counts.encode())
+        runs = counts if isinstance(counts, list) else decode_string(counts.encode())
         assert sum(runs) == size[0] * size[1] and min(runs) >= 0
         flags = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
         return flags.reshape(size[1], size[0]).T

@@ -18,7 +18,7 @@ def levels(amodal, visible, in_front):
 
 
 def painted(amodal, in_front):
-    """Modal masks [N, H, W]: what the instances in front leave of each amodal mask."""
+    """Modal masks [N, H, W]: each amodal mask without the pixels of instances in front."""
     visible = amodal.copy()
     for i in range(len(amodal)):
         for j in range(len(amodal)):
@@ -28,11 +28,10 @@ def painted(amodal, in_front):
 
 
 def levels_by_merge(rles, n):
-    """Level codes [H, W] of mask n in front-to-back order, by pycocotools: merge what lies at each depth."""
-    own = rles[n]
-    codes = coco_mask.decode(own).astype(np.int64)
-    for rle in rles[:n]:
-        codes += coco_mask.decode(coco_mask.merge([own, rle], intersect=True))
+    """Level codes [H, W] of mask n in front-to-back order: intersect it with each mask in front by pycocotools."""
+    codes = coco_mask.decode(rles[n]).astype(np.int64)
+    for front in rles[:n]:
+        codes += coco_mask.decode(coco_mask.merge([rles[n], front], intersect=True))
     return codes
 
 
@@ -55,16 +54,16 @@ def even_odd(points, size):
     return inside
 
 
-def lone_rle(counts):
+def decode_string(counts):
     """Run lengths of one compressed COCO string, character by character."""
-    runs, at = [], 0
-    while at < len(counts):
-        value, k, more = 0, 0, True
-        while more:
-            char = counts[at] - 48
+    runs, position = [], 0
+    while position < len(counts):
+        value, k, continues = 0, 0, True
+        while continues:
+            char = counts[position] - 48
             value |= (char & 31) << (5 * k)
-            more = bool(char & 32)
-            at, k = at + 1, k + 1
+            continues = bool(char & 32)
+            position, k = position + 1, k + 1
         if char & 16:
             value -= 1 << (5 * k)
         runs.append(value + (runs[-2] if len(runs) > 2 else 0))
@@ -74,8 +73,21 @@ def lone_rle(counts):
 def pixel_order(m_a, m_b, c=0.5):
     """Eq. 4-5 pixel by pixel on two sem-dist maps."""
     r = np.zeros(m_a.shape, np.int64)
-    for at in np.ndindex(m_a.shape):
-        conf_a, conf_b = m_a[at] - np.floor(m_a[at]), m_b[at] - np.floor(m_b[at])
+    for pixel in np.ndindex(m_a.shape):
+        conf_a, conf_b = m_a[pixel] - np.floor(m_a[pixel]), m_b[pixel] - np.floor(m_b[pixel])
         if conf_a * conf_b > c * c:
-            r[at] = int(np.floor(m_a[at]) - np.floor(m_b[at]))
+            r[pixel] = int(np.floor(m_a[pixel]) - np.floor(m_b[pixel]))
     return r
+
+
+def roi_levels(view, boxes, instances, out):
+    """Level codes of P boxes on a grid of ``out x out`` cell centers, uint8 [P, out, out]; 0 outside the image.
+
+    boxes: [P, 4] as x0, y0, x1, y1 in pixels of the view, half-open; instances: [P], the instance of each box.
+    """
+    steps = (np.arange(out) + 0.5) / out
+    corners = np.asarray(boxes, np.float64).reshape(-1, 4)
+    x = np.floor(corners[:, 0, None] + steps * (corners[:, 2] - corners[:, 0])[:, None]).astype(np.int64)
+    y = np.floor(corners[:, 1, None] + steps * (corners[:, 3] - corners[:, 1])[:, None]).astype(np.int64)
+    regions, inside = view.regions_at(y[:, :, None], x[:, None, :])
+    return view.table[regions, np.asarray(instances, np.int64)[:, None, None]] * inside

@@ -17,7 +17,7 @@ from amodal_data.evaluation.metric import Figures, Metric, Order
 from amodal_data.evaluation.protocols.coco_bootstrap import class_matches, resampled_figures
 from amodal_data.evaluation.results.scored_masks import PredictionStats, ScoredMask
 from amodal_data.masks.rle import RLE
-from amodal_data.masks.windows import minus
+from amodal_data.masks.windows import subtract
 
 Rows = list[dict[str, Any]]
 
@@ -121,7 +121,7 @@ def _mask_of_part(prediction: ScoredMask, part: str) -> RLE | None:
         return prediction.amodal
     if prediction.visible is None or part == "visible":
         return prediction.visible
-    return minus(prediction.amodal, prediction.visible)
+    return subtract(prediction.amodal, prediction.visible)
 
 
 def _evaluations(content: _Content) -> Iterator[Any]:

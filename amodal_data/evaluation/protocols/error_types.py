@@ -9,7 +9,7 @@ from amodal_data.evaluation.comparison import Comparison
 from amodal_data.evaluation.protocols.pair_order import order_of
 from amodal_data.evaluation.results.scored_masks import ScoredMask
 from amodal_data.masks.rle import iou
-from amodal_data.masks.windows import minus
+from amodal_data.masks.windows import subtract
 
 _RIGHT = 0.5
 """IoU at which an amodal or modal mask is right"""
@@ -71,7 +71,7 @@ def _type(comparison: Comparison, n: int, prediction: ScoredMask | None) -> str:
     if iou([visible], [targets.modal_rle(n)])[0, 0] < _RIGHT:
         return "misplaced"
     hidden = targets.hidden_rle(n)
-    missed = minus(hidden, prediction.amodal).area
+    missed = subtract(hidden, prediction.amodal).area
     return "hidden-missed" if 2 * missed > hidden.area else "hidden-wrong"
 
 

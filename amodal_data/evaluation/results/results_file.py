@@ -31,7 +31,7 @@ from amodal_data.evaluation.results.scored_masks import (
 )
 from amodal_data.evaluation.results.sidecar import Sidecar, open_sidecar
 from amodal_data.masks.rle import RLE, parse_rles
-from amodal_data.masks.windows import minus
+from amodal_data.masks.windows import subtract
 from amodal_data.readers.json_files import stem_of
 from amodal_data.readers.values import integer, number
 from amodal_data.scenes.scene import Source
@@ -288,7 +288,7 @@ class RowsOfImage:
         """The fields of row n besides its amodal mask, which is given."""
         levels, visible, hidden = tuple(self._levels.get(n, ())), self._visible.get(n), self._hidden.get(n)
         if visible is None and hidden is not None:
-            visible = minus(amodal, hidden)
+            visible = subtract(amodal, hidden)
         box, probabilities = (None, None) if self._probabilities is None else (part[n] for part in self._probabilities)
         return {"visible": visible, "levels": levels, "box": box, "probabilities": probabilities}
 

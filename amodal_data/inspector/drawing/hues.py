@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.inspector.drawing.colors import IDENTITY
-from amodal_data.layering.level_table import counted
+from amodal_data.layering.level_table import pairwise_counts
 
 _MANY = 500
 """Instances up to which every pair is looked at"""
@@ -45,7 +45,7 @@ def _overlaps(table: NDArray[np.uint8]) -> NDArray[np.bool_]:
     if count > _MANY:
         return np.zeros((count, count), bool)
     inside = table > 0
-    return np.asarray(counted(inside.T, inside) > 0)
+    return np.asarray(pairwise_counts(inside.T, inside) > 0)
 
 
 def shared_hues(truth: NDArray[np.uint8], found: NDArray[np.uint8], chosen: Sequence[int | None]) -> list[int]:

@@ -76,9 +76,9 @@ def _fix_order(
     images: "Iterable[tuple[CachedImage, LayeredTargets]]", swaps: list[int]
 ) -> "Iterator[tuple[CachedImage, LayeredTargets]]":
     """Order instances as their visible masks show; append the number of swapped pairs of each image to ``swaps``."""
-    from amodal_data.layering.visible_order import reordered
+    from amodal_data.layering.visible_order import reorder
 
     for image, targets in images:
-        targets, count = reordered(targets)
+        targets, count = reorder(targets)
         swaps.append(count)
         yield image, targets

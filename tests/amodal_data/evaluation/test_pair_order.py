@@ -15,7 +15,7 @@ from amodal_data.evaluation.protocols.order import pair_votes
 from amodal_data.evaluation.protocols.pair_order import grid_of, order_of
 from amodal_data.evaluation.results.sidecar import open_sidecar, sidecar_path
 from amodal_data.layering.sem_dist import instance_order, relative_depth
-from amodal_data.masks.windows import crop, from_crop, intersect_windows, minus, window_of
+from amodal_data.masks.windows import crop, from_crop, intersect_windows, subtract, window_of
 from sln.inference.folder import _save_sem_dist
 
 
@@ -68,7 +68,7 @@ def test_crops_and_differences_of_runs_equal_pixels():
     for _ in range(300):
         size = tuple(rng.integers(1, 12, 2).tolist())
         a, b = (RLE.from_mask(mask) for mask in random_masks(rng, 2, size))
-        assert np.array_equal(minus(a, b).decode(), a.decode() & ~b.decode())
+        assert np.array_equal(subtract(a, b).decode(), a.decode() & ~b.decode())
         windows = [window_of(mask) for mask in (a, b)]
         for mask, window in zip((a, b), windows, strict=True):
             limits = None if window is None else (window[0].start, window[1].start, window[0].stop, window[1].stop)

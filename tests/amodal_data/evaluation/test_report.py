@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from support.coco_oracle import figures, images_by_id, perturbed, score_amodal, slow_match
 from support.commands import run_command
+from support.oracle import roi_levels
 from support.scenes import make_scene, random_masks
 
 from amodal_data import RLE, build_targets, evaluate, read_cocoa, write_cocoa, write_flat
@@ -148,7 +149,7 @@ def test_probabilities_give_joint_and_soft_order(scenes, tmp_path):
     boxes, levels = [], []
     for image in truth.images:
         image_boxes = image.targets.boxes()[0].astype(float)
-        codes = image.targets.roi_levels(image_boxes, np.arange(len(image_boxes)), 56)
+        codes = roi_levels(image.targets, image_boxes, np.arange(len(image_boxes)), 56)
         deepest = 7
         boxes.append(image_boxes)
         levels.append(np.stack([np.minimum(codes, deepest) == k for k in range(deepest + 1)], axis=1))

@@ -26,7 +26,7 @@ from amodal_data.export import LAYOUTS as OUT
 from amodal_data.export import convert, export_records
 from amodal_data.export.adapters import from_fiftyone, to_fiftyone, to_supervision
 from amodal_data.inspector.dataset import open_dataset
-from amodal_data.masks.contours import ring_of
+from amodal_data.masks.contours import trace_ring
 from amodal_data.masks.rle import rasterize
 
 BACK = {
@@ -161,7 +161,7 @@ def test_outlines_rasterise_back_to_any_mask():
     rng = np.random.default_rng(2)
     for _ in range(300):
         for mask in random_masks(rng, 3, size=(int(rng.integers(1, 20)), int(rng.integers(1, 20)))):
-            ring = ring_of(RLE.from_mask(mask))
+            ring = trace_ring(RLE.from_mask(mask))
             assert (ring is None) == (not mask.any())
             if ring is not None:
                 assert np.array_equal(rasterize([np.array(ring)], mask.shape)[0].decode(), mask)

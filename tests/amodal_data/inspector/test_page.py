@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from support.oracle import roi_levels
 from support.scenes import make_scene
 
 from amodal_data import RLE, ScoredMask, build_targets, read_annotations, read_cocoa, write_cocoa
@@ -87,7 +88,7 @@ def place(tmp_path_factory):
 def _certain(targets, n, score):
     """Instance n as a network sure of it would predict it."""
     box = targets.boxes()[0][n].astype(np.float32)
-    codes = targets.roi_levels(box[None], np.array([n]), 28)[0]
+    codes = roi_levels(targets, box[None], np.array([n]), 28)[0]
     probabilities = np.stack([codes == code for code in range(5)]).astype(np.float16) * 0.8 + 0.04
     one = ScoredMask.from_codes(targets.levels(n), max(score, 0.1))
     return ScoredMask(one.amodal, one.score, 1, one.visible, one.levels, box, probabilities)

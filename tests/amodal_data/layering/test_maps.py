@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from support.oracle import roi_levels
 from support.scenes import make_scene, random_masks
 
 from amodal_data import layer_scene
@@ -24,7 +25,7 @@ def test_layering_maps_equal_their_definition(targets):
         targets.global_layering(0)
 
 
-def test_one_instance_is_a_slice_of_all(targets):
+def test_maps_of_an_instance_are_slices_of_those_of_all(targets):
     for view in (targets.levels, targets.modal, targets.amodal):
         assert np.array_equal(view()[3], view(3))
         assert view().dtype == view(3).dtype
@@ -39,44 +40,42 @@ def test_resized_views_equal_resized_maps(targets, size, box, flip):
     y = np.floor(y0 + (np.arange(size[0]) + 0.5) * (y1 - y0) / size[0]).astype(int)
     x = np.floor(x0 + (np.arange(size[1]) + 0.5) * (x1 - x0) / size[1]).astype(int)
     padded = np.pad(targets.levels(), [(0, 0), (200, 200), (200, 200)])
-    wanted = padded[:, y[:, None] + 200, x[None, :] + 200]
+    expected = padded[:, y[:, None] + 200, x[None, :] + 200]
     view = targets.resized(size, flip=flip, box=box)
     assert view.size == size
-    assert np.array_equal(view.levels(), wanted[:, :, ::-1] if flip else wanted)
+    assert np.array_equal(view.levels(), expected[:, :, ::-1] if flip else expected)
     assert np.array_equal(view.count_map(), (view.levels() > 0).sum(axis=0))
     assert np.array_equal(view.depth_map(), view.levels().max(axis=0))
 
 
-def test_roi_levels_equal_dense_crops(targets):
+def test_region_lookup_equals_dense_crops(targets):
     rng = np.random.default_rng(0)
     views = [targets, targets.resized((40, 50)), targets.resized((40, 50), flip=True, box=(-5, 3, 28, 40))]
     corner = rng.uniform(-8, 30, (40, 2))
     boxes = np.concatenate([corner, corner + rng.uniform(0, 30, (40, 2))], axis=1)
     instances = rng.integers(0, 5, 40)
     for view in views:
-        codes = view.roi_levels(boxes, instances, 7)
+        codes = roi_levels(view, boxes, instances, 7)
         assert codes.shape == (40, 7, 7)
         assert codes.dtype == np.uint8
         dense = np.pad(view.levels(), [(0, 0), (99, 99), (99, 99)])
         for p, (x0, y0, x1, y1) in enumerate(boxes):
             for i in range(7):
                 for j in range(7):
-                    y, x = (
-                        int(np.floor(y0 + (i + 0.5) / 7 * (y1 - y0))),
-                        int(np.floor(x0 + (j + 0.5) / 7 * (x1 - x0))),
-                    )
+                    y = int(np.floor(y0 + (i + 0.5) / 7 * (y1 - y0)))
+                    x = int(np.floor(x0 + (j + 0.5) / 7 * (x1 - x0)))
                     assert codes[p, i, j] == dense[instances[p], y + 99, x + 99]
-    assert targets.roi_levels(np.zeros((0, 4)), np.zeros(0, int), 7).shape == (0, 7, 7)
+    assert roi_levels(targets, np.zeros((0, 4)), np.zeros(0, int), 7).shape == (0, 7, 7)
 
 
-def test_sem_dist_of_ground_truth(targets):
+def test_sem_dist_maps_of_ground_truth(targets):
     m = targets.sem_dist()
     assert m.dtype == np.float32
     levels = targets.levels().astype(int)
     assert np.array_equal(m, np.where(levels > 0, 1 - 2**-8 - (levels - 1), 0).astype(np.float32))
 
 
-def test_views_leave_the_targets_alone(targets):
+def test_views_do_not_change_the_targets(targets):
     before = targets.table.copy(), targets.run_lengths.copy(), targets.run_regions.copy()
     targets.resized((5, 5), box=(-3, -3, 40, 40)).levels()
     targets.sem_dist()

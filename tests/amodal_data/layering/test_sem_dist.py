@@ -39,7 +39,7 @@ def test_ground_truth_maps_give_back_masks_and_order(confidence, kind):
     assert pairs > 300
 
 
-def test_the_surest_pixels_are_no_holes():
+def test_pixels_of_confidence_1_are_no_holes():
     confidence = np.ones(3, np.float32)
     m = sem_dist(confidence, np.array([0, 1, 254]))
     assert (amodal_part(m.astype(np.float32)) > 0.5).all()
@@ -99,7 +99,7 @@ def test_all_three_decodings_agree_on_ground_truth():
 
 
 @pytest.mark.parametrize(
-    ("r", "wanted"),
+    ("r", "expected"),
     [
         ([[0, 0], [0, 0]], 0),
         ([[1, 0], [0, 0]], 1),
@@ -113,9 +113,9 @@ def test_all_three_decodings_agree_on_ground_truth():
         ),  # diagonal neighbours are one region
     ],
 )
-def test_instance_order(r, wanted):
-    assert instance_order(np.array(r)) == wanted
-    assert instance_order(-np.array(r)) == -wanted
+def test_instance_order(r, expected):
+    assert instance_order(np.array(r)) == expected
+    assert instance_order(-np.array(r)) == -expected
 
 
 def test_regional_order_finds_both_signs():

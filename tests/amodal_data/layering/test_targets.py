@@ -39,21 +39,21 @@ def _empty(size):
 
 
 @pytest.mark.parametrize("n", [64, 65, 130])
-def test_many_instances(n):
+def test_levels_of_many_instances_equal_merged_masks(n):
     rng = np.random.default_rng(n)
     for _ in range(6):
         masks, ranks = random_masks(rng, n, (17, 19)), rng.permutation(n)
         targets = layer_scene(make_scene(masks, ranks))
         order = np.argsort(ranks)
         rles = [coco_mask.encode(np.asfortranarray(masks[i].astype(np.uint8))) for i in order]
-        for place in (0, n // 2, n - 1):
-            assert np.array_equal(targets.levels(int(order[place])), levels_by_merge(rles, place))
+        for rank in (0, n // 2, n - 1):
+            assert np.array_equal(targets.levels(int(order[rank])), levels_by_merge(rles, rank))
         assert np.array_equal(targets.amodal(), masks)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 9, 40])
 def test_levels_equal_the_definition_for_stored_visible_masks(n):
-    """The general rule: visible masks of any shape, a partial order, hidden parts nobody owns."""
+    """The general rule: visible masks of any shape, a partial order, hidden parts that show no known instance."""
     rng = np.random.default_rng(100 + n)
     for _ in range(250 if n < 10 else 15):
         masks = random_masks(rng, n)
@@ -93,7 +93,7 @@ def test_a_fully_hidden_instance_counts_for_those_behind_it():
 
 def test_an_unknown_occluder_counts_one():
     amodal = np.array([[[1, 1, 1]], [[0, 1, 1]]], bool)
-    visible = np.array([[[1, 0, 0]], [[0, 1, 0]]], bool)  # nobody visible owns the last pixel
+    visible = np.array([[[1, 0, 0]], [[0, 1, 0]]], bool)  # no known instance is visible at the last pixel
     order = np.array([[0, 0], [1, 0]], bool)
     targets = layer_scene(make_scene(amodal, visible=visible, in_front=order))
     assert targets.levels().tolist() == [[[1, 2, 3]], [[0, 1, 2]]]
@@ -101,7 +101,7 @@ def test_an_unknown_occluder_counts_one():
     assert targets.count_map().tolist() == [[1, 2, 2]]
 
 
-def test_regions_below_64_px_and_more_than_32_instances_stay():
+def test_masks_below_64_px_and_more_than_32_instances_are_kept():
     masks = np.zeros((40, 8, 8), bool)
     masks[:, 0, 0] = True
     for n in range(40):
@@ -143,7 +143,7 @@ def test_runs_above_65535_pixels():
     assert int(targets.run_lengths.max()) > 65_535
 
 
-def test_figures_and_masks_of_instances():
+def test_areas_boxes_and_masks_of_instances():
     rng = np.random.default_rng(5)
     for _ in range(100):
         masks = random_masks(rng, 5)
@@ -167,11 +167,11 @@ def test_pairs_are_the_overlapping_ones_front_first():
     rng = np.random.default_rng(6)
     for _ in range(50):
         masks, ranks = random_masks(rng, 6), rng.permutation(6)
-        wanted = [[a, b] for a in range(6) for b in range(6) if ranks[a] < ranks[b] and (masks[a] & masks[b]).any()]
-        assert layer_scene(make_scene(masks, ranks)).pairs.tolist() == wanted
+        expected = [[a, b] for a in range(6) for b in range(6) if ranks[a] < ranks[b] and (masks[a] & masks[b]).any()]
+        assert layer_scene(make_scene(masks, ranks)).pairs.tolist() == expected
 
 
-def test_a_scene_is_checked_once():
+def test_invalid_scenes_raise():
     mask = RLE.from_mask(np.ones((2, 2)))
     with pytest.raises(SceneError, match="each in front"):
         Scene(1, "", (2, 2), (Instance(mask, 1, 0),) * 2, np.array([[0, 1], [1, 0]], bool))
@@ -182,9 +182,9 @@ def test_a_scene_is_checked_once():
 
 
 @pytest.mark.parametrize("order", [True, False])
-def test_many_instances_go_another_way_to_the_same_levels(order, monkeypatch):
-    """From 128 instances on matrices are sparse, from 64 the closure is made row by row."""
-    from amodal_data.layering import level_table as codes
+def test_sparse_and_dense_routes_give_the_same_levels(order, monkeypatch):
+    """Above 128 instances matrices are sparse, above 64 the transitive closure is computed row by row."""
+    from amodal_data.layering import level_table
     from amodal_data.scenes import occlusion_order as occlusion
 
     rng = np.random.default_rng(3)
@@ -192,15 +192,15 @@ def test_many_instances_go_another_way_to_the_same_levels(order, monkeypatch):
     if order:
         scene = make_scene(masks, rng.permutation(150))
     else:
-        shown = masks & (rng.random(masks.shape) < 0.5)
-        scene = make_scene(masks, visible=shown, in_front=partial_order(rng, 150, 0.1), total_order=False)
+        visible = masks & (rng.random(masks.shape) < 0.5)
+        scene = make_scene(masks, visible=visible, in_front=partial_order(rng, 150, 0.1), total_order=False)
     try:
-        found = layer_scene(scene)
+        targets = layer_scene(scene)
     except LevelsError as error:
         pytest.skip(str(error))
-    monkeypatch.setattr(codes, "_MANY", 10**6)
+    monkeypatch.setattr(level_table, "DENSE_INSTANCES", 10**6)
     monkeypatch.setattr(occlusion, "_FEW", 10**6)
-    wanted = layer_scene(scene)
-    assert np.array_equal(found.levels(), wanted.levels()) and np.array_equal(found.pairs, wanted.pairs)
-    assert np.array_equal(found.ambiguous, wanted.ambiguous)
-    assert [np.array_equal(*pair) for pair in zip(found.boxes(), wanted.boxes(), strict=True)] == [True, True]
+    expected = layer_scene(scene)
+    assert np.array_equal(targets.levels(), expected.levels()) and np.array_equal(targets.pairs, expected.pairs)
+    assert np.array_equal(targets.ambiguous, expected.ambiguous)
+    assert [np.array_equal(*pair) for pair in zip(targets.boxes(), expected.boxes(), strict=True)] == [True, True]

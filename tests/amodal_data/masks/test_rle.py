@@ -4,7 +4,7 @@ import pickle
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
-from support.oracle import lone_rle
+from support.oracle import decode_string
 from support.scenes import random_masks
 
 from amodal_data.errors import MaskError, MaskSizeError
@@ -39,7 +39,7 @@ def test_strings_decode_as_character_by_character():
         ] + [b""] * int(rng.integers(0, 2))
         runs, ptr = decode_counts(strings)
         for n, string in enumerate(strings):
-            assert runs[ptr[n] : ptr[n + 1]].tolist() == lone_rle(string)
+            assert runs[ptr[n] : ptr[n + 1]].tolist() == decode_string(string)
     long = coco_mask.frPyObjects({"size": [30000, 40000], "counts": [5, 900_000_000, 299_999_995]}, 30000, 40000)
     assert decode_counts([long["counts"]])[0].tolist() == [5, 900_000_000, 299_999_995]
 

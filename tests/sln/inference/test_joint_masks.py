@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from support.predictions import random_prediction
 
-from amodal_data.layering.joint_decoding import Known, decode_jointly, front_to_back, raised
+from amodal_data.layering.joint_decoding import Candidates, decode_jointly, raise_hidden
 from sln.config import load_config
 from sln.inference import joint_masks as together
 from sln.inference.prediction import with_decoding
 
-RULES = ("rank", "sinkhorn", "pair")
+RULES = ("rank", "sinkhorn")
 
 
 def scene(seed, rule="sinkhorn", hidden=0.4, n=6):
@@ -30,13 +30,13 @@ def by_pixels(prediction):
     every = np.stack([alone._pasted_of(n, (slice(0, 40), slice(0, 50))) for n in range(len(alone))])
     confidence = 1 - every[:, 0].reshape(len(alone), -1)
     p = (every[:, 1:] / np.maximum(1 - every[:, :1], 1e-6)).reshape(len(alone), -1, confidence.shape[1])
-    known = Known(prediction.scores, prediction.objects)
-    return decode_jointly(confidence > 0.5, p, known, prediction.scene).reshape(len(alone), 40, 50)
+    candidates = Candidates(prediction.scores, prediction.objects)
+    return decode_jointly(confidence > 0.5, p, candidates, prediction.scene).reshape(len(alone), 40, 50)
 
 
 def strips(prediction):
     windows = [prediction._window(n) for n in range(len(prediction))]
-    return together.JointMasks(prediction.size, windows, prediction._pasted_of, None, "none", None)._strips()
+    return together.JointMasks(prediction.size, windows, prediction._pasted_of, None, "none")._strips()
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -109,12 +109,4 @@ def test_the_settings_say_how():
     wider = agreed.amodal() & ~found.amodal()
     assert wider.any() and not (found.amodal() & ~agreed.amodal()).any()
     assert np.array_equal(agreed.probabilities, found.probabilities)  # results keep what the network said
-    np.testing.assert_allclose(raised(found.probabilities, 0.5), found.probabilities, atol=1e-6)
-
-
-def test_one_order_for_pairs_reads_the_whole_photo():
-    prediction = scene(2, "pair")
-    every = by_pixels(replace(prediction, decoding="none")) > 0
-    assert sorted(together.order_on_grid(*prediction._tensors(), prediction.size)) == list(range(6))
-    p = np.ones((6, 4, every[0].size), np.float32) / 4
-    assert sorted(front_to_back(every.reshape(6, -1), p)) == list(range(6))
+    np.testing.assert_allclose(raise_hidden(found.probabilities, 0.5), found.probabilities, atol=1e-6)

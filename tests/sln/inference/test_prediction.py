@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from support.commands import ROOT, run_command
+from support.oracle import roi_levels
 
 import sln as package
 from amodal_data import build_targets, evaluate, instance_order, read_cocoa, relative_depth, write_cocoa
@@ -53,8 +54,7 @@ def place(tmp_path_factory):
 def from_truth(targets, out=28, levels=4):
     """The truth as a network that knows everything would say it."""
     boxes = targets.boxes()[0].astype(np.float32)
-    codes = np.stack([targets.resized((1, 1)).source.roi_levels(boxes[n : n + 1], np.array([n]), 3 * out)[0]
-                      for n in range(len(boxes))])  # fmt: skip
+    codes = roi_levels(targets, boxes, np.arange(len(boxes)), 3 * out)
     shares = level_shares(torch.from_numpy(codes), levels).numpy()
     return Prediction(targets.size, boxes, np.linspace(1, 0.5, len(boxes), dtype=np.float32), shares)
 
