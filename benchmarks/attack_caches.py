@@ -1,4 +1,6 @@
-"""Attack a cache in many random ways, its checksums repaired each time: the long form of tests/test_hostile.py.
+"""Attack a cache in many random ways and repair its checksums each time.
+
+The long form of tests/amodal_data/cache/test_hostile_files.py.
 
 Each attack must end in a CacheError, or read as exactly the scene that the bytes state (a slow reader says which), in
 five seconds; and `verify --annotations` must find whatever differs from the source.
@@ -13,8 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-import test_hostile
+sys.path.extend([str(Path(__file__).parents[1] / folder) for folder in ("tests", "tests/amodal_data/cache")])
+from test_hostile_files import attack_once, equal_content
 
 from amodal_data import build_targets, read_cocoa, write_cocoa
 
@@ -23,21 +25,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--attacks", type=int, default=500)
     parser.add_argument("--seed", type=int, default=1000)
-    given = parser.parse_args()
-    ends: collections.Counter[str] = collections.Counter()
+    arguments = parser.parse_args()
+    outcomes: collections.Counter[str] = collections.Counter()
     slowest = 0.0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         scenes = write_cocoa(folder, 5, seed=2, size=(40, 50), instances=(3, 6), photos=False)
         build_targets(read_cocoa(scenes), folder / "c.h5")
-        for seed in range(given.seed, given.seed + given.attacks):
+        for seed in range(arguments.seed, arguments.seed + arguments.attacks):
             started = time.monotonic()
-            attack, ended, verified = test_hostile.judge(folder, folder / "attacked.h5", seed)
+            attack, outcome, verified = attack_once(folder, folder / "attacked.h5", seed)
             slowest = max(slowest, time.monotonic() - started)
-            if verified and not test_hostile.unchanged(folder / "c.h5", folder / "attacked.h5"):
-                raise SystemExit(f"seed {seed}, {attack}: {ended}, and verify found nothing")
-            ends[ended] += 1
-    print(f"{given.attacks} attacks: {ends['refused']} refused, {ends['read']} read as their bytes state; "
+            if verified and not equal_content(folder / "c.h5", folder / "attacked.h5"):
+                raise SystemExit(f"seed {seed}, {attack}: {outcome}, and verify found nothing")
+            outcomes[outcome] += 1
+    print(f"{arguments.attacks} attacks: {outcomes['refused']} refused, {outcomes['read']} read as their bytes state; "
           f"the slowest took {slowest:.1f} s")  # fmt: skip
 
 

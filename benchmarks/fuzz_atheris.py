@@ -22,7 +22,7 @@ with atheris.instrument_imports(include=["amodal_data"]):
     from amodal_data.masks.rle import parse_rle
 
 from support.malformed import case
-from support.oracle import lone_rle
+from support.oracle import decode_string
 
 PATH = Path(tempfile.mkdtemp()) / "f.json"
 
@@ -35,7 +35,7 @@ def decode(data: bytes) -> None:
         mask = parse_rle({"size": list(size), "counts": counts}, size)
     except MaskError:
         return
-    runs = lone_rle(counts)
+    runs = decode_string(counts)
     assert min(runs) >= 0 and sum(runs) == size[0] * size[1]
     assert mask.area == sum(runs[1::2])
 

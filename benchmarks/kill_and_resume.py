@@ -1,9 +1,9 @@
-"""kill -9 at random moments of a build, each followed by --resume: the same bytes every time?
+"""Kill a build with -9 at random moments and resume it: are the bytes the same every time?
 
     python benchmarks/kill_and_resume.py [--kills 200] [--images 2300] [--seed 0]
 
-The long form of a test in tests/test_build.py. Prints at which stage the kills landed and whether every
-resumed build gave the bytes of an uninterrupted one and left no other file behind.
+The long form of a test in tests/amodal_data/cache/test_build.py. Prints the stage of each kill, and whether every
+resumed build gave the bytes of an uninterrupted one and left no other file.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def repeated(path: Path, n: int) -> Path:
 
 
 def stage(out: Path) -> str:
-    """What lay there after a kill."""
+    """The stage of a build after a kill."""
     shards = len(list(out.parent.glob(f"{out.name}.parts/*.h5")))
     if out.exists():
         return "finished"
@@ -50,32 +50,32 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--images", type=int, default=2300)
     parser.add_argument("--seed", type=int, default=0)
-    chosen = parser.parse_args()
-    rng = random.Random(chosen.seed)
+    arguments = parser.parse_args()
+    rng = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        source = repeated(folder / "COCO_amodal_train2014.json", chosen.images)
-        known = {source.name, "small"}
+        source = repeated(folder / "COCO_amodal_train2014.json", arguments.images)
+        inputs = {source.name, "small"}
         out = folder / "c.h5"
         command = [COMMAND, "build-targets", source, "-o", out, "-q", "--resume"]
         start = time.time()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        whole, wanted = time.time() - start, out.read_bytes()
+        duration, expected = time.time() - start, out.read_bytes()
         out.unlink()
         stages: Counter[str] = Counter()
-        for _ in range(chosen.kills):
+        for _ in range(arguments.kills):
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-            time.sleep(rng.uniform(0.2, 1.05) * whole)
+            time.sleep(rng.uniform(0.2, 1.05) * duration)
             process.send_signal(signal.SIGKILL)
             process.wait()
             stages[stage(out)] += 1
-            assert not out.exists() or out.read_bytes() == wanted, "half-written under the final name"
+            assert not out.exists() or out.read_bytes() == expected, "an incomplete file under the final name"
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-            assert out.read_bytes() == wanted, "other bytes after --resume"
-            left = {path.name for path in folder.iterdir()} - known
+            assert out.read_bytes() == expected, "different bytes after --resume"
+            left = {path.name for path in folder.iterdir()} - inputs
             assert left == {"c.h5"}, f"left behind: {left}"
             out.unlink()
-    print(f"{chosen.kills} kills of a build of {chosen.images} images ({whole:.1f} s), seed {chosen.seed}")
+    print(f"{arguments.kills} kills of a build of {arguments.images} images ({duration:.1f} s), seed {arguments.seed}")
     print("found after the kill: " + ", ".join(f"{text}: {n}" for text, n in sorted(stages.items())))
     print("every resumed build: the same bytes, no other file")
 

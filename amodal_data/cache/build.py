@@ -1,4 +1,4 @@
-"""Many scenes in, one target cache out: parallel, resumable, always the same bytes."""
+"""Build a target cache from many scenes: parallel, resumable, always the same bytes."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -9,36 +9,28 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from amodal_data.cache import (
-    CacheInfo,
-    MemoryPart,
-    Part,
-    Range,
-    ShardFolder,
-    StoredPart,
-    TargetCache,
-    join_parts,
-    write_cache,
-)
-from amodal_data.cache.header import FORMAT_VERSION
-from amodal_data.cache.parallel import Encoder, encoder, in_batches
+from amodal_data.cache.header import FORMAT_VERSION, CacheInfo
+from amodal_data.cache.parallel import Encoder, in_batches, make_encoder
+from amodal_data.cache.parts import MemoryPart, Part, Range, join_parts
+from amodal_data.cache.read import StoredPart, TargetCache
+from amodal_data.cache.shards import ShardFolder
+from amodal_data.cache.write import write_cache
 from amodal_data.errors import CacheError, SelectionError
 from amodal_data.io.files import refuse_existing, remove_leftovers, sole_writer
 from amodal_data.scenes.findings import Finding, count_findings, findings_text, read_findings
 from amodal_data.scenes.scene import Scene, SceneSource
 
 SHARD = 1000
-"""Scenes in a shard: what an interrupted build loses at most."""
+"""Scenes in a shard: the most that an interrupted build loses."""
 BATCH = 50
 """Scenes in a task: enough to make sending it cheap, few enough to keep all workers busy."""
-
 
 OnImage = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class BuildReport:
-    """What a build did: images and instances written, what was odd, wall seconds."""
+    """Result of a build: images and instances written, findings, wall seconds."""
 
     path: Path
     images: int
@@ -47,8 +39,8 @@ class BuildReport:
     seconds: float
 
     def __repr__(self) -> str:
-        what = f"{self.images:,} images, {self.instances:,} instances, {len(self.findings):,} findings"
-        return f"BuildReport({str(self.path)[-60:]!r}, {what}, {self.seconds:.2f} s)"
+        counts = f"{self.images:,} images, {self.instances:,} instances, {len(self.findings):,} findings"
+        return f"BuildReport({str(self.path)[-60:]!r}, {counts}, {self.seconds:.2f} s)"
 
     @property
     def errors(self) -> int:
@@ -84,161 +76,159 @@ def build_targets(
     Images keep their order; one that a level table cannot hold is left out with a finding. The same
     scenes give the same bytes, whatever ``jobs``, ``scheduler``, ``shard`` and ``resume``.
 
-    jobs: processes; scheduler: address of a Dask cluster instead. shard ``(i, n)``, counted from 1:
-    only that part, to be joined by :func:`merge_shards`. resume: go on with an interrupted build, whose
-    finished shards lie in ``NAME.parts/``. dry_run: all but write. ``on_image(k)`` is called whenever k
-    more images are done.
+    jobs: processes; scheduler: address of a Dask cluster instead. shard ``(i, n)``, counted from 1: only that part, to
+    be joined by :func:`merge_shards`. resume: continue an interrupted build, whose finished shards lie in
+    ``NAME.parts/``. dry_run: do everything except writing. ``on_image(k)`` is called whenever k more images are done.
 
-    Raises :class:`amodal_data.errors.OutputExistsError` before any work if ``path`` or an interrupted build
-    is there and neither ``force`` nor ``resume`` is given, :class:`amodal_data.errors.CacheError` if it
-    cannot be written: what is finished stays for ``resume``; :class:`amodal_data.errors.InUseError` if another
-    process writes the same cache.
+    Raises :class:`amodal_data.errors.OutputExistsError` before any work if ``path`` or an interrupted build exists and
+    neither ``force`` nor ``resume`` is given, :class:`amodal_data.errors.CacheError` if the cache cannot be written
+    (finished shards stay for ``resume``), and :class:`amodal_data.errors.InUseError` if another process writes it.
     """
     path, start = Path(path), time.perf_counter()
-    scenes, offset, total = _slice(scenes, shard)
-    info = _info(scenes)
+    scenes, offset, total = _select_shard(scenes, shard)
+    info = _provenance(scenes)
     folder = ShardFolder(path, info)
     if resume and not info.sources:
         raise SelectionError("only scenes that come from files can be resumed: nothing tells that these are the same")
-    wanted = Range(offset, offset + len(scenes), total or len(scenes)) if isinstance(scenes, SceneSource) else None
-    with nullcontext() if dry_run else _writing(path):
+    scene_range = Range(offset, offset + len(scenes), total or len(scenes)) if isinstance(scenes, SceneSource) else None
+    with nullcontext() if dry_run else _lock_output(path):
         if resume and path.exists() and not (force or dry_run):
-            return _already_done(path, folder, wanted, start)
+            return _finished_report(path, folder, scene_range, start)
         if not dry_run:
             refuse_existing(path, force=force)
-            folder.begin(resume=resume, force=force)
-        parts = _parts(scenes, folder, offset, encoder(jobs, scheduler), on_image, keep=not dry_run)
-        about_files = getattr(scenes, "file_findings", ()) if shard is None or shard[0] == 1 else ()
+            folder.prepare(resume=resume, force=force)
+        parts = _encode_parts(scenes, folder, offset, make_encoder(jobs, scheduler), on_image, save=not dry_run)
+        file_findings = getattr(scenes, "file_findings", ()) if shard is None or shard[0] == 1 else ()
         count = sum(part.scenes for part in parts)
-        which = Range(offset, offset + count, count if total is None else total)
+        scene_range = Range(offset, offset + count, count if total is None else total)
         if not dry_run:
-            write_cache(path, parts, info, which, findings=findings_text(about_files), force=force)
-        report = _report(path, parts, about_files, start)
+            write_cache(path, parts, info, scene_range, findings=findings_text(file_findings), force=force)
+        report = _make_report(path, parts, file_findings, start)
         if not dry_run:
             folder.remove()
         return report
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Be the only one who writes this cache, now and until the block ends; what killed builds left is removed."""
-    with ExitStack() as held:
+def _lock_output(path: Path) -> Iterator[None]:
+    """Be the only writer of this cache until the block ends, and remove temporary files of killed builds."""
+    with ExitStack() as stack:
         try:
-            held.enter_context(sole_writer(path.with_name(f".{path.name}.lock"), f"the cache {path.name}"))
+            stack.enter_context(sole_writer(path.with_name(f".{path.name}.lock"), f"the cache {path.name}"))
         except OSError as error:
             raise CacheError(f"cannot write the cache: {error.strerror}", place=str(path)) from error
         remove_leftovers(path)
         yield
 
 
-def _report(path: Path, parts: list[Part], about_files: Iterable[Finding], start: float) -> BuildReport:
-    findings = (*about_files, *chain.from_iterable(read_findings(part.findings) for part in parts))
+def _make_report(path: Path, parts: list[Part], file_findings: Iterable[Finding], start: float) -> BuildReport:
+    findings = (*file_findings, *chain.from_iterable(read_findings(part.findings) for part in parts))
     images = sum(len(part.rows) for part in parts)
     instances = sum(int(part.ptr["instances"][-1]) for part in parts)
     return BuildReport(path, images, instances, findings, time.perf_counter() - start)
 
 
-def _slice(scenes: Iterable[Scene], shard: tuple[int, int] | None) -> tuple[Iterable[Scene], int, int | None]:
-    """The scenes of a shard, the number of the first of them, and how many there are in all."""
+def _select_shard(scenes: Iterable[Scene], shard: tuple[int, int] | None) -> tuple[Iterable[Scene], int, int | None]:
+    """The scenes of a shard, the position of the first one, and the number of all scenes."""
     if shard is None:
         return scenes, 0, None
-    number, of = shard
-    if not 1 <= number <= of:
-        raise SelectionError(f"shard {number}/{of}: count from 1 to {of}")
+    number, shards = shard
+    if not 1 <= number <= shards:
+        raise SelectionError(f"shard {number}/{shards}: count from 1 to {shards}")
     if not isinstance(scenes, SceneSource):
         raise SelectionError("shards need a sequence of scenes, as the readers return it")
     total = len(scenes)
-    first, stop = total * (number - 1) // of, total * number // of
+    first, stop = total * (number - 1) // shards, total * number // shards
     return scenes.between(first, stop), first, total
 
 
-def _parts(
-    scenes: Iterable[Scene], folder: ShardFolder, offset: int, encode: Encoder, on_image: OnImage, *, keep: bool
+def _encode_parts(
+    scenes: Iterable[Scene], folder: ShardFolder, offset: int, encode: Encoder, on_image: OnImage, *, save: bool
 ) -> list[Part]:
-    """All parts in order: full shards as files (found or made), the rest in memory."""
+    """All parts in order: full shards as files (from an earlier build or this one), the rest in memory."""
     parts: dict[int, Part] = {}
-    sent: list[int] = []  # the shard that each batch sent out belongs to, by its first scene
-    looked: set[int] = set()
+    pending: list[int] = []  # for each batch sent to the encoder the first scene of its shard
+    visited: set[int] = set()
     end = offset + len(scenes) if isinstance(scenes, SceneSource) else None
 
-    def missing() -> Iterator[Iterable[Scene]]:
+    def missing_batches() -> Iterator[Iterable[Scene]]:
         for number, batch in enumerate(in_batches(scenes, BATCH)):
             start = offset + number * BATCH // SHARD * SHARD
-            if start not in looked and (found := folder.find(start, end)):
-                parts[start] = found
-                on_image(found.scenes)
-            looked.add(start)
+            if start not in visited and (part := folder.find(start, end)):
+                parts[start] = part
+                on_image(part.scenes)
+            visited.add(start)
             if start not in parts:
-                sent.append(start)
+                pending.append(start)
                 yield batch
 
-    held: list[MemoryPart] = []
-    for number, part in enumerate(encode(missing())):
+    batches: list[MemoryPart] = []
+    for number, part in enumerate(encode(missing_batches())):
         on_image(part.scenes)
-        held.append(part)
-        if sum(one.scenes for one in held) == SHARD:
-            whole = join_parts(held)
-            parts[sent[number]] = folder.keep(sent[number], whole) if keep else replace(whole, columns={})
-            held = []
-    if held:
-        parts[sent[-1]] = join_parts(held)
+        batches.append(part)
+        if sum(batch.scenes for batch in batches) == SHARD:
+            shard = join_parts(batches)
+            parts[pending[number]] = folder.save(pending[number], shard) if save else replace(shard, columns={})
+            batches = []
+    if batches:
+        parts[pending[-1]] = join_parts(batches)
     return [part for _, part in sorted(parts.items())]
 
 
-def _already_done(path: Path, folder: ShardFolder, wanted: Range | None, start: float) -> BuildReport:
-    """What to say when a build to be resumed has ended long ago: it must be this one, and whole."""
+def _finished_report(path: Path, folder: ShardFolder, scene_range: Range | None, start: float) -> BuildReport:
+    """The report of a build to resume that is already finished: the same build, and undamaged."""
     with TargetCache(path) as cache:
-        if (cache.info, cache.range) != (folder.info, wanted) or not cache.check_digest():
+        if (cache.info, cache.range) != (folder.info, scene_range) or not cache.check_digest():
             refuse_existing(path, force=False)
     folder.remove()
-    return _report(path, [StoredPart(path)], (), start)
+    return _make_report(path, [StoredPart(path)], (), start)
 
 
 def merge_shards(shards: Iterable[str | Path], path: str | Path, *, force: bool = False) -> BuildReport:
-    """Join the shards of one build, given in any order, into the cache that one run would have made.
+    """Join the shards of one build, given in any order, into the cache that a single run would have made.
 
     Raises :class:`amodal_data.errors.CacheError` if they come from different sources or settings, or if one
-    is missing, doubled or damaged.
+    is missing, listed twice or damaged.
     """
-    with _writing(Path(path)):
+    with _lock_output(Path(path)):
         return _merge([Path(shard) for shard in shards], Path(path), force=force)
 
 
 def _merge(shards: list[Path], path: Path, *, force: bool) -> BuildReport:
     start = time.perf_counter()
     refuse_existing(path, force=force)
-    found: list[tuple[Range, Path]] = []
+    ranges: list[tuple[Range, Path]] = []
     infos = []
     for shard in shards:
         with TargetCache(shard, hold=False) as cache:
             if not cache.check_digest():
-                raise CacheError("a damaged shard: its digest does not hold", place=str(shard))
-            found.append((cache.range, shard))
+                raise CacheError("a damaged shard: its digest does not match", place=str(shard))
+            ranges.append((cache.range, shard))
             infos.append(cache.info)
     if not infos or any(info != infos[0] for info in infos):
         raise CacheError("these shards do not belong together: other sources, settings or versions")
-    found.sort(key=lambda one: (one[0].start, one[0].stop))
-    at = 0
-    for part, shard in found:
-        if part.start != at:
-            raise CacheError(f"scenes {at} to {part.start} are in no shard, or in two", place=str(shard))
-        at = part.stop
-    total = found[-1][0].total
-    if at != total:
-        raise CacheError(f"scenes {at} to {total} are in no shard")
-    parts: list[Part] = [StoredPart(shard) for _, shard in found]
+    ranges.sort(key=lambda entry: (entry[0].start, entry[0].stop))
+    stop = 0
+    for part, shard in ranges:
+        if part.start != stop:
+            raise CacheError(f"scenes {stop} to {part.start} are in no shard, or in two", place=str(shard))
+        stop = part.stop
+    total = ranges[-1][0].total
+    if stop != total:
+        raise CacheError(f"scenes {stop} to {total} are in no shard")
+    parts: list[Part] = [StoredPart(shard) for _, shard in ranges]
     write_cache(path, parts, infos[0], Range(0, total, total), force=force)
-    return _report(path, parts, (), start)
+    return _make_report(path, parts, (), start)
 
 
-def _info(scenes: Iterable[Scene]) -> CacheInfo:
-    """Where the scenes come from, as far as they tell."""
-    origin = scenes if isinstance(scenes, SceneSource) else None
+def _provenance(scenes: Iterable[Scene]) -> CacheInfo:
+    """Provenance of the scenes, as far as they record it."""
+    source = scenes if isinstance(scenes, SceneSource) else None
     return CacheInfo(
         format_version=FORMAT_VERSION,
         package_version=version("amodal-data"),
-        dataset=origin.dataset if origin is not None else "custom",
-        sources=origin.sources if origin is not None else (),
-        settings=origin.settings if origin is not None else {},
+        dataset=source.dataset if source is not None else "custom",
+        sources=source.sources if source is not None else (),
+        settings=source.settings if source is not None else {},
         rasterizer=f"pycocotools {version('pycocotools')}",
     )

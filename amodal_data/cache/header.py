@@ -1,4 +1,4 @@
-"""What a cache says about itself: the user block in front of the HDF5 data, and where it comes from."""
+"""Header and provenance of a cache: the user block in front of the HDF5 data, and the sources of the build."""
 
 import hashlib
 import json
@@ -10,15 +10,17 @@ from amodal_data.errors import CacheError, CacheFormatError
 from amodal_data.io.files import open_regular
 from amodal_data.scenes.scene import Source
 
-FORMAT = "amodal-data/targets"
-FORMAT_VERSION = 2
-"""Of what is written; older ones are read"""
+FORMAT = "amodal-targets"
+FORMAT_VERSION = 1
+EARLIER_FORMAT = "amodal-data/targets"
+"""First line of caches from before the format got its name; they are refused."""
 USER_BLOCK = 512
+"""Bytes in front of the HDF5 data."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class CacheInfo:
-    """Where a cache comes from: format and package version, data set, source files, settings, rasteriser."""
+    """Provenance of a cache: format and package version, dataset, source files, settings, rasterizer."""
 
     format_version: int
     package_version: str
@@ -28,13 +30,12 @@ class CacheInfo:
     rasterizer: str
 
     def __repr__(self) -> str:
-        return (
-            f"CacheInfo(version {self.format_version}, {self.dataset}, {self.masks} masks, {len(self.sources)} sources)"
-        )
+        content = f"{self.dataset}, {self.masks} masks, {len(self.sources)} sources"
+        return f"CacheInfo(version {self.format_version}, {content})"
 
     @property
     def masks(self) -> str:
-        """``"amodal"``: masks are of whole objects; ``"modal"``: of what is visible of them."""
+        """``"amodal"``: masks cover whole objects; ``"modal"``: only their visible parts."""
         return self.settings.get("masks", "amodal")
 
     @property
@@ -44,14 +45,14 @@ class CacheInfo:
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with one spelling for equal values."""
+    """JSON that is the same for equal values."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 def is_cache(path: Path) -> bool:
-    """Does the file begin as a target cache does, of whatever version?"""
+    """Does the file begin as a target cache of this or an earlier format?"""
     with open_regular(path) as file:
-        return file.read(len(FORMAT) + 1) == f"{FORMAT}\n".encode()
+        return file.readline(USER_BLOCK).decode("latin-1") in (f"{FORMAT}\n", f"{EARLIER_FORMAT}\n")
 
 
 def file_digest(path: Path) -> str:
@@ -66,24 +67,23 @@ def user_block(digest: str) -> bytes:
     return f"{FORMAT}\nversion {FORMAT_VERSION}\nsha256 {digest}\n".encode().ljust(USER_BLOCK, b"\0")
 
 
-def stored_stamp(path: Path) -> tuple[int, str]:
-    """Format version and stored digest, after making sure that the file is a cache this package reads."""
+def read_digest(path: Path) -> str:
+    """The digest in the user block. Raises :class:`CacheFormatError` unless the file is a cache of this format."""
     try:
         with open_regular(path) as file:
             block = file.read(USER_BLOCK)
     except OSError as error:
         raise CacheError(f"cannot read the cache: {error.strerror}", place=str(path)) from error
+    lines = block.rstrip(b"\0").decode("latin-1").split("\n")
     if block[:4] == b"PK\x03\x04":
-        raise CacheFormatError("this is a checkpoint or an archive, not a target cache", place=str(path),
-                               fix="amodal-data build-targets makes one of annotations")  # fmt: skip
-    lines = block.rstrip(b"\0").split(b"\n")
-    if lines[0] != FORMAT.encode() or len(lines) != 4:
-        raise CacheFormatError("not a target cache", place=str(path), fix="amodal-data build-targets makes one")
-    version, digest = lines[1].decode("latin-1"), lines[2].decode("latin-1")
-    if version not in (f"version {known}" for known in range(1, FORMAT_VERSION + 1)):
-        raise CacheFormatError(
-            f"a target cache of format {version!r}; this package reads versions up to {FORMAT_VERSION}",
-            place=str(path),
-            fix="use a newer amodal-data, or build the cache again",
-        )
-    return int(version.removeprefix("version ")), digest.removeprefix("sha256 ")
+        message, fix = "this is a checkpoint or an archive, not a target cache", "create one with"
+    elif lines[0] == EARLIER_FORMAT:
+        message, fix = "a target cache of an earlier format, which this version does not read", "rebuild it with"
+    elif lines[0] != FORMAT or len(lines) != 4:
+        message, fix = "not a target cache", "create one with"
+    elif lines[1] != f"version {FORMAT_VERSION}":
+        message = f"a target cache of format {lines[1]!r}; this package reads version {FORMAT_VERSION}"
+        fix = "use a newer amodal-data, or rebuild it with"
+    else:
+        return lines[2].removeprefix("sha256 ")
+    raise CacheFormatError(message, place=str(path), fix=f"{fix} `amodal-data build-targets`")

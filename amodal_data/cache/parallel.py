@@ -1,4 +1,4 @@
-"""Encoding many scenes: here, in processes, or on a Dask cluster; results always in order.
+"""Encode many scenes: in this process, in several, or on a Dask cluster; results always in order.
 
 Work travels as small batches of raw records, results as a few large arrays.
 """
@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 
-from amodal_data.cache import CachedImage, EncodedImage, MemoryPart, encode
+from amodal_data.cache.parts import MemoryPart
+from amodal_data.cache.schema import CachedImage, EncodedImage, encode
 from amodal_data.errors import LevelsError, SelectionError
 from amodal_data.layering.targets import layer_with_findings
 from amodal_data.scenes.findings import Finding, Place
@@ -18,56 +19,56 @@ Encoder = Callable[[Iterable[Iterable[Scene]]], Iterator[MemoryPart]]
 
 
 def encode_scene(scene: Scene) -> tuple[EncodedImage | None, tuple[Finding, ...]]:
-    """The cache rows of one scene, None if a level table cannot hold it, and all findings about it."""
+    """The cache rows of a scene, None if a level table cannot hold it, and all its findings."""
     try:
-        targets, found = layer_with_findings(scene)
+        targets, findings = layer_with_findings(scene)
     except LevelsError as error:
         place = Place(scene.source, scene.image_id)
         return None, (*scene.findings, Finding("image-too-complex", place, error.message))
     image = CachedImage(scene.image_id, scene.file_name, scene.size, scene.annotator)
-    return encode(image, targets), (*scene.findings, *found)
+    return encode(image, targets), (*scene.findings, *findings)
 
 
 def encode_batch(scenes: Iterable[Scene]) -> MemoryPart:
-    """The rows of some scenes, one after the other."""
+    """The rows of some scenes, in order."""
     images: list[EncodedImage] = []
     findings: list[Finding] = []
     count = 0
     for scene in scenes:
-        image, found = encode_scene(scene)
-        findings += found
+        image, scene_findings = encode_scene(scene)
+        findings += scene_findings
         count += 1
         if image is not None:
             images.append(image)
-    return MemoryPart.of(images, findings, count)
+    return MemoryPart.from_images(images, findings, count)
 
 
-def encoder(jobs: int = 1, scheduler: str | None = None) -> Encoder:
-    """How to encode batches: in this process, in ``jobs`` processes, or on the Dask cluster at ``scheduler``.
+def make_encoder(jobs: int = 1, scheduler: str | None = None) -> Encoder:
+    """An encoder of batches: in this process, in ``jobs`` processes, or on the Dask cluster at ``scheduler``.
 
-    Results come in order; at most twice as many batches as workers are on their way. Raises
-    :class:`SelectionError` when used, if ``distributed`` is missing or no scheduler answers.
+    Results come in order, and at most twice as many batches as workers are pending. When used, raises
+    :class:`SelectionError` if ``distributed`` is missing or no scheduler answers.
     """
     if scheduler is not None:
-        return partial(_on_cluster, scheduler)
-    return partial(map, encode_batch) if jobs == 1 else partial(_in_parallel, jobs)
+        return partial(_encode_on_cluster, scheduler)
+    return partial(map, encode_batch) if jobs == 1 else partial(_encode_in_parallel, jobs)
 
 
-def _in_parallel(jobs: int, batches: Iterable[Iterable[Scene]]) -> Iterator[MemoryPart]:
+def _encode_in_parallel(jobs: int, batches: Iterable[Iterable[Scene]]) -> Iterator[MemoryPart]:
     from joblib import Parallel, delayed  # slow to import, needed only here
 
     run = Parallel(n_jobs=jobs, return_as="generator", batch_size=1, pre_dispatch="2*n_jobs", max_nbytes=None)
     yield from run(delayed(encode_batch)(batch) for batch in batches)
 
 
-def _on_cluster(scheduler: str, batches: Iterable[Iterable[Scene]]) -> Iterator[MemoryPart]:
+def _encode_on_cluster(scheduler: str, batches: Iterable[Iterable[Scene]]) -> Iterator[MemoryPart]:
     with cluster(scheduler):
-        yield from _in_parallel(-1, batches)
+        yield from _encode_in_parallel(-1, batches)
 
 
 @contextmanager
 def cluster(scheduler: str) -> Iterator[None]:
-    """Joblib's work goes to the Dask cluster at ``scheduler``, until the block ends.
+    """Run joblib's work on the Dask cluster at ``scheduler`` until the block ends.
 
     Raises :class:`SelectionError` if ``distributed`` is missing or no scheduler answers.
     """
@@ -87,10 +88,10 @@ def cluster(scheduler: str) -> Iterator[None]:
 
 
 def in_batches(scenes: Iterable[Scene], size: int) -> Iterator[Iterable[Scene]]:
-    """Neighbouring scenes, ``size`` at a time; those of a file as raw records, which travel light."""
+    """Consecutive scenes, ``size`` at a time; those of a file as raw records, which are small to send."""
     if isinstance(scenes, SceneSource):
         yield from scenes.batches(size)
         return
-    waiting = iter(scenes)
-    while batch := list(islice(waiting, size)):
+    iterator = iter(scenes)
+    while batch := list(islice(iterator, size)):
         yield batch

@@ -1,4 +1,4 @@
-"""Pieces of a cache: the rows of some neighbouring images, in memory or in a finished shard."""
+"""Parts of a cache: the rows of consecutive images, in memory or in a finished shard."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from amodal_data.scenes.findings import Finding, findings_text
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Which scenes of a source a part was made from: ``start`` to ``stop`` of ``total``."""
+    """The scenes of a source that a part was made from: ``start`` to ``stop`` of ``total``."""
 
     start: int
     stop: int
@@ -21,12 +21,12 @@ class Range:
 
     @property
     def whole(self) -> bool:
-        """Is this all there is?"""
+        """Are these all scenes of the source?"""
         return self.start == 0 and self.stop == self.total
 
 
 class Part(Protocol):
-    """Some neighbouring images as rows. ``scenes`` counts what was offered, left-out images included."""
+    """Consecutive images as rows. ``scenes`` counts the scenes they come from, including images left out."""
 
     @property
     def rows(self) -> NDArray[Any]:
@@ -34,7 +34,7 @@ class Part(Protocol):
 
     @property
     def ptr(self) -> NDArray[Any]:
-        """Where each image's slices begin within this part, PTR [n + 1]."""
+        """Where the slices of each image start within this part, PTR [n + 1]."""
 
     @property
     def findings(self) -> bytes:
@@ -42,7 +42,7 @@ class Part(Protocol):
 
     @property
     def scenes(self) -> int:
-        """How many scenes they come from."""
+        """Number of scenes they come from."""
 
     def column(self, name: str) -> NDArray[Any]:
         """Their slice of a column."""
@@ -50,7 +50,7 @@ class Part(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MemoryPart:
-    """A :class:`Part` in memory: few large arrays, cheap to send to another process."""
+    """A :class:`Part` in memory: a few large arrays, cheap to send to another process."""
 
     rows: NDArray[Any]
     ptr: NDArray[Any]
@@ -63,14 +63,14 @@ class MemoryPart:
         return self.columns[name]
 
     @classmethod
-    def of(cls, images: Sequence[EncodedImage], findings: Sequence[Finding], scenes: int) -> "MemoryPart":
-        """The rows of ``images``, one after the other."""
+    def from_images(cls, images: Sequence[EncodedImage], findings: Sequence[Finding], scenes: int) -> "MemoryPart":
+        """The rows of ``images``, in order."""
         rows = np.array([image.row for image in images], IMAGE)
         ptr = np.zeros(len(images) + 1, PTR)
         columns = {}
         for name in COLUMNS:
             slices = [image.columns[name] for image in images]
-            ptr[name][1:] = np.cumsum([len(s) for s in slices])
+            ptr[name][1:] = np.cumsum([len(part) for part in slices])
             columns[name] = np.concatenate([EMPTY[name], *slices])
         return cls(rows, ptr, columns, findings_text(findings), scenes)
 
@@ -87,12 +87,12 @@ def join_parts(parts: Sequence[Part]) -> MemoryPart:
 
 
 def join_ptr(parts: Sequence[Part]) -> NDArray[Any]:
-    """The ``ptr`` of several parts one after the other, PTR [n + 1]."""
-    out = np.zeros(sum(len(part.rows) for part in parts) + 1, PTR)
-    at = 0
+    """The ``ptr`` of several parts in order, PTR [n + 1]."""
+    joined = np.zeros(sum(len(part.rows) for part in parts) + 1, PTR)
+    start = 0
     for part in parts:
         ptr = part.ptr
         for name in COLUMNS:
-            out[name][at + 1 : at + len(ptr)] = ptr[name][1:] + out[name][at]
-        at += len(ptr) - 1
-    return out
+            joined[name][start + 1 : start + len(ptr)] = ptr[name][1:] + joined[name][start]
+        start += len(ptr) - 1
+    return joined

@@ -1,7 +1,7 @@
-"""The columns of a target cache: how one image becomes rows, and rows an image again.
+"""The columns of a target cache, and how to encode an image into rows and decode it again.
 
-Everything is little-endian. One image owns a slice of every column, named by ``ptr``; nothing is stored
-per image as an HDF5 object of its own.
+Everything is little-endian. Each image has a slice of every column, given by ``ptr``; no image is stored as an HDF5
+object of its own.
 """
 
 import zlib
@@ -17,7 +17,7 @@ from amodal_data.layering.consistency import occlusion_rates
 from amodal_data.layering.targets import LayeredTargets
 
 COLUMNS = ("runs/region", "runs/length", "levels", "flags", "instances", "pairs", "text")
-"""What one image owns a slice of, in the order of the fields of ``ptr``."""
+"""Columns of which each image has a slice, in the order of the fields of ``ptr``."""
 
 PTR = np.dtype([(name, "<i8") for name in COLUMNS])
 
@@ -46,7 +46,7 @@ CHUNKS = {
     "pairs": 1024,
     "text": 8192,
 }
-"""Rows per HDF5 chunk: 8 to 16 KiB each, so that one image is read without its neighbours."""
+"""Rows of an HDF5 chunk, 8 to 16 KiB, so that an image is read without its neighbors."""
 
 EMPTY: dict[str, NDArray[Any]] = {
     "runs/region": np.zeros(0, "<u2"),
@@ -57,20 +57,24 @@ EMPTY: dict[str, NDArray[Any]] = {
     "pairs": np.zeros((0, 2), "<i4"),
     "text": np.zeros(0, "u1"),
 }
-"""Each column of no image at all: its dtype and shape."""
+"""Each of these columns without rows: its dtype and shape."""
 
-BESIDE = {"images": 512, "ptr": 256, "findings": 8192}
-"""The same for the columns that are of the file as a whole."""
+FILE_CHUNKS = {"images": 512, "ptr": 256, "findings": 8192}
+"""Rows of an HDF5 chunk of the columns that belong to the whole file."""
+
+TEMPLATES = {**EMPTY, "images": np.zeros(0, IMAGE), "ptr": np.zeros(0, PTR), "findings": EMPTY["text"]}
+"""All columns without rows."""
 
 AMBIGUOUS, UNKNOWN = np.uint8(1), np.uint8(2)
-"""Bits of ``flags``, of which there is one byte a region"""
+"""Bits of ``flags``, a byte for each region."""
 
-_LONGEST_RUN = 65_535
+MAX_RUN = 65_535
+"""Pixels of the longest run that uint16 holds."""
 
 
 @dataclass(frozen=True, slots=True)
 class CachedImage:
-    """Which image a row of a cache is. ``size`` is (H, W); ``annotator`` is "" where the file has none."""
+    """The image of a row of a cache. ``size`` is (H, W); ``annotator`` is "" if the file names none."""
 
     image_id: int
     file_name: str
@@ -79,22 +83,21 @@ class CachedImage:
 
 
 Images = Iterable[tuple[CachedImage, LayeredTargets]]
-"""Images with their targets, one after the other"""
+"""Images with their targets, in order."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedImage:
-    """One image as rows: its row of ``images`` (crc32 filled in) and its slice of each column."""
+    """An image as rows: its row of ``images`` (with crc32) and its slice of each column."""
 
     row: NDArray[Any]
     columns: dict[str, NDArray[Any]]
 
 
 def encode(image: CachedImage, targets: LayeredTargets) -> EncodedImage:
-    """The rows of one image. Runs above 65,535 pixels are split; NUL characters in names become U+FFFD."""
-    lengths, regions = _split(targets.run_lengths, targets.run_regions)
-    texts = [image.file_name, image.annotator, *targets.names]
-    text = "\0".join(t.replace("\0", "\ufffd") for t in texts).encode("utf-8", "replace")
+    """Encode an image as rows. Runs above 65,535 pixels are split; NUL characters in names become U+FFFD."""
+    lengths, regions = _split_runs(targets.run_lengths, targets.run_regions)
+    texts = (text.replace("\0", "\ufffd") for text in (image.file_name, image.annotator, *targets.names))
     columns: dict[str, NDArray[Any]] = {
         "runs/region": regions.astype("<u2"),
         "runs/length": lengths.astype("<u2"),
@@ -102,27 +105,23 @@ def encode(image: CachedImage, targets: LayeredTargets) -> EncodedImage:
         "flags": targets.ambiguous * AMBIGUOUS + targets.unknown * UNKNOWN,
         "instances": instance_rows(targets),
         "pairs": targets.pairs.astype("<i4"),
-        "text": np.frombuffer(text, np.uint8),
+        "text": np.frombuffer("\0".join(texts).encode("utf-8", "replace"), np.uint8),
     }
     row = np.zeros((), IMAGE)
-    row["id"], (row["height"], row["width"]), row["regions"] = (
-        image.image_id,
-        targets.size,
-        len(targets.table),
-    )
+    row["id"], (row["height"], row["width"]), row["regions"] = image.image_id, targets.size, len(targets.table)
     row["crc32"] = checksum(row, columns)
     return EncodedImage(row, columns)
 
 
 def decode(encoded: EncodedImage) -> tuple[CachedImage, LayeredTargets]:
-    """The inverse of :func:`encode`, of rows whose checksum holds and whose parts fit together."""
+    """The inverse of :func:`encode`, for rows whose checksum and structure were checked."""
     row, columns = encoded.row, encoded.columns
     file_name, annotator, *names = columns["text"].tobytes().decode("utf-8").split("\0")
     if len(names) != len(columns["instances"]):
         raise CacheFormatError(f"{len(names)} names for {len(columns['instances'])} instances")
     size = (int(row["height"]), int(row["width"]))
     instances = columns["instances"]
-    lengths, regions = _join(columns["runs/length"], columns["runs/region"])
+    lengths, regions = _join_runs(columns["runs/length"], columns["runs/region"])
     targets = LayeredTargets(
         size=size,
         run_lengths=lengths,
@@ -142,7 +141,7 @@ def decode(encoded: EncodedImage) -> tuple[CachedImage, LayeredTargets]:
 
 
 def instance_rows(targets: LayeredTargets) -> NDArray[Any]:
-    """The rows of ``instances``; ``deepest_level`` is -1 for an instance without a pixel."""
+    """The rows of ``instances``; ``deepest_level`` is -1 for an empty mask."""
     rows = np.zeros(len(targets.names), INSTANCE)
     rows["annotation_id"] = targets.annotation_ids
     rows["category_id"] = targets.category_ids
@@ -156,25 +155,27 @@ def instance_rows(targets: LayeredTargets) -> NDArray[Any]:
 
 
 def checksum(row: NDArray[Any], columns: dict[str, NDArray[Any]]) -> int:
-    """CRC-32 of an image: its row without the checksum itself, then its slice of each column in order."""
+    """CRC-32 of an image: its row without the checksum, then its slice of each column in order."""
     crc = zlib.crc32(row.tobytes()[: -IMAGE["crc32"].itemsize])
     for name in COLUMNS:
         crc = zlib.crc32(columns[name].tobytes(), crc)
     return crc
 
 
-def _split(lengths: NDArray[np.uint32], regions: NDArray[np.uint16]) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
-    """Cut runs above 65,535 pixels into full pieces and a rest."""
-    if lengths.max(initial=0) <= _LONGEST_RUN:
+def _split_runs(
+    lengths: NDArray[np.uint32], regions: NDArray[np.uint16]
+) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
+    """Split runs above 65,535 pixels into pieces of that length and a rest."""
+    if lengths.max(initial=0) <= MAX_RUN:
         return lengths, regions
-    pieces = (lengths.astype(np.int64) + _LONGEST_RUN - 1) // _LONGEST_RUN
-    cut = np.full(int(pieces.sum()), _LONGEST_RUN, np.uint32)
-    cut[np.cumsum(pieces) - 1] = lengths - (pieces - 1).astype(np.uint32) * np.uint32(_LONGEST_RUN)
-    return cut, np.repeat(regions, pieces)
+    pieces = (lengths.astype(np.int64) + MAX_RUN - 1) // MAX_RUN
+    split = np.full(int(pieces.sum()), MAX_RUN, np.uint32)
+    split[np.cumsum(pieces) - 1] = lengths - (pieces - 1).astype(np.uint32) * np.uint32(MAX_RUN)
+    return split, np.repeat(regions, pieces)
 
 
-def _join(lengths: NDArray[Any], regions: NDArray[Any]) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
-    """Join neighbouring pieces of one region: the runs as they were before :func:`_split`."""
+def _join_runs(lengths: NDArray[Any], regions: NDArray[Any]) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
+    """Join consecutive pieces of a region: the inverse of :func:`_split_runs`."""
     starts = np.flatnonzero(np.append(True, regions[1:] != regions[:-1]))
-    whole = np.add.reduceat(lengths.astype(np.uint32), starts)
-    return whole.astype(np.uint32), regions[starts].astype(np.uint16)
+    joined = np.add.reduceat(lengths.astype(np.uint32), starts)
+    return joined.astype(np.uint32), regions[starts].astype(np.uint16)

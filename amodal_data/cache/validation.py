@@ -1,6 +1,7 @@
-"""Is a cache what its writer makes? Checksums can be made again by whoever made the file, so structure is checked too.
+"""Check the structure of a cache, because anybody who changes a file can also recompute its checksums.
 
-The file as a whole when it is opened, each image when it is read. Only what no writer of any version makes is refused.
+The file as a whole is checked when it is opened, each image when it is read. Only content that no build writes is
+refused.
 """
 
 from typing import Any
@@ -10,35 +11,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.cache.parts import Range
-from amodal_data.cache.schema import AMBIGUOUS, BESIDE, CHUNKS, COLUMNS, EMPTY, IMAGE, PTR, UNKNOWN, instance_rows
+from amodal_data.cache.schema import AMBIGUOUS, CHUNKS, COLUMNS, FILE_CHUNKS, TEMPLATES, UNKNOWN, instance_rows
 from amodal_data.errors import CacheFormatError
 from amodal_data.layering.targets import LayeredTargets
 from amodal_data.scenes.occlusion_order import is_cyclic
 
-_SHAPES = {**EMPTY, "images": np.zeros(0, IMAGE), "ptr": np.zeros(0, PTR), "findings": EMPTY["text"]}
-_PTR_1 = np.zeros(0, [("ambiguous" if name == "flags" else name, "<i8") for name in COLUMNS])
-_ROWS = {**CHUNKS, **BESIDE}
-_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE}
-_MOST_PIXELS = 2**31
+FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE}
+"""The only HDF5 filters of a cache."""
+MAX_PIXELS = 2**31
+"""Images have fewer pixels than this."""
 
 
-def checked_columns(file: h5py.File, version: int) -> dict[str, Any]:
-    """All columns of a cache by name. Raises :class:`CacheFormatError` if one is not a plain column of this file.
-
-    Version 1 has ``ambiguous`` where version 2 has ``flags``, of which it is the first.
-    """
-    columns: dict[str, Any] = {name: _column(file, name, version) for name in _SHAPES}
-    if version == 1:
-        columns["ptr"] = columns["ptr"][:].view(PTR)
+def open_columns(file: h5py.File) -> dict[str, Any]:
+    """All columns of a cache by name. Raises :class:`CacheFormatError` if one is not a plain column of this file."""
+    columns: dict[str, Any] = {name: _open_column(file, name) for name in TEMPLATES}
     if len(columns["ptr"]) != len(columns["images"]) + 1:
         raise CacheFormatError(f"{len(columns['ptr'])} pointers for {len(columns['images'])} images")
     return columns
 
 
-def _column(file: h5py.File, name: str, version: int) -> h5py.Dataset:
-    rows, wanted = _ROWS[name], _SHAPES[name]
-    if version == 1:
-        name, wanted = ("ambiguous" if name == "flags" else name), (_PTR_1 if name == "ptr" else wanted)
+def _open_column(file: h5py.File, name: str) -> h5py.Dataset:
+    rows, template = {**CHUNKS, **FILE_CHUNKS}[name], TEMPLATES[name]
     parts = name.split("/")
     for depth in range(1, len(parts) + 1):
         path = "/".join(parts[:depth])
@@ -47,40 +40,40 @@ def _column(file: h5py.File, name: str, version: int) -> h5py.Dataset:
     column = file[name]
     if not isinstance(column, h5py.Dataset) or column.is_virtual or column.external:
         raise CacheFormatError(f"column {name!r} does not lie in this file")
-    if column.dtype != wanted.dtype or column.shape[1:] != wanted.shape[1:] or column.maxshape != column.shape:
-        raise CacheFormatError(f"column {name!r} is {column.dtype} {column.shape}, not {wanted.dtype}")
+    if column.dtype != template.dtype or column.shape[1:] != template.shape[1:] or column.maxshape != column.shape:
+        raise CacheFormatError(f"column {name!r} is {column.dtype} {column.shape}, not {template.dtype}")
     length = column.shape[0]
     plan = column.id.get_create_plist()
-    filters = {plan.get_filter(at)[0] for at in range(plan.get_nfilters())}
-    chunks = (min(rows, length), *wanted.shape[1:]) if length else None
-    if column.chunks != chunks or not filters <= _FILTERS:
+    filters = {plan.get_filter(k)[0] for k in range(plan.get_nfilters())}
+    chunks = (min(rows, length), *template.shape[1:]) if length else None
+    if column.chunks != chunks or not filters <= FILTERS:
         raise CacheFormatError(f"column {name!r} is not stored as a cache stores it")
     if chunks and column.id.get_num_chunks() != -(-length // chunks[0]):
-        raise CacheFormatError(f"column {name!r} announces {length} rows and does not hold them")
+        raise CacheFormatError(f"column {name!r} declares {length} rows but does not hold them")
     return column
 
 
 def check_pointers(ptr: NDArray[Any], lengths: dict[str, int]) -> None:
-    """Slices follow each other and end where their column does."""
+    """Raise :class:`CacheFormatError` unless slices follow each other and end where their column ends."""
     for name in COLUMNS:
-        own = ptr[name]
-        if own[0] != 0 or (np.diff(own) < 0).any() or own[-1] != lengths[name]:
+        starts = ptr[name]
+        if starts[0] != 0 or (np.diff(starts) < 0).any() or starts[-1] != lengths[name]:
             raise CacheFormatError(f"its pointers do not cut {name!r} into slices")
 
 
 def check_range(scenes: Range, images: int) -> None:
-    """A cache is made from scenes ``start`` to ``stop`` of ``total``; some may have been left out."""
+    """Raise :class:`CacheFormatError` unless so many images may come from these scenes; some may be left out."""
     numbers = (scenes.start, scenes.stop, scenes.total)
-    if not all(type(one) is int for one in numbers) or not 0 <= scenes.start <= scenes.stop <= scenes.total:
+    if not all(type(number) is int for number in numbers) or not 0 <= scenes.start <= scenes.stop <= scenes.total:
         raise CacheFormatError(f"made from scenes {numbers}, which is no range")
     if images > scenes.stop - scenes.start:
         raise CacheFormatError(f"{images} images from {scenes.stop - scenes.start} scenes")
 
 
 def check_rows(row: NDArray[Any], columns: dict[str, NDArray[Any]]) -> None:
-    """The parts of one image fit together, before anything is made of them."""
+    """Raise :class:`CacheFormatError` unless the rows of an image match each other; nothing is decoded before."""
     height, width, regions = (int(row[name]) for name in ("height", "width", "regions"))
-    if height < 1 or width < 1 or height * width >= _MOST_PIXELS:
+    if height < 1 or width < 1 or height * width >= MAX_PIXELS:
         raise CacheFormatError(f"an image of {height} x {width} pixels (height x width)")
     lengths, region = columns["runs/length"], columns["runs/region"]
     if len(lengths) != len(region) or not len(lengths) or not lengths.all():
@@ -88,18 +81,18 @@ def check_rows(row: NDArray[Any], columns: dict[str, NDArray[Any]]) -> None:
     if int(lengths.sum(dtype=np.int64)) != height * width:
         raise CacheFormatError(f"its runs sum to {int(lengths.sum(dtype=np.int64))} of {height * width} pixels")
     if regions < 1 or int(region.max()) >= regions or not np.bincount(region, minlength=regions).all():
-        raise CacheFormatError(f"its runs do not use {regions} regions, each of them")
+        raise CacheFormatError(f"its runs do not use all of {regions} regions, and only those")
     if len(columns["levels"]) != regions * len(columns["instances"]) or len(columns["flags"]) != regions:
-        raise CacheFormatError("its level table is not one row a region, one column an instance")
+        raise CacheFormatError("its level table does not have a row for each region, a column for each instance")
     if columns["flags"].max() > AMBIGUOUS | UNKNOWN or columns["instances"]["is_stuff"].max(initial=0) > 1:
-        raise CacheFormatError("a flag is set that there is none of")
+        raise CacheFormatError("an undefined flag is set")
 
 
 def check_image(targets: LayeredTargets, instances: NDArray[Any]) -> None:
-    """What was read is a scene: pairs are in front of each other in one direction, figures are those of the masks."""
+    """Raise :class:`CacheFormatError` unless pairs are an order and stored areas and rates are those of the masks."""
     _check_pairs(targets.pairs, targets.table)
     if not np.array_equal(instance_rows(targets), instances):
-        raise CacheFormatError("a derived figure is not that of its masks")
+        raise CacheFormatError("a stored area, rate or level is not that of its masks")
 
 
 def _check_pairs(pairs: NDArray[np.int32], table: NDArray[np.uint8]) -> None:
@@ -113,7 +106,7 @@ def _check_pairs(pairs: NDArray[np.int32], table: NDArray[np.uint8]) -> None:
         raise CacheFormatError("its pairs are no order of (front, back)")
     inside = table > 0
     step = max(1, 2**24 // len(table))
-    for at in range(0, len(pairs), step):
-        front, back = pairs[at : at + step].T
+    for start in range(0, len(pairs), step):
+        front, back = pairs[start : start + step].T
         if not (inside[:, front] & inside[:, back]).any(axis=0).all():
-            raise CacheFormatError("a pair does not overlap")
+            raise CacheFormatError("the instances of a pair do not overlap")

@@ -1,4 +1,4 @@
-"""Does a cache say what its sources say? Everything is derived again and compared."""
+"""Verify a cache: derive everything again from its sources and compare."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from amodal_data.cache import TargetCache
 from amodal_data.cache.parallel import encode_scene
+from amodal_data.cache.read import TargetCache
 from amodal_data.cache.schema import COLUMNS
 from amodal_data.errors import CacheFormatError
 from amodal_data.layering.consistency import occlusion_rates
@@ -19,20 +19,26 @@ from amodal_data.masks.windows import differing_pixels
 from amodal_data.scenes.findings import Finding, Place
 from amodal_data.scenes.scene import Scene, SceneSource
 
-_CONTRADICTIONS = {
+CONTRADICTIONS = {
     "area-differs",
     "occlusion-rate-differs",
     "stored-mask-differs",
     "stored-masks-inconsistent",
     "visible-outside-amodal",
 }
-"""What a source says against itself: found when building, so no fault of the cache."""
+"""Findings of contradictions inside a source, which are no fault of the cache."""
+MAX_DIFFERENCES = 10
+"""Differences that a printed report lists."""
+
+OnImage = Callable[[int], None]
 
 
 @dataclass(slots=True)
 class VerifyReport:
-    """What was compared and what differs. ``stored`` counts the masks that the sources hold beside the
-    amodal ones, ``figures`` their areas and occlusion rates, the other two how many came out the same.
+    """What was compared and what differs.
+
+    ``stored`` counts the visible and hidden masks of the sources, ``reproduced`` those equal to the cache's.
+    ``figures`` and ``figures_reproduced`` count their areas and occlusion rates.
     """
 
     images: int = 0
@@ -50,102 +56,87 @@ class VerifyReport:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-ready values."""
-        masks = {"stored": self.stored, "reproduced": self.reproduced, "pixels_off": self.pixels_off}
-        figures = {"stored": self.figures, "reproduced": self.figures_reproduced}
         return {
             "schema": "amodal-data/verify/1",
             "ok": self.ok,
             "images": self.images,
-            "masks": masks,
-            "figures": figures,
+            "masks": {"stored": self.stored, "reproduced": self.reproduced, "pixels_off": self.pixels_off},
+            "figures": {"stored": self.figures, "reproduced": self.figures_reproduced},
             "differences": self.differences,
         }
 
     def __str__(self) -> str:
-        """The report as a person reads it: at most ten differences are spelt out."""
+        """The report as text with at most ten differences."""
         lines = [f"{self.images} images checked"]
         if self.stored:
             lines.append(f"{self.reproduced} of {self.stored} stored masks reproduced, {self.pixels_off} px off")
         if self.figures:
             lines.append(f"{self.figures_reproduced} of {self.figures} areas and occlusion rates equal bit for bit")
-        lines += [f"differs: {one}" for one in self.differences[:10]]
-        if len(self.differences) > 10:
-            lines.append(f"... and {len(self.differences) - 10} more differences")
+        lines += [f"differs: {difference}" for difference in self.differences[:MAX_DIFFERENCES]]
+        if len(self.differences) > MAX_DIFFERENCES:
+            lines.append(f"... and {len(self.differences) - MAX_DIFFERENCES} more differences")
         return "\n".join([*lines, "ok" if self.ok else "NOT ok"])
 
 
 def verify_cache(
-    path: str | Path, scenes: SceneSource | None = None, *, on_image: Callable[[int], None] = lambda _: None
+    path: str | Path, scenes: SceneSource | None = None, *, on_image: OnImage = lambda _: None
 ) -> VerifyReport:
     """Check a cache: the digest of the file, the checksum of every image, every derived column.
 
     With ``scenes`` also against its sources: their SHA-256, every level table against a fresh build,
-    every stored visible and hidden mask, area and occlusion rate (where the build did not already find
-    that the source contradicts itself). Raises
-    :class:`amodal_data.errors.CacheFormatError` only if the file cannot be opened as a cache at all.
+    every stored visible and hidden mask, area and occlusion rate (unless the build already found that the source
+    contradicts itself). Raises :class:`amodal_data.errors.CacheFormatError` only if the file cannot be opened as a
+    cache.
     """
     report = VerifyReport()
     with TargetCache(path) as cache:
         if not cache.check_digest():
             report.differences.append("the file's SHA-256 is not the one in its user block")
-        _check_pointers(cache, report)
-        _check_images(cache, report, on_image)
-        findings = _findings(cache, report)
-        _check_count(cache, findings, report)
+        findings = _check_structure(cache, report, on_image)
         if scenes is not None:
-            _check_sources(cache, scenes, report)
-            _check_range(cache, scenes, report)
-            own = scenes if cache.range.whole else scenes.between(cache.range.start, cache.range.stop)
-            fresh = _compare(cache, own, findings, report, on_image)
-            _compare_findings(cache, findings, fresh, own, report)
+            _compare_provenance(cache, scenes, report)
+            part = scenes if cache.range.whole else scenes.between(cache.range.start, cache.range.stop)
+            fresh = _compare_images(cache, part, findings, report, on_image)
+            _compare_findings(cache, findings, fresh, part, report)
     return report
 
 
-def _check_pointers(cache: TargetCache, report: VerifyReport) -> None:
+def _check_structure(cache: TargetCache, report: VerifyReport, on_image: OnImage) -> tuple[Finding, ...]:
+    """Check pointers, every image, the findings, and that every scene is in the cache or left out with a finding."""
     try:
         cache.check_pointers()
     except CacheFormatError as error:
         report.differences.append(error.message)
-
-
-def _check_images(cache: TargetCache, report: VerifyReport, on_image: Callable[[int], None]) -> None:
     report.images = len(cache)
-    for at in range(len(cache)):
+    for index in range(len(cache)):
         try:
-            cache.read(at)
+            cache.read(index)
         except CacheFormatError as error:
-            report.differences.append(f"image {at} of the cache: {error.message}")
+            report.differences.append(f"image {index} of the cache: {error.message}")
         on_image(1)
-
-
-def _findings(cache: TargetCache, report: VerifyReport) -> tuple[Finding, ...]:
+    findings: tuple[Finding, ...] = ()
     try:
-        return cache.findings
+        findings = cache.findings
     except CacheFormatError as error:
         report.differences.append(f"its findings: {error.message}")
-        return ()
-
-
-def _check_count(cache: TargetCache, findings: Sequence[Finding], report: VerifyReport) -> None:
-    """Every scene that was offered is in the cache, or was left out with a finding."""
     left_out = sum(finding.code == "image-too-complex" for finding in findings)
-    offered = cache.range.stop - cache.range.start
-    if len(cache) + left_out != offered:
-        report.differences.append(f"made from {offered} scenes, holds {len(cache)} images and {left_out} left out")
+    scenes = cache.range.stop - cache.range.start
+    if len(cache) + left_out != scenes:
+        report.differences.append(f"made from {scenes} scenes, holds {len(cache)} images and {left_out} left out")
+    return findings
 
 
-def _check_sources(cache: TargetCache, scenes: SceneSource, report: VerifyReport) -> None:
+def _compare_provenance(cache: TargetCache, scenes: SceneSource, report: VerifyReport) -> None:
     if cache.info.sources != scenes.sources:
-        built = ", ".join(f"{s.name} ({s.sha256[:12]})" for s in cache.info.sources)
-        given = ", ".join(f"{s.name} ({s.sha256[:12]})" for s in scenes.sources)
+        built, given = (
+            ", ".join(f"{source.name} ({source.sha256[:12]})" for source in sources)
+            for sources in (cache.info.sources, scenes.sources)
+        )
         report.differences.append(f"built from {built}, compared with {given}")
     if (cache.info.dataset, cache.info.settings) != (scenes.dataset, scenes.settings):
         report.differences.append(
             f"built as {cache.info.dataset} {cache.info.settings}, compared as {scenes.dataset} {scenes.settings}"
         )
-
-
-def _check_range(cache: TargetCache, scenes: SceneSource, report: VerifyReport) -> None:
     if cache.range.total != len(scenes):
         report.differences.append(f"made from part of {cache.range.total} scenes, its sources have {len(scenes)}")
 
@@ -153,88 +144,83 @@ def _check_range(cache: TargetCache, scenes: SceneSource, report: VerifyReport) 
 def _compare_findings(
     cache: TargetCache, stored: Sequence[Finding], fresh: list[Finding], scenes: SceneSource, report: VerifyReport
 ) -> None:
-    """Another version of this package may find more or less; of the same one the findings must be the same."""
+    """Compare findings if the package version is the same; another version may report others."""
     if cache.info.package_version != version("amodal-data"):
         return
-    wanted = [*(scenes.file_findings if cache.range.start == 0 else ()), *fresh]
-    if [(f.code, f.place) for f in wanted] != [(f.code, f.place) for f in stored]:
-        report.differences.append(f"a fresh build has {len(wanted)} findings, the cache {len(stored)}, not the same")
+    fresh = [*(scenes.file_findings if cache.range.start == 0 else ()), *fresh]
+    if [(f.code, f.place) for f in fresh] != [(f.code, f.place) for f in stored]:
+        report.differences.append(f"a fresh build has {len(fresh)} findings, the cache {len(stored)}, not the same")
 
 
-def _compare(
-    cache: TargetCache,
-    scenes: SceneSource,
-    findings: Sequence[Finding],
-    report: VerifyReport,
-    on_image: Callable[[int], None],
+def _compare_images(
+    cache: TargetCache, scenes: SceneSource, findings: Sequence[Finding], report: VerifyReport, on_image: OnImage
 ) -> list[Finding]:
-    """Compare all images; returns what a fresh build found odd."""
-    known = {finding.place for finding in findings if finding.code in _CONTRADICTIONS}
-    found: list[Finding] = []
-    at = 0
+    """Compare all images with a fresh build; returns its findings."""
+    contradictions = {finding.place for finding in findings if finding.code in CONTRADICTIONS}
+    fresh_findings: list[Finding] = []
+    index = 0
     for scene in scenes:
-        fresh, odd = encode_scene(scene)
-        found += odd
+        fresh, scene_findings = encode_scene(scene)
+        fresh_findings += scene_findings
         on_image(1)
-        if fresh is None:  # left out of the cache too
+        if fresh is None:  # also left out of the cache
             continue
-        if at == len(cache):
+        if index == len(cache):
             report.differences.append(f"image {scene.image_id} is not in the cache")
             continue
+        index += 1
         try:
-            stored = cache.encoded(at)
-            targets = cache[at]
-        except CacheFormatError:  # reported above
-            at += 1
+            stored, targets = cache.read_encoded(index - 1), cache[index - 1]
+        except CacheFormatError:  # already reported
             continue
-        at += 1
-        unlike = [name for name in COLUMNS if not np.array_equal(fresh.columns[name], stored.columns[name])]
-        if unlike or fresh.row != stored.row:
-            report.differences.append(f"image {scene.image_id}: a fresh build differs in {', '.join(unlike) or 'id'}")
+        names = [name for name in COLUMNS if not np.array_equal(fresh.columns[name], stored.columns[name])]
+        if names or fresh.row != stored.row:
+            report.differences.append(f"image {scene.image_id}: a fresh build differs in {', '.join(names) or 'id'}")
         else:
-            _compare_stored_masks(scene, targets, report, known)
-            _compare_figures(scene, targets, report, known)
-    if at < len(cache):
-        report.differences.append(f"the cache holds {len(cache) - at} images more than its sources")
-    return found
+            _compare_stored_masks(scene, targets, report, contradictions)
+            _compare_areas(scene, targets, report, contradictions)
+    if index < len(cache):
+        report.differences.append(f"the cache holds {len(cache) - index} images more than its sources")
+    return fresh_findings
 
 
-def _compare_stored_masks(scene: Scene, targets: LayeredTargets, report: VerifyReport, known: set[Place]) -> None:
-    wanted: list[tuple[object, RLE, int, str]] = []
-    ours = zip(scene.instances, targets.rles("modal"), targets.rles("hidden"), strict=True)
-    for n, (instance, seen, unseen) in enumerate(ours):
+def _compare_stored_masks(
+    scene: Scene, targets: LayeredTargets, report: VerifyReport, contradictions: set[Place]
+) -> None:
+    entries: list[tuple[object, RLE, int, str]] = []
+    masks = zip(scene.instances, targets.rles("modal"), targets.rles("hidden"), strict=True)
+    for n, (instance, visible, hidden) in enumerate(masks):
         if instance.declared.visible is not None:
-            wanted.append((instance.declared.visible, seen, n, "visible"))
+            entries.append((instance.declared.visible, visible, n, "visible"))
         if instance.declared.hidden is not None:
-            wanted.append((instance.declared.hidden, unseen, n, "hidden"))
-    decoded = parse_rles([raw for raw, *_ in wanted], [scene.size] * len(wanted))
-    for mask, (_, own, n, kind) in zip(decoded, wanted, strict=True):
-        if not isinstance(mask, RLE):  # a malformed mask of the source: a finding of the build
+            entries.append((instance.declared.hidden, hidden, n, "hidden"))
+    stored = parse_rles([raw for raw, *_ in entries], [scene.size] * len(entries))
+    for mask, (_, derived, n, kind) in zip(stored, entries, strict=True):
+        if not isinstance(mask, RLE):  # malformed in the source: a finding of the build
             continue
-        off = differing_pixels(mask, own)
+        pixels = differing_pixels(mask, derived)
         report.stored += 1
-        report.reproduced += off == 0
-        report.pixels_off += off
-        region = scene.instances[n].region_index
-        if off and Place(scene.source, scene.image_id, region) not in known:
-            report.differences.append(f"image {scene.image_id}, region {region}: {kind} mask {off} px off")
+        report.reproduced += pixels == 0
+        report.pixels_off += pixels
+        position = scene.instances[n].region_index
+        if pixels and Place(scene.source, scene.image_id, position) not in contradictions:
+            report.differences.append(f"image {scene.image_id}, region {position}: {kind} mask {pixels} px off")
 
 
-def _compare_figures(scene: Scene, targets: LayeredTargets, report: VerifyReport, known: set[Place]) -> None:
+def _compare_areas(scene: Scene, targets: LayeredTargets, report: VerifyReport, contradictions: set[Place]) -> None:
     areas, visible = targets.areas()
     rates = occlusion_rates(areas, visible)
     for n, instance in enumerate(scene.instances):
-        said = instance.declared
-        pairs: Sequence[tuple[str, float | None, float, float]] = (
-            ("area", said.area, float(areas[n]), 1),
-            ("occlusion rate", said.occlusion_rate, float(rates[n]), 1e-6),
+        values: Sequence[tuple[str, float | None, float, float]] = (
+            ("area", instance.declared.area, float(areas[n]), 1),
+            ("occlusion rate", instance.declared.occlusion_rate, float(rates[n]), 1e-6),
         )
-        for name, declared, ours, allowed in pairs:
+        for name, declared, derived, tolerance in values:
             if declared is None:
                 continue
             report.figures += 1
-            report.figures_reproduced += declared == ours
+            report.figures_reproduced += declared == derived
             place = Place(scene.source, scene.image_id, instance.region_index)
-            if abs(declared - ours) > allowed and place not in known:
+            if abs(declared - derived) > tolerance and place not in contradictions:
                 where = f"image {scene.image_id}, region {instance.region_index}"
-                report.differences.append(f"{where}: {name} {declared!r} in the file, {ours!r} from the masks")
+                report.differences.append(f"{where}: {name} {declared!r} in the file, {derived!r} from the masks")

@@ -1,8 +1,7 @@
-"""Writing a finished cache, whatever parts it comes from: always the same bytes.
+"""Write a finished cache: the same bytes for any division of the images into parts.
 
-One data set after another, chunk by chunk, each chunk packed here and handed to HDF5 as it is. So the
-file does not depend on how the images were cut into parts, nor on HDF5's chunk cache, and memory stays
-at one column of one part.
+Datasets are written in order, chunk by chunk, and chunks are compressed here. So the file depends neither on the parts
+nor on HDF5's chunk cache, and memory holds one column of one part.
 """
 
 import re
@@ -28,14 +27,14 @@ from amodal_data.cache.header import (
 )
 from amodal_data.cache.parts import Part, Range, join_ptr
 from amodal_data.cache.read import StoredPart, TargetCache
-from amodal_data.cache.schema import BESIDE, CHUNKS, COLUMNS, EMPTY, IMAGE, PTR
+from amodal_data.cache.schema import CHUNKS, COLUMNS, FILE_CHUNKS, TEMPLATES
 from amodal_data.errors import CacheError
 from amodal_data.io.files import refuse_existing, replaced_path
 
-_INLINE = 60_000
-"""Characters of a text that lies in the file's header itself; longer ones on HDF5's heap, which no checksum guards"""
-_CODING = "0 outside, 1 visible, 1+l hidden behind l"
-_PIXEL_ORDER = "column-major: position = x * height + y"
+INLINE_CHARACTERS = 60_000
+"""Shorter texts are stored in the header of the file, longer ones on HDF5's heap, which has no checksum."""
+CODING = "0 outside, 1 visible, 1+l hidden behind l"
+PIXEL_ORDER = "column-major: position = x * height + y"
 
 
 def write_cache(
@@ -48,12 +47,11 @@ def write_cache(
     compress: bool = True,
     force: bool = False,
 ) -> None:
-    """Write a finished cache under a temporary name and put it in place at once.
+    """Write a finished cache under a temporary name, then rename it to ``path``.
 
-    findings: JSON lines about the files as a whole, put before those of the parts. compress: False for a
-    file that will not live long. Raises
-    :class:`amodal_data.errors.OutputExistsError` if ``path`` exists and ``force`` is not given, and
-    :class:`CacheError` if it cannot be written; nothing half-written stays behind.
+    findings: JSON lines about whole files, written before those of the parts. compress: False for a temporary file.
+    Raises :class:`amodal_data.errors.OutputExistsError` if ``path`` exists and ``force`` is not given, and
+    :class:`CacheError` if it cannot be written; no incomplete file is left.
     """
     refuse_existing(path, force=force)
     try:
@@ -61,20 +59,20 @@ def write_cache(
             _write_hdf5(temporary, parts, info, scenes, findings, compress)
             _seal(temporary)
             if any(isinstance(part, StoredPart) for part in parts):
-                _check(temporary)
+                _check_images(temporary)
     except (OSError, RuntimeError) as error:
         raise CacheError(f"cannot write the cache: {_reason(error)}", place=str(path)) from error
 
 
-def _check(path: Path) -> None:
-    """Every image of a file joined from others is whole, before it gets its name. Raises :class:`CacheFormatError`."""
+def _check_images(path: Path) -> None:
+    """Check every image of a merged file before it gets its name. Raises :class:`CacheFormatError`."""
     with TargetCache(path, hold=False) as cache:
-        for at in range(len(cache)):
-            cache.encoded(at)
+        for index in range(len(cache)):
+            cache.read_encoded(index)
 
 
 def _reason(error: OSError | RuntimeError) -> str:
-    """The operating system's words, also where HDF5 wraps them in a page of its own."""
+    """The message of the operating system, also if HDF5 wraps it in a long one of its own."""
     wrapped = re.search(r"error message = '([^']+)'", str(error))
     plain = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return wrapped[1] if wrapped else plain
@@ -85,63 +83,55 @@ def _write_hdf5(
 ) -> None:
     with h5py.File(path, "w", userblock_size=USER_BLOCK) as file:
         for name, value in _attributes(info, scenes).items():
-            plain = isinstance(value, str) and value.isascii() and 0 < len(value) < _INLINE
-            file.attrs[name] = np.bytes_(value) if plain else value
+            inline = isinstance(value, str) and value.isascii() and 0 < len(value) < INLINE_CHARACTERS
+            file.attrs[name] = np.bytes_(value) if inline else value
         ptr = join_ptr(parts)
         write = partial(_write_column, file, compress)
         for name in COLUMNS:
-            pieces = (part.column(name) for part in parts)
-            write(name, EMPTY[name], int(ptr[name][-1]), CHUNKS[name], pieces)
-        rows = (part.rows for part in parts)
-        write("images", np.zeros(0, IMAGE), len(ptr) - 1, BESIDE["images"], rows)
-        write("ptr", np.zeros(0, PTR), len(ptr), BESIDE["ptr"], [ptr])
+            write(name, int(ptr[name][-1]), CHUNKS[name], (part.column(name) for part in parts))
+        write("images", len(ptr) - 1, FILE_CHUNKS["images"], (part.rows for part in parts))
+        write("ptr", len(ptr), FILE_CHUNKS["ptr"], [ptr])
         text = np.frombuffer(findings + b"".join(part.findings for part in parts), np.uint8)
-        write("findings", EMPTY["text"], len(text), BESIDE["findings"], [text])
+        write("findings", len(text), FILE_CHUNKS["findings"], [text])
 
 
 def _write_column(
-    file: h5py.File,
-    compress: bool,
-    name: str,
-    empty: NDArray[Any],
-    length: int,
-    rows: int,
-    pieces: Iterable[NDArray[Any]],
+    file: h5py.File, compress: bool, name: str, length: int, rows: int, pieces: Iterable[NDArray[Any]]
 ) -> None:
-    """A data set of ``length`` rows, gzip 1 and shuffle, in chunks of ``rows``."""
-    shape, kind = (length, *empty.shape[1:]), empty.dtype
+    """A dataset of ``length`` rows, gzip 1 and shuffle, in chunks of ``rows``."""
+    shape, kind = (length, *TEMPLATES[name].shape[1:]), TEMPLATES[name].dtype
     if not length:
         file.create_dataset(name, shape, kind, track_times=False)
         return
     chunk = (min(rows, length), *shape[1:])
-    packing = {"compression": "gzip", "compression_opts": 1, "shuffle": True} if compress else {}
-    data = file.create_dataset(name, shape, kind, chunks=chunk, track_times=False, **packing)
-    beyond = (0,) * (len(shape) - 1)
-    for at, block in enumerate(_blocks(pieces, chunk[0])):
+    filters = {"compression": "gzip", "compression_opts": 1, "shuffle": True} if compress else {}
+    dataset = file.create_dataset(name, shape, kind, chunks=chunk, track_times=False, **filters)
+    trailing = (0,) * (len(shape) - 1)
+    for k, block in enumerate(_blocks(pieces, chunk[0])):
         padding = np.zeros((chunk[0] - len(block), *shape[1:]), kind)
         raw = (block if not len(padding) else np.concatenate([block, padding])).astype(kind, copy=False)
-        data.id.write_direct_chunk((at * chunk[0], *beyond), _pack(raw) if compress else raw.tobytes())
+        dataset.id.write_direct_chunk((k * chunk[0], *trailing), _compress(raw) if compress else raw.tobytes())
 
 
 def _blocks(pieces: Iterable[NDArray[Any]], rows: int) -> Iterator[NDArray[Any]]:
-    """Pieces of any length as blocks of exactly ``rows``, the last one maybe shorter."""
-    rest: list[NDArray[Any]] = []
-    held = 0
+    """Pieces of any length as blocks of exactly ``rows``; the last one may be shorter."""
+    pending: list[NDArray[Any]] = []
+    length = 0
     for piece in pieces:
-        rest.append(piece)
-        held += len(piece)
-        if held < rows:
+        pending.append(piece)
+        length += len(piece)
+        if length < rows:
             continue
-        joined = np.concatenate(rest) if len(rest) > 1 else piece
-        whole = held - held % rows
-        yield from (joined[at : at + rows] for at in range(0, whole, rows))
-        rest, held = [joined[whole:]], held - whole
-    if held:
-        yield np.concatenate(rest)
+        joined = np.concatenate(pending) if len(pending) > 1 else piece
+        stop = length - length % rows
+        yield from (joined[start : start + rows] for start in range(0, stop, rows))
+        pending, length = [joined[stop:]], length - stop
+    if length:
+        yield np.concatenate(pending)
 
 
-def _pack(block: NDArray[Any]) -> bytes:
-    """HDF5's shuffle filter (all first bytes, all second bytes, ...), then its deflate filter at level 1."""
+def _compress(block: NDArray[Any]) -> bytes:
+    """HDF5's shuffle filter (all first bytes, all second bytes, ...), then deflate at level 1."""
     raw = np.ascontiguousarray(block).view(np.uint8).reshape(-1, block.dtype.itemsize)
     return zlib.compress(raw.T.tobytes(), 1)
 
@@ -157,14 +147,14 @@ def _attributes(info: CacheInfo, scenes: Range) -> dict[str, str | int]:
         "settings": canonical_json(info.settings),
         "settings_hash": info.settings_hash,
         "rasteriser": info.rasterizer,
-        "coding": _CODING,
-        "pixel_order": _PIXEL_ORDER,
+        "coding": CODING,
+        "pixel_order": PIXEL_ORDER,
         "scenes": scenes.stop - scenes.start,
     }
     return attributes if scenes.whole else attributes | {"shard": canonical_json(asdict(scenes))}
 
 
 def _seal(path: Path) -> None:
-    """Write the user block, which holds the digest of all that follows it."""
+    """Write the user block with the digest of everything after it."""
     with path.open("r+b") as file:
         file.write(user_block(file_digest(path)))

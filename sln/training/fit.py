@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from amodal_data import TargetCache
-from amodal_data.cache.header import stored_stamp
+from amodal_data.cache.header import read_digest
 from sln.config import Category, Config
 from sln.data.dataset import CachedTargets
 from sln.errors import ConfigError, RunError
@@ -50,7 +50,7 @@ class Sources:
         paths = {"images": self.images, "val_images": self.val_images}
         return {
             **{name: str(path.resolve()) for name, path in caches.items()},
-            **{f"{name}_digest": stored_stamp(path)[1] for name, path in caches.items()},
+            **{f"{name}_digest": read_digest(path) for name, path in caches.items()},
             **{name: [str(folder.resolve()) for folder in folders] for name, folders in paths.items()},
         }
 
@@ -64,7 +64,7 @@ class Sources:
         except (KeyError, TypeError) as error:
             raise RunError(f"env.json does not say what the run was started with: {error}") from error
         for name, path in caches.items():
-            if stored_stamp(path)[1] != digests[name]:
+            if read_digest(path) != digests[name]:
                 raise ConfigError("this cache is not the one the run was started with", place=str(path),
                                   fix="put it back, or start a new run")  # fmt: skip
         return cls(caches["train"], folders["images"], caches.get("val"), folders["val_images"])

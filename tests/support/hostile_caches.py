@@ -1,4 +1,4 @@
-"""Caches that somebody changed on purpose, all their checksums made again; and a slow reader that believes nothing."""
+"""Attacked caches with repaired checksums, and a slow reader that trusts nothing."""
 
 import hashlib
 import json
@@ -12,21 +12,21 @@ BLOCK = 512
 
 
 def repair(path):
-    """Make the checksum of every image and the digest of the file anew, as far as they can be."""
+    """Recompute the checksum of every image and the digest of the file, as far as possible."""
     try:
         with h5py.File(path, "r+") as file:
             rows, ptr = file["images"][:], file["ptr"][:]
-            for at in range(min(len(rows), len(ptr) - 1)):
-                crc = zlib.crc32(rows[at].tobytes()[:-4])
+            for k in range(min(len(rows), len(ptr) - 1)):
+                crc = zlib.crc32(rows[k].tobytes()[:-4])
                 for name in COLUMNS:
-                    crc = zlib.crc32(file[name][int(ptr[at][name]) : int(ptr[at + 1][name])].tobytes(), crc)
-                rows["crc32"][at] = crc
+                    crc = zlib.crc32(file[name][int(ptr[k][name]) : int(ptr[k + 1][name])].tobytes(), crc)
+                rows["crc32"][k] = crc
             file["images"][...] = rows
-    except Exception:  # an attack that leaves nothing to repair
+    except Exception:  # the attack left nothing to repair
         pass
     raw = path.read_bytes()
     digest = hashlib.sha256(raw[BLOCK:]).hexdigest()
-    path.write_bytes(f"amodal-data/targets\nversion 2\nsha256 {digest}\n".encode().ljust(BLOCK, b"\0") + raw[BLOCK:])
+    path.write_bytes(f"amodal-targets\nversion 1\nsha256 {digest}\n".encode().ljust(BLOCK, b"\0") + raw[BLOCK:])
 
 
 def _field(name, values, column="images"):
@@ -151,13 +151,13 @@ def _findings(file, rng):
 def _pairs(file, rng):
     data = file["pairs"][:]
     if len(data):
-        at = rng.integers(len(data))
-        data[at] = data[at][::-1] if rng.random() < 0.5 else data[rng.integers(len(data))]
+        k = rng.integers(len(data))
+        data[k] = data[k][::-1] if rng.random() < 0.5 else data[rng.integers(len(data))]
         file["pairs"][...] = data
 
 
 def _consistent(file, rng):
-    """Another scene, as sound as the first: only the source can tell."""
+    """Another valid scene: only a comparison with the source shows the difference."""
     data = file["instances"][:]
     name = ["annotation_id", "category_id", "region_index", "order"][rng.integers(4)]
     data[name][rng.integers(len(data))] += 1 + rng.integers(5)
@@ -165,12 +165,12 @@ def _consistent(file, rng):
 
 
 def _moved_boundary(file, rng):
-    """A pixel changes its region: areas no longer fit, unless it is taken back."""
+    """A pixel moves to another region, so areas no longer match."""
     data = file["runs/length"][:]
-    at = rng.integers(len(data) - 1)
-    if data[at] > 1:
-        data[at] -= 1
-        data[at + 1] += 1
+    k = rng.integers(len(data) - 1)
+    if data[k] > 1:
+        data[k] -= 1
+        data[k + 1] += 1
         file["runs/length"][...] = data
 
 
@@ -208,42 +208,34 @@ ATTACKS = {
 
 
 def attack(source, path, seed):
-    """A copy of a cache attacked in one random way, its checksums repaired; the name of the attack."""
+    """Write a copy of a cache with one random attack and repaired checksums; returns the name of the attack."""
     rng = np.random.default_rng(seed)
     name = list(ATTACKS)[seed % len(ATTACKS)]
     path.write_bytes(source.read_bytes())
     with h5py.File(path, "r+") as file:
         ATTACKS[name](file, rng)
-        if rng.random() < 0.2:  # and another one on top
+        if rng.random() < 0.2:  # a second attack
             second = list(ATTACKS)[rng.integers(len(ATTACKS))]
             try:
                 ATTACKS[second](file, rng)
-            except (
-                KeyError,
-                ValueError,
-                TypeError,
-                OSError,
-                IndexError,
-                AttributeError,
-                MemoryError,
-            ):  # nothing left to attack
+            except (KeyError, ValueError, TypeError, OSError, IndexError, AttributeError, MemoryError):  # nothing left
                 second = ""
             name += f" + {second}" if second else ""
     repair(path)
     return name
 
 
-def stated(path, at):
-    """What the bytes of a cache say of one image, read in the plainest way: id, texts, code of every pixel, pairs."""
+def read_plainly(path, index):
+    """Id, texts, the code of every pixel and pairs of an image, read from the columns without any check."""
     with h5py.File(path) as file:
-        row, ptr = file["images"][at], file["ptr"][:]
-        part = {name: file[name][ptr[at][name] : ptr[at + 1][name]] for name in COLUMNS}
+        row, ptr = file["images"][index], file["ptr"][:]
+        part = {name: file[name][ptr[index][name] : ptr[index + 1][name]] for name in COLUMNS}
     n, height, width = len(part["instances"]), int(row["height"]), int(row["width"])
     codes = np.zeros((n, width * height), np.uint8)
-    place = 0
+    start = 0
     for region, length in zip(part["runs/region"].tolist(), part["runs/length"].tolist(), strict=True):
         for instance in range(n):
-            codes[instance, place : place + length] = part["levels"][region * n + instance]
-        place += length
+            codes[instance, start : start + length] = part["levels"][region * n + instance]
+        start += length
     texts = bytes(part["text"]).decode().split("\0")
     return int(row["id"]), texts, codes.reshape(n, width, height).transpose(0, 2, 1), part["pairs"].tolist()

@@ -1,5 +1,6 @@
-"""Durable builds: every route gives the same bytes, and nothing that happens on the way is lost."""
+"""Durable builds: every route gives the same bytes, and interrupted work is kept."""
 
+import itertools
 import json
 import os
 import random
@@ -14,7 +15,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from support.commands import ROOT, hears_ctrl_c
+from support.commands import hears_ctrl_c
 from support.scenes import make_scene
 
 from amodal_data import TargetCache, build_targets, iter_annotations, merge_shards, read_annotations, verify_cache
@@ -32,7 +33,7 @@ from amodal_data.synthetic import write_cocoa, write_flat
 COMMAND = Path(sys.executable).parent / "amodal-data"
 
 
-def many(path, n, source=None):
+def repeat_images(path, n, source=None):
     """A COCOA file of n images that repeats a few generated ones under new ids."""
     small = write_cocoa(path.parent / "small", 8, seed=3, size=(96, 128), photos=False, force=True)
     content = json.loads((source or small).read_text())
@@ -51,40 +52,40 @@ def many(path, n, source=None):
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
     """2,300 images: three shards; more than a megabyte in the largest columns."""
-    return many(tmp_path_factory.mktemp("large") / "COCO_amodal_train2014.json", 2300)
+    return repeat_images(tmp_path_factory.mktemp("large") / "COCO_amodal_train2014.json", 2300)
 
 
 @pytest.fixture(scope="module")
-def wanted(large):
-    path = large.parent / "wanted.h5"
+def expected(large):
+    path = large.parent / "expected.h5"
     build_targets(read_annotations(large), path)
     with h5py.File(path) as file:  # beyond HDF5's chunk cache of 1 MB
         assert file["runs/region"].nbytes > 2 * 2**20
     return path.read_bytes()
 
 
-def left(folder, *known):
-    return sorted({path.name for path in folder.iterdir()} - {*known})
+def listing(folder):
+    return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.mark.parametrize("route", ["jobs 2", "stream", "stream jobs 2", "memory", "resume"])
-def test_every_route_gives_the_same_bytes(large, wanted, tmp_path, monkeypatch, route):
+def test_every_route_gives_the_same_bytes(large, expected, tmp_path, monkeypatch, route):
     scenes = iter_annotations(large) if "stream" in route else read_annotations(large)
     if route == "memory":
         monkeypatch.setattr(build_module, "SHARD", 5000)
     report = build_targets(scenes, tmp_path / "c.h5", jobs=2 if "jobs" in route else 1, resume=route == "resume")
-    assert (tmp_path / "c.h5").read_bytes() == wanted
+    assert (tmp_path / "c.h5").read_bytes() == expected
     assert report.images == 2300
-    assert left(tmp_path) == ["c.h5"]
+    assert listing(tmp_path) == ["c.h5"]
 
 
-def test_shards_merge_into_the_same_bytes(large, wanted, tmp_path):
+def test_shards_merge_into_the_same_bytes(large, expected, tmp_path):
     names = [tmp_path / f"{i}.h5" for i in (1, 2, 3)]
     for i, name in enumerate(names, 1):
         scenes = iter_annotations(large) if i == 2 else read_annotations(large)
         build_targets(scenes, name, shard=(i, 3))
     assert merge_shards(reversed(names), tmp_path / "c.h5").images == 2300
-    assert (tmp_path / "c.h5").read_bytes() == wanted
+    assert (tmp_path / "c.h5").read_bytes() == expected
     with TargetCache(names[1]) as cache:
         assert (cache.range.start, cache.range.stop, cache.range.total) == (766, 1533, 2300)
     with pytest.raises(CacheError, match="scenes 766 to 1533 are in no shard"):
@@ -107,43 +108,43 @@ def test_shards_merge_into_the_same_bytes(large, wanted, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
-def test_a_dask_cluster_gives_the_same_bytes(large, wanted, tmp_path):
+def test_a_dask_cluster_gives_the_same_bytes(large, expected, tmp_path):
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
         build_targets(read_annotations(large), tmp_path / "c.h5", scheduler=cluster.scheduler_address)
-    assert (tmp_path / "c.h5").read_bytes() == wanted
+    assert (tmp_path / "c.h5").read_bytes() == expected
 
 
-def test_a_cluster_that_does_not_answer():
-    done = subprocess.run(
+def test_a_cluster_needs_the_package_distributed():
+    result = subprocess.run(
         [sys.executable, "-c", "import sys; sys.modules['distributed'] = None\n"
-         "from amodal_data.cache.parallel import encoder; list(encoder(1, 'tcp://127.0.0.1:1')([[]]))"],
+         "from amodal_data.cache.parallel import make_encoder; list(make_encoder(1, 'tcp://127.0.0.1:1')([[]]))"],
         capture_output=True, text=True,
     )  # fmt: skip
-    assert 'pip install "amodal-data[distributed]"' in done.stderr
+    assert 'pip install "amodal-data[distributed]"' in result.stderr
 
 
 @pytest.mark.slow
-def test_kill_9_at_random_moments_then_resume(large, wanted, tmp_path):
+def test_kill_9_at_random_moments_then_resume(large, expected, tmp_path):
     """The short form of benchmarks/kill_and_resume.py."""
     rng = random.Random(0)
     out = tmp_path / "c.h5"
     command = [COMMAND, "build-targets", large, "-o", out, "-q", "--resume"]
     start = time.time()
     subprocess.run(command, check=True)
-    whole = time.time() - start
+    duration = time.time() - start
     out.unlink()
     killed = 0
     for _ in range(6):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        time.sleep(rng.uniform(0.1, 1.1) * whole)
+        time.sleep(rng.uniform(0.1, 1.1) * duration)
         process.send_signal(signal.SIGKILL)
         killed += process.wait() == -signal.SIGKILL
         if out.exists():
-            assert out.read_bytes() == wanted
+            assert out.read_bytes() == expected
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        assert out.read_bytes() == wanted
-        assert left(tmp_path) == ["c.h5"]
+        assert out.read_bytes() == expected
+        assert listing(tmp_path) == ["c.h5"]
         out.unlink()
     assert killed >= 3
 
@@ -151,69 +152,65 @@ def test_kill_9_at_random_moments_then_resume(large, wanted, tmp_path):
 def interrupted_build(large, out, shards=1):
     """Stop a build after some shards, as a crash would."""
 
-    def stop(_, seen=[0]):  # noqa: B006
-        seen[0] += 1
-        if seen[0] > shards * 20 + 3:
-            raise RuntimeError("crash")
-
     with pytest.raises(RuntimeError, match="crash"):
-        build_targets(read_annotations(large), out, on_image=stop)
+        build_targets(read_annotations(large), out, on_image=_crash_after(shards * 20 + 3))
 
 
-def test_an_interrupted_build_is_not_lost_unasked(large, wanted, tmp_path, monkeypatch):
+def test_an_interrupted_build_is_kept_until_force_or_resume(large, expected, tmp_path, monkeypatch):
     out = tmp_path / "c.h5"
     interrupted_build(large, out, 2)
-    assert left(tmp_path) == ["c.h5.parts"]
-    assert left(tmp_path / "c.h5.parts") == ["000000000.h5", "000001000.h5"]
+    assert listing(tmp_path) == ["c.h5.parts"]
+    assert listing(tmp_path / "c.h5.parts") == ["000000000.h5", "000001000.h5"]
     with pytest.raises(OutputExistsError, match="an interrupted build is here"):
         build_targets(read_annotations(large), out)
     encoded = []
-    original = build_module.encoder
+    original = build_module.make_encoder
     monkeypatch.setattr(
-        build_module, "encoder", lambda *a: lambda todo: (encoded.append(p.scenes) or p for p in original(*a)(todo))
+        build_module,
+        "make_encoder",
+        lambda *how: lambda batches: (encoded.append(part.scenes) or part for part in original(*how)(batches)),
     )
     report = build_targets(read_annotations(large), out, resume=True)
-    assert sum(encoded) == 300  # the two finished shards were not made again
-    assert out.read_bytes() == wanted
+    assert sum(encoded) == 300  # the two finished shards were not built again
+    assert out.read_bytes() == expected
     assert report.images == 2300 and report.instances == len(TargetCache(out).table())
-    assert left(tmp_path) == ["c.h5"]
-    assert build_targets(read_annotations(large), out, resume=True).images == 2300  # nothing left to do
+    assert listing(tmp_path) == ["c.h5"]
+    assert build_targets(read_annotations(large), out, resume=True).images == 2300  # already finished
 
 
-def test_shards_of_other_sources_or_damaged_ones_are_made_again(large, wanted, tmp_path):
+def test_shards_of_other_sources_and_damaged_shards_are_built_again(large, expected, tmp_path):
     out = tmp_path / "c.h5"
-    for spoil in ("other settings", "damaged", "truncated"):
+    for fault in ("other settings", "damaged", "truncated"):
         interrupted_build(large, out)
         shard = tmp_path / "c.h5.parts" / "000000000.h5"
-        if spoil == "other settings":
+        if fault == "other settings":
             shutil.rmtree(shard.parent)
             with pytest.raises(RuntimeError):
                 build_targets(read_annotations(large, annotator="all"), out, on_image=_crash_after(25))
         else:
             raw = bytearray(shard.read_bytes())
             raw[9000] ^= 4
-            shard.write_bytes(raw if spoil == "damaged" else raw[: len(raw) // 3])
+            shard.write_bytes(raw if fault == "damaged" else raw[: len(raw) // 3])
         build_targets(read_annotations(large), out, resume=True)
-        assert out.read_bytes() == wanted
+        assert out.read_bytes() == expected
         out.unlink()
     interrupted_build(large, out)
     build_targets(read_annotations(large), out, force=True)
-    assert out.read_bytes() == wanted
-    assert left(tmp_path) == ["c.h5"]
+    assert out.read_bytes() == expected
+    assert listing(tmp_path) == ["c.h5"]
 
 
 def _crash_after(n):
-    seen = [0]
+    calls = itertools.count(1)
 
-    def stop(_):
-        seen[0] += 1
-        if seen[0] > n:
+    def stop(images):
+        if next(calls) > n:
             raise RuntimeError("crash")
 
     return stop
 
 
-def test_only_what_comes_from_files_can_be_resumed(tmp_path):
+def test_only_scenes_from_files_can_be_resumed(tmp_path):
     with pytest.raises(SelectionError, match="only scenes that come from files"):
         build_targets([make_scene(np.ones((1, 2, 2), bool))], tmp_path / "c.h5", resume=True)
     with pytest.raises(SelectionError, match="shards need"):
@@ -228,8 +225,8 @@ def test_resuming_over_another_cache_is_refused(large, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.slow
-def test_signals_end_with_130_and_keep_finished_shards(large, wanted, tmp_path, number):
-    big = many(tmp_path / "COCO_amodal_val2014.json", 9000)
+def test_signals_end_with_130_and_keep_finished_shards(large, expected, tmp_path, number):
+    big = repeat_images(tmp_path / "COCO_amodal_val2014.json", 9000)
     out = tmp_path / "c.h5"
     command = [COMMAND, "build-targets", big, "-o", out]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=hears_ctrl_c)
@@ -237,13 +234,13 @@ def test_signals_end_with_130_and_keep_finished_shards(large, wanted, tmp_path, 
         time.sleep(0.02)
         assert process.poll() is None
     process.send_signal(number)
-    said = process.communicate(timeout=60)[1]
+    stderr = process.communicate(timeout=60)[1]
     assert process.returncode == 130
-    assert "continue with --resume" in said and "Traceback" not in said
+    assert "continue with --resume" in stderr and "Traceback" not in stderr
     assert not out.exists()
-    assert left(tmp_path / "c.h5.parts")
+    assert listing(tmp_path / "c.h5.parts")
     assert subprocess.run([COMMAND, "build-targets", big, "-o", out, "--resume"], capture_output=True).returncode == 0
-    assert left(tmp_path) == [big.name, "c.h5", "small"]
+    assert listing(tmp_path) == [big.name, "c.h5", "small"]
 
 
 def limited(size):
@@ -255,25 +252,25 @@ def limited(size):
 
 
 @pytest.mark.parametrize("size", [20_000, 400_000, 1_500_000])
-def test_a_disk_that_is_full(large, wanted, tmp_path, size):
+def test_a_full_disk(large, expected, tmp_path, size):
     """A file-size limit stands in for a full disk: writes fail in the same places."""
     out = tmp_path / "c.h5"
     command = [COMMAND, "build-targets", large, "-o", out]
-    done = subprocess.run(command, preexec_fn=limited(size), capture_output=True, text=True)
-    assert done.returncode == 1, done.stderr
-    assert "cannot write the cache" in done.stderr and "c.h5" in done.stderr
-    assert "Traceback" not in done.stderr
+    result = subprocess.run(command, preexec_fn=limited(size), capture_output=True, text=True)
+    assert result.returncode == 1, result.stderr
+    assert "cannot write the cache" in result.stderr and "c.h5" in result.stderr
+    assert "Traceback" not in result.stderr
     assert not out.exists()
     assert subprocess.run([*command, "--resume"], capture_output=True).returncode == 0
-    assert out.read_bytes() == wanted
-    assert left(tmp_path) == ["c.h5"]
+    assert out.read_bytes() == expected
+    assert listing(tmp_path) == ["c.h5"]
 
 
-@pytest.mark.skipif(os.geteuid() != 0 and not os.access("/proc", os.W_OK), reason="needs a folder one cannot write to")
-def test_a_folder_one_cannot_write_to(large):
-    done = subprocess.run([COMMAND, "build-targets", large, "-o", "/proc/c.h5"], capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "cannot write the cache" in done.stderr and "/proc/c.h5" in done.stderr
+@pytest.mark.skipif(os.geteuid() != 0 and not os.access("/proc", os.W_OK), reason="needs a read-only folder")
+def test_a_read_only_folder(large):
+    result = subprocess.run([COMMAND, "build-targets", large, "-o", "/proc/c.h5"], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "cannot write the cache" in result.stderr and "/proc/c.h5" in result.stderr
 
 
 @pytest.mark.parametrize("layout", ["cocoa", "d2sa", "kins"])
@@ -288,8 +285,8 @@ def test_streams_give_the_scenes_of_the_ordinary_reader(tmp_path, layout):
     build_targets(stream, tmp_path / "b.h5")
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
     assert verify_cache(tmp_path / "a.h5", iter_annotations(path)).ok
-    assert [s.image_id for s in stream.between(5, 9)] == [6, 7, 8, 9]
-    assert [s.image_id for s in stream.first(2)] == [1, 2]
+    assert [scene.image_id for scene in stream.between(5, 9)] == [6, 7, 8, 9]
+    assert [scene.image_id for scene in stream.first(2)] == [1, 2]
     assert [len(batch) for batch in stream.batches(17)] == [17, 17, 6]
 
 
@@ -305,7 +302,7 @@ def test_scattered_annotations_are_gathered(tmp_path):
     assert len(streamed) == 10
 
 
-def test_what_is_odd_in_a_streamed_file(tmp_path):
+def test_findings_of_a_streamed_file(tmp_path):
     path = write_cocoa(tmp_path, 4, seed=5, size=(64, 64), photos=False)
     content = json.loads(path.read_text())
     content["images"] += [{"id": 1}, {"id": 50, "file_name": "no size"}, 7, {"id": 51, "height": 5, "width": 5}]
@@ -314,14 +311,16 @@ def test_what_is_odd_in_a_streamed_file(tmp_path):
     path.write_text(json.dumps(content))
     for annotator in ("first", "all", "other"):
         scenes, stream = read_annotations(path, annotator=annotator), iter_annotations(path, annotator=annotator)
-        named = [sorted((s.image_id, s.annotator) for s in each) for each in (stream, scenes)]
+        named = [sorted((scene.image_id, scene.annotator) for scene in source) for source in (stream, scenes)]
         assert named[0] == named[1]  # image 1 is complete last
         assert len(stream) == len(scenes)
-        assert sorted(f.code for f in stream.file_findings) == sorted(f.code for f in scenes.file_findings)
+        assert sorted(finding.code for finding in stream.file_findings) == sorted(
+            finding.code for finding in scenes.file_findings
+        )
 
 
 @pytest.mark.parametrize(
-    ("content", "kind", "said"),
+    ("content", "error", "message"),
     [
         ('{"images": [', AnnotationError, "not JSON"),
         ('{"images": [NaN]}', AnnotationError, "not JSON"),
@@ -329,59 +328,47 @@ def test_what_is_odd_in_a_streamed_file(tmp_path):
         ('{"images": [{"id": 1}], "annotations": [{"image_id": 1, "bbox": 1}]}', LayoutError, "keys seen: bbox"),
     ],
 )
-def test_streams_that_cannot_be_read(tmp_path, content, kind, said):
+def test_streams_that_cannot_be_read(tmp_path, content, error, message):
     path = tmp_path / "f.json"
     path.write_text(content)
-    with pytest.raises(kind, match=said):
+    with pytest.raises(error, match=message):
         list(iter_annotations(path))
     with pytest.raises(AnnotationError, match="No such file"):
         iter_annotations(tmp_path / "missing.json")
 
 
-def test_the_commands_for_large_sets(large, wanted, tmp_path):
+def test_the_commands_for_large_datasets(large, expected, tmp_path):
     for i in (1, 2):
         part = [COMMAND, "build-targets", large, "--shard", f"{i}/2", "--jobs", "2", "--stream", "-q"]
         assert subprocess.run(part, cwd=tmp_path).returncode == 0
     shards = sorted(tmp_path.glob("*.h5"))
     assert [path.name for path in shards] == [f"COCO_amodal_train2014.shard-{i}-of-2.h5" for i in (1, 2)]
-    done = subprocess.run([COMMAND, "merge", *shards, "-o", "c.h5"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0
-    assert "2300 images" in done.stdout
-    assert (tmp_path / "c.h5").read_bytes() == wanted
-    again = subprocess.run([COMMAND, "merge", *shards, "-o", "c.h5"], cwd=tmp_path, capture_output=True)
-    assert again.returncode == 2
-    bad = subprocess.run([COMMAND, "build-targets", large, "--shard", "x"], capture_output=True, text=True)
-    assert bad.returncode == 2 and "1/3" in bad.stderr
+    result = subprocess.run([COMMAND, "merge", *shards, "-o", "c.h5"], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0
+    assert "2300 images" in result.stdout
+    assert (tmp_path / "c.h5").read_bytes() == expected
+    result = subprocess.run([COMMAND, "merge", *shards, "-o", "c.h5"], cwd=tmp_path, capture_output=True)
+    assert result.returncode == 2
+    result = subprocess.run([COMMAND, "build-targets", large, "--shard", "x"], capture_output=True, text=True)
+    assert result.returncode == 2 and "1/3" in result.stderr
 
 
-def test_verify_checks_that_no_scene_is_missing(large, tmp_path):
+def test_verify_reports_missing_scenes(large, tmp_path):
     out = tmp_path / "c.h5"
     build_targets(read_annotations(large).between(0, 60), out)
     with h5py.File(out, "r+") as file:
         file.attrs["scenes"] = 61
-    assert any("61 scenes" in one for one in verify_cache(out).differences)
+    assert any("61 scenes" in difference for difference in verify_cache(out).differences)
 
 
-def test_a_golden_file_of_version_1_stays_readable():
-    """Written by the first version of this format; every later version must read it."""
-    cache = TargetCache(ROOT / "tests" / "golden" / "targets-v1.h5")
-    assert len(cache) == 3 and cache.info.format_version == 1
-    expected = json.loads((ROOT / "tests" / "golden" / "targets-v1.json").read_text())
-    for targets, wanted_pixels in zip(cache, expected["level_pixels"], strict=True):
-        assert targets.level_pixels().tolist() == wanted_pixels
-    assert [targets.names for targets in cache] == [tuple(names) for names in expected["names"]]
-    assert cache.check_digest()
-    assert verify_cache(cache.path).ok
-
-
-def test_damage_is_always_detected_and_never_lies(large, tmp_path):
+def test_damage_is_detected_and_never_read_as_wrong_levels(large, tmp_path):
     """Bit flips and cuts: verify finds each, and a read gives the right levels or an error."""
     rng = random.Random(1)
     good = tmp_path / "good.h5"
     build_targets(read_annotations(large).between(0, 40), good)
     raw = good.read_bytes()
     with TargetCache(good) as cache:
-        wanted_tables = [targets.table.tobytes() for targets in cache]
+        tables = [targets.table.tobytes() for targets in cache]
     for trial in range(100):
         bad = bytearray(raw)
         if trial % 4 == 0:
@@ -391,35 +378,35 @@ def test_damage_is_always_detected_and_never_lies(large, tmp_path):
         path = tmp_path / "bad.h5"
         path.write_bytes(bad)
         try:
-            found = not verify_cache(path).ok
+            detected = not verify_cache(path).ok
         except CacheFormatError:
-            found = True
-        assert found or bad[:512] != raw[:512] or bytes(bad) == raw, f"trial {trial}"
+            detected = True
+        assert detected or bad[:512] != raw[:512] or bytes(bad) == raw, f"trial {trial}"
         try:
             with TargetCache(path) as cache:
-                for at in range(len(cache)):
+                for index in range(len(cache)):
                     try:
-                        assert cache[at].table.tobytes() == wanted_tables[at], f"trial {trial}"
+                        assert cache[index].table.tobytes() == tables[index], f"trial {trial}"
                     except CacheFormatError:
                         continue
         except CacheFormatError:
             continue
 
 
-def test_a_dry_run_leaves_an_interrupted_build_alone(large, tmp_path):
+def test_a_dry_run_keeps_an_interrupted_build(large, tmp_path):
     out = tmp_path / "c.h5"
     interrupted_build(large, out)
     build_targets(read_annotations(large), out, dry_run=True)
-    assert left(tmp_path) == ["c.h5.parts"]
+    assert listing(tmp_path) == ["c.h5.parts"]
     (tmp_path / "c.h5.parts" / "notes.txt").write_text("mine")
     build_targets(read_annotations(large), out, force=True)
-    assert left(tmp_path / "c.h5.parts") == ["notes.txt"]
+    assert listing(tmp_path / "c.h5.parts") == ["notes.txt"]
 
 
-def small(folder, n, people=1, **more):
-    path = write_cocoa(folder, n, seed=5, size=(48, 64), photos=False, **more)
+def write_two_annotators(folder, n):
+    path = write_cocoa(folder, n, seed=5, size=(48, 64), photos=False)
     content = json.loads(path.read_text())
-    content["annotations"] += [{**a, "author": f"p{k}"} for k in range(1, people) for a in content["annotations"][:n]]
+    content["annotations"] += [{**record, "author": "p1"} for record in content["annotations"][:n]]
     content["images"].append({"id": 900, "file_name": "nobody.jpg", "height": 5, "width": 5})
     path.write_text(json.dumps(content))
     return path
@@ -427,8 +414,8 @@ def small(folder, n, people=1, **more):
 
 @pytest.mark.parametrize("shards", [2, 5])
 @pytest.mark.parametrize("reader", [read_annotations, iter_annotations])
-def test_findings_survive_sharding_and_streaming(tmp_path, shards, reader):
-    path = small(tmp_path, 3, people=2)
+def test_sharding_and_streaming_keep_findings(tmp_path, shards, reader):
+    path = write_two_annotators(tmp_path, 3)
     build_targets(read_annotations(path), tmp_path / "whole.h5")
     names = [tmp_path / f"{i}.h5" for i in range(1, shards + 1)]
     for i, name in enumerate(names, 1):
@@ -438,23 +425,23 @@ def test_findings_survive_sharding_and_streaming(tmp_path, shards, reader):
     if reader is read_annotations:
         assert (tmp_path / "merged.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
     with pytest.raises(CacheError, match="in two"):
-        merge_shards([*names, names[0], names[1]] if shards == 2 else [*names, names[-1]], tmp_path / "again.h5")
+        merge_shards([*names, names[0], names[1]] if shards == 2 else [*names, names[-1]], tmp_path / "twice.h5")
 
 
 def test_streamed_findings_are_those_of_the_ordinary_reader(tmp_path):
-    path = small(tmp_path, 3, people=2)
+    path = write_two_annotators(tmp_path, 3)
     assert list(iter_annotations(path).file_findings) == list(read_annotations(path).file_findings)
     content = json.loads(path.read_text())
-    content["annotations"].insert(0, {"id": 9, "image_id": 1, "foo": 1})  # broken, before anything tells the layout
+    content["annotations"].insert(0, {"id": 9, "image_id": 1, "foo": 1})  # broken, before the layout is known
     content["annotations"].append(7)
     path.write_text(json.dumps(content))
     assert list(iter_annotations(path).file_findings) == list(read_annotations(path).file_findings)
-    assert sorted(s.image_id for s in iter_annotations(path)) == [1, 2, 3]
+    assert sorted(scene.image_id for scene in iter_annotations(path)) == [1, 2, 3]
     with pytest.raises(SelectionError, match="no annotations by 'eve'"):
         iter_annotations(path, annotator="eve")
 
 
-def test_resume_takes_only_what_is_this_build(large, tmp_path):
+def test_resume_uses_only_shards_of_the_same_build(large, tmp_path):
     out = tmp_path / "c.h5"
     interrupted_build(large, out)
     build_targets(read_annotations(large), out, shard=(1, 7), resume=True, force=True)
@@ -473,7 +460,7 @@ def test_a_shard_is_verified_against_its_own_scenes(large, tmp_path):
     assert verify_cache(tmp_path / "c.h5", read_annotations(large).between(0, 300)).ok
 
 
-def test_a_file_without_images_keeps_its_provenance(tmp_path):
+def test_an_empty_file_keeps_its_provenance(tmp_path):
     (tmp_path / "D2S_amodal_test_info.json").write_text('{"images": []}')
     build_targets(read_annotations(tmp_path / "D2S_amodal_test_info.json"), tmp_path / "c.h5")
     assert TargetCache(tmp_path / "c.h5").info.dataset == "d2sa"

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from support.oracle import roi_levels
 from torch.utils.data import DataLoader, Dataset
 
 from amodal_data import TargetCache, build_targets, read_cocoa, write_cocoa
@@ -20,10 +21,10 @@ class Counts(Dataset):
     def __len__(self):
         return len(self.cache)
 
-    def __getitem__(self, at):
-        targets = self.cache[at]
+    def __getitem__(self, index):
+        targets = self.cache[index]
         boxes, _ = targets.boxes()
-        rois = targets.roi_levels(boxes[:1], np.zeros(1, int), 8)
+        rois = roi_levels(targets, boxes[:1], np.zeros(1, int), 8)
         return torch.from_numpy(targets.resized((32, 40)).count_map().astype(np.int64)), torch.from_numpy(rois)
 
 
@@ -38,22 +39,22 @@ METHODS = ("fork", "spawn", "forkserver")
 
 
 @pytest.mark.parametrize(
-    ("workers", "method", "held"), [(3, "fork", True), *((w, m, False) for w in (1, 3) for m in METHODS)]
+    ("workers", "method", "preload"), [(3, "fork", True), *((w, m, False) for w in (1, 3) for m in METHODS)]
 )
-def test_workers_see_what_the_main_process_sees(path, monkeypatch, workers, method, held):
-    if not held:
-        monkeypatch.setattr("amodal_data.cache.read._PRELOAD_BYTES", 0)  # read from the file, not from memory
+def test_workers_read_the_same_as_the_main_process(path, monkeypatch, workers, method, preload):
+    if not preload:
+        monkeypatch.setattr("amodal_data.cache.read.PRELOAD_BYTES", 0)  # read from the file, not from memory
     cache = TargetCache(path)
     data = Counts(cache)
-    wanted = [data[at] for at in range(len(data))]  # the file is open before the workers start
-    assert all(map(_same, DataLoader(data, batch_size=None), wanted))
+    expected = [data[k] for k in range(len(data))]  # the file is open before the workers start
+    assert all(map(_equal, DataLoader(data, batch_size=None), expected))
     loader = DataLoader(data, batch_size=None, num_workers=workers, multiprocessing_context=method)
     for _ in range(2):
-        found = list(loader)
-        assert len(found) == 12
-        assert all(map(_same, found, wanted))
-    assert all(map(_same, (data[at] for at in range(len(data))), wanted))
+        samples = list(loader)
+        assert len(samples) == 12
+        assert all(map(_equal, samples, expected))
+    assert all(map(_equal, (data[k] for k in range(len(data))), expected))
 
 
-def _same(a, b):
-    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+def _equal(sample, expected):
+    return all(torch.equal(*pair) for pair in zip(sample, expected, strict=True))

@@ -18,7 +18,7 @@ def edit(path, change):
     path.write_text(json.dumps(content))
 
 
-def test_a_sound_cache(built):
+def test_a_correct_cache_is_ok(built):
     path, cache = built
     assert verify_cache(cache).to_dict()["ok"]
     report = verify_cache(cache, read_cocoa(path))
@@ -35,50 +35,51 @@ def swap_order(annotations):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (swap_order, "a fresh build differs"),
-        (lambda a: a[0]["regions"][0].update(name="other"), "a fresh build differs in text"),
-        (lambda a: a.pop(), "1 images more than its sources"),
-        (lambda a: a[0]["regions"][0].update(area=1), "area 1.0 in the file"),
-        (lambda a: a[0].update(author="x"), "built from COCO_amodal_val2014.json"),
+        (lambda annotations: annotations[0]["regions"][0].update(name="other"), "a fresh build differs in text"),
+        (lambda annotations: annotations.pop(), "1 images more than its sources"),
+        (lambda annotations: annotations[0]["regions"][0].update(area=1), "area 1.0 in the file"),
+        (lambda annotations: annotations[0].update(author="x"), "built from COCO_amodal_val2014.json"),
     ],
 )
-def test_differences_are_found(built, change, said):
+def test_differences_are_reported(built, change, message):
     path, cache = built
     edit(path, change)
     report = verify_cache(cache, read_cocoa(path))
     assert not report.ok
-    assert any(said in one for one in report.differences), report.differences
+    assert any(message in difference for difference in report.differences), report.differences
     assert "NOT ok" in str(report)
 
 
 def test_a_stored_mask_that_differs_is_counted_in_pixels(built):
     path, cache = built
     regions = json.loads(path.read_text())["annotations"][0]["regions"]
-    at = next(n for n, region in enumerate(regions) if "visible_mask" in region)
+    index = next(n for n, region in enumerate(regions) if "visible_mask" in region)
 
     def swap(annotations):
-        region = annotations[0]["regions"][at]
+        region = annotations[0]["regions"][index]
         region["visible_mask"], region["invisible_mask"] = region["invisible_mask"], region["visible_mask"]
 
     edit(path, swap)
     report = verify_cache(cache, read_cocoa(path))
     assert report.stored - report.reproduced == 2
-    assert report.pixels_off == 2 * regions[at]["area"]
+    assert report.pixels_off == 2 * regions[index]["area"]
 
 
-def test_a_longer_source(built, tmp_path):
+def test_images_missing_from_the_cache_are_reported(built, tmp_path):
     _, cache = built
     longer = write_cocoa(tmp_path / "more", 6, seed=2, size=(96, 128), photos=False)
-    assert any("is not in the cache" in one for one in verify_cache(cache, read_cocoa(longer)).differences)
+    report = verify_cache(cache, read_cocoa(longer))
+    assert any("is not in the cache" in difference for difference in report.differences)
 
 
-@pytest.mark.parametrize("place", [600, 3000, -200])
-def test_a_flipped_byte_is_found(built, place):
+@pytest.mark.parametrize("position", [600, 3000, -200])
+def test_a_flipped_byte_is_detected(built, position):
     _, cache = built
     raw = bytearray(cache.read_bytes())
-    raw[place] ^= 0x40
+    raw[position] ^= 0x40
     cache.write_bytes(raw)
     try:
         assert not verify_cache(cache).ok

@@ -21,7 +21,6 @@ from amodal_data import (
     evaluate,
     iter_annotations,
     layer_scene,
-    merge_shards,
     read_annotations,
     read_coco,
     read_d2sa,
@@ -132,29 +131,6 @@ def test_unknown_regions_change_no_level():
         assert np.array_equal(targets.levels().reshape(-1, *size), plain.levels().reshape(-1, *size))
         assert np.array_equal(targets.draw(targets.unknown), unknown) and not plain.unknown.any()
         assert targets.unknown_rle() == RLE.from_mask(unknown)
-
-
-def test_a_golden_file_of_version_2_stays_readable():
-    cache = TargetCache(ROOT / "tests" / "golden" / "targets-v2.h5")
-    expected = json.loads((ROOT / "tests" / "golden" / "targets-v2.json").read_text())
-    assert (cache.info.format_version, cache.info.masks) == (2, expected["masks"]) and cache.check_digest()
-    assert [targets.level_pixels().tolist() for targets in cache] == expected["level_pixels"]
-    assert [targets.unknown_rle().area for targets in cache] == expected["unknown"]
-    assert [list(targets.names) for targets in cache] == expected["names"]
-    assert verify_cache(cache.path).ok
-
-
-def test_a_cache_of_version_1_is_read_and_merged_as_version_2(tmp_path):
-    old = ROOT / "tests" / "golden" / "targets-v1.h5"
-    merge_shards([old], tmp_path / "new.h5")
-    assert b"version 2\n" in (tmp_path / "new.h5").read_bytes()[:64]
-    before = (TargetCache(old), TargetCache(old, hold=False))
-    after = TargetCache(tmp_path / "new.h5")
-    assert after.info.format_version == 2 and after.info.masks == before[0].info.masks == "amodal"
-    for n in range(len(after)):
-        for cache in before:
-            assert np.array_equal(cache[n].table, after[n].table)
-            assert np.array_equal(cache[n].ambiguous, after[n].ambiguous) and not cache[n].unknown.any()
 
 
 def test_crowds_of_flat_and_exported_files_are_unknown(tmp_path):
