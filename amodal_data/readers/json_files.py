@@ -42,7 +42,7 @@ def load_json(path: Path) -> tuple[Any, Source]:
 _AS_COCO = "export it from its tool as COCO JSON with whole (amodal) masks"
 _AS_CVAT = "rename it to .xml if it is of CVAT for images, or pass --format NAME for a format that Datumaro imports"
 _FORMATS = (
-    (b"amodal-data/targets\n", "a target cache", "name the annotation file it was made from"),
+    (b"amodal-targets\n", "a target cache", "name the annotation file it was made from"),
     (b"\x89HDF", "an HDF5 file", "name an annotation file"),
     (b"<", "XML", _AS_CVAT),
     (b"\xef\xbb\xbf<", "XML", _AS_CVAT),
