@@ -31,7 +31,7 @@ def by_pixels(prediction):
     confidence = 1 - every[:, 0].reshape(len(alone), -1)
     p = (every[:, 1:] / np.maximum(1 - every[:, :1], 1e-6)).reshape(len(alone), -1, confidence.shape[1])
     candidates = Candidates(prediction.scores, prediction.objects)
-    return decode_jointly(confidence > 0.5, p, candidates, prediction.scene).reshape(len(alone), 40, 50)
+    return decode_jointly(confidence > 0.5, p, candidates, prediction.decoding).reshape(len(alone), 40, 50)
 
 
 def strips(prediction):
@@ -105,7 +105,7 @@ def test_the_settings_say_how():
     rules = load_config("tiny", environment={}).predict
     assert with_decoding(found, rules.model_copy(update={"decoding": "none"})) is found
     agreed = with_decoding(found, rules.model_copy(update={"decoding": "rank", "hidden": 0.3}))
-    assert (agreed.scene, agreed.hidden) == ("rank", 0.3)
+    assert (agreed.decoding, agreed.hidden) == ("rank", 0.3)
     wider = agreed.amodal() & ~found.amodal()
     assert wider.any() and not (found.amodal() & ~agreed.amodal()).any()
     assert np.array_equal(agreed.probabilities, found.probabilities)  # results keep what the network said
