@@ -199,7 +199,7 @@ def test_sparse_and_dense_routes_give_the_same_levels(order, monkeypatch):
     except LevelsError as error:
         pytest.skip(str(error))
     monkeypatch.setattr(level_table, "DENSE_INSTANCES", 10**6)
-    monkeypatch.setattr(occlusion, "_FEW", 10**6)
+    monkeypatch.setattr(occlusion, "_MATRIX_LIMIT", 10**6)
     expected = layer_scene(scene)
     assert np.array_equal(targets.levels(), expected.levels()) and np.array_equal(targets.pairs, expected.pairs)
     assert np.array_equal(targets.ambiguous, expected.ambiguous)

@@ -105,7 +105,9 @@ def test_order_rules_are_parsed_and_printed():
     assert OrderRule.parse("none").ranks(annotations) == [None] * 3
     assert OrderRule.parse("field:a").ranks(annotations) == [3, 1, None]
     assert OrderRule.parse("field:-b.c").ranks(annotations) == [-2.5, -7, None]
-    assert OrderRule.parse("field:z_order") == OrderRule.parse("field:-z_order")  # large values are known to be in front
+    assert OrderRule.parse("field:z_order") == OrderRule.parse(
+        "field:-z_order"
+    )  # large values are known to be in front
     for text in ("front-first", "back-first", "none", "field:a", "field:-b.c"):
         assert str(OrderRule.parse(text)) == text
     for text in ("front", "field:", "field:-", ""):
