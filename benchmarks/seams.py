@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from amodal_data.masks.rle import parse_rle
-from amodal_data.synthetic.composing import COCOA, build_object_bank, compose
-from amodal_data.synthetic.composing import blending as painting
+from amodal_data.synthetic.composing import COCOA, blending, build_object_bank, compose
 
 SIDE, EACH, STEPS, BATCH = 32, 6, 1200, 128
-PLAIN = {"_COLOUR": (0.0, 0.0), "_CONTRAST": (0.0, 0.0), "_SHADOW": 0.0, "_FEATHER": (0.01, 0.02)}
+UNBLENDED = {"_COLOR_TRANSFER": (0.0, 0.0), "_CONTRAST_TRANSFER": (0.0, 0.0), "_SHADOWS": 0.0, "_FEATHER": (0.01, 0.02)}
+"""Constants of the blending that leave objects as they are cut"""
 
 
 def patches(folder: Path, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -83,11 +83,11 @@ def accuracy(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> float
 
 def main(file: Path, photos: Path, scenes: int) -> None:
     """Prints both accuracies."""
-    for name, changed in (("as cut", PLAIN), ("blended", {})):
+    for name, changed in (("as cut", UNBLENDED), ("blended", {})):
         found = {}
         with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
             for constant, value in changed.items():
-                stack.enter_context(patch.object(painting, constant, value))
+                stack.enter_context(patch.object(blending, constant, value))
             for part in ("train", "val"):
                 stock = build_object_bank(file, [photos], part=part, held_out=0.3)
                 compose(stock, Path(folder) / part, scenes if part == "train" else scenes // 3, seed=1)

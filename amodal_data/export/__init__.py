@@ -1,4 +1,4 @@
-"""Level tables out again, in the layouts that other tools read."""
+"""Write targets in the layouts that other tools read."""
 
 from amodal_data.export.coco import export_coco
 from amodal_data.export.cocoa import export_cocoa

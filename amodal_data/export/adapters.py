@@ -1,4 +1,4 @@
-"""What is found or true, as objects of other libraries, and back. Each is imported only when it is asked for."""
+"""Predictions and targets as objects of other libraries, and back. Each library is imported when it is needed."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,65 +19,64 @@ if TYPE_CHECKING:
     from supervision import Detections
 
 
-def to_supervision(found: Sequence[ScoredMask], part: Literal["amodal", "visible"] = "amodal") -> "Detections":
-    """Predictions of one photo as ``supervision.Detections``, masks run-length coded (``CompactMask``).
+def to_supervision(predictions: Sequence[ScoredMask], part: Literal["amodal", "visible"] = "amodal") -> "Detections":
+    """Predictions of one image as ``supervision.Detections``, masks run-length encoded (``CompactMask``).
 
-    part: the whole of each object or what is visible of it; ``xyxy`` is the box around that, pixels, half-open.
-    ``data``: ``class_name`` and ``hidden_share``, of the whole in [0, 1]. An object of which nothing is in the part has
-    the box 0, 0, 0, 0. Raises ModuleNotFoundError without supervision 0.30 or newer.
+    part: masks of whole objects or of their visible parts. ``xyxy``: box around the mask, half-open pixels; 0, 0, 0, 0
+    for an empty mask. ``data``: ``class_name``, and ``hidden_share`` of the whole object in [0, 1]. Raises
+    ModuleNotFoundError without supervision 0.30 or newer.
     """
     import supervision
     from supervision.detection.compact_mask import CompactMask
 
-    masks = [one.amodal if part == "amodal" or one.visible is None else one.visible for one in found]
+    masks = [p.amodal if part == "amodal" or p.visible is None else p.visible for p in predictions]
     boxes = np.zeros((len(masks), 4), np.float32)
     for n, mask in enumerate(masks):
         if (window := window_of(mask)) is not None:
             rows, columns = window
             boxes[n] = columns.start, rows.start, columns.stop, rows.stop
     size = masks[0].size if masks else (1, 1)
-    areas = np.array([one.amodal.area for one in found], np.float64)
-    seen = np.array([one.amodal.area if one.visible is None else one.visible.area for one in found], np.float64)
+    areas = np.array([p.amodal.area for p in predictions], np.float64)
+    visible = np.array([p.amodal.area if p.visible is None else p.visible.area for p in predictions], np.float64)
     return supervision.Detections(
         xyxy=boxes,
         mask=CompactMask.from_coco_rle([mask.to_coco() for mask in masks], boxes, size),
-        confidence=np.array([one.score for one in found], np.float32),
-        class_id=np.array([one.category_id for one in found], np.int64),
+        confidence=np.array([p.score for p in predictions], np.float32),
+        class_id=np.array([p.category_id for p in predictions], np.int64),
         data={
-            "class_name": np.array([one.name for one in found], object),
-            "hidden_share": (areas - seen) / np.maximum(areas, 1),
+            "class_name": np.array([p.name for p in predictions], object),
+            "hidden_share": (areas - visible) / np.maximum(areas, 1),
         },
     )
 
 
 def to_fiftyone(images: Images, photos: Mapping[str, Path] | None = None) -> "list[Sample]":
-    """Targets as ``fiftyone.Sample``, one an image, with two fields of ``Detections``: ``amodal``, whole objects, and
-    ``modal``, what is visible of them; the two of an object share one ``fiftyone.Instance``.
+    """Targets as ``fiftyone.Sample``, one per image, with two fields of ``Detections``.
 
-    Detections bear ``occl_depth`` (0 = nothing known is in front) and ``hidden_share``. photos: where they are, by file
-    name; without them ``filepath`` is the file name. Raises ModuleNotFoundError without FiftyOne 1.5 or newer.
+    ``amodal`` has whole objects, ``modal`` their visible parts; the two detections of an object share one
+    ``fiftyone.Instance``. Each has ``occl_depth`` (0 = no known instance is in front) and ``hidden_share``. photos:
+    path by file name; without it ``filepath`` is the file name. Raises ModuleNotFoundError without FiftyOne 1.5.
     """
     import fiftyone
 
     samples = []
     for image, targets in images:
         depth, shares = z_order(targets.in_front().T), occlusion_rates(*targets.areas())
-        whole, seen = targets.rles(), targets.rles("modal")
         height, width = image.size
-        own = [fiftyone.Instance() for _ in whole]
+        instances = [fiftyone.Instance() for _ in targets.names]
         fields = {}
-        for name, masks in (("amodal", whole), ("modal", seen)):
-            found = []
+        for name, masks in (("amodal", targets.rles()), ("modal", targets.rles("modal"))):
+            detections = []
             for n, mask in enumerate(masks):
                 if (window := window_of(mask)) is None:
                     continue
                 (rows, columns), part = window, crop(mask, window)
                 box = [columns.start / width, rows.start / height,
                        (columns.stop - columns.start) / width, (rows.stop - rows.start) / height]  # fmt: skip
-                about = {"occl_depth": int(depth[n]), "hidden_share": float(shares[n])}
-                label = targets.names[n] or str(int(targets.category_ids[n]))
-                found.append(fiftyone.Detection(label=label, bounding_box=box, mask=part, instance=own[n], **about))
-            fields[name] = fiftyone.Detections(detections=found)
+                detections.append(fiftyone.Detection(
+                    label=targets.names[n] or str(int(targets.category_ids[n])), bounding_box=box, mask=part,
+                    instance=instances[n], occl_depth=int(depth[n]), hidden_share=float(shares[n])))  # fmt: skip
+            fields[name] = fiftyone.Detections(detections=detections)
         path = (photos or {}).get(image.file_name, Path(image.file_name))
         size = fiftyone.ImageMetadata(width=width, height=height)
         samples.append(fiftyone.Sample(filepath=str(path), metadata=size, **fields))
@@ -85,44 +84,46 @@ def to_fiftyone(images: Images, photos: Mapping[str, Path] | None = None) -> "li
 
 
 def from_fiftyone(
-    samples: "Iterable[Sample]", field: str = "amodal", visible: str | None = None, **how: str | None
+    samples: "Iterable[Sample]", field: str = "amodal", visible: str | None = None, **reading: str | None
 ) -> Scenes:
-    """Scenes of FiftyOne's samples: masks of the ``Detections`` in ``field``; with ``visible``, the field of their
-    visible parts, found by a shared ``instance``. how: ``masks`` and ``order``, see :func:`amodal_data.read_records`;
-    attributes of detections can say the order (``field:NAME``).
+    """Scenes of FiftyOne samples, from the masks of the ``Detections`` in ``field``.
 
-    Samples need their sizes: ``dataset.compute_metadata()``. Detections without a mask are left out with a finding.
+    visible: the field of their visible parts, matched by a shared ``instance``. reading: ``masks`` and ``order``, see
+    :func:`amodal_data.read_records`; ``field:NAME`` takes the order from an attribute of the detections. Samples need
+    their sizes: call ``dataset.compute_metadata()``. Detections without a mask are left out with a finding.
     """
-    return read_records([_record(sample, field, visible) for sample in samples], name=field, **how)
+    return read_records([_record(sample, field, visible) for sample in samples], name=field, **reading)
 
 
 def _record(sample: Any, field: str, visible: str | None) -> dict[str, Any]:
-    known = sample.metadata
-    size: tuple[Any, Any] = (None, None) if known is None else (known.height, known.width)
-    seen = {one.instance.id: one for one in _detections(sample, visible) if one.instance is not None} if visible else {}
+    metadata = sample.metadata
+    size: tuple[Any, Any] = (None, None) if metadata is None else (metadata.height, metadata.width)
+    modal = {d.instance.id: d for d in _detections(sample, visible) if d.instance is not None} if visible else {}
     annotations = []
-    for one in _detections(sample, field):
-        extra = {name: value for name, value in one.iter_fields() if isinstance(value, int | float | str)}
-        own = {**extra, "category": one.label, "segmentation": _full(one, size)}
+    for detection in _detections(sample, field):
+        fields: dict[str, Any] = {
+            name: value for name, value in detection.iter_fields() if isinstance(value, int | float | str)
+        }
+        fields |= {"category": detection.label, "segmentation": _full_mask(detection, size)}
         if visible:
-            twin = seen.get(one.instance.id) if one.instance is not None else None
-            own["visible_mask"] = [] if twin is None else _full(twin, size)  # empty: nothing of it is visible
-        annotations.append({key: value for key, value in own.items() if key not in ("id", "label")})
-    about = {"file_name": Path(sample.filepath).name, "height": size[0], "width": size[1]}
-    return {**about, "annotations": annotations}
+            match = modal.get(detection.instance.id) if detection.instance is not None else None
+            fields["visible_mask"] = [] if match is None else _full_mask(match, size)  # empty: fully hidden
+        annotations.append({key: value for key, value in fields.items() if key not in ("id", "label")})
+    name = Path(sample.filepath).name
+    return {"file_name": name, "height": size[0], "width": size[1], "annotations": annotations}
 
 
 def _detections(sample: Any, field: str) -> list[Any]:
-    found = sample[field]
-    return [] if found is None else list(found.detections)
+    detections = sample[field]
+    return [] if detections is None else list(detections.detections)
 
 
-def _full(one: Any, size: tuple[Any, Any]) -> dict[str, Any] | None:
-    """A detection's mask, which lies in its box, as an RLE of the photo; None if it has none."""
-    mask = one.get_mask()
+def _full_mask(detection: Any, size: tuple[Any, Any]) -> dict[str, Any] | None:
+    """The mask of a detection, which is cropped to its box, as an RLE of the image; None without one."""
+    mask = detection.get_mask()
     if mask is None or size[0] is None:
         return None
     part = np.asarray(mask).astype(bool)
-    x, y = round(one.bounding_box[0] * size[1]), round(one.bounding_box[1] * size[0])
+    x, y = round(detection.bounding_box[0] * size[1]), round(detection.bounding_box[1] * size[0])
     part = part[: max(0, size[0] - y), : max(0, size[1] - x)]
     return from_crop(part, (slice(y, y + part.shape[0]), slice(x, x + part.shape[1])), size).to_coco()

@@ -1,10 +1,10 @@
-"""Targets as COCO: MVTec's flat layout with whole and visible masks, whole masks with a depth, or visible masks."""
+"""Targets as COCO: MVTec's amodal layout, amodal masks with a depth, or modal masks."""
 
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from amodal_data.cache import Images
+from amodal_data.cache import CachedImage, Images
 from amodal_data.errors import SelectionError
 from amodal_data.layering.consistency import occlusion_rates
 from amodal_data.layering.targets import LayeredTargets
@@ -14,47 +14,57 @@ from amodal_data.scenes.occlusion_order import z_order
 
 
 def export_coco(images: Images, masks: Literal["amodal", "modal", "plain"] = "amodal") -> dict[str, Any]:
-    """COCO's instances layout. Image ids are kept, annotation ids count from 1.
+    """Export to COCO's instances layout. Image ids are kept, annotation ids count from 1.
 
-    ``amodal``: whole masks, and beside them ``visible_mask``, ``invisible_mask``, ``occlude_rate`` and
-    ``occl_depth`` under MVTec's names, so that :func:`amodal_data.read_d2sa` reads the file back.
-    ``plain``: whole masks with ``occl_depth`` alone (:func:`amodal_data.read_coco`, ``masks="amodal"``).
-    ``modal``: visible masks; instances of which nothing is visible are left out. What is unknown in an image is one
-    crowd (``iscrowd``) of the first category.
+    ``amodal``: amodal masks with ``visible_mask``, ``invisible_mask``, ``occlude_rate`` and ``occl_depth``, MVTec's
+    names; :func:`amodal_data.read_d2sa` reads the file back. ``plain``: amodal masks with ``occl_depth`` alone, for
+    :func:`amodal_data.read_coco` with ``masks="amodal"``. ``modal``: visible masks; fully hidden instances are left
+    out. The unknown pixels of an image are one crowd (``iscrowd``) of the first category.
+
+    Raises :class:`SelectionError` if an image id occurs twice.
     """
-    listed: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     names: dict[int, set[str]] = defaultdict(set)
-    known: set[int] = set()
-    for image, targets in images:
-        height, width = image.size
-        if image.image_id in known:
-            raise SelectionError(
-                f"image id {image.image_id} occurs more than once", fix="export one annotator's work at a time"
-            )
-        known.add(image.image_id)
-        listed.append({"id": image.image_id, "file_name": image.file_name, "height": height, "width": width})
+    for image, targets in images_once(images):
+        rows.append(image_row(image))
         depth, rates = z_order(targets.in_front().T), occlusion_rates(*targets.areas())
         parts = (targets.rles("modal"), targets.rles("hidden")) if masks == "amodal" else None
-        for n, found in enumerate(_instances(targets, masks)):
-            if found is None:
+        for n, instance in enumerate(_instances(targets, masks)):
+            if instance is None:
                 continue
             extra = {}
             if masks == "plain":
                 extra = {"occl_depth": int(depth[n])}
             elif parts:
-                extra = _amodal_extra(targets, n, int(depth[n]), float(rates[n]), parts[0][n], parts[1][n])
-            names[found["category_id"]].add(targets.names[n])
-            own = {"id": len(annotations) + 1, "image_id": image.image_id}
-            annotations.append(own | found | extra)
+                extra = _amodal_fields(targets, n, int(depth[n]), float(rates[n]), parts[0][n], parts[1][n])
+            names[instance["category_id"]].add(targets.names[n])
+            annotations.append({"id": len(annotations) + 1, "image_id": image.image_id} | instance | extra)
         if targets.unknown.any():
-            annotations.append(
-                {"id": len(annotations) + 1, "image_id": image.image_id, **_crowd(targets.unknown_rle())}
-            )
-    categories = [{"id": category, "name": unique_name(found)} for category, found in sorted(names.items())]
+            crowd = {"id": len(annotations) + 1, "image_id": image.image_id} | _crowd(targets.unknown_rle())
+            annotations.append(crowd)
+    categories = [{"id": category, "name": unique_name(labels)} for category, labels in sorted(names.items())]
     for annotation in annotations:
         annotation.setdefault("category_id", min(names, default=1))
-    return {"images": listed, "annotations": annotations, "categories": categories}
+    return {"images": rows, "annotations": annotations, "categories": categories}
+
+
+def images_once(images: Images) -> Iterator[tuple[CachedImage, LayeredTargets]]:
+    """The images, whose ids must differ. Raises :class:`SelectionError` at the first one that occurs again."""
+    ids: set[int] = set()
+    for image, targets in images:
+        if image.image_id in ids:
+            raise SelectionError(
+                f"image id {image.image_id} occurs more than once", fix="export one annotator's work at a time"
+            )
+        ids.add(image.image_id)
+        yield image, targets
+
+
+def image_row(image: CachedImage) -> dict[str, Any]:
+    """An image as COCO lists it."""
+    height, width = image.size
+    return {"id": image.image_id, "file_name": image.file_name, "height": height, "width": width}
 
 
 def _crowd(mask: RLE) -> dict[str, Any]:
@@ -65,12 +75,12 @@ def _crowd(mask: RLE) -> dict[str, Any]:
 
 
 def _instances(targets: LayeredTargets, masks: str) -> Iterator[dict[str, Any] | None]:
-    """COCO's fields of each instance; None for one without a pixel in the modal set."""
-    which = int(masks == "modal")
-    areas, boxes = targets.areas()[which], targets.boxes()[which]
-    rles = targets.rles("modal" if which else "amodal")
+    """COCO's fields of each instance; None for a fully hidden one among modal masks."""
+    modal = masks == "modal"
+    areas, boxes = targets.areas()[int(modal)], targets.boxes()[int(modal)]
+    rles = targets.rles("modal" if modal else "amodal")
     for n in range(len(targets.names)):
-        if which and not areas[n]:
+        if modal and not areas[n]:
             yield None
             continue
         x0, y0, x1, y1 = boxes[n].tolist()
@@ -83,18 +93,18 @@ def _instances(targets: LayeredTargets, masks: str) -> Iterator[dict[str, Any] |
         }
 
 
-def _amodal_extra(
+def _amodal_fields(
     targets: LayeredTargets, n: int, depth: int, rate: float, visible: RLE, hidden: RLE
 ) -> dict[str, Any]:
-    extra = {
+    fields = {
         "visible_mask": visible.to_coco(),
         "occlude_rate": rate,
         "occl_depth": depth,
         "amodal_region": {"name": targets.names[n], "isStuff": int(targets.is_stuff[n])},
     }
-    return extra | ({"invisible_mask": hidden.to_coco()} if hidden.area else {})
+    return fields | ({"invisible_mask": hidden.to_coco()} if hidden.area else {})
 
 
-def unique_name(found: set[str]) -> str:
-    """What to call a category: its name if all its instances bear the same one, else "object"."""
-    return next(iter(found)) if len(found) == 1 else "object"
+def unique_name(names: set[str]) -> str:
+    """The name of a category: the one that all its instances bear, else "object"."""
+    return next(iter(names)) if len(names) == 1 else "object"

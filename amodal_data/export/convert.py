@@ -1,9 +1,9 @@
-"""One door out: targets in any layout, and what that layout cannot carry, counted."""
+"""Convert targets to any layout, and count what that layout cannot store."""
 
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,7 @@ from amodal_data.layering.level_table import level_table, levels_from_order
 from amodal_data.layering.targets import LayeredTargets
 from amodal_data.scenes.occlusion_order import from_ranks, z_order
 
-_Json = Callable[[Images], Any]
-
-_WRITERS: dict[str, _Json] = {
+_EXPORTERS: dict[str, Callable[[Images], Any]] = {
     "cocoa": export_cocoa,
     "d2sa": export_coco,
     "coco": lambda images: export_coco(images, "plain"),
@@ -35,15 +33,15 @@ _WRITERS: dict[str, _Json] = {
     "records": export_records,
     "results": export_results,
 }
-LAYOUTS = (*_WRITERS, "yolo", "table")
-"""What :func:`convert` writes"""
-_OF_MODAL = ("coco-modal", "datumaro", "yolo", "table")
-"""What does not claim that masks are of whole objects"""
+LAYOUTS = (*_EXPORTERS, "yolo", "table")
+"""Layouts that :func:`convert` writes"""
+_FOR_MODAL = ("coco-modal", "datumaro", "yolo", "table")
+"""Layouts that do not claim to hold amodal masks"""
 
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """What was written: how many ``images`` and ``instances``. ``lost``: what the layout cannot carry, counted."""
+    """What was written: numbers of images and instances. ``lost``: what the layout cannot store -> count."""
 
     path: Path
     layout: str
@@ -52,42 +50,41 @@ class Conversion:
     lost: Mapping[str, int]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-ready values."""
-        about = {"path": str(self.path), "layout": self.layout, "images": self.images, "instances": self.instances}
-        return {"schema": "amodal-data/convert/1", **about, "lost": dict(self.lost)}
+        """The conversion as JSON-ready values."""
+        return {"schema": "amodal-data/convert/1", **asdict(self), "path": str(self.path)}
 
 
 def convert(images: Images, path: Path, layout: str, *, masks: str = "amodal", force: bool = False) -> Conversion:
-    """Write targets in a layout of :data:`LAYOUTS`: a JSON file, a table (CSV, or Parquet if it is
-    called ``.parquet``), or for ``yolo`` a folder.
+    """Write targets in one of :data:`LAYOUTS`: JSON; a table (``.parquet`` or CSV); a folder for ``yolo``.
 
-    masks: what those of ``images`` are of. Raises :class:`amodal_data.errors.OutputExistsError` if it is there, unless
-    ``force``, :class:`amodal_data.errors.SelectionError` for modal masks in a layout of whole objects, KeyError for
-    another layout.
+    masks: what the masks of ``images`` cover, ``"amodal"`` or ``"modal"``. Raises
+    :class:`amodal_data.errors.OutputExistsError` if ``path`` exists and ``force`` is False,
+    :class:`amodal_data.errors.SelectionError` for modal masks in a layout of amodal ones, KeyError for another layout.
     """
-    if masks == "modal" and layout not in _OF_MODAL:
+    if masks == "modal" and layout not in _FOR_MODAL:
         raise SelectionError(
-            f"{layout} holds whole objects, and these masks are of what is visible", fix=f"--to {', '.join(_OF_MODAL)}"
+            f"{layout} stores whole objects, but these masks cover visible parts only",
+            fix=f"use {', '.join(_FOR_MODAL)}",
         )
     refuse_existing(path, force=force)
-    counting = _Counting(images, layout)
+    counted = _CountedImages(images, layout)
     if layout == "yolo":
-        counting.lost["masks that no polygon gives back"] += export_yolo(counting, path)
+        counted.lost["masks that no polygon reproduces"] += export_yolo(counted, path)
     elif layout == "table" and path.suffix == ".parquet":
-        export_parquet(counting, path)
+        export_parquet(counted, path)
     elif layout == "table":
         with replaced(path, newline="") as file:
-            export_table(counting, file)
+            export_table(counted, file)
     else:
-        written = _WRITERS[layout](counting)
+        content = _EXPORTERS[layout](counted)
         with replaced(path) as file:
-            json.dump(written, file)
-    lost = {what: count for what, count in counting.lost.items() if count}
-    return Conversion(path, layout, counting.images, counting.instances, lost)
+            json.dump(content, file)
+    lost = {loss: count for loss, count in counted.lost.items() if count}
+    return Conversion(path, layout, counted.images, counted.instances, lost)
 
 
-class _Counting:
-    """Images in passing, and what of them gets lost in a layout."""
+class _CountedImages:
+    """Iterates over images and counts them, and what a layout loses of them."""
 
     def __init__(self, images: Images, layout: str) -> None:
         self._images = images
@@ -105,14 +102,14 @@ class _Counting:
     def _count(self, targets: LayeredTargets) -> None:
         areas = targets.region_areas()
         if self._layout in ("coco", "datumaro", "yolo", "cocoa"):
-            found = _read_back(targets, self._layout)
-            self.lost["pixels at another level, since nothing but the order tells it"] += int(
-                (areas @ (found != targets.table)).sum()
+            table = _table_read_back(targets, self._layout)
+            self.lost["hidden pixels whose level the depth order alone does not give"] += int(
+                (areas @ (table != targets.table)).sum()
             )
         if self._layout in ("d2sa", "records", "cocoa"):
-            distinct = np.unique(targets.table, axis=1)  # what is listed twice is one object
-            both = (distinct == 1).sum(axis=1) > 1
-            self.lost["pixels that two instances show at once, their order not being known"] += int(areas[both].sum())
+            distinct = np.unique(targets.table, axis=1)  # an instance listed twice is one object
+            shared = (distinct == 1).sum(axis=1) > 1
+            self.lost["pixels visible in two instances, whose order is unknown"] += int(areas[shared].sum())
         if self._layout == "coco-modal":
             self.lost["hidden pixels"] += int((areas @ (targets.table > 1)).sum())
         if self._layout in ("datumaro", "yolo", "table", "results"):
@@ -121,10 +118,10 @@ class _Counting:
             self.lost["class ids (names are kept)"] += int((targets.category_ids != 1).sum())
 
 
-def _read_back(targets: LayeredTargets, layout: str) -> NDArray[np.uint8]:
-    """The level table that a reader gets from a layout: whole masks, a depth, and COCOA's visible masks."""
-    whole = targets.table > 0
+def _table_read_back(targets: LayeredTargets, layout: str) -> NDArray[np.uint8]:
+    """The level table that a reader derives from a layout: from amodal masks, a depth, and COCOA's visible masks."""
+    amodal = targets.table > 0
     if layout == "cocoa":
-        return level_table(whole, targets.table == 1, from_ranks(ranks_of(targets)))
+        return level_table(amodal, targets.table == 1, from_ranks(ranks_of(targets)))
     depth = ranks_of(targets) if layout == "yolo" else z_order(targets.in_front().T)
-    return levels_from_order(whole, from_ranks(depth))
+    return levels_from_order(amodal, from_ranks(depth))

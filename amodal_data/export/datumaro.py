@@ -10,7 +10,7 @@ from amodal_data.scenes.occlusion_order import z_order
 
 
 def export_datumaro(images: Images) -> dict[str, Any]:
-    """Datumaro's own JSON: amodal masks whose ``z_order`` is higher the further in front they are.
+    """Export to Datumaro's own JSON: amodal masks; the nearer an instance, the higher its ``z_order``.
 
     Attributes: ``occlusion_rate``, ``is_stuff``, ``name``.
     """
@@ -19,34 +19,21 @@ def export_datumaro(images: Images) -> dict[str, Any]:
     items = []
     for image, targets in images:
         rates = occlusion_rates(*targets.areas())
-        above, rles = z_order(targets.in_front()), targets.rles()
+        depth, rles = z_order(targets.in_front()), targets.rles()
         annotations = []
         for n, category in enumerate(targets.category_ids.tolist()):
             label = labels.setdefault(category, len(labels))
             names[label].add(targets.names[n])
-            rle = rles[n].to_coco()
-            annotations.append(
-                {
-                    "id": n,
-                    "type": "mask",
-                    "group": 0,
-                    "label_id": label,
-                    "z_order": int(above[n]),
-                    "rle": rle,
-                    "attributes": {
-                        "occlusion_rate": float(rates[n]),
-                        "is_stuff": bool(targets.is_stuff[n]),
-                        "name": targets.names[n],
-                    },
-                }
-            )
-        items.append(
-            {
-                "id": image.file_name.rsplit(".", 1)[0] or str(image.image_id),
-                "annotations": annotations,
-                "attr": {"id": image.image_id},
-                "image": {"path": image.file_name, "size": list(image.size)},
-            }
-        )
-    listed = [{"name": unique_name(names[label]), "parent": "", "attributes": []} for label in range(len(names))]
-    return {"info": {}, "categories": {"label": {"labels": listed, "attributes": []}}, "items": items}
+            annotations.append({
+                "id": n, "type": "mask", "group": 0, "label_id": label, "z_order": int(depth[n]),
+                "rle": rles[n].to_coco(),
+                "attributes": {"occlusion_rate": float(rates[n]), "is_stuff": bool(targets.is_stuff[n]),
+                               "name": targets.names[n]},
+            })  # fmt: skip
+        name = image.file_name.rsplit(".", 1)[0] or str(image.image_id)
+        items.append({
+            "id": name, "annotations": annotations, "attr": {"id": image.image_id},
+            "image": {"path": image.file_name, "size": list(image.size)},
+        })  # fmt: skip
+    categories = [{"name": unique_name(names[label]), "parent": "", "attributes": []} for label in range(len(names))]
+    return {"info": {}, "categories": {"label": {"labels": categories, "attributes": []}}, "items": items}

@@ -1,4 +1,4 @@
-"""Targets as records, one an image with its objects: rows for ``datasets.Dataset.from_list``, detectron2's dicts."""
+"""Targets as records, one per image: rows for ``datasets.Dataset.from_list``, dicts for detectron2."""
 
 from typing import Any
 
@@ -7,18 +7,20 @@ from amodal_data.export.coco import export_coco
 
 
 def export_records(images: Images) -> list[dict[str, Any]]:
-    """One record an image: ``image_id``, ``file_name``, ``height``, ``width``, ``annotations`` under MVTec's names, as
-    :func:`export_coco` writes them, with ``category``, the name of the class. :func:`amodal_data.read_annotations` and
-    :func:`amodal_data.read_records` read them back.
+    """Export one record per image: ``image_id``, ``file_name``, ``height``, ``width``, ``annotations``.
+
+    Annotations are those of :func:`export_coco` with ``category``, the name of the class.
+    :func:`amodal_data.read_annotations` and :func:`amodal_data.read_records` read records back.
     """
     content = export_coco(images)
-    names = {one["id"]: one["name"] for one in content["categories"]}
-    rows = {
-        one["id"]: {"image_id": one["id"], "file_name": one["file_name"], "height": one["height"],
-                    "width": one["width"], "annotations": []}
-        for one in content["images"]
+    names = {category["id"]: category["name"] for category in content["categories"]}
+    records = {
+        row["id"]: {"image_id": row["id"], "file_name": row["file_name"], "height": row["height"],
+                    "width": row["width"], "annotations": []}
+        for row in content["images"]
     }  # fmt: skip
-    for one in content["annotations"]:
-        own = {key: value for key, value in one.items() if key not in ("id", "image_id", "amodal_region")}
-        rows[one["image_id"]]["annotations"].append(own | {"category": names.get(one["category_id"], "")})
-    return list(rows.values())
+    for annotation in content["annotations"]:
+        fields = {key: value for key, value in annotation.items() if key not in ("id", "image_id", "amodal_region")}
+        category = names.get(annotation["category_id"], "")
+        records[annotation["image_id"]]["annotations"].append(fields | {"category": category})
+    return list(records.values())

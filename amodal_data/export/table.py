@@ -1,4 +1,4 @@
-"""Targets as a table: one row an instance."""
+"""Targets as a table: one row per instance."""
 
 import csv
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from amodal_data.layering.consistency import occlusion_rates
 
 
 def cell(text: str) -> str:
-    """A text as a CSV cell that no spreadsheet takes for a formula: an apostrophe in front if it looks like one."""
+    """A text as a CSV cell: an apostrophe comes first if a spreadsheet would take it for a formula."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
@@ -19,11 +19,11 @@ TABLE = (
     "image_id", "file_name", "annotation_id", "region_index", "category_id", "name", "is_stuff", "order",
     "area", "visible_area", "occlusion_rate", "deepest_level", "x0", "y0", "x1", "y1",
 )  # fmt: skip
-"""Columns of the table; the box is the amodal one, half-open pixels; deepest_level -1 = no pixel."""
+"""Columns of the table. x0 to y1: amodal box, half-open pixels; deepest_level: -1 = no pixel."""
 
 
 def export_table(images: Images, out: IO[str]) -> int:
-    """Write one CSV row an instance to ``out``, after a heading; returns the number of rows."""
+    """Write a header and one CSV row per instance to ``out``; returns the number of instances."""
     writer = csv.writer(out)
     writer.writerow(TABLE)
     rows = 0
@@ -34,7 +34,7 @@ def export_table(images: Images, out: IO[str]) -> int:
 
 
 def export_parquet(images: Images, path: Path) -> int:
-    """The same as a Parquet file; returns the number of rows. Raises ModuleNotFoundError without pyarrow."""
+    """Write the table as Parquet; returns the number of instances. Raises ModuleNotFoundError without pyarrow."""
     import pyarrow
     from pyarrow import parquet
 
@@ -45,13 +45,13 @@ def export_parquet(images: Images, path: Path) -> int:
 
 
 def _rows(images: Images) -> Iterator[list[Any]]:
-    """The values under :data:`TABLE`, an instance a row."""
+    """The values of :data:`TABLE`, one row per instance."""
     for image, targets in images:
         areas, visible = targets.areas()
         rates, boxes = occlusion_rates(areas, visible), targets.boxes()[0]
         deepest = targets.table.max(axis=0, initial=0).astype(int) - 1
         for n, name in enumerate(targets.names):
-            about = [int(targets.annotation_ids[n]), int(targets.region_index[n]), int(targets.category_ids[n]), name]
-            kind = [int(targets.is_stuff[n]), int(targets.order[n])]
-            figures = [int(areas[n]), int(visible[n]), float(rates[n]), int(deepest[n]), *boxes[n].tolist()]
-            yield [image.image_id, image.file_name, *about, *kind, *figures]
+            ids = [int(targets.annotation_ids[n]), int(targets.region_index[n]), int(targets.category_ids[n])]
+            kind = [name, int(targets.is_stuff[n]), int(targets.order[n])]
+            statistics = [int(areas[n]), int(visible[n]), float(rates[n]), int(deepest[n]), *boxes[n].tolist()]
+            yield [image.image_id, image.file_name, *ids, *kind, *statistics]

@@ -1,4 +1,4 @@
-"""Targets as YOLO's segmentation labels: a text file an image, one polygon a line, nearest first."""
+"""Targets as YOLO segmentation labels: one text file per image, one polygon per line, nearest first."""
 
 import json
 from collections import defaultdict
@@ -13,15 +13,15 @@ from amodal_data.masks.contours import trace_ring
 from amodal_data.readers.json_files import stem_of
 
 _DIGITS = 9
-"""Of coordinates, as a share of the photo: enough to fill the same pixels"""
+"""Significant digits of a coordinate: enough to fill the same pixels again"""
 
 
 def export_yolo(images: Images, folder: Path) -> int:
-    """``data.yaml`` and ``labels/train/NAME.txt`` of whole objects; photos belong in ``images/train``. Returns how
-    many masks no line can carry (empty ones, and those no ring gives back): these are left out.
+    """Write ``data.yaml`` and ``labels/train/NAME.txt`` with amodal masks; photos belong in ``images/train``.
 
-    A line is the class, counted from 0, and x and y of every corner as shares of width and height. There is no field
-    for the order: nearer objects come first. Raises :class:`SelectionError` if two images have one name.
+    A line is the class, counted from 0, then x and y of each corner as shares of width and height. There is no field
+    for the order: nearer objects come first. Returns the number of masks that no polygon reproduces (empty ones among
+    them); these are left out. Raises :class:`SelectionError` if two images have the same name.
     """
     labels = folder_for(folder / "labels" / "train")
     names: dict[int, set[str]] = defaultdict(set)
@@ -30,7 +30,7 @@ def export_yolo(images: Images, folder: Path) -> int:
     for image, targets in images:
         name = PurePosixPath(stem_of(image.file_name)).stem or str(image.image_id)
         if name in lines:
-            raise SelectionError(f"two images are called {name}", fix="convert them apart")
+            raise SelectionError(f"two images are named {name}", fix="convert them separately")
         lines[name] = []
         height, width = image.size
         masks = targets.rles()
@@ -41,18 +41,13 @@ def export_yolo(images: Images, folder: Path) -> int:
             if ring is None:
                 lost += 1
                 continue
-            shares = [value / (height if at % 2 else width) for at, value in enumerate(ring)]
+            shares = [value / (height if i % 2 else width) for i, value in enumerate(ring)]
             lines[name].append((category, [f"{share:.{_DIGITS}g}" for share in shares]))
-    numbers = {category: at for at, category in enumerate(sorted(names))}
-    for name, several in lines.items():
+    classes = {category: i for i, category in enumerate(sorted(names))}
+    for name, polygons in lines.items():
         with replaced(labels / f"{name}.txt") as file:
-            file.writelines(f"{numbers[category]} {' '.join(values)}\n" for category, values in several)
+            file.writelines(f"{classes[category]} {' '.join(values)}\n" for category, values in polygons)
     with replaced(folder / "data.yaml") as file:
         file.write("path: .\ntrain: images/train\nnames:\n")
-        file.writelines(f"  {at}: {_quoted(unique_name(names[category]))}\n" for category, at in numbers.items())
+        file.writelines(f"  {i}: {json.dumps(unique_name(names[category]))}\n" for category, i in classes.items())
     return lost
-
-
-def _quoted(name: str) -> str:
-    """A text in YAML."""
-    return json.dumps(name)

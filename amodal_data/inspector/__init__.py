@@ -1,4 +1,4 @@
-"""Looking at amodal data: figures, pictures."""
+"""Inspect amodal data: statistics, contact sheets, pages for a browser."""
 
 from amodal_data.inspector.contact_sheet import contact_sheet
 from amodal_data.inspector.layered_predictions import layered_predictions, match_predictions

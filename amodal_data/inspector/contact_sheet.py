@@ -1,133 +1,90 @@
-"""The contact sheet: one row an image, from the photo to the sem-dist map of its most hidden instance."""
+"""Contact sheet: one row per image, from its photo to the sem-dist map of its most hidden instance."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from amodal_data.cache import CachedImage
 from amodal_data.errors import PhotoError
-from amodal_data.inspector.drawing.labels import (
-    INK,
-    PALE,
-    PAPER,
-    font,
-    sem_dist_legend,
-    striped_legend,
-    swatches,
-    write_labels,
-)
+from amodal_data.inspector.drawing.labels import sem_dist_legend, striped_legend, swatches, write_labels
 from amodal_data.inspector.drawing.panels import (
+    Picture,
     as_image,
     draw_count_map,
     draw_instances,
     draw_levels,
     draw_sem_dist,
-    fitted,
     label_places,
+    most_hidden,
 )
-from amodal_data.io.images import open_photo
+from amodal_data.inspector.drawing.sheets import PANEL_WIDTH, Legend, Panel, panel_sheet, panel_size
+from amodal_data.io.images import read_display_photo
+from amodal_data.io.text import printable
 from amodal_data.layering.targets import LayeredTargets
 
-_WIDE, _GAP, _HEAD, _CAPTION, _FOOT = 320, 12, 40, 24, 60
-_TITLES = (
-    "photo",
-    "instances, hidden parts striped",
-    "count map",
-    "levels of one instance",
-    "its sem-dist map",
-)
+_TITLES = ("photo", "instances, hidden parts striped", "count map", "levels of the most hidden", "its sem-dist map")
+_NO_PHOTO = 205.0
+"""Gray level that stands in for a photo"""
 
 
-def contact_sheet(
-    images: Sequence[tuple[CachedImage, LayeredTargets, Path | None]],
-) -> Image.Image:
-    """Draw ``images`` (with the path of their photo, None = draw on grey), one row each.
+def contact_sheet(images: Sequence[tuple[CachedImage, LayeredTargets, Path | None]]) -> Image.Image:
+    """Draw one row per image: (image, its targets, path of its photo or None).
 
-    A photo that is missing, unreadable or of another shape is replaced by grey, and the caption says so.
+    Gray replaces a photo that is missing, unreadable or of another size; the caption then says why.
     """
-    highest = max(2, *(_highest(targets) for _, targets, _ in images), 0)
-    rows = [_row(*one) for one in images]
-    wide = len(_TITLES) * (_WIDE + _GAP) + _GAP
-    sheet = Image.new("RGB", (wide, _HEAD + sum(row.height + _GAP for row in rows) + _FOOT), PAPER)
-    draw = ImageDraw.Draw(sheet)
-    for column, title in enumerate(_TITLES):
-        draw.text((_GAP + column * (_WIDE + _GAP), 12), title, INK, font(15))
-    top = _HEAD
-    for row in rows:
-        sheet.paste(row, (_GAP, top))
-        top += row.height + _GAP
-    places = [(_GAP + column * (_WIDE + _GAP), top + 6) for column in range(len(_TITLES))]
-    striped_legend(sheet, places[1])
-    swatches(sheet, places[2], "objects over one pixel", range(1, highest + 1))
-    swatches(sheet, places[3], "level: 0 = visible, l = behind l others", range(highest))
-    sem_dist_legend(sheet, places[4], highest - 1)
-    return sheet
+    highest = max(2, *(_highest_count(targets) for _, targets, _ in images), 0)
+    legends: dict[int, Legend] = {
+        1: striped_legend,
+        2: partial(swatches, title="instances over one pixel", labels=range(1, highest + 1)),
+        3: partial(swatches, title="level: 0 = visible, k = hidden by k objects", labels=range(highest)),
+        4: partial(sem_dist_legend, deepest=highest - 1),
+    }
+    return panel_sheet([_row(image, targets, photo) for image, targets, photo in images], _TITLES, legends)
 
 
-def _highest(targets: LayeredTargets) -> int:
-    """The largest count or code of an image."""
+def _highest_count(targets: LayeredTargets) -> int:
+    """Largest count or level code of an image."""
     return max(int((targets.table > 0).sum(axis=1).max(initial=0)), int(targets.table.max(initial=0)))
 
 
-def _row(image: CachedImage, targets: LayeredTargets, photo_path: Path | None) -> Image.Image:
-    shape = fitted(image.size, _WIDE)
-    height = shape[0]
+def _row(image: CachedImage, targets: LayeredTargets, path: Path | None) -> list[Panel]:
+    shape = panel_size(image.size, PANEL_WIDTH)
     view = targets.resized(shape)
-    photo, problem = _photo(photo_path, shape, image.size)
-    chosen = _most_hidden(targets)
-    pictures = [photo, draw_instances(photo, view), draw_count_map(photo, view)]
-    if chosen is not None:
-        pictures += [draw_levels(photo, view, chosen), draw_sem_dist(photo, view, chosen)]
-    row = Image.new("RGB", (len(_TITLES) * (_WIDE + _GAP) - _GAP, height + _CAPTION), PAPER)
-    for column, picture in enumerate(pictures):
-        panel = as_image(picture)
-        if column == 1:
-            write_labels(panel, label_places(view), [str(n) for n in range(len(targets.names))], 12)
-        row.paste(panel, (column * (_WIDE + _GAP), 0))
-    draw = ImageDraw.Draw(row)
-    for column, caption in enumerate(_captions(image, targets, chosen, problem)):
-        draw.text((column * (_WIDE + _GAP), height + 4), caption, PALE, font(12))
-    return row
+    name = printable(image.file_name or f"image {image.image_id}", lines=False)
+    photo, problem = _read_photo(path, image.size, shape)
+    instances = as_image(draw_instances(photo, view))
+    write_labels(instances, label_places(view), [str(n) for n in range(len(targets.names))], 12)
+    highest = int(targets.count_map().max(initial=0))
+    panels = [
+        Panel(as_image(photo), f"{name} ({problem})" if problem else name),
+        Panel(instances, f"{len(targets.names)} instances, {len(targets.pairs)} overlapping pairs"),
+        Panel(as_image(draw_count_map(photo, view)), f"up to {highest} over one pixel"),
+    ]
+    n = most_hidden(targets)
+    if n is not None:
+        deepest = int(targets.table[:, n].max()) - 1
+        panels += [
+            Panel(as_image(draw_levels(photo, view, n)), _describe(targets, n)),
+            Panel(as_image(draw_sem_dist(photo, view, n)), f"hidden by up to {deepest} object{'s' * (deepest != 1)}"),
+        ]
+    return panels
 
 
-def _captions(image: CachedImage, targets: LayeredTargets, chosen: int | None, problem: str) -> list[str]:
-    captions = [_printable(image.file_name or f"image {image.image_id}")[-44:] + problem]
-    captions.append(f"{len(targets.names)} instances, {len(targets.pairs)} overlapping pairs")
-    captions.append(f"up to {int(targets.count_map().max(initial=0))} over one pixel")
-    if chosen is not None:
-        areas, visible = targets.areas()
-        hidden = (areas[chosen] - visible[chosen]) / areas[chosen]
-        name = f" ({_printable(targets.names[chosen])[:20]})" if targets.names[chosen] else ""
-        captions.append(f"instance {chosen}{name}: {hidden:.0%} hidden")
-        behind = int(targets.table[:, chosen].max()) - 1
-        captions.append(f"behind up to {behind} other{'s' * (behind != 1)}")
-    return captions
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "\ufffd" for c in text)
-
-
-def _most_hidden(targets: LayeredTargets) -> int | None:
-    """The instance with the deepest level, things before stuff, then by hidden pixels; None without any."""
+def _describe(targets: LayeredTargets, n: int) -> str:
     areas, visible = targets.areas()
-    if not areas.any():
-        return None
-    deepest = targets.table.max(axis=0).astype(np.int64) * (areas > 0)
-    return int(np.lexsort((areas - visible, deepest, ~targets.is_stuff & (deepest > 1), areas > 0))[-1])
+    name = f" ({printable(targets.names[n], lines=False)[:20]})" if targets.names[n] else ""
+    return f"instance {n}{name}: {(areas[n] - visible[n]) / areas[n]:.0%} hidden"
 
 
-def _photo(path: Path | None, shape: tuple[int, int], size: tuple[int, int]) -> tuple[NDArray[np.float64], str]:
-    grey = np.full((*shape, 3), 205.0)
-    if path is None:
-        return grey, "  (no photo)"
-    try:
-        with open_photo(path) as image:
-            if (image.height, image.width) != size:
-                return grey, f"  (photo is {image.width} x {image.height})"
-            return np.asarray(image.convert("RGB").resize(shape[::-1]), np.float64), ""
-    except PhotoError:
-        return grey, "  (photo unreadable)"
+def _read_photo(path: Path | None, size: tuple[int, int], shape: tuple[int, int]) -> tuple[Picture, str]:
+    """The photo as a panel, or gray and the reason."""
+    problem = "no photo"
+    if path is not None:
+        try:
+            return np.asarray(read_display_photo(path, size, shape), np.float64), ""
+        except PhotoError as error:
+            problem = error.message.partition(":")[0]
+    return np.full((*shape, 3), _NO_PHOTO), problem

@@ -1,10 +1,10 @@
-"""One door for whatever can be looked at: a finished cache, or an annotation file layered on the spot."""
+"""A cache or an annotation file as one dataset of layered images."""
 
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Unpack
+from typing import NamedTuple, Unpack
 
 from PIL import Image
 
@@ -19,96 +19,121 @@ from amodal_data.readers.discovery import PhotoFinder
 from amodal_data.scenes.findings import Finding
 from amodal_data.scenes.scene import Scenes
 
+Progress = Callable[[int], None]
 
-def open_dataset(path: Path, **how: Unpack[ReadOptions]) -> "TargetDataset":
-    """Open a cache, or annotations as :func:`amodal_data.read_annotations` reads them. Raises the errors of
-    :class:`TargetCache` and the readers.
+
+def open_dataset(path: Path, **reading: Unpack[ReadOptions]) -> "TargetDataset":
+    """Open a cache, or annotations with the options of :func:`amodal_data.read_annotations`.
+
+    Raises the errors of :class:`TargetCache` and of the readers.
     """
-    known = path.is_file() and is_cache(path)
-    return TargetDataset(TargetCache(path) if known else read_annotations(path, **how))
+    cached = path.is_file() and is_cache(path)
+    return TargetDataset(TargetCache(path) if cached else read_annotations(path, **reading))
+
+
+class _Comparison(NamedTuple):
+    """Predictions read from a file, and their errors."""
+
+    path: Path
+    predictions: Predictions
+    diagnosis: Diagnosis
 
 
 class TargetDataset:
-    """The images of a cache or of an annotation file, with their targets, in file order."""
+    """The images of a cache or an annotation file with their targets, in file order.
+
+    Scenes are layered when they are read. Iteration leaves out those that no level table can hold.
+    """
 
     def __init__(self, origin: TargetCache | Scenes) -> None:
         self.origin = origin
-        self._known: tuple[Path, Predictions, Diagnosis] | None = None
+        self._comparison: _Comparison | None = None
 
     def __repr__(self) -> str:
-        return f"TargetSource({self.name!r:.80}, {len(self):,} images, {self.masks} masks)"
+        return f"TargetDataset({self.name!r:.80}, {len(self):,} images, {self.masks} masks)"
 
     def __len__(self) -> int:
         return len(self.origin)
 
+    def __iter__(self) -> Iterator[tuple[CachedImage, LayeredTargets]]:
+        return self._images([], lambda _: None)
+
     @property
     def name(self) -> str:
-        """The name of the file it was opened from."""
+        """Name of the file or files."""
         origin = self.origin
         return origin.path.name if isinstance(origin, TargetCache) else ", ".join(s.name for s in origin.sources)
 
     @property
     def masks(self) -> str:
-        """Of what its masks are, ``"amodal"`` or ``"modal"``."""
+        """What the masks cover: ``"amodal"`` (whole objects) or ``"modal"`` (visible parts)."""
         origin = self.origin
         return origin.info.masks if isinstance(origin, TargetCache) else origin.settings.get("masks", "amodal")
 
-    def read(self, at: int) -> tuple[CachedImage, LayeredTargets]:
-        """Image ``at`` and its targets; raises :class:`LevelsError` if they do not fit a level table."""
+    @property
+    def image_ids(self) -> list[int]:
+        """Id of the image at each position; no image is layered for it."""
+        return [int(image_id) for image_id in self.origin.image_ids]
+
+    def read(self, index: int) -> tuple[CachedImage, LayeredTargets]:
+        """Image ``index`` and its targets. Raises :class:`LevelsError` if no level table can hold them."""
         if isinstance(self.origin, TargetCache):
-            return self.origin.read(at)
-        encoded, _ = encode_scene(self.origin[at])
+            return self.origin.read(index)
+        encoded, _ = encode_scene(self.origin[index])
         if encoded is None:
-            raise LevelsError(f"image {self.origin[at].image_id} does not fit a level table")
+            raise LevelsError(f"image {self.image_ids[index]} does not fit a level table")
         return decode(encoded)
 
-    def summary(self, on_image: Callable[[int], None] = lambda _: None) -> Summary:
-        """Figures over all images. Of an annotation file, images that cannot be layered are left out."""
+    def summary(self, on_image: Progress = lambda _: None) -> Summary:
+        """Statistics of all images that can be layered."""
         findings = list(self.origin.findings if isinstance(self.origin, TargetCache) else self.origin.file_findings)
-        return summarize(self._images(findings, on_image), findings, self.masks)
+        positions: list[int] = []
+        summary = summarize(self._images(findings, on_image, positions), findings, self.masks)
+        summary.hardest = [positions[i] for i in summary.hardest]
+        return summary
 
-    def each(
-        self, findings: list[Finding], on_image: Callable[[int], None] = lambda _: None
+    def iterate(
+        self, findings: list[Finding], on_image: Progress = lambda _: None
     ) -> Iterator[tuple[CachedImage, LayeredTargets]]:
-        """All images, one after the other; what was odd about an annotation file goes to ``findings``."""
+        """Iterate over the images; findings of an annotation file are appended to ``findings``."""
         if not isinstance(self.origin, TargetCache):
             findings += self.origin.file_findings
         return self._images(findings, on_image)
 
     def _images(
-        self, findings: list[Finding], on_image: Callable[[int], None]
+        self, findings: list[Finding], on_image: Progress, positions: list[int] | None = None
     ) -> Iterator[tuple[CachedImage, LayeredTargets]]:
-        for at in range(len(self)):
+        """The images that can be layered; ``positions`` collects their positions."""
+        positions = [] if positions is None else positions
+        for position in range(len(self)):
             on_image(1)
             if isinstance(self.origin, TargetCache):
-                yield self.origin.read(at)
+                positions.append(position)
+                yield self.origin.read(position)
                 continue
-            encoded, found = encode_scene(self.origin[at])
-            findings += found
+            encoded, scene_findings = encode_scene(self.origin[position])
+            findings += scene_findings
             if encoded is not None:
+                positions.append(position)
                 yield decode(encoded)
 
-    def __iter__(self) -> Iterator[tuple[CachedImage, LayeredTargets]]:
-        return self._images([], lambda _: None)
-
     def choose(self, pick: str, limit: int, summary: Summary, image_ids: Sequence[int] = ()) -> list[int]:
-        """Positions of the images to show: those of ``image_ids``, else up to ``limit`` picked.
+        """Positions of the images to show: those of ``image_ids``, else up to ``limit`` that can be layered.
 
-        pick: ``hardest`` (most hidden pixels), ``first``, ``random`` (always the same ones) or
+        pick: ``hardest`` (most hidden pixels), ``first``, ``random`` (the same ones each time) or
         ``findings`` (images with findings). Raises :class:`SelectionError` for an unknown id.
         """
-        ids = self._ids() if image_ids or pick == "findings" else []
         if image_ids:
-            unknown = [one for one in image_ids if one not in ids]
-            if unknown:
+            if unknown := [image_id for image_id in image_ids if image_id not in self.image_ids]:
                 raise SelectionError(f"no image with id {unknown[0]}")
-            return [at for at, one in enumerate(ids) if one in image_ids]
+            return [position for position, image_id in enumerate(self.image_ids) if image_id in image_ids]
+        layered = sorted(summary.hardest)
         if pick == "findings":
-            odd = {finding.place.image_id for finding in summary.findings}
-            return [at for at, one in enumerate(ids) if one in odd][:limit]
+            flagged, ids = {finding.place.image_id for finding in summary.findings}, self.image_ids
+            return [position for position in layered if ids[position] in flagged][:limit]
         if pick == "random":
-            return sorted(random.Random(0).sample(range(len(self)), min(limit, len(self))))
-        return (summary.hardest if pick == "hardest" else list(range(len(self))))[:limit]
+            return sorted(random.Random(0).sample(layered, min(limit, len(layered))))
+        return (summary.hardest if pick == "hardest" else layered)[:limit]
 
     def page_images(
         self,
@@ -117,47 +142,40 @@ class TargetDataset:
         findings: Sequence[Finding] = (),
         predictions: Path | None = None,
     ) -> Iterator[PageImage]:
-        """These images for :func:`amodal_data.inspector.write_page`, with their findings; with predictions
-        worst first, each with its counts of errors.
+        """Images for :func:`amodal_data.inspector.write_page`, each with its findings.
+
+        predictions: a results file; each image then has its predictions and its counts of errors.
         """
         finder = PhotoFinder(photo_folders)
-        odd: dict[int, list[Finding]] = {}
+        by_image: dict[int, list[Finding]] = {}
         for finding in findings:
-            odd.setdefault(finding.place.image_id, []).append(finding)
-        found, diagnosis = self._compared(predictions)
-        images = (self.read(at) for at in positions)
-        for image, targets in images:
-            one = PageImage(image, targets, photo=finder.find(image.file_name), findings=odd.get(image.image_id, ()))
-            if found is not None and diagnosis is not None:
-                errors = diagnosis.images.get(image.image_id, {})
-                one = replace(one, predictions=found.of(image.image_id), errors=errors)
-            yield one
+            by_image.setdefault(finding.place.image_id, []).append(finding)
+        compared = None if predictions is None else self._compare(predictions)
+        for position in positions:
+            image, targets = self.read(position)
+            photo = finder.find(image.file_name)
+            page_image = PageImage(image, targets, photo=photo, findings=by_image.get(image.image_id, ()))
+            if compared is not None:
+                errors = compared.diagnosis.images.get(image.image_id, {})
+                page_image = replace(page_image, predictions=compared.predictions.of(image.image_id), errors=errors)
+            yield page_image
 
     def worst(self, predictions: Path) -> list[int]:
-        """Positions of the images, most errors of these predictions first."""
-        _, diagnosis = self._compared(predictions)
-        assert diagnosis is not None
-        rank = {image_id: at for at, image_id in enumerate(diagnosis.worst())}
-        ids = self._ids()
-        return sorted(range(len(self)), key=lambda at: rank.get(ids[at], len(rank)))
+        """Positions of the images, most errors of the predictions first."""
+        rank = {image_id: n for n, image_id in enumerate(self._compare(predictions).diagnosis.worst())}
+        ids = self.image_ids
+        return sorted(range(len(self)), key=lambda position: rank.get(ids[position], len(rank)))
 
-    def _ids(self) -> list[int]:
-        """The image id at every position."""
-        return [self.read(at)[0].image_id for at in range(len(self))]
-
-    def _compared(self, predictions: Path | None) -> tuple[Predictions | None, Diagnosis | None]:
-        if predictions is None:
-            return None, None
-        if self._known is None or self._known[0] != predictions:
-            truth = read_truth(self.origin)
-            found = read_predictions(predictions, truth)
-            diagnosis = evaluate(self.origin, found, errors=True).diagnosis
+    def _compare(self, path: Path) -> _Comparison:
+        if self._comparison is None or self._comparison.path != path:
+            predictions = read_predictions(path, read_truth(self.origin))
+            diagnosis = evaluate(self.origin, predictions, errors=True).diagnosis
             assert diagnosis is not None
-            self._known = (predictions, found, diagnosis)
-        return self._known[1:]
+            self._comparison = _Comparison(path, predictions, diagnosis)
+        return self._comparison
 
     def contact_sheet(self, positions: Sequence[int], photo_folders: Sequence[Path]) -> Image.Image:
-        """The contact sheet of these images."""
+        """Contact sheet of the images at ``positions``."""
         finder = PhotoFinder(photo_folders)
-        images = [self.read(at) for at in positions]
+        images = [self.read(position) for position in positions]
         return contact_sheet([(image, targets, finder.find(image.file_name)) for image, targets in images])

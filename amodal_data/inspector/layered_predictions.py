@@ -1,4 +1,4 @@
-"""Predictions as layered targets, so that whatever draws the truth draws them too."""
+"""Predictions as layered targets, so that the same functions draw ground truth and predictions."""
 
 from collections.abc import Sequence
 
@@ -9,26 +9,26 @@ from amodal_data.evaluation.results.scored_masks import ScoredMask
 from amodal_data.layering.partition import partition_masks
 from amodal_data.layering.targets import LayeredTargets
 
-_ALIKE = 0.3
-"""IoU from which on a prediction may stand for a true instance"""
+_MIN_IOU = 0.3
+"""IoU from which on a prediction may match a true instance"""
 
 
 def layered_predictions(predictions: Sequence[ScoredMask], size: tuple[int, int]) -> LayeredTargets:
     """The level table of predicted masks on an image of ``size`` (H, W).
 
-    Codes are the predictions' own: 1 where visible, 2 + l in ``levels[l]``, 2 where hidden at no stated level;
-    without a visible mask all is visible. Predictions need not agree with each other: nothing is derived from
-    an order, ``pairs`` is empty. ``order`` and ids are 0, ``region_index`` counts.
+    Codes are those of the predictions: 1 where visible, 2 + k in ``levels[k]``, 2 where hidden at no stated level. A
+    prediction without a visible mask is visible everywhere. Predictions may contradict each other: no order is
+    derived, ``pairs`` is empty. ``order`` and ids are 0, ``region_index`` counts from 0.
     """
     n = len(predictions)
-    masks = [one.amodal for one in predictions] + [one.visible or one.amodal for one in predictions]
-    owners = [(at, level) for at, one in enumerate(predictions) for level in range(len(one.levels))]
-    masks += [predictions[at].levels[level] for at, level in owners]
+    masks = [p.amodal for p in predictions] + [p.visible or p.amodal for p in predictions]
+    levels = [(i, level) for i, p in enumerate(predictions) for level in range(len(p.levels))]
+    masks += [predictions[i].levels[level] for i, level in levels]
     lengths, regions, bits = partition_masks(masks, size)
     amodal, visible = bits[:, :n], bits[:, n : 2 * n]
     table = np.where(amodal, np.where(visible, 1, 2), 0).astype(np.uint8)
-    for column, (at, level) in enumerate(owners, 2 * n):
-        table[bits[:, column] & amodal[:, at], at] = level + 2
+    for column, (i, level) in enumerate(levels, 2 * n):
+        table[bits[:, column] & amodal[:, i], i] = level + 2
     return LayeredTargets(
         size=size,
         run_lengths=lengths,
@@ -38,23 +38,22 @@ def layered_predictions(predictions: Sequence[ScoredMask], size: tuple[int, int]
         unknown=np.zeros(len(table), bool),
         annotation_ids=np.zeros(n, np.int64),
         region_index=np.arange(n, dtype=np.int32),
-        category_ids=np.array([one.category_id for one in predictions], np.int64),
+        category_ids=np.array([p.category_id for p in predictions], np.int64),
         is_stuff=np.zeros(n, bool),
         order=np.zeros(n, np.int32),
-        names=tuple(one.name for one in predictions),
+        names=tuple(p.name for p in predictions),
         pairs=np.zeros((0, 2), np.int32),
     )
 
 
 def match_predictions(iou: NDArray[np.floating]) -> list[int | None]:
-    """Which of P predictions stands for each of N true instances in pictures; None = none does.
+    """Match N true instances with P predictions for a picture: index of the prediction, None = no match.
 
-    iou: float [N, P] of amodal masks. One by one, the largest first, an instance takes a prediction of IoU .3 and more
-    that none has taken.
+    iou: float [N, P] of amodal masks. Greedy: the pair with the largest IoU is matched first, and none below 0.3.
     """
-    chosen: dict[int, int] = {}
-    for place in np.argsort(-iou, axis=None, kind="stable").tolist():
-        n, p = divmod(place, iou.shape[1])
-        if iou[n, p] >= _ALIKE and n not in chosen and p not in chosen.values():
-            chosen[n] = p
-    return [chosen.get(n) for n in range(len(iou))]
+    matches: dict[int, int] = {}
+    for pair in np.argsort(-iou, axis=None, kind="stable").tolist():
+        n, p = divmod(pair, iou.shape[1])
+        if iou[n, p] >= _MIN_IOU and n not in matches and p not in matches.values():
+            matches[n] = p
+    return [matches.get(n) for n in range(len(iou))]

@@ -1,4 +1,4 @@
-"""The inspector page: one HTML file that holds everything, asks for nothing, and shows what is hidden."""
+"""The inspector page: one self-contained HTML file that needs no network."""
 
 import base64
 import hashlib
@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from amodal_data.inspector.drawing.colors import BANDS, FADED, IDENTITY, UNSURE
+from amodal_data.inspector.drawing.colors import BANDS, FADED_GRAY, FADED_SHARE, IDENTITY
 from amodal_data.inspector.page_data import PageImage, image_document, index_row
 from amodal_data.io.files import replaced
 
@@ -19,34 +19,30 @@ _SCRIPTS = ("data.js", "draw.js", "panels.js", "list.js", "page.js")
 def write_page(
     path: str | Path, images: Iterable[PageImage], *, title: str, facts: dict[str, Any] | None = None
 ) -> int:
-    """Write ``images`` as one self-contained page; returns how many there are.
+    """Write ``images`` as one self-contained page; returns their number.
 
-    facts: figures shown at the top, name -> value. Images are written one by one and parsed by the page when
-    first looked at. Texts from the data are never read as markup.
+    facts: statistics for the head of the page, name -> value. Images are written one by one; the page parses an image
+    when it is first shown. Texts from the data are never read as markup.
     """
     assets = files("amodal_data.inspector") / "assets"
     style = (assets / "page.css").read_text("utf-8")
     script = "".join((assets / name).read_text("utf-8") for name in _SCRIPTS)
     head, _, tail = (assets / "template.html").read_text("utf-8").partition("<!--images-->")
     index: list[dict[str, Any]] = []
-    fields = {
-        "<!--policy-->": _policy(script, style),
-        "<!--title-->": html.escape(title),
-        "/*style*/": style,
-    }
+    head = head.replace("<!--policy-->", _policy(script, style)).replace("<!--title-->", html.escape(title))
     with replaced(Path(path)) as file:
-        file.write(_filled(head, fields))
-        for one in images:
-            file.write(_block(f"image-{len(index)}", image_document(one)))
-            index.append(index_row(one))
-        about = {"title": title, "facts": facts or {}, "images": index, "colours": _colours()}
-        file.write(_block("about", about))
-        file.write(_filled(tail, {"/*script*/": script}))
+        file.write(head.replace("/*style*/", style))
+        for image in images:
+            file.write(_block(f"image-{len(index)}", image_document(image)))
+            index.append(index_row(image))
+        header = {"title": title, "facts": facts or {}, "images": index, "colours": _colors()}
+        file.write(_block("about", header))
+        file.write(tail.replace("/*script*/", script))
     return len(index)
 
 
 def _policy(script: str, style: str) -> str:
-    """Nothing is fetched, sent or redirected; only this script and this style run."""
+    """Content Security Policy: no request leaves the page; only this script and this style run."""
     return (
         f"default-src 'none'; form-action 'none'; base-uri 'none'; img-src data:; "
         f"script-src '{_hash(script)}'; style-src '{_hash(style)}'"
@@ -58,22 +54,16 @@ def _hash(text: str) -> str:
 
 
 def _block(name: str, document: dict[str, Any]) -> str:
-    """JSON inside HTML: ``<`` is escaped, so that nothing in it can end the element or begin one."""
+    """JSON inside HTML: ``<`` is escaped, so that no text can end the element or begin another."""
     text = json.dumps(document, separators=(",", ":"), ensure_ascii=True).replace("<", "\\u003c")
     return f'<script type="application/json" id="{name}">{text}</script>\n'
 
 
-def _filled(text: str, fields: dict[str, str]) -> str:
-    for mark, value in fields.items():
-        text = text.replace(mark, value)
-    return text
-
-
-def _colours() -> dict[str, Any]:
-    """The colours of the figures elsewhere: of instances; of levels, counts and sem-dist maps."""
+def _colors() -> dict[str, Any]:
+    """The colors of all pictures, for the page: of instances; of levels, counts and sem-dist maps."""
     return {
         "identity": IDENTITY.round().astype(int).tolist(),
         "bands": BANDS.round().astype(int).tolist(),
-        "unsure": UNSURE,
-        "faded": FADED,
+        "unsure": FADED_GRAY,
+        "faded": FADED_SHARE,
     }

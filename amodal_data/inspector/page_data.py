@@ -1,6 +1,6 @@
-"""What the page knows of an image, as small JSON: a picture, runs of regions, the level table, figures.
+"""The data of a page's images, as small JSON: photo, runs of regions, level table, statistics.
 
-Maps are drawn in the browser from the same two things everything else is made of: regions and their codes.
+The browser draws every map from the regions and their level codes.
 """
 
 import base64
@@ -12,29 +12,35 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
 from amodal_data.cache import CachedImage
 from amodal_data.errors import PhotoError
 from amodal_data.evaluation.protocols.pair_order import order_pairs
 from amodal_data.evaluation.results.scored_masks import ScoredMask
 from amodal_data.inspector.drawing.hues import distinct_hues, shared_hues
+from amodal_data.inspector.drawing.panels import most_hidden
 from amodal_data.inspector.layered_predictions import layered_predictions, match_predictions
-from amodal_data.io.images import open_photo
+from amodal_data.io.images import read_display_photo
 from amodal_data.layering.consistency import occlusion_rates
 from amodal_data.layering.targets import LayeredTargets
 from amodal_data.masks.rle import iou
 from amodal_data.scenes.findings import CODES, Finding
 
-_LONGEST, _PHOTO_BYTES = 640, 96_000
-_MOST_PREDICTIONS = 30
+_LONGEST = 640
+"""Longer side of an image on the page, at most, pixels"""
+_PHOTO_BYTES = 96_000
+"""Size of a photo as JPEG, at most if a quality of :data:`_QUALITIES` allows it"""
+_QUALITIES = (82, 70, 55, 40, 25)
+"""JPEG qualities, tried in turn"""
+_MAX_PREDICTIONS = 30
+"""Predictions shown for an image, those with the highest scores"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PageImage:
-    """One image of a page: its truth, its predictions, or both; path of its photo, if there is one.
+    """One image of a page: its ground truth, its predictions, or both; path of its photo, if there is one.
 
-    ``predictions`` None = there are none to show; ``errors``: how often each type of error occurs in it.
+    ``predictions``: None = no predictions to show. ``errors``: how often each error type occurs in it.
     """
 
     image: CachedImage
@@ -45,60 +51,63 @@ class PageImage:
     errors: dict[str, int] | None = None
 
 
-def index_row(one: PageImage) -> dict[str, Any]:
-    """What the list shows: id, name, figures to sort by."""
-    targets = one.truth or _layered(one)
+def index_row(page_image: PageImage) -> dict[str, Any]:
+    """The entry of an image in the page's list: id, name, statistics to sort by."""
+    image = page_image.image
+    targets = page_image.truth or _layer_predictions(page_image)
     areas, visible = targets.areas()
+    errors = page_image.errors
     return {
-        "id": one.image.image_id,
-        "name": one.image.file_name or f"image {one.image.image_id}",
+        "id": image.image_id,
+        "name": image.file_name or f"image {image.image_id}",
         "instances": len(targets.names),
         "hidden": int((areas - visible).sum()),
         "share": round(float((areas - visible).sum() / max(areas.sum(), 1)), 4),
         "deepest": max(0, int(targets.table.max(initial=0)) - 1),
-        "findings": len(one.findings),
-        "errors": None if one.errors is None else sum(n for name, n in one.errors.items() if name != "right"),
+        "findings": len(page_image.findings),
+        "errors": None if errors is None else sum(n for name, n in errors.items() if name != "right"),
     }
 
 
-def image_document(one: PageImage) -> dict[str, Any]:
-    """Everything the page draws of an image, at most 640 pixels on the longer side."""
-    height, width = one.image.size
+def image_document(page_image: PageImage) -> dict[str, Any]:
+    """All that the page draws of an image, at most 640 pixels on the longer side."""
+    height, width = page_image.image.size
     scale = min(1.0, _LONGEST / max(height, width))
-    shown = (max(1, round(height * scale)), max(1, round(width * scale)))
-    photo, problem = _photo(one.photo, one.image.size, shown)
-    matches = _matches(one)
+    shape = (max(1, round(height * scale)), max(1, round(width * scale)))
+    photo, problem = _encode_photo(page_image.photo, page_image.image.size, shape)
+    matches = _match(page_image)
     return {
-        "id": one.image.image_id,
+        "id": page_image.image.image_id,
         "size": [height, width],
-        "shown": list(shown),
+        "shown": list(shape),
         "photo": photo,
         "photo_problem": problem,
-        "truth": None if one.truth is None else _targets(one.truth, shown),
-        "predicted": None if one.predictions is None else _predicted(one, shown, matches),
+        "truth": None if page_image.truth is None else _targets_document(page_image.truth, shape),
+        "predicted": None if page_image.predictions is None else _predictions_document(page_image, shape, matches),
         "matches": matches,
         "findings": [
             {"code": f.code, "severity": f.severity, "text": f"{CODES[f.code].meaning} ({f.message})"}
-            for f in one.findings
+            for f in page_image.findings
         ],
-        "errors": one.errors,
+        "errors": page_image.errors,
     }
 
 
-def _targets(targets: LayeredTargets, shown: tuple[int, int]) -> dict[str, Any]:
-    """Regions as shown, run by run, and for each instance its codes and figures at full size."""
-    regions = targets.resized(shown).draw(np.arange(len(targets.table), dtype=np.int32))
-    kept, numbered = np.unique(regions, return_inverse=True)
+def _targets_document(targets: LayeredTargets, shape: tuple[int, int]) -> dict[str, Any]:
+    """Regions at the size shown, as runs; level codes and statistics of each instance at full size."""
+    region_map = targets.resized(shape).draw(np.arange(len(targets.table), dtype=np.int32))
+    rows, regions = np.unique(region_map, return_inverse=True)
     areas, visible = targets.areas()
     rates, boxes = occlusion_rates(areas, visible), targets.boxes()[0]
     deepest = int(targets.table.max(initial=0))
     per_level = [targets.pixels_at(level).tolist() for level in range(deepest)]
     return {
-        "runs": _packed(numbered.reshape(shown)),
-        "regions": len(kept),
-        "table": [_packed(column) for column in targets.table[kept].T],
+        "runs": _pack_runs(regions.reshape(shape)),
+        "regions": len(rows),
+        "table": [_pack_runs(column) for column in targets.table[rows].T],
         "pairs": targets.pairs.tolist(),
         "hues": distinct_hues(targets.table),
+        "most_hidden": most_hidden(targets),
         "instances": [
             {
                 "name": targets.names[n],
@@ -114,74 +123,71 @@ def _targets(targets: LayeredTargets, shown: tuple[int, int]) -> dict[str, Any]:
     }
 
 
-def _packed(regions: NDArray[np.integer]) -> str:
+def _pack_runs(values: NDArray[np.integer]) -> str:
     """Row-major runs as base64 of LEB128 numbers: value, length, value, length, ..."""
-    flat = regions.ravel()
+    flat = values.ravel()
     starts = np.flatnonzero(np.append(True, flat[1:] != flat[:-1]))
     lengths = np.diff(np.append(starts, len(flat)))
     return base64.b64encode(_leb128(np.stack([flat[starts], lengths], 1).ravel())).decode()
 
 
 def _leb128(values: NDArray[np.integer]) -> bytes:
-    """Unsigned numbers, seven bits a byte, least first; the high bit says that more follow."""
-    rest = values.astype(np.int64)
-    sizes = np.maximum(1, -(-np.ceil(np.log2(rest + 1.0)).astype(np.int64) // 7))
+    """Unsigned numbers as LEB128: seven bits per byte, least first; the high bit says that more follow."""
+    numbers = values.astype(np.int64)
+    sizes = np.maximum(1, -(-np.ceil(np.log2(numbers + 1.0)).astype(np.int64) // 7))
     out = np.zeros(int(sizes.sum()), np.uint8)
-    at = np.cumsum(sizes) - sizes
-    for place in range(int(sizes.max(initial=1))):
-        own = sizes > place
-        out[at[own] + place] = (rest[own] >> (7 * place)) & 127 | np.where(sizes[own] > place + 1, 128, 0)
+    starts = np.cumsum(sizes) - sizes
+    for i in range(int(sizes.max(initial=1))):
+        longer = sizes > i
+        out[starts[longer] + i] = (numbers[longer] >> (7 * i)) & 127 | np.where(sizes[longer] > i + 1, 128, 0)
     return out.tobytes()
 
 
-def _predicted(one: PageImage, shown: tuple[int, int], matches: Sequence[int | None] | None) -> dict[str, Any]:
-    predictions, layered = _best(one), _layered(one)
-    document = _targets(layered, shown)
-    if one.truth is not None and matches is not None:
-        document["hues"] = shared_hues(one.truth.table, layered.table, matches)
-    for own, prediction in zip(document["instances"], predictions, strict=True):
-        own["score"] = round(prediction.score, 4)
+def _predictions_document(
+    page_image: PageImage, shape: tuple[int, int], matches: Sequence[int | None] | None
+) -> dict[str, Any]:
+    predictions, layered = _best_predictions(page_image), _layer_predictions(page_image)
+    document = _targets_document(layered, shape)
+    if page_image.truth is not None and matches is not None:
+        document["hues"] = shared_hues(page_image.truth.table, layered.table, matches)
+    for instance, prediction in zip(document["instances"], predictions, strict=True):
+        instance["score"] = round(prediction.score, 4)
         if prediction.box is not None and prediction.probabilities is not None:
-            confidence = 1 - prediction.probabilities[0].astype(np.float64)
-            own["box"] = [round(float(edge), 2) for edge in prediction.box]
-            own["confidence"] = base64.b64encode((confidence.clip(0, 1) * 255).round().astype(np.uint8)).decode()
+            confidence = (1 - prediction.probabilities[0].astype(np.float64)).clip(0, 1)
+            instance["box"] = [round(float(edge), 2) for edge in prediction.box]
+            instance["confidence"] = base64.b64encode((confidence * 255).round().astype(np.uint8)).decode()
     document["pairs"] = order_pairs(predictions).tolist()
-    document["left_out"] = len(one.predictions or ()) - len(predictions)
+    document["left_out"] = len(page_image.predictions or ()) - len(predictions)
     return document
 
 
-def _matches(one: PageImage) -> list[int | None] | None:
-    """Which shown prediction stands for each true instance, None = none does; None without truth or predictions."""
-    if one.truth is None or one.predictions is None:
+def _match(page_image: PageImage) -> list[int | None] | None:
+    """The shown prediction matched to each true instance, None = no match; None without truth or predictions."""
+    if page_image.truth is None or page_image.predictions is None:
         return None
-    return match_predictions(iou(one.truth.rles(), [prediction.amodal for prediction in _best(one)]))
+    return match_predictions(iou(page_image.truth.rles(), [p.amodal for p in _best_predictions(page_image)]))
 
 
-def _best(one: PageImage) -> list[ScoredMask]:
-    """As many predictions as the page shows, best first."""
-    return sorted(one.predictions or (), key=lambda p: -p.score)[:_MOST_PREDICTIONS]
+def _best_predictions(page_image: PageImage) -> list[ScoredMask]:
+    """The predictions that the page shows, highest score first."""
+    return sorted(page_image.predictions or (), key=lambda p: -p.score)[:_MAX_PREDICTIONS]
 
 
-def _layered(one: PageImage) -> LayeredTargets:
-    return layered_predictions(_best(one), one.image.size)
+def _layer_predictions(page_image: PageImage) -> LayeredTargets:
+    return layered_predictions(_best_predictions(page_image), page_image.image.size)
 
 
-def _photo(path: Path | None, size: tuple[int, int], shown: tuple[int, int]) -> tuple[str | None, str]:
-    """A JPEG data URI as large as the page shows it, None and the reason if there is none."""
+def _encode_photo(path: Path | None, size: tuple[int, int], shape: tuple[int, int]) -> tuple[str | None, str]:
+    """The photo as a JPEG data URI, or None and the reason."""
     if path is None:
         return None, "no photo"
     try:
-        with open_photo(path) as opened:
-            # predictions are made on upright photos, annotations on the pixels as stored
-            image = opened if (opened.height, opened.width) == size else ImageOps.exif_transpose(opened)
-            if (image.height, image.width) != size:
-                return None, f"the photo is {opened.width} x {opened.height}"
-            photo = image.convert("RGB").resize(shown[::-1], Image.Resampling.LANCZOS)
+        photo = read_display_photo(path, size, shape)
     except PhotoError as error:
         return None, error.message
-    for quality in (82, 70, 55, 40, 25):
-        buffer = io.BytesIO()
-        photo.save(buffer, "JPEG", quality=quality, optimize=True)
-        if buffer.tell() <= _PHOTO_BYTES:
+    for quality in _QUALITIES:
+        jpeg = io.BytesIO()
+        photo.save(jpeg, "JPEG", quality=quality, optimize=True)
+        if jpeg.tell() <= _PHOTO_BYTES:
             break
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}", ""
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg.getvalue()).decode()}", ""

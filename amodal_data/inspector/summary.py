@@ -1,4 +1,4 @@
-"""What is in a data set, in figures."""
+"""Statistics of a dataset."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,18 +12,21 @@ from amodal_data.layering.targets import LayeredTargets
 from amodal_data.scenes.findings import Finding, count_findings
 
 _RATES = ("not hidden", "up to 25 %", "up to 50 %", "up to 75 %", "above 75 %")
+_RATE_EDGES = (1e-9, 0.25, 0.5, 0.75)
+"""Occlusion rates up to which an instance belongs to each of :data:`_RATES` but the last"""
+_BAR = 24
+"""Length of the longest bar, characters"""
 
 
 @dataclass(slots=True, repr=False)
 class Summary:
     """Counts over all images.
 
-    ``level_pixels[l]``: pixels at level l, over all instances. ``hidden_share[k]``: instances by how
-    much of them is hidden, in the bins 0, (0, .25], (.25, .5], (.5, .75], (.75, 1].
-    ``deepest[l]``: instances whose deepest level is l. ``hardest``: image positions, most hidden
-    pixels first. ``pixels``: of all images; ``ambiguous_pixels``: those where the order of two hidden
-    instances is not known; ``unknown_pixels``: those where objects may be that are not among the instances. ``masks``:
-    of what they are, ``"amodal"`` or ``"modal"``.
+    ``level_pixels[k]``: pixels at level k, summed over instances. ``hidden_share``: instances by occlusion rate, in the
+    bins 0, (0, 0.25], (0.25, 0.5], (0.5, 0.75], (0.75, 1]. ``deepest[k]``: instances whose deepest level is k.
+    ``hardest``: positions of images, most hidden pixels first. ``pixels``: of all images. ``ambiguous_pixels``: where
+    the order of two hidden instances is unknown. ``unknown_pixels``: where there may be objects that are not annotated.
+    ``masks``: ``"amodal"`` or ``"modal"``.
     """
 
     masks: str = "amodal"
@@ -43,13 +46,13 @@ class Summary:
     hardest: list[int] = field(default_factory=list)
 
     def __repr__(self) -> str:
-        what = f"{self.images:,} images, {self.instances:,} instances, {self.pairs:,} overlapping pairs"
-        return f"Summary({what}, {len(self.findings):,} findings, {self.masks} masks)"
+        counts = f"{self.images:,} images, {self.instances:,} instances, {self.pairs:,} overlapping pairs"
+        return f"Summary({counts}, {len(self.findings):,} findings, {self.masks} masks)"
 
     def lost_at_cap(self) -> list[float]:
-        """Share of instance pixels at a level of their own that K levels cannot tell apart, for K = 1, 2, ...
+        """Share of instance pixels at levels that K levels merge into the last one, for K = 1, 2, ...
 
-        Entry K - 1 counts pixels at levels above K - 1, which a cap at K merges into the last one.
+        Entry K - 1 counts the pixels at levels above K - 1.
         """
         total = max(sum(self.level_pixels), 1)
         return [sum(self.level_pixels[k:]) / total for k in range(1, len(self.level_pixels) + 1)]
@@ -72,52 +75,46 @@ class Summary:
             "level_pixels": {str(level): n for level, n in enumerate(self.level_pixels)},
             "hidden_share": dict(zip(_RATES, self.hidden_share, strict=True)),
             "deepest_level": {str(level): n for level, n in enumerate(self.deepest)},
-            "lost_at_cap": {str(k + 1): share for k, share in enumerate(self.lost_at_cap())},
+            "lost_at_cap": {str(k): share for k, share in enumerate(self.lost_at_cap(), 1)},
             "findings": count_findings(self.findings),
         }
 
     def __str__(self) -> str:
-        """The summary as a person reads it."""
-        pixels = {f"level {level}" + " (visible)" * (level == 0): n for level, n in enumerate(self.level_pixels)}
-        caps = [f"{k}: {share:.2%}" for k, share in enumerate(self.lost_at_cap(), 1) if share > 0]
+        """The summary as text."""
         blocks = [
             f"{self.images:,} images, {self.instances:,} instances ({self.things:,} things, "
-            f"{self.instances - self.things:,} stuff), {self.pairs:,} overlapping pairs",
-            _bars("pixels per level", pixels),
+            f"{self.instances - self.things:,} stuff), {self.pairs:,} overlapping pairs"
+        ]
+        if self.fully_hidden or self.empty:
+            blocks.append(f"{self.fully_hidden:,} fully hidden, {self.empty:,} empty")
+        if self.masks == "modal":
+            blocks.append("modal masks: visible parts only; hidden parts are unknown")
+        for pixels, text in (
+            (self.unknown_pixels, "unknown pixels ({:.2%}): there may be objects that are not annotated"),
+            (self.ambiguous_pixels, "ambiguous pixels ({:.2%}): the order of hidden instances is unknown"),
+        ):
+            if pixels:
+                blocks.append(f"{pixels:,} {text.format(pixels / self.pixels)}")
+        levels = {f"level {level}" + " (visible)" * (level == 0): n for level, n in enumerate(self.level_pixels)}
+        caps = [f"{k}: {share:.2%}" for k, share in enumerate(self.lost_at_cap(), 1) if share > 0]
+        blocks += [
+            _bars("pixels per level", levels),
             _bars("instances by hidden part", dict(zip(_RATES, self.hidden_share, strict=True))),
             _bars("instances by deepest level", {f"level {level}": n for level, n in enumerate(self.deepest)}),
             "pixels merged by a cap at K levels\n  " + (", ".join(caps) or "none at any K"),
             _findings_block(self.findings),
         ]
-        if self.ambiguous_pixels:
-            share = self.ambiguous_pixels / self.pixels
-            blocks.insert(1, f"{self.ambiguous_pixels:,} ambiguous pixels ({share:.2%}): hidden order not known")
-        if self.unknown_pixels:
-            share = self.unknown_pixels / self.pixels
-            blocks.insert(
-                1,
-                f"{self.unknown_pixels:,} unknown pixels ({share:.2%}): there may be objects that are not listed",
-            )
-        if self.masks == "modal":
-            blocks.insert(1, "modal masks: what is visible; nothing tells what is hidden")
-        if self.fully_hidden or self.empty:
-            blocks.insert(1, f"{self.fully_hidden:,} fully hidden, {self.empty:,} empty")
         return "\n\n".join(blocks)
 
 
 def _bars(title: str, counts: dict[str, int]) -> str:
     total, largest = max(sum(counts.values()), 1), max(counts.values(), default=0)
-    wide = max((len(label) for label in counts), default=0)
-    digits = len(f"{largest:,}")
+    width, digits = max(map(len, counts), default=0), len(f"{largest:,}")
     lines = [
-        f"  {label:<{wide}}  {n:>{digits},}  {n / total:>6.1%}  {_bar(n / max(largest, 1))}".rstrip()
+        f"  {label:<{width}}  {n:>{digits},}  {n / total:>6.1%}  {'█' * round(_BAR * n / max(largest, 1))}".rstrip()
         for label, n in counts.items()
     ]
     return "\n".join([title, *lines])
-
-
-def _bar(share: float) -> str:
-    return "█" * round(24 * share)
 
 
 def _findings_block(findings: tuple[Finding, ...]) -> str:
@@ -125,26 +122,28 @@ def _findings_block(findings: tuple[Finding, ...]) -> str:
     if not counts:
         return "findings\n  none"
     severity = {finding.code: finding.severity for finding in findings}
-    wide = max(map(len, counts))
-    return "\n".join(["findings", *(f"  {code:<{wide}}  {n:>6,}  {severity[code]}" for code, n in counts.items())])
+    width = max(map(len, counts))
+    return "\n".join(["findings", *(f"  {code:<{width}}  {n:>6,}  {severity[code]}" for code, n in counts.items())])
 
 
 def summarize(
     images: Iterable[tuple[CachedImage, LayeredTargets]], findings: Iterable[Finding] = (), masks: str = "amodal"
 ) -> Summary:
-    """Count over ``images``, whose masks are ``masks``. ``findings`` is read after them: a list may still be filled."""
+    """Count over ``images``.
+
+    findings: read after the images, so a list may be filled while they are read. masks: ``"amodal"`` or ``"modal"``.
+    """
     summary = Summary(masks)
-    levels, deepest = np.zeros(256, np.int64), np.zeros(256, np.int64)
+    levels, deepest, rate_counts = np.zeros(256, np.int64), np.zeros(256, np.int64), np.zeros(len(_RATES), np.int64)
     hidden_pixels = []
     for _, targets in images:
         areas, visible = targets.areas()
-        found = targets.level_pixels()
-        levels[: len(found)] += found
+        level_pixels = targets.level_pixels()
+        levels[: len(level_pixels)] += level_pixels
         codes = targets.table.max(axis=0, initial=0)
         deepest += np.bincount(codes[codes > 0] - 1, minlength=256)
         rates = occlusion_rates(areas, visible)[areas > 0]
-        bins = np.digitize(rates, [1e-9, 0.25, 0.5, 0.75], right=True)
-        summary.hidden_share = [a + int((bins == b).sum()) for b, a in enumerate(summary.hidden_share)]
+        rate_counts += np.bincount(np.digitize(rates, _RATE_EDGES, right=True), minlength=len(_RATES))
         summary.images += 1
         summary.pixels += targets.size[0] * targets.size[1]
         summary.ambiguous_pixels += targets.ambiguous_pixels()
@@ -156,6 +155,7 @@ def summarize(
         summary.fully_hidden += int(((areas > 0) & (visible == 0)).sum())
         hidden_pixels.append(int((areas - visible).sum()))
     summary.level_pixels = np.trim_zeros(levels, "b").tolist()
+    summary.hidden_share = rate_counts.tolist()
     summary.deepest = np.trim_zeros(deepest, "b").tolist()
     summary.hardest = np.argsort(-np.array(hidden_pixels, np.int64), kind="stable").tolist()
     summary.findings = tuple(findings)

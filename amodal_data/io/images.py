@@ -1,7 +1,7 @@
-"""Photos: the one place where an image file is opened, with errors that say which one and why.
+"""Open image files safely, with errors that name the file and the reason.
 
-Files are never believed: only regular files of a few well-known formats (Pillow tells them by their content, and for
-EPS it would run Ghostscript), of limited size and shape, which the header tells before anything is decoded.
+Only regular files of a few formats are opened. Pillow detects the format by content, and would run Ghostscript for EPS.
+The header is checked for size and shape before anything is decoded.
 """
 
 import warnings
@@ -18,58 +18,59 @@ from amodal_data.errors import PhotoError
 from amodal_data.io.files import open_regular
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-"""Formats that are read; of a GIF the first frame."""
+"""Formats that are read; only the first frame of a GIF"""
 
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
-"""What photos in a folder are told by."""
+"""Suffixes of photos in a folder"""
 
-MOST_PIXELS = 100_000_000
-"""Photos with more pixels are refused before anything is decoded."""
+MAX_PIXELS = 100_000_000
+"""Photos with more pixels are refused"""
 
-SLIMMEST = 200
-"""So are photos whose longer side is more than this many times the shorter one."""
+MAX_ASPECT = 200
+"""Photos whose longer side is more than this many times the shorter one are refused"""
 
 
 @contextmanager
-def open_photo(path: Path, held: IO[bytes] | None = None) -> Iterator[Image.Image]:
-    """A photo, its header read and nothing decoded yet. held: its bytes, where they come from no file of their own.
+def open_photo(path: Path, file: IO[bytes] | None = None) -> Iterator[Image.Image]:
+    """Open a photo: its header is read, nothing is decoded yet.
 
-    Raises :class:`PhotoError` if it is missing, no regular file, of another format, larger than
-    :data:`MOST_PIXELS` or slimmer than 1 : :data:`SLIMMEST`; also if decoding it in the block fails.
+    file: read from this instead of from ``path``. Raises :class:`PhotoError` if the photo is missing, no regular file,
+    of another format, larger than :data:`MAX_PIXELS` or slimmer than 1 : :data:`MAX_ASPECT`; also if decoding it inside
+    the ``with`` block fails.
     """
     try:
-        with warnings.catch_warnings(), open_regular(path) if held is None else nullcontext(held) as file:
+        with warnings.catch_warnings(), open_regular(path) if file is None else nullcontext(file) as opened:
             warnings.simplefilter("ignore")  # Pillow warns of large and of oddly tagged images
-            with Image.open(file, formats=FORMATS) as image:
+            with Image.open(opened, formats=FORMATS) as image:
                 _check_shape(image, path)
                 yield image
     except FileNotFoundError as error:
-        raise PhotoError("there is no such photo", place=str(path)) from error
+        raise PhotoError("no such photo", place=str(path)) from error
     except Image.DecompressionBombError as error:
-        raise PhotoError(f"more than {MOST_PIXELS:,} pixels", place=str(path), fix="scale it down first") from error
+        raise PhotoError(f"more than {MAX_PIXELS:,} pixels", place=str(path), fix="scale it down first") from error
     except UnidentifiedImageError as error:
-        fix = f"{', '.join(FORMATS[:-1])} and {FORMATS[-1]} are"
+        fix = f"use {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
         raise PhotoError("not a photo this package can read", place=str(path), fix=fix) from error
     except PhotoError:
         raise
     except Exception as error:  # whatever Pillow makes of foreign bytes
-        system = error.strerror if isinstance(error, OSError) else None
-        said = f"the photo cannot be read: {system}" if system else f"the photo is damaged: {error}"
-        raise PhotoError(said, place=str(path), fix="" if system else "fetch it again") from error
+        reason = error.strerror if isinstance(error, OSError) else None
+        message = f"the photo cannot be read: {reason}" if reason else f"the photo is damaged: {error}"
+        raise PhotoError(message, place=str(path), fix="" if reason else "fetch it again") from error
 
 
 def _check_shape(image: Image.Image, path: Path) -> None:
     width, height = image.size
-    if width * height > MOST_PIXELS:
+    if width * height > MAX_PIXELS:
         raise PhotoError(
-            f"{width} x {height} is more than {MOST_PIXELS:,} pixels", place=str(path), fix="scale it down first"
+            f"{width} x {height} is more than {MAX_PIXELS:,} pixels", place=str(path), fix="scale it down first"
         )
-    if max(width, height) > SLIMMEST * min(width, height):
-        raise PhotoError(f"{width} x {height} is too slim: more than 1 : {SLIMMEST}", place=str(path), fix="crop it")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise PhotoError(f"{width} x {height} is too slim: more than 1 : {MAX_ASPECT}", place=str(path), fix="crop it")
 
 
 def photo_size(path: Path) -> tuple[int, int]:
-    """(H, W) from a photo's header; nothing is decoded. Raises :class:`PhotoError`."""
+    """(H, W) of a photo by its header; nothing is decoded. Raises :class:`PhotoError`."""
     with open_photo(path) as image:
         return image.height, image.width
 
@@ -81,11 +82,11 @@ def read_photo(
     *,
     upright: bool = False,
 ) -> NDArray[np.uint8]:
-    """Decode a photo to RGB, uint8 [H, W, 3]; ``box`` (x0, y0, x1, y1) of it, scaled to ``size`` (H, W) if given.
+    """Decode a photo to RGB, uint8 [H, W, 3].
 
-    upright: turn it as its EXIF data says; annotations are those of the pixels as stored, so not for training.
-
-    Raises :class:`PhotoError` if it is missing, truncated, huge or no photo.
+    size: scale it to (H, W); box: only this part of it, (x0, y0, x1, y1). upright: apply the EXIF orientation. Leave it
+    out for training, because annotations are taken to cover the pixels as stored. Raises :class:`PhotoError` if the
+    photo is missing, truncated, huge or no photo.
     """
     with open_photo(path) as image:
         if image.mode.startswith(("I", "F")):
@@ -96,12 +97,26 @@ def read_photo(
     return np.asarray(photo)
 
 
-def read_mask(path: Path, held: IO[bytes] | None = None) -> NDArray[np.bool_]:
-    """A mask kept as a picture, bool [H, W]: inside is what is not 0 in some channel; transparency is not looked at.
+def read_display_photo(path: Path, size: tuple[int, int], shape: tuple[int, int]) -> Image.Image:
+    """A photo to draw on: RGB, upright (EXIF orientation applied), scaled to ``shape`` (H, W).
 
-    held: its bytes, where they come from no file of their own. Raises :class:`PhotoError`.
+    size: (H, W) of the annotations. A photo that has it only as stored is shown as stored. Raises :class:`PhotoError`
+    if the photo has it neither way, or as :func:`open_photo` does.
     """
-    with open_photo(path, held) as image:
+    with open_photo(path) as image:
+        upright = ImageOps.exif_transpose(image)
+        photo = upright if (upright.height, upright.width) == size else image
+        if (photo.height, photo.width) != size:
+            raise PhotoError(f"the photo is {image.width} x {image.height}", place=str(path))
+        return photo.convert("RGB").resize(shape[::-1], Image.Resampling.LANCZOS)
+
+
+def read_mask(path: Path, file: IO[bytes] | None = None) -> NDArray[np.bool_]:
+    """Read a mask stored as a picture, bool [H, W]: inside where any color channel is not 0; alpha is ignored.
+
+    file: read from this instead of from ``path``. Raises :class:`PhotoError`.
+    """
+    with open_photo(path, file) as image:
         values = np.asarray(image.convert("RGB") if image.mode in ("RGBA", "PA", "RGBX", "CMYK", "LA") else image)
     return np.asarray(values.any(axis=2) if values.ndim == 3 else values != 0)
 
@@ -109,8 +124,9 @@ def read_mask(path: Path, held: IO[bytes] | None = None) -> NDArray[np.bool_]:
 def scaled_mask(
     mask: NDArray[np.bool_], size: tuple[int, int], box: tuple[float, float, float, float] | None = None
 ) -> NDArray[np.float32]:
-    """``box`` of a mask, bool [H, W], scaled to ``size`` (H, W) as :func:`read_photo` scales its photo: how much of
-    each pixel is inside, float32 in [0, 1].
+    """Scale ``box`` of a mask, bool [H, W], to ``size`` (H, W) as :func:`read_photo` scales a photo.
+
+    Returns the share of each pixel that lies inside, float32 in [0, 1].
     """
     image = Image.fromarray(mask.astype(np.uint8) * 255).resize(size[::-1], Image.Resampling.BILINEAR, box=box)
     return np.asarray(image, np.float32) / np.float32(255)

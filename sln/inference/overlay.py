@@ -11,7 +11,7 @@ from amodal_data import ScoredMask
 from amodal_data.errors import SelectionError
 from amodal_data.inspector import layered_predictions
 from amodal_data.inspector.drawing.labels import write_labels
-from amodal_data.inspector.drawing.notebook import GREY
+from amodal_data.inspector.drawing.notebook import GRAY
 from amodal_data.inspector.drawing.panels import as_image, draw_instances, label_places
 from amodal_data.io.files import replaced_path
 from amodal_data.io.images import FORMATS
@@ -27,7 +27,7 @@ def draw_overlay(
     """
     scale = min(1.0, _LONGEST / max(size))
     height, width = (max(1, round(side * scale)) for side in size)
-    shown = np.full((*size, 3), GREY, np.uint8) if photo is None else photo
+    shown = np.full((*size, 3), GRAY, np.uint8) if photo is None else photo
     small = np.asarray(Image.fromarray(shown).resize((width, height)), np.float64)
     view = layered_predictions(found, size).resized((height, width))
     picture = as_image(draw_instances(small, view))

@@ -37,6 +37,7 @@ class Layers {
     this.instances = document.instances;
     this.pairs = document.pairs;
     this.leftOut = document.left_out || 0;
+    this.mostHidden = document.most_hidden ?? -1;
     this.regions = unpackRuns(document.runs, new Uint16Array(shown[0] * shown[1]));
     this.deepest = Math.max(0, ...this.instances.map((one) => one.levels.findLastIndex((n) => n > 0)));
     this.confidences = new Map();

@@ -30,13 +30,13 @@ class List {
     place.replaceChildren();
     this.buttons.clear();
     for (const one of found.slice(0, this.limit)) {
-      const figures = `${one.instances} instances, ${percent(one.share)} hidden` + (one.errors === null ? "" : `, ${one.errors} errors`);
+      const figures = `${plural(one.instances, "instance")}, ${percent(one.share)} hidden` + (one.errors === null ? "" : `, ${plural(one.errors, "error")}`);
       const button = element("button", { type: "button" }, element("span", { textContent: one.name, title: one.name }), element("small", { textContent: figures }));
       button.addEventListener("click", () => this.open(one.position));
       this.buttons.set(one.position, button);
       place.append(element("li", {}, button));
     }
-    document.getElementById("count").textContent = `${found.length} of ${this.images.length} images`;
+    document.getElementById("count").textContent = `${found.length} of ${plural(this.images.length, "image")}`;
     document.getElementById("more").hidden = found.length <= this.limit;
     this.mark(this.current);
   }

@@ -86,14 +86,14 @@ function show() {
   slider.max = picture.deepest;
   slider.step = smooth ? 0.05 : 1;
   slider.value = state.plane === Infinity ? picture.deepest : state.plane;
-  const at = Number(slider.value), named = at === 0 ? "what is seen" : at >= picture.deepest ? "whole objects" : `levels up to ${Math.floor(at)}`;
+  const at = Number(slider.value), named = at === 0 ? "visible parts" : at >= picture.deepest ? "whole objects" : `levels up to ${Math.floor(at)}`;
   byId("plane-text").textContent = `${at.toFixed(smooth ? 2 : 0)} of ${picture.deepest}: ${named}`;
   slider.setAttribute("aria-valuetext", byId("plane-text").textContent);
   drawLegend(picture, state, byId("legend"));
   const focused = document.activeElement?.dataset.pick;
   byId("tables").replaceChildren(...picture.layers.map((layers) => instanceTable(picture, layers, state, isolate)));
   if (focused) document.querySelector(`[data-pick="${focused}"]`)?.focus();
-  byId("hover").textContent = "Point at the picture to see what lies there, nearest first.";
+  byId("hover").textContent = "Point at the picture to list the instances at a pixel, nearest first.";
   writeAddress();
   document.title = `${about.images[picture.position].name}: ${state.view} - ${about.title}`;
   document.documentElement.dataset.ready = `${picture.id} ${state.view}`;

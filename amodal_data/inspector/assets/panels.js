@@ -1,13 +1,13 @@
 // The stage: one figure for the truth and one for the predictions, their legend, tables and what is under the cursor.
 
 const VIEWS = [
-  ["photo", "Photo", "The photo as it is."],
-  ["instances", "Instances", "Filled: visible. Striped: hidden, in the colour of the hidden instance. Click one to see it alone."],
-  ["layers", "Global layers", "How many instances lie over each pixel."],
-  ["levels", "Levels", "Visibility levels of one instance: 0 visible, l behind l others."],
-  ["semdist", "Sem-dist map", "Where one instance is, and behind how many: M = C - L, its confidence minus its level."],
-  ["relative", "Relative depth", "Where A and B overlap: the colour of the closer one (R = L_B - L_A)."],
-  ["exploded", "Exploded", "One layer a level, the visible one in front. Drag to turn."],
+  ["photo", "Photo", "The photo."],
+  ["instances", "Instances", "Filled: visible. Striped: hidden, in the color of the hidden instance. Click an instance to isolate it."],
+  ["layers", "Global layers", "Number of instances over each pixel."],
+  ["levels", "Levels", "Visibility levels of one instance: 0 is visible, k is hidden by k objects."],
+  ["semdist", "Sem-dist map", "Semantics-aware distance map of one instance: M = C - L, its confidence minus its level."],
+  ["relative", "Relative depth", "Where A and B overlap, the color of the closer one (R = L_B - L_A)."],
+  ["exploded", "Exploded", "One layer per level, the visible one in front. Drag to rotate."],
 ];
 const SINGLE = new Set(["levels", "semdist"]);
 const WITH_PLANE = new Set(["instances", "layers", "levels", "semdist"]);
@@ -20,8 +20,10 @@ function element(name, options = {}, ...children) {
 
 function percent(share) {
   const value = 100 * share;
-  return `${value > 0 && value < 1 ? value.toFixed(1) : Math.round(value)} %`;
+  return `${value > 0 && value < 1 ? value.toFixed(1) : Math.round(value)}%`;
 }
+
+const plural = (n, noun) => `${n} ${noun}${n === 1 ? "" : "s"}`;
 
 // The instance of a side that is shown alone, or stands for the one of the other side that is; null = none.
 function aloneOn(picture, layers, state) {
@@ -30,16 +32,11 @@ function aloneOn(picture, layers, state) {
   return n !== null && n < layers.instances.length ? n : null;
 }
 
-// The instance a one-instance view shows: the one alone, else things before stuff, the most hidden one.
+// The instance a one-instance view shows: the isolated one, else the most hidden one.
 function singleOf(picture, layers, state) {
   if (state.alone !== null) return aloneOn(picture, layers, state) ?? -1;
   if (layers.kind === "predicted" && picture.truth) return picture.counterpart("predicted", singleOf(picture, picture.truth, state)) ?? -1;
-  let best = -1, most = -1;
-  layers.instances.forEach((one, n) => {
-    const hidden = one.area * one.rate + (one.stuff ? 0 : 1e9) * (one.rate > 0);
-    if (one.area && hidden > most) { most = hidden; best = n; }
-  });
-  return best;
+  return layers.mostHidden;
 }
 
 function chosenOf(picture, layers, state) {
@@ -58,7 +55,7 @@ function drawFigure(picture, layers, state) {
   const drawing = new Drawing(picture, layers), chosen = chosenOf(picture, layers, state);
   const title = layers.kind === "truth" ? (picture.predicted ? "truth" : "") : "predicted";
   const said = (text) => [title, text].filter(Boolean).join(": ");
-  const shown = `${chosen.length} of ${layers.instances.length} instances`;
+  const shown = `${chosen.length} of ${plural(layers.instances.length, "instance")}`;
   const single = SINGLE.has(state.view) ? singleOf(picture, layers, state) : -1;
   if (state.view === "photo") return { drawing, caption: picture.problem, tags: [] };
   drawing.dim();
@@ -70,7 +67,7 @@ function drawFigure(picture, layers, state) {
     drawing.count(chosen, state.plane);
     return { drawing, caption: said(shown), tags: [] };
   }
-  if (single < 0) return { drawing, caption: said("no instance stands for it"), tags: [] };
+  if (single < 0) return { drawing, caption: said(layers.kind === "truth" ? "no matching instance" : "no matching detection"), tags: [] };
   if (state.view === "levels") drawing.levels(single, state.plane);
   else drawing.semDist(single, state.plane);
   const one = layers.instances[single], score = one.score === undefined ? "" : `, score ${one.score.toFixed(2)}`;
@@ -88,12 +85,12 @@ function mostShown(picture, state) {
   return most;
 }
 
-const verdict = (order) => (order > 0 ? "A is in front" : order < 0 ? "B is in front" : "they do not overlap, or it is undecided");
+const verdict = (order) => (order > 0 ? "A is in front" : order < 0 ? "B is in front" : "A and B do not overlap, or their order is undecided");
 
 function drawRelative(picture, layers, state) {
   const drawing = new Drawing(picture, layers).dim();
   const { a, b } = pairOn(picture, layers, state);
-  if (a === null || b === null || a === b) return { drawing, caption: `${layers.kind}: no two instances stand for them`, tags: [], order: null };
+  if (a === null || b === null || a === b) return { drawing, caption: `${layers.kind}: no matching pair`, tags: [], order: null };
   const order = drawing.relative(a, b);
   const places = labelPlaces(layers, [a, b]).map((place) => ({ ...place, text: `${place.n === a ? "A" : "B"}: ${place.n}` }));
   return { drawing, caption: `${layers.kind}: A is ${layers.label(a)}, B is ${layers.label(b)}; ${verdict(order)}`, tags: places, order };
@@ -179,17 +176,17 @@ function explode(picture, layers, state) {
 }
 
 const bandsTo = (most) => COLOURS.bands.slice(0, most);
-const more = (at, most) => (at === COLOURS.bands.length && most > at ? " and more" : "");
+const more = (at, most) => (at === COLOURS.bands.length && most > at ? " or more" : "");
 
 function drawLegend(picture, state, target) {
   target.replaceChildren();
   const highest = Math.max(2, picture.deepest + 1), said = (text, ...swatches) => target.append(element("span", {}, ...swatches, text));
   if (state.view === "instances") {
-    said("seen", swatch(colourOf(1)));
+    said("visible", swatch(colourOf(1)));
     said("hidden", swatch(colourOf(1), true));
-    said(picture.layers.length > 1 ? "what stands for a true object has its colour" : "each object in its own colour");
+    said(picture.layers.length > 1 ? "a matched detection has the color of its true instance" : "one color per instance");
   }
-  if (state.view === "exploded") said("each object in its own colour");
+  if (state.view === "exploded") said("one color per instance");
   if (state.view === "relative") {
     const side = picture.truth || picture.predicted, { a, b } = pairOf(side, state);
     if (a !== null) { said("A is closer", swatch(identity(side, a))); said("B is closer", swatch(identity(side, b))); said("pale: no overlap"); }
@@ -197,7 +194,7 @@ function drawLegend(picture, state, target) {
   if (state.view === "levels")
     bandsTo(highest).forEach((colour, level) => said(`level ${level}${level ? more(level + 1, highest) : " (visible)"}`, swatch(colour)));
   if (state.view === "layers") {
-    bandsTo(mostShown(picture, state)).forEach((colour, at) => said(`${at + 1}${more(at + 1, mostShown(picture, state))} ${at ? "instances" : "instance"}`, swatch(colour)));
+    bandsTo(mostShown(picture, state)).forEach((colour, at) => said(`${at + 1}${more(at + 1, mostShown(picture, state))} instance${at ? "s" : ""}`, swatch(colour)));
   }
   if (state.view === "semdist") {
     said("M = C - L:");
@@ -207,9 +204,9 @@ function drawLegend(picture, state, target) {
         pen.fillStyle = `rgb(${semDistColour(1 - level - (0.5 * x) / 56).map(Math.round).join(",")})`;
         pen.fillRect(x, 0, 1, 1);
       }
-      said(level ? `behind ${level}${level === COLOURS.bands.length - 1 ? " and more" : ""}, M to ${1 - level}` : "visible, M to 1", ramp);
+      said(level ? `hidden by ${level}${level === COLOURS.bands.length - 1 ? " or more" : ""}, M up to ${1 - level}` : "visible, M up to 1", ramp);
     }
-    said("greyer = less sure");
+    said("grayer = lower confidence C");
   }
 }
 
@@ -220,7 +217,7 @@ function instanceTable(picture, layers, state, act) {
   const scored = layers.kind === "predicted";
   layers.instances.forEach((one, n) => {
     const alone = state.alone === n && state.side === layers.kind;
-    const pick = element("button", { type: "button", textContent: layers.label(n), title: "Show this instance alone" });
+    const pick = element("button", { type: "button", textContent: layers.label(n), title: "Isolate this instance" });
     pick.setAttribute("aria-pressed", String(alone));
     pick.dataset.pick = `${layers.kind} ${n}`;
     pick.addEventListener("click", () => act(layers.kind, n));
@@ -234,9 +231,9 @@ function instanceTable(picture, layers, state, act) {
     ];
     body.append(element("tr", { className: chosen.has(n) ? "" : "off" }, ...cells));
   });
-  const heads = ["instance", "hidden", scored ? "score" : "behind", "levels", "pixels"], numbers = scored ? [1, 2, 4] : [1, 4];
+  const heads = ["instance", "hidden", scored ? "score" : "hidden by", "levels", "pixels"], numbers = scored ? [1, 2, 4] : [1, 4];
   const head = element("tr", {}, ...heads.map((text, at) => element("th", { scope: "col", textContent: text, className: numbers.includes(at) ? "number" : "" })));
-  const left = layers.leftOut ? ` (${layers.leftOut} more of lower score are not in this page)` : "";
+  const left = layers.leftOut ? ` (${layers.leftOut} more with lower scores are not on this page)` : "";
   const caption = element("caption", { textContent: (scored ? "predicted" : "instances") + left });
   return element("div", { className: "wide" }, element("table", {}, caption, element("thead", {}, head), body));
 }
@@ -261,7 +258,7 @@ function stackLines(layers, pixel, chosen) {
   const found = layers.stack(pixel, chosen);
   if (!found.length) return ["no instance"];
   return found.map(({ n, level, confidence }) => {
-    const where = level ? `level ${level}, hidden` : "level 0, visible";
+    const where = level ? `level ${level}, hidden by ${plural(level, "object")}` : "level 0, visible";
     return `${layers.label(n)}: ${where}; M = ${confidence.toFixed(3)} - ${level} = ${(confidence - level).toFixed(3)}`;
   });
 }

@@ -1,4 +1,4 @@
-"""How levels look: colours, panels over a photo, what is written on them, their legends."""
+"""Drawing levels: colors, panels over a photo, labels, legends, sheets."""
 
 from amodal_data.inspector.drawing.colors import IDENTITY, level_colors, sem_dist_colors
 from amodal_data.inspector.drawing.panels import as_image, draw_count_map, draw_instances, draw_levels, draw_sem_dist

@@ -1,4 +1,4 @@
-"""Which of the identity colours each instance takes, so that those that overlap are told apart."""
+"""Identity colors of instances, so that those that overlap can be told apart."""
 
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -9,53 +9,45 @@ from numpy.typing import NDArray
 from amodal_data.inspector.drawing.colors import IDENTITY
 from amodal_data.layering.level_table import pairwise_counts
 
-_MANY = 500
-"""Instances up to which every pair is looked at"""
+_COLORS = len(IDENTITY)
+_MAX_PAIRWISE = 500
+"""Instances up to which overlaps are looked for"""
 
 
 def distinct_hues(
-    table: NDArray[np.uint8], fixed: Sequence[int | None] | None = None, elsewhere: Collection[int] = ()
+    table: NDArray[np.uint8], fixed: Sequence[int | None] | None = None, avoided: Collection[int] = ()
 ) -> list[int]:
-    """A row of :data:`~amodal_data.inspector.drawing.colors.IDENTITY` for each instance of a level table, uint8 [R, N],
-    0 = outside.
+    """A row of :data:`~amodal_data.inspector.drawing.colors.IDENTITY` for each instance of a level table.
 
-    One by one each takes a row that no instance it overlaps has, if there is one; of those, one that is not in
-    ``elsewhere``, then the least used, then the next in turn: the first seven that do not clash take 0 to 6. ``fixed``:
-    rows that are settled, None = to be found.
+    table: uint8 [R, N], 0 = outside. fixed: rows that are settled, None = to be chosen. An instance takes a row that no
+    overlapping instance has, if there is one; then one not in ``avoided``, then the least used, then the next in turn.
+    The first seven instances that do not clash take 0 to 6.
     """
-    touching = _overlaps(table)
-    hues: list[int | None] = [None] * table.shape[1] if fixed is None else list(fixed)
-    used = Counter(hue for hue in hues if hue is not None)
+    n_instances, inside = table.shape[1], table > 0
+    overlap = np.zeros((n_instances, n_instances), bool)
+    if n_instances <= _MAX_PAIRWISE:
+        overlap = np.asarray(pairwise_counts(inside.T, inside) > 0)
+    hues: list[int | None] = [None] * n_instances if fixed is None else list(fixed)
+    uses = Counter(hue for hue in hues if hue is not None)
     for n, hue in enumerate(hues):
         if hue is not None:
             continue
-        beside = {hues[int(other)] for other in np.flatnonzero(touching[n])}
-        chosen = min(
-            range(len(IDENTITY)),
-            key=lambda row: (row in beside, row in elsewhere, used[row], (row - n) % len(IDENTITY)),
-        )
-        hues[n] = chosen
-        used[chosen] += 1
+        clashing = {hues[int(neighbor)] for neighbor in np.flatnonzero(overlap[n])}
+        hue = min(range(_COLORS), key=lambda row: (row in clashing, row in avoided, uses[row], (row - n) % _COLORS))
+        hues[n] = hue
+        uses[hue] += 1
     return [0 if hue is None else hue for hue in hues]
 
 
-def _overlaps(table: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Which instances share a region, bool [N, N]; none where there are too many to look at every pair."""
-    count = table.shape[1]
-    if count > _MANY:
-        return np.zeros((count, count), bool)
-    inside = table > 0
-    return np.asarray(pairwise_counts(inside.T, inside) > 0)
+def shared_hues(truth: NDArray[np.uint8], predicted: NDArray[np.uint8], matches: Sequence[int | None]) -> list[int]:
+    """Rows of P predictions beside N true instances, from both level tables.
 
-
-def shared_hues(truth: NDArray[np.uint8], found: NDArray[np.uint8], chosen: Sequence[int | None]) -> list[int]:
-    """The rows of predictions beside a truth, from both level tables: what stands for a true instance has its row,
-    ``chosen`` says which prediction that is (None = none); the others take rows that no true instance has, while there
-    are any.
+    matches: the prediction matched to each true instance, None = none; it takes the row of that instance. The other
+    predictions take rows that no true instance has, while there are any.
     """
-    true = distinct_hues(truth)
-    fixed: list[int | None] = [None] * found.shape[1]
-    for n, p in enumerate(chosen):
+    true_hues = distinct_hues(truth)
+    fixed: list[int | None] = [None] * predicted.shape[1]
+    for n, p in enumerate(matches):
         if p is not None:
-            fixed[p] = true[n]
-    return distinct_hues(found, fixed, set(true))
+            fixed[p] = true_hues[n]
+    return distinct_hues(predicted, fixed, set(true_hues))

@@ -1,4 +1,4 @@
-"""What a notebook shows of a value: a small picture and its one-line ``repr``."""
+"""How values show themselves in a notebook: a small picture and their one-line ``repr``."""
 
 import base64
 import io
@@ -8,39 +8,37 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from amodal_data.inspector.drawing.panels import as_image, draw_instances, fitted
+from amodal_data.inspector.drawing.panels import as_image, draw_instances
+from amodal_data.inspector.drawing.sheets import panel_size, picture_row
 from amodal_data.layering.maps import LevelViews
 
 if TYPE_CHECKING:
-    from PIL.Image import Image as Picture
+    from PIL import Image
 
-_LONGEST, _GAP = 480, 8
-GREY = 170
-"""Of a picture without its photo, before it is dimmed"""
+_LONGEST = 480
+"""Longer side of a picture, at most, pixels"""
+_GAP = 8
+"""Pixels between pictures"""
+GRAY = 170
+"""Gray level that stands in for a photo, before dimming"""
 
 
-def figure(picture: "Picture", text: str) -> str:
-    """HTML of a picture, at most 480 pixels on its longer side, and what is said below it."""
-    small, held = picture.copy(), io.BytesIO()
+def figure(picture: "Image.Image", text: str) -> str:
+    """HTML of a picture, at most 480 pixels on its longer side, with ``text`` as its caption."""
+    small, png = picture.copy(), io.BytesIO()
     small.thumbnail((_LONGEST, _LONGEST))
-    small.save(held, "PNG")
-    image = base64.b64encode(held.getvalue()).decode()
-    said = f"<figcaption>{escape(text)}</figcaption>"
-    return f'<figure><img alt="{escape(text)}" src="data:image/png;base64,{image}">{said}</figure>'
+    small.save(png, "PNG")
+    image = base64.b64encode(png.getvalue()).decode()
+    caption = f"<figcaption>{escape(text)}</figcaption>"
+    return f'<figure><img alt="{escape(text)}" src="data:image/png;base64,{image}">{caption}</figure>'
 
 
 def views_figure(views: Sequence[LevelViews], text: str) -> str:
-    """HTML of images without their photos, side by side: visible parts filled, hidden parts striped."""
-    from PIL import Image  # whoever reads levels without looking at them does without
-
-    panels = [as_image(draw_instances(np.full((*view.size, 3), float(GREY)), view)) for view in views]
-    wide, high = (max((one.size[axis] for one in panels), default=1) for axis in (0, 1))
-    sheet = Image.new("RGB", (len(panels) * (wide + _GAP) - _GAP if panels else 1, high), "white")
-    for at, panel in enumerate(panels):
-        sheet.paste(panel, (at * (wide + _GAP), 0))
-    return figure(sheet, text)
+    """HTML of images side by side, without photos: visible parts filled, hidden parts striped."""
+    panels = [as_image(draw_instances(np.full((*view.size, 3), float(GRAY)), view)) for view in views]
+    return figure(picture_row(panels, max((panel.width for panel in panels), default=1), _GAP, "white"), text)
 
 
-def small_size(size: tuple[int, int], beside: int = 1) -> tuple[int, int]:
-    """(H, W) at which an image of ``size`` is shown, with as many ``beside`` each other as are named."""
-    return fitted(size, max(1, min(size[1], (_LONGEST + _GAP) // beside - _GAP)))
+def small_size(size: tuple[int, int], images: int = 1) -> tuple[int, int]:
+    """(H, W) at which an image of ``size`` is shown when that many ``images`` stand side by side."""
+    return panel_size(size, max(1, min(size[1], (_LONGEST + _GAP) // images - _GAP)))

@@ -1,4 +1,4 @@
-"""The panels of the pictures, each float64 RGB 0..255 [h, w, 3], drawn over a dimmed photo."""
+"""Panels: levels drawn over a dimmed photo, float64 RGB 0..255 [H, W, 3]."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -9,116 +9,113 @@ from numpy.typing import NDArray
 from amodal_data.inspector.drawing.colors import IDENTITY, level_colors, sem_dist_colors
 from amodal_data.inspector.drawing.hues import distinct_hues
 from amodal_data.layering.maps import LevelViews
+from amodal_data.layering.targets import LayeredTargets
 
 if TYPE_CHECKING:
     from PIL import Image
 
 Picture = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+Window = tuple[slice, slice]
 
-_RIM = np.array([70.0, 70.0, 78.0])
+_OUTLINE = np.array([70.0, 70.0, 78.0])
+"""Color of the outline of a map, RGB"""
 
 
 def as_image(picture: Picture) -> "Image.Image":
-    """A panel, float64 RGB 0..255 [H, W, 3], as Pillow has it."""
-    from PIL import Image  # whoever reads levels without looking at them does without
+    """A panel as a Pillow image."""
+    from PIL import Image  # levels are often read and rarely shown
 
     return Image.fromarray(picture.clip(0, 255).astype(np.uint8))
 
 
-def fitted(size: tuple[int, ...], wide: int) -> tuple[int, int]:
-    """(H, W) of a panel ``wide`` pixels wide for an image of ``size``; at most three times as high as wide, so that a
-    very slim image does not ask for a very large picture.
-    """
-    scale = min(wide / size[1], 3 * wide / size[0])
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+def most_hidden(targets: LayeredTargets) -> int | None:
+    """The instance with the most hidden pixels, the first of equals; None if no instance has a pixel."""
+    areas, visible = targets.areas()
+    return int(np.where(areas > 0, areas - visible, -1).argmax()) if areas.any() else None
 
 
-def dimmed(photo: Picture) -> Picture:
-    """A pale, nearly grey version, so that colours on top can be read."""
-    grey = photo.mean(axis=2, keepdims=True)
-    return 255 - 0.45 * (255 - (0.75 * grey + 0.25 * photo))
+def dim(photo: Picture) -> Picture:
+    """A pale, nearly gray copy, so that colors on top can be read."""
+    gray = photo.mean(axis=2, keepdims=True)
+    return 255 - 0.45 * (255 - (0.75 * gray + 0.25 * photo))
 
 
 def draw_instances(
     photo: Picture, view: LevelViews, plane: int | None = None, hues: Sequence[int] | None = None
 ) -> Picture:
-    """X-ray: visible parts filled, hidden parts as diagonal stripes in the hidden instance's colour.
+    """Draw all instances: visible parts filled, hidden parts striped in the color of the hidden instance.
 
-    photo: float64 RGB 0..255 [H, W, 3], of the view's size, left as it is; the panel, of the same kind, is a new one.
-    plane: show levels up to this one only (0 = what is seen); None = whole objects. hues: the row of
-    :data:`~amodal_data.inspector.drawing.colors.IDENTITY` each instance takes; None = :func:`distinct_hues`.
+    photo: float64 RGB 0..255 [H, W, 3] of the view's size; it is not changed. plane: draw levels up to this one only
+    (0 = visible parts); None = whole objects. hues: row of :data:`~amodal_data.inspector.drawing.colors.IDENTITY` of
+    each instance; None = :func:`distinct_hues`. Returns a new panel.
     """
-    picture = dimmed(photo)
+    picture = dim(photo)
     codes = view.levels()
     if plane is not None:
         codes = np.where(codes > plane + 1, 0, codes)
     hues = distinct_hues(view.table) if hues is None else hues
-    windows = [
+    parts = [
         (hue, code[window], picture[window], window)
         for hue, code in zip(hues, codes, strict=True)
-        for window in _around(code > 0)
+        if (window := _window(code > 0)) is not None
     ]
-    for hue, code, part, _ in windows:
+    for hue, code, part, _ in parts:
         _blend(part, code == 1, IDENTITY[hue], 0.62)
-    for hue, code, part, window in windows:
+    for hue, code, part, window in parts:
         color, hidden = IDENTITY[hue], code > 1
         _blend(part, hidden & _stripes(window, hue), color * 0.8, 0.9)
         _blend(part, _outline(hidden), color * 0.62, 1)
-    for hue, code, part, _ in windows:
+    for hue, code, part, _ in parts:
         _blend(part, _outline(code == 1), IDENTITY[hue] * 0.5, 1)
     return picture
 
 
-def _around(mask: Mask) -> list[tuple[slice, slice]]:
-    """The window of a mask and a pixel around it; none if it is empty."""
+def _window(mask: Mask) -> Window | None:
+    """Rows and columns of a mask and one pixel around it; None if it is empty."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
-        return []
-    (high, wide), edges = mask.shape, (rows[0], rows[-1], columns[0], columns[-1])
-    top, low, left, right = map(int, edges)
-    return [(slice(max(0, top - 1), min(high, low + 2)), slice(max(0, left - 1), min(wide, right + 2)))]
+        return None
+    height, width = mask.shape
+    return (
+        slice(max(0, int(rows[0]) - 1), min(height, int(rows[-1]) + 2)),
+        slice(max(0, int(columns[0]) - 1), min(width, int(columns[-1]) + 2)),
+    )
 
 
 def draw_count_map(photo: Picture, view: LevelViews) -> Picture:
-    """How many instances lie over each pixel (paper, Fig. 1), in the colours of :func:`level_colors`, uncoloured where
-    none does. photo and panel: see :func:`draw_instances`.
-    """
-    return _coloured(photo, view.count_map())
+    """Draw how many instances cover each pixel (paper, Fig. 1); photo and panel as in :func:`draw_instances`."""
+    return _color(photo, view.count_map())
 
 
 def draw_levels(photo: Picture, view: LevelViews, n: int) -> Picture:
-    """The visibility levels of instance ``n``, in the colors of :func:`level_colours`. photo and panel: see
-    :func:`draw_instances`.
-    """
-    picture = _coloured(photo, view.levels(n))
-    outlined(picture, view.amodal(n))
+    """Draw the visibility levels of instance ``n``; photo and panel as in :func:`draw_instances`."""
+    picture = _color(photo, view.levels(n))
+    draw_outline(picture, view.amodal(n))
     return picture
 
 
 def draw_sem_dist(photo: Picture, view: LevelViews, n: int) -> Picture:
-    """The sem-dist map M = C - L (Eq. 1) of instance ``n``, in those of :func:`sem_dist_colours`. photo and panel: see
-    :func:`draw_instances`.
-    """
-    picture = dimmed(photo)
+    """Draw the sem-dist map M = C - L (Eq. 1) of instance ``n``; photo and panel as in :func:`draw_instances`."""
+    picture = dim(photo)
     inside = view.amodal(n)
     picture[inside] = sem_dist_colors(view.sem_dist()[n][inside])
-    outlined(picture, inside)
+    draw_outline(picture, inside)
     return picture
 
 
-def outlined(picture: Picture, mask: Mask) -> None:
-    """Draw the rim of a mask, in place."""
-    _blend(picture, _outline(mask), _RIM, 1)
+def draw_outline(picture: Picture, mask: Mask) -> None:
+    """Draw the outline of a mask, in place."""
+    _blend(picture, _outline(mask), _OUTLINE, 1)
 
 
 def label_places(view: LevelViews) -> list[tuple[int, int, int]]:
-    """Where to write each instance's number: (n, x, y) of its most interior visible pixel."""
+    """Where to write the number of each visible instance: (n, x, y) of its most interior visible pixel."""
     from scipy import ndimage  # slow to import, needed only here
 
     places = []
     for n, mask in enumerate(view.modal()):
-        for window in _around(mask):
+        if (window := _window(mask)) is not None:
             part = mask[window]
             depth = ndimage.distance_transform_edt(np.pad(part, 1))[1:-1, 1:-1]
             y, x = np.unravel_index(int(depth.argmax()), part.shape)
@@ -126,19 +123,19 @@ def label_places(view: LevelViews) -> list[tuple[int, int, int]]:
     return places
 
 
-def _coloured(photo: Picture, values: NDArray[np.uint8]) -> Picture:
-    picture = dimmed(photo)
-    inside = values > 0
-    picture[inside] = level_colors(values[inside])
+def _color(photo: Picture, codes: NDArray[np.uint8]) -> Picture:
+    picture = dim(photo)
+    inside = codes > 0
+    picture[inside] = level_colors(codes[inside])
     return picture
 
 
 def _blend(picture: Picture, mask: Mask, color: NDArray[np.float64], strength: float) -> None:
-    """Colour the pixels of ``mask``, in place."""
+    """Color the pixels of ``mask``, in place."""
     picture[mask] = (1 - strength) * picture[mask] + strength * color
 
 
-def _stripes(window: tuple[slice, slice], phase: int) -> Mask:
+def _stripes(window: Window, phase: int) -> Mask:
     y, x = np.ogrid[window]
     stripes: Mask = (x + y + 3 * phase) % 8 < 3
     return stripes
@@ -147,5 +144,5 @@ def _stripes(window: tuple[slice, slice], phase: int) -> Mask:
 def _outline(mask: Mask) -> Mask:
     from scipy import ndimage  # slow to import, needed only here
 
-    inner: Mask = mask & ~ndimage.binary_erosion(mask, border_value=1)
-    return inner
+    outline: Mask = mask & ~ndimage.binary_erosion(mask, border_value=1)
+    return outline

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from amodal_data.errors import AnnotationError, LayoutError
 from amodal_data.io.files import open_regular
-from amodal_data.io.images import MOST_PIXELS
+from amodal_data.io.images import MAX_PIXELS
 from amodal_data.masks.windows import from_crop
 from amodal_data.readers.annotation_index import image_size
 from amodal_data.readers.tools.coco_builder import CocoBuilder, ellipse
@@ -121,7 +121,7 @@ def _decode_runs(shape: Any, size: tuple[int, int]) -> Any:
     left, top, width, height = (int(shape.get(key, "-1")) for key in ("left", "top", "width", "height"))
     if min(left, top, width, height) < 0 or left + width > size[1] or top + height > size[0]:
         raise ValueError("its box is not inside the image")
-    if min(runs) < 0 or sum(runs) != width * height or width * height > MOST_PIXELS:
+    if min(runs) < 0 or sum(runs) != width * height or width * height > MAX_PIXELS:
         raise ValueError(f"its runs cover {sum(runs)} pixels, its box {width * height}")
     mask = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
     return from_crop(mask, (slice(top, top + height), slice(left, left + width)), size).to_coco()

@@ -1,4 +1,4 @@
-"""Amodal scenes from modal data: whole objects set in front of one another in other photos, with exact truth."""
+"""Compose amodal scenes with exact ground truth: cut-outs of whole objects pasted into other photos."""
 
 from amodal_data.synthetic.composing.arrangement import OCCLUSION, SceneSpec
 from amodal_data.synthetic.composing.cutouts import ObjectBank, Rules, build_object_bank

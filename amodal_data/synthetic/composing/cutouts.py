@@ -1,14 +1,14 @@
-"""Which annotated objects are whole, so that they can be set into other photos, and which photos take them.
+"""Select cut-outs, annotated objects that are whole, and the photos to paste them into.
 
-Modal masks say what is visible. An object is taken for whole where its mask ends neither at the frame nor at another
-annotated object. What nobody annotated may still hide a part of it.
+Modal masks cover visible parts. An object counts as whole if its mask touches neither the frame nor another annotated
+object. Something that is not annotated may still hide a part of it.
 """
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,26 +27,28 @@ from amodal_data.scenes.findings import Finding, Place
 from amodal_data.scenes.scene import Instance, Scene, Scenes
 
 _FRAME = 2
-"""Pixels from the frame, within which a mask may have been cut"""
+"""Pixels from the frame within which a mask counts as cut off"""
 _NEAR = 2
-"""Pixels between two masks that touch"""
+"""Pixels between two masks that count as touching"""
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a whole object is. ``smallest``: pixels; ``largest``: share of its photo; ``contact``: share of its outline
-    that may lie within two pixels of another annotated object; ``in_one``: share of its pixels that hang together.
+    """What a whole object is.
+
+    ``smallest``: fewest pixels. ``largest``: largest share of its photo. ``contact``: largest share of its outline
+    within two pixels of another annotated object. ``connected``: smallest share of its pixels in its largest component.
     """
 
     smallest: int = 400
     largest: float = 0.5
     contact: float = 0.1
-    in_one: float = 0.95
+    connected: float = 0.95
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cutout:
-    """A whole object: its ``mask`` in a photo, and which one it is. ``license``: the file's id, 0 = not said."""
+    """A whole object in a photo. ``license``: id in the annotation file, 0 = unknown."""
 
     mask: RLE
     window: Window
@@ -58,14 +60,15 @@ class Cutout:
     license: int
 
     def shape(self) -> NDArray[np.bool_]:
-        """Its mask inside ``window``, bool [h, w]."""
+        """The mask inside ``window``, bool [h, w]."""
         return crop(self.mask, self.window)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Background:
-    """A photo of ``size`` (H, W) to set objects into: ``whole`` = which cutouts are its own, ``unknown`` = where it
-    shows annotated objects that are not whole (None = nowhere).
+    """A photo of ``size`` (H, W) to paste objects into.
+
+    ``whole``: numbers of its own cut-outs. ``unknown``: pixels of its objects that are not whole, None = none.
     """
 
     photo: Path
@@ -78,8 +81,10 @@ class Background:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ObjectBank:
-    """What scenes are composed of. ``findings``: what was not taken, and why; ``names``: of all categories by id;
-    ``no_derivatives``: licences of the file that allow no derived works, by id; ``source``: its name and SHA-256.
+    """What scenes are composed of.
+
+    ``findings``: what was left out and why. ``names``: category names by id. ``no_derivatives``: licenses of the file
+    that forbid derived works, by id. ``source``: name and SHA-256 of the file.
     """
 
     cutouts: tuple[Cutout, ...]
@@ -102,162 +107,178 @@ def build_object_bank(
     split: int = 0,
     stream: bool = False,
 ) -> ObjectBank:
-    """The whole objects and the photos of a plain COCO file.
+    """Collect the whole objects and the photos of a plain COCO file.
 
-    images: folders of photos. classes: names of those that are pasted; () = all. licenses: ids of the photos' licences
-    that are used; () = all. part: ``train``, ``val`` (``held_out`` of all photos, always the same ones) or ``all``;
-    no photo, and so no object, is in both. split: which of many divisions into the two. stream: never hold the file,
-    for the same stock. Raises
-    :class:`SelectionError` if nothing is left, or for an unknown class.
+    images: folders of photos. classes: names of the objects to paste, () = all. licenses: ids of the licenses to use,
+    () = all. part: ``train``, ``val`` (the share ``held_out`` of all photos, always the same ones) or ``all``; no
+    photo, and so no object, is in both. split: seed of the division into train and val. stream: do not hold the file in
+    memory; the bank is the same. Raises :class:`SelectionError` if no object is left, or for an unknown class.
     """
-    scenes, about, against = _opened(Path(path), stream)
-    finder = PhotoFinder([Path(one) for one in images])
+    content = _open_scenes(Path(path), stream)
+    finder = PhotoFinder([Path(folder) for folder in images])
     rules, names = rules or Rules(), dict[int, str]()
-    found: dict[int, _Found] = {}
-    for scene in scenes:
-        names |= {one.category_id: one.name for one in scene.instances}
-        if _is_in(scene.image_id, part, held_out, split):
-            found[scene.image_id] = _of_photo(scene, about.get(scene.image_id, 0), licenses, finder, rules)
-    ordered = [found[image_id] for image_id in about if image_id in found]
+    photos: dict[int, _PhotoObjects] = {}
+    for scene in content.scenes:
+        names |= {instance.category_id: instance.name for instance in scene.instances}
+        if _in_part(scene.image_id, part, held_out, split):
+            license_id = content.licenses.get(scene.image_id, 0)
+            photos[scene.image_id] = _photo_objects(scene, license_id, licenses, finder, rules)
+    ordered = [photos[image_id] for image_id in content.licenses if image_id in photos]
     cutouts: list[Cutout] = []
     backgrounds: list[Background] = []
-    for one in ordered:
-        if one.background is not None:
-            own = tuple(range(len(cutouts), len(cutouts) + len(one.cutouts)))
-            cutouts += one.cutouts
-            backgrounds.append(replace(one.background, whole=own))
+    for photo in ordered:
+        if photo.background is not None:
+            numbers = tuple(range(len(cutouts), len(cutouts) + len(photo.cutouts)))
+            cutouts += photo.cutouts
+            backgrounds.append(replace(photo.background, whole=numbers))
     if unknown := sorted(set(classes) - set(names.values())):
-        raise SelectionError(f"no object of class {unknown[0]!r}", fix=f"there are {', '.join(sorted(names.values()))}")
-    if not any(not classes or one.name in classes for one in cutouts):
-        raise SelectionError("no whole object to compose scenes of", place=str(path),
-                             fix="loosen a rule (--contact, --smallest), or name more licences or classes")  # fmt: skip
-    findings = (*scenes.file_findings, *(finding for one in ordered for finding in one.findings))
-    (source,) = scenes.sources
-    return ObjectBank(tuple(cutouts), tuple(backgrounds), findings, names, against, (source.name, source.sha256))
+        raise SelectionError(f"no object of class {unknown[0]!r}", fix=f"choose of {', '.join(sorted(names.values()))}")
+    if not any(not classes or cutout.name in classes for cutout in cutouts):
+        raise SelectionError("no whole object to compose scenes from", place=str(path),
+                             fix="loosen the rules (contact, smallest), or allow more licenses or classes")  # fmt: skip
+    findings = (*content.scenes.file_findings, *(finding for photo in ordered for finding in photo.findings))
+    (source,) = content.scenes.sources
+    return ObjectBank(
+        tuple(cutouts), tuple(backgrounds), findings, names, content.no_derivatives, (source.name, source.sha256)
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Found:
-    """What one photo gives: its whole objects, itself to set objects into (None = it cannot be used), what was odd."""
+class _PhotoObjects:
+    """The whole objects of one photo, and the photo as a background; None = it cannot be used."""
 
     findings: tuple[Finding, ...]
     cutouts: tuple[Cutout, ...] = ()
     background: Background | None = None
 
 
-def _of_photo(scene: Scene, license_id: int, licenses: Sequence[int], finder: PhotoFinder, rules: Rules) -> _Found:
+def _photo_objects(
+    scene: Scene, license_id: int, licenses: Sequence[int], finder: PhotoFinder, rules: Rules
+) -> _PhotoObjects:
     place, photo = Place(scene.source, scene.image_id), finder.find(scene.file_name)
     if licenses and license_id not in licenses:
-        return _Found((Finding("license-left-out", place, f"licence {license_id}"),))
+        return _PhotoObjects((Finding("license-left-out", place, f"license {license_id}"),))
     if photo is None:
-        return _Found((Finding("photo-missing", place, scene.file_name),))
-    if (wrong := _unusable(photo, scene.size)) is not None:
-        return _Found((Finding("photo-unusable", place, wrong),))
-    whole, found = _whole(scene, rules)
-    cutouts = tuple(_donor(scene, scene.instances[n], photo, license_id) for n in whole)
-    rest = [one.amodal for n, one in enumerate(scene.instances) if n not in whole and len(one.amodal.switches)]
+        return _PhotoObjects((Finding("photo-missing", place, scene.file_name),))
+    if (problem := _photo_problem(photo, scene.size)) is not None:
+        return _PhotoObjects((Finding("photo-unusable", place, problem),))
+    whole, findings = _whole_instances(scene, rules)
+    cutouts = tuple(_cutout(scene, scene.instances[n], photo, license_id) for n in whole)
+    rest = [i.amodal for n, i in enumerate(scene.instances) if n not in whole and len(i.amodal.switches)]
     rest += [scene.unknown] if scene.unknown is not None else []
-    unknown = merge(rest) if rest else None
-    return _Found(
-        (*scene.findings, *found), cutouts, Background(photo, scene.size, scene.image_id, license_id, (), unknown)
-    )
+    background = Background(photo, scene.size, scene.image_id, license_id, (), merge(rest) if rest else None)
+    return _PhotoObjects((*scene.findings, *findings), cutouts, background)
 
 
-def _opened(path: Path, stream: bool) -> tuple[Scenes | SceneStream, dict[int, int], dict[int, str]]:
-    """The scenes of a file, the licence of every image by its id, licences that allow no derived works."""
+class _Content(NamedTuple):
+    """An annotation file: its scenes, the license of each image by id, the licenses that forbid derived works."""
+
+    scenes: Scenes | SceneStream
+    licenses: dict[int, int]
+    no_derivatives: dict[int, str]
+
+
+def _open_scenes(path: Path, stream: bool) -> _Content:
     if stream:
         images: Any = list(items_of(path, "images.item"))
-        listed: Any = list(items_of(path, "licenses.item"))
-        return SceneStream(path, masks="modal"), _licenses(images), _no_derivatives(listed)
+        licenses: Any = list(items_of(path, "licenses.item"))
+        return _Content(SceneStream(path, masks="modal"), _licenses(images), _no_derivatives(licenses))
     content, source = load_json(path)
     scenes = plain_scenes(content, path, source, masks="modal")
-    return scenes, _licenses(content.get("images")), _no_derivatives(content.get("licenses"))
+    return _Content(scenes, _licenses(content.get("images")), _no_derivatives(content.get("licenses")))
 
 
-def _unusable(photo: Path, size: tuple[int, int]) -> str | None:
-    """What is wrong with a photo, by its header; None if nothing."""
+def _photo_problem(photo: Path, size: tuple[int, int]) -> str | None:
+    """Why a photo cannot be used, by its header; None = it can."""
     try:
-        found = photo_size(photo)
+        height, width = photo_size(photo)
     except PhotoError as error:
         return f"{photo.name}: {error.message}"
-    return None if found == size else f"{photo.name} is {found} (height, width), its masks are of {size}"
+    if (height, width) == size:
+        return None
+    return f"{photo.name} is {width} x {height}, but its masks are {size[1]} x {size[0]}"
 
 
 def _licenses(images: Any) -> dict[int, int]:
-    """The licence of every image by its id."""
-    listed = [one for one in images if isinstance(one, Mapping)] if isinstance(images, list) else []
-    return {integer(one.get("id")) or 0: integer(one.get("license")) or 0 for one in listed}
+    """The license of each image by its id."""
+    rows = [image for image in images if isinstance(image, Mapping)] if isinstance(images, list) else []
+    return {integer(image.get("id")) or 0: integer(image.get("license")) or 0 for image in rows}
 
 
-def _no_derivatives(listed: Any) -> dict[int, str]:
-    """The licences of a COCO file that allow no derived works, by id: those whose address or name says so."""
-    found = {}
-    for one in listed if isinstance(listed, list) else []:
-        if isinstance(one, Mapping) and (number := integer(one.get("id"))) is not None:
-            said = f"{text(one.get('url'))} {text(one.get('name'))}".lower()
-            if "-nd/" in said or "noderiv" in said:
-                found[number] = text(one.get("name")) or text(one.get("url"))
-    return found
+def _no_derivatives(licenses: Any) -> dict[int, str]:
+    """Names of the licenses that forbid derived works, by id: their address or name says so."""
+    names = {}
+    for license in licenses if isinstance(licenses, list) else []:
+        if isinstance(license, Mapping) and (number := integer(license.get("id"))) is not None:
+            url, name = text(license.get("url")), text(license.get("name"))
+            if "-nd/" in f"{url} {name}".lower() or "noderiv" in f"{url} {name}".lower():
+                names[number] = name or url
+    return names
 
 
-def _is_in(image_id: int, part: str, held_out: float, split: int) -> bool:
-    """Is a photo among those of a part? By a digest of its id and the split, so that no seed ever mixes them."""
+def _in_part(image_id: int, part: str, held_out: float, split: int) -> bool:
+    """Does a photo belong to a part? A digest of its id and ``split`` decides, so no other seed ever mixes them."""
     if part == "all":
         return True
     name = f"{image_id}/{split}" if split else str(image_id)
-    drawn = int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big") / 2**48
-    return (drawn < held_out) == (part == "val")
+    position = int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big") / 2**48
+    return (position < held_out) == (part == "val")
 
 
-def _donor(scene: Scene, one: Instance, photo: Path, license_id: int) -> Cutout:
-    window = window_of(one.amodal)
+def _cutout(scene: Scene, instance: Instance, photo: Path, license_id: int) -> Cutout:
+    window = window_of(instance.amodal)
     assert window is not None
-    return Cutout(one.amodal, window, photo, scene.image_id, one.annotation_id, one.category_id, one.name, license_id)
+    return Cutout(
+        instance.amodal, window, photo, scene.image_id, instance.annotation_id, instance.category_id, instance.name,
+        license_id,
+    )  # fmt: skip
 
 
-def _whole(scene: Scene, rules: Rules) -> tuple[list[int], list[Finding]]:
-    """Which instances of a photo are whole; why the others are not."""
+def _whole_instances(scene: Scene, rules: Rules) -> tuple[list[int], list[Finding]]:
+    """Which instances of a photo are whole, and why the others are not."""
     cover = np.zeros(scene.size, np.int32)
-    for one in scene.instances:
-        window = window_of(one.amodal)
+    for instance in scene.instances:
+        window = window_of(instance.amodal)
         if window is not None:
-            cover[window] += crop(one.amodal, window)
+            cover[window] += crop(instance.amodal, window)
     if scene.unknown is not None:
         cover += scene.unknown.decode()
-    kept, findings = [], []
-    for n, one in enumerate(scene.instances):
-        why = _why_not(one.amodal, cover, rules)
-        if why is None:
-            kept.append(n)
+    whole, findings = [], []
+    for n, instance in enumerate(scene.instances):
+        broken = _broken_rule(instance.amodal, cover, rules)
+        if broken is None:
+            whole.append(n)
         else:
-            findings.append(Finding(why[0], Place(scene.source, scene.image_id, one.region_index), why[1]))
-    return kept, findings
+            code, message = broken
+            findings.append(Finding(code, Place(scene.source, scene.image_id, instance.region_index), message))
+    return whole, findings
 
 
-def _why_not(mask: RLE, cover: NDArray[np.int32], rules: Rules) -> tuple[str, str] | None:
-    """Code and message of the first rule that a mask breaks; None = none. cover: masks at each pixel, this one too."""
+def _broken_rule(mask: RLE, cover: NDArray[np.int32], rules: Rules) -> tuple[str, str] | None:
+    """Code and message of the first rule that a mask breaks; None = it is whole.
+
+    cover: number of masks over each pixel, this one included.
+    """
     area, window, (height, width) = mask.area, window_of(mask), mask.size
     if area < rules.smallest or window is None:
         return "donor-small", f"{area} px"
     rows, columns = window
     if rows.start < _FRAME or columns.start < _FRAME or rows.stop > height - _FRAME or columns.stop > width - _FRAME:
-        return "donor-cut", "its mask ends at the frame"
+        return "donor-cut", "its mask touches the frame"
     if area > rules.largest * height * width:
         return "donor-large", f"{area / (height * width):.0%} of the photo"
-    around = (
-        slice(max(0, rows.start - _NEAR), rows.stop + _NEAR),
-        slice(max(0, columns.start - _NEAR), columns.stop + _NEAR),
+    margin = (
+        slice(max(0, rows.start - _NEAR), min(height, rows.stop + _NEAR)),
+        slice(max(0, columns.start - _NEAR), min(width, columns.stop + _NEAR)),
     )
-    inside = crop(
-        mask, (slice(around[0].start, min(height, around[0].stop)), slice(around[1].start, min(width, around[1].stop)))
-    )
-    others = cover[around] - inside > 0
+    inside = crop(mask, margin)
+    neighbors = cover[margin] - inside > 0
     outline = inside & ~ndimage.binary_erosion(inside)
-    contact = (outline & ndimage.binary_dilation(others, iterations=_NEAR)).sum() / outline.sum()
+    contact = (outline & ndimage.binary_dilation(neighbors, iterations=_NEAR)).sum() / outline.sum()
     if contact > rules.contact:
-        return "donor-touched", f"{contact:.0%} of its outline at other objects"
+        return "donor-touched", f"{contact:.0%} of its outline touches other objects"
     parts, _ = ndimage.label(inside)
     largest = np.bincount(parts.ravel())[1:].max() / area
-    if largest < rules.in_one:
-        return "donor-in-parts", f"{largest:.0%} in the largest part"
+    if largest < rules.connected:
+        return "donor-in-parts", f"{largest:.0%} of it in the largest component"
     return None

@@ -1,11 +1,10 @@
-"""``compose``: many scenes as photos and annotations, in blocks that can be made anywhere and again.
+"""Write composed scenes as photos and annotations, in blocks.
 
-A block of scenes depends on the stock, the wishes, the seed and its number, on nothing else. Its annotations are
-written last, so a block whose file is there is done. When all are, the files of the whole set are joined from them.
+A block depends on the object bank, the scene spec, the seed and its number only, so any process can make it, at any
+time. Its annotations are written last: a block whose file exists is complete. When all are, they are joined.
 """
 
 import hashlib
-import io
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,26 +35,29 @@ from amodal_data.synthetic.composing.blending import paint
 from amodal_data.synthetic.composing.cutouts import ObjectBank
 
 BLOCK = 50
-"""Scenes in a block, over which wanted shares are kept to"""
+"""Scenes in a block; each block meets the target shares by itself"""
 COCOA = "COCO_amodal.json"
-"""The annotations in COCOA's layout"""
+"""Annotations in COCOA's layout"""
 FLAT = "instances.json"
-"""The annotations in MVTec's flat layout, with classes"""
+"""Annotations in MVTec's amodal COCO layout, with classes"""
 SCHEMA = "amodal-data/composed/1"
-"""What ``compose.json`` calls itself"""
-_OWN = ("images", "blocks")
+"""Value of ``schema`` in ``compose.json``"""
+_FOLDERS = ("images", "blocks")
+"""Folders of a composed set"""
 _QUALITY = 92
-_PORTIONS = 8
-"""Portions of blocks that a process gets, one after the other"""
-_HELD = 256
-"""Photos held decoded"""
-OnScene = Callable[[int], None]
+"""JPEG quality of photos"""
+_BATCHES = 8
+"""Batches of blocks that each process gets, one after the other"""
+_CACHED_PHOTOS = 256
+"""Photos kept decoded"""
 
 
 @dataclass(frozen=True, slots=True)
 class ComposeReport:
-    """What was composed: scenes and instances, the share of them by occlusion rate, wall seconds. ``done``: are the
-    annotation files there, or are blocks of other shards missing? ``cutouts``: objects that were pasted at all.
+    """What was composed: numbers of scenes and instances, wall seconds.
+
+    ``cutouts``: number of different objects that were pasted. ``occlusion``: share of instances by occlusion rate.
+    ``complete``: True = the annotation files are written, False = blocks of other shards are missing.
     """
 
     folder: Path
@@ -65,7 +67,7 @@ class ComposeReport:
     occlusion: Mapping[str, float]
     findings: tuple[Finding, ...]
     seconds: float
-    done: bool
+    complete: bool
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-ready values."""
@@ -77,13 +79,13 @@ class ComposeReport:
             "instances": self.instances,
             "donors": self.cutouts,
             "occlusion": self.occlusion,
-            "done": self.done,
+            "done": self.complete,
             "findings": count_findings(self.findings),
         }
 
 
 def compose(
-    stock: ObjectBank,
+    bank: ObjectBank,
     folder: str | Path,
     n: int,
     *,
@@ -94,119 +96,120 @@ def compose(
     shard: tuple[int, int] | None = None,
     resume: bool = False,
     force: bool = False,
-    on_scene: OnScene = lambda _: None,
+    on_scene: Callable[[int], None] = lambda _: None,
 ) -> ComposeReport:
-    """Compose ``n`` scenes: photos in ``images/``, :data:`COCOA` and :data:`FLAT` with classes, depths and provenance.
+    """Compose ``n`` scenes: photos in ``images/``, annotations in :data:`COCOA` and :data:`FLAT`.
 
-    Scenes depend on stock, wishes and ``seed``: not on ``jobs``, ``scheduler`` (address of a Dask cluster that sees
-    folder and photos), ``shard`` (i, of; from 1) or ``resume``. Raises :class:`OutputExistsError` if the folder
-    is in use and neither ``resume`` nor ``force`` is given, or if it was begun otherwise.
+    Annotations have classes, depths, and where each object comes from. Scenes depend on bank, spec and ``seed``, not on
+    ``jobs`` (processes), ``scheduler`` (address of a Dask cluster that sees folder and photos), ``shard`` (i, n), part
+    i of n from 1, or ``resume``. Raises :class:`OutputExistsError` if the folder is in use and neither ``resume`` nor
+    ``force`` is given, or if it was begun with other settings.
     """
     start, folder, spec = time.perf_counter(), Path(folder), spec or SceneSpec()
     if n < 1 or spec.objects[0] < 1 or spec.objects[1] < spec.objects[0]:
-        raise SelectionError("at least one scene, of at least one object")
+        raise SelectionError("compose at least one scene, with at least one object")
     if force and shard is not None:
         raise SelectionError(
-            "force would remove what other shards made", fix="leave it out, or remove the folder first"
+            "force would delete the scenes of other shards", fix="leave it out, or delete the folder first"
         )
     blocks = range(-(-n // BLOCK))
-    own = blocks if shard is None else _part(blocks, shard)
-    _begin(folder, _about(stock, n, seed, spec), resume=resume or shard is not None, force=force)
-    with sole_writer(folder / f".lock-{own.start}", f"part of {folder.name}"):
-        work = _Work(stock, spec, seed, n, folder)
-        todo = [block for block in own if not _path(folder, block).exists()]
-        on_scene(sum(min(BLOCK, n - block * BLOCK) for block in own if block not in set(todo)))
-        for count in _run(work, todo, jobs, scheduler):
+    part = blocks if shard is None else _part(blocks, shard)
+    _begin(folder, _settings(bank, n, seed, spec), resume=resume or shard is not None, force=force)
+    with sole_writer(folder / f".lock-{part.start}", f"part of {folder.name}"):
+        work = _Work(bank, spec, seed, n, folder)
+        missing = [block for block in part if not _block_path(folder, block).exists()]
+        on_scene(sum(min(BLOCK, n - block * BLOCK) for block in part if block not in set(missing)))
+        for count in _run(work, missing, jobs, scheduler):
             on_scene(count)
-    done = all(_path(folder, block).exists() for block in blocks)
-    if done:
-        _join(folder, len(blocks), stock)
-    return _report(folder, list(own), stock, start, done=done)
+    complete = all(_block_path(folder, block).exists() for block in blocks)
+    if complete:
+        _join(folder, len(blocks), bank)
+    return _report(folder, part, bank, time.perf_counter() - start, complete=complete)
 
 
 def _part(blocks: range, shard: tuple[int, int]) -> range:
-    number, of = shard
-    if not 1 <= number <= of:
-        raise SelectionError(f"shard {number}/{of}: count from 1 to {of}")
-    return range(len(blocks) * (number - 1) // of, len(blocks) * number // of)
+    i, n = shard
+    if not 1 <= i <= n:
+        raise SelectionError(f"shard {i}/{n}: count from 1 to {n}")
+    return range(len(blocks) * (i - 1) // n, len(blocks) * i // n)
 
 
-def _about(stock: ObjectBank, n: int, seed: int, spec: SceneSpec) -> dict[str, Any]:
-    """What scenes depend on, as ``compose.json`` keeps it."""
-    chosen = hashlib.sha256(
-        repr([(d.image_id, d.annotation_id) for d in stock.cutouts] + [b.image_id for b in stock.backgrounds]).encode()
+def _settings(bank: ObjectBank, n: int, seed: int, spec: SceneSpec) -> dict[str, Any]:
+    """All that scenes depend on, the content of ``compose.json``."""
+    digest = hashlib.sha256(
+        repr([(d.image_id, d.annotation_id) for d in bank.cutouts] + [b.image_id for b in bank.backgrounds]).encode()
     ).hexdigest()
     return {
         "schema": SCHEMA,
-        "source": dict(zip(("name", "sha256"), stock.source, strict=True)),
+        "source": dict(zip(("name", "sha256"), bank.source, strict=True)),
         "scenes": n,
         "seed": seed,
         "wishes": asdict(spec),
-        "donors": len(stock.cutouts),
-        "backdrops": len(stock.backgrounds),
-        "stock": chosen,
+        "donors": len(bank.cutouts),
+        "backdrops": len(bank.backgrounds),
+        "stock": digest,
     }
 
 
-def _begin(folder: Path, about: dict[str, Any], *, resume: bool, force: bool) -> None:
-    """Make the folder, or make sure that what is in it was begun in the same way."""
-    path, written = folder / "compose.json", json.dumps(about, indent=1) + "\n"
+def _begin(folder: Path, settings: dict[str, Any], *, resume: bool, force: bool) -> None:
+    """Create the folder, or check that it was begun with the same settings."""
+    path, content = folder / "compose.json", json.dumps(settings, indent=1) + "\n"
     if not path.exists():
-        for name in _OWN:  # somebody else's
+        for name in _FOLDERS:  # not made by compose, so never ours to delete
             refuse_existing(folder / name, force=False)
     if path.exists() and not force:
         if not resume:
             refuse_existing(path, force=False)
-        if path.read_text() != written:
+        if path.read_text() != content:
             raise OutputExistsError(
-                "it was begun with other settings", place=str(path), fix="another folder, or --force"
+                "it was begun with other settings", place=str(path), fix="choose another folder, or use --force"
             )
-    for name in _OWN:
+    for name in _FOLDERS:
         folder_for(folder / name)
     if force:
-        for made in (*(folder / "blocks").glob("*.json"), *(folder / "images").glob("[0-9]" * 12 + ".jpg")):
-            made.unlink()
+        for old in (*(folder / "blocks").glob("*.json"), *(folder / "images").glob("[0-9]" * 12 + ".jpg")):
+            old.unlink()
     with replaced(path) as file:
-        file.write(written)
+        file.write(content)
 
 
-def _path(folder: Path, block: int) -> Path:
+def _block_path(folder: Path, block: int) -> Path:
     return folder / "blocks" / f"{block:06d}.json"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Work:
-    """All that a block is made of."""
+    """All that a block depends on; travels to other processes."""
 
-    stock: ObjectBank
+    bank: ObjectBank
     spec: SceneSpec
     seed: int
     n: int
     folder: Path
 
     def make(self, block: int) -> int:
-        """Paint and annotate the scenes of a block; how many those are."""
-        planner = Planner(self.stock, self.spec)
+        """Render and annotate the scenes of a block; returns their number."""
+        planner = Planner(self.bank, self.spec)
         images: list[dict[str, Any]] = []
         for number in range(block * BLOCK, min(self.n, (block + 1) * BLOCK)):
             scene = planner.arrange(np.random.default_rng([self.seed, number, 0]), number)
-            photo = paint(np.random.default_rng([self.seed, number, 1]), scene, self.stock, _photo)
+            photo = paint(np.random.default_rng([self.seed, number, 1]), scene, self.bank, _photo)
             name = f"{number + 1:012d}.jpg"
             _save(photo, self.folder / "images" / name)
-            images.append(_annotated(scene, self.stock, number + 1, name, self.seed))
-        with replaced(_path(self.folder, block)) as file:
+            images.append(_annotate(scene, self.bank, number + 1, name, self.seed))
+        with replaced(_block_path(self.folder, block)) as file:
             json.dump(images, file)
         return len(images)
 
 
 def _run(work: _Work, blocks: Sequence[int], jobs: int, scheduler: str | None) -> Iterator[int]:
-    """Make blocks anywhere; what they are made of goes along with each portion, which is why there are few."""
+    """Make the blocks in processes or on a cluster, in few batches, because ``work`` travels with each."""
     if scheduler is None and (jobs == 1 or len(blocks) < 2):
         yield from map(work.make, blocks)
         return
     from joblib import Parallel, delayed  # slow to import, needed only here
 
-    size = 1 if scheduler is not None else -(-len(blocks) // (_PORTIONS * jobs))
+    size = 1 if scheduler is not None else -(-len(blocks) // (_BATCHES * jobs))
     run = Parallel(
         n_jobs=-1 if scheduler is not None else jobs,
         return_as="generator_unordered",
@@ -214,105 +217,94 @@ def _run(work: _Work, blocks: Sequence[int], jobs: int, scheduler: str | None) -
         pre_dispatch="2*n_jobs",
     )
     with nullcontext() if scheduler is None else cluster(scheduler):
-        yield from run(delayed(_made)(work, blocks[at : at + size]) for at in range(0, len(blocks), size))
+        yield from run(delayed(_make)(work, blocks[i : i + size]) for i in range(0, len(blocks), size))
 
 
-def _made(work: _Work, blocks: Sequence[int]) -> int:
+def _make(work: _Work, blocks: Sequence[int]) -> int:
     return sum(map(work.make, blocks))
 
 
-@lru_cache(_HELD)
+@lru_cache(_CACHED_PHOTOS)
 def _photo(path: str) -> Image.Image:
     return Image.fromarray(read_photo(Path(path)))
 
 
 def _save(photo: Any, path: Path) -> None:
-    held = io.BytesIO()
-    Image.fromarray(photo).save(held, "JPEG", quality=_QUALITY)
     with replaced_path(path) as temporary:
-        temporary.write_bytes(held.getbuffer())
+        Image.fromarray(photo).save(temporary, "JPEG", quality=_QUALITY)
 
 
-def scene_of(scene: Arrangement, stock: ObjectBank, image_id: int, file_name: str) -> Scene:
-    """A composed scene as readers make them."""
-    size = scene.unknown.shape
-    cutouts = [stock.cutouts[one.cutout] for one in scene.objects]
-    instances = tuple(
-        Instance(
-            from_crop(placed.mask, placed.window(), (size[0], size[1])),
-            annotation_id=image_id,
-            region_index=n,
-            category_id=cutout.category_id,
-            order=n + 1,
-            name=cutout.name,
-        )
-        for n, (placed, cutout) in enumerate(zip(scene.objects, cutouts, strict=True))
-    )
-    unknown = RLE.from_mask(scene.unknown) if scene.unknown.any() else None
+def to_scene(arrangement: Arrangement, bank: ObjectBank, image_id: int, file_name: str) -> Scene:
+    """A composed scene as a :class:`Scene`."""
+    height, width = arrangement.unknown.shape
+    instances = []
+    for n, placement in enumerate(arrangement.objects):
+        cutout, mask = bank.cutouts[placement.cutout], from_crop(placement.mask, placement.window(), (height, width))
+        instances.append(Instance(mask, annotation_id=image_id, region_index=n, category_id=cutout.category_id,
+                                  order=n + 1, name=cutout.name))  # fmt: skip
+    unknown = RLE.from_mask(arrangement.unknown) if arrangement.unknown.any() else None
     order = from_ranks(np.arange(len(instances)))
-    return Scene(image_id, file_name, (size[0], size[1]), instances, order, unknown=unknown)
+    return Scene(image_id, file_name, (height, width), tuple(instances), order, unknown=unknown)
 
 
-def _annotated(scene: Arrangement, stock: ObjectBank, image_id: int, file_name: str, seed: int) -> dict[str, Any]:
-    """A scene in both layouts: ``image``, ``cocoa`` (one annotation) and ``flat`` (several)."""
-    own = scene_of(scene, stock, image_id, file_name)
-    targets = layer_scene(own)
-    behind = stock.backgrounds[scene.background]
-    image = {"id": image_id, "file_name": file_name, "height": own.size[0], "width": own.size[1]}
-    image |= {"license": behind.license, "backdrop": behind.image_id, "seed": seed}
+def _annotate(arrangement: Arrangement, bank: ObjectBank, image_id: int, file_name: str, seed: int) -> dict[str, Any]:
+    """A scene in both layouts: ``image``, ``cocoa`` (one annotation) and ``flat`` (one per instance)."""
+    scene = to_scene(arrangement, bank, image_id, file_name)
+    targets, background = layer_scene(scene), bank.backgrounds[arrangement.background]
+    image = {"id": image_id, "file_name": file_name, "height": scene.size[0], "width": scene.size[1]}
+    image |= {"license": background.license, "backdrop": background.image_id, "seed": seed}
     origins = []
-    for placed in scene.objects:
-        cutout = stock.cutouts[placed.cutout]
-        found = {"image_id": cutout.image_id, "annotation_id": cutout.annotation_id, "license": cutout.license}
-        origins.append(found | {"at_home": placed.native})
-    flat = export_coco([(CachedImage(image_id, file_name, own.size), targets)])["annotations"]
-    flat = [row | ({"donor": origins[at]} if at < len(origins) else {}) for at, row in enumerate(flat)]
+    for placement in arrangement.objects:
+        cutout = bank.cutouts[placement.cutout]
+        origin = {"image_id": cutout.image_id, "annotation_id": cutout.annotation_id, "license": cutout.license}
+        origins.append(origin | {"at_home": placement.native})
+    flat = export_coco([(CachedImage(image_id, file_name, scene.size), targets)])["annotations"]
+    for annotation, origin in zip(flat, origins, strict=False):  # a crowd of unknown pixels may follow
+        annotation["donor"] = origin
     cocoa = cocoa_annotation(image_id, targets, np.arange(len(origins)), author="composed", polygons=False)
     for region, origin in zip(cocoa["regions"], origins, strict=True):
         region["donor"] = origin
     return {"image": image, "cocoa": cocoa, "flat": flat}
 
 
-def _join(folder: Path, blocks: int, stock: ObjectBank) -> None:
-    """The annotation files of the whole set, a block at a time."""
-    categories = [{"id": number, "name": name} for number, name in sorted(stock.names.items())]
+def _join(folder: Path, blocks: int, bank: ObjectBank) -> None:
+    """Write the annotation files of the whole set, block by block."""
+    categories = [{"id": number, "name": name} for number, name in sorted(bank.names.items())]
     for name, part in ((COCOA, "cocoa"), (FLAT, "flat")):
         with replaced(folder / name) as file:
             file.write('{"images": [')
-            _listed(file, (scene["image"] for scene in _scenes(folder, blocks)))
+            _write_rows(file, (scene["image"] for scene in _scenes(folder, blocks)))
             file.write('], "annotations": [')
-            _listed(file, _numbered(folder, blocks, part))
-            more = f', "categories": {json.dumps(categories)}' if part == "flat" else ""
-            file.write(f"]{more}}}\n")
+            _write_rows(file, _numbered(folder, blocks, part))
+            file.write(f'], "categories": {json.dumps(categories)}}}\n' if part == "flat" else "]}\n")
 
 
 def _numbered(folder: Path, blocks: int, part: str) -> Iterator[Any]:
-    """All annotations; the ids of flat ones count from 1."""
-    number = 0
-    for scene in _scenes(folder, blocks):
-        for one in [scene["cocoa"]] if part == "cocoa" else scene["flat"]:
-            number += 1
-            yield one if part == "cocoa" else one | {"id": number}
+    """All annotations of a layout; ids of flat ones count from 1."""
+    if part == "cocoa":
+        yield from (scene["cocoa"] for scene in _scenes(folder, blocks))
+        return
+    annotations = (annotation for scene in _scenes(folder, blocks) for annotation in scene["flat"])
+    yield from (annotation | {"id": number} for number, annotation in enumerate(annotations, 1))
 
 
-def _listed(file: Any, rows: Iterator[Any]) -> None:
-    for at, row in enumerate(rows):
-        file.write((", " if at else "") + json.dumps(row))
+def _write_rows(file: Any, rows: Iterator[Any]) -> None:
+    for i, row in enumerate(rows):
+        file.write((", " if i else "") + json.dumps(row))
 
 
 def _scenes(folder: Path, blocks: int) -> Iterator[Any]:
     for block in range(blocks):
-        yield from json.loads(_path(folder, block).read_text())
+        yield from json.loads(_block_path(folder, block).read_text())
 
 
-def _report(folder: Path, blocks: Sequence[int], stock: ObjectBank, start: float, *, done: bool) -> ComposeReport:
-    scenes, rates, used = 0, [], set()
+def _report(folder: Path, blocks: Sequence[int], bank: ObjectBank, seconds: float, *, complete: bool) -> ComposeReport:
+    scenes, rates, pasted = 0, [], set()
     for block in blocks:
-        for scene in json.loads(_path(folder, block).read_text()):
+        for scene in json.loads(_block_path(folder, block).read_text()):
             scenes += 1
             for region in scene["cocoa"]["regions"]:
                 rates.append(region["occlude_rate"])
                 if not region["donor"]["at_home"]:
-                    used.add((region["donor"]["image_id"], region["donor"]["annotation_id"]))
-    seconds = time.perf_counter() - start
-    return ComposeReport(folder, scenes, len(rates), len(used), shares(rates), stock.findings, seconds, done)
+                    pasted.add((region["donor"]["image_id"], region["donor"]["annotation_id"]))
+    return ComposeReport(folder, scenes, len(rates), len(pasted), shares(rates), bank.findings, seconds, complete)

@@ -99,4 +99,4 @@ def _print_report(report: "ComposeReport", *, quiet: bool, as_json: bool) -> Non
     print_result(text, report.to_dict(), as_json=as_json)
     hint = f"next: amodal-data build-targets {report.folder / FLAT}"
     waiting = "other shards are missing; the last one writes the annotations"
-    print_note(hint if report.done else waiting, quiet=quiet)
+    print_note(hint if report.complete else waiting, quiet=quiet)

@@ -59,7 +59,7 @@ def convert(
     findings: list[Finding] = []
     swaps: list[int] = []
     with progress("converting", len(dataset), quiet=quiet) as advance:
-        images = dataset.each(findings, advance)
+        images = dataset.iterate(findings, advance)
         images = _fix_order(images, swaps) if fix_order else images
         conversion = export.convert(images, output, to, masks=dataset.masks, force=force)
     if fix_order:

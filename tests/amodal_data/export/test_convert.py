@@ -120,7 +120,7 @@ def test_modal_masks_never_become_whole_objects(cocoa, tmp_path):
         if layout in ("coco-modal", "datumaro", "yolo", "table"):
             assert convert(source, tmp_path / layout, layout, masks=source.masks).images == 5
             continue
-        with pytest.raises(SelectionError, match="of what is visible"):
+        with pytest.raises(SelectionError, match="visible parts only"):
             convert(source, tmp_path / layout, layout, masks=source.masks)
     done = run_command("amodal-data", "convert", path, "--masks", "modal", "--to", "cocoa", "-o", tmp_path / "o")
     assert done.returncode == 2 and "coco-modal" in done.stderr and not (tmp_path / "o").exists()
@@ -131,7 +131,7 @@ def test_open_pairs_are_counted_where_they_are_lost(cocoa, tmp_path):
     source = open_dataset(path, masks="amodal", order="none")
     for layout in ("cocoa", "d2sa", "records"):
         done = convert(source, tmp_path / layout, layout)
-        assert sum(n for what, n in done.lost.items() if "order not being known" in what) > 0, layout
+        assert sum(n for what, n in done.lost.items() if "order is unknown" in what) > 0, layout
     assert not convert(source, tmp_path / "coco", "coco").lost
 
 

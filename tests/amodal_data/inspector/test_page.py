@@ -16,6 +16,7 @@ from amodal_data.evaluation.protocols.pair_order import order_of
 from amodal_data.inspector import PageImage, write_page
 from amodal_data.inspector.dataset import open_dataset
 from amodal_data.inspector.drawing.colors import BANDS, IDENTITY, sem_dist_colors
+from amodal_data.inspector.drawing.panels import most_hidden
 from amodal_data.inspector.page_data import _leb128
 from amodal_data.layering.targets import layer_scene
 from amodal_data.scenes.findings import Finding, Place
@@ -132,7 +133,7 @@ def test_the_browser_unpacks_the_same_levels(visit, place):
     for n in range(len(areas)):
         cells = rows.nth(n).locator("td").all_inner_texts()
         share = 100 * (areas[n] - visible[n]) / areas[n]
-        assert cells[4].replace(",", "") == str(areas[n]) and abs(float(cells[1][:-2]) - share) <= 0.51
+        assert cells[4].replace(",", "") == str(areas[n]) and abs(float(cells[1][:-1]) - share) <= 0.51
         front = [str(a) for a, b in targets.pairs.tolist() if b == n]
         assert cells[2] == (", ".join(front) or "nothing")
 
@@ -178,7 +179,7 @@ def test_clicking_isolates_an_instance_and_escape_brings_all_back(visit, place):
 def test_the_plane_falls_by_slider_keys_and_play(visit, place):
     page = visit(place / "truth.html", "#image=4&view=instances&plane=0")
     deepest = int(targets_of(place, 4).table.max()) - 1
-    assert "what is seen" in page.locator("#plane-text").inner_text()
+    assert "visible parts" in page.locator("#plane-text").inner_text()
 
     def coloured():
         return page.evaluate(
@@ -316,7 +317,7 @@ def test_one_object_has_one_colour_on_both_sides_and_every_map_a_legend(visit, t
         assert page.locator("#legend").inner_text(), view
     page.click("[data-view=semdist]")
     page.locator("#tables table").first.locator("button").nth(1).click()
-    assert page.locator("figcaption").nth(1).inner_text() == "predicted: no instance stands for it"
+    assert page.locator("figcaption").nth(1).inner_text() == "predicted: no matching detection"
 
 
 def test_between_two_levels_the_plane_thresholds_the_confidence(visit, place):
@@ -530,6 +531,14 @@ def test_masks_are_matched_by_overlap(place):
     one = PageImage(CachedImage(1, "a", (4, 4)), targets, [ScoredMask(mask, 0.5)])
     assert image_document(one)["matches"] == [0, None]
     assert read_annotations(place / "COCO_amodal_val2014.json")
+
+
+def test_the_page_isolates_the_instance_that_the_sheet_shows(visit, place):
+    page = visit(place / "truth.html", "#image=1&view=levels")
+    for image_id in range(1, 7):
+        page.evaluate(f"location.hash = '#image={image_id}&view=levels'")
+        ready(page, f"{image_id} levels")
+        assert page.locator("figcaption").inner_text().startswith(f"{most_hidden(targets_of(place, image_id))} ")
 
 
 def test_portrait_photos_keep_their_shape(visit, tmp_path):

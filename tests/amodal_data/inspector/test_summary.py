@@ -1,14 +1,17 @@
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
+from support.commands import run_command
 from support.scenes import make_scene, random_masks
 
-from amodal_data import build_targets, contact_sheet, layer_scene, summarize
+from amodal_data import RLE, build_targets, contact_sheet, layer_scene, summarize
 from amodal_data.cache import CachedImage
 from amodal_data.errors import SelectionError
 from amodal_data.inspector.dataset import open_dataset
 from amodal_data.inspector.drawing.colors import IDENTITY, level_colors, sem_dist_colors
-from amodal_data.inspector.drawing.panels import draw_instances, draw_sem_dist, label_places
+from amodal_data.inspector.drawing.panels import draw_instances, draw_sem_dist, label_places, most_hidden
 
 
 def shown(masks, name="a.jpg", **more):
@@ -96,6 +99,60 @@ def test_choosing_images(tmp_path):
     assert source.choose("first", 3, summary, [1]) == [0, 1, 2, 3, 4]
     with pytest.raises(SelectionError, match="no image with id 8"):
         source.choose("first", 3, summary, [8])
+
+
+def test_an_image_that_cannot_be_layered_hinders_no_other(tmp_path):
+    """The second of three images stacks 300 masks over one pixel, more levels than a table holds."""
+
+    def mask(depth):
+        pixels = np.zeros((20, 20), bool)
+        pixels.flat[[0, depth + 1]] = True
+        return RLE.from_mask(pixels).to_coco()
+
+    images = [{"id": n, "file_name": f"{n}.jpg", "height": 20, "width": 20} for n in (1, 2, 3)]
+    rows = [
+        {"id": 1000 * n + depth, "image_id": n, "category_id": 1, "segmentation": mask(depth), "occl_depth": depth}
+        for n, count in ((1, 2), (2, 300), (3, 4))
+        for depth in range(count)
+    ]
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"images": images, "annotations": rows, "categories": [{"id": 1, "name": "cup"}]}))
+    dataset = open_dataset(path, masks="amodal")
+    summary = dataset.summary()
+    assert dataset.image_ids == [1, 2, 3] and summary.images == 2
+    assert summary.hardest == [2, 0] and [finding.place.image_id for finding in summary.findings] == [2]
+    for pick, positions in (("first", [0, 2]), ("random", [0, 2]), ("hardest", [2, 0]), ("findings", [])):
+        assert dataset.choose(pick, 3, summary) == positions, pick
+    assert dataset.choose("first", 3, summary, [1]) == [0]
+    for options in (["--id", 1], ["--pick", "first"]):
+        done = run_command("amodal-data", "inspect", path, "--masks", "amodal", "--png", tmp_path / "a.png", "--force",
+                           "--html", tmp_path / "a.html", *options)  # fmt: skip
+        assert done.returncode == 0 and (tmp_path / "a.png").exists() and (tmp_path / "a.html").exists(), done.stderr
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_most_hidden_instance_has_the_most_hidden_pixels(seed):
+    """Not the deepest one, nor a thing before stuff; the first of equals, and never an empty one."""
+    rng = np.random.default_rng(seed)
+    _, targets = shown([np.zeros((20, 20), bool), *random_masks(rng, 6, (20, 20))])
+    hidden = [int((codes > 1).sum()) if codes.any() else -1 for codes in targets.levels()]
+    assert most_hidden(targets) == hidden.index(max(hidden))
+    assert most_hidden(shown(np.zeros((2, 4, 4), bool))[1]) is None
+    assert most_hidden(shown(np.eye(3, dtype=bool)[:, None])[1]) == 0
+
+
+@pytest.mark.parametrize("size", [(20, 30), (30, 20)])
+def test_sheets_show_photos_upright(tmp_path, size):
+    """Orientation 6: stored 20 x 30, upright 30 x 20; where annotations fit the stored pixels, those are shown."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = np.full((20, 30, 3), 40, np.uint8)
+    pixels[:, :15] = 220
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    masks = np.zeros((1, *size), bool)
+    sheet = np.asarray(contact_sheet([(*shown(masks), tmp_path / "a.png")]))
+    light, dark = (sheet[45, 17], sheet[45, 327]) if size == (20, 30) else (sheet[45, 100], sheet[480, 100])
+    assert (light == 220).all() and (dark == 40).all()
 
 
 def test_the_plane_shows_levels_up_to_it():

@@ -14,7 +14,7 @@ from support.commands import run_command
 
 from amodal_data import build_targets, read_cocoa, write_cocoa
 from amodal_data.errors import PhotoError
-from amodal_data.io.images import MOST_PIXELS, open_photo, photo_size, read_photo
+from amodal_data.io.images import MAX_PIXELS, open_photo, photo_size, read_photo
 from amodal_data.readers.discovery import PhotoFinder
 from sln import Sources, fit, load, load_config
 from sln.inference.folder import find_inputs, predict_photos
@@ -110,8 +110,8 @@ def test_limits_hold_before_anything_is_decoded(tmp_path):
     png(10_001, 10_000, tmp_path / "a.png")
     with pytest.raises(PhotoError, match="more than"):
         photo_size(tmp_path / "a.png")
-    png(MOST_PIXELS // 20_000, 20_000, tmp_path / "b.png")
-    assert photo_size(tmp_path / "b.png") == (20_000, MOST_PIXELS // 20_000)
+    png(MAX_PIXELS // 20_000, 20_000, tmp_path / "b.png")
+    assert photo_size(tmp_path / "b.png") == (20_000, MAX_PIXELS // 20_000)
     with pytest.raises(PhotoError, match="damaged"), open_photo(tmp_path / "b.png") as image:
         image.load()
 

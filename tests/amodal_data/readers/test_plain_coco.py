@@ -110,7 +110,7 @@ def test_inspect_says_modal_and_fit_refuses_it(modal, tmp_path):
     built = run_command("amodal-data", "build-targets", modal, "--masks", "modal", "-o", cache)
     assert built.returncode == 0, built.stderr
     text = run_command("amodal-data", "inspect", cache).stdout
-    assert "modal masks: what is visible" in text and "unknown pixels" in text
+    assert "modal masks: visible parts" in text and "unknown pixels" in text
     assert (
         text.split("\n\n")[1:]
         == run_command("amodal-data", "inspect", modal, "--masks", "modal").stdout.split("\n\n")[1:]

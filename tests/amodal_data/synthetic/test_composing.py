@@ -17,14 +17,14 @@ from PIL import Image
 from support.commands import ROOT, run_command
 from support.scenes import ellipse, modal_photos
 
-import amodal_data.synthetic.composing.blending as painting
+import amodal_data.synthetic.composing.blending as blending
 from amodal_data import RLE, build_targets, layer_scene, read_cocoa, read_d2sa, verify_cache
 from amodal_data.errors import OutputExistsError, SelectionError
 from amodal_data.masks.rle import parse_rle
 from amodal_data.synthetic.composing import COCOA, FLAT, OCCLUSION, Rules, SceneSpec, build_object_bank, compose
 from amodal_data.synthetic.composing.arrangement import Arrangement, Placement, Planner
 from amodal_data.synthetic.composing.blending import paint
-from amodal_data.synthetic.composing.scene_writer import scene_of
+from amodal_data.synthetic.composing.scene_writer import to_scene
 
 DATA = ROOT.parent / "shared" / "data" / "coco128"
 SMALL = SceneSpec(size=(96, 128), objects=(2, 5))
@@ -95,7 +95,7 @@ def test_each_rule_leaves_out_what_breaks_it(tmp_path):
 def test_what_is_written_is_exact(stock, tmp_path):
     """Both files: levels of a slow repainting, stored masks reproduced, where each object comes from."""
     report = compose(stock, tmp_path, 60, seed=2, spec=SMALL)
-    assert report.done and report.scenes == 60
+    assert report.complete and report.scenes == 60
     content = {name: json.loads((tmp_path / name).read_text()) for name in (COCOA, FLAT)}
     known = {(one.image_id, one.annotation_id) for one in stock.cutouts}
     for name, read in ((COCOA, read_cocoa), (FLAT, read_d2sa)):
@@ -135,9 +135,9 @@ def test_wanted_shares_of_occlusion_are_kept_and_every_object_is_seen_whole_some
 
 def test_the_photo_shows_who_is_in_front(stock, monkeypatch):
     """Without colours drawn to the place and shadows, pixels inside a visible part are those of the object."""
-    monkeypatch.setattr(painting, "_COLOUR", (0.0, 0.0))
-    monkeypatch.setattr(painting, "_CONTRAST", (0.0, 0.0))
-    monkeypatch.setattr(painting, "_SHADOW", 0.0)
+    monkeypatch.setattr(blending, "_COLOR_TRANSFER", (0.0, 0.0))
+    monkeypatch.setattr(blending, "_CONTRAST_TRANSFER", (0.0, 0.0))
+    monkeypatch.setattr(blending, "_SHADOWS", 0.0)
     from scipy import ndimage
 
     def photos(path):
@@ -148,7 +148,7 @@ def test_the_photo_shows_who_is_in_front(stock, monkeypatch):
         rng = np.random.default_rng(number)
         scene = planner.arrange(rng, number)
         photo = paint(rng, scene, stock, photos)
-        targets = layer_scene(scene_of(scene, stock, 1, "a.jpg"))
+        targets = layer_scene(to_scene(scene, stock, 1, "a.jpg"))
         for placed, visible in zip(scene.objects, targets.modal(), strict=True):
             cutout = stock.cutouts[placed.cutout]
             color = np.asarray(photos(cutout.photo))[cutout.mask.decode()][0].astype(int)
@@ -193,7 +193,7 @@ def test_the_same_bytes_by_any_route(stock, tmp_path):
     compose(stock, tmp_path / "two", 120, seed=5, spec=SMALL, jobs=2)
     for number in (2, 1):
         part = compose(stock, tmp_path / "parts", 120, seed=5, spec=SMALL, shard=(number, 2))
-        assert part.done == (number == 1)
+        assert part.complete == (number == 1)
     compose(stock, tmp_path / "stopped", 120, seed=5, spec=SMALL)
     for name in (COCOA, FLAT, "blocks/000001.json", "images/000000000070.jpg"):
         (tmp_path / "stopped" / name).unlink()
@@ -273,7 +273,7 @@ def test_shards_made_apart_are_joined_by_resume(stock, tmp_path):
     for number in (1, 2):
         compose(stock, tmp_path / f"part{number}", 120, seed=5, spec=SMALL, shard=(number, 2))
         shutil.copytree(tmp_path / f"part{number}", tmp_path / "joined", dirs_exist_ok=True)
-    assert compose(stock, tmp_path / "joined", 120, seed=5, spec=SMALL, resume=True).done
+    assert compose(stock, tmp_path / "joined", 120, seed=5, spec=SMALL, resume=True).complete
     assert digest(tmp_path / "joined") == digest(tmp_path / "one")
 
 

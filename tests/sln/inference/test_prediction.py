@@ -180,7 +180,7 @@ def test_pictures_have_a_panel_for_everything(place):
     with_truth = comparison([ComparisonRow("a", photo, prediction, data.cache[0])])
     without = comparison([ComparisonRow("a", photo, prediction), ComparisonRow("b", photo, Prediction(
         prediction.size, prediction.boxes[:0], prediction.scores[:0], prediction.probabilities[:0]))])  # fmt: skip
-    assert with_truth.width == 5 * 330 + 10 and without.width == 3 * 330 + 10
+    assert with_truth.width == 5 * 332 + 12 and without.width == 3 * 332 + 12
     assert prediction.plot(photo).size == prediction.plot().size == (80, 60)
     assert "data:image/png;base64," in prediction._repr_html_() and repr(prediction) in prediction._repr_html_()
 
