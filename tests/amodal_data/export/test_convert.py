@@ -202,7 +202,7 @@ def test_records_in_memory(cocoa, tmp_path):
     bare = [{**row, "annotations": [{key: one[key] for key in ("segmentation", "occl_depth", "category")}
                                     for one in row["annotations"]]} for row in rows]  # fmt: skip
     assert levels_of(read_records(bare, masks="amodal")) == levels_of(read_cocoa(cocoa))
-    with pytest.raises(LayoutError, match="what its masks are of"):
+    with pytest.raises(LayoutError, match="amodal or modal"):
         read_records(bare)
 
 
