@@ -18,9 +18,9 @@ from amodal_data.inspector.drawing.panels import (
     draw_levels,
     draw_sem_dist,
     label_places,
-    most_hidden,
 )
 from amodal_data.inspector.drawing.sheets import PANEL_WIDTH, Legend, Panel, panel_sheet, panel_size
+from amodal_data.inspector.summary import most_hidden
 from amodal_data.io.images import read_display_photo
 from amodal_data.io.text import printable
 from amodal_data.layering.targets import LayeredTargets

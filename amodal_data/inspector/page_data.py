@@ -18,8 +18,8 @@ from amodal_data.errors import PhotoError
 from amodal_data.evaluation.protocols.pair_order import order_pairs
 from amodal_data.evaluation.results.scored_masks import ScoredMask
 from amodal_data.inspector.drawing.hues import distinct_hues, shared_hues
-from amodal_data.inspector.drawing.panels import most_hidden
 from amodal_data.inspector.layered_predictions import layered_predictions, match_predictions
+from amodal_data.inspector.summary import most_hidden
 from amodal_data.io.images import read_display_photo
 from amodal_data.layering.consistency import occlusion_rates
 from amodal_data.layering.targets import LayeredTargets

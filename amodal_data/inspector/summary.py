@@ -126,6 +126,12 @@ def _findings_block(findings: tuple[Finding, ...]) -> str:
     return "\n".join(["findings", *(f"  {code:<{width}}  {n:>6,}  {severity[code]}" for code, n in counts.items())])
 
 
+def most_hidden(targets: LayeredTargets) -> int | None:
+    """The instance with the most hidden pixels, the first of equals; None if no instance has a pixel."""
+    areas, visible = targets.areas()
+    return int(np.where(areas > 0, areas - visible, -1).argmax()) if areas.any() else None
+
+
 def summarize(
     images: Iterable[tuple[CachedImage, LayeredTargets]], findings: Iterable[Finding] = (), masks: str = "amodal"
 ) -> Summary:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from amodal_data.inspector import layered_predictions, match_predictions
+from amodal_data.inspector import layered_predictions, match_predictions, most_hidden
 from amodal_data.inspector.drawing.colors import sem_dist_colors
 from amodal_data.inspector.drawing.hues import shared_hues
 from amodal_data.inspector.drawing.labels import PAPER, sem_dist_legend, striped_legend, write_labels
@@ -20,7 +20,6 @@ from amodal_data.inspector.drawing.panels import (
     draw_outline,
     draw_sem_dist,
     label_places,
-    most_hidden,
 )
 from amodal_data.inspector.drawing.sheets import PANEL_WIDTH, Panel, panel_sheet, panel_size
 from amodal_data.layering.maps import LevelViews

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from amodal_data.inspector.drawing.colors import IDENTITY, level_colors, sem_dist_colors
 from amodal_data.inspector.drawing.hues import distinct_hues
 from amodal_data.layering.maps import LevelViews
-from amodal_data.layering.targets import LayeredTargets
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -27,12 +26,6 @@ def as_image(picture: Picture) -> "Image.Image":
     from PIL import Image  # levels are often read and rarely shown
 
     return Image.fromarray(picture.clip(0, 255).astype(np.uint8))
-
-
-def most_hidden(targets: LayeredTargets) -> int | None:
-    """The instance with the most hidden pixels, the first of equals; None if no instance has a pixel."""
-    areas, visible = targets.areas()
-    return int(np.where(areas > 0, areas - visible, -1).argmax()) if areas.any() else None
 
 
 def dim(photo: Picture) -> Picture:
