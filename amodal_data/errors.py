@@ -3,23 +3,23 @@
 AmodalError
 ├── AnnotationError        an annotation file cannot be read: missing, truncated, not JSON
 │   └── LayoutError        it is JSON, but not a layout this package reads
-├── MaskError              a mask that must not be used: runs that do not add up, no runs at all
+├── MaskError              an invalid mask: its runs do not sum to the image, or it has none
 │   └── MaskSizeError      a mask of another size than its image
-├── SceneError             a scene whose parts do not fit together
-├── LevelsError            an image beyond what level tables can hold
+├── SceneError             a scene whose parts do not match
+├── LevelsError            an image with more regions or levels than a level table holds
 ├── CacheError             a target cache cannot be written or read
-│   ├── CacheFormatError   not a target cache, a newer one, or a damaged one
+│   ├── CacheFormatError   not a target cache, one of another format, or a damaged one
 │   └── ImageLookupError   an image id that the cache does not hold, or holds several times
-├── PredictionError        predictions that cannot be scored: unknown image, no score, a bad mask
+├── PredictionError        predictions that cannot be scored: unknown image, no score, an invalid mask
 ├── PhotoError             a photo that is missing, unreadable, huge, or of another size than its targets
-├── SelectionError         what was asked for is ambiguous or unknown: say which
+├── SelectionError         an ambiguous or unknown selection
 ├── InUseError             another process is writing the same output
-└── OutputExistsError      the output is already there and would have been overwritten
+└── OutputExistsError      the output exists and would have been overwritten
 """
 
 
 class AmodalError(Exception):
-    """Something this package will not go on with: what is wrong, where, and what to do.
+    """An error that names what is wrong, where it is, and what to do.
 
     ``str()`` gives at most three lines: the message, ``at:`` the place, ``fix:`` the remedy.
     """
@@ -51,7 +51,7 @@ class LayoutError(AnnotationError):
 
 
 class MaskError(AmodalError, ValueError):
-    """A mask that must not be used."""
+    """An invalid mask."""
 
 
 class MaskSizeError(MaskError):
@@ -59,7 +59,7 @@ class MaskSizeError(MaskError):
 
 
 class SceneError(AmodalError, ValueError):
-    """A scene whose parts do not fit together."""
+    """A scene whose parts do not match."""
 
 
 class LevelsError(AmodalError):
@@ -71,11 +71,11 @@ class CacheError(AmodalError):
 
 
 class CacheFormatError(CacheError):
-    """The file is no target cache, a newer one, or a damaged one."""
+    """The file is no target cache, one of another format, or a damaged one."""
 
 
 class ImageLookupError(CacheError, KeyError):
-    """No image, or several, under the id asked for."""
+    """No image, or several, with the requested id."""
 
 
 class PredictionError(AmodalError, ValueError):
@@ -83,7 +83,7 @@ class PredictionError(AmodalError, ValueError):
 
 
 class SelectionError(AmodalError):
-    """What was asked for is ambiguous or unknown."""
+    """An ambiguous or unknown selection."""
 
 
 class PhotoError(AmodalError):
@@ -95,4 +95,4 @@ class InUseError(AmodalError):
 
 
 class OutputExistsError(AmodalError, FileExistsError):
-    """The output is already there; nothing is overwritten unasked."""
+    """The output exists; it is only overwritten on request."""

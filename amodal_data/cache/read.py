@@ -246,11 +246,11 @@ class TargetCache(Sequence[LayeredTargets]):
             file = h5py.File(self.path, "r")
             columns = open_columns(file)
             lengths = {name: len(column) for name, column in columns.items()}
-            held = self._hold and sum(column.nbytes for column in columns.values()) <= PRELOAD_BYTES
-            if held:
+            preload = self._hold and sum(column.nbytes for column in columns.values()) <= PRELOAD_BYTES
+            if preload:
                 columns = {name: column[:] for name, column in columns.items()}
             ptr = columns["ptr"]
-            check_pointers(ptr[:] if held else np.concatenate([ptr[:1], ptr[-1:]]), lengths)
+            check_pointers(ptr[:] if preload else np.concatenate([ptr[:1], ptr[-1:]]), lengths)
             self._checked = np.zeros(lengths["images"], bool)
             self._file, self._columns, self._pid, self._file_id = file, columns, os.getpid(), file_id
 

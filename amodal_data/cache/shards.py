@@ -26,7 +26,7 @@ class ShardFolder:
         if not self.path.exists() or resume:
             return
         if not force:
-            fix = "--resume goes on with it, --force starts anew"
+            fix = "--resume continues it, --force starts over"
             raise OutputExistsError("an interrupted build is here", place=str(self.path), fix=fix)
         self.remove()
 

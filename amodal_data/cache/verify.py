@@ -222,5 +222,5 @@ def _compare_areas(scene: Scene, targets: LayeredTargets, report: VerifyReport, 
             report.figures_reproduced += declared == derived
             place = Place(scene.source, scene.image_id, instance.region_index)
             if abs(declared - derived) > tolerance and place not in contradictions:
-                where = f"image {scene.image_id}, region {instance.region_index}"
-                report.differences.append(f"{where}: {name} {declared!r} in the file, {derived!r} from the masks")
+                label = f"image {scene.image_id}, region {instance.region_index}"
+                report.differences.append(f"{label}: {name} {declared!r} in the file, {derived!r} from the masks")

@@ -1,4 +1,4 @@
-"""Is this machine fit? Versions, the torch pair, a GPU, disk space."""
+"""Check the environment: versions of packages, the torch pair, a GPU, disk space."""
 
 import platform
 import shutil
@@ -9,32 +9,24 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-_NEEDED = (
-    "h5py",
-    "numpy",
-    "orjson",
-    "pillow",
-    "pycocotools",
-    "rich",
-    "scikit-image",
-    "scipy",
-    "shapely",
-    "typer",
-)
+PACKAGES = ("h5py", "numpy", "orjson", "pillow", "pycocotools", "rich", "scikit-image", "scipy", "shapely", "typer")
+"""Packages that amodal-data needs."""
+MIN_FREE_BYTES = 2**30
+"""Less free disk space than this is a problem."""
 
 
 def examine(folder: Path) -> dict[str, Any]:
-    """What is there and what is wrong: ``problems`` is empty on a fit machine.
+    """Versions and problems of this environment, JSON-ready; ``problems`` is empty if everything is in order.
 
-    Nothing heavy is imported: versions come from the installed metadata.
+    Packages are not imported; versions come from the installed metadata.
     """
-    packages = {name: _version(name) for name in _NEEDED}
+    packages = {name: _version(name) for name in PACKAGES}
     torch, vision = _version("torch"), _version("torchvision")
     problems = [f"{name} is not installed: pip install amodal-data" for name, v in packages.items() if v is None]
     if torch and vision and (problem := torch_problem()):
         problems.append(problem)
     free = shutil.disk_usage(folder).free
-    if free < 2**30:
+    if free < MIN_FREE_BYTES:
         problems.append(f"less than 1 GiB free at {folder}")
     return {
         "schema": "amodal-data/doctor/1",
@@ -51,15 +43,15 @@ def examine(folder: Path) -> dict[str, Any]:
 
 
 def torch_problem() -> str:
-    """Why torch and torchvision cannot be used together, "" if they can; neither is imported."""
+    """Why torch and torchvision do not work together, "" if they do; neither is imported."""
     torch, vision = _version("torch"), _version("torchvision")
-    missing = [name for name, found in (("torch", torch), ("torchvision", vision)) if found is None]
+    missing = [name for name, installed in (("torch", torch), ("torchvision", vision)) if installed is None]
     if torch is None or vision is None:
         return f"{' and '.join(missing)} not installed"
-    wanted = _wanted_torch()
-    if wanted.contains(torch.split("+")[0], prereleases=True):
+    required = _required_torch()
+    if required.contains(torch.split("+")[0], prereleases=True):
         return ""
-    return f"torchvision {vision} needs torch{wanted}, found {torch}: install both in one command"
+    return f"torchvision {vision} needs torch{required}, found {torch}: install both in one command"
 
 
 def _version(name: str) -> str | None:
@@ -69,10 +61,7 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _wanted_torch() -> SpecifierSet:
-    """The torch versions that the installed torchvision was built for, from its own metadata."""
-    try:
-        needs = [Requirement(need) for need in requires("torchvision") or []]
-    except PackageNotFoundError:
-        needs = []
-    return next((need.specifier for need in needs if need.name == "torch"), SpecifierSet())
+def _required_torch() -> SpecifierSet:
+    """The torch versions that the metadata of the installed torchvision requires."""
+    requirements = [Requirement(text) for text in requires("torchvision") or []]
+    return next((requirement.specifier for requirement in requirements if requirement.name == "torch"), SpecifierSet())

@@ -1,4 +1,4 @@
-"""Files on a real disk: opened only where they are files, written whole or not at all, by one writer at a time."""
+"""Open regular files only; write files completely or not at all, by one writer at a time."""
 
 import errno
 import fcntl
@@ -17,21 +17,23 @@ from typing import IO, Any
 
 from amodal_data.errors import InUseError, OutputExistsError
 
-_KINDS = (
-    (stat.S_ISDIR, "a folder"),
-    (stat.S_ISFIFO, "a FIFO"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a device"),
-    (stat.S_ISBLK, "a device"),
-)
-_LOCK_FILE = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
-_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}
+SPECIAL_FILES = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+LOCK_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+"""Flags to open a lock file with."""
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}
+"""Errors of file systems that have no locks."""
 
 
 def open_regular(path: str | Path) -> BufferedReader:
-    """Open a file for reading. Raises OSError also for folders, FIFOs and devices, which are never waited for."""
+    """Open a file for reading. Raises OSError for folders, FIFOs and devices without waiting for them."""
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if kind := next((name for test, name in _KINDS if test(os.fstat(handle).st_mode)), ""):
+    if kind := SPECIAL_FILES.get(stat.S_IFMT(os.fstat(handle).st_mode), ""):
         os.close(handle)
         number = errno.EISDIR if kind == "a folder" else errno.EINVAL
         raise OSError(number, f"this is {kind}, not a file", str(path))
@@ -45,7 +47,7 @@ def refuse_existing(path: Path, *, force: bool) -> None:
 
 
 def folder_for(path: Path) -> Path:
-    """A folder to write into, made if it is not there. Raises :class:`OutputExistsError` for a symbolic link."""
+    """Create a folder to write into if it is missing. Raises :class:`OutputExistsError` for a symbolic link."""
     if path.is_symlink():
         raise OutputExistsError("a symbolic link is not written through", place=str(path), fix="remove the link")
     path.mkdir(parents=True, exist_ok=True)
@@ -54,10 +56,10 @@ def folder_for(path: Path) -> Path:
 
 @contextmanager
 def replaced_path(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path``, for whoever writes by name; renamed to ``path`` when all is on the disk.
+    """A temporary path beside ``path``, renamed to ``path`` once its content is on the disk.
 
-    Whatever goes wrong, ``path`` stays what it was and the temporary file is removed. A link at ``path`` is
-    replaced, not followed.
+    On any error ``path`` stays unchanged and the temporary file is removed. A link at ``path`` is replaced, not
+    followed.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -65,23 +67,23 @@ def replaced_path(path: Path) -> Iterator[Path]:
         yield temporary
         _sync(temporary)
         temporary.replace(path)
-        with suppress(OSError):  # some file systems know no fsync of folders, some folders must not be read
+        with suppress(OSError):  # some file systems cannot fsync folders, some folders are not readable
             _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 @contextmanager
-def replaced(path: Path, mode: str = "w", **how: Any) -> Iterator[IO[Any]]:
-    """A file to write (``mode`` "w" = UTF-8 text, or "wb") that takes the place of ``path`` when it is complete."""
+def replaced(path: Path, mode: str = "w", **options: Any) -> Iterator[IO[Any]]:
+    """A file to write (``mode`` "w" = UTF-8 text, or "wb") that replaces ``path`` when it is complete."""
     if "b" not in mode:
-        how = {"encoding": "utf-8", **how}
-    with replaced_path(path) as temporary, temporary.open(mode, **how) as file:
+        options = {"encoding": "utf-8", **options}
+    with replaced_path(path) as temporary, temporary.open(mode, **options) as file:
         yield file
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what killed writers of ``path`` left; only for who is its :func:`sole_writer`."""
+    """Remove temporary files that killed writers of ``path`` left. Call it only as its :func:`sole_writer`."""
     for temporary in path.parent.glob(f".{glob.escape(path.name)}.????????.part"):
         temporary.unlink(missing_ok=True)
 
@@ -95,77 +97,79 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def sole_writer(lock: Path, what: str) -> Iterator[None]:
-    """Be the only one who writes ``what``, as long as the block runs.
+def sole_writer(lock: Path, output: str) -> Iterator[None]:
+    """Be the only writer of ``output`` until the block ends.
 
-    ``lock`` is a file that exists meanwhile and says who holds it. It is locked by the operating system, so that a
-    killed process leaves nothing that anybody must remove; where the file system has no locks, its existence counts.
-    Raises :class:`InUseError` at once if another process (or thread) holds it.
+    ``lock`` is a file that exists only meanwhile and records its holder. The operating system locks it, so a killed
+    process leaves nothing to clean up. On file systems without locks its existence is the lock. Raises
+    :class:`InUseError` at once if another process or thread holds it. (The library ``filelock`` leaves its file beside
+    the output, does not record the holder, and fails with ENOLCK.)
     """
-    handle = _locked(lock, what)
+    handle = _acquire_lock(lock, output)
     try:
         yield
     finally:
         with suppress(OSError):
-            if _same(handle, lock):
+            if _has_name(handle, lock):
                 lock.unlink()
-        _HELD.discard(handle)
+        _LOCKS.discard(handle)
         os.close(handle)
 
 
-_HELD: set[int] = set()
+_LOCKS: set[int] = set()
+"""Handles of the locks that this process holds."""
 
 
-def _let_go() -> None:
-    """In a forked child: it would keep the locks when this process is gone."""
-    while _HELD:
+def _close_locks() -> None:
+    """Close all locks in a forked child, which would keep them after this process ends."""
+    while _LOCKS:
         with suppress(OSError):
-            os.close(_HELD.pop())
+            os.close(_LOCKS.pop())
 
 
-os.register_at_fork(after_in_child=_let_go)
+os.register_at_fork(after_in_child=_close_locks)
 
 
-def _locked(lock: Path, what: str) -> int:
-    """A handle of the lock file, which nobody else has, and which is still the one under that name."""
+def _acquire_lock(lock: Path, output: str) -> int:
+    """A handle of the lock file that is locked and still has that name."""
     while True:
         try:
-            handle, fresh = os.open(lock, _LOCK_FILE | os.O_CREAT | os.O_EXCL, 0o666), True
+            handle, created = os.open(lock, LOCK_FLAGS | os.O_CREAT | os.O_EXCL, 0o666), True
         except FileExistsError:
             try:
-                handle, fresh = os.open(lock, _LOCK_FILE), False
-            except FileNotFoundError:  # removed meanwhile
+                handle, created = os.open(lock, LOCK_FLAGS), False
+            except FileNotFoundError:  # removed in the meantime
                 continue
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            if not (error.errno in _NO_LOCKS and fresh):
-                said = _owner(handle)
+            if not (error.errno in NO_LOCKS and created):
+                holder = _describe_holder(handle)
                 os.close(handle)
-                fix = f"wait for it, or remove {lock} if no such process runs" if said else "wait for it"
-                raise InUseError(f"{what} is being written{said}", place=str(lock), fix=fix) from error
-        if _same(handle, lock):
+                fix = f"wait for it, or remove {lock} if no such process runs" if holder else "wait for it"
+                raise InUseError(f"{output} is being written{holder}", place=str(lock), fix=fix) from error
+        if _has_name(handle, lock):
             break
-        os.close(handle)  # its holder removed it meanwhile
-    owner = {"pid": os.getpid(), "host": platform.node(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        os.close(handle)  # its holder removed it in the meantime
+    holder = {"pid": os.getpid(), "host": platform.node(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
     os.ftruncate(handle, 0)
-    os.write(handle, json.dumps(owner).encode())
-    _HELD.add(handle)
+    os.write(handle, json.dumps(holder).encode())
+    _LOCKS.add(handle)
     return handle
 
 
-def _same(handle: int, lock: Path) -> bool:
-    """Is the open file the one that bears the name now?"""
+def _has_name(handle: int, path: Path) -> bool:
+    """Is the open file the one that now has this name?"""
     try:
-        return os.path.samestat(os.fstat(handle), lock.stat())
+        return os.path.samestat(os.fstat(handle), path.stat())
     except FileNotFoundError:
         return False
 
 
-def _owner(handle: int) -> str:
-    """Who wrote a lock file, as part of a sentence; "" if it does not say."""
+def _describe_holder(handle: int) -> str:
+    """The holder recorded in a lock file, as part of a sentence; "" if none is recorded."""
     try:
-        found = json.loads(os.pread(handle, 500, 0))
-        return f" by process {found['pid']} on {found['host']} since {found['since']}"
+        holder = json.loads(os.pread(handle, 500, 0))
+        return f" by process {holder['pid']} on {holder['host']} since {holder['since']}"
     except (ValueError, KeyError, TypeError, OSError):
         return ""

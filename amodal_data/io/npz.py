@@ -1,4 +1,4 @@
-"""Arrays in ``.npz`` files of strangers: what a header announces is checked before memory is taken for it."""
+"""Read arrays of untrusted ``.npz`` files: headers are checked before memory is allocated."""
 
 import math
 import struct
@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 
 from amodal_data.io.files import open_regular
 
-_DEFLATE = 1100
-"""No deflated member unpacks to more than this many times its size"""
-_LOCAL = struct.Struct("<4s22xHH")
+MAX_DEFLATE_RATIO = 1100
+"""No deflated member unpacks to more than this many times its size."""
+LOCAL_HEADER = struct.Struct("<4s22xHH")
+"""Local file header of a zip member: signature, length of the name, length of the extra field."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """What an array is said to be: ``shape``, ``dtype``, order; ``start``: bytes of its header."""
+    """Header of an array: ``shape``, ``dtype``, order; ``start``: length of the header in bytes."""
 
     name: str
     shape: tuple[int, ...]
@@ -32,7 +33,7 @@ class Member:
 
     @property
     def size(self) -> int:
-        """Bytes of its values."""
+        """Size of its values in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
@@ -44,38 +45,39 @@ class Archive:
         self._archive = archive
 
     def member(self, name: str) -> Member:
-        """The header of an array. Raises KeyError if there is none of that name, ValueError if it is no array."""
+        """The header of an array. Raises KeyError if the name is missing, ValueError if it is no array."""
         with self._archive.open(f"{name}.npy") as opened:
             version = np.lib.format.read_magic(opened)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, fortran, dtype = read(opened)
             return Member(name, shape, dtype, fortran, opened.tell())
 
-    def array(self, member: Member, most: int) -> NDArray[Any]:
-        """Its values: mapped from the file where they are stored as they are, else unpacked.
+    def array(self, member: Member, max_bytes: int) -> NDArray[Any]:
+        """The values of an array: mapped from the file if stored uncompressed, else unpacked.
 
-        Raises ValueError if they are not there, or would unpack to more than ``most`` bytes.
+        Raises ValueError if the file does not hold them, or if they would unpack to more than ``max_bytes``.
         """
         info = self._archive.getinfo(f"{member.name}.npy")
         if member.dtype.hasobject or member.start + member.size != info.file_size:
-            raise ValueError(f"{member.name!r} announces {member.size} bytes and has {info.file_size - member.start}")
+            raise ValueError(f"{member.name!r} declares {member.size} bytes and has {info.file_size - member.start}")
         order: Any = "F" if member.fortran else "C"
         if not member.size:
             return np.zeros(member.shape, member.dtype)
         if info.compress_type == zipfile.ZIP_STORED:
             return np.memmap(self._path, member.dtype, "r", self._offset(info, member), member.shape, order)
-        if member.size > min(most, info.compress_size * _DEFLATE):
+        if member.size > min(max_bytes, info.compress_size * MAX_DEFLATE_RATIO):
             raise ValueError(f"{member.name!r} would unpack to {member.size / 2**30:.1f} GiB")
         with self._archive.open(info) as opened:
             opened.read(member.start)
             return np.frombuffer(opened.read(member.size), member.dtype).reshape(member.shape, order=order)
 
     def _offset(self, info: zipfile.ZipInfo, member: Member) -> int:
-        """Where in the file the values of a stored member begin."""
+        """Position in the file where the values of an uncompressed member start."""
         with open_regular(self._path) as file:
             file.seek(info.header_offset)
-            _, name, extra = _LOCAL.unpack(file.read(_LOCAL.size))
-            offset: int = info.header_offset + _LOCAL.size + name + extra + member.start
+            _, name_length, extra_length = LOCAL_HEADER.unpack(file.read(LOCAL_HEADER.size))
+            start: int = info.header_offset + LOCAL_HEADER.size
+            offset = start + name_length + extra_length + member.start
             if offset + member.size > file.seek(0, 2):
                 raise ValueError(f"{member.name!r} ends after the file does")
         return offset
@@ -83,7 +85,7 @@ class Archive:
 
 @contextmanager
 def open_archive(path: Path) -> Iterator[Archive]:
-    """Open a ``.npz`` file; whatever zipfile and numpy make of foreign bytes, in the block too, is a ValueError."""
+    """Open a ``.npz`` file; any error of zipfile and numpy on invalid bytes, also inside the block, is a ValueError."""
     try:
         with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             yield Archive(path, archive)

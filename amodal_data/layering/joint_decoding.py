@@ -120,11 +120,11 @@ class _PixelGroup:
             np.einsum("knm,km->nm", self.p[:, i + 1 :], behind[:, i], out=ahead[i, i + 1 :])
             ahead[i, :i] = 1 - ahead[:i, i]
         for i in range(len(ahead)):
-            others = ahead[i] * existence * (self.objects != self.objects[i])
+            occluders = ahead[i] * existence * (self.objects != self.objects[i])
             count = np.zeros((levels, len(existence[0])), np.float32)
             count[0] = 1 - UNKNOWN_OCCLUDER
             count[1] = UNKNOWN_OCCLUDER
-            for j, probability in enumerate(others):
+            for j, probability in enumerate(occluders):
                 if j != i:
                     deeper = count * probability
                     count -= deeper

@@ -103,8 +103,8 @@ def soft_depth(a: tuple[Any, Any], b: tuple[Any, Any], c: float = 0.5) -> float:
     a, b: ``(C, P)`` as in :func:`joint_depth`. Positive: A is closer.
     """
     (c_a, p_a), (c_b, p_b) = a, b
-    both = 1.0 * c_a * c_b
-    weight = both * (both > c * c)
+    confidence = 1.0 * c_a * c_b
+    weight = confidence * (confidence > c * c)
     gap = sum(level * (p_b[level] - p_a[level]) for level in range(1, len(p_a)))
     total = float(weight.sum())
     return float((weight * gap).sum()) / total if total > 0 else 0.0

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, by one writer at a time."""
+"""Files are written completely or not at all, by one writer at a time."""
 
 import json
 import os
@@ -23,22 +23,22 @@ def folder(tmp_path_factory):
     return folder
 
 
-def left(folder):
+def listing(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_file_is_replaced_when_it_is_whole(tmp_path):
+def test_a_file_is_replaced_when_complete(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("before")
     with replaced(path) as file:
         file.write("after")
         file.flush()
         assert path.read_text() == "before"
-    assert path.read_text() == "after" and left(tmp_path) == ["a.txt"]
+    assert path.read_text() == "after" and listing(tmp_path) == ["a.txt"]
     with pytest.raises(ZeroDivisionError), replaced(path) as file:
         file.write("never")
         1 / 0  # noqa: B018
-    assert path.read_text() == "after" and left(tmp_path) == ["a.txt"]
+    assert path.read_text() == "after" and listing(tmp_path) == ["a.txt"]
 
 
 def test_links_are_replaced_not_followed(tmp_path):
@@ -49,33 +49,33 @@ def test_links_are_replaced_not_followed(tmp_path):
     assert (tmp_path / "precious").read_text() == "mine" and (tmp_path / "out.json").read_text() == "new"
 
 
-def test_only_files_are_opened(tmp_path):
+def test_only_regular_files_are_opened(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     for path, kind in ((tmp_path / "fifo", "a FIFO"), (tmp_path, "a folder"), ("/dev/null", "a device")):
         with pytest.raises(OSError, match=kind):
             open_regular(path)
 
 
-def test_leftovers_of_one_file_and_no_other(tmp_path):
+def test_only_leftovers_of_the_file_are_removed(tmp_path):
     for name in (".c.h5.0123abcd.part", ".d.h5.0123abcd.part", "c.h5", "c.h5.part"):
         (tmp_path / name).write_text("")
     remove_leftovers(tmp_path / "c.h5")
-    assert left(tmp_path) == [".d.h5.0123abcd.part", "c.h5", "c.h5.part"]
+    assert listing(tmp_path) == [".d.h5.0123abcd.part", "c.h5", "c.h5.part"]
 
 
-def test_one_writer_at_a_time(tmp_path):
+def test_a_second_writer_is_refused(tmp_path):
     lock = tmp_path / ".c.lock"
     with sole_writer(lock, "the cache c"):
         owner = json.loads(lock.read_text())
         assert owner["pid"] == os.getpid()
         with pytest.raises(InUseError, match=f"the cache c is being written by process {os.getpid()}"):
             sole_writer(lock, "the cache c").__enter__()
-    assert left(tmp_path) == []
+    assert listing(tmp_path) == []
     with sole_writer(lock, "the cache c"):
         pass
 
 
-def test_a_killed_writer_leaves_no_lock_that_counts(tmp_path):
+def test_the_lock_of_a_killed_writer_is_void(tmp_path):
     code = (
         "import sys, time\nfrom pathlib import Path\nfrom amodal_data.io.files import sole_writer\n"
         "with sole_writer(Path(sys.argv[1]), 'x'):\n    print('in', flush=True)\n    time.sleep(60)\n"
@@ -104,23 +104,23 @@ def test_a_forked_child_does_not_keep_the_lock(tmp_path):
 
 
 def test_a_file_system_without_locks(tmp_path, monkeypatch):
-    """There the file itself is the lock, and who meets one that was left is told how to remove it."""
+    """The file itself is the lock there, and the error says how to remove one that was left."""
     import errno
 
-    def missing(handle, how):
+    def no_locks(handle, operation):
         raise OSError(errno.ENOSYS, "Function not implemented")
 
-    monkeypatch.setattr("fcntl.flock", missing)
+    monkeypatch.setattr("fcntl.flock", no_locks)
     lock = tmp_path / "lock"
     with sole_writer(lock, "x"), pytest.raises(InUseError, match=r"or remove .*lock if no such process runs"):
         sole_writer(lock, "x").__enter__()
-    assert left(tmp_path) == []
+    assert listing(tmp_path) == []
 
 
 @pytest.mark.parametrize("locking", ["TRUE", "FALSE"])
 @pytest.mark.parametrize("kind", ["builds", "resumes", "merges"])
-def test_two_at_once(folder, tmp_path, kind, locking):
-    """One wins, the other is refused (or finds the work done); nothing is damaged, nothing is left."""
+def test_two_processes_that_write_one_cache(folder, tmp_path, kind, locking):
+    """One writes, the other is refused or finds a finished cache; no file is damaged or left behind."""
     source, out = folder / "COCO_amodal_val2014.json", tmp_path / "c.h5"
     command = ["build-targets", source, "-o", out, *(["--resume"] if kind == "resumes" else [])]
     if kind == "merges":
@@ -131,26 +131,26 @@ def test_two_at_once(folder, tmp_path, kind, locking):
     wait = "import sys; from amodal_cli.data import main; sys.stdin.readline(); main()"
     run = [sys.executable, "-c", wait, *command]
     environment = {**os.environ, "HDF5_USE_FILE_LOCKING": locking}
-    several = [subprocess.Popen(run, stdin=subprocess.PIPE, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
-                                env=environment) for _ in range(2)]  # fmt: skip
+    processes = [subprocess.Popen(run, stdin=subprocess.PIPE, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                                  env=environment) for _ in range(2)]  # fmt: skip
     time.sleep(1)  # both have imported what they need
-    for process in several:
+    for process in processes:
         process.stdin.write(b"\n")
         process.stdin.flush()
-    said = [process.communicate()[1].decode() for process in several]
-    codes = sorted(process.returncode for process in several)
-    assert codes in ([0, 0], [0, 2]), said
+    messages = [process.communicate()[1].decode() for process in processes]
+    codes = sorted(process.returncode for process in processes)
+    assert codes in ([0, 0], [0, 2]), messages
     assert verify_cache(out, read_cocoa(source)).ok
-    assert [name for name in left(tmp_path) if name not in ("1.h5", "2.h5")] == ["c.h5"]
+    assert [name for name in listing(tmp_path) if name not in ("1.h5", "2.h5")] == ["c.h5"]
     assert out.read_bytes() == (folder / "c.h5").read_bytes()
 
 
-def test_whoever_comes_second_is_told_by_whom(folder, tmp_path):
+def test_the_error_names_the_process_that_writes(folder, tmp_path):
     out = tmp_path / "c.h5"
     source = folder / "COCO_amodal_val2014.json"
     with sole_writer(tmp_path / ".c.h5.lock", "the cache c.h5"):
-        done = run_command("amodal-data", "build-targets", source, "-o", out)
-        assert done.returncode == 2 and f"is being written by process {os.getpid()}" in done.stderr
+        result = run_command("amodal-data", "build-targets", source, "-o", out)
+        assert result.returncode == 2 and f"is being written by process {os.getpid()}" in result.stderr
         with pytest.raises(InUseError):
             merge_shards([folder / "c.h5"], out)
         assert run_command("amodal-data", "build-targets", source, "-o", out, "--dry-run").returncode == 0
@@ -163,10 +163,10 @@ def limited():
 
 
 @pytest.mark.parametrize(
-    "command", ["export coco {c} -o {o}", "export table {c} -o {o}", "inspect {c} --html {o}", "inspect {c} --png {o}",
+    "command", ["convert {c} --to coco -o {o}", "convert {c} --to table -o {o}", "inspect {c} --html {o}", "inspect {c} --png {o}",
                 "evaluate {c} {r} --csv {o}"],
 )  # fmt: skip
-def test_a_full_disk_never_costs_the_file_of_before(folder, tmp_path, command):
+def test_a_full_disk_keeps_the_previous_file(folder, tmp_path, command):
     """A file-size limit stands in for a full disk."""
     results = folder / "r.json"
     if not results.exists():
@@ -180,12 +180,12 @@ def test_a_full_disk_never_costs_the_file_of_before(folder, tmp_path, command):
     run = [sys.executable, "-c", preload + code, *arguments, "--force"]
     if "csv" in command or "table" in command:  # too short for the limit: make it shorter
         run[2] = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20))\n" + run[2]
-    done = subprocess.run(run, preexec_fn=limited, capture_output=True, text=True)
-    assert done.returncode == 1 and "too large" in done.stderr and "this is a bug" not in done.stderr
-    assert out.read_text() == "precious" and left(tmp_path) == [out.name]
+    result = subprocess.run(run, preexec_fn=limited, capture_output=True, text=True)
+    assert result.returncode == 1 and "too large" in result.stderr and "this is a bug" not in result.stderr
+    assert out.read_text() == "precious" and listing(tmp_path) == [out.name]
 
 
-def test_outputs_are_not_written_through_folders_that_are_links(tmp_path):
+def test_linked_folders_are_not_written_through(tmp_path):
     from amodal_data.io.files import folder_for
 
     (tmp_path / "elsewhere").mkdir()
@@ -194,7 +194,7 @@ def test_outputs_are_not_written_through_folders_that_are_links(tmp_path):
         folder_for(tmp_path / "overlays")
 
 
-def test_a_listing_never_needs_to_write(folder, tmp_path):
+def test_listing_datasets_needs_no_write_access(folder, tmp_path):
     """`get` in a folder that cannot be written, or whose record is no record."""
     from amodal_data.readers.inventory import RECORD
 
@@ -208,9 +208,9 @@ def test_a_listing_never_needs_to_write(folder, tmp_path):
     assert "COCOA-cls" in run_command("amodal-data", "get").stdout
 
 
-def test_a_cache_held_open_survives_its_replacement(folder, tmp_path):
+def test_an_open_cache_survives_its_replacement(folder, tmp_path):
     path = tmp_path / "c.h5"
     path.write_bytes((folder / "c.h5").read_bytes())
     with TargetCache(path, hold=False) as cache:
         build_targets(read_cocoa(folder / "COCO_amodal_val2014.json").first(2), path, force=True)
-        assert len([cache[at] for at in range(6)]) == 6
+        assert len([cache[index] for index in range(6)]) == 6

@@ -29,40 +29,43 @@ def decode_by_definition(inside, p, candidates, rule):
     leads = [i == min(np.flatnonzero(objects == objects[i]), key=lambda j: -scores[j]) for i in range(n)]
     for m in range(pixels):
         instances = [i for i in range(n) if inside[i, m]]
-        own = {i: p[i, :, m].astype(np.float64) for i in instances}
+        distributions = {i: p[i, :, m].astype(np.float64) for i in instances}
         if rule == "sinkhorn" and len(instances) > 1:
-            own = {i: weigh_by_subsets(i, instances, own, candidates, leads) for i in instances}
+            distributions = {i: weigh_by_subsets(i, instances, distributions, candidates, leads) for i in instances}
             for _ in range(4):
                 leaders = [i for i in instances if leads[i]]
-                totals = np.maximum(1, sum((own[i] * scores[i] for i in leaders), np.zeros(levels)))
+                totals = np.maximum(1, sum((distributions[i] * scores[i] for i in leaders), np.zeros(levels)))
                 totals[-1] = 1
                 for i in leaders:
-                    own[i] = own[i] / totals / (own[i] / totals).sum()
-        expected = {i: (own[i] * np.arange(levels)).sum() for i in instances}
+                    distributions[i] = distributions[i] / totals / (distributions[i] / totals).sum()
+        expected = {i: (distributions[i] * np.arange(levels)).sum() for i in instances}
         reserved = []
         for i in sorted(instances, key=lambda i: (expected[i], -scores[i])):
-            level = int(median_level(own[i]))
+            level = int(median_level(distributions[i]))
             if scores[i] >= 0.5:
-                others = [taken for taken, owner in reserved if owner != objects[i]]
-                level = max(level, others[-1] + 1 if others else 0)
+                levels_in_front = [reserved_level for reserved_level, owner in reserved if owner != objects[i]]
+                level = max(level, levels_in_front[-1] + 1 if levels_in_front else 0)
                 if leads[i]:
                     reserved.append((level, objects[i]))
             codes[i, m] = 1 + level
     return codes
 
 
-def weigh_by_subsets(i, instances, own, candidates, leads):
+def weigh_by_subsets(i, instances, distributions, candidates, leads):
     """P(l) times P(l others in front), by all subsets of the others."""
-    levels = len(own[i])
+    levels = len(distributions[i])
     ahead = [0.3]
     for j in instances:
         if leads[j] and candidates.objects[j] != candidates.objects[i]:
             pairs = [(a, b) for a in range(levels) for b in range(a, levels)]
-            ahead.append(candidates.scores[j] * sum(own[j][a] * own[i][b] * (1 if a < b else 0.5) for a, b in pairs))
+            ahead.append(
+                candidates.scores[j]
+                * sum(distributions[j][a] * distributions[i][b] * (1 if a < b else 0.5) for a, b in pairs)
+            )
     count = np.zeros(levels)
     for subset in itertools.product((0, 1), repeat=len(ahead)):
         count[min(sum(subset), levels - 1)] += np.prod([q if s else 1 - q for q, s in zip(ahead, subset, strict=True)])
-    weighed = own[i] * (count + 1e-6)
+    weighed = distributions[i] * (count + 1e-6)
     return weighed / weighed.sum()
 
 
@@ -94,7 +97,7 @@ def test_levels_of_a_pixel_differ_and_do_not_depend_on_the_order_of_instances(se
     assert (permuted == codes[permutation]).all()
 
 
-def one_hot(codes: np.ndarray, levels: int):
+def to_one_hot(codes: np.ndarray, levels: int):
     return codes > 0, (codes[:, None] == np.arange(1, levels + 1)[:, None]).astype(np.float32)
 
 
@@ -110,7 +113,7 @@ GROUND_TRUTHS = {
 @pytest.mark.parametrize("name", GROUND_TRUTHS)
 def test_ground_truth_is_unchanged(rule, name):
     codes = np.array(GROUND_TRUTHS[name])
-    inside, p = one_hot(codes, 4)
+    inside, p = to_one_hot(codes, 4)
     decoded = decode_jointly(inside, p, Candidates(np.ones(len(codes)), np.arange(len(codes))), rule)
     assert (decoded == codes).all()
 
@@ -118,12 +121,12 @@ def test_ground_truth_is_unchanged(rule, name):
 @pytest.mark.parametrize("rule", RULES)
 def test_duplicates_do_not_count_each_other(rule):
     codes = np.array([[1, 1, 2], [1, 1, 2], [2, 0, 1], [2, 0, 1]])
-    inside, p = one_hot(codes, 4)
+    inside, p = to_one_hot(codes, 4)
     candidates = Candidates(np.array([0.9, 0.5, 0.8, 0.3]), np.array([0, 0, 1, 1]))
     assert (decode_jointly(inside, p, candidates, rule) == codes).all()
 
 
-def test_a_confident_instance_decides_the_level_of_an_uncertain_one():
+def test_confident_instances_decide_the_level_of_uncertain_ones():
     p = np.zeros((2, 3, 1), np.float32)
     p[0, :, 0] = [0.45, 0.55, 0]  # behind, by a small margin
     p[1, :, 0] = [0.05, 0.95, 0]  # behind for sure, so the first is in front

@@ -67,8 +67,8 @@ def test_joint_and_soft_depth_equal_sums_over_levels():
         assert np.array_equal(joint_depth((c_a, p_a), (c_b, p_b)), omega * np.sign(front - behind))
         expected = sum(level * (p_b[level] - p_a[level]) for level in range(3))
         weight = c_a * c_b * omega
-        wanted = (weight * expected).sum() / weight.sum() if omega.any() else 0
-        assert soft_depth((c_a, p_a), (c_b, p_b)) == pytest.approx(wanted)
+        expected = (weight * expected).sum() / weight.sum() if omega.any() else 0
+        assert soft_depth((c_a, p_a), (c_b, p_b)) == pytest.approx(expected)
     nothing = np.zeros((2, 2))
     assert soft_depth((nothing, p_a[:, :2, :2]), (nothing, p_b[:, :2, :2])) == 0
 
@@ -76,11 +76,11 @@ def test_joint_and_soft_depth_equal_sums_over_levels():
 def test_median_level_is_the_first_with_half_of_the_probability():
     rng = np.random.default_rng(6)
     p = rng.dirichlet(np.ones(4) / 2, (30, 5)).transpose(2, 0, 1) * rng.random((30, 5))
-    for at in np.ndindex(30, 5):
-        own, level = p[(slice(None), *at)], 0
-        while own[: level + 1].sum() < own.sum() / 2:
+    for index in np.ndindex(30, 5):
+        probabilities, level = p[(slice(None), *index)], 0
+        while probabilities[: level + 1].sum() < probabilities.sum() / 2:
             level += 1
-        assert median_level(p)[at] == level
+        assert median_level(p)[index] == level
     assert median_level(np.zeros((3, 2))).tolist() == [0, 0]
     assert median_level(np.array([[0.4], [0.35], [0.25]])).tolist() == [1]  # level 0 is the likeliest
 

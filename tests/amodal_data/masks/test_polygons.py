@@ -26,9 +26,9 @@ SQUARE = [1.0, 1, 5, 1, 5, 5, 1, 5]
         ([0, 0, 1e308, -1e308, -1e308, 1e308], ["polygon-far-outside", "polygon-outside"], True),
     ],
 )
-def test_what_is_wrong_with_a_polygon(points, codes, kept):
-    polygon, found = usable_polygon(np.array(points, float), (10, 12))
-    assert found == codes or found == ["polygon-too-short"] == codes
+def test_problems_of_a_polygon_are_reported(points, codes, kept):
+    polygon, problems = usable_polygon(np.array(points, float), (10, 12))
+    assert problems == codes or problems == ["polygon-too-short"] == codes
     assert (polygon is not None) == kept
     assert well_inside([np.array(points, float)], [(10, 12)]).tolist() == [not codes]
     if kept:
@@ -44,7 +44,7 @@ def test_clipping_keeps_the_pixels_inside(corners):
     assert np.array_equal(even_odd(points, (30, 30)), even_odd(clipped, (30, 30)))
 
 
-def test_several_polygons_are_judged_together():
+def test_polygons_are_checked_in_batches():
     inside, outside = np.array(SQUARE), np.array([-9.0, 0, 5, 0, 5, 5])
     assert well_inside([inside, outside, inside], [(10, 10)] * 3).tolist() == [True, False, True]
     assert well_inside([inside, inside * np.nan], [(10, 10)] * 2).tolist() == [True, False]

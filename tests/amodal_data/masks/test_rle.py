@@ -13,7 +13,7 @@ from amodal_data.masks.rle import RLE, merge, parse_rle, parse_rles, rasterize
 from amodal_data.masks.windows import differing_pixels
 
 
-def test_masks_survive_every_form():
+def test_masks_convert_without_loss():
     rng = np.random.default_rng(0)
     for _ in range(300):
         size = tuple(int(s) for s in rng.integers(1, 40, 2))
@@ -44,14 +44,14 @@ def test_strings_decode_as_character_by_character():
     assert decode_counts([long["counts"]])[0].tolist() == [5, 900_000_000, 299_999_995]
 
 
-def test_a_run_of_length_zero_switches_nothing():
+def test_runs_of_length_zero_are_merged():
     whole = parse_rle({"size": [2, 3], "counts": [1, 2, 0, 2, 1]}, (2, 3))
     assert whole == parse_rle({"size": [2, 3], "counts": [1, 4, 1]}, (2, 3))
     assert parse_rle({"size": [2, 3], "counts": [6, 0]}, (2, 3)).area == 0
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         ({"size": [2, 3], "counts": [1, 2]}, "sum to 3"),
         ({"size": [2, 3], "counts": [-1, 7]}, "negative"),
@@ -69,28 +69,28 @@ def test_a_run_of_length_zero_switches_nothing():
         (None, "'size' and 'counts'"),
     ],
 )
-def test_bad_rles_are_refused(value, said):
-    with pytest.raises(MaskError, match=said):
+def test_invalid_rles_are_refused(value, message):
+    with pytest.raises(MaskError, match=message):
         parse_rle(value, (2, 3))
 
 
 @pytest.mark.parametrize(
-    ("size", "said"),
+    ("size", "message"),
     [([3, 2], "look swapped"), ([9, 9], "not the image's"), (7, "height, width"), ([1], "height")],
 )
-def test_wrong_sizes_are_told_apart(size, said):
-    with pytest.raises(MaskSizeError if isinstance(size, list) and len(size) == 2 else MaskError, match=said):
+def test_errors_name_the_kind_of_wrong_size(size, message):
+    with pytest.raises(MaskSizeError if isinstance(size, list) and len(size) == 2 else MaskError, match=message):
         parse_rle({"size": size, "counts": [6]}, (2, 3))
 
 
-def test_a_bad_rle_leaves_its_neighbours_alone():
+def test_an_invalid_rle_does_not_affect_others():
     good = {"size": [2, 3], "counts": "15"}
-    found = parse_rles([good, {"size": [2, 3], "counts": "QQ"}, good, {"size": [2, 3], "counts": "11"}], [(2, 3)] * 4)
-    assert [isinstance(one, MaskError) for one in found] == [False, True, False, True]
-    assert found[0] == found[2] == RLE.from_mask(np.array([[0, 1, 1], [1, 1, 1]]))
+    masks = parse_rles([good, {"size": [2, 3], "counts": "QQ"}, good, {"size": [2, 3], "counts": "11"}], [(2, 3)] * 4)
+    assert [isinstance(mask, MaskError) for mask in masks] == [False, True, False, True]
+    assert masks[0] == masks[2] == RLE.from_mask(np.array([[0, 1, 1], [1, 1, 1]]))
 
 
-def test_a_mask_cannot_end_outside():
+def test_a_mask_must_end_inside_its_image():
     with pytest.raises(MaskError, match="outside"):
         RLE((2, 3), np.array([2, 6], np.int32))
 
@@ -107,28 +107,28 @@ def test_polygons_are_filled_as_pycocotools_does():
     for _ in range(200):
         size = tuple(int(s) for s in rng.integers(1, 60, 2))
         polygons = [rng.uniform(-10, 70, 2 * int(rng.integers(3, 9))) for _ in range(3)]
-        wanted = coco_mask.decode(coco_mask.frPyObjects([p.tolist() for p in polygons], *size))
+        expected = coco_mask.decode(coco_mask.frPyObjects([p.tolist() for p in polygons], *size))
         for n, rle in enumerate(rasterize(polygons, size)):
-            assert np.array_equal(rle.decode(), wanted[..., n])
+            assert np.array_equal(rle.decode(), expected[..., n])
     assert rasterize([], (3, 3)) == []
 
 
-def test_errors_and_masks_travel_between_processes():
+def test_errors_and_masks_can_be_pickled():
     error = MaskError("what", place="where", fix="how")
-    again = pickle.loads(pickle.dumps(error))
-    assert (type(again), str(again)) == (MaskError, "what\n  at:  where\n  fix: how")
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy)) == (MaskError, "what\n  at:  where\n  fix: how")
     mask = RLE.from_mask(np.eye(4))
     assert pickle.loads(pickle.dumps(mask)) == mask
     assert json.dumps(mask.to_coco())
 
 
 @pytest.mark.parametrize("points", [4097, 9000, 20_000])
-def test_long_polygons_are_rasterised_in_parts_bit_for_bit(points):
+def test_long_polygons_are_rasterized_in_parts_bit_for_bit(points):
     """All chords between the parts cancel under the even-odd rule."""
     from pycocotools import mask as coco_mask
 
     rng = np.random.default_rng(points)
     size = (70, 90)
     polygon = (rng.random((points, 2)) * [110, 90] - [10, 10]).round(1).ravel()
-    (wanted,) = coco_mask.frPyObjects([polygon.tolist()], *size)
-    assert rasterize([polygon], size) == [parse_rle({"size": list(size), "counts": wanted["counts"]}, size)]
+    (expected,) = coco_mask.frPyObjects([polygon.tolist()], *size)
+    assert rasterize([polygon], size) == [parse_rle({"size": list(size), "counts": expected["counts"]}, size)]
