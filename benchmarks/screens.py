@@ -1,4 +1,4 @@
-"""Pictures of an inspector page as people see it: every view, on a desk and on a phone, light and dark.
+"""Take screenshots of an inspector page: every view, on a desktop and a phone, light and dark.
 
 python benchmarks/screens.py page.html out [--hash image=3]    (needs playwright and Chromium)
 """
@@ -14,7 +14,7 @@ SIZES = {"desk": (1440, 900), "phone": (390, 844)}
 
 
 def shoot(page_file: Path, out: Path, address: str) -> None:
-    """One PNG a view, size and scheme."""
+    """Write one PNG per view, size and color scheme."""
     out.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         program = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -37,5 +37,5 @@ if __name__ == "__main__":
     parser.add_argument("page", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--hash", default="")
-    given = parser.parse_args()
-    shoot(given.page, given.out, given.hash)
+    arguments = parser.parse_args()
+    shoot(arguments.page, arguments.out, arguments.hash)

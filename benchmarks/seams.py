@@ -1,10 +1,10 @@
-"""Can pasted edges be told from others? A small network must say of patches at objects' outlines which were pasted.
+"""Can a small network tell pasted outlines from native ones?
 
     python benchmarks/seams.py instances.json PHOTOS [--scenes 1500]
 
-Pasted outlines and those of objects that were in the photo already, in the same composed photos: the same scaling, the
-same JPEG. As many of one kind as of the other, so .5 is chance. Trained on scenes of train photos, asked about val
-photos, once for scenes pasted as they are cut, once for blended ones.
+Patches show outlines of pasted objects and of native ones in the same composed photos, with the same scaling and JPEG
+compression. Both kinds are equally frequent, so 0.5 is chance. The network is trained on scenes of train photos and
+tested on those of val photos: once for objects pasted as they are cut, once for blended ones.
 """
 
 import argparse
@@ -25,29 +25,36 @@ from torch.nn import functional
 from amodal_data.masks.rle import parse_rle
 from amodal_data.synthetic.composing import COCOA, blending, build_object_bank, compose
 
-SIDE, EACH, STEPS, BATCH = 32, 6, 1200, 128
+SIDE = 32
+"""Side of a patch, pixels"""
+PATCHES = 6
+"""Patches of an object"""
+STEPS = 1200
+BATCH = 128
 UNBLENDED = {"_COLOR_TRANSFER": (0.0, 0.0), "_CONTRAST_TRANSFER": (0.0, 0.0), "_SHADOWS": 0.0, "_FEATHER": (0.01, 0.02)}
 """Constants of the blending that leave objects as they are cut"""
 
 
 def patches(folder: Path, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Patches float32 [P, 3, 32, 32] around visible outlines, and which were pasted, as many as not."""
-    found: dict[bool, list[NDArray[np.uint8]]] = {True: [], False: []}
-    for own in json.loads((folder / COCOA).read_text())["annotations"]:
-        photo = np.asarray(Image.open(folder / "images" / f"{own['image_id']:012d}.jpg"))
-        masks = [parse_rle(one["segmentation"], photo.shape[:2]).decode() for one in own["regions"]]
-        taken = np.zeros(photo.shape[:2], bool)
-        for region, mask in zip(own["regions"], masks, strict=True):  # front to back
-            outline = mask & ~ndimage.binary_erosion(mask) & ~ndimage.binary_dilation(taken, iterations=SIDE // 2)
-            taken |= mask
+    """Patches around visible outlines, float32 [P, 3, 32, 32], and their labels, 1 = pasted; half of them are."""
+    by_kind: dict[bool, list[NDArray[np.uint8]]] = {True: [], False: []}
+    for annotation in json.loads((folder / COCOA).read_text())["annotations"]:
+        photo = np.asarray(Image.open(folder / "images" / f"{annotation['image_id']:012d}.jpg"))
+        masks = [parse_rle(region["segmentation"], photo.shape[:2]).decode() for region in annotation["regions"]]
+        covered = np.zeros(photo.shape[:2], bool)
+        for region, mask in zip(annotation["regions"], masks, strict=True):  # front to back
+            outline = mask & ~ndimage.binary_erosion(mask) & ~ndimage.binary_dilation(covered, iterations=SIDE // 2)
+            covered |= mask
             half = SIDE // 2
             outline[:half] = outline[-half:] = False
             outline[:, :half] = outline[:, -half:] = False
             places = np.argwhere(outline)
-            for y, x in places[rng.permutation(len(places))[:EACH]].tolist():
-                found[not region["donor"]["at_home"]].append(photo[y - half : y + half, x - half : x + half])
-    fewer = min(map(len, found.values()))
-    kinds = [np.stack([found[kind][n] for n in rng.permutation(len(found[kind]))[:fewer]]) for kind in (False, True)]
+            for y, x in places[rng.permutation(len(places))[:PATCHES]].tolist():
+                by_kind[not region["donor"]["at_home"]].append(photo[y - half : y + half, x - half : x + half])
+    fewer = min(map(len, by_kind.values()))
+    kinds = [
+        np.stack([by_kind[kind][n] for n in rng.permutation(len(by_kind[kind]))[:fewer]]) for kind in (False, True)
+    ]
     pixels = torch.from_numpy(np.concatenate(kinds)).permute(0, 3, 1, 2).float() / 255 - 0.5
     return pixels, torch.arange(2 * fewer) // fewer
 
@@ -61,39 +68,39 @@ def network() -> nn.Module:
 
 
 def accuracy(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> float:
-    """Of a network trained on some patches, on others."""
+    """Accuracy on ``test`` patches of a network trained on ``train`` patches."""
     torch.manual_seed(0)
     model, rng = network(), torch.Generator().manual_seed(0)
     optimizer = torch.optim.AdamW(model.parameters(), 2e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=STEPS)
     for _ in range(STEPS):
         chosen = torch.randint(len(train[1]), (BATCH,), generator=rng)
-        seen = train[0][chosen]
-        seen = seen.flip(3) if int(torch.randint(2, (), generator=rng)) else seen
-        loss = functional.cross_entropy(model(seen), train[1][chosen])
+        inputs = train[0][chosen]
+        inputs = inputs.flip(3) if int(torch.randint(2, (), generator=rng)) else inputs
+        loss = functional.cross_entropy(model(inputs), train[1][chosen])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
     model.eval()
     with torch.no_grad():
-        said = torch.cat([model(part).argmax(1) for part in test[0].split(512)])
-    return float((said == test[1]).float().mean())
+        predicted = torch.cat([model(part).argmax(1) for part in test[0].split(512)])
+    return float((predicted == test[1]).float().mean())
 
 
 def main(file: Path, photos: Path, scenes: int) -> None:
-    """Prints both accuracies."""
+    """Print both accuracies."""
     for name, changed in (("as cut", UNBLENDED), ("blended", {})):
-        found = {}
+        sets = {}
         with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
             for constant, value in changed.items():
                 stack.enter_context(patch.object(blending, constant, value))
             for part in ("train", "val"):
-                stock = build_object_bank(file, [photos], part=part, held_out=0.3)
-                compose(stock, Path(folder) / part, scenes if part == "train" else scenes // 3, seed=1)
-                found[part] = patches(Path(folder) / part, np.random.default_rng(0))
-        print(f"{name}: {accuracy(found['train'], found['val']):.3f} of {len(found['val'][1])} val patches "
-              f"({len(found['train'][1])} to train)", flush=True)  # fmt: skip
+                bank = build_object_bank(file, [photos], part=part, held_out=0.3)
+                compose(bank, Path(folder) / part, scenes if part == "train" else scenes // 3, seed=1)
+                sets[part] = patches(Path(folder) / part, np.random.default_rng(0))
+        print(f"{name}: {accuracy(sets['train'], sets['val']):.3f} of {len(sets['val'][1])} val patches "
+              f"({len(sets['train'][1])} to train)", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":
@@ -101,5 +108,5 @@ if __name__ == "__main__":
     parser.add_argument("file", type=Path)
     parser.add_argument("photos", type=Path)
     parser.add_argument("--scenes", type=int, default=1500)
-    given = parser.parse_args()
-    main(given.file, given.photos, given.scenes)
+    arguments = parser.parse_args()
+    main(arguments.file, arguments.photos, arguments.scenes)

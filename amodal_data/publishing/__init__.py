@@ -1,4 +1,4 @@
-"""Giving data away: a card that says what it is, and Croissant metadata that machines read."""
+"""Publish a dataset: its card for people, its Croissant metadata for machines."""
 
 from amodal_data.publishing.card import dataset_card
 from amodal_data.publishing.croissant import CROISSANT, croissant

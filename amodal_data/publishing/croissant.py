@@ -1,11 +1,11 @@
-"""Croissant metadata (MLCommons, https://docs.mlcommons.org/croissant): what a set is, its files, their fields."""
+"""Croissant metadata (MLCommons, https://docs.mlcommons.org/croissant): a dataset, its files, their fields."""
 
 from typing import Any
 
 from amodal_data.publishing.description import DatasetDescription
 
 CROISSANT = "http://mlcommons.org/croissant/1.0"
-"""The version of the format that is written"""
+"""Version of the format"""
 
 _CONTEXT = {
     "@language": "en",
@@ -34,7 +34,7 @@ _RECORDS = {
         ("id", "sc:Integer"), ("image_id", "sc:Integer"), ("category_id", "sc:Integer"), ("area", "sc:Integer"),
         ("iscrowd", "sc:Integer"))),
 }  # fmt: skip
-"""Record sets of a composed set: where they stand in its annotation file, and fields that every record has"""
+"""Record sets of a composed set: JSON path in the annotation file, and the fields of every record"""
 _CITE = (
     "Zhang et al., Learning Semantics-aware Distance Map with Semantics Layering Network for Amodal Instance "
     "Segmentation, ACM MM 2019"
@@ -44,14 +44,13 @@ _CITE = (
 def croissant(
     described: DatasetDescription, *, license: str | None = None, url: str | None = None, published: str | None = None
 ) -> dict[str, Any]:
-    """The metadata of a set as a JSON-LD document.
+    """The metadata of a dataset as a JSON-LD document.
 
-    license: a URL or an SPDX name; url: where the set is found; published: a date, ISO 8601. What is not given is left
-    out, which a validator warns of. A composed set has record sets ``images`` and ``instances`` of its annotation
-    file; a cache is HDF5, which Croissant describes as a file only.
+    license: a URL or an SPDX name. url: home of the dataset. published: date, ISO 8601. A validator warns without them.
+    A composed set has record sets ``images`` and ``instances``; Croissant describes a cache (HDF5) as a file only.
     """
     summary = described.summary
-    known = {"license": license, "url": url, "datePublished": published}
+    optional = {"license": license, "url": url, "datePublished": published}
     return {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
@@ -61,7 +60,7 @@ def croissant(
         f"{summary.masks} masks, {summary.pairs:,} overlapping pairs; exact visibility levels.",
         "citeAs": _CITE,
         "version": "1.0.0",
-        **{name: value for name, value in known.items() if value is not None},
+        **{name: value for name, value in optional.items() if value is not None},
         "distribution": _distribution(described),
         **({"recordSet": _record_sets()} if described.photos is not None else {}),
     }
@@ -86,19 +85,18 @@ def _file(described: DatasetDescription, name: str, kind: str) -> dict[str, Any]
 
 
 def _record_sets() -> list[dict[str, Any]]:
-    """One a list of the annotation file. mlcroissant reads all fields of a file into one frame, so each list is a file
-    of its own to it, with the same content.
+    """One per list of the annotation file. mlcroissant reads all fields of a file into one frame, so each list counts
+    as a file, all with the same content.
     """
-    return [_records(name, where, fields, f"{name}-file") for name, (where, fields) in _RECORDS.items()]
+    return [_record_set(name, path, fields, f"{name}-file") for name, (path, fields) in _RECORDS.items()]
 
 
-def _records(name: str, where: str, fields: tuple[tuple[str, str], ...], file: str) -> dict[str, Any]:
-    """Fields of the objects of one list in the annotation file."""
-    own = [
+def _record_set(name: str, path: str, fields: tuple[tuple[str, str], ...], file: str) -> dict[str, Any]:
+    described = [
         {
             "@type": "cr:Field", "@id": f"{name}/{key}", "name": f"{name}/{key}", "dataType": kind,
-            "source": {"fileObject": {"@id": file}, "extract": {"jsonPath": f"{where}.{key}"}},
+            "source": {"fileObject": {"@id": file}, "extract": {"jsonPath": f"{path}.{key}"}},
         }
         for key, kind in fields
     ]  # fmt: skip
-    return {"@type": "cr:RecordSet", "@id": name, "name": name, "key": {"@id": f"{name}/id"}, "field": own}
+    return {"@type": "cr:RecordSet", "@id": name, "name": name, "key": {"@id": f"{name}/id"}, "field": described}

@@ -1,4 +1,4 @@
-"""What is published: a cache or a composed set, its figures, where it comes from, its files."""
+"""Describe a dataset to publish: a cache or a composed set, its statistics, source and files."""
 
 import hashlib
 from collections import Counter
@@ -15,13 +15,18 @@ from amodal_data.io.files import open_regular
 from amodal_data.readers.json_files import load_json
 from amodal_data.synthetic.composing import FLAT, SCHEMA
 
-_COMPOSED, _PHOTOS = "compose.json", "images"
+_COMPOSED = "compose.json"
+"""File of a composed set with its settings"""
+_PHOTOS = "images"
+"""Folder of a composed set with its photos"""
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetDescription:
-    """A set as it is published. ``file``: the cache or the annotations; ``photos``: the folder beside it, None of a
-    cache; ``composed``: what ``compose.json`` says; ``licenses``: photos by the licence id of the file they come from.
+    """A dataset to publish.
+
+    ``file``: the cache or the annotations. ``sources``: name and SHA-256 of the files it was made from. ``photos``: the
+    folder of a composed set. ``composed``: its settings, None = a cache. ``licenses``: number of photos by license id.
     """
 
     name: str
@@ -36,34 +41,41 @@ class DatasetDescription:
 
 
 def describe_dataset(path: Path, on_image: Callable[[int], None] = lambda _: None) -> DatasetDescription:
-    """Look at a cache, or at a folder that ``amodal-data compose`` wrote. ``on_image``: told of each image read.
+    """Describe a cache, or a folder that ``amodal-data compose`` wrote.
 
-    Raises :class:`amodal_data.errors.SelectionError` for anything else, and the errors of the cache and the readers.
+    on_image: called with 1 after each image. Raises :class:`amodal_data.errors.SelectionError` for anything else, and
+    the errors of the cache and the readers.
     """
     composed = path / _COMPOSED
     if path.is_dir() and not composed.is_file():
-        raise SelectionError("no composed set here", place=str(path), fix="name a cache, or a folder by compose")
+        raise SelectionError(
+            "no composed set here", place=str(path), fix="pass a cache, or a folder that compose wrote"
+        )
     file = path / FLAT if path.is_dir() else path
     opened = open_dataset(file)
     summary = opened.summary(on_image=on_image)
     if isinstance(opened.origin, TargetCache):
         info = opened.origin.info
-        made = {"data set": info.dataset, "masks": info.masks, "rasteriser": info.rasterizer}
+        made = {"dataset": info.dataset, "masks": info.masks, "rasterizer": info.rasterizer}
         made |= {"amodal-data": info.package_version, "format": f"targets, version {info.format_version}"}
-        sources = tuple((one.name, one.sha256) for one in info.sources)
+        sources = tuple((source.name, source.sha256) for source in info.sources)
         return DatasetDescription(path.stem, path, _sha256(path), summary, sources, made)
     if not path.is_dir():
-        raise SelectionError("neither a cache nor a composed set", place=str(path), fix="amodal-data build-targets")
-    said = load_json(composed)[0]
-    if not isinstance(said, dict) or said.get("schema") != SCHEMA:
-        raise SelectionError("not what compose writes", place=str(composed), fix="compose the set again")
+        raise SelectionError("neither a cache nor a composed set", place=str(path), fix="build a cache from it first")
+    settings = load_json(composed)[0]
+    if not isinstance(settings, dict) or settings.get("schema") != SCHEMA:
+        raise SelectionError("compose did not write this file", place=str(composed), fix="compose the set again")
     photos = load_json(file)[0]["images"]
-    licenses = Counter(str(one.get("license", "not said")) for one in photos if isinstance(one, dict))
-    source = said["source"]
-    made = {"seed": str(said["seed"]), "objects": str(said["donors"]), "backdrops": str(said["backdrops"])}
+    licenses = Counter(str(photo.get("license", "unknown")) for photo in photos if isinstance(photo, dict))
+    source = settings["source"]
+    made = {
+        "seed": str(settings["seed"]),
+        "objects": str(settings["donors"]),
+        "backgrounds": str(settings["backdrops"]),
+    }
     return DatasetDescription(
         path.resolve().name, file, opened.origin.sources[0].sha256, summary, ((source["name"], source["sha256"]),),
-        made, photos=path / _PHOTOS, composed=said, licenses=tuple(sorted(licenses.items())),
+        made, photos=path / _PHOTOS, composed=settings, licenses=tuple(sorted(licenses.items())),
     )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
-"""Scenes with exact truth: textured photos and annotations in COCOA's or a flat layout, from a seed.
+"""Synthetic scenes with exact ground truth: textured photos and annotations in four layouts, from a seed.
 
-The truth is painted densely with numpy, on purpose: it owes nothing to the region sweep it tests.
+The ground truth is painted pixel by pixel, on purpose: it shares no code with the layering that it tests.
 """
 
 from amodal_data.synthetic.annotate import cocoa_annotation

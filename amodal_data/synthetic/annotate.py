@@ -1,4 +1,4 @@
-"""Objects to one COCOA annotation, painted front to back in full arrays."""
+"""Annotate synthetic objects in COCOA's layout, painted front to back in full arrays."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,36 +12,35 @@ from amodal_data.synthetic.shapes import SyntheticObject
 def cocoa_annotation(
     objects: Sequence[SyntheticObject], size: tuple[int, int], *, image_id: int, annotation_id: int
 ) -> dict[str, Any]:
-    """One annotation record in COCOA's layout: polygons, order, stored masks, rates, depth constraint.
+    """One annotation in COCOA's layout: polygons, order, stored masks, occlusion rates, depth constraint.
 
-    ``objects`` stand front to back. Objects of which nothing is visible are left out, as no annotator
-    would have seen them.
+    objects: front to back. Fully hidden ones are left out, as an annotator would not see them.
     """
     polygons = [np.ascontiguousarray(o.outline, dtype=np.float64).reshape(-1) for o in objects]
     amodal = [mask.decode() for mask in rasterize(polygons, size)]
     covered = np.zeros(size, bool)
     regions: list[dict[str, Any]] = []
-    kept = []
-    for thing, polygon, whole in zip(objects, polygons, amodal, strict=True):
-        visible = whole & ~covered
+    masks = []
+    for item, polygon, mask in zip(objects, polygons, amodal, strict=True):
+        visible = mask & ~covered
         if not visible.any():
             continue
-        covered |= whole
-        kept.append(whole)
-        area, hidden = int(whole.sum()), int((whole & ~visible).sum())
+        covered |= mask
+        masks.append(mask)
+        area, hidden = int(mask.sum()), int((mask & ~visible).sum())
         region: dict[str, Any] = {
             "segmentation": polygon.tolist(),
-            "name": thing.name,
+            "name": item.name,
             "area": area,
-            "isStuff": int(thing.is_stuff),
+            "isStuff": int(item.is_stuff),
             "occlude_rate": hidden / (area + 1e-6) if hidden else 0,
             "order": len(regions) + 1,
         }
         if hidden:
             region["visible_mask"] = RLE.from_mask(visible).to_coco()
-            region["invisible_mask"] = RLE.from_mask(whole & ~visible).to_coco()
+            region["invisible_mask"] = RLE.from_mask(mask & ~visible).to_coco()
         regions.append(region)
-    pairs = [(i, j) for j in range(len(kept)) for i in range(j) if (kept[i] & kept[j]).any()]
+    pairs = [(i, j) for j in range(len(masks)) for i in range(j) if (masks[i] & masks[j]).any()]
     return {
         "id": annotation_id,
         "image_id": image_id,

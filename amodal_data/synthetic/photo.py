@@ -1,4 +1,4 @@
-"""A photo of the objects: textures that run on behind whatever hides them, light, shadows, grain."""
+"""Render a photo of synthetic objects: textures, light, shadows, grain."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,49 +12,38 @@ from amodal_data.synthetic.shapes import SyntheticObject
 
 Pixels = NDArray[np.float32]
 
-_PAPER = np.array([[236, 229, 214], [214, 224, 232], [226, 219, 230], [220, 228, 214]], np.float32)
+_BACKGROUNDS = np.array([[236, 229, 214], [214, 224, 232], [226, 219, 230], [220, 228, 214]], np.float32)
 _STUFF = {"grass": (112, 148, 84), "sand": (214, 186, 134), "water": (98, 148, 176)}
-_PAINTS = np.array(
-    [
-        [196, 78, 62],
-        [226, 148, 66],
-        [236, 200, 92],
-        [104, 146, 96],
-        [70, 134, 148],
-        [72, 98, 158],
-        [140, 98, 150],
-        [202, 120, 142],
-        [134, 104, 82],
-        [88, 92, 102],
-    ],
-    np.float32,
-)
+_PAINTS = np.array([
+    [196, 78, 62], [226, 148, 66], [236, 200, 92], [104, 146, 96], [70, 134, 148],
+    [72, 98, 158], [140, 98, 150], [202, 120, 142], [134, 104, 82], [88, 92, 102],
+], np.float32)  # fmt: skip
 
 
 def paint_photo(
     rng: np.random.Generator, objects: Sequence[SyntheticObject], size: tuple[int, int]
 ) -> NDArray[np.uint8]:
-    """RGB uint8 [H, W, 3] of ``objects``, which stand front to back."""
-    photo = _backdrop(rng, size)
+    """Render ``objects``, given front to back, as RGB, uint8 [H, W, 3]."""
+    photo = _background(rng, size)
     polygons = [np.ascontiguousarray(o.outline, dtype=np.float64).reshape(-1) for o in objects]
     paints = rng.permutation(len(_PAINTS))
-    for at in range(len(objects) - 1, -1, -1):
-        mask = rasterize([polygons[at]], size)[0].decode()
+    for n in range(len(objects) - 1, -1, -1):
+        mask = rasterize([polygons[n]], size)[0].decode()
         if mask.any():
-            color = np.array(_STUFF.get(objects[at].name, _PAINTS[paints[at % len(paints)]]), np.float32)
-            _paint(rng, photo, mask, color, flat=objects[at].is_stuff)
+            color = np.array(_STUFF.get(objects[n].name, _PAINTS[paints[n % len(paints)]]), np.float32)
+            _paint(rng, photo, mask, color, flat=objects[n].is_stuff)
     photo += rng.normal(0, 3, photo.shape).astype(np.float32)
     return photo.clip(0, 255).astype(np.uint8)
 
 
-def _backdrop(rng: np.random.Generator, size: tuple[int, int]) -> Pixels:
+def _background(rng: np.random.Generator, size: tuple[int, int]) -> Pixels:
     fall = np.linspace(1.05, 0.85, size[0], dtype=np.float32)[:, None, None]
-    base = _PAPER[int(rng.integers(len(_PAPER)))] * fall * np.ones((1, size[1], 1), np.float32)
+    base = _BACKGROUNDS[int(rng.integers(len(_BACKGROUNDS)))] * fall * np.ones((1, size[1], 1), np.float32)
     return base * (1 + 0.06 * _clouds(rng, size, 6)[:, :, None])
 
 
 def _paint(rng: np.random.Generator, photo: Pixels, mask: NDArray[np.bool_], color: Pixels, *, flat: bool) -> None:
-    """Lay one object over the photo, in place, with its shadow."""
+    """Paint one object and its shadow over the photo, in place."""
     reach = max(4, min(mask.shape) // 40)
     box = _window(mask, 2 * reach)
     inside, below = mask[box], photo[box]

@@ -1,4 +1,4 @@
-"""Whole data sets on disk, laid out as the real ones are."""
+"""Write synthetic datasets, laid out as the real ones."""
 
 import json
 from collections.abc import Callable
@@ -31,23 +31,23 @@ def write_cocoa(
     force: bool = False,
     on_image: Callable[[int], None] = lambda _: None,
 ) -> Path:
-    """Write ``n`` seeded scenes: ``COCO_amodal_{split}2014.json`` and ``{split}2014/COCO_..._id.jpg``.
+    """Write ``n`` scenes in COCOA's layout: ``COCO_amodal_{split}2014.json`` and ``{split}2014/COCO_..._id.jpg``.
 
-    size: (H, W); instances: fewest and most objects of a scene, both included; stuff, growth: see
-    :func:`amodal_data.synthetic.arrange`; photos: False writes the annotations alone. Scene i depends on
-    ``seed`` and i only. Returns the annotation file. Raises
-    :class:`amodal_data.errors.OutputExistsError` if that is already there and ``force`` is not given.
+    size: (H, W). instances: fewest and most objects of a scene. stuff, growth: see
+    :func:`amodal_data.synthetic.arrange`. photos: False writes the annotations alone. on_image: called with 1 after
+    each scene. Scene i depends on ``seed`` and i only. Returns the path of the annotations. Raises
+    :class:`amodal_data.errors.OutputExistsError` if that exists and ``force`` is False.
     """
     folder = Path(folder)
     path = _begin(folder, f"COCO_amodal_{split}2014.json", force)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for at in range(n):
-        rng = np.random.default_rng([seed, at])
+    for i in range(n):
+        rng = np.random.default_rng([seed, i])
         objects = arrange(rng, size, int(rng.integers(instances[0], instances[1] + 1)), stuff=stuff, growth=growth)
-        name = f"COCO_{split}2014_{at + 1:012d}.jpg"
-        images.append({"id": at + 1, "file_name": name, "height": size[0], "width": size[1]})
-        annotations.append(cocoa_annotation(objects, size, image_id=at + 1, annotation_id=at + 1))
+        name = f"COCO_{split}2014_{i + 1:012d}.jpg"
+        images.append({"id": i + 1, "file_name": name, "height": size[0], "width": size[1]})
+        annotations.append(cocoa_annotation(objects, size, image_id=i + 1, annotation_id=i + 1))
         if photos:
             _save(folder / f"{split}2014" / name, paint_photo(rng, objects, size))
         on_image(1)
@@ -75,28 +75,27 @@ def write_flat(
     force: bool = False,
     on_image: Callable[[int], None] = lambda _: None,
 ) -> Path:
-    """As :func:`write_cocoa` in a flat layout, under the name it is published by; photos in ``images/``.
+    """Write ``n`` scenes in an amodal COCO layout, under its published file name; photos in ``images/``.
 
-    ``d2sa``: every second canvas is padded with zeros by a sixteenth on each side, and objects reach
-    into the padding: there they are hidden by nobody. Raises
-    :class:`amodal_data.errors.SelectionError` for a split the layout lacks.
+    Arguments: see :func:`write_cocoa`. ``d2sa``: every second canvas is padded with zeros by a sixteenth at top and
+    bottom; objects reach into the padding and are hidden there by no other object. Raises
+    :class:`amodal_data.errors.SelectionError` for a split that the layout lacks.
     """
     if split not in _FLAT_NAMES[layout]:
-        known = ", ".join(_FLAT_NAMES[layout])
-        raise SelectionError(f"{layout} has no split {split!r}", fix=f"known: {known}")
+        raise SelectionError(f"{layout} has no split {split!r}", fix=f"choose of {', '.join(_FLAT_NAMES[layout])}")
     folder = Path(folder)
     path = _begin(folder, _FLAT_NAMES[layout][split], force)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for at in range(n):
-        rng = np.random.default_rng([seed, at])
+    for i in range(n):
+        rng = np.random.default_rng([seed, i])
         objects = arrange(rng, size, int(rng.integers(instances[0], instances[1] + 1)))
-        margin = size[0] // 16 if layout == "d2sa" and at % 2 else 0
+        margin = size[0] // 16 if layout == "d2sa" and i % 2 else 0
         frame = (0, margin, size[1], size[0] - margin)
-        name = f"{layout}_{at + 1:06d}.jpg"
-        images.append({"id": at + 1, "file_name": name, "height": size[0], "width": size[1]})
+        name = f"{layout}_{i + 1:06d}.jpg"
+        images.append({"id": i + 1, "file_name": name, "height": size[0], "width": size[1]})
         annotations += flat_annotations(
-            objects, size, layout, image_id=at + 1, first_id=len(annotations) + 1, frame=frame
+            objects, size, layout, image_id=i + 1, first_id=len(annotations) + 1, frame=frame
         )
         if photos:
             photo = paint_photo(rng, objects, size)

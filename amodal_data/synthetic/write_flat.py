@@ -1,4 +1,4 @@
-"""Objects to flat annotations: D2SA's layout with depth, padded frames and unknown occluders, and its kin."""
+"""Annotate synthetic objects in amodal COCO layouts: D2SA with depth and padded frames, COCOA-cls, KINS."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -22,28 +22,28 @@ def flat_annotations(
     first_id: int,
     frame: tuple[int, int, int, int] | None = None,
 ) -> list[dict[str, Any]]:
-    """The annotations of one image, in a shuffled order, as no flat file is sorted by depth.
+    """The annotations of one image, shuffled, because real files are not sorted by depth.
 
-    ``objects`` stand front to back; those of which nothing is visible are left out. frame: x0, y0, x1,
-    y1 of the photo inside a zero-padded canvas of ``size``: what lies outside it is hidden by nobody.
+    objects: front to back; fully hidden ones are left out. frame: x0, y0, x1, y1 of the photo inside a zero-padded
+    canvas of ``size``; outside the frame objects are hidden, but by no other object.
     """
     amodal = np.array([m.decode() for m in rasterize([np.ravel(o.outline) for o in objects], size)])
     inside = np.zeros(size, bool)
     x0, y0, x1, y1 = frame or (0, 0, size[1], size[0])
     inside[y0:y1, x0:x1] = True
     visible = np.array([m & inside & ~amodal[:n].any(axis=0) for n, m in enumerate(amodal)])
-    seen = [n for n in range(len(objects)) if visible[n].any()]
-    depth = _depths(amodal[seen])
-    order = np.random.default_rng(image_id).permutation(len(seen)).tolist()
+    kept = [n for n in range(len(objects)) if visible[n].any()]
+    depth = _depths(amodal[kept])
+    order = np.random.default_rng(image_id).permutation(len(kept)).tolist()
     return [
-        _annotation(layout, amodal[seen[n]], visible[seen[n]], int(depth[n]), n)
-        | {"id": first_id + at, "image_id": image_id, "category_id": _category(objects[seen[n]].name)}
-        for at, n in enumerate(order)
+        _annotation(layout, amodal[kept[n]], visible[kept[n]], int(depth[n]), n)
+        | {"id": first_id + i, "image_id": image_id, "category_id": _category(objects[kept[n]].name)}
+        for i, n in enumerate(order)
     ]
 
 
 def _depths(amodal: Masks) -> list[int]:
-    """D2SA's ``occl_depth``: 0 in front of all it meets, else one more than the deepest it lies behind."""
+    """D2SA's ``occl_depth``: 0 = no object is in front, else one more than the deepest of those in front."""
     depths: list[int] = []
     for n, mask in enumerate(amodal):
         depths.append(max((depths[j] + 1 for j in range(n) if (amodal[j] & mask).any()), default=0))

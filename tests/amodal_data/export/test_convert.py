@@ -189,7 +189,7 @@ def test_the_command(layout, cocoa, tmp_path):
     out = tmp_path / "out"
     done = run_command("amodal-data", "convert", cocoa, "-o", out, "--to", layout)
     assert done.returncode == 0 and "5 images" in done.stdout, done.stderr
-    assert ("not carried" in done.stderr) == (layout == "coco-modal")
+    assert ("cannot store" in done.stderr) == (layout == "coco-modal")
     assert run_command("amodal-data", "convert", cocoa, "-o", out, "--to", layout).returncode == 2
     said = run_command("amodal-data", "convert", cocoa, "-o", out, "--to", layout, "--force", "--json", "-q")
     assert json.loads(said.stdout)["layout"] == layout and not said.stderr

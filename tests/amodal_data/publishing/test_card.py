@@ -35,7 +35,7 @@ def test_the_card_of_a_cache_has_its_figures_and_what_to_fill_in(tmp_path):
     assert all(f"| {level} | {n:,} |" in card for level, n in enumerate(summary.level_pixels))
     assert hashlib.sha256((tmp_path / "val.h5").read_bytes()).hexdigest() in card
     assert card.count("FILL IN") == 4 and dataset_card(described).count("FILL IN") == 6
-    assert "{" not in card.partition("asked for")[0]
+    assert "{" not in card.partition("scene spec")[0]
     metadata = croissant(described, url="https://example.org/val")
     assert metadata["conformsTo"] == CROISSANT and "recordSet" not in metadata and "license" not in metadata
     assert [one["encodingFormat"] for one in metadata["distribution"]] == ["application/x-hdf5"]
@@ -45,7 +45,7 @@ def test_a_composed_set_is_described_with_its_licenses_and_records(composed):
     described = describe_dataset(composed)
     card = dataset_card(described)
     assert sum(n for _, n in described.licenses) == described.summary.images == 6
-    assert {one for one, _ in described.licenses} <= {"4", "6"} and "donor.license" in card and "asked for" in card
+    assert {one for one, _ in described.licenses} <= {"4", "6"} and "donor.license" in card and "scene spec" in card
     metadata = croissant(described)
     document = json.loads((composed / "instances.json").read_text())
     for records, key in zip(metadata["recordSet"], ("images", "annotations"), strict=True):
@@ -68,7 +68,7 @@ def test_the_command_writes_both_and_replaces_nothing(composed, tmp_path):
     assert describe_dataset(composed).sha256 == hashlib.sha256((composed / "instances.json").read_bytes()).hexdigest()
     shutil.copytree(composed, tmp_path / "odd")
     (tmp_path / "odd" / "compose.json").write_text("[]")
-    with pytest.raises(SelectionError, match="not what compose writes"):
+    with pytest.raises(SelectionError, match="compose did not write"):
         describe_dataset(tmp_path / "odd")
 
 
