@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from detectors import SCENES, held_out_name, opened, scenes, steps_in
+from synthetic_benchmark.truth_boxes import predictions_at_truth
 
 from amodal_data.evaluation.bootstrap import intervals, sample_weights
 from sln import CachedTargets, Predictor, load, load_config
 from sln.completion.completer import Prompts
-from sln.evaluation.evaluate import predictions_at_truth
 from sln.inference.prediction import Prediction
 from sln.training.trainer import Trainer
 

@@ -26,17 +26,17 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 
 from amodal_data import RLE, ScoredMask, build_targets, evaluate, read_cocoa, read_d2sa, write_cocoa, write_flat
 from sln import CachedTargets, Config, Predictor, load_config
-from sln.config import settings_of_schema
 from sln.data.dataset import Batch, batches
 from sln.evaluation.evaluate import predict_dataset, score_at_truth_boxes
 from sln.training.fit import with_categories
-from sln.training.schedule import StageSpan, learning_rate, photos_of_step
+from sln.training.schedule import StageSpan, learning_rate, samples_of_step
 from sln.training.trainer import Trainer
 
 SIDE, SCENES, HELD_OUT = 96, 4000, 300
-OLD = (*(f"{key}={json.dumps(value)}" for key, value in settings_of_schema(1).items()),
-       "loss.box=3.0", "proposals.sizes=[16, 28, 44, 64, 90]", "predict.nms=0.6")  # fmt: skip
-"""What ``tiny`` was in version 0.1"""
+PAPER = ("detector.version=paper", "head.see_photo=false", "head.amodal=false", "head.prompts=false", "head.context=0",
+         "predict.visible_nms=0.0", "predict.duplicate_factor=0.0", "predict.decoding=none", "predict.nms=0.6",
+         "loss.box=3.0", "proposals.sizes=[16, 28, 44, 64, 90]")  # fmt: skip
+"""Settings of ``tiny`` with the paper's detector"""
 DEEPER = ("encoder.depth=18",)
 
 
@@ -160,7 +160,7 @@ def mask_rcnn(folder: Path, settings: list[str], seconds: float) -> dict[str, An
         optimizer.step()
 
     def plan(start: int, stop: int) -> list[list[tuple[int, int]]]:
-        return [photos_of_step(step, len(data), train.batch, train.seed) for step in range(start, stop)]
+        return [samples_of_step(step, len(data), train.batch, train.seed) for step in range(start, stop)]
 
     first = batches(data, plan(0, 6), 0)
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -211,7 +211,7 @@ def runs(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
         if given.which == "mask-rcnn":
             figures = mask_rcnn(folder, [*DEEPER, *own], seconds)
         else:
-            kind = {"paper": OLD, "tiny": (), "classes": DEEPER}[given.which]
+            kind = {"paper": PAPER, "tiny": (), "classes": DEEPER}[given.which]
             figures = sln(folder, [*kind, *own], seconds, classes=classes)
         yield {"which": given.which, "seed": given.seed, "lr": lr, **figures}
 

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from synthetic_benchmark.truth_boxes import predictions_at_truth
 
 from amodal_data import ScoredMask, build_targets, evaluate, instance_order, read_cocoa, relative_depth, write_cocoa
 from sln import CachedTargets, Config, Predictor, load_config
 from sln.data.dataset import fit_in
-from sln.evaluation.evaluate import predict_dataset, predictions_at_truth, score_at_truth_boxes
+from sln.evaluation.evaluate import predict_dataset, score_at_truth_boxes
 from sln.inference.prediction import Prediction
 from sln.network.layering import decode
 from sln.network.paste_masks import paste

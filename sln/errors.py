@@ -1,23 +1,23 @@
-"""The exceptions of the network's side; all are :class:`amodal_data.errors.AmodalError`.
+"""The exceptions of ``sln``; all are :class:`amodal_data.errors.AmodalError`.
 
 AmodalError
-├── ConfigError        settings that are unknown, malformed or do not fit together
-├── MachineError       a missing package, a device that is not there, torch and torchvision that do not fit
-├── PhotoError         (of amodal_data) a photo that is missing, unreadable, huge or of another size
+├── ConfigError        unknown, malformed or conflicting settings
+├── MachineError       a missing package or device, or versions of torch and torchvision that do not match
+├── PhotoError         (of amodal_data) an image file that is missing, unreadable, too large or of another size
 ├── WeightsError       a checkpoint that cannot be read or does not fit the network
-├── RunError           a run directory that is taken, unfinished or not one
-└── TrainingError      training cannot go on: a loss that is not finite, no memory left
+├── RunError           a run directory that is in use, unfinished or invalid
+└── TrainingError      training cannot continue: a loss that is not finite, or no memory left
 """
 
 from amodal_data.errors import AmodalError
 
 
 class ConfigError(AmodalError, ValueError):
-    """Settings that are unknown, malformed or do not fit together."""
+    """Unknown, malformed or conflicting settings."""
 
 
 class MachineError(AmodalError):
-    """This machine lacks something: a package, a device, a fitting pair of torch and torchvision."""
+    """A missing package or device, or versions of torch and torchvision that do not match."""
 
 
 class WeightsError(AmodalError):
@@ -25,8 +25,8 @@ class WeightsError(AmodalError):
 
 
 class RunError(AmodalError):
-    """A run directory that is taken, has nothing to resume, or is none."""
+    """A run directory that is in use, cannot be resumed, or is invalid."""
 
 
 class TrainingError(AmodalError):
-    """Training cannot go on."""
+    """Training cannot continue."""

@@ -71,7 +71,7 @@ Training: {training}.
 
 def _training(run: Run) -> str:
     """What a run says of itself: steps, data, versions, and its best AP where it was validated."""
-    about, rows, steps = run.about(), run.metrics(), run.config().train.steps
+    about, rows, steps = run.environment(), run.metrics(), run.config().train.steps
     done = rows[-1]["step"] if rows else 0
     data = f"{Path(str(about.get('train'))).name} (SHA-256 {str(about.get('train_digest'))[:16]})"
     versions = ", ".join(f"{name} {version}" for name, version in dict(about.get("packages", {})).items())

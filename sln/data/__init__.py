@@ -1,1 +1,1 @@
-"""What the network sees: photos and cached targets as batches."""
+"""Images and cached targets as batches."""

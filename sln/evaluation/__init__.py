@@ -1,1 +1,1 @@
-"""Scoring a network on a cache."""
+"""Evaluate a network on a cache."""

@@ -1,4 +1,4 @@
-"""The x-ray of a photo: visible parts of what was found filled, hidden parts striped; number, class and score on it."""
+"""Overlay of predictions on an image: visible parts filled, hidden parts striped; number, class and score on them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,31 +16,33 @@ from amodal_data.inspector.drawing.panels import as_image, draw_instances, label
 from amodal_data.io.files import replaced_path
 from amodal_data.io.images import FORMATS
 
-_LONGEST = 1280
+_MAX_SIDE = 1280
+_LABEL_SIZE = 12
 
 
 def draw_overlay(
-    found: Sequence[ScoredMask], size: tuple[int, int], photo: NDArray[np.uint8] | None = None
+    masks: Sequence[ScoredMask], size: tuple[int, int], photo: NDArray[np.uint8] | None = None
 ) -> Image.Image:
-    """Instances of a photo of ``size`` (H, W) over it (uint8 [H, W, 3]; grey if there is none), at most 1280 pixels on
-    the longer side.
+    """Draw predictions on an image of ``size`` (H, W), uint8 [H, W, 3]; gray without one.
+
+    The longer side of the picture has at most 1280 px.
     """
-    scale = min(1.0, _LONGEST / max(size))
+    scale = min(1.0, _MAX_SIDE / max(size))
     height, width = (max(1, round(side * scale)) for side in size)
-    shown = np.full((*size, 3), GRAY, np.uint8) if photo is None else photo
-    small = np.asarray(Image.fromarray(shown).resize((width, height)), np.float64)
-    view = layered_predictions(found, size).resized((height, width))
+    canvas = np.full((*size, 3), GRAY, np.uint8) if photo is None else photo
+    small = np.asarray(Image.fromarray(canvas).resize((width, height)), np.float64)
+    view = layered_predictions(masks, size).resized((height, width))
     picture = as_image(draw_instances(small, view))
-    texts = [" ".join([str(n), *one.name.split(), f"{one.score:.2f}"]) for n, one in enumerate(found)]
-    write_labels(picture, label_places(view), texts, 12)
+    texts = [" ".join([str(n), *mask.name.split(), f"{mask.score:.2f}"]) for n, mask in enumerate(masks)]
+    write_labels(picture, label_places(view), texts, _LABEL_SIZE)
     return picture
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:
-    """Write a picture by the suffix of its name, whole or not at all."""
+    """Write a picture atomically, in the format of the file's suffix. Raises :class:`SelectionError` for others."""
     kind = Image.registered_extensions().get(path.suffix.lower())
     if kind not in FORMATS:
-        raise SelectionError(f"no kind of picture: {path.suffix or 'a name without a suffix'}", place=str(path),
-                             fix="call it .png, .jpg, .webp")  # fmt: skip
+        raise SelectionError(f"unknown picture format: {path.suffix or 'no suffix'}", place=str(path),
+                             fix="use .png, .jpg or .webp")  # fmt: skip
     with replaced_path(path) as temporary:
         picture.save(temporary, kind)

@@ -108,7 +108,7 @@ class Predictor:
         """What is in each input, uint8 [B, 3, side, side], whose photos lie in it as ``frames`` say."""
         settings = self.config.predict
         with autocast(self.device, self.config.train.precision):
-            found = self._finder.detect(self._placed(images), [frame.shown for frame in frames])
+            found = self._finder.detect(self._placed(images), [frame.resized for frame in frames])
         known = self.config.detector.categories
         return [_kept(one, frame, settings, known) for one, frame in zip(found, frames, strict=True)]
 
@@ -130,7 +130,7 @@ def _opened(photo: Photo, side: int) -> tuple[Tensor, Frame]:
             raise PhotoError(f"an array photo is uint8 [H, W, 3], found {photo.dtype} {list(photo.shape)}")
         image = Image.fromarray(photo)
     frame = fit_in((image.height, image.width), side)
-    shown = image.resize(frame.shown[::-1], Image.Resampling.BILINEAR)
+    shown = image.resize(frame.resized[::-1], Image.Resampling.BILINEAR)
     return on_canvas(np.asarray(shown), side), frame
 
 

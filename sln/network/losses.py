@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sln.network.layering import log_tails
-from sln.runtime.distributed import summed_over_all, world_size
+from sln.runtime.distributed import sum_over_processes, world_size
 
 
 def mean_over_all(total: Tensor, count: Tensor | int) -> Tensor:
@@ -16,7 +16,7 @@ def mean_over_all(total: Tensor, count: Tensor | int) -> Tensor:
     gradient of the one global mean. 0 if there is nothing to average.
     """
     counted = torch.as_tensor(count, dtype=torch.float32, device=total.device)
-    return total / (summed_over_all(counted) / world_size()).clamp(min=1e-6)
+    return total / (sum_over_processes(counted) / world_size()).clamp(min=1e-6)
 
 
 def global_layering_loss(logits: Tensor, depth: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ def level_weights(shares: Tensor, *, balance: bool) -> Tensor:
     """The weight of each level in l_I, float32 [K]: 1, or by the inverse root of its frequency, mean 1 inside."""
     if not balance:
         return torch.ones(shares.shape[1] - 1, device=shares.device)
-    frequency = summed_over_all(shares[:, 1:].sum((0, 2, 3)))
+    frequency = sum_over_processes(shares[:, 1:].sum((0, 2, 3)))
     weights = (frequency.sum() / frequency.clamp(min=1)).sqrt() * (frequency > 0)
     return weights * frequency.sum() / (weights * frequency).sum().clamp(min=1e-6)
 

@@ -1,14 +1,23 @@
-"""OrderNet: who is in front, learned from masks or sem-dist maps."""
+"""OrderNet: predict which of two overlapping instances is in front."""
 
 from sln.ordering.inference import PredictedOrder, predict_order
-from sln.ordering.order_net import OrderNet, OrderPairs, PairMaps, decide, fit_order, load_order, make_pairs, save_order
+from sln.ordering.order_net import (
+    OrderNet,
+    OrderPairs,
+    PairMaps,
+    correct_pairs,
+    fit_order,
+    load_order,
+    make_pairs,
+    save_order,
+)
 
 __all__ = [
     "OrderNet",
     "OrderPairs",
     "PairMaps",
     "PredictedOrder",
-    "decide",
+    "correct_pairs",
     "fit_order",
     "load_order",
     "make_pairs",

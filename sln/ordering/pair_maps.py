@@ -1,4 +1,4 @@
-"""Where OrderNet's maps come from: the truth of a cache, or what was found for each true instance."""
+"""Maps for OrderNet: from the ground truth of a cache, or from predictions matched to it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -30,79 +30,75 @@ def order_pairs(
     photos: Sequence[Path] = (),
     rgb: bool = False,
     size: int = 96,
-    most: int | None = None,
+    max_pairs: int | None = None,
     limit: int | None = None,
     seed: int = 0,
     device: str = "auto",
 ) -> OrderPairs:
-    """The pairs of a cache's images (the first ``limit``) as an OrderNet takes them.
+    """Collect the pairs of a cache's images (the first ``limit``) for an OrderNet.
 
-    Maps are the truth's own, or what a ``model`` finds, or what results files of ``predictions`` hold. ``photos``:
-    folders, needed for a model and for ``rgb``; ``device``: where the model runs. Otherwise as
+    Maps come from the ground truth, from a ``model``, or from results files (``predictions``). photos: folders,
+    required for a model and for ``rgb``; device: of the model. For the rest see
     :func:`sln.ordering.order_net.make_pairs`.
     """
     truth = read_truth(cache, "all")
-    found: Mapping[int, Sequence[ScoredMask]] | None = None
+    images: Mapping[int, Sequence[ScoredMask]] | None = None
     if predictions:
-        found = read_predictions(list(predictions), truth).images
-    shown: Sequence[Path] | None = None
+        images = read_predictions(list(predictions), truth).images
+    photo_files: Sequence[Path] | None = None
     if model is not None or rgb:
         predictor = None if model is None else load(model, device)
         data = CachedTargets(cache, photos, DataConfig() if predictor is None else predictor.config.data)
-        shown = data.photos if rgb else None
-        found = found if predictor is None else predict_dataset(predictor, data, limit)
-    maps = pair_maps(truth, source, found, limit=limit, photos=shown)
-    return make_pairs(maps, size, most=most, seed=seed, rgb=rgb)
+        photo_files = data.photos if rgb else None
+        images = images if predictor is None else predict_dataset(predictor, data, limit)
+    maps = pair_maps(truth, source, images, limit=limit, photos=photo_files)
+    return make_pairs(maps, size, max_pairs=max_pairs, seed=seed, rgb=rgb)
 
 
 def pair_maps(
     truth: Truth,
     source: MapKind,
-    found: Mapping[int, Sequence[ScoredMask]] | None = None,
+    predictions: Mapping[int, Sequence[ScoredMask]] | None = None,
     *,
     limit: int | None = None,
     photos: Sequence[Path] | None = None,
 ) -> Iterator[PairMaps]:
-    """The maps and true pairs of every image (the first ``limit``): the truth's own, or of what was ``found``.
+    """Maps and true pairs of every image (the first ``limit``), of the ground truth or of ``predictions``.
 
-    found: predictions by image id; each true instance takes the one of largest amodal IoU, one that none overlaps
-    has no map. photos: of the images, in the truth's order, to be shown as well. Raises
-    :class:`amodal_data.errors.PredictionError` if sem-dist maps are asked of predictions without visible masks.
+    predictions: by image id. Each true instance takes the prediction with the largest amodal IoU; an instance
+    that overlaps none has no map. photos: image files in the truth's order, for ``rgb``. Raises
+    :class:`amodal_data.errors.PredictionError` for sem-dist maps of predictions without visible masks.
     """
-    if source == "sem-dist" and found and not any(one.visible for several in found.values() for one in several):
+    if source == "sem-dist" and predictions and not any(mask.visible for row in predictions.values() for mask in row):
         raise PredictionError("no visible masks: sem-dist maps would be the amodal masks again", fix="--source masks")
-    for at, image in enumerate(truth.images[:limit]):
-        photo = None if photos is None else read_photo(photos[at])
-        if found is None:
-            known = np.ones(len(image.targets.names), bool)
-            yield PairMaps.from_codes(image.targets.levels(), source, known, image.targets.pairs, photo)
+    for i, image in enumerate(truth.images[:limit]):
+        photo = None if photos is None else read_photo(photos[i])
+        targets = image.targets
+        if predictions is None:
+            present = np.ones(len(targets.names), bool)
+            yield PairMaps.from_codes(targets.levels(), source, present, targets.pairs, photo)
         else:
-            yield predicted_maps(assign(image, tuple(found.get(image.image_id, ()))), image.targets, source, photo)
+            matches = assign(image, tuple(predictions.get(image.image_id, ())))
+            yield predicted_maps(matches, targets, source, photo)
 
 
 def predicted_maps(
-    chosen: Sequence[ScoredMask | None],
+    matches: Sequence[ScoredMask | None],
     targets: LayeredTargets,
     source: MapKind,
     photo: NDArray[np.uint8] | None = None,
 ) -> PairMaps:
-    """The maps of the predictions chosen for the instances of ``targets``, None = none, and the true pairs.
+    """Maps of the predictions matched to the instances of ``targets`` (None = no match), and the true pairs.
 
-    Sem-dist maps carry the predicted confidences where there are any.
+    Sem-dist maps use the predicted confidence if there is one.
     """
-    known = np.array([one is not None for one in chosen], bool)
-    there = [one for one in chosen if one is not None]
-    codes = np.zeros((len(chosen), *targets.size), np.uint8)
-    codes[known] = layered_predictions(there, targets.size).levels()
+    masks = {n: mask for n, mask in enumerate(matches) if mask is not None}
+    present = np.array([mask is not None for mask in matches], bool)
+    codes = np.zeros((len(matches), *targets.size), np.uint8)
+    codes[present] = layered_predictions(list(masks.values()), targets.size).levels()
     confidence = None
     if source == "sem-dist":
         confidence = np.zeros(codes.shape, np.float32)
-        for n, one in enumerate(chosen):
-            if one is not None:
-                confidence[n] = _confidence(one, targets.size)
-    return PairMaps.from_codes(codes, source, known, targets.pairs, photo, confidence)
-
-
-def _confidence(one: ScoredMask, size: tuple[int, int]) -> NDArray[np.floating]:
-    """C over the whole image: as predicted, or 0 and 1."""
-    return grid_of(one, (slice(0, size[0]), slice(0, size[1]))).confidence
+        for n, mask in masks.items():
+            confidence[n] = grid_of(mask, (slice(0, targets.size[0]), slice(0, targets.size[1]))).confidence
+    return PairMaps.from_codes(codes, source, present, targets.pairs, photo, confidence)

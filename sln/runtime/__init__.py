@@ -1,1 +1,1 @@
-"""Devices, processes and installed packages."""
+"""Device, precision, distributed processes and the torch installation."""

@@ -1,4 +1,4 @@
-"""The processes of a training run: one, or several under torchrun. Nobody else sees torch.distributed."""
+"""The processes of a training run, one or several under torchrun; all use of torch.distributed."""
 
 import os
 from dataclasses import dataclass, field
@@ -8,18 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
-_PATIENCE = timedelta(hours=3)
-"""How long processes wait for the first one, which validates alone."""
+_TIMEOUT = timedelta(hours=3)
+"""How long processes wait for the main one, which validates alone"""
 
 
 def world_size() -> int:
-    """How many processes train together; 1 unless they have joined."""
+    """Number of processes that train together; 1 before they join."""
     joined = distributed.is_available() and distributed.is_initialized()
     return distributed.get_world_size() if joined else 1
 
 
-def summed_over_all(values: Tensor) -> Tensor:
-    """The sum of a tensor over all processes; the tensor itself where there is one."""
+def sum_over_processes(values: Tensor) -> Tensor:
+    """Sum of a tensor over all processes; the tensor itself if there is one process."""
     if world_size() == 1:
         return values
     total = values.clone()
@@ -29,27 +29,27 @@ def summed_over_all(values: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """This process is number ``rank`` of ``size``."""
+    """The processes of a run; this one has number ``rank`` of ``size``."""
 
     rank: int = 0
     size: int = 1
-    _signals: Any = field(default=None, repr=False)
-    """A group that talks through the CPU, so that a question to all does not wait for a GPU"""
+    _cpu_group: Any = field(default=None, repr=False)
+    """Communicates through the CPU, so that :meth:`any` does not wait for a GPU"""
 
     @classmethod
     def join(cls, device: torch.device) -> "World":
-        """The processes that torchrun started; one process if it did not."""
+        """Join the processes that torchrun started; one process without torchrun."""
         size = int(os.environ.get("WORLD_SIZE", "1"))
         if size == 1:
             return cls()
         if not distributed.is_initialized():
             backend = "nccl" if device.type == "cuda" else "gloo"
-            distributed.init_process_group(backend, timeout=_PATIENCE)
-        return cls(distributed.get_rank(), size, distributed.new_group(backend="gloo", timeout=_PATIENCE))
+            distributed.init_process_group(backend, timeout=_TIMEOUT)
+        return cls(distributed.get_rank(), size, distributed.new_group(backend="gloo", timeout=_TIMEOUT))
 
     @property
-    def first(self) -> bool:
-        """Is this the process that writes files?"""
+    def is_main(self) -> bool:
+        """Whether this process writes files."""
         return self.rank == 0
 
     def wrap(self, model: nn.Module, device: torch.device) -> nn.Module:
@@ -60,13 +60,13 @@ class World:
         return nn.parallel.DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean of a tensor over all processes."""
-        return summed_over_all(values) / self.size if self.size > 1 else values
+        """Mean of a tensor over all processes."""
+        return sum_over_processes(values) / self.size if self.size > 1 else values
 
-    def any(self, here: bool) -> bool:
-        """Is it so in any process? All of them ask at the same moment and get the same answer."""
+    def any(self, flag: bool) -> bool:
+        """Whether ``flag`` is true in any process. All processes must call this at the same step."""
         if self.size == 1:
-            return here
-        asked = torch.tensor(float(here))
-        distributed.all_reduce(asked, group=self._signals)
-        return bool(asked > 0)
+            return flag
+        flags = torch.tensor(float(flag))
+        distributed.all_reduce(flags, group=self._cpu_group)
+        return bool(flags > 0)

@@ -1,4 +1,4 @@
-"""Is torch there, and does torchvision fit it? Asked before either is imported."""
+"""Check the torch installation before torch is imported."""
 
 from importlib.util import find_spec
 
@@ -7,7 +7,7 @@ from sln.errors import MachineError
 
 
 def require_torch() -> None:
-    """Raises :class:`MachineError` if torch or torchvision is missing, or the two were not made for each other."""
+    """Raise :class:`MachineError` if torch or torchvision is missing, or their versions do not match."""
     problem = torch_problem()
     if not problem and (find_spec("torch") is None or find_spec("torchvision") is None):
         problem = "torch and torchvision are installed but cannot be found"

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: all that is needed to go on as if it had not been stopped."""
+"""Checkpoints of a run: everything that exact resumption needs."""
 
 import os
 import shutil
@@ -21,15 +21,15 @@ def save(
     model: SLN,
     optimizer: torch.optim.Optimizer,
     step: int,
-    books: History,
+    history: History,
     averaged: AveragedModel | None = None,
 ) -> None:
-    """Write the state after ``step`` steps, whole or not at all; with the running mean of the weights if it is kept."""
+    """Write the state after ``step`` steps atomically; ``averaged``: the running mean of the weights (EMA)."""
     content = {
         "schema": SCHEMA,
         "config": model.config.model_dump(mode="json"),
         "step": step,
-        **books.content(),
+        **history.content(),
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
     }
@@ -41,12 +41,12 @@ def save(
         raise TrainingError(
             f"a checkpoint cannot be written: {error.strerror}",
             place=f"{path}, step {step}",
-            fix="the one before it is still whole: make room, then --resume",
+            fix="free some space, then --resume: the previous checkpoint is intact",
         ) from error
 
 
 def keep_as_best(last: Path, best: Path) -> None:
-    """Let ``best`` be the checkpoint that ``last`` is now; ``last`` will be replaced, not changed."""
+    """Make ``best`` the checkpoint that ``last`` is now, by a hard link: ``last`` is replaced later, not changed."""
     with replaced_path(best) as temporary:
         temporary.unlink()
         try:
@@ -56,31 +56,31 @@ def keep_as_best(last: Path, best: Path) -> None:
 
 
 def restore(path: Path, config: Config, model: SLN, averaged: AveragedModel | None = None) -> dict[str, Any]:
-    """Load the weights of a checkpoint and return its content. Raises :class:`WeightsError`, or
-    :class:`ConfigError` if it was made with other settings.
+    """Load the weights of a checkpoint and return its content.
+
+    Raises :class:`WeightsError`, or :class:`ConfigError` if it was made with other settings.
     """
     content = read_checkpoint(path)
     if config_of(content["config"], path) != config:
         raise ConfigError("the checkpoint was made with other settings", place=str(path))
-    wanted = {"step", "seen", "smoothed", "best", "optimizer"}
-    missing = (wanted | ({"averaged", "averaged_steps"} if averaged else set())) - content.keys()
-    if missing:
+    required = {"step", "optimizer", *History().content()} | ({"averaged", "averaged_steps"} if averaged else set())
+    if missing := required - content.keys():
         raise WeightsError(f"a checkpoint without {', '.join(sorted(missing))} cannot be resumed", place=str(path))
     if type(content["step"]) is not int or not 0 <= content["step"] <= config.train.steps:
-        raise WeightsError(f"it is of step {content['step']!r:.40} of {config.train.steps}", place=str(path))
+        raise WeightsError(f"step {content['step']!r:.40} is not among {config.train.steps} steps", place=str(path))
     fill(model, content["model"], str(path))
     if averaged is not None:
         fill(averaged.module, content["averaged"], str(path))
         if type(content["averaged_steps"]) is not int:
-            raise WeightsError("its running mean does not say of how many steps", place=str(path))
+            raise WeightsError("averaged_steps is not a number of steps", place=str(path))
         averaged.n_averaged.fill_(content["averaged_steps"])
     return content
 
 
-def load_optimiser(optimizer: torch.optim.Optimizer, state: Any) -> None:
-    """Take up the state of an optimizer. Raises ValueError (or what torch does) if it is of other parameters."""
+def load_optimizer(optimizer: torch.optim.Optimizer, state: Any) -> None:
+    """Load the state of an optimizer. Raises ValueError (or the error of torch) if it has other parameters."""
     optimizer.load_state_dict(state)
-    for parameter, kept in optimizer.state.items():
-        shapes = [value.shape for value in kept.values() if isinstance(value, torch.Tensor) and value.ndim]
+    for parameter, entries in optimizer.state.items():
+        shapes = [value.shape for value in entries.values() if isinstance(value, torch.Tensor) and value.ndim]
         if any(shape != parameter.shape for shape in shapes):
-            raise ValueError("the optimizer's state is of other parameters")
+            raise ValueError("the optimizer state belongs to other parameters")

@@ -90,12 +90,12 @@ def fit(
     """
     own = Run(Path(run))
     place, world = _join(device)
-    if world.first:
+    if world.is_main:
         own.refuse_used()
     config = with_categories(config, sources.train)
     trainer = _trainer(config, sources, place, world, say, on_row, logs)
-    with own.writing() if world.first else nullcontext(), closing(trainer.telling):
-        if world.first:
+    with own.writing() if world.is_main else nullcontext(), closing(trainer.telling):
+        if world.is_main:
             about = {"device": str(place), "processes": world.size, "threads": torch.get_num_threads()}
             Run.create(own.path, config, sources.to_dict() | about)
         trainer.run = own
@@ -119,12 +119,12 @@ def resume(
     """Go on with a run from its newest checkpoint, with its own settings and sources; photos may have moved."""
     found = Run.resume(Path(run))
     place, world = _join(device)
-    sources = Sources.from_dict(found.about())
+    sources = Sources.from_dict(found.environment())
     sources = replace(
         sources, images=tuple(images) or sources.images, val_images=tuple(val_images) or sources.val_images
     )
     trainer = _trainer(found.config(), sources, place, world, say, on_row, logs, fresh=False)
-    with found.writing() if world.first else nullcontext(), closing(trainer.telling):
+    with found.writing() if world.is_main else nullcontext(), closing(trainer.telling):
         trainer.run = found
         trainer.resume(found.last)
         end = trainer.spans[-1].stop
@@ -132,7 +132,7 @@ def resume(
             say(f"this run is finished: all {end} steps are done, nothing is left to do")
             return found
         say(f"resumed at step {trainer.step} of {end}")
-        if (threads := found.about().get("threads")) != torch.get_num_threads():
+        if (threads := found.environment().get("threads")) != torch.get_num_threads():
             say(f"note: {torch.get_num_threads()} threads now, {threads} before: not bit for bit the same run")
         on_step(trainer.step)
         trainer.train(stop_at, on_step)
@@ -143,7 +143,7 @@ def resume(
 def _report(trainer: Trainer, sources: Sources, say: Says) -> None:
     """``report.html`` of a finished run: its best model on the validation set, else on what it was trained on."""
     run, config = trainer.run, trainer.config
-    if run is None or not trainer.world.first or trainer.step < trainer.spans[-1].stop:
+    if run is None or not trainer.world.is_main or trainer.step < trainer.spans[-1].stop:
         return
     data = trainer.data
     if sources.val is not None:
@@ -240,7 +240,7 @@ def _trainer(
         draw=draw,
         say=say,
         on_row=on_row,
-        telling=LoggerCollection(logs if world.first else (), say),
+        telling=LoggerCollection(logs if world.is_main else (), say),
         fresh=fresh,
     )
 

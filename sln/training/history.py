@@ -1,4 +1,4 @@
-"""The books of a run: losses since the last row, rows of metrics, which checkpoint is the best."""
+"""Statistics since the last metrics row, the newest row and the best score; part of every checkpoint."""
 
 import math
 from collections.abc import Mapping
@@ -14,14 +14,23 @@ from sln.runtime.device import memory_used
 from sln.runtime.distributed import World
 from sln.training.schedule import StageSpan, learning_rate
 
+_PAST_WEIGHT = 0.98
+"""Of the past in the smoothed training loss, per step"""
+_STEP_WEIGHT = 0.02
+"""Of the newest step in it"""
+_STEP_FIELDS = ("losses", "totals", "norms", "ids")
+"""Fields with one entry per step since the last row"""
+_SCALAR_FIELDS = ("smoothed", "best", "row", "is_best")
+
 
 @dataclass(slots=True)
 class History:
-    """What training has to remember between rows; all of it stands in a checkpoint.
+    """What training remembers between metrics rows.
 
-    ``losses``, ``totals``, ``norms``, ``ids``: of every step since the last row, kept on the device until they are
-    read. ``smoothed``: training loss, smoothed since the stage began. ``best``: score of the best checkpoint so far,
-    higher is better. ``row``: a row that is made but not written yet; ``chosen``: its checkpoint is the best by loss.
+    ``losses``, ``totals``, ``norms``, ``ids``: named losses, weighted sum, gradient norm and image ids of every step
+    since the last row, on the device until a row is made. ``smoothed``: training loss, smoothed over the stage.
+    ``best``: score of the best checkpoint, higher is better. ``row``: a row that is not written yet; ``is_best``: its
+    checkpoint has the lowest smoothed loss.
     """
 
     losses: list[dict[str, Tensor]] = field(default_factory=list)
@@ -31,76 +40,77 @@ class History:
     smoothed: float | None = None
     best: float | None = None
     row: dict[str, Any] | None = None
-    chosen: bool = False
+    is_best: bool = False
 
     def add(self, losses: dict[str, Tensor], total: Tensor, norm: Tensor, ids: Tensor) -> None:
-        """Note one step."""
+        """Record one step."""
         self.losses.append(losses)
         self.totals.append(total)
         self.norms.append(norm)
         self.ids.append(ids)
 
-    def share(self, world: World) -> None:
-        """Let every process remember the means over all, so that a checkpoint of the first one speaks for them."""
+    def average(self, world: World) -> None:
+        """Replace losses by their means over all processes, so that a checkpoint of the main one holds them."""
         if world.size > 1 and self.totals:
             self.totals = list(world.mean(torch.stack(self.totals)).unbind())
-            names = list(self.losses[0])
-            means = world.mean(torch.stack([torch.stack([one[name] for name in names]) for one in self.losses]))
-            self.losses = [dict(zip(names, row.unbind(), strict=True)) for row in means]
+            means = world.mean(self._stacked_losses())
+            self.losses = [dict(zip(self.losses[0], row.unbind(), strict=True)) for row in means]
 
-    def healthy(self) -> bool:
-        """Were all losses since the last row finite?"""
+    def _stacked_losses(self) -> Tensor:
+        """Named losses [steps, names], in the order of the first step's names."""
+        return torch.stack([torch.stack([losses[name] for name in self.losses[0]]) for losses in self.losses])
+
+    def is_finite(self) -> bool:
+        """Whether all losses and gradients since the last row are finite."""
         return all(bool(torch.isfinite(value)) for value in self.totals + self.norms)
 
     def content(self) -> dict[str, Any]:
-        """As a checkpoint keeps them."""
-        seen = {name: getattr(self, name) for name in ("losses", "totals", "norms", "ids")}
-        return {"seen": seen, "smoothed": self.smoothed, "best": self.best, "row": self.row, "chosen": self.chosen}
+        """Its entries in a checkpoint."""
+        steps = {name: getattr(self, name) for name in _STEP_FIELDS}
+        return {"steps_since_row": steps} | {name: getattr(self, name) for name in _SCALAR_FIELDS}
 
     @classmethod
-    def of(cls, content: Mapping[str, Any], device: torch.device) -> "History":
-        """Those of a checkpoint. Raises ValueError, TypeError, KeyError or AttributeError if they are none."""
-        kept = content["seen"]
-        losses = [{name: value.to(device) for name, value in one.items()} for one in kept["losses"]]
-        totals, norms, ids = ([value.to(device) for value in kept[name]] for name in ("totals", "norms", "ids"))
-        rest = content["smoothed"], content["best"], content.get("row"), content.get("chosen", False)
-        scalars = [*totals, *norms, *(value for one in losses for value in one.values())]
-        if len({len(losses), len(totals), len(norms), len(ids)}) > 1 or any(one.ndim for one in scalars):
-            raise ValueError("losses, totals, norms and ids do not belong together")
-        if (
-            any(not (one is None or type(one) is float) for one in rest[:2])
-            or len({frozenset(one) for one in losses}) > 1
-        ):
-            raise ValueError("figures that are no numbers")
-        if rest[2] is not None and (type(rest[2]) is not dict or rest[2].get("step") != content["step"]):
+    def from_content(cls, content: Mapping[str, Any], device: torch.device) -> "History":
+        """Read from a checkpoint. Raises ValueError, TypeError, KeyError or AttributeError if it is malformed."""
+        steps = content["steps_since_row"]
+        losses = [{name: value.to(device) for name, value in row.items()} for row in steps["losses"]]
+        totals, norms, ids = ([value.to(device) for value in steps[name]] for name in _STEP_FIELDS[1:])
+        scalars = [*totals, *norms, *(value for row in losses for value in row.values())]
+        if len({len(losses), len(totals), len(norms), len(ids)}) > 1 or any(value.ndim for value in scalars):
+            raise ValueError("losses, totals, norms and ids do not match")
+        history = cls(losses, totals, norms, ids, **{name: content[name] for name in _SCALAR_FIELDS})
+        figures = (history.smoothed, history.best)
+        if any(value is not None and type(value) is not float for value in figures):
+            raise ValueError("smoothed or best is not a number")
+        if len({frozenset(row) for row in losses}) > 1:
+            raise ValueError("steps have different losses")
+        row = history.row
+        if row is not None and (type(row) is not dict or row.get("step") != content["step"]):
             raise ValueError("a row of another step")
-        return cls(losses, totals, norms, ids, *rest)
+        return history
 
-    def close(self, config: Config, step: int, span: StageSpan, images: int, seconds: float, world: World) -> float:
-        """Make the row of the steps since the last one (means over all processes) and forget them.
+    def make_row(self, config: Config, step: int, span: StageSpan, images: int, seconds: float, world: World) -> None:
+        """Set ``row`` to the means of the steps since the last one, over all processes, and clear them.
 
-        Returns the mean loss. Raises :class:`TrainingError` if a loss was not finite, naming the images.
+        Raises :class:`TrainingError` that names the images if a loss is not finite.
         """
         totals = self._finite_totals(step, world)
         for total in totals:
-            self.smoothed = total if self.smoothed is None else 0.98 * self.smoothed + 0.02 * total
-        names = list(self.losses[0])
-        losses = world.mean(torch.stack([torch.stack([one[name] for name in names]) for one in self.losses]).mean(0))
-        mean = sum(totals) / len(totals)
+            self.smoothed = total if self.smoothed is None else _PAST_WEIGHT * self.smoothed + _STEP_WEIGHT * total
+        losses = world.mean(self._stacked_losses().mean(0)).tolist()
         self.row = {
             "step": step,
             "stage": span.name,
             "epoch": step * config.train.batch / images,
             "lr": learning_rate(step - 1, span, config.train),
-            "total": mean,
-            "losses": dict(zip(names, losses.tolist(), strict=True)),
+            "total": sum(totals) / len(totals),
+            "losses": dict(zip(self.losses[0], losses, strict=True)),
             "gradient": float(torch.stack(self.norms).mean()),
             "images_per_s": len(totals) * config.train.batch / max(seconds, 1e-9),
         }
         memory = memory_used(self.norms[0].device)
         self.row |= {} if memory is None else {"memory_gib": memory}
         self.losses, self.totals, self.norms, self.ids = [], [], [], []
-        return mean
 
     def _finite_totals(self, step: int, world: World) -> list[float]:
         totals: list[float] = world.mean(torch.stack(self.totals)).tolist()
@@ -108,14 +118,14 @@ class History:
         for total, norm, ids in zip(totals, norms, self.ids, strict=True):
             if not (math.isfinite(total) and math.isfinite(norm)):
                 raise TrainingError(
-                    f"the loss is not finite ({total}, gradient {norm})",
+                    f"the loss is not finite ({total}, gradient norm {norm})",
                     place=f"step {step}, images {', '.join(map(str, ids.tolist()))}",
-                    fix="lower train.lr, or look at these images",
+                    fix="lower train.lr, or check these images",
                 )
         return totals
 
-    def better(self, score: float) -> bool:
-        """Is this the best score so far? It is remembered."""
+    def update_best(self, score: float) -> bool:
+        """Whether ``score`` is the best so far; it is stored then."""
         if self.best is not None and score <= self.best:
             return False
         self.best = score

@@ -1,7 +1,7 @@
-"""What a run tells while it trains, to whoever listens: rows of metrics, overlays, checkpoints.
+"""Loggers of a training run: they receive metrics rows, overlays and checkpoints.
 
-The run directory keeps ``metrics.jsonl`` and overlays in any case. A log is any object with the methods of
-:class:`RunLog`; process 0 alone tells, and a log that fails stops nothing: it is told no more.
+Rows and overlays are always in the run directory. A logger is any object with the methods of :class:`RunLog`; only the
+main process calls it. A logger that raises is disabled and training continues.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -15,48 +15,49 @@ Row = Mapping[str, Any]
 
 
 class RunLog(Protocol):
-    """What a log is told. ``begin``: steps done so far, later ones of an earlier try do not count any more; ``row``: as
-    in ``metrics.jsonl`` (``step``, ``stage``, ``lr``, ``total``, ``losses``, ``gradient``, ``images_per_s``, with a
-    validation set ``ap``); ``overlay`` and ``checkpoint``: a file just written.
+    """The methods of a logger.
+
+    A row is as in ``metrics.jsonl``: ``step``, ``stage``, ``lr``, ``total``, ``losses``, ``gradient``,
+    ``images_per_s``, and ``ap`` with a validation set.
     """
 
     def begin(self, step: int) -> None:
-        """Training starts, or goes on, after so many steps."""
+        """Training starts after ``step`` finished steps; later steps of an interrupted run are void."""
 
     def row(self, row: Row) -> None:
-        """A row of metrics."""
+        """A new row of metrics."""
 
     def overlay(self, step: int, path: Path) -> None:
-        """A picture of predictions beside the truth."""
+        """A new picture file: predictions beside the ground truth."""
 
     def checkpoint(self, step: int, path: Path) -> None:
-        """The newest checkpoint."""
+        """A new checkpoint file."""
 
     def close(self) -> None:
-        """Training ended or was stopped."""
+        """Training ended or was interrupted."""
 
 
 class TensorBoardLog:
-    """Rows as scalars (``loss/...``, ``rate/...``, ``ap``), overlays as images, in a folder that TensorBoard reads.
+    """Write rows as scalars (``loss/...``, ``rate/...``, ``ap``) and overlays as images for TensorBoard.
 
     Raises ModuleNotFoundError without the package ``tensorboard``.
     """
 
     def __init__(self, folder: str | Path) -> None:
-        import tensorboard  # noqa: F401  # at once, not after an hour of training
+        import tensorboard  # noqa: F401  # raise now, not after an hour of training
 
         self.folder = Path(folder)
         self._writer: Any = None
 
     def begin(self, step: int) -> None:
-        """Open the files; what an earlier try wrote of later steps is hidden."""
+        """Open the files and hide later steps of an interrupted run."""
         from torch.utils.tensorboard import SummaryWriter
 
         purge = step + 1 if step else None
         self._writer = SummaryWriter(str(self.folder), purge_step=purge)
 
     def row(self, row: Row) -> None:
-        """Every figure of a row under its own name."""
+        """Add the values of a row as scalars."""
         scalars = {f"loss/{name}": value for name, value in row.get("losses", {}).items()}
         scalars |= {"loss/total": row.get("total"), "rate/lr": row.get("lr"), "rate/gradient": row.get("gradient")}
         scalars |= {"rate/images_per_s": row.get("images_per_s"), "ap": row.get("ap")}
@@ -66,52 +67,52 @@ class TensorBoardLog:
         self._writer.flush()
 
     def overlay(self, step: int, path: Path) -> None:
-        """The picture as it lies in the run directory."""
+        """Add the picture as an image."""
         with Image.open(path) as image:
             self._writer.add_image("overlay", np.asarray(image.convert("RGB")), step, dataformats="HWC")
         self._writer.flush()
 
     def checkpoint(self, step: int, path: Path) -> None:
-        """Where it is, as text."""
+        """Add the path as text."""
         self._writer.add_text("checkpoint", str(path), step)
 
     def close(self) -> None:
-        """End the files."""
+        """Close the files."""
         if self._writer is not None:
             self._writer.close()
 
 
 class LoggerCollection:
-    """Several logs as one; a log that fails is told no more, and ``say`` says so once."""
+    """Several loggers as one. A logger that raises is disabled with one warning, passed to ``say``."""
 
-    def __init__(self, logs: Iterable[RunLog] = (), say: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, logs: Iterable[RunLog] = (), say: Callable[[str], None] = lambda text: None) -> None:
         self._logs = list(logs)
         self._say = say
 
     def begin(self, step: int) -> None:
         """See :class:`RunLog`."""
-        self._each("begin", step)
+        self._call("begin", step)
 
     def row(self, row: Row) -> None:
         """See :class:`RunLog`."""
-        self._each("row", row)
+        self._call("row", row)
 
     def overlay(self, step: int, path: Path) -> None:
         """See :class:`RunLog`."""
-        self._each("overlay", step, path)
+        self._call("overlay", step, path)
 
     def checkpoint(self, step: int, path: Path) -> None:
         """See :class:`RunLog`."""
-        self._each("checkpoint", step, path)
+        self._call("checkpoint", step, path)
 
     def close(self) -> None:
         """See :class:`RunLog`."""
-        self._each("close")
+        self._call("close")
 
-    def _each(self, event: str, *about: Any) -> None:
+    def _call(self, method: str, *values: Any) -> None:
         for log in list(self._logs):
             try:
-                getattr(log, event)(*about)
-            except Exception as error:  # somebody else's server, or a full disk: training goes on
+                getattr(log, method)(*values)
+            except Exception as error:  # a server that is down, or a full disk, must not end training
                 self._logs.remove(log)
-                self._say(f"warning: {type(log).__name__} failed and is told no more: {type(error).__name__}: {error}")
+                self._say(f"warning: {type(log).__name__} is disabled: {type(error).__name__}: {error}")

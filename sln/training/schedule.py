@@ -1,9 +1,8 @@
-"""What is trained when: stages, the photos of every step, the learning rate. All of it follows from the step alone,
-so that a run can be taken up anywhere.
-"""
+"""Stages, the images of every step and the learning rate; all follow from the step, so a run can resume anywhere."""
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -14,7 +13,7 @@ from sln.config import TrainConfig, steps_of
 
 @dataclass(frozen=True, slots=True)
 class StageSpan:
-    """Steps ``start`` to ``stop`` (excluded) belong to stage ``name``."""
+    """Stage ``name`` takes the steps from ``start`` to ``stop`` (excluded)."""
 
     name: str
     start: int
@@ -22,48 +21,39 @@ class StageSpan:
 
 
 def stage_spans(settings: TrainConfig) -> list[StageSpan]:
-    """The stages of a run, in order; together they cover all steps."""
+    """The stages of a run in order; together they cover all steps."""
     ends = np.cumsum([0, *steps_of(settings)]).tolist()
     spans = zip(settings.stages, pairwise(ends), strict=True)
     return [StageSpan(stage.name, start, stop) for stage, (start, stop) in spans]
 
 
-def photos_of_step(step: int, images: int, batch: int, seed: int) -> list[tuple[int, int]]:
-    """The (image, draw) of every sample of a step. Draw e is the e-th time round: each time a new shuffle of all."""
-    chosen = []
-    for position in range(step * batch, (step + 1) * batch):
-        epoch, at = divmod(position, images)
-        chosen.append((_shuffled(images, seed, epoch)[at], epoch + 1))
-    return chosen
+def samples_of_step(step: int, images: int, batch: int, seed: int) -> list[tuple[int, int]]:
+    """The samples (image, epoch) of a step over all processes; epochs count from 1, each shuffles all images anew."""
+    epochs_and_positions = (divmod(position, images) for position in range(step * batch, (step + 1) * batch))
+    return [(_shuffled(images, seed, epoch)[position], epoch + 1) for epoch, position in epochs_and_positions]
 
 
-_SHUFFLES: dict[tuple[int, int, int], list[int]] = {}
-
-
+@lru_cache(maxsize=4)  # steps need neighboring epochs only
 def _shuffled(images: int, seed: int, epoch: int) -> list[int]:
-    key = (images, seed, epoch)
-    if key not in _SHUFFLES:
-        while len(_SHUFFLES) > 4:  # neighbouring epochs are all that is asked for
-            del _SHUFFLES[next(iter(_SHUFFLES))]
-        _SHUFFLES[key] = np.random.default_rng([seed, epoch]).permutation(images).tolist()
-    return _SHUFFLES[key]
+    order: list[int] = np.random.default_rng([seed, epoch]).permutation(images).tolist()
+    return order
 
 
 def learning_rate(step: int, span: StageSpan, settings: TrainConfig) -> float:
     """Linear warm-up from the start of the stage, then a half cosine to 0, or constant."""
-    length, at = span.stop - span.start, step - span.start
-    warm = max(1, round(settings.warmup * length))
-    if at < warm and settings.warmup > 0:
-        return settings.lr * (at + 1) / warm
+    length, position = span.stop - span.start, step - span.start
+    warmup = max(1, round(settings.warmup * length))
+    if position < warmup and settings.warmup > 0:
+        return settings.lr * (position + 1) / warmup
     if settings.schedule == "constant":
         return settings.lr
-    return settings.lr * 0.5 * (1 + math.cos(math.pi * (at - warm) / max(1, length - warm)))
+    return settings.lr * 0.5 * (1 + math.cos(math.pi * (position - warmup) / max(1, length - warmup)))
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Trainable parameters with and without weight decay: none on normalisation layers and biases (all of one axis)."""
+    """Trainable parameters, those of one axis (normalization, biases) without weight decay."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": weight_decay},
+        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
     ]

@@ -17,12 +17,12 @@ from sln.data.dataset import Batch, CachedTargets, batches
 from sln.errors import ConfigError, TrainingError, WeightsError
 from sln.network.sln import SLN, build
 from sln.runs import Run
-from sln.runtime.device import autocast, out_of_memory, out_of_memory_error
+from sln.runtime.device import autocast, is_out_of_memory, out_of_memory_error
 from sln.runtime.distributed import World
-from sln.training.checkpoints import keep_as_best, load_optimiser, restore, save
+from sln.training.checkpoints import keep_as_best, load_optimizer, restore, save
 from sln.training.history import History
 from sln.training.logs import LoggerCollection
-from sln.training.schedule import StageSpan, learning_rate, parameter_groups, photos_of_step, stage_spans
+from sln.training.schedule import StageSpan, learning_rate, parameter_groups, samples_of_step, stage_spans
 from sln.weights import load_pretrained
 
 Says = Callable[[str], None]
@@ -92,11 +92,11 @@ class Trainer:
             if self.step < self.spans[-1].stop:
                 self.enter(self._span())
                 if self.step > self._span().start:
-                    load_optimiser(self.optimizer, content["optimizer"])
-            self.books = History.of(content, self.device)
+                    load_optimizer(self.optimizer, content["optimizer"])
+            self.books = History.from_content(content, self.device)
         except (AttributeError, IndexError, KeyError, RuntimeError, StopIteration, TypeError, ValueError) as error:
             raise WeightsError(f"its state cannot be taken up: {error}", place=str(checkpoint)) from error
-        if self.run is not None and self.world.first:
+        if self.run is not None and self.world.is_main:
             self.run.rewind(self.step)
             self._take_up_row(self.run)
 
@@ -132,16 +132,16 @@ class Trainer:
                     if self._due():
                         started = self._keep_books(started)
                     if self.world.any(self._asked()):
-                        self.books.share(self.world)
+                        self.books.average(self.world)
                         raise KeyboardInterrupt
             except BaseException:
-                if self._whole and self.books.healthy():
+                if self._whole and self.books.is_finite():
                     self._save()
                 raise
         if self.step < end:
-            self.books.share(self.world)
+            self.books.average(self.world)
             self._save()
-        if self.run is not None and self.world.first:
+        if self.run is not None and self.world.is_main:
             self.run.write_table()
 
     def time_batch(self) -> dict[str, float]:
@@ -159,7 +159,7 @@ class Trainer:
 
     def photos(self, step: int) -> list[tuple[int, int]]:
         """The (image, draw) samples of one step, over all processes."""
-        return photos_of_step(step, len(self.data), self.config.train.batch, self.config.train.seed)
+        return samples_of_step(step, len(self.data), self.config.train.batch, self.config.train.seed)
 
     def backward(self, batch: Batch) -> dict[str, Tensor]:
         """Gradients of one batch, in the parts it is accumulated from; returns its mean losses."""
@@ -206,7 +206,7 @@ class Trainer:
         try:
             losses = self.backward(batch)
         except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             per_process = train.batch // self.world.size
             raise out_of_memory_error(
@@ -257,17 +257,17 @@ class Trainer:
         if books.row is None:
             span = next(span for span in self.spans if span.start < self.step <= span.stop)
             try:
-                books.close(self.config, self.step, span, len(self.data), time.perf_counter() - started, self.world)
+                books.make_row(self.config, self.step, span, len(self.data), time.perf_counter() - started, self.world)
             except TrainingError as error:
                 error.message += f"; the last good checkpoint is {self.run.last}" if self.run else ""
                 raise
-            books.chosen = self._saving() and self.validate is None and books.better(-(books.smoothed or 0.0))
+            books.is_best = self._saving() and self.validate is None and books.update_best(-(books.smoothed or 0.0))
         saving = self._saving()
         if saving:
             self._save()
         self._whole = False
         assert books.row is not None
-        if self.run is not None and self.world.first:
+        if self.run is not None and self.world.is_main:
             if saving:
                 self._look(self.run, books.row)
             self.run.add_metrics(books.row)
@@ -279,12 +279,12 @@ class Trainer:
 
     def _look(self, run: Run, row: dict[str, Any]) -> None:
         """Validate, draw, and keep the checkpoint just written if it is the best."""
-        chosen = self.books.chosen or row["stage"] == "shape_prior"  # no AP tells what that has learned
+        chosen = self.books.is_best or row["stage"] == "shape_prior"  # no AP tells what that has learned
         if row["stage"] in ("ilm", "joint"):
             used = self.model if self.averaged is None else cast(SLN, self.averaged.module)
             if self.validate is not None:
                 row |= self.validate(used)
-                chosen = self.books.better(row["ap"] or 0.0)
+                chosen = self.books.update_best(row["ap"] or 0.0)
             if self.draw is not None:
                 self.draw(used, picture := run.overlays / f"step_{self.step:06d}.png")
                 self.telling.overlay(self.step, picture)
@@ -293,7 +293,7 @@ class Trainer:
             keep_as_best(run.last, run.best)
 
     def _save(self) -> None:
-        if self.run is not None and self.world.first:
+        if self.run is not None and self.world.is_main:
             save(self.run.last, self.model, self.optimizer, self.step, self.books, self.averaged)
             self.telling.checkpoint(self.step, self.run.last)
 

@@ -1,36 +1,37 @@
-"""Weights of others to start from: torchvision's Mask R-CNN or ResNet, bodies of timm. Names and shapes must fit."""
+"""Load pretrained weights: torchvision's Mask R-CNN or ResNet, and backbones of timm. Names and shapes must match."""
 
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from sln.config import Category, Config
 from sln.errors import WeightsError
 from sln.network.sln import SLN
-from sln.weights.efficientnet import is_efficientnet, timm_names
 from sln.weights.files import check_tensors, read_content, tensors_of
 
-_PARTS = {
+_PREFIXES = {
     "backbone.body.": "encoder.backbone.",
     "backbone.fpn.": "encoder.fpn.",
     "rpn.head.": "proposals.head.",
     "roi_heads.box_head.": "boxes.head.",
     "roi_heads.box_predictor.": "boxes.predictor.",
 }
-"""Where the parts of torchvision's Mask R-CNN live here; its mask head has no counterpart"""
+"""Prefixes of torchvision's Mask R-CNN and the same parts here"""
 _UNUSED = ("roi_heads.mask_head.", "roi_heads.mask_predictor.")
 _PREDICTOR = "boxes.predictor."
+_COCO_CLASSES = 91
 _OLD_NAMES = ((r"^rpn\.head\.conv\.(weight|bias)$", r"rpn.head.conv.0.0.\1"),
               (r"^(backbone\.fpn\.(?:inner|layer)_blocks\.\d)\.(weight|bias)$", r"\1.0.\2"))  # fmt: skip
-"""As torchvision called them before its version 0.13"""
-_COUNTED = "num_batches_tracked"
+"""Names before torchvision 0.13, and since"""
+_COUNTER = "num_batches_tracked"
 
 
 def load_pretrained(model: SLN, config: Config) -> Iterator[str]:
-    """Fill a network with the pretrained weights of its settings; yields lines that say what was taken and what not.
+    """Load the pretrained weights that the settings name; yields one line for each part, loaded or not.
 
     Raises :class:`WeightsError` if names or shapes differ, before anything is changed.
     """
@@ -42,9 +43,11 @@ def load_pretrained(model: SLN, config: Config) -> Iterator[str]:
         yield load_backbone(model.encoder.backbone, config.encoder.weights, config.encoder.depth)
 
 
-def load_backbone(body: nn.Module, weights: str, depth: int) -> str:
-    """Fill a ResNet from ``weights``: a torchvision checkpoint (``backbone.body.*`` of Mask R-CNN, or a plain ResNet),
-    or ``imagenet``. Returns one line that says what was loaded; raises :class:`WeightsError` if names or shapes differ.
+def load_backbone(backbone: nn.Module, weights: str, depth: int) -> str:
+    """Load a ResNet and return one line that says what was loaded.
+
+    weights: ``imagenet``, or a torchvision checkpoint of Mask R-CNN (``backbone.body.*``) or of a plain ResNet.
+    Raises :class:`WeightsError` if names or shapes differ.
     """
     if weights == "imagenet":
         from torchvision.models import get_model_weights
@@ -53,86 +56,88 @@ def load_backbone(body: nn.Module, weights: str, depth: int) -> str:
             raise WeightsError(
                 "there are no ImageNet weights for a ResNet of 10 layers", fix="encoder.depth 18 or more"
             )
-        found: Any = get_model_weights(f"resnet{depth}").DEFAULT.get_state_dict(progress=False)
+        content: Any = get_model_weights(f"resnet{depth}").DEFAULT.get_state_dict(progress=False)
         place = f"torchvision resnet{depth}"
     else:
-        found, place = read_content(Path(weights)), weights
-    given = _state(found, place)
+        content, place = read_content(Path(weights)), weights
+    state = _state_dict(content, place)
     prefix = "backbone.body."
-    detector = any(name.startswith(prefix) for name in given)
-    own = {name.removeprefix(prefix): value for name, value in given.items() if not detector or name.startswith(prefix)}
-    taken = _take(body, {name: value for name, value in own.items() if not name.startswith("fc.")}, place)
-    return f"encoder: {taken} tensors from {place}{' (Mask R-CNN)' if detector else ''}"
+    is_detector = any(name.startswith(prefix) for name in state)
+    if is_detector:
+        state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    count = _load(backbone, {name: value for name, value in state.items() if not name.startswith("fc.")}, place)
+    return f"encoder: {count} tensors from {place}{' (Mask R-CNN)' if is_detector else ''}"
 
 
 def _load_detector(model: SLN, config: Config) -> Iterator[str]:
-    """Body, pyramid, RPN and box head of torchvision's Mask R-CNN of the same version."""
-    version, weights = config.detector.version, config.detector.weights
-    found, place = (_downloaded(version, config.encoder.depth) if weights == "coco"
-                    else (read_content(Path(weights)), weights))  # fmt: skip
-    given = {_todays_name(name): value for name, value in _state(found, place).items()}
-    if not any(name.startswith("roi_heads.") for name in given):
+    """Load backbone, FPN, RPN and box head from torchvision's Mask R-CNN of the same version."""
+    place = config.detector.weights
+    if place == "coco":
+        content, place = _download(config.detector.version, config.encoder.depth)
+    else:
+        content = read_content(Path(place))
+    checkpoint = {_new_name(name): value for name, value in _state_dict(content, place).items()}
+    if not any(name.startswith("roi_heads.") for name in checkpoint):
         raise WeightsError(
-            "this is no Mask R-CNN of torchvision", place=place, fix="encoder.weights takes a body alone"
+            "this is not a Mask R-CNN of torchvision", place=place, fix="encoder.weights loads a backbone alone"
         )
-    own, unused, strange = {}, 0, []
-    for name, value in given.items():
-        part = next((part for part in _PARTS if name.startswith(part)), None)
-        if part is not None:
-            own[_PARTS[part] + name.removeprefix(part)] = value
+    state, unused, unknown = {}, 0, []
+    for name, value in checkpoint.items():
+        prefix = next((prefix for prefix in _PREFIXES if name.startswith(prefix)), None)
+        if prefix is not None:
+            state[_PREFIXES[prefix] + name.removeprefix(prefix)] = value
         elif name.startswith(_UNUSED):
             unused += 1
         else:
-            strange.append(name)
-    if strange:
-        raise WeightsError(f"{len(strange)} tensors of no part of a Mask R-CNN ({strange[0]})", place=place)
-    yield from _taken(model, config.detector.categories, own, place)
-    yield f"not taken: {unused} tensors of its mask head"
+            unknown.append(name)
+    if unknown:
+        raise WeightsError(f"{len(unknown)} tensors do not belong to a Mask R-CNN ({unknown[0]})", place=place)
+    yield from _load_parts(model, config.detector.categories, state, place)
+    yield f"not loaded: {unused} tensors of its mask head"
 
 
-def _taken(model: SLN, categories: tuple[Category, ...], own: dict[str, Tensor], place: str) -> Iterator[str]:
-    """Fill the parts, the last layers of the box head only where the classes agree."""
-    rows = _rows(own, categories, model.state_dict()[f"{_PREDICTOR}cls_score.bias"])
-    predictor = {name: own.pop(name) for name in list(own) if name.startswith(_PREDICTOR)}
+def _load_parts(model: SLN, categories: tuple[Category, ...], state: dict[str, Tensor], place: str) -> Iterator[str]:
+    """Load all parts; the last layers of the box head only if the classes agree."""
+    rows = _class_rows(state, categories, model.state_dict()[f"{_PREDICTOR}cls_score.bias"])
+    predictor = {name: state.pop(name) for name in list(state) if name.startswith(_PREDICTOR)}
     if rows is not None:
         classes = len(predictor[f"{_PREDICTOR}cls_score.bias"])
-        own |= {name: _of_rows(value, rows, classes) for name, value in predictor.items()}
-    names = tuple(_PARTS.values())
-    wanted = {name for name in model.state_dict() if name.startswith(names)}
-    wanted = {name for name in wanted if rows is not None or not name.startswith(_PREDICTOR)}
-    _take(model, own, place, wanted)
-    for part in names:
-        if count := sum(name.startswith(part) for name in own):
-            yield f"{part.rstrip('.')}: {count} tensors from {place}"
+        state |= {name: _select_classes(value, rows, classes) for name, value in predictor.items()}
+    prefixes = tuple(prefix for prefix in _PREFIXES.values() if rows is not None or prefix != _PREDICTOR)
+    _load(model, state, place, prefixes)
+    for prefix in _PREFIXES.values():
+        if count := sum(name.startswith(prefix) for name in state):
+            yield f"{prefix.rstrip('.')}: {count} tensors from {place}"
     if rows is None:
-        yield "not taken: the last layers of its box head, whose classes are others"
+        yield "not loaded: the last layers of its box head, which has other classes"
 
 
-def _rows(own: Mapping[str, Tensor], categories: tuple[Category, ...], bias: Tensor) -> list[int] | None:
-    """Which classes of the checkpoint are the network's, background first: all, if there are as many; those of the same
-    names, if they are COCO's 91; None = they do not agree.
+def _class_rows(state: Mapping[str, Tensor], categories: tuple[Category, ...], bias: Tensor) -> list[int] | None:
+    """Rows of the checkpoint's classes that are the network's, background first.
+
+    All if there are equally many; by name if the checkpoint has COCO's 91; None if the classes do not agree.
     """
-    found = own.get(f"{_PREDICTOR}cls_score.bias")
-    if found is None or found.ndim != 1:
+    checkpoint_bias = state.get(f"{_PREDICTOR}cls_score.bias")
+    if checkpoint_bias is None or checkpoint_bias.ndim != 1:
         return None
-    if len(found) == 91:
+    if len(checkpoint_bias) == _COCO_CLASSES:
         from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 
-        known = MaskRCNN_ResNet50_FPN_Weights.DEFAULT.meta["categories"]
+        coco_names = MaskRCNN_ResNet50_FPN_Weights.DEFAULT.meta["categories"]
         names = [category.name for category in categories]
-        if names and all(name in known for name in names):
-            return [0, *(known.index(name) for name in names)]
-    return list(range(len(bias))) if len(found) == len(bias) else None
+        if names and all(name in coco_names for name in names):
+            return [0, *(coco_names.index(name) for name in names)]
+    return list(range(len(bias))) if len(checkpoint_bias) == len(bias) else None
 
 
-def _of_rows(value: Tensor, rows: list[int], classes: int) -> Tensor:
-    """The rows of some of the ``classes``, of which each has one (scores) or four (boxes)."""
+def _select_classes(value: Tensor, rows: list[int], classes: int) -> Tensor:
+    """Rows of some of the ``classes``; each class has one row (scores) or four (boxes)."""
     if value.shape[0] % classes:
-        return value  # of no such shape, which is said when shapes are checked
+        return value  # the check of shapes reports it
     return value.view(classes, -1, *value.shape[1:])[rows].flatten(0, 1)
 
 
-def _downloaded(version: str, depth: int) -> tuple[Any, str]:
+def _download(version: str, depth: int) -> tuple[Any, str]:
     from torchvision.models import get_model_weights
 
     if depth != 50:
@@ -141,57 +146,49 @@ def _downloaded(version: str, depth: int) -> tuple[Any, str]:
     return get_model_weights(name).DEFAULT.get_state_dict(progress=False), f"torchvision {name}"
 
 
-def _load_timm(body: Any, name: str, weights: str) -> str:
-    """Fill a body of timm from its own download (``pretrained``) or a local checkpoint of the whole model."""
+def _load_timm(backbone: Any, name: str, weights: str) -> str:
+    """Load a backbone of timm from its download (``pretrained``) or a local checkpoint of the whole model."""
     import timm
 
-    path = None if weights == "pretrained" else Path(weights)
-    if path is not None and not path.is_file():
+    is_local = weights != "pretrained"
+    if is_local and not Path(weights).is_file():
         raise WeightsError("there is no such checkpoint", place=weights)
-    overlay = {} if path is None else _checkpoint(name, path)
-    at = list(body.feature_info.out_indices)
+    options: dict[str, Any] = {"features_only": True, "out_indices": list(backbone.feature_info.out_indices)}
+    overlay = {"file": weights} if is_local else {}
     try:
-        full = timm.create_model(
-            name, features_only=True, pretrained=True, pretrained_cfg_overlay=overlay, out_indices=at
-        )
-    except Exception as error:  # whatever timm makes of a foreign or damaged file
-        said = str(error).splitlines()[0][:200]
-        raise WeightsError(f"timm cannot take these weights: {said}", place=weights) from error
-    place = weights if path is not None else f"timm {name}"
-    return f"encoder: {_take(body, full.state_dict(), place)} tensors from {place}"
+        models = [
+            timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **options) for copy in (1, 2)
+        ]
+    except Exception as error:  # timm raises anything for a foreign or damaged file
+        message = str(error).splitlines()[0][:200]
+        raise WeightsError(f"timm cannot load these weights: {message}", place=weights) from error
+    state, copied = (model.state_dict() for model in models)
+    # timm ignores unknown names, so a tensor that it did not load is random and differs between two models
+    missing = [key for key, value in state.items() if not torch.equal(value.nan_to_num(), copied[key].nan_to_num())]
+    if missing:
+        raise WeightsError(f"{len(missing)} tensors of {name} are not in this file ({missing[0]})", place=weights)
+    place = weights if is_local else f"timm {name}"
+    return f"encoder: {_load(backbone, state, place)} tensors from {place}"
 
 
-def _checkpoint(name: str, path: Path) -> dict[str, Any]:
-    """A local checkpoint as timm takes it: as a file, or, where names are others, as what is in it."""
-    try:
-        found = {} if path.suffix == ".safetensors" else _state(read_content(path), str(path))
-    except WeightsError:  # timm says what is wrong with it
-        found = {}
-    if not is_efficientnet(found):
-        return {"file": str(path)}
-    import timm
-
-    return {"state_dict": timm_names(found, timm.create_model(name).state_dict())}
+def _state_dict(content: Any, place: str) -> dict[str, Tensor]:
+    """The state dict of a file: its content, or its entry ``model`` (torchvision's training scripts)."""
+    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
+        content = content["model"]
+    return tensors_of(content, place)
 
 
-def _state(found: Any, place: str) -> dict[str, Tensor]:
-    """The state dict in a file: as it is, or under ``model``, as torchvision's training scripts write it."""
-    if isinstance(found, Mapping) and isinstance(found.get("model"), Mapping):
-        found = found["model"]
-    return tensors_of(found, place)
+def _load(module: nn.Module, state: Mapping[str, Tensor], place: str, prefixes: tuple[str, ...] = ("",)) -> int:
+    """Load exactly the tensors of the ``prefixes``, batch counters aside; returns their number."""
+    expected = {name: value for name, value in module.state_dict().items() if name.startswith(prefixes)}
+    expected = {name: value for name, value in expected.items() if not name.endswith(_COUNTER)}
+    tensors = {name: value for name, value in state.items() if not name.endswith(_COUNTER)}
+    check_tensors(expected, tensors, place)
+    module.load_state_dict(tensors, strict=False)
+    return len(tensors)
 
 
-def _take(module: nn.Module, given: Mapping[str, Tensor], place: str, only: set[str] | None = None) -> int:
-    """Fill a module (or the names ``only``) with exactly what is given; counters of batches aside. Returns how many."""
-    wanted = {name: tensor for name, tensor in module.state_dict().items() if only is None or name in only}
-    wanted = {name: tensor for name, tensor in wanted.items() if not name.endswith(_COUNTED)}
-    own = {name: tensor for name, tensor in given.items() if not name.endswith(_COUNTED)}
-    check_tensors(wanted, own, place)
-    module.load_state_dict(own, strict=False)
-    return len(own)
-
-
-def _todays_name(name: str) -> str:
+def _new_name(name: str) -> str:
     for old, new in _OLD_NAMES:
         name = re.sub(old, new, name)
     return name

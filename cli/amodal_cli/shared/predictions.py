@@ -42,9 +42,9 @@ def find_images(inputs: list[Path], folder: Path, kinds: list[str], *, force: bo
     folder.mkdir(parents=True, exist_ok=True)
     for name in (name for kind in kinds for name in OUTPUTS[kind]):
         check_output(folder / name, force=force)
-    if images.left_out:
-        examples = ", ".join(path.name for path in images.left_out[:3])
-        print_note(f"skipped, no image files: {count_of(len(images.left_out), 'file')} ({examples})", quiet=quiet)
+    if images.skipped:
+        examples = ", ".join(path.name for path in images.skipped[:3])
+        print_note(f"skipped, no image files: {count_of(len(images.skipped), 'file')} ({examples})", quiet=quiet)
     return images.paths
 
 

@@ -58,7 +58,7 @@ def order_fit(
     from sln.ordering.order_net import fit_order, save_order
 
     data = _read_pairs(
-        train, source, images, model=model, predictions=predictions or (), rgb=rgb, size=size, most=pairs, limit=limit,
+        train, source, images, model=model, predictions=predictions or (), rgb=rgb, size=size, max_pairs=pairs, limit=limit,
         seed=seed, device=device,
     )  # fmt: skip
     text = f"{count_of(len(data.first), 'pair')}, {data.missing} skipped because an instance has no prediction"
@@ -85,7 +85,7 @@ def order_evaluate(
     from sln.runtime.environment import require_torch
 
     require_torch()
-    from sln.ordering.order_net import decide, load_order
+    from sln.ordering.order_net import correct_pairs, load_order
     from sln.runtime.device import pick_device
 
     network, source, size = load_order(net)
@@ -94,7 +94,7 @@ def order_evaluate(
         val, source, images, model=model, predictions=predictions or (), rgb=network.rgb, size=size, limit=limit,
         device=device,
     )  # fmt: skip
-    total, right = len(data.first) + data.missing, int(decide(network, data).sum())
+    total, right = len(data.first) + data.missing, int(correct_pairs(network, data).sum())
     accuracy = right / total if total else None
     text = f"{right} of {total} pairs right" + ("" if accuracy is None else f" ({accuracy:.3f}), by {source}")
     metrics = {"accuracy": accuracy, "coverage": len(data.first) / total if total else None, "pairs": total}

@@ -33,5 +33,5 @@ def predict(
     images = predictions.find_images(inputs, out, kinds, force=force, quiet=quiet)
     predictor = load(model, device)
     with progress("predicting", len(images), quiet=quiet) as advance:
-        report = predict_photos(predictor, images, out, kinds, least=least, on_photo=advance)
+        report = predict_photos(predictor, images, out, kinds, min_score=least, on_photo=advance)
     predictions.print_report("sln/predict/1", report, len(images), out, as_json=as_json)

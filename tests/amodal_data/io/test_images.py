@@ -123,7 +123,7 @@ def test_photos_in_folders(tmp_path):
     os.mkfifo(tmp_path / "e.png")
     found = find_inputs([tmp_path])
     assert [path.name for path in found.paths] == ["a.webp", "b.JPG", "c.tiff", "d.bmp"]
-    assert [path.name for path in found.left_out] == ["e.png", "notes.txt"]
+    assert [path.name for path in found.skipped] == ["e.png", "notes.txt"]
 
 
 def test_what_was_found_is_kept_when_interrupted(place, tmp_path):

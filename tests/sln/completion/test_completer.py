@@ -305,7 +305,7 @@ def test_rows_that_cannot_be_used_are_named_and_the_rest_is_done(place, data, tm
     assert found["schema"] == "sln/complete/1" and found["instances"] == 4
     said = " ".join(found["problems"])
     assert len(found["problems"]) >= 5 and "neither a mask nor a bbox" in said and "empty" in said and "polygon" in said
-    assert said.count("its score is no number from 0 to 1") == 2
+    assert said.count("its score is not a number from 0 to 1") == 2
 
 
 def test_annotations_and_arrays_are_prompts_too(place, data, tmp_path):
@@ -315,21 +315,21 @@ def test_annotations_and_arrays_are_prompts_too(place, data, tmp_path):
     numbers = (masks * np.arange(1, len(masks) + 1)[:, None, None]).sum(0).astype(np.uint16)
     np.save(tmp_path / "map.npy", numbers)
     for name in ("masks.npy", "sam.npz", "map.npy"):
-        found = open_prompts(tmp_path / name).of(1, size)
+        found = open_prompts(tmp_path / name).read(1, size)
         assert [mask.decode().tolist() for mask in found.masks] == masks.tolist()
     np.save(tmp_path / "boxes.npy", np.array([[1.0, 2, 30, 40]]))
-    assert open_prompts(tmp_path / "boxes.npy").of(1, size).boxes.tolist() == [[1, 2, 30, 40]]
+    assert open_prompts(tmp_path / "boxes.npy").read(1, size).boxes.tolist() == [[1, 2, 30, 40]]
     content = {"images": [{"id": 7}], "categories": [{"id": 3, "name": "cup"}],
                "annotations": [{"image_id": 7, "category_id": 3, "bbox": [1, 2, 3, 4]}]}  # fmt: skip
     (tmp_path / "coco.json").write_text(json.dumps(content))
-    found = open_prompts(tmp_path / "coco.json").of(99, size, alone=True)
+    found = open_prompts(tmp_path / "coco.json").read(99, size, is_only=True)
     assert found.categories[0].name == "cup" and found.boxes.tolist() == [[1, 2, 4, 6]] and found.masks == (None,)
     for bad in (np.zeros((2, 5, 5)), np.array([[5.0, 5, 1, 1]]), np.zeros((1, *size), bool), np.array(["a"])):
         np.save(tmp_path / "bad.npy", bad)
         with pytest.raises(PredictionError):
-            open_prompts(tmp_path / "bad.npy").of(1, size)
+            open_prompts(tmp_path / "bad.npy").read(1, size)
     np.save(tmp_path / "object.npy", np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(PredictionError, match="not an array that can be read"):
+    with pytest.raises(PredictionError, match="the array cannot be read"):
         open_prompts(tmp_path / "object.npy")
 
 
@@ -337,13 +337,13 @@ def test_prompts_of_other_photos_are_an_error_that_says_whose(place, data, tmp_p
     (tmp_path / "known.json").write_text(json.dumps([{"image_id": 999, "bbox": [1, 1, 5, 5]}]))
     done = run_command("sln", "complete", place / "run", place / "val2014", "--prompts", tmp_path / "known.json",
                        "-o", tmp_path / "out", "--device", "cpu")  # fmt: skip
-    assert done.returncode == 1 and "it is of images 999" in done.stderr
+    assert done.returncode == 1 and "its rows belong to images 999" in done.stderr
     several = [{"image_id": image, "bbox": [1, 1, 5, 5]} for image in (998, 999)]
     (tmp_path / "several.json").write_text(json.dumps(several))
     done = run_command("sln", "complete", place / "run", data.photos[0], "--prompts", tmp_path / "several.json",
                        "-o", tmp_path / "out", "--device", "cpu")  # fmt: skip
-    assert done.returncode == 1 and "it is of images 998, 999" in done.stderr
+    assert done.returncode == 1 and "its rows belong to images 998, 999" in done.stderr
     np.save(tmp_path / "boxes.npy", np.array([[1.0, 2, 30, 40]]))
     done = run_command("sln", "complete", place / "run", place / "val2014", "--prompts", tmp_path / "boxes.npy",
                        "-o", tmp_path / "out", "--device", "cpu")  # fmt: skip
-    assert done.returncode == 1 and "an array is of one photo" in done.stderr
+    assert done.returncode == 1 and "an array has the prompts of one image" in done.stderr

@@ -1,4 +1,4 @@
-"""Samples: photos and cached targets against dense crops."""
+"""Samples: images and targets equal dense crops of the whole image."""
 
 import numpy as np
 import pytest
@@ -56,11 +56,11 @@ def test_roi_codes_equal_dense_crops(folder):
         for i, j in np.ndindex(20, 20):
             y = int(np.floor(np.float32(y0 + (i + 0.5) / 20 * (y1 - y0))))
             x = int(np.floor(np.float32(x0 + (j + 0.5) / 20 * (x1 - x0))))
-            wanted = dense[y, x] if 0 <= y < 64 and 0 <= x < 64 else 0
-            assert codes[p, i, j] == wanted
+            expected = dense[y, x] if 0 <= y < 64 and 0 <= x < 64 else 0
+            assert codes[p, i, j] == expected
 
 
-def test_shares_count_nine_samples_a_cell():
+def test_level_shares_count_nine_samples_per_cell():
     codes = torch.tensor([[0, 1, 1, 2, 9, 0], [0, 1, 1, 2, 9, 0], [0, 1, 1, 1, 0, 0]], dtype=torch.uint8)[None]
     shares = level_shares(codes, 3)
     assert shares.shape == (1, 4, 1, 2)
@@ -76,49 +76,49 @@ def test_encoding_and_decoding_codes_is_the_identity():
     assert torch.equal(decode(level_shares(doubled, 4))[1], codes.clamp(max=4))
 
 
-def test_augmentation_moves_photo_and_targets_together(folder):
-    """Where an augmented sample shows an instance, the photo shows the pixels of that instance."""
+def test_augmentation_transforms_image_and_targets_together(folder):
+    """The regions of an augmented sample are those of the same window of the image."""
     data = opened(folder, crop=0.5, jitter=0.0)
-    for draw in range(1, 9):
-        batch = data.sample(1, draw)
+    for epoch in range(1, 9):
+        batch = data.sample(1, epoch)
         frame = batch.frames[0]
-        assert batch.targets.regions[0, : frame.shown[0], : frame.shown[1]].min() >= 1
-        photo = read_photo(data.photos[1], frame.shown, frame.box)
-        shown = batch.images[0, :, : frame.shown[0], : frame.shown[1]].numpy().transpose(1, 2, 0)
-        mirror_photo = not (shown == photo).all()
-        assert (shown == (photo[:, ::-1] if mirror_photo else photo)).all()
-        view = data.cache[1].resized(frame.shown, flip=mirror_photo, box=frame.box)
-        regions = batch.targets.regions[0, : frame.shown[0], : frame.shown[1]].numpy()
+        assert batch.targets.regions[0, : frame.resized[0], : frame.resized[1]].min() >= 1
+        photo = read_photo(data.photos[1], frame.resized, frame.box)
+        pixels = batch.images[0, :, : frame.resized[0], : frame.resized[1]].numpy().transpose(1, 2, 0)
+        flip = not (pixels == photo).all()
+        assert (pixels == (photo[:, ::-1] if flip else photo)).all()
+        view = data.cache[1].resized(frame.resized, flip=flip, box=frame.box)
+        regions = batch.targets.regions[0, : frame.resized[0], : frame.resized[1]].numpy()
         assert (regions == view.draw(np.arange(1, len(view.table) + 1))).all()
 
 
-def test_samples_depend_on_seed_and_draw_only(folder):
-    data, again = opened(folder), opened(folder)
-    one, same, other = data.sample(3, 1), again.sample(3, 1), data.sample(3, 2)
-    assert torch.equal(one.images, same.images) and torch.equal(one.targets.seeds, same.targets.seeds)
-    assert not torch.equal(one.images, other.images) and int(one.targets.seeds) != int(other.targets.seeds)
+def test_samples_depend_on_seed_and_epoch_only(folder):
+    data, copy = opened(folder), opened(folder)
+    first, same, second = data.sample(3, 1), copy.sample(3, 1), data.sample(3, 2)
+    assert torch.equal(first.images, same.images) and torch.equal(first.targets.seeds, same.targets.seeds)
+    assert not torch.equal(first.images, second.images) and int(first.targets.seeds) != int(second.targets.seeds)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_come_in_order_from_any_number_of_workers(folder, workers):
     data = opened(folder)
     plan = [[(0, 1), (5, 0)], [(3, 2)], [(2, 0), (1, 1), (4, 1)]]
-    found = list(batches(data, plan, workers))
-    assert [batch.targets.image_ids.tolist() for batch in found] == [[1, 6], [4], [3, 2, 5]]
-    assert torch.equal(found[1].images, data.sample(3, 2).images)
-    assert found[2].targets.table.shape[2] == found[2].targets.boxes.shape[1] == found[2].targets.present.shape[1]
+    first, second, third = batches(data, plan, workers)
+    assert [batch.targets.image_ids.tolist() for batch in (first, second, third)] == [[1, 6], [4], [3, 2, 5]]
+    assert torch.equal(second.images, data.sample(3, 2).images)
+    assert third.targets.table.shape[2] == third.targets.boxes.shape[1] == third.targets.present.shape[1]
 
 
-def test_boxes_go_back_to_the_photo():
+def test_boxes_convert_from_input_to_image():
     frame = fit_in((480, 640), 96)
-    assert frame.shown == (72, 96)
+    assert frame.resized == (72, 96)
     assert frame.to_photo(torch.tensor([0.0, 0, 96, 72])).tolist() == [0, 0, 640, 480]
     cut = fit_in((480, 640), 96, (100, 50, 300, 250))
     assert cut.to_photo(torch.tensor([48.0, 48, 96, 96])).tolist() == [200, 150, 300, 250]
 
 
 def broken(kind):
-    """What goes wrong with a photo, and what is said."""
+    """The function that damages an image file in this way."""
 
     def missing(path):
         path.unlink()
@@ -147,7 +147,7 @@ def broken(kind):
 
 
 @pytest.mark.parametrize(
-    "kind, said",
+    "kind, message",
     [
         ("missing", "1 of 3 photos not found: COCO_val2014_000000000002.jpg"),
         ("text", "not a photo this package can read"),
@@ -155,17 +155,17 @@ def broken(kind):
         ("bomb", "more than 100,000,000 pixels"),
     ],
 )
-def test_photos_are_checked_before_the_first_sample(tmp_path, kind, said):
+def test_image_files_are_checked_before_the_first_sample(tmp_path, kind, message):
     scenes = write_cocoa(tmp_path, 3, size=(60, 80))
     build_targets(read_cocoa(scenes), tmp_path / "t.h5")
     broken(kind)(tmp_path / "val2014" / "COCO_val2014_000000000002.jpg")
     with pytest.raises(PhotoError) as error:
         opened(tmp_path)
-    assert said in str(error.value) and "fix:" in str(error.value)
+    assert message in str(error.value) and "fix:" in str(error.value)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_truncated_photo_is_named_wherever_it_is_decoded(tmp_path, workers):
+def test_a_truncated_image_file_raises_from_every_process(tmp_path, workers):
     scenes = write_cocoa(tmp_path, 3, size=(60, 80))
     build_targets(read_cocoa(scenes), tmp_path / "t.h5")
     broken("truncated")(tmp_path / "val2014" / "COCO_val2014_000000000002.jpg")
@@ -174,7 +174,7 @@ def test_a_truncated_photo_is_named_wherever_it_is_decoded(tmp_path, workers):
         list(batches(data, [[(0, 1)], [(1, 1)]], workers))
 
 
-def test_opening_holds_no_photo_and_no_handle(folder):
+def test_a_dataset_can_be_pickled(folder):
     import pickle
 
     data = pickle.loads(pickle.dumps(opened(folder)))
@@ -182,29 +182,29 @@ def test_opening_holds_no_photo_and_no_handle(folder):
     assert torch.equal(data[0].images, opened(folder)[0].images)
 
 
-def test_padding_stays_black_under_jitter(tmp_path):
-    """What lies beside the photo is 0 in training as it is at evaluation."""
+def test_padding_stays_0_under_jitter(tmp_path):
+    """Padding is 0 in training as in evaluation."""
     build_targets(read_cocoa(write_cocoa(tmp_path, 2, size=(40, 80))), tmp_path / "t.h5")
     settings = DataConfig(size=64, jitter=0.9, crop=1)
     data = CachedTargets(tmp_path / "t.h5", [tmp_path], settings)
     plain = CachedTargets(tmp_path / "t.h5", [tmp_path], DataConfig(size=64, jitter=0, crop=1, flip=False))
-    for draw in range(1, 6):
-        batch = data.sample(0, draw)
-        high, wide = batch.frames[0].shown
-        assert not batch.images[:, :, high:].any() and not batch.images[:, :, :, wide:].any()
-        assert (batch.images != plain.sample(0, draw).images).any()
+    for epoch in range(1, 6):
+        batch = data.sample(0, epoch)
+        height, width = batch.frames[0].resized
+        assert not batch.images[:, :, height:].any() and not batch.images[:, :, :, width:].any()
+        assert (batch.images != plain.sample(0, epoch).images).any()
 
 
-def test_workers_by_default_are_as_many_as_there_are_processors_for(monkeypatch):
-    from sln.data.dataset import _processes
+def test_the_default_number_of_workers_depends_on_the_processors(monkeypatch):
+    from sln.data.dataset import _worker_count
 
-    for available, wanted in ((1, 0), (2, 1), (3, 2), (64, 2)):
+    for available, expected in ((1, 0), (2, 1), (3, 2), (64, 2)):
         monkeypatch.setattr("os.sched_getaffinity", lambda _, n=available: set(range(n)))
-        assert _processes("auto") == wanted and _processes(5) == 5
+        assert _worker_count("auto") == expected and _worker_count(5) == 5
 
 
-def test_a_cache_replaced_under_workers_is_noticed(tmp_path):
-    """Training went on with the new file in its workers, and not in itself."""
+def test_a_cache_replaced_under_workers_raises(tmp_path):
+    """Otherwise training would mix the new file (in its workers) and the old one."""
     from amodal_data.errors import CacheFormatError
 
     build_targets(read_cocoa(write_cocoa(tmp_path, 4, size=(40, 50))), tmp_path / "t.h5")

@@ -94,7 +94,7 @@ def test_the_card_of_a_run_says_data_and_figures(tmp_path):
     (tmp_path / "metrics.jsonl").write_text(
         json.dumps({"step": 9, "ap": 0.5}) + "\n" + json.dumps({"step": 12, "ap": 0.4}) + "\n"
     )
-    about = {"schema": "sln/run/2", "train": "/data/mine.h5", "train_digest": "ab" * 32, "val": "/data/held.h5",
+    about = {"schema": "sln-run/1", "train": "/data/mine.h5", "train_digest": "ab" * 32, "val": "/data/held.h5",
              "packages": {"torch": "2"}}  # fmt: skip
     (tmp_path / "env.json").write_text(json.dumps(about))
     model.from_run = tmp_path

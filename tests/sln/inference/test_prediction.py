@@ -165,7 +165,7 @@ def test_the_head_at_true_boxes_against_masks_it_cannot_miss(place, monkeypatch)
 
     from sln.evaluation import evaluate as module
 
-    batches = list(module._whole(data))
+    batches = list(module.whole_batches(data))
     queue += [(b.targets, b.targets.present.nonzero(as_tuple=True)[1]) for b in batches]
     monkeypatch.setattr(predictor.model, "levels_in", knows)
     figures = score_at_truth_boxes(predictor, data)
@@ -188,7 +188,7 @@ def test_pictures_have_a_panel_for_everything(place):
 def test_photo_ids_never_repeat(tmp_path):
     names = ["COCO_val2014_000000000002.jpg", "x.png", "b/000000000002.jpg", "y.png"]
     assert photo_ids([Path(name) for name in names]) == [2, 1, 3, 4]
-    with pytest.raises(PhotoError, match="no photos here"):
+    with pytest.raises(PhotoError, match="no images here"):
         find_inputs([tmp_path])
 
 
@@ -283,7 +283,7 @@ def test_printed_settings_can_be_read_back(preset, tmp_path):
         (("fit", "{json}", "--run", "{new}"), 1, "target cache"),
         (("fit", "--resume", "{empty}"), 2, "nothing to resume"),
         (("predict", "{json}", "{photos}", "-o", "{new}"), 1, "not a checkpoint"),
-        (("predict", "{run}", "{empty}", "-o", "{new}"), 1, "no photos here"),
+        (("predict", "{run}", "{empty}", "-o", "{new}"), 1, "no images here"),
         (("predict", "{run}", "{photos}", "-o", "{new}", "--save", "gif"), 2, "--save takes"),
         (("predict", "{run}", "{photos}", "-o", "{new}", "--device", "tpu"), 3, "device"),
         (("evaluate", "{run}", "{t}", "--images", "{empty}"), 1, "photos not found"),
@@ -472,7 +472,7 @@ def test_a_value_shows_and_saves_itself(place, tmp_path):
     assert dir(package) == sorted(package.__all__)
     prediction.save(tmp_path / "by_path.png", data.photos[0])
     assert (read_photo(tmp_path / "by_path.png") == read_photo(tmp_path / "a.png")).all()
-    with pytest.raises(SelectionError, match=r"no kind of picture: \.txt"):
+    with pytest.raises(SelectionError, match=r"unknown picture format: \.txt"):
         prediction.save(tmp_path / "a.txt")
     with pytest.raises(PhotoError, match="found int"):
         predictor.predict(3)

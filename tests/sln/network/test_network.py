@@ -25,7 +25,7 @@ from sln.network.paste_masks import paste
 from sln.network.sampling import sample_rois, shuffle_keys
 from sln.network.sln import SLN, Features, build
 from sln.network.targets import Targets
-from sln.training.schedule import learning_rate, parameter_groups, photos_of_step, stage_spans
+from sln.training.schedule import learning_rate, parameter_groups, samples_of_step, stage_spans
 
 
 @pytest.mark.parametrize("preset, settings", [("tiny", ()), ("modern", MODERN_SMALL), ("paper", PAPER_SMALL)])
@@ -257,7 +257,7 @@ def test_keys_shuffle_by_seed():
 
 
 def test_every_epoch_shows_every_photo_once():
-    drawn = [sample for step in range(6) for sample in photos_of_step(step, 9, 3, 0)]
+    drawn = [sample for step in range(6) for sample in samples_of_step(step, 9, 3, 0)]
     assert sorted(drawn) == [(i, e) for i in range(9) for e in (1, 2)]
     assert drawn[:9] == [(i, 1) for i, _ in drawn[:9]] and [i for i, _ in drawn[:9]] != [i for i, _ in drawn[9:]]
 

@@ -9,13 +9,13 @@ import torch
 from support.commands import run_command
 from support.scenes import make_scene
 
-from amodal_data import RLE, TargetCache, build_targets, layer_scene, read_cocoa, write_cocoa
+from amodal_data import RLE, ScoredMask, TargetCache, build_targets, layer_scene, read_cocoa, write_cocoa
 from amodal_data.evaluation import read_predictions
 from amodal_data.evaluation.ground_truth import read_truth
 from sln import CachedTargets, load_config
 from sln.errors import TrainingError, WeightsError
 from sln.ordering import predict_order
-from sln.ordering.order_net import OrderNet, PairMaps, decide, fit_order, load_order, make_pairs, save_order
+from sln.ordering.order_net import OrderNet, PairMaps, correct_pairs, fit_order, load_order, make_pairs, save_order
 from sln.ordering.pair_maps import pair_maps, predicted_maps
 
 
@@ -27,7 +27,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("rgb", [False, True])
-def test_swapping_the_two_flips_the_sign(rgb):
+def test_swapping_two_instances_flips_the_sign(rgb):
     torch.manual_seed(0)
     net = OrderNet(10, rgb=rgb).eval()
     pairs = torch.randn(3, 2 + 3 * rgb, 64, 64)
@@ -38,38 +38,38 @@ def test_swapping_the_two_flips_the_sign(rgb):
     assert torch.allclose(net(same), torch.zeros(3), atol=1e-6)
 
 
-def test_pairs_are_the_square_around_both():
+def test_crops_are_the_square_around_a_pair():
     maps = np.zeros((2, 40, 60), np.float32)
     maps[0, 10:20, 10:30], maps[1, 15:25, 20:40] = 1, 1
     image = PairMaps(maps, maps > 0, np.array([True, True]), np.array([[0, 1], [1, 0]]))
-    found = make_pairs([image], 32, seed=1)
-    assert found.crops.shape == (2, 2, 32, 32) and found.missing == 0
-    for crop, first in zip(found.crops, found.first.tolist(), strict=True):
+    pairs = make_pairs([image], 32, seed=1)
+    assert pairs.crops.shape == (2, 2, 32, 32) and pairs.missing == 0
+    for crop, first in zip(pairs.crops, pairs.first.tolist(), strict=True):
         upper = 0 if crop[0, :16].sum() > crop[0, 16:].sum() else 1  # instance 0 lies higher
         assert crop[0].sum() > 20 and crop[1].sum() > 20 and first in (0.0, 1.0) and upper in (0, 1)
     lost = PairMaps(maps, maps > 0, np.array([True, False]), np.array([[0, 1]]))
     assert make_pairs([lost], 32).missing == 1 and len(make_pairs([lost], 32).crops) == 0
-    assert len(make_pairs([image], 32, most=1).crops) == 1
+    assert len(make_pairs([image], 32, max_pairs=1).crops) == 1
     with pytest.raises(TrainingError):
         fit_order(make_pairs([lost], 32))
 
 
-def test_true_sem_dist_maps_give_the_order_away(folder):
-    """Sem-dist maps carry the order; a few steps on them find it."""
+def test_the_order_is_learned_from_true_sem_dist_maps(folder):
+    """Sem-dist maps encode the order; a few training steps suffice."""
     data = CachedTargets(folder / "t.h5", [folder], load_config("tiny").data)
     pairs = make_pairs(pair_maps(read_truth(data.cache), "sem-dist"), 32)
     assert len(pairs.crops) > 20 and 0.2 < float(pairs.first.mean()) < 0.8
     net = fit_order(pairs, depth=10, epochs=12, batch=8)
-    assert decide(net, pairs).mean() > 0.85
+    assert correct_pairs(net, pairs).mean() > 0.85
 
 
 def order(*arguments, code=0):
-    done = run_command("sln", "order", *arguments)
-    assert done.returncode == code, done.stderr
-    return done.stdout + (done.stderr if code else "")
+    process = run_command("sln", "order", *arguments)
+    assert process.returncode == code, process.stderr
+    return process.stdout + (process.stderr if code else "")
 
 
-def test_the_commands(folder, tmp_path):
+def test_order_fit_and_order_evaluate(folder, tmp_path):
     net = tmp_path / "o.pt"
     order("fit", folder / "t.h5", "-o", net, "--size", 32, "--epochs", 1, "--source", "masks", "--rgb", "--limit", 4)
     document = json.loads(order("evaluate", net, folder / "t.h5", "--json"))
@@ -78,76 +78,81 @@ def test_the_commands(folder, tmp_path):
     assert "not a checkpoint" in order("evaluate", folder / "t.h5", folder / "t.h5", code=1)
 
 
-def test_any_masks_are_judged(folder, tmp_path):
-    """What `sln order evaluate` says of a network, pair by pair; circles are broken, the rest follows."""
+def test_predicted_order_agrees_with_order_evaluate(folder, tmp_path):
+    """The same accuracy pair by pair; cycles are broken, the order is transitive."""
     for name, colors in (("plain.pt", ()), ("rgb.pt", ("--rgb",))):
         order("fit", folder / "t.h5", "-o", tmp_path / name, "--size", 32, "--epochs", 2, "--source", "masks", *colors)
-    right = total = 0
+    correct = total = 0
     for targets in TargetCache(folder / "t.h5"):
-        found = predict_order(tmp_path / "plain.pt", targets.amodal())
-        n = len(targets.names)
-        assert "instances" in repr(found) and found.in_front.shape == found.probability.shape == (n, n)
-        assert not (found.in_front & found.in_front.T).any() and not found.in_front.diagonal().any()
-        known = np.isfinite(found.probability)
-        assert np.allclose((found.probability + found.probability.T)[known], 1)
+        predicted = predict_order(tmp_path / "plain.pt", targets.amodal())
+        probability, in_front, n = predicted.probability, predicted.in_front, len(targets.names)
+        assert repr(predicted).startswith(f"PredictedOrder({n} instances") and in_front.shape == probability.shape == (
+            n,
+            n,
+        )
+        assert not (in_front & in_front.T).any() and not in_front.diagonal().any() and not predicted.overruled
+        overlap = np.isfinite(probability)
+        assert np.allclose((probability + probability.T)[overlap], 1)
         flat = targets.amodal().reshape(n, -1)
-        assert np.array_equal(known, ((flat[:, None] & flat).any(2)) & ~np.eye(n, dtype=bool))
+        assert np.array_equal(overlap, ((flat[:, None] & flat).any(2)) & ~np.eye(n, dtype=bool))
         for front, back in targets.pairs.tolist():
-            right += found.probability[front, back] > 0.5
+            correct += probability[front, back] > 0.5
             total += 1
-        if not found.broken:
-            assert np.array_equal(found.in_front[known], (found.probability > 0.5)[known])
-    said = json.loads(order("evaluate", tmp_path / "plain.pt", folder / "t.h5", "--json"))
-    assert total == said["pairs"] and abs(right / total - said["accuracy"]) < 1e-6
+        if not predicted.broken:
+            assert np.array_equal(in_front[overlap], (probability > 0.5)[overlap])
+    document = json.loads(order("evaluate", tmp_path / "plain.pt", folder / "t.h5", "--json"))
+    assert total == document["pairs"] and abs(correct / total - document["accuracy"]) < 1e-6
     photo = np.zeros((64, 64, 3), np.uint8)
     assert len(predict_order(tmp_path / "rgb.pt", targets.amodal(), photo).in_front) == n
     assert predict_order(tmp_path / "plain.pt", np.zeros((0, 9, 9), bool)).in_front.shape == (0, 0)
-    with pytest.raises(ValueError, match="looks at the photo"):
+    with pytest.raises(ValueError, match="needs the image"):
         predict_order(tmp_path / "rgb.pt", targets.amodal())
 
 
-def test_released_results_take_the_truths_place(folder, tmp_path):
-    """AmodalMask's layout, here with the true masks: the network scores as it does on the truth's own maps."""
+def test_results_files_replace_the_ground_truth(folder, tmp_path):
+    """AmodalMask's layout with the true masks gives the same pairs as the ground truth."""
     cache, rows = TargetCache(folder / "t.h5"), []
-    for at, targets in enumerate(cache):
+    for i, targets in enumerate(cache):
         for n in range(len(targets.names)):
             whole, hidden = targets.amodal(n), targets.amodal(n) & ~targets.modal(n)
             masks = {"amodalMask": RLE.from_mask(whole).to_coco(), "invisibleMask": RLE.from_mask(hidden).to_coco()}
-            rows.append({"image_id": cache.image(at).image_id, "score": 1.0} | masks)
+            rows.append({"image_id": cache.image(i).image_id, "score": 1.0} | masks)
     (tmp_path / "released.json").write_text(json.dumps(rows))
     truth = read_truth(cache, "all")
-    found = read_predictions(tmp_path / "released.json", truth).images
-    own, released = (make_pairs(pair_maps(truth, "masks", given), 32) for given in (None, found))
-    assert torch.equal(own.crops, released.crops) and torch.equal(own.first, released.first) and not released.missing
+    predictions = read_predictions(tmp_path / "released.json", truth).images
+    pairs, released = (make_pairs(pair_maps(truth, "masks", masks), 32) for masks in (None, predictions))
+    assert torch.equal(pairs.crops, released.crops) and torch.equal(pairs.first, released.first)
+    assert not released.missing
     rows = [row for row in rows if row["image_id"] != cache.image(0).image_id]
     (tmp_path / "released.json").write_text(json.dumps(rows))
     net = tmp_path / "o.pt"
-    given = ["--predictions", tmp_path / "released.json"]
-    order("fit", folder / "t.h5", "-o", net, "--size", 32, "--epochs", 1, *given)
-    document = json.loads(order("evaluate", net, folder / "t.h5", *given, "--json"))
+    options = ["--predictions", tmp_path / "released.json"]
+    order("fit", folder / "t.h5", "-o", net, "--size", 32, "--epochs", 1, *options)
+    document = json.loads(order("evaluate", net, folder / "t.h5", *options, "--json"))
     missing = len(cache[0].pairs)
-    assert document["pairs"] == len(own.first) and document["coverage"] == 1 - missing / len(own.first)
+    assert document["pairs"] == len(pairs.first) and document["coverage"] == 1 - missing / len(pairs.first)
     (tmp_path / "plain.json").write_text(json.dumps([row | {"invisibleMask": None} for row in rows]))
     plain = ["--predictions", tmp_path / "plain.json", "--force"]
     assert "--source masks" in order("fit", folder / "t.h5", "-o", net, *plain, code=1)
-    assert "not both" in order("evaluate", net, folder / "t.h5", *given, "--model", net, code=2)
+    assert "not both" in order("evaluate", net, folder / "t.h5", *options, "--model", net, code=2)
 
 
 def test_predicted_sem_dist_maps_carry_the_confidence():
     probabilities = np.zeros((3, 4, 4), np.float32)
     probabilities[:, :, :2], probabilities[:, :, 2:] = [[[0.1]], [[0.2]], [[0.7]]], [[[0.6]], [[0.4]], [[0.0]]]
     codes = np.array([[2, 2, 0, 0]] * 4)  # left half behind one, right half outside
-    one = replace(ScoredMask.from_codes(codes, 1.0), box=np.array([0, 0, 4, 4]), probabilities=probabilities)
+    mask = replace(ScoredMask.from_codes(codes, 1.0), box=np.array([0, 0, 4, 4]), probabilities=probabilities)
     scene = layer_scene(make_scene(np.ones((2, 4, 4), bool)))
-    found = predicted_maps([one, None], scene, "sem-dist")
-    assert np.allclose(found.maps[0, :, 0], 0.9 - 1) and np.allclose(found.maps[0, :, 3], 0.4)
-    assert found.known.tolist() == [True, False] and not found.maps[1].any()
-    assert np.array_equal(predicted_maps([one, None], scene, "masks").maps[0], codes > 0)
+    predicted = predicted_maps([mask, None], scene, "sem-dist")
+    assert np.allclose(predicted.maps[0, :, 0], 0.9 - 1) and np.allclose(predicted.maps[0, :, 3], 0.4)
+    assert predicted.present.tolist() == [True, False] and not predicted.maps[1].any()
+    assert np.array_equal(predicted_maps([mask, None], scene, "masks").maps[0], codes > 0)
 
 
-def test_files_of_other_kinds_are_told(tmp_path):
+def test_other_files_are_refused(tmp_path):
     save_order(OrderNet(10), tmp_path / "o.pt", source="masks", size=32)
     assert load_order(tmp_path / "o.pt")[1:] == ("masks", 32)
-    torch.save({"schema": "x"}, tmp_path / "x.pt")
-    with pytest.raises(WeightsError, match="not an OrderNet"):
-        load_order(tmp_path / "x.pt")
+    for schema in ("x", "sln/order/1"):  # the second one is of an earlier version
+        torch.save({"schema": schema}, tmp_path / "x.pt")
+        with pytest.raises(WeightsError, match="not an OrderNet written by this version"):
+            load_order(tmp_path / "x.pt")

@@ -93,7 +93,7 @@ def test_the_run_directory(folder, tmp_path):
     chosen = config("train.steps=2")
     run = fit(chosen, sources(folder), tmp_path / "runs" / "one", device="cpu")
     assert Run(run.path).config() == with_categories(chosen, folder / "t.h5") != chosen
-    about = run.about()
+    about = run.environment()
     assert about["train"] == str(folder / "t.h5") and len(about["train_digest"]) == 64 and about["packages"]["torch"]
     (row,) = list_runs(tmp_path / "runs")
     assert row["step"] == row["steps"] == 2 and list_runs(run.path)[0]["run"] == row["run"]
@@ -189,7 +189,7 @@ for module in trainer.model.modules():  # running statistics are those of one pr
     if isinstance(module, torch.nn.BatchNorm2d):
         module.eval()
 trainer.backward(next(batches(trainer.data, trainer.plan(1), 0)))
-if world.first:
+if world.is_main:
     torch.save({name: p.grad for name, p in trainer.model.named_parameters()}, out)
 """
 
@@ -266,7 +266,7 @@ def test_no_memory_is_told_with_what_would_help(folder, tmp_path, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(trainer.model, "forward", full)
-    with pytest.raises(TrainingError, match=r"4 photos of 64 px at once(.|\n)*train.accumulate=2"):
+    with pytest.raises(TrainingError, match=r"4 images of 64 px at a time(.|\n)*train.accumulate=2"):
         trainer.train()
 
 
@@ -400,7 +400,7 @@ def test_torchrun_trains_with_two_processes(folder, tmp_path):
         capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["last"]["step"] == 3 and Run(tmp_path / "run").about()["processes"] == 2
+    assert json.loads(done.stdout)["last"]["step"] == 3 and Run(tmp_path / "run").environment()["processes"] == 2
     assert (tmp_path / "run" / "report.html").exists()
 
 
