@@ -32,8 +32,8 @@ def complete(
     """
     kinds = predictions.parse_kinds(save)
     from sln import load
-    from sln.completion.prompt_files import open_prompts
     from sln.completion.complete_folder import complete_photos
+    from sln.completion.prompt_files import open_prompts
 
     images = predictions.find_images(inputs, out, kinds, force=force, quiet=quiet)
     predictor = load(model, device)

@@ -1,4 +1,4 @@
-"""Checkpoints that are damaged, foreign or made to harm: refused in words, in bounded time and memory."""
+"""Damaged, foreign and malicious checkpoints are refused in bounded time and memory."""
 
 import json
 import os
@@ -13,7 +13,9 @@ from amodal_data import build_targets, read_cocoa, write_cocoa
 from sln import load_config
 from sln.errors import WeightsError
 from sln.network.sln import build
-from sln.weights import load_backbone, load_model, read_checkpoint, save_atomically, write_safetensors
+from sln.training.checkpoints import restore, save
+from sln.training.history import History
+from sln.weights import SCHEMA, load_backbone, load_model, read_checkpoint, save_atomically, write_safetensors
 
 SMALL = ("data.size=64", "encoder.channels=8", "layering.width=8", "proposals.width=8", "head.width=8", "head.layers=1")
 CONFIG = load_config("tiny", settings=SMALL, environment={})
@@ -21,7 +23,7 @@ CONFIG = load_config("tiny", settings=SMALL, environment={})
 
 @pytest.fixture(scope="module")
 def content():
-    return {"schema": "sln/checkpoint/1", "config": CONFIG.model_dump(mode="json"), "model": build(CONFIG).state_dict()}
+    return {"schema": SCHEMA, "config": CONFIG.model_dump(mode="json"), "model": build(CONFIG).state_dict()}
 
 
 NAME = "glm.classify.bias"
@@ -54,17 +56,17 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_weights_that_are_no_weights(content, tmp_path, kind):
+def test_invalid_tensors_are_refused(content, tmp_path, kind):
     path = tmp_path / "m.pt"
     torch.save(content | {"model": changed(kind, content["model"])}, path)
     with pytest.raises(WeightsError, match=KINDS[kind]):
         load_model(path)
-    done = run_command("sln", "predict", path, tmp_path, "-o", tmp_path / "out")
-    assert done.returncode == 1 and "this is a bug" not in done.stderr
+    process = run_command("sln", "predict", path, tmp_path, "-o", tmp_path / "out")
+    assert process.returncode == 1 and "this is a bug" not in process.stderr
 
 
 @pytest.mark.parametrize("schema", [None, 3, "sln/checkpoint/4", ["sln/checkpoint/3"], {}])
-def test_a_schema_may_be_anything(content, tmp_path, schema):
+def test_unknown_schemas_are_refused(content, tmp_path, schema):
     torch.save(content | {"schema": schema}, tmp_path / "m.pt")
     with pytest.raises(WeightsError, match="not a checkpoint of sln fit"):
         read_checkpoint(tmp_path / "m.pt")
@@ -75,7 +77,7 @@ def test_a_schema_may_be_anything(content, tmp_path, schema):
     [None, [], {"head": {"width": 2**30}}, {"encoder": {"channels": 2**30}}, {"head": {"layers": 2**40}}, "deep",
      {"data": {"size": 2**40}}, {"proposals": {"ratios": [0.0]}}, {"proposals": {"ratios": [-1]}}],
 )  # fmt: skip
-def test_settings_that_ask_for_anything(content, tmp_path, config):
+def test_invalid_settings_are_refused(content, tmp_path, config):
     if config == "deep":
         for _ in range(5000):
             config = [config]
@@ -90,18 +92,16 @@ def test_settings_that_ask_for_anything(content, tmp_path, config):
         load_model(path)
 
 
-@pytest.mark.parametrize("missing", ["config", "model", "step", "seen", "optimizer"])
-def test_a_checkpoint_with_an_entry_missing(content, tmp_path, missing):
-    whole = content | {"step": 0, "seen": {}, "smoothed": None, "best": None, "optimizer": {}}
+@pytest.mark.parametrize("missing", ["config", "model", "step", "steps_since_row", "row", "optimizer"])
+def test_missing_entries_are_named(content, tmp_path, missing):
+    whole = content | History().content() | {"step": 0, "optimizer": {}}
     del whole[missing]
     save_atomically(whole, tmp_path / "last.pt")
-    from sln.training.checkpoints import restore
-
     with pytest.raises(WeightsError, match=f"without {missing}"):
         restore(tmp_path / "last.pt", CONFIG, build(CONFIG))
 
 
-def test_what_is_no_checkpoint_is_named(content, tmp_path):
+def test_other_files_are_named(content, tmp_path):
     build_targets(read_cocoa(write_cocoa(tmp_path, 1, size=(20, 20), photos=False)), tmp_path / "c.h5")
     with pytest.raises(WeightsError, match="this is a target cache, not a checkpoint"):
         load_model(tmp_path / "c.h5")
@@ -118,7 +118,7 @@ def test_what_is_no_checkpoint_is_named(content, tmp_path):
         read_checkpoint(tmp_path / "list.pt")
 
 
-def test_a_zip_that_unpacks_to_much_more(content, tmp_path):
+def test_zip_bombs_are_refused(content, tmp_path):
     torch.save(content, tmp_path / "m.pt")
     with zipfile.ZipFile(tmp_path / "m.pt") as whole, zipfile.ZipFile(tmp_path / "bomb.pt", "w") as bomb:
         for name in whole.namelist():
@@ -135,13 +135,13 @@ def safetensors(path, header, size=0):
         file.truncate(8 + len(text) + size)
 
 
-def test_safetensors_that_lie(content, tmp_path):
+def test_malicious_safetensors_are_refused(content, tmp_path):
     path = tmp_path / "m.safetensors"
-    about = {"schema": "sln/checkpoint/1", "config": CONFIG.model_dump_json()}
+    metadata = {"schema": SCHEMA, "config": CONFIG.model_dump_json()}
     tensor = {"dtype": "F32", "shape": [2**38], "data_offsets": [0, 2**40]}
     for header, size in (
-        (b"[" * 100_000, 0), (b'{"a":' * 50_000, 0), ({"__metadata__": about, NAME: tensor}, 2**40),
-        ({"__metadata__": about | {"config": "[" * 100_000}}, 0), ({"__metadata__": about | {"config": "{"}}, 0),
+        (b"[" * 100_000, 0), (b'{"a":' * 50_000, 0), ({"__metadata__": metadata, NAME: tensor}, 2**40),
+        ({"__metadata__": metadata | {"config": "[" * 100_000}}, 0), ({"__metadata__": metadata | {"config": "{"}}, 0),
         ({"__metadata__": {"schema": "x"}}, 0), ({}, 0), (b"", 0),
     ):  # fmt: skip
         safetensors(path, header, size)
@@ -154,7 +154,7 @@ def test_safetensors_that_lie(content, tmp_path):
         load_model(path)
 
 
-def test_pretrained_weights_are_believed_no_more(tmp_path):
+def test_invalid_pretrained_weights_are_refused(tmp_path):
     from torchvision.models import resnet18
 
     state = resnet18().state_dict()
@@ -169,12 +169,12 @@ def test_pretrained_weights_are_believed_no_more(tmp_path):
 
 @pytest.mark.parametrize(
     "key, value",
-    [("step", 2.5), ("step", 10**9), ("step", -1), ("step", "x"), ("best", "x"), ("smoothed", []), ("seen", {}),
-     ("seen", {"losses": [], "totals": [torch.zeros(3)], "norms": [], "ids": []}), ("row", {"step": 7}), ("row", 5),
-     ("optimizer", {"a": 1}), ("model", {})],
+    [("step", 2.5), ("step", 10**9), ("step", -1), ("step", "x"), ("best", "x"), ("smoothed", []),
+     ("steps_since_row", {}), ("steps_since_row", {"losses": [], "totals": [torch.zeros(3)], "norms": [], "ids": []}),
+     ("row", {"step": 7}), ("row", 5), ("optimizer", {"a": 1}), ("model", {})],
 )  # fmt: skip
-def test_a_state_that_cannot_be_taken_up(tmp_path, key, value):
-    """`--resume` believes its checkpoint no more than `predict` does."""
+def test_invalid_training_state_is_refused(tmp_path, key, value):
+    """`--resume` checks its checkpoint as strictly as `predict`."""
     from sln import CachedTargets
     from sln.training.trainer import Trainer
 
@@ -182,8 +182,6 @@ def test_a_state_that_cannot_be_taken_up(tmp_path, key, value):
     config = load_config("tiny", settings=[*SMALL, "train.steps=5", "train.batch=2"], environment={})
     data = CachedTargets(tmp_path / "t.h5", [tmp_path], config.data)
     state = Trainer(config, data, device=torch.device("cpu"))
-    from sln.training.checkpoints import save
-
     state.step = 1
     save(tmp_path / "last.pt", state.model, state.optimizer, 1, state.books)
     content = read_checkpoint(tmp_path / "last.pt") | {key: value}
