@@ -4,8 +4,8 @@
     python examples/real_photos instances.json PHOTOS OUT [--split 1] [--scenes 1500] [--steps 1000]
         [--real COCOA.json REAL_PHOTOS] [--plain]
 
-The backbone is a frozen EfficientNet-Lite0 with ImageNet weights, which timm downloads. Of the photos, three in ten are held out: their
-objects are in no scene that is trained on. ``--real`` names real amodal annotations to score on as well. ``--plain``
+The backbone is a frozen EfficientNet-Lite0 with ImageNet weights, which timm downloads. Three in ten photos are held
+out: their objects are in no training scene. ``--real`` names real amodal annotations to score on as well. ``--plain``
 trains the preset `tiny` from scratch instead, to compare.
 """
 

@@ -58,8 +58,8 @@ def order_fit(
     from sln.ordering.order_net import fit_order, save_order
 
     data = _read_pairs(
-        train, source, images, model=model, predictions=predictions or (), rgb=rgb, size=size, max_pairs=pairs, limit=limit,
-        seed=seed, device=device,
+        train, source, images, model=model, predictions=predictions or (), rgb=rgb, size=size, max_pairs=pairs,
+        limit=limit, seed=seed, device=device,
     )  # fmt: skip
     text = f"{count_of(len(data.first), 'pair')}, {data.missing} skipped because an instance has no prediction"
     print_note(text, quiet=quiet)

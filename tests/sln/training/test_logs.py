@@ -39,9 +39,9 @@ def read_back(folder):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_tensorboard_equals_the_run_directory(folder, tmp_path):
     pytest.importorskip("tensorboard")
-    process = run_command("sln", "fit", folder / "t.h5", "--images", folder, "--val", folder / "t.h5", "--preset", "tiny",
-                       *[part for setting in SETTINGS for part in ("--set", setting)], "--run", tmp_path / "run",
-                       "--log", "tensorboard", "-q")  # fmt: skip
+    settings = [part for setting in SETTINGS for part in ("--set", setting)]
+    process = run_command("sln", "fit", folder / "t.h5", "--images", folder, "--val", folder / "t.h5", *settings,
+                          "--preset", "tiny", "--run", tmp_path / "run", "--log", "tensorboard", "-q")  # fmt: skip
     assert process.returncode == 0, process.stderr
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     events = read_back(tmp_path / "run" / "tensorboard")

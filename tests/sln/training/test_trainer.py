@@ -24,7 +24,8 @@ from sln.weights import SCHEMA, load_backbone, load_model, read_checkpoint, save
 
 SMALL = (
     "data.size=64", "encoder.channels=8", "layering.width=16", "proposals.width=16", "head.width=16",
-    "head.layers=2", "train.batch=4", "train.rois=6", "train.log_every=2", "proposals.after_nms=20", "predict.max_detections=8",
+    "head.layers=2", "train.batch=4", "train.rois=6", "train.log_every=2", "proposals.after_nms=20",
+    "predict.max_detections=8",
 )  # fmt: skip
 STAGED = ("train.stages=[{name='glm'}, {name='rpn'}, {name='ilm'}, {name='joint'}]",)
 
