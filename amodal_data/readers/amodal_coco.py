@@ -20,14 +20,7 @@ from numpy.typing import NDArray
 from amodal_data.errors import LayoutError, MaskError
 from amodal_data.masks.rle import RLE, merge, parse_rle
 from amodal_data.masks.windows import subtract
-from amodal_data.readers.annotation_index import (
-    AnnotationIndex,
-    annotation_keys,
-    category_names,
-    is_crowd,
-    list_keys,
-    top_level,
-)
+from amodal_data.readers.annotation_index import AnnotationIndex, annotation_keys, is_crowd, list_keys, top_level
 from amodal_data.readers.image_record import Annotation, ImageRecord
 from amodal_data.readers.json_files import load_json
 from amodal_data.readers.mask_decoder import MaskDecoder, decode_masks
@@ -102,9 +95,8 @@ def _read(path: Path, dataset: str, layouts: set[str], cocoa: Scenes | None = No
     _, annotations = top_level(content, path)
     layout = layout_of(annotations)
     if annotations and layout not in layouts:
-        problem = (
-            f"this is the layout of {layout}" if layout else f"keys seen: {list_keys(annotation_keys(annotations))}"
-        )
+        keys = list_keys(annotation_keys(annotations))
+        problem = f"this is the layout of {layout}" if layout else f"keys seen: {keys}"
         raise LayoutError(f"not {dataset}: {problem}", place=str(path))
     return amodal_coco_scenes(content, path, source, dataset, layout or "mvtec", cocoa)
 
@@ -133,24 +125,16 @@ def amodal_coco_scenes(
 ) -> Scenes:
     """The scenes of parsed content in a flat layout. cocoa: see :func:`read_cocoa_cls`; findings: those of the file."""
     images, annotations = top_level(content, path)
-    index = AnnotationIndex(source.name, images, annotations, findings=findings)
-    categories = category_names(content.get("categories"))
-    records = index.records(_FlatRecord, categories, layout=LAYOUTS[layout])
-    sources = [source]
+    index = AnnotationIndex(source.name, images, annotations)
+    records = index.records(_FlatRecord, content.get("categories"), layout=LAYOUTS[layout])
+    sources, settings, findings = [source], {"layout": layout}, [*findings, *index.findings]
     if cocoa is not None:
         positions = {image_id: n for n, image_id in enumerate(cocoa.image_ids)}
         for i, record in enumerate(records):
             if (n := positions.get(record.image_id)) is not None:
                 records[i] = replace(record, reference=cocoa[n : n + 1])
         sources += cocoa.sources
-    return Scenes(
-        records,
-        _read_records,
-        dataset=dataset,
-        settings={"layout": layout},
-        sources=sources,
-        file_findings=index.findings,
-    )
+    return Scenes(records, _read_records, dataset=dataset, settings=settings, sources=sources, file_findings=findings)
 
 
 def _read_records(records: Sequence[_FlatRecord]) -> list[Scene]:

@@ -1,7 +1,7 @@
 """Assign annotations to images by id, and report what does not fit: shared by the layouts in JSON."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,21 +20,13 @@ class AnnotationIndex:
     ``regions``: every annotation must hold a list ``regions`` (COCOA).
     """
 
-    def __init__(
-        self,
-        source: str,
-        images: list[Any] | None = None,
-        annotations: list[Any] | None = None,
-        *,
-        findings: Sequence[Finding] = (),
-        regions: bool = False,
-    ) -> None:
+    def __init__(self, source: str, images: list[Any], annotations: list[Any], *, regions: bool = False) -> None:
         self.source = source
         self.images: dict[int, Any] = {}
         self.by_image: dict[int, list[Annotation]] = defaultdict(list)
-        self.findings: list[Finding] = list(findings)
-        self.add_images(images or [])
-        self._add_annotations(annotations or [], regions)
+        self.findings: list[Finding] = []
+        self.add_images(images)
+        self._add_annotations(annotations, regions)
 
     def report(self, code: str, message: str, image_id: int = -1) -> None:
         """Add a finding about the file or one image."""
@@ -75,16 +67,19 @@ class AnnotationIndex:
             return None
         return image_id
 
-    def records(self, kind: type[R], categories: Mapping[int, str], **fields: Any) -> list[R]:
-        """A record of class ``kind`` for every image that has annotations and a size; the others are reported."""
-        records = []
+    def records(self, kind: type[R], categories: object, **fields: Any) -> list[R]:
+        """A record of class ``kind`` for every image that has annotations and a size; the others are reported.
+
+        ``categories``: the list of the file; ``fields``: those that ``kind`` adds to :class:`ImageRecord`.
+        """
+        records, names = [], _category_names(categories)
         for image_id, image, annotations in self.annotated():
             size = image_size(image)
             if size is None:
                 self.report("image-size-unknown", "no usable 'height' and 'width'", image_id)
                 continue
             name = text(image.get("file_name")) or stem_of(text(image.get("coco_url")))
-            records.append(kind(image_id, name, size, annotations, self.source, categories, **fields))
+            records.append(kind(image_id, name, size, annotations, self.source, names, **fields))
         return records
 
     def annotated(self) -> Iterator[tuple[int, Mapping[str, Any], list[Annotation]]]:
@@ -123,7 +118,7 @@ def list_keys(keys: Iterable[str]) -> str:
     return (", ".join(names[:12]) + (", ..." * (len(names) > 12))) or "none"
 
 
-def category_names(value: object) -> dict[int, str]:
+def _category_names(value: object) -> dict[int, str]:
     """Category id -> name, from a list of categories."""
     categories = [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list) else []
     names = {integer(category.get("id")): text(category.get("name")) for category in categories}

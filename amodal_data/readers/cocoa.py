@@ -59,9 +59,7 @@ def read_cocoa(path: str | Path, *, annotator: str = "first") -> Scenes:
 def check_annotator(annotator: str, scenes: int, path: Path) -> None:
     """Raise :class:`amodal_data.errors.SelectionError` if ``annotator`` is a name and no scene has it."""
     if annotator not in ("first", "all") and not scenes:
-        raise SelectionError(
-            f"no annotations by {annotator!r}", place=str(path), fix="choose 'first', 'all' or the name of an author"
-        )
+        raise SelectionError(f"no annotations by {annotator!r}", place=str(path), fix="'first', 'all' or an author")
 
 
 def cocoa_scenes(content: Any, path: Path, source: Source, annotator: str = "first") -> Scenes:
@@ -69,14 +67,8 @@ def cocoa_scenes(content: Any, path: Path, source: Source, annotator: str = "fir
     images, annotations = _top_level(content, path)
     index = AnnotationIndex(source.name, images, annotations, regions=True)
     records = _records(index, annotator)
-    return Scenes(
-        records,
-        _read_records,
-        dataset="cocoa",
-        settings={"annotator": annotator},
-        sources=[source],
-        file_findings=index.findings,
-    )
+    settings, findings = {"annotator": annotator}, index.findings
+    return Scenes(records, _read_records, dataset="cocoa", settings=settings, sources=[source], file_findings=findings)
 
 
 def _top_level(content: Any, path: Path) -> tuple[list[Any], list[Any]]:
@@ -125,9 +117,7 @@ def _records(index: AnnotationIndex, annotator: str) -> list[_CocoaRecord]:
                 index.report("image-size-unknown", "no usable 'height' and 'width'", image_id)
                 continue
             name = text(image.get("file_name")) or stem_of(text(annotation.get("url")))
-            records.append(
-                _CocoaRecord(image_id, name, size, annotation["regions"], index.source, {}, annotation=annotation)
-            )
+            records.append(_CocoaRecord(image_id, name, size, annotation["regions"], index.source, {}, annotation))
     return records
 
 
@@ -220,11 +210,8 @@ def _unknown(record: _CocoaRecord, decoder: MaskDecoder) -> RLE | None:
 def _constraint(pairs: Pairs, order: list[int | None]) -> tuple[tuple[int, int], ...]:
     """The pairs that name two instances and agree with their order, as positions of instances."""
     position = {rank: n for n, rank in enumerate(order)}
-    return tuple(
-        (position[front], position[back])
-        for front, back in pairs
-        if front < back and front in position and back in position
-    )
+    agreeing = [pair for pair in pairs if pair[0] < pair[1] and position.keys() >= set(pair)]
+    return tuple((position[front], position[back]) for front, back in agreeing)
 
 
 def _order(region: Annotation, decoder: MaskDecoder, index: int) -> int | None:

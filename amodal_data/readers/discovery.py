@@ -45,21 +45,15 @@ def find_annotations(folder: Path, dataset: str, split: str | None = None) -> An
     by_split = annotation_files(folder, dataset)
     chosen = {name: paths for name, paths in by_split.items() if split in (None, name)}
     if not chosen:
-        of_split = f" of split {split!r}" if split else ""
+        problem = f"no {dataset} annotation file" + (f" of split {split!r}" if split else "")
         names = [part.name for part in DATASETS[dataset].parts if split in (None, part.split)]
-        raise AnnotationError(
-            f"no {dataset} annotation file{of_split} here", place=str(folder), fix=f"expected {' or '.join(names[:3])}"
-        )
+        raise AnnotationError(f"{problem} here", place=str(folder), fix=f"expected {' or '.join(names[:3])}")
     if len(chosen) > 1:
-        names = [path.name for paths in chosen.values() for path in paths]
-        raise SelectionError(
-            f"several splits here: {', '.join(names)}", place=str(folder), fix="choose one with --split"
-        )
+        listed = ", ".join(path.name for paths in chosen.values() for path in paths)
+        raise SelectionError(f"several splits here: {listed}", place=str(folder), fix="choose one with --split")
     ((name, paths),) = chosen.items()
-    if len(paths) > 1 and len({path.name for path in paths}) < len(paths):
-        raise SelectionError(
-            f"the same file twice: {paths[0].name}", place=str(folder), fix="name one with --annotations"
-        )
+    if len({path.name for path in paths}) < len(paths):
+        raise SelectionError(f"the same file twice: {paths[0].name}", place=str(folder), fix="name one: --annotations")
     return AnnotationFiles(tuple(paths), name)
 
 
@@ -77,9 +71,6 @@ class PhotoFinder:
             self._by_name.setdefault(path.name, []).append(path)
             if (number := coco_id(path.name)) is not None:
                 self._by_id.setdefault(number, []).append(path)
-
-    def __len__(self) -> int:
-        return len(self._by_name)
 
     def find(self, file_name: str) -> Path | None:
         """The first of :meth:`candidates`; None if there is none."""

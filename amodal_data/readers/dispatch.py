@@ -156,10 +156,8 @@ class _Reader:
         return amodal_coco_scenes(builder.to_coco(), path, source, "mask-folder", "mvtec", findings=builder.findings)
 
     def _read_built(self, builder: CocoBuilder, source: Source, path: Path, layout: str) -> Scenes:
-        content = builder.to_coco()
-        return plain_scenes(
-            content, path, source, masks=self.masks, order=self.order, layout=layout, findings=builder.findings
-        )
+        options: dict[str, Any] = {"masks": self.masks, "order": self.order, "layout": layout}
+        return plain_scenes(builder.to_coco(), path, source, findings=builder.findings, **options)
 
     def read_json(self, content: Any, path: Path, source: Source) -> Scenes:
         """The scenes of parsed JSON: plain COCO if masks or order are given, else the layout of its keys."""

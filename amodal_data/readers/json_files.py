@@ -13,16 +13,21 @@ from amodal_data.io.files import open_regular
 from amodal_data.scenes.scene import Source
 
 
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a regular file. Raises :class:`AnnotationError` if it cannot be read."""
+    try:
+        with open_regular(path) as file:
+            return file.read()
+    except OSError as error:
+        raise AnnotationError(f"cannot read the file: {error.strerror}", place=str(path)) from error
+
+
 def load_json(path: Path) -> tuple[Any, Source]:
     """The parsed file and its name and digest. Raises :class:`AnnotationError` if it cannot be read or parsed.
 
     NaN and Infinity, which Python writes although JSON does not allow them, are accepted here and reported later.
     """
-    try:
-        with open_regular(path) as file:
-            raw = file.read()
-    except OSError as error:
-        raise AnnotationError(f"cannot read the file: {error.strerror}", place=str(path)) from error
+    raw = read_bytes(path)
     if other := not_json(raw, path):
         raise AnnotationError(f"not JSON: this is {other[0]}", place=str(path), fix=other[1])
     try:

@@ -10,9 +10,9 @@ from amodal_data.readers.annotation_index import list_keys
 from amodal_data.readers.values import number
 
 _NEAREST_FIRST = ("order", "occl_depth", "occlu_depth", "attributes.order", "attributes.occl_depth")
-"""Fields that are known to hold the order; small values are in front."""
+"""Fields that hold the order in known layouts; small values are in front."""
 _FARTHEST_FIRST = ("z_order", "attributes.z_order")
-"""Fields that are known to hold the order; large values are in front."""
+"""Fields that hold the order in known layouts; large values are in front."""
 ORDER_OPTIONS = (
     "--order front-first or back-first (the list is in order), field:NAME (small values in front), "
     "field:-NAME (large values in front) or none (overlaps stay ambiguous)"
@@ -52,9 +52,7 @@ class OrderRule:
             return rules[text]
         kind, _, name = text.partition(":")
         if kind != "field" or not name.strip("-"):
-            raise SelectionError(
-                f"unknown order {text!r}", fix="pass --order front-first, back-first, field:NAME, field:-NAME or none"
-            )
+            raise SelectionError(f"unknown order {text!r}", fix=f"pass {ORDER_OPTIONS}")
         if name in _FARTHEST_FIRST:  # large values are in front, whichever way it is written
             return cls(name, farthest_first=True)
         return cls(name.removeprefix("-"), farthest_first=name.startswith("-"))
@@ -75,11 +73,10 @@ def choose_rule(order: str | None, keys: Collection[str], path: Path) -> OrderRu
     keys: of all annotations, see :func:`annotation_keys`. Raises :class:`LayoutError` if there is none.
     """
     if order is None:
-        default = known_rule(keys)
+        default = default_rule(keys)
         if default is None:
-            raise LayoutError(
-                "the masks are amodal, but the occlusion order is unknown", place=str(path), fix=f"pass {ORDER_OPTIONS}"
-            )
+            problem = "the masks are amodal, but the occlusion order is unknown"
+            raise LayoutError(problem, place=str(path), fix=f"pass {ORDER_OPTIONS}")
         return default
     rule = OrderRule.parse(order)
     if rule.field and keys and rule.field.split(".")[0] not in {key.split(".")[0] for key in keys}:
@@ -87,13 +84,10 @@ def choose_rule(order: str | None, keys: Collection[str], path: Path) -> OrderRu
     return rule
 
 
-def known_rule(keys: Collection[str]) -> OrderRule | None:
-    """The rule of a field that is known to hold the order; None if no annotation has one."""
-    for farthest_first, names in ((False, _NEAREST_FIRST), (True, _FARTHEST_FIRST)):
-        for name in names:
-            if name in keys:
-                return OrderRule(name, farthest_first)
-    return None
+def default_rule(keys: Collection[str]) -> OrderRule | None:
+    """The rule of the first field in ``keys`` that holds the order in known layouts; None if there is none."""
+    name = next((name for name in (*_NEAREST_FIRST, *_FARTHEST_FIRST) if name in keys), None)
+    return None if name is None else OrderRule(name, farthest_first=name in _FARTHEST_FIRST)
 
 
 def _field_value(annotation: object, name: str) -> Any:

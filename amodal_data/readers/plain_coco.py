@@ -16,18 +16,11 @@ from typing import Any
 from amodal_data.errors import LayoutError, SelectionError
 from amodal_data.masks.rle import merge
 from amodal_data.readers.amodal_coco import layout_of
-from amodal_data.readers.annotation_index import (
-    AnnotationIndex,
-    annotation_keys,
-    category_names,
-    is_crowd,
-    list_keys,
-    top_level,
-)
+from amodal_data.readers.annotation_index import AnnotationIndex, annotation_keys, is_crowd, list_keys, top_level
 from amodal_data.readers.image_record import ImageRecord
 from amodal_data.readers.json_files import load_json
 from amodal_data.readers.mask_decoder import MaskDecoder, decode_masks
-from amodal_data.readers.order_rules import ORDER_OPTIONS, OrderRule, choose_rule, known_rule
+from amodal_data.readers.order_rules import ORDER_OPTIONS, OrderRule, choose_rule, default_rule
 from amodal_data.readers.values import number
 from amodal_data.scenes.findings import Finding
 from amodal_data.scenes.occlusion_order import from_ranks
@@ -73,14 +66,11 @@ def plain_scenes(
     images, annotations = top_level(content, path)
     settings, rule = plain_settings(masks, order, annotation_keys(annotations), path, layout)
     if rule is not None and rule.field and annotations and set(rule.ranks(annotations)) == {None}:
-        raise LayoutError(
-            f"no annotation has a number under {rule.field!r}", place=str(path), fix="choose another --order"
-        )
-    index = AnnotationIndex(source.name, images, annotations, findings=findings)
-    records = index.records(_PlainRecord, category_names(content.get("categories")), rule=rule)
-    return Scenes(
-        records, _read_records, dataset=layout, settings=settings, sources=[source], file_findings=index.findings
-    )
+        raise LayoutError(f"no annotation has a number under {rule.field!r}", place=str(path), fix="change --order")
+    index = AnnotationIndex(source.name, images, annotations)
+    records = index.records(_PlainRecord, content.get("categories"), rule=rule)
+    findings = [*findings, *index.findings]
+    return Scenes(records, _read_records, dataset=layout, settings=settings, sources=[source], file_findings=findings)
 
 
 def plain_settings(
@@ -92,9 +82,8 @@ def plain_settings(
     visible masks.
     """
     if "regions" in keys or layout_of([dict.fromkeys(keys)]):
-        raise LayoutError(
-            "this layout already tells amodal from visible masks", place=str(path), fix="leave out --masks and --order"
-        )
+        problem = "this layout already tells amodal from visible masks"
+        raise LayoutError(problem, place=str(path), fix="leave out --masks and --order")
     if masks not in ("amodal", "modal", None):
         raise SelectionError(f"masks are amodal or modal, found {masks!r:.40}")
     if masks is None:
@@ -122,7 +111,7 @@ def unknown_layout(keys: Collection[str], path: Path) -> LayoutError:
 def unknown_masks(keys: Collection[str], path: Path) -> LayoutError:
     """The error for a file that does not say whether its masks are amodal; names --order too where it is needed."""
     fix = "pass --masks modal (visible parts only) or --masks amodal (whole objects)"
-    if known_rule(keys) is None:
+    if default_rule(keys) is None:
         fix += f"; amodal masks also need {ORDER_OPTIONS}"
     return LayoutError("cannot tell whether the masks are amodal or modal", place=str(path), fix=fix)
 

@@ -49,23 +49,16 @@ def iter_annotations(
 class SceneStream:
     """Scenes of a file that is read anew in every iteration, in batches or one by one; not indexable."""
 
-    def __init__(
-        self,
-        path: Path,
-        annotator: str = "first",
-        cocoa: Scenes | None = None,
-        masks: str | None = None,
-        order: str | None = None,
-    ) -> None:
+    def __init__(self, path: Path, annotator: str, cocoa: Scenes | None, masks: str | None, order: str | None) -> None:
         self._path = path
         self._annotator = annotator
         self._cocoa = cocoa
         self._masks = masks
         self._order = order
-        self._index = AnnotationIndex(path.name)
+        self._index = AnnotationIndex(path.name, [], [])
         self._window = (0, -1)
         self.sources = (Source(path.name, _digest(path)), *(cocoa.sources if cocoa is not None else ()))
-        self._categories = list(self._items("categories.item"))
+        self._categories = list(items_of(self._path, "categories.item"))
         self._read_images()
         self._count_annotations()
         empty = self._scenes([], {})
@@ -137,7 +130,7 @@ class SceneStream:
         """The scenes of ``size`` images, as soon as that many have all their annotations."""
         waiting: dict[int, list[Any]] = defaultdict(list)
         complete: list[int] = []
-        for annotation in self._items("annotations.item"):
+        for annotation in items_of(self._path, "annotations.item"):
             position = self._position_of(annotation)
             if position is None or not self._heights[position]:
                 continue
@@ -183,7 +176,7 @@ class SceneStream:
         """Read the image list into compact arrays."""
         self._names, self._name_ends = bytearray(), array("q", [0])  # all file names in one buffer
         self._ids, self._heights, self._widths = array("q"), array("i"), array("i")
-        for n, image in enumerate(self._items("images.item")):
+        for n, image in enumerate(items_of(self._path, "images.item")):
             self._index.add_images([image], n)
             if len(self._index.images) == len(self._ids):
                 continue  # no id, or a repeated one
@@ -199,7 +192,7 @@ class SceneStream:
 
     def _count_annotations(self) -> None:
         """Find the number of annotations of each image, the layout, and the number of scenes."""
-        first = next(self._items("annotations.item"), None)
+        first = next(items_of(self._path, "annotations.item"), None)
         regions = isinstance(first, Mapping) and "regions" in first
         image_findings = list(self._index.findings)
         keys, by_annotator = self._count(regions)
@@ -224,7 +217,7 @@ class SceneStream:
         findings: list[tuple[int, Finding]] = []
         self._counts = array("i", bytes(4 * len(self._ids)))
         earlier, self._index.findings = self._index.findings, []
-        for n, annotation in enumerate(self._items("annotations.item")):
+        for n, annotation in enumerate(items_of(self._path, "annotations.item")):
             keys |= annotation_keys([annotation])
             image_id = self._index.image_of(n, annotation, regions=regions)
             if image_id is None:
@@ -270,9 +263,6 @@ class SceneStream:
             if count and not height:
                 for _ in range(count if cocoa and self._annotator == "all" else 1):
                     self._index.report("image-size-unknown", "no usable 'height' and 'width'", image_id)
-
-    def _items(self, prefix: str) -> Iterator[Any]:
-        return items_of(self._path, prefix)
 
 
 def items_of(path: Path, prefix: str) -> Iterator[Any]:

@@ -65,24 +65,16 @@ CODES: dict[str, Code] = {
     "order-tied": Code("warning", "Two instances have the same 'order'.", "list order breaks the tie"),
     "order-unsorted": Code("info", "Instances are not listed front to back.", "'order' decides"),
     "depth-constraint-malformed": Code("warning", "'depth_constraint' is not 'a-b,c-d,...'.", "'order' decides"),
-    "depth-constraint-against-order": Code(
-        "warning", "'depth_constraint' contradicts 'order' or itself.", "'order' decides"
-    ),
+    "depth-constraint-against-order": Code("warning", "A constraint contradicts 'order' or itself.", "'order' decides"),
     # visible masks of flat layouts
-    "visible-missing": Code(
-        "warning", "An instance has no visible mask.", "amodal minus hidden mask, else all visible"
-    ),
+    "visible-missing": Code("warning", "An instance has no visible mask.", "amodal minus hidden mask, or all of it"),
     "visible-outside-amodal": Code("warning", "A visible mask reaches outside the amodal mask.", "clipped to it"),
     "crowd-unknown": Code("info", "An annotation covers a group of objects (iscrowd).", "pixels marked unknown"),
-    "instance-duplicate": Code(
-        "info", "Two instances have the same amodal and visible mask.", "levels count them once"
-    ),
+    "instance-duplicate": Code("info", "Two instances have the same amodal and visible mask.", "counted as one"),
     "ids-shifted": Code("info", "Image ids of two files collide.", "ids of the later file shifted"),
     # sources of composed scenes
     "photo-missing": Code("warning", "No folder holds the image file.", "image skipped"),
-    "photo-unusable": Code(
-        "warning", "An image file is damaged, or its size is not the annotated one.", "image skipped"
-    ),
+    "photo-unusable": Code("warning", "An image file is damaged, or not of the annotated size.", "image skipped"),
     "license-left-out": Code("info", "The license of an image is not among those you allow.", "image skipped"),
     "donor-small": Code("info", "An object has fewer pixels than --smallest.", "not pasted"),
     "donor-cut": Code("info", "The mask of an object ends at the image border.", "not pasted"),
@@ -114,12 +106,9 @@ class Place:
     region: int = -1
 
     def __str__(self) -> str:
-        parts = [
-            self.file,
-            f"image {self.image_id}" if self.image_id >= 0 else "",
-            f"instance {self.region}" if self.region >= 0 else "",
-        ]
-        return ", ".join(part for part in parts if part)
+        image = f"image {self.image_id}" if self.image_id >= 0 else ""
+        instance = f"instance {self.region}" if self.region >= 0 else ""
+        return ", ".join(part for part in (self.file, image, instance) if part)
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,13 +116,9 @@ class Coverage:
 
     def to_dict(self) -> dict[str, Any]:
         """The counts as JSON-ready values."""
-        return {
-            "schema": "amodal-data/classes/1",
-            "instances": self.instances,
-            "known": self.classified,
-            "classes": dict(self.classes),
-            "unknown": [{"name": name, "instances": count, "guess": guess} for name, count, guess in self.unknown],
-        }
+        counts = {"instances": self.instances, "known": self.classified, "classes": dict(self.classes)}
+        unknown = [{"name": name, "instances": count, "guess": guess} for name, count, guess in self.unknown]
+        return {"schema": "amodal-data/classes/1", **counts, "unknown": unknown}
 
 
 def coverage(scenes: Iterable[Scene], names: ClassNames) -> Coverage:

@@ -43,18 +43,16 @@ class CocoBuilder:
         self.images.append({"id": free, "file_name": file_name, "height": size[0], "width": size[1]})
         return free
 
-    def add_object(
-        self, image_id: int, label: str, segmentation: Any, *, group: Hashable = None, **fields: Any
-    ) -> None:
+    def add_object(self, image_id: int, label: str, mask: Any, *, group: Hashable = None, **fields: Any) -> None:
         """Add an object with its mask as polygons or an RLE, and other ``fields`` of its annotation.
 
         Parts with the same ``group`` (not None) and label become one object, with the fields of the first part.
         """
         key = None if group is None else (image_id, label, group)
         if key is not None and key in self._groups:
-            self._groups[key]["parts"].append(segmentation)
+            self._groups[key]["parts"].append(mask)
             return
-        self._objects.append({"image_id": image_id, "label": label, "parts": [segmentation], **fields})
+        self._objects.append({"image_id": image_id, "label": label, "parts": [mask], **fields})
         if key is not None:
             self._groups[key] = self._objects[-1]
 

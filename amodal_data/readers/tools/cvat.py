@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.errors import AnnotationError, LayoutError
-from amodal_data.io.files import open_regular
 from amodal_data.io.images import MAX_PIXELS
 from amodal_data.masks.windows import from_crop
 from amodal_data.readers.annotation_index import image_size
+from amodal_data.readers.json_files import read_bytes
 from amodal_data.readers.tools.coco_builder import CocoBuilder, ellipse
 from amodal_data.readers.values import integer
 from amodal_data.scenes.scene import Source
@@ -34,16 +34,11 @@ def cvat_as_coco(path: Path) -> tuple[CocoBuilder, Source]:
     """
     from defusedxml import ElementTree, common
 
+    raw = read_bytes(path)
     try:
-        with open_regular(path) as file:
-            raw = file.read()
         root = ElementTree.fromstring(raw, forbid_dtd=True)
-    except OSError as error:
-        raise AnnotationError(f"cannot read the file: {error.strerror}", place=str(path)) from error
     except common.DefusedXmlException as error:
-        raise AnnotationError(
-            "XML with a document type or entities, which no annotation needs", place=str(path)
-        ) from error
+        raise AnnotationError("XML with a document type or entities is refused", place=str(path)) from error
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise AnnotationError(f"not XML: {error}", place=str(path)) from error
     if root.tag != "annotations":

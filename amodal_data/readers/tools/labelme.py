@@ -45,7 +45,7 @@ def labelme_as_coco(path: Path) -> tuple[CocoBuilder, Source]:
             _add_image(builder, content, file)
         else:
             builder.report(
-                "annotation-malformed", f"{file.name} has no list 'shapes' or no 'imageHeight': not labelme's"
+                "annotation-malformed", f"{file.name} is not labelme's: no list 'shapes' or no 'imageHeight'"
             )
     if not builder.images:
         fix = f"name the annotation file, such as {files[0]}" if path.is_dir() and files else ""

@@ -28,9 +28,7 @@ def masks_as_coco(folder: Path, pattern: str = PATTERN, visible: str | None = No
     """
     amodal = _matching_files(folder, pattern)
     if not amodal:
-        raise LayoutError(
-            f"no mask is called {pattern}", place=str(folder), fix="pass --pattern to say how they are named"
-        )
+        raise LayoutError(f"no mask is called {pattern}", place=str(folder), fix="name them with --pattern")
     visible_files = {_key(fields): path for path, fields in _matching_files(folder, visible)} if visible else {}
     visible_paths = set(visible_files.values())  # which the pattern of amodal masks may match too
     builder, digests, images = CocoBuilder(folder.name), [], dict[str, tuple[int, tuple[int, int]]]()
@@ -61,10 +59,8 @@ def _matching_files(folder: Path, pattern: str) -> list[tuple[Path, dict[str, st
     """Files that match a pattern, and the fields in their paths, sorted by image and object."""
     names = _FIELD.findall(pattern)
     if not {"image", "object"} <= set(names) <= _FIELDS or len(names) > len(set(names)):
-        raise SelectionError(
-            f"not a pattern of masks: {pattern!r}",
-            fix="use {image} and {object}, perhaps {name} and {order}, each once",
-        )
+        fix = "use {image} and {object}, perhaps {name} and {order}, each once"
+        raise SelectionError(f"not a pattern of masks: {pattern!r}", fix=fix)
     parts = _FIELD.split(pattern)  # text and field names in turn
     expression = "".join(f"(?P<{part}>[^/]+?)" if n % 2 else re.escape(part) for n, part in enumerate(parts))
     files = []

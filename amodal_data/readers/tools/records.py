@@ -16,9 +16,8 @@ _XYXY = 0
 
 def is_records(content: object) -> bool:
     """Is this a list of images that hold their annotations?"""
-    return isinstance(content, list) and any(
-        isinstance(record, Mapping) and _annotations(record) is not None for record in content
-    )
+    records = content if isinstance(content, list) else []
+    return any(isinstance(record, Mapping) and _annotations(record) is not None for record in records)
 
 
 def records_as_coco(records: Iterable[Any], categories: Any = None) -> dict[str, Any]:

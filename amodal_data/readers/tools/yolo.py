@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from amodal_data.errors import LayoutError, PhotoError
-from amodal_data.io.files import open_regular
+from amodal_data.errors import AnnotationError, LayoutError, PhotoError
 from amodal_data.io.images import PHOTO_SUFFIXES, photo_size
+from amodal_data.readers.json_files import read_bytes
 from amodal_data.readers.tools.coco_builder import CocoBuilder, digest_of
 from amodal_data.scenes.scene import Source
 
@@ -31,17 +31,13 @@ def yolo_as_coco(folder: Path) -> tuple[CocoBuilder, Source]:
         raise LayoutError("no labels/**/*.txt here", place=str(folder))
     builder, digests, names = CocoBuilder(folder.name), [], _class_names(folder)
     builder.labels = [names[number] for number in sorted(names)]
-    photos = {
-        _relative_name(path, folder / "images"): path
-        for path in sorted((folder / "images").rglob("*"))
-        if path.suffix.lower() in PHOTO_SUFFIXES
-    }
+    images = [path for path in sorted((folder / "images").rglob("*")) if path.suffix.lower() in PHOTO_SUFFIXES]
+    photos = {_relative_name(path, folder / "images"): path for path in images}
     for path in labels:
         try:
-            with open_regular(path) as file:
-                raw = file.read()
-        except OSError as error:
-            builder.report("annotation-malformed", f"{path.name}: {error.strerror}")
+            raw = read_bytes(path)
+        except AnnotationError as error:
+            builder.report("annotation-malformed", f"{path.name}: {error.message}")
             continue
         digests.append(path.name.encode() + raw)
         _add_image(builder, path, raw, photos.get(_relative_name(path, folder / "labels")), names)
@@ -58,9 +54,8 @@ def _class_names(folder: Path) -> dict[int, str]:
         import yaml  # an extra, needed only here
 
         try:
-            with open_regular(path) as file:
-                content = yaml.safe_load(file.read())
-        except (OSError, yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError):
+            content = yaml.safe_load(read_bytes(path))
+        except (AnnotationError, yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError):
             continue
         names = content.get("names") if isinstance(content, dict) else None
         if isinstance(names, list):

@@ -21,7 +21,7 @@ from amodal_data.masks.windows import Window, crop, window_of
 from amodal_data.readers.discovery import PhotoFinder
 from amodal_data.readers.json_files import load_json
 from amodal_data.readers.plain_coco import plain_scenes
-from amodal_data.readers.stream import SceneStream, items_of
+from amodal_data.readers.stream import SceneStream, items_of, iter_annotations
 from amodal_data.readers.values import integer, text
 from amodal_data.scenes.findings import Finding, Place
 from amodal_data.scenes.scene import Instance, Scene, Scenes
@@ -182,7 +182,7 @@ def _open_scenes(path: Path, stream: bool) -> _Content:
     if stream:
         images: Any = list(items_of(path, "images.item"))
         licenses: Any = list(items_of(path, "licenses.item"))
-        return _Content(SceneStream(path, masks="modal"), _licenses(images), _no_derivatives(licenses))
+        return _Content(iter_annotations(path, masks="modal"), _licenses(images), _no_derivatives(licenses))
     content, source = load_json(path)
     scenes = plain_scenes(content, path, source, masks="modal")
     return _Content(scenes, _licenses(content.get("images")), _no_derivatives(content.get("licenses")))

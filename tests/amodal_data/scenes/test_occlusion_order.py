@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from support.scenes import partial_order
 
-from amodal_data.scenes.occlusion_order import resolve_order, z_order
+from amodal_data.scenes.occlusion_order import is_cyclic, resolve_order, z_order
 
 
 def reachable(edges, count):
@@ -82,3 +82,18 @@ def test_z_order_paints_the_front_last():
         z = z_order(order)
         assert all(z[j] > z[i] for j, i in np.argwhere(order))
         assert set(z.tolist()) == set(range(int(z.max()) + 1))
+
+
+def test_a_cycle_is_found_in_any_relation():
+    rng = np.random.default_rng(1)
+    cyclic = 0
+    for _ in range(300):
+        n = int(rng.integers(1, 8))
+        relation = (rng.random((n, n)) < 0.2) & ~np.eye(n, dtype=bool)
+        if rng.random() < 0.3:
+            relation = partial_order(rng, n)
+        pairs = np.argwhere(relation)
+        expected = bool(reachable(pairs.tolist(), n).diagonal().any())
+        assert is_cyclic(pairs, n) == expected
+        cyclic += expected
+    assert 50 < cyclic < 250
