@@ -2,13 +2,13 @@
 
     python benchmarks/engines.py            # the table: CPU seconds and peak memory, lowest of --repeats runs
     python benchmarks/engines.py --ten      # ten times the images, sorted and not: memory
-    python benchmarks/engines.py --draws    # 200 draws of the images
+    python benchmarks/engines.py --draws    # 200 bootstrap samples of the images
 
 The set has the size of COCOA's validation set: 1,323 images of 640 x 480 with about 8 instances, 100 detections an
-image around true ones and elsewhere. The other engines get the same masks as COCO files, in an environment that is made
-for it (pycocotools, faster-coco-eval, hotcoco, ultrafast-pycocotools from the package index), or --python names one.
-They score one subset without classes; "x 12" are twelve evaluations on one load, as twelve subsets take (asked of the
-fast ones).
+image around true ones and elsewhere. The other engines read the same masks from COCO files, in a new environment with
+pycocotools, faster-coco-eval, hotcoco and ultrafast-pycocotools from the package index, or in the one of --python.
+They score one subset without classes; "x 12" are twelve evaluations on one load, as twelve subsets need (fast engines
+only).
 """
 
 import argparse
@@ -30,7 +30,7 @@ from amodal_data import write_cocoa
 
 ENGINES = ("pycocotools", "faster-coco-eval", "hotcoco", "ultrafast-pycocotools")
 TWELVE = ENGINES[2:]
-"""Those fast enough to be asked twelve times"""
+"""Those fast enough for twelve evaluations"""
 COMMAND = "from amodal_cli.data import main; main()"
 PEAK = """
 import atexit, re, sys
@@ -57,7 +57,7 @@ for _ in range(int(times)):
 """
 
 
-def generate(folder: Path, images: int, each: int) -> None:
+def generate(folder: Path, images: int, detections: int) -> None:
     """``truth.json`` (COCOA), ``coco.json`` (the same masks), ``results.json``."""
     path = write_cocoa(folder, images, seed=3, photos=False, instances=(5, 11), force=True)
     path.rename(folder / "truth.json")
@@ -69,9 +69,9 @@ def generate(folder: Path, images: int, each: int) -> None:
             size = image["height"], image["width"]
             outlines = [np.array(region["segmentation"]).reshape(-1, 2) for region in annotation["regions"]]
             rows = [{"image_id": image["id"], "category_id": 1, "segmentation": mask, "score": round(rng.random(), 6)}
-                    for mask in masks([changed(outlines, size, rng) for _ in range(each)], size)]  # fmt: skip
+                    for mask in masks([changed(outlines, size, rng) for _ in range(detections)], size)]  # fmt: skip
             out.write(("," if k else "[") + ",\n".join(map(json.dumps, rows)))
-            for mask in masks([one.ravel() for one in outlines], size):
+            for mask in masks([outline.ravel() for outline in outlines], size):
                 area = int(coco_mask.area({**mask, "counts": mask["counts"].encode()}))
                 flat.append({"id": len(flat) + 1, "image_id": image["id"], "category_id": 1, "iscrowd": 0, "area": area,
                              "segmentation": mask})  # fmt: skip
@@ -82,36 +82,36 @@ def generate(folder: Path, images: int, each: int) -> None:
 
 
 def changed(outlines: list[Any], size: tuple[int, int], rng: np.random.Generator) -> Any:
-    """The outline of some instance, stretched, shifted and roughened; every third far from it."""
+    """The outline of a random instance, stretched, shifted and roughened; every third is moved far away."""
     outline = outlines[rng.integers(len(outlines))]
-    centre, span = outline.mean(0), np.ptp(outline, axis=0)
-    moved = (outline - centre) * rng.normal(1, 0.12, 2) + rng.normal(0, 0.08, 2) * span
-    moved += rng.normal(0, 0.015, outline.shape) * span + centre
+    center, span = outline.mean(0), np.ptp(outline, axis=0)
+    points = (outline - center) * rng.normal(1, 0.12, 2) + rng.normal(0, 0.08, 2) * span
+    points += rng.normal(0, 0.015, outline.shape) * span + center
     if rng.random() < 0.35:
-        moved += rng.uniform(-0.4, 0.4, 2) * size[::-1]
-    return moved.clip(0, size[::-1]).ravel()
+        points += rng.uniform(-0.4, 0.4, 2) * size[::-1]
+    return points.clip(0, size[::-1]).ravel()
 
 
 def masks(polygons: list[Any], size: tuple[int, int]) -> list[dict[str, Any]]:
     encoded = coco_mask.frPyObjects([polygon.tolist() for polygon in polygons], *size)
-    return [{"size": list(size), "counts": one["counts"].decode()} for one in encoded]
+    return [{"size": list(size), "counts": mask["counts"].decode()} for mask in encoded]
 
 
 def repeated(folder: Path, times: int) -> Iterator[Path]:
-    """The set many times under other ids: truth, results sorted by image, results shuffled."""
+    """Copies of the set with other ids: ground truth, results sorted by image, results shuffled."""
     truth = json.loads((folder / "truth.json").read_text())
     n = len(truth["images"])
-    many = {name: [] for name in ("images", "annotations")}
+    content = {name: [] for name in ("images", "annotations")}
     for k in range(times):
-        many["images"] += [{**one, "id": one["id"] + k * n} for one in truth["images"]]
-        many["annotations"] += [{**one, "image_id": one["image_id"] + k * n} for one in truth["annotations"]]
+        content["images"] += [{**entry, "id": entry["id"] + k * n} for entry in truth["images"]]
+        content["annotations"] += [{**entry, "image_id": entry["image_id"] + k * n} for entry in truth["annotations"]]
     paths = [folder / f"{name}.json" for name in ("truth_many", "sorted", "shuffled")]
-    paths[0].write_text(json.dumps(many))
+    paths[0].write_text(json.dumps(content))
     rows = json.loads((folder / "results.json").read_text())
     texts = [json.dumps({**row, "image_id": row["image_id"] + k * n}) for k in range(times) for row in rows]
     paths[1].write_text("[" + ",\n".join(texts) + "]")
     order = np.random.default_rng(0).permutation(len(texts))
-    paths[2].write_text("[" + ",\n".join(texts[at] for at in order) + "]")
+    paths[2].write_text("[" + ",\n".join(texts[i] for i in order) + "]")
     yield from paths
 
 
@@ -119,15 +119,15 @@ def measured(python: str | Path, code: str, *arguments: object) -> tuple[float, 
     """CPU seconds and peak MB of a process."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "RAYON", "OPENBLAS")}
-    done = subprocess.run(
+    process = subprocess.run(
         [str(python), "-c", PEAK + code, *map(str, arguments)], capture_output=True, text=True, check=False,
         env={**os.environ, **threads}, preexec_fn=lambda: os.sched_setaffinity(0, {0}),
     )  # fmt: skip
-    if done.returncode:
-        sys.exit(done.stderr)
+    if process.returncode:
+        sys.exit(process.stderr)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return spent, int(done.stderr.rsplit("PEAK ", 1)[1]) / 1024
+    return spent, int(process.stderr.rsplit("PEAK ", 1)[1]) / 1024
 
 
 def environment(folder: Path) -> Path:
@@ -152,35 +152,37 @@ def table(folder: Path, python: Path, repeats: int) -> None:
         runs[engine] = [python, OTHER, coco, results, engine, 1]
         if engine in TWELVE:
             runs[f"{engine} x 12"] = [python, OTHER, coco, results, engine, 12]
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
+    measurements: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
     for _ in range(repeats):
         for name, run in runs.items():
-            found[name].append(measured(*run))
-            print(f"{name}: {found[name][-1][0]:.1f} s", file=sys.stderr, flush=True)
+            measurements[name].append(measured(*run))
+            print(f"{name}: {measurements[name][-1][0]:.1f} s", file=sys.stderr, flush=True)
     print(f"{'':<38}{'CPU s, lowest':>14}{'highest':>9}{'MB':>7}")
-    for name, several in found.items():
-        spent = [one[0] for one in several]
-        print(f"{name:<38}{min(spent):>14.1f}{max(spent):>9.1f}{max(one[1] for one in several):>7.0f}")
+    for name, runs_of_engine in measurements.items():
+        spent = [pair[0] for pair in runs_of_engine]
+        print(f"{name:<38}{min(spent):>14.1f}{max(spent):>9.1f}{max(pair[1] for pair in runs_of_engine):>7.0f}")
 
 
-def ten(folder: Path) -> None:
+def ten_times(folder: Path) -> None:
     truth, in_order, shuffled = repeated(folder, 10)
     for kind in ("annotation file", "cache"):
-        few, many = folder / "truth.json", truth
+        small, large = folder / "truth.json", truth
         if kind == "cache":
-            for source in (few, many):
+            for source in (small, large):
                 measured(
                     sys.executable, COMMAND, "build-targets", source, "-o", source.with_suffix(".h5"), "-q", "--force"
                 )
-            few, many = few.with_suffix(".h5"), many.with_suffix(".h5")
-        spent, once = measured(sys.executable, COMMAND, "evaluate", few, folder / "results.json")
-        print(f"{kind + ', once:':<34}{spent:6.1f} s {once:6.0f} MB", flush=True)
-        for name, found in (("sorted", in_order), ("shuffled", shuffled)):
-            spent, peak = measured(sys.executable, COMMAND, "evaluate", many, found)
-            print(f"{f'{kind}, ten times, {name}:':<34}{spent:6.1f} s {peak:6.0f} MB, {peak / once:.2f} x", flush=True)
+            small, large = small.with_suffix(".h5"), large.with_suffix(".h5")
+        spent, single = measured(sys.executable, COMMAND, "evaluate", small, folder / "results.json")
+        print(f"{kind + ', once:':<34}{spent:6.1f} s {single:6.0f} MB", flush=True)
+        for name, results in (("sorted", in_order), ("shuffled", shuffled)):
+            spent, peak = measured(sys.executable, COMMAND, "evaluate", large, results)
+            print(
+                f"{f'{kind}, ten times, {name}:':<34}{spent:6.1f} s {peak:6.0f} MB, {peak / single:.2f} x", flush=True
+            )
 
 
-def draws(folder: Path) -> None:
+def resampling(folder: Path) -> None:
     files = [folder / "truth.json", folder / "results.json"]
     for protocols in ("amodal", "amodal,order,completion"):
         plain = measured(sys.executable, COMMAND, "evaluate", *files, "-p", protocols)[0]
@@ -196,16 +198,16 @@ def main() -> None:
     parser.add_argument("--python", type=Path, help="a Python that has the other engines")
     parser.add_argument("--ten", action="store_true")
     parser.add_argument("--draws", action="store_true")
-    chosen = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        generate(folder, chosen.images, chosen.each)
-        if chosen.ten:
-            ten(folder)
-        elif chosen.draws:
-            draws(folder)
+        generate(folder, options.images, options.each)
+        if options.ten:
+            ten_times(folder)
+        elif options.draws:
+            resampling(folder)
         else:
-            table(folder, chosen.python or environment(folder / "engines"), chosen.repeats)
+            table(folder, options.python or environment(folder / "engines"), options.repeats)
 
 
 if __name__ == "__main__":

@@ -97,10 +97,8 @@ class OpenPredictions:
         self._truth = truth
         self._masks: Mapping[int, Iterable[ScoredMask]] = {}
         self._files: list[ResultsFile] = []
-        if isinstance(source, Predictions):
-            self._masks = source.images
-        elif isinstance(source, Mapping):
-            self._masks = source
+        if isinstance(source, Predictions | Mapping):
+            self._masks = source.images if isinstance(source, Predictions) else source
         else:
             paths = [source] if isinstance(source, str | Path) else list(source)
             if len({Path(path).resolve() for path in paths}) < len(paths):

@@ -18,11 +18,12 @@ from amodal_data.evaluation.protocols.order import METHODS
 
 Format = Literal["table", "markdown", "latex", "csv"]
 FORMATS: tuple[Format, ...] = ("table", "markdown", "latex", "csv")
+"""Forms of :meth:`Evaluation.to_text`"""
 
 Figures = Mapping[str, Any]
 
-_CARD = ("input", "population", "averaging", "threshold", "classes")
-_MAIN_COCO = ("AP", "AP50", "AP75", "AR100")
+_CARD = ("input", "population", "averaging", "threshold", "classes")  # settings with a line of their own
+_MAIN_COCO = ("AP", "AP50", "AP75", "AR100")  # of COCO's figures, in tables of several methods
 
 
 class Column(NamedTuple):

@@ -8,7 +8,6 @@ positives. Figures over a subset without ground truth are not available (None).
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -23,11 +22,12 @@ from amodal_data.evaluation.protocols.precision_recall import RECALLS, interpola
 from amodal_data.evaluation.results.scored_masks import PredictionStats, by_score
 
 KINDS = ("all", "things", "stuff")
+"""Kinds of instances that subsets keep"""
 OCCLUSION = {"all": (0.0, np.inf), "none": (0.0, 1e-5), "partial": (1e-5, 0.25), "heavy": (0.25, 1.0)}
 """Ranges of occlusion rates, both ends included"""
 _LOW, _HIGH = np.array(list(OCCLUSION.values())).T[:, :, None]
 _SUBSETS = [(kind, occlusion) for kind in KINDS for occlusion in OCCLUSION]
-_BITS = len(_SUBSETS) * len(THRESHOLDS)
+_BITS = len(_SUBSETS) * len(THRESHOLDS)  # of the matches of a detection
 
 
 class AmodalMetric(Metric):
@@ -43,7 +43,8 @@ class AmodalMetric(Metric):
         last = self.max_dets[-1]
         ignore = ignored(comparison.image)
         matches = match(comparison.iou.at_least(THRESHOLDS[0])[:last], ignore, comparison.unknown[:last])
-        self._images.append(_ImageMatches(comparison.predictions.scores[:last], matches, (~ignore).sum(axis=1)))
+        scores = comparison.predictions.scores[:last].copy()  # a view would keep all scores in memory
+        self._images.append(_ImageMatches(scores, matches, (~ignore).sum(axis=1)))
 
     def compute(self, order: Order, stats: PredictionStats) -> Figures:
         """``subsets``: AP, AP50, AP75, ``AR<n>`` for each of ``max_dets``, and the number of instances, by kind and
@@ -60,14 +61,11 @@ class AmodalMetric(Metric):
         ranking = _Ranking([self._images[i] for i in order.tolist()], weighted=True)
         samples = [ranking.figures(self.max_dets, sample) for sample in weights]
         names = [name for name in samples[0][0] if name != "instances"] if samples else []
-        return {
-            "subsets": _nested(
-                [
-                    {name: np.array([sample[s][name] for sample in samples], np.float64) for name in names}
-                    for s in range(len(_SUBSETS))
-                ]
-            )
-        }
+        stacked: list[Figures] = [
+            {name: np.array([sample[s][name] for sample in samples], np.float64) for name in names}
+            for s in range(len(_SUBSETS))
+        ]
+        return {"subsets": _nested(stacked)}
 
 
 def _nested(subsets: Sequence[Figures]) -> Figures:
@@ -86,8 +84,7 @@ class _ImageMatches(NamedTuple):
     instances: NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Curve:
+class _Curve(NamedTuple):
     """The matched detections by rank, for one subset and threshold.
 
     ``hits``: their positions among all matched detections; ``neutral``: which of these are neutral, None = none.
@@ -105,10 +102,8 @@ class _Ranking:
         ranked = by_score(np.concatenate([np.zeros(0), *(image.scores for image in images)]))
         rank = np.empty(len(ranked), np.int32)
         rank[ranked] = np.arange(len(ranked), dtype=np.int32)
-        sizes, matched = (
-            np.array(counts, np.int64)
-            for counts in ([len(image.scores) for image in images], [len(image.matches.rows) for image in images])
-        )
+        sizes = np.array([len(image.scores) for image in images], np.int64)
+        matched = np.array([len(image.matches.rows) for image in images], np.int64)
         indices = np.arange(len(images), dtype=np.int32)
         self.image = np.repeat(indices, sizes)[ranked] if weighted else indices[:0]
         rows = np.concatenate([np.zeros(0, np.int64), *(image.matches.rows for image in images)])

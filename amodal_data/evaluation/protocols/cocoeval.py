@@ -22,14 +22,15 @@ from amodal_data.masks.windows import subtract
 Rows = list[dict[str, Any]]
 
 _PARTS: dict[str, Literal["amodal", "modal", "hidden"]] = {"amodal": "amodal", "visible": "modal", "hidden": "hidden"}
+"""Parts of a mask, and their names in targets"""
 PARTS = tuple(_PARTS)
 FIGURES = (
     *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
     *("AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large"),
 )
 """COCOeval's twelve figures, in the order of its ``stats``"""
-_RESULT_KEYS = ("image_id", "category_id", "segmentation", "score")
-_CATEGORIES_AT_ONCE = 16
+_RESULT_KEYS = ("image_id", "category_id", "segmentation", "score")  # of rows for faster-coco-eval
+_CATEGORIES_AT_ONCE = 16  # in one COCOeval
 
 
 class _Content(NamedTuple):

@@ -88,6 +88,7 @@ _BY_PROBABILITY: dict[str, Callable[[Probable, Probable, float], int]] = {
 }
 """If both predictions have probabilities; they replace methods of the same name on grids"""
 METHODS = ("R_hard", "R_joint", "R_soft", "modal_vote", "modal_vote_pixel", "modal_vote_soft", "area", "y_axis")
+"""All methods, in the order of tables"""
 
 
 class OrderMetric(Metric):

@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 RECALLS = np.linspace(0, 1, 101)
-_EPSILON = np.spacing(1)
+"""COCO's recalls 0:0.01:1"""
+_EPSILON = np.spacing(1)  # avoids division by 0, as in COCOeval
 
 
 def interpolated_precision(

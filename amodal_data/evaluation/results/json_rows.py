@@ -37,9 +37,9 @@ _TRIES = 8
 """Cuts that are tried before rows are decoded one by one"""
 _TAIL = 2**13
 """Bytes at the end of a block that are searched for a cut first"""
-_CUT = re.compile(rb"\}\s*,\s*(?=\{)")
-_SPACE = b" \t\r\n"
-_BOM = b"\xef\xbb\xbf"
+_CUT = re.compile(rb"\}\s*,\s*(?=\{)")  # between two objects
+_SPACE = b" \t\r\n"  # JSON's white space
+_BOM = b"\xef\xbb\xbf"  # some editors write it
 
 
 class ImageRows(NamedTuple):
@@ -207,10 +207,8 @@ class Records:
     def read(self, offset: int, length: int) -> Any:
         """Parse the row at an offset."""
         text = os.pread(self._file.fileno(), length, offset).rstrip(b", \t\r\n]")
-        try:
-            return orjson.loads(text)
-        except orjson.JSONDecodeError:
-            return json.loads(text)
+        rows = _parse(text)
+        return rows[0] if rows else json.loads(text)
 
 
 def _parse(text: bytes) -> list[Any] | None:
