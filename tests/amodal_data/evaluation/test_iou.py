@@ -91,7 +91,7 @@ def test_runs_beyond_32_bits_are_refused():
     assert aligned_runs([b"ooooo0"], np.int32).background[0] == 2**25 - 1
 
 
-def test_runs_that_overflow_to_the_size_of_the_image_are_refused():
+def test_runs_overflowing_to_the_image_size_are_refused():
     size = (1024, 1024)
     runs = {"size": list(size), "counts": [2**20] * 4097}
     string = coco_mask.frPyObjects(runs, *size)["counts"]

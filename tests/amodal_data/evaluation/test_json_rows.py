@@ -75,7 +75,7 @@ def test_rows_of_blocks_equal_the_whole_file(tmp_path, monkeypatch, kind, block)
         (b"\x1f\x8b\x08\x00", "not a complete gzip file"),
     ],
 )
-def test_malformed_json_is_an_error_with_its_line(tmp_path, text, message):
+def test_malformed_json_is_an_error_with_a_line_number(tmp_path, text, message):
     path = tmp_path / "r.json"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(AnnotationError, match=r"r\.json") as caught:

@@ -51,14 +51,14 @@ def leaves(figures, path=()):
     return {path: figures}
 
 
-def test_all_protocols_in_one_pass_equal_single_passes(files):
+def test_protocols_in_a_single_pass_equal_separate_passes(files):
     evaluation = evaluate_all(*files[:2], PROTOCOLS, errors=True)
     for protocol in PROTOCOLS:
         report = evaluate(*files[:2], protocol, errors=protocol == "amodal")
         assert evaluation.reports[protocol].to_dict() == report.to_dict()
 
 
-def test_reports_of_several_methods_equal_single_reports(files):
+def test_reports_of_multiple_methods_equal_separate_reports(files):
     names = {file.stem: file for file in files[1:]}
     evaluation = evaluate_all(files[0], names, ["amodal", "order"])
     document = evaluation.to_dict()
@@ -200,7 +200,7 @@ def small_set(seed, images=7):
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("seed", [1, 2])
-def test_resampled_figures_equal_those_of_copied_images(protocol, seed):
+def test_resampled_figures_equal_figures_of_copied_images(protocol, seed):
     """The oracle copies each image as often as it was sampled."""
     from amodal_data.evaluation.ground_truth import read_truth
     from amodal_data.evaluation.report import Rules, score

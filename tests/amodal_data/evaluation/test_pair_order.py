@@ -160,7 +160,7 @@ def test_figures_without_visible_masks_are_not_available(scenes, tmp_path):
 @pytest.mark.parametrize(
     "key", ["inmodal_mask", "visible_segmentation", "modal_segmentation", "i_segm", "visable_mask"]
 )
-def test_unknown_keys_that_resemble_visible_mask_are_warnings(scenes, tmp_path, key):
+def test_unknown_keys_resembling_visible_mask_are_warnings(scenes, tmp_path, key):
     rows = [{**row, key: row["visible_mask"]} for row in json.loads((scenes / "r.json").read_text())]
     (tmp_path / "r.json").write_text(json.dumps(rows))
     warnings = evaluate(scenes / "COCO_amodal_val2014.json", tmp_path / "r.json").warnings
