@@ -2,9 +2,9 @@
 
     python examples/compare_methods.py [FOLDER]
 
-Each is given the true visible mask of every instance and says what the whole of it is, in a results file whose rows
-name their instance (``gt_id``, ``gt_region``). The table is what ``amodal-data evaluate ... -p completion
---intervals 200 --format markdown`` prints.
+Each gets the true visible mask of every instance and predicts its amodal mask. The rows of its results file name their
+instance (``gt_id``, ``gt_region``). The table is the one that ``amodal-data evaluate ... -p completion --intervals 200
+--format markdown`` prints.
 """
 
 import json
@@ -23,7 +23,7 @@ Mask = NDArray[np.bool_]
 
 
 def box(visible: Mask) -> Mask:
-    """The smallest box around a mask, filled."""
+    """Return the filled bounding box of a mask."""
     filled = np.zeros_like(visible)
     y, x = np.nonzero(visible)
     filled[y.min() : y.max() + 1, x.min() : x.max() + 1] = True
@@ -37,8 +37,8 @@ METHODS: dict[str, Callable[[Mask], Mask]] = {
 }
 
 
-def completed(truth: Path, complete: Callable[[Mask], Mask]) -> list[dict[str, Any]]:
-    """One row an instance of which something is visible."""
+def complete_all(truth: Path, complete: Callable[[Mask], Mask]) -> list[dict[str, Any]]:
+    """Return a row for each instance that is partly visible."""
     rows = []
     for scene in ad.read_annotations(truth):
         targets = ad.layer_scene(scene)
@@ -55,15 +55,15 @@ def completed(truth: Path, complete: Callable[[Mask], Mask]) -> list[dict[str, A
 
 
 def main() -> None:
-    """Write the scenes and the three files, and print the table."""
+    """Write the scenes and the three results files, and print the table."""
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "compare")
     truth = ad.write_cocoa(folder, 60, seed=1, size=(240, 320), photos=False, force=True)
     files = {}
     for name, complete in METHODS.items():
         files[name] = folder / f"{name.replace(' ', '_')}.json"
-        files[name].write_text(json.dumps(completed(truth, complete)))
-    found = ad.evaluate_all(truth, files, ["completion"], given="visible mask", intervals=200)
-    print(found.to_text("markdown"))
+        files[name].write_text(json.dumps(complete_all(truth, complete)))
+    evaluation = ad.evaluate_all(truth, files, ["completion"], given="visible mask", intervals=200)
+    print(evaluation.to_text("markdown"))
 
 
 if __name__ == "__main__":

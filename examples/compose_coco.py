@@ -1,8 +1,8 @@
-"""From any COCO file with photos to a network for whole objects: compose, build targets, train, predict.
+"""Train an amodal network from any COCO file with images: compose, build targets, train, predict.
 
-    python examples/compose_coco.py instances_val2017.json PHOTOS OUT [--scenes 1000] [--steps 1500] [--license 4 ...]
+    python examples/compose_coco.py instances_val2017.json IMAGES OUT [--scenes 1000] [--steps 1500] [--license 4 ...]
 
-A fifth of the photos is held out: nothing the network is scored on was seen in training.
+A fifth of the images is held out for validation: their objects occur in no training scene.
 """
 
 import argparse
@@ -13,30 +13,28 @@ import sln
 from amodal_data.synthetic.composing import FLAT, build_object_bank, compose
 
 
-def main(file: Path, photos: Path, out: Path, scenes: int, steps: int, licenses: list[int]) -> None:
-    """The whole way; prints what each step gave."""
+def main(file: Path, images: Path, out: Path, scenes: int, steps: int, licenses: list[int]) -> None:
+    """Run all steps and print the result of each."""
     for part, n in (("train", scenes), ("val", max(1, scenes // 5))):
-        stock = build_object_bank(file, [photos], part=part, licenses=licenses)
-        made = compose(stock, out / part, n, resume=True)
-        built = ad.build_targets(ad.read_annotations(out / part / FLAT), out / f"{part}.h5", force=True)
-        print(f"{part}: {made.cutouts} objects in {built.images} scenes, {built.instances} instances")
+        bank = build_object_bank(file, [images], part=part, licenses=licenses)
+        report = compose(bank, out / part, n, resume=True)
+        targets = ad.build_targets(ad.read_annotations(out / part / FLAT), out / f"{part}.h5", force=True)
+        print(f"{part}: {report.cutouts} objects in {targets.images} scenes, {targets.instances} instances")
     config = sln.load_config("tiny", settings=[f"train.steps={steps}", "detector.agnostic=true"])
     sources = sln.Sources(out / "train.h5", (out / "train" / "images",), out / "val.h5", (out / "val" / "images",))
     run = sln.fit(config, sources, out / "run")
     predictor = sln.load(run.path)
-    found = predictor.predict(next(iter(sorted((out / "val" / "images").glob("*.jpg")))))
-    print(f"first held-out scene: {len(found)} objects found, {len(found.boxes)} boxes; page: {run.report}")
+    prediction = predictor.predict(next(iter(sorted((out / "val" / "images").glob("*.jpg")))))
+    print(f"first held-out scene: {len(prediction)} objects detected; page: {run.report}")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", type=Path, help="a plain COCO file")
-    parser.add_argument("photos", type=Path, help="the folder of its photos")
-    parser.add_argument("out", type=Path, help="a folder to write to")
+    parser.add_argument("file", type=Path, help="COCO file with modal masks")
+    parser.add_argument("images", type=Path, help="folder of its images")
+    parser.add_argument("out", type=Path, help="folder to write to")
     parser.add_argument("--scenes", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument(
-        "--license", type=int, action="append", default=[], help="use only photos under this licence id"
-    )
-    given = parser.parse_args()
-    main(given.file, given.photos, given.out, given.scenes, given.steps, given.license)
+    parser.add_argument("--license", type=int, action="append", default=[], help="use only images with this license id")
+    arguments = parser.parse_args()
+    main(arguments.file, arguments.images, arguments.out, arguments.scenes, arguments.steps, arguments.license)

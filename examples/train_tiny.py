@@ -1,4 +1,4 @@
-"""Train SLN on synthetic scenes, on the CPU, and look at what it learned.
+"""Train SLN on synthetic scenes on a CPU and draw its predictions.
 
 python examples/train_tiny.py out                 # 400 scenes, the tiny preset, about ten minutes
 python examples/train_tiny.py out --scenes 16 --steps 20     # a short form
@@ -13,7 +13,7 @@ from sln.evaluation.evaluate import compare_with_truth
 
 
 def main(out: Path, scenes: int, steps: int) -> None:
-    """Make data, train, score, and draw predicted sem-dist maps beside the true ones."""
+    """Make data, train, evaluate, and draw predictions beside the ground truth."""
     for split, n, seed in (("train", scenes, 0), ("val", max(4, scenes // 10), 1)):
         annotations = ad.write_cocoa(out, n, seed=seed, split=split, size=(96, 96), instances=(2, 6), force=True)
         ad.build_targets(ad.read_cocoa(annotations), out / f"{split}.h5", force=True)
@@ -26,11 +26,15 @@ def main(out: Path, scenes: int, steps: int) -> None:
 
     model = sln.load(run.path)
     data = sln.CachedTargets(out / "val.h5", [out], config.data)
-    figures = sln.evaluate_model(model, data).to_dict()
-    print(f"held-out AP {figures['amodal']['subsets']['all']['all']['AP']:.3f}")
+    metrics = sln.evaluate_model(model, data).to_dict()
+    print(f"held-out AP {metrics['amodal']['subsets']['all']['all']['AP']:.3f}")
     for name in ("R_joint", "area", "y_axis"):
-        accuracy = figures["truth_boxes"]["order"][name]["accuracy"]
-        print(f"who is in front, by {name} at true boxes: {accuracy:.3f}" if accuracy is not None else f"{name}: n/a")
+        accuracy = metrics["truth_boxes"]["order"][name]["accuracy"]
+        print(
+            f"accuracy of depth order by {name} at true boxes: {accuracy:.3f}"
+            if accuracy is not None
+            else f"{name}: n/a"
+        )
 
     compare_with_truth(model, data, 4).save(out / "predictions.png")
     print(out / "predictions.png")
@@ -41,5 +45,5 @@ if __name__ == "__main__":
     parser.add_argument("out", type=Path)
     parser.add_argument("--scenes", type=int, default=400)
     parser.add_argument("--steps", type=int, default=1500)
-    given = parser.parse_args()
-    main(given.out, given.scenes, given.steps)
+    arguments = parser.parse_args()
+    main(arguments.out, arguments.scenes, arguments.steps)
