@@ -30,11 +30,7 @@ def main(out: Path, scenes: int, steps: int) -> None:
     print(f"held-out AP {metrics['amodal']['subsets']['all']['all']['AP']:.3f}")
     for name in ("R_joint", "area", "y_axis"):
         accuracy = metrics["truth_boxes"]["order"][name]["accuracy"]
-        print(
-            f"accuracy of depth order by {name} at true boxes: {accuracy:.3f}"
-            if accuracy is not None
-            else f"{name}: n/a"
-        )
+        print(f"depth order by {name} at true boxes: {'n/a' if accuracy is None else f'{accuracy:.3f}'}")
 
     compare_with_truth(model, data, 4).save(out / "predictions.png")
     print(out / "predictions.png")

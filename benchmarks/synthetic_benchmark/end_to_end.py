@@ -1,7 +1,7 @@
 """Protocol B: every head trained end to end with its own encoder and proposals, 256 px, 3 seeds, for a GPU.
 
-    python benchmarks/synthetic_benchmark/end_to_end.py out-b            # on CUDA; goes on where it was stopped
-    python benchmarks/synthetic_benchmark/end_to_end.py out-b --smoke    # on the CPU; the figures mean nothing
+    python benchmarks/synthetic_benchmark/end_to_end.py out-b            # on CUDA; resumes if it was stopped
+    python benchmarks/synthetic_benchmark/end_to_end.py out-b --smoke    # on the CPU; its metrics mean nothing
 
 Writes the same tables as Protocol A: results.json, tables.txt, differences.svg.
 """
@@ -15,7 +15,7 @@ import orders
 import tables
 import torch
 from scoring import Along, score_all
-from setup import FIRST_TRUNK, HEADS, Sizes, claim, make_data, opened, scores_path
+from setup import FIRST_TRUNK, HEADS, Sizes, claim, make_data, open_split, scores_path
 
 from sln import Config, Predictor, load_config
 from sln.network.sln import SLN, build
@@ -33,50 +33,50 @@ SMOKE = Sizes(
 
 
 def settings(sizes: Sizes, kind: str, seed: int) -> Config:
-    """``modern`` at 256 px with a ResNet-18; in the short form ``tiny``."""
+    """Return ``modern`` at 256 px with a ResNet-18; in the short form ``tiny``."""
     options = {"train.steps": sizes.trunk_steps, "train.seed": FIRST_TRUNK + seed, "head.kind": kind}
     if sizes == SMOKE:
         return load_config("tiny", options=options | {"train.batch": 2}, environment={})
-    own = {"data.size": 256, "encoder.depth": 18, "proposals.sizes": (16, 32, 64, 112, 200), "train.batch": 16}
-    return load_config("modern", options=options | own | {"train.lr": 0.02}, environment={})
+    larger = {"data.size": 256, "encoder.depth": 18, "proposals.sizes": (16, 32, 64, 112, 200), "train.batch": 16}
+    return load_config("modern", options=options | larger | {"train.lr": 0.02}, environment={})
 
 
-def trained(out: Path, kind: str, sizes: Sizes, device: str, seed: int = 0) -> Predictor:
-    """The network of one head and seed; trained if it is not there yet."""
+def train_network(out: Path, kind: str, sizes: Sizes, device: str, seed: int = 0) -> Predictor:
+    """Return a predictor of one head and seed; train it if needed."""
     chosen, path = settings(sizes, kind, seed), out / f"network_{kind}_{seed}.pt"
     if path.exists():
         model = build(chosen)
         model.load_state_dict(torch.load(path, weights_only=True))
         return Predictor(model, device)
-    trainer = Trainer(chosen, opened(out, "train", chosen), device=pick_device(device))
+    trainer = Trainer(chosen, open_split(out, "train", chosen), device=pick_device(device))
     trainer.train()
     torch.save({name: value.cpu() for name, value in trainer.model.state_dict().items()}, path)
     return Predictor(trainer.model, device)
 
 
 def _along(model: SLN) -> Along | None:
-    """Head and pass were trained along; by itself the same head is scored."""
+    """Return head and context stage, which were trained together; the same head is also scored alone."""
     return None if model.scene is None else (model.head, model.scene)
 
 
 def main(out: Path, sizes: Sizes, device: str) -> None:
-    """Train, score, then OrderNet, then the tables."""
+    """Train and score all networks, then OrderNet, then write the tables."""
     claim(out, "B", sizes, "auto")
     make_data(out, sizes, 96 if sizes == SMOKE else 256)
     for kind, seed in ((kind, seed) for seed in range(sizes.head_seeds) for kind in HEADS):
         path = scores_path(out, 0, kind, seed)
         if not path.exists():
-            model = trained(out, kind, sizes, device, seed).model
-            tune, test = (opened(out, split, model.config) for split in ("tune", "test"))
+            model = train_network(out, kind, sizes, device, seed).model
+            tune, test = (open_split(out, split, model.config) for split in ("tune", "test"))
             path.write_text(json.dumps(score_all(model, _along(model), tune, test, sizes)))
             print(f"{kind}, seed {seed}", flush=True)
-    orders.run(out, sizes, partial(trained, sizes=sizes, device=device), "auto", device=device)
+    orders.run(out, sizes, partial(train_network, sizes=sizes, device=device), "auto", device=device)
     tables.publish(out, tables.gather(out, sizes, settings(sizes, "sln", 0)))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path, help="a folder for everything")
-    parser.add_argument("--smoke", action="store_true", help="the short form")
-    given = parser.parse_args()
-    main(given.out, SMOKE if given.smoke else FULL, "cpu" if given.smoke else "cuda")
+    parser.add_argument("out", type=Path, help="folder for all results")
+    parser.add_argument("--smoke", action="store_true", help="run the short form")
+    arguments = parser.parse_args()
+    main(arguments.out, SMOKE if arguments.smoke else FULL, "cpu" if arguments.smoke else "cuda")

@@ -1,5 +1,5 @@
-"""Scores of one head, by itself and with all that puts a scene together: its masks at true boxes, who it says is in
-front, its own detections; and of the truth itself.
+"""Scores of one head, alone and with joint decoding and context stage: its masks and depth order at true boxes and its
+own detections; and the scores of the ground truth itself.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,21 +20,21 @@ from sln.network.sln import SLN
 
 IOUS = ("amodal", "modal", "hidden", "own_hidden")
 FORMS = ("alone", "decode", "pass", "both")
-"""A head by itself; with the scene decode; with the scene pass; with both"""
+"""A head alone; with joint decoding; with the context stage; with both."""
 Along = tuple[Head, ContextStage]
-"""A head that was trained along with its scene pass"""
-BOTH = {form: form for form in FORMS} | {"decode": "alone", "both": "pass"}
-"""What is the same where a head has no levels to put together"""
+"""A head that was trained together with its context stage."""
+FORM_WITHOUT_LEVELS = {form: form for form in FORMS} | {"decode": "alone", "both": "pass"}
+"""The equal form of a head that predicts no levels, so that there is nothing to decode."""
 RULES = {"sln": "sinkhorn", "arcnn-visible": "rank"}
-"""Of the decode, for each head what won on the tune split"""
+"""The decoding rule of each head that was best on the tune split."""
 
 
-def forms(model: SLN, along: Along | None, wanted: Sequence[str] = FORMS) -> Iterator[tuple[str, Predictor]]:
-    """The network, whose head is one by itself, in the forms that are ``wanted`` and there are: none with a pass
-    where there is none, none with the decode where there are no levels.
+def forms(model: SLN, along: Along | None, names: Sequence[str] = FORMS) -> Iterator[tuple[str, Predictor]]:
+    """Yield the forms of a network in ``names`` that exist: the context stage may be missing, and heads without levels
+    have nothing to decode.
     """
     config, head, levels = model.config, model.head, model.config.head.kind != "arcnn"
-    for form in wanted if levels else dict.fromkeys(BOTH[form] for form in wanted):
+    for form in names if levels else dict.fromkeys(FORM_WITHOUT_LEVELS[form] for form in names):
         passes = form in ("pass", "both")
         if along is None and passes:
             continue
@@ -46,29 +46,28 @@ def forms(model: SLN, along: Along | None, wanted: Sequence[str] = FORMS) -> Ite
 
 
 def score_at_truth(predictor: Predictor, data: CachedTargets, limit: int | None = None) -> dict[str, Any]:
-    """IoU of every instance, and who is said to be in front in every overlapping pair, at true boxes, on the first
-    ``limit`` images.
+    """IoU of every instance and depth order of every overlapping pair, at true boxes, on the first ``limit`` images.
 
-    ``iou``: in pixels of the photo, by instance, hidden in both forms; NaN = nothing there in the truth.
-    ``right``: 1 where a method decides a pair rightly. ``covered``: the front instance of the pair is itself
-    hidden on more than half of the overlap, so visible parts tell nothing. ``scene``, ``pair_scene``: whose.
+    ``iou``: in pixels of the image, by instance, hidden in both forms; NaN = no such part in the ground truth.
+    ``right``: 1 where a method orders a pair correctly. ``covered``: the front instance of the pair is itself
+    hidden on more than half of the overlap, so visible parts do not show the order. ``scene``, ``pair_scene``: index.
     """
     scene: list[int] = []
     pair_scene: list[int] = []
     covered: list[bool] = []
     ious: dict[str, list[float]] = {name: [] for name in IOUS}
     right: dict[str, list[int]] = {name: [] for name in METHODS}
-    for at, masks in enumerate(predictions_at_truth(predictor, data, limit)):
-        targets = data.cache[at]
+    for index, masks in enumerate(predictions_at_truth(predictor, data, limit)):
+        targets = data.cache[index]
         levels = targets.levels()
         for codes, mask in zip(levels, masks, strict=True):
             if mask is not None and codes.any():
-                scene.append(at)
+                scene.append(index)
                 for name, value in zip(IOUS, _ious(mask, codes), strict=True):
                     ious[name].append(value)
         for front, back in targets.pairs.tolist():
             overlap = (levels[front] > 0) & (levels[back] > 0)
-            pair_scene.append(at)
+            pair_scene.append(index)
             covered.append(bool((levels[front][overlap] > 1).mean() > 0.5))
             for name, vote in pair_votes(masks[front], masks[back]).items():
                 right[name].append(int(vote == 1))
@@ -77,60 +76,62 @@ def score_at_truth(predictor: Predictor, data: CachedTargets, limit: int | None 
 
 def _ious(mask: ScoredMask, codes: np.ndarray) -> list[float]:
     whole = mask.amodal.decode()
-    seen = whole if mask.visible is None else mask.visible.decode()
+    visible = whole if mask.visible is None else mask.visible.decode()
     return [
         _iou(whole, codes > 0),
-        _iou(seen, codes == 1),
+        _iou(visible, codes == 1),
         _iou(whole & (codes != 1), codes > 1),
-        _iou(whole & ~seen, codes > 1),
+        _iou(whole & ~visible, codes > 1),
     ]
 
 
-def _iou(found: np.ndarray, truth: np.ndarray) -> float:
-    return float((found & truth).sum() / (found | truth).sum()) if truth.any() else float("nan")
+def _iou(mask: np.ndarray, truth: np.ndarray) -> float:
+    return float((mask & truth).sum() / (mask | truth).sum()) if truth.any() else float("nan")
 
 
 @torch.no_grad()
 def score_detections(predictor: Predictor, data: CachedTargets, limit: int) -> dict[str, Any]:
-    """Own detections on the first ``limit`` images.
+    """Scores of own detections on the first ``limit`` images.
 
     ``subsets``: AP and AR in the paper's columns; ``order`` of the detections; ``iou`` and ``scene`` as at true boxes,
     of the detection whose amodal mask fits each instance best, 0 without one.
     """
-    found = predict_dataset(predictor, data, limit)
-    figures = evaluate(data.cache, found, only=found.keys()).figures["subsets"]
-    order = evaluate(data.cache, found, "order", only=found.keys()).figures["methods"]
-    ious, scene = _best_fits(data, found)
-    names = {name: one and one["accuracy"] for name, one in order.items()}
+    predictions = predict_dataset(predictor, data, limit)
+    figures = evaluate(data.cache, predictions, only=predictions.keys()).figures["subsets"]
+    order = evaluate(data.cache, predictions, "order", only=predictions.keys()).figures["methods"]
+    ious, scene = _best_fits(data, predictions)
+    names = {name: method and method["accuracy"] for name, method in order.items()}
     return {"subsets": figures, "order": names, "iou": ious, "scene": scene}
 
 
-def _best_fits(data: CachedTargets, found: Mapping[int, list[ScoredMask]]) -> tuple[dict[str, list[float]], list[int]]:
+def _best_fits(
+    data: CachedTargets, predictions: Mapping[int, list[ScoredMask]]
+) -> tuple[dict[str, list[float]], list[int]]:
     ious: dict[str, list[float]] = {name: [] for name in IOUS}
     scene: list[int] = []
-    for at, image in enumerate(data.images[: len(found)]):
-        masks = found[image.image_id]
+    for index, image in enumerate(data.images[: len(predictions)]):
+        masks = predictions[image.image_id]
         wholes = [mask.amodal.decode() for mask in masks]
-        for codes in data.cache[at].levels():
+        for codes in data.cache[index].levels():
             if not codes.any():
                 continue
             fits = [_iou(whole, codes > 0) for whole in wholes]
             best = masks[int(np.argmax(fits))] if fits and max(fits) > 0 else None
             nothing = [0.0 if (codes == 1).any() or n in (0, 2, 3) else float("nan") for n in range(4)]
             nothing = [float("nan") if n > 1 and not (codes > 1).any() else value for n, value in enumerate(nothing)]
-            scene.append(at)
+            scene.append(index)
             for name, value in zip(IOUS, nothing if best is None else _ious(best, codes), strict=True):
                 ious[name].append(value)
     return ious, scene
 
 
 def score_truth(data: CachedTargets) -> dict[str, float]:
-    """Hard R, modal vote, area and y-axis on the true levels: R must be 1."""
-    found = {}
+    """Accuracy of hard R, modal vote, area and y-axis on the true levels: R must be 1."""
+    predictions = {}
     for image, targets in zip(data.images, data.cache, strict=True):
-        found[image.image_id] = [ScoredMask.from_codes(codes, 1.0) for codes in targets.levels()]
-    figures = evaluate(data.cache, found, "order").figures["methods"]
-    return {name: one["accuracy"] for name, one in figures.items() if one is not None}
+        predictions[image.image_id] = [ScoredMask.from_codes(codes, 1.0) for codes in targets.levels()]
+    figures = evaluate(data.cache, predictions, "order").figures["methods"]
+    return {name: method["accuracy"] for name, method in figures.items() if method is not None}
 
 
 def score_all(
@@ -139,22 +140,21 @@ def score_all(
     tune: CachedTargets,
     test: CachedTargets,
     sizes: Sizes,
-    wanted: Sequence[str] = FORMS,
+    names: Sequence[str] = FORMS,
 ) -> dict[str, Any]:
-    """What a head's file of scores holds.
+    """The scores of a head, as kept in its file.
 
-    ``parameters`` of the head and its pass; ``forms``, by name: ``test``: :func:`score_at_truth` on the test split;
-    ``detections``: :func:`score_detections`; by itself also ``tune``: ``right`` of the tune split, which rules are
-    chosen by.
+    ``parameters`` of the head and its context stage; ``forms``, by name: ``test``: :func:`score_at_truth` on the test
+    split; ``detections``: :func:`score_detections`; alone also ``tune``: ``right`` of the tune split.
     """
-    found = {}
-    for form, predictor in forms(model, along, wanted):
-        found[form] = {
+    scores = {}
+    for form, predictor in forms(model, along, names):
+        scores[form] = {
             "test": score_at_truth(predictor, test, sizes.tested),
             "detections": score_detections(predictor, test, sizes.detected),
         }
         if form == "alone":
-            found[form]["tune"] = score_at_truth(predictor, tune, sizes.tested)["right"]
+            scores[form]["tune"] = score_at_truth(predictor, tune, sizes.tested)["right"]
     parts = {"head": model.head} | ({} if along is None else {"pass": along[1]})
-    parameters = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
-    return {"parameters": parameters, "forms": found}
+    parameters = {name: sum(weight.numel() for weight in part.parameters()) for name, part in parts.items()}
+    return {"parameters": parameters, "forms": scores}

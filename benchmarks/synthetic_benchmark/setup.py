@@ -1,4 +1,4 @@
-"""Sizes of the experiment, its data, its settings."""
+"""Sizes, data and settings of the experiment."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,35 +11,35 @@ from sln import CachedTargets, Config, load_config
 HEADS = ("sln", "arcnn-visible", "arcnn")
 SEEDS = {"train": 41, "tune": 42, "test": 43}
 CONFIRMING = 44
-"""Seed of the scenes that a finished run is scored on once more"""
+"""Seed of the scenes on which a finished run is scored again."""
 FIRST_TRUNK = 30
-"""Seed of the first trunk: earlier ones were used up while settings were chosen."""
+"""Seed of the first trunk; earlier ones were used to choose settings."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much of everything."""
+    """Sizes of an experiment."""
 
     scenes: dict[str, int]
-    """Of each split"""
+    """Number of scenes of each split."""
     trunks: int
-    """Encoders with GLM and RPN; 1 where every head has its own"""
+    """Encoders with GLM and RPN; 1 where every head has its own."""
     trunk_steps: int
-    """Training steps of a trunk, or of a whole network"""
+    """Training steps of a trunk, or of a whole network."""
     head_seeds: int
-    """Trainings of each kind of head on each trunk"""
+    """Trainings of each kind of head on each trunk."""
     head_steps: int
-    """Training steps of a head on a frozen trunk; 0 where all is trained end to end"""
+    """Training steps of a head on a frozen trunk; 0 if all is trained end to end."""
     further_steps: int
-    """Its steps from there on, by itself and along with its scene pass"""
+    """Further steps of the head, alone and together with its context stage."""
     tested: int
-    """Photos of the tune and test splits on which masks and order at true boxes are scored"""
+    """Images of the tune and test splits on which masks and order at true boxes are scored."""
     detected: int
-    """Test photos on which own detections are scored"""
+    """Test images on which own detections are scored."""
     pairs: int
-    """Pairs an OrderNet is trained on"""
+    """Pairs on which an OrderNet is trained."""
     order_epochs: int
-    """Times it sees each of them"""
+    """Passes of an OrderNet over its pairs."""
 
 
 FULL = Sizes(
@@ -53,18 +53,18 @@ SMOKE = Sizes(
 
 
 def claim(out: Path, protocol: str, sizes: Sizes, precision: str) -> None:
-    """Make the folder, or make sure that what lies in it was made the same way."""
+    """Make the folder, or check that its content was made with the same settings."""
     out.mkdir(parents=True, exist_ok=True)
-    about = json.dumps({"protocol": protocol, "precision": precision, **asdict(sizes)}, indent=1) + "\n"
+    text = json.dumps({"protocol": protocol, "precision": precision, **asdict(sizes)}, indent=1) + "\n"
     path = out / "settings.json"
     if not path.exists():
-        path.write_text(about)
-    elif path.read_text() != about:
-        raise SystemExit(f"{path} is of a run with other settings; name another folder")
+        path.write_text(text)
+    elif path.read_text() != text:
+        raise SystemExit(f"{path} is of a run with other settings; choose another folder")
 
 
 def make_data(out: Path, sizes: Sizes, side: int = 96, seeds: Mapping[str, int] = SEEDS) -> None:
-    """Scenes of 3 to 15 objects through COCOA's own JSON, one folder and cache a split."""
+    """Write scenes of 3 to 15 objects in COCOA's JSON and build their targets, a folder and a cache per split."""
     for split, n in sizes.scenes.items():
         folder, cache = out / split, out / f"{split}.h5"
         if not cache.exists():
@@ -75,18 +75,20 @@ def make_data(out: Path, sizes: Sizes, side: int = 96, seeds: Mapping[str, int] 
 def config(
     steps: int, seed: int, head: str = "sln", precision: str = "float32", settings: Sequence[str] = ()
 ) -> Config:
-    """The tiny preset; every head has its stack of layers, its width and its dilation."""
+    """Return the tiny preset; all heads have its layers, width and dilation."""
     options = {"train.steps": steps, "train.seed": FIRST_TRUNK + seed, "head.kind": head, "train.rois": 10}
     options["train.precision"] = precision
-    own = [f"{name}={value}" for name, value in options.items()]
-    return load_config("tiny", settings=["head.prompts=false", "head.see_photo=false", *own, *settings], environment={})
+    values = [f"{name}={value}" for name, value in options.items()]
+    return load_config(
+        "tiny", settings=["head.prompts=false", "head.see_photo=false", *values, *settings], environment={}
+    )
 
 
-def opened(out: Path, split: str, settings: Config | None = None) -> CachedTargets:
-    """A split with its photos."""
+def open_split(out: Path, split: str, settings: Config | None = None) -> CachedTargets:
+    """Open a split with its images."""
     return CachedTargets(out / f"{split}.h5", [out / split], (settings or config(1, 0)).data)
 
 
 def scores_path(out: Path, trunk: int, kind: str, seed: int) -> Path:
-    """Where the scores of one head lie."""
+    """Return the path of the scores of one head."""
     return out / f"scores_{trunk}_{kind}_{seed}.json"

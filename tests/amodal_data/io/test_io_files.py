@@ -163,8 +163,8 @@ def limited():
 
 
 @pytest.mark.parametrize(
-    "command", ["convert {c} --to coco -o {o}", "convert {c} --to table -o {o}", "inspect {c} --html {o}", "inspect {c} --png {o}",
-                "evaluate {c} {r} --csv {o}"],
+    "command", ["convert {c} --to coco -o {o}", "convert {c} --to table -o {o}", "inspect {c} --html {o}",
+                "inspect {c} --png {o}", "evaluate {c} {r} --csv {o}"],
 )  # fmt: skip
 def test_a_full_disk_keeps_the_previous_file(folder, tmp_path, command):
     """A file-size limit stands in for a full disk."""

@@ -293,7 +293,7 @@ def test_licences_and_classes(modal, stock, tmp_path):
     done = run_command("amodal-data", "compose", modal, "--images", modal.parent, "-o", tmp_path / "a", "-n", "3",
                        "--size", "96", "128")  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "6 (Attribution-NoDerivs) allow no derived works" in done.stderr and "--licenses 4" in done.stderr
+    assert "6 (Attribution-NoDerivs) must not be shared in derived works" in done.stderr and "--licenses 4" in done.stderr
     done = run_command("amodal-data", "compose", modal, "--images", modal.parent, "-o", tmp_path / "b", "-n", "20",
                        "--size", "96", "128", "--licenses", "4", "--classes", "cup", "--json")  # fmt: skip
     assert done.returncode == 0 and "derived works" not in done.stderr

@@ -310,7 +310,7 @@ def test_photos_that_cannot_be_read_are_reported_and_the_others_done(place, tmp_
     (folder / "b.jpg").write_bytes(good[:600])
     (folder / "c.png").write_text("no")
     done = sln("predict", place / "run", folder, "-o", tmp_path / "out", code=1)
-    assert "1 photo\n" in done.stdout and "b.jpg" in done.stderr and "c.png" in done.stderr
+    assert "1 image\n" in done.stdout and "b.jpg" in done.stderr and "c.png" in done.stderr
     assert {row["image_id"] for row in json.loads((tmp_path / "out" / "predictions.json").read_text())} <= {1}
     sln("predict", place / "run", folder / "c.png", "-o", tmp_path / "none", "--save", "coco,html", code=1)
     assert not list((tmp_path / "none").glob("predictions.*"))  # nothing that the next try would have to replace
