@@ -28,12 +28,12 @@ from sln.completion.completer import Prompts
 from sln.inference.prediction import Prediction
 from sln.training.trainer import Trainer
 
-Found = tuple[np.ndarray, np.ndarray]
+MasksAndBoxes = tuple[np.ndarray, np.ndarray]
 """Amodal masks [P, H, W] and boxes [P, 4]"""
 
 
 def train(folder: Path, given: argparse.Namespace) -> Predictor:
-    """So many steps, or as many as the time on one core is enough for."""
+    """Train for ``steps``, or as many steps as fit into ``minutes``."""
     device = torch.device(given.device)
     config = load_config("tiny", settings=["train.steps=100000", "train.prompts=6", *given.settings], environment={})
     data = opened(folder, "train", config)
@@ -41,62 +41,64 @@ def train(folder: Path, given: argparse.Namespace) -> Predictor:
     config = config.model_copy(update={"train": config.train.model_copy(update={"steps": steps})})
     trainer = Trainer(config, data, device=device)
     if given.start:
-        known = load(given.start, "cpu").model.state_dict()
-        trainer.model.load_state_dict(trainer.model.state_dict() | known)
+        weights = load(given.start, "cpu").model.state_dict()
+        trainer.model.load_state_dict(trainer.model.state_dict() | weights)
     wall, cpu = time.perf_counter(), time.process_time()
     trainer.train()
     print(f"{steps} steps, {time.perf_counter() - wall:.0f} s, {time.process_time() - cpu:.0f} s CPU", flush=True)
     return Predictor(trainer.model, "cpu")
 
 
-def told(
+def complete_prompts(
     predictor: Predictor, data: CachedTargets, prompts: Callable[[np.ndarray, np.ndarray], Prompts]
-) -> Iterator[Found]:
+) -> Iterator[MasksAndBoxes]:
     """Each image completed from its visible masks [P, H, W] and the boxes around them [P, 4]."""
-    for at in range(len(data)):
-        levels, boxes = data.cache[at].levels(), data.cache[at].boxes()[1]
-        there = (levels == 1).any((1, 2))
-        found = predictor.complete(data.photos[at], prompts(levels[there] == 1, boxes[there].astype(float)))
-        yield found.amodal(), found.boxes
+    for i in range(len(data)):
+        levels, boxes = data.cache[i].levels(), data.cache[i].boxes()[1]
+        visible = (levels == 1).any((1, 2))
+        completed = predictor.complete(data.photos[i], prompts(levels[visible] == 1, boxes[visible].astype(float)))
+        yield completed.amodal(), completed.boxes
 
 
-def one_by_one(predictor: Predictor, data: CachedTargets) -> Iterator[Found]:
-    for at in range(len(data)):
-        masks = data.cache[at].modal()
-        each = [predictor.complete(data.photos[at], Prompts.of_masks(m[None])) for m in masks if m.any()]
-        yield _joined(each)
+def one_by_one(predictor: Predictor, data: CachedTargets) -> Iterator[MasksAndBoxes]:
+    for i in range(len(data)):
+        masks = data.cache[i].modal()
+        predictions = [predictor.complete(data.photos[i], Prompts.of_masks(m[None])) for m in masks if m.any()]
+        yield _joined(predictions)
 
 
-def _joined(each: list[Prediction]) -> Found:
-    return np.concatenate([one.amodal() for one in each]), np.concatenate([one.boxes for one in each])
+def _joined(predictions: list[Prediction]) -> MasksAndBoxes:
+    return np.concatenate([prediction.amodal() for prediction in predictions]), np.concatenate(
+        [prediction.boxes for prediction in predictions]
+    )
 
 
-def at_truth(predictor: Predictor, data: CachedTargets) -> Iterator[Found]:
-    for at, masks in enumerate(predictions_at_truth(predictor, data)):
-        there = data.cache[at].modal().any((1, 2))
-        own = [mask for mask, seen in zip(masks, there, strict=True) if mask is not None and seen]
-        yield np.stack([one.amodal.decode() for one in own]), np.stack([one.box for one in own])
+def at_truth(predictor: Predictor, data: CachedTargets) -> Iterator[MasksAndBoxes]:
+    for i, masks in enumerate(predictions_at_truth(predictor, data)):
+        visible = data.cache[i].modal().any((1, 2))
+        kept = [mask for mask, shows in zip(masks, visible, strict=True) if mask is not None and shows]
+        yield np.stack([mask.amodal.decode() for mask in kept]), np.stack([mask.box for mask in kept])
 
 
-def scored(data: CachedTargets, found: Iterator[Found]) -> np.ndarray:
-    """A row for each instance that shows a pixel: scene, IoU of the whole, of hidden parts (NaN = none), of boxes."""
+def scored(data: CachedTargets, completed: Iterator[MasksAndBoxes]) -> np.ndarray:
+    """A row for each instance with a visible pixel: scene, amodal IoU, hidden IoU (NaN = none), box IoU."""
     rows = []
-    for at, (amodal, boxes) in enumerate(found):
-        targets = data.cache[at]
+    for i, (amodal, boxes) in enumerate(completed):
+        targets = data.cache[i]
         levels, true = targets.levels(), targets.boxes()[0]
-        there = np.flatnonzero((levels == 1).any((1, 2)))
-        for n, whole, box in zip(there, amodal, boxes, strict=True):
-            seen, hidden = levels[n] == 1, levels[n] > 1
-            part = iou(whole & ~seen, hidden) if hidden.any() else np.nan
-            rows.append((at, iou(whole | seen, levels[n] > 0), part, box_iou(box, true[n].astype(float))))
+        instances = np.flatnonzero((levels == 1).any((1, 2)))
+        for n, mask, box in zip(instances, amodal, boxes, strict=True):
+            visible, hidden = levels[n] == 1, levels[n] > 1
+            hidden_iou = iou(mask & ~visible, hidden) if hidden.any() else np.nan
+            rows.append((i, iou(mask | visible, levels[n] > 0), hidden_iou, box_iou(box, true[n].astype(float))))
     return np.array(rows)
 
 
-def interval(rows: np.ndarray, others: np.ndarray) -> list[float]:
-    """How much larger the mean hidden IoU of the first is, 95 %, scenes drawn 2,000 times."""
-    lost = rows[:, 2] - others[:, 2]
-    scene, there = rows[:, 0].astype(int), ~np.isnan(lost)
-    sums, counts = np.bincount(scene[there], lost[there]), np.bincount(scene[there])
+def interval(rows: np.ndarray, reference: np.ndarray) -> list[float]:
+    """95% confidence interval of the difference in mean hidden IoU, scenes resampled 2,000 times."""
+    lost = rows[:, 2] - reference[:, 2]
+    scene, visible = rows[:, 0].astype(int), ~np.isnan(lost)
+    sums, counts = np.bincount(scene[visible], lost[visible]), np.bincount(scene[visible])
     times = sample_weights(2000, len(sums))
     return intervals(times @ sums / (times @ counts))
 
@@ -114,26 +116,28 @@ def main(folder: Path, splits: list[str], predictor: Predictor) -> None:
     """The scenes of all splits together."""
     parts = [opened(folder, split, predictor.config) for split in splits]
     size = parts[0].images[0].size
-    ways: dict[str, Callable[[CachedTargets], Iterator[Found]]] = {
+    ways: dict[str, Callable[[CachedTargets], Iterator[MasksAndBoxes]]] = {
         "true amodal boxes, told nothing": lambda data: at_truth(predictor, data),
-        "visible masks": lambda data: told(predictor, data, lambda masks, boxes: Prompts.of_masks(masks)),
-        "boxes around them": lambda data: told(predictor, data, lambda masks, boxes: Prompts.of_boxes(boxes, size)),
+        "visible masks": lambda data: complete_prompts(predictor, data, lambda masks, boxes: Prompts.of_masks(masks)),
+        "boxes around them": lambda data: complete_prompts(
+            predictor, data, lambda masks, boxes: Prompts.of_boxes(boxes, size)
+        ),
         "one mask at a time": lambda data: one_by_one(predictor, data),
     }
     first = None
     for name, way in ways.items():
         started = time.process_time()
-        each = [scored(data, way(data)) for data in parts]
+        predictions = [scored(data, way(data)) for data in parts]
         spent = (time.process_time() - started) / sum(map(len, parts)) * 1000
-        for at, rows in enumerate(each):
-            rows[:, 0] += at * len(parts[0])
-        rows = np.concatenate(each)
+        for i, rows in enumerate(predictions):
+            rows[:, 0] += i * len(parts[0])
+        rows = np.concatenate(predictions)
         amodal, hidden, boxes = np.nanmean(rows[:, 1:], axis=0)
-        said = f"{len(rows)} instances, amodal {amodal:.3f}, hidden {hidden:.3f}, boxes {boxes:.3f}"
+        summary = f"{len(rows)} instances, amodal {amodal:.3f}, hidden {hidden:.3f}, boxes {boxes:.3f}"
         first = rows if first is None else first
         low, high = interval(rows, first)
-        apart = f"hidden {np.nanmean(rows[:, 2] - first[:, 2]):+.4f} beside the first ({low:+.3f} to {high:+.3f})"
-        print(f"{name}: {said}; {spent:.0f} ms an image; {apart}", flush=True)
+        difference = f"hidden {np.nanmean(rows[:, 2] - first[:, 2]):+.4f} beside the first ({low:+.3f} to {high:+.3f})"
+        print(f"{name}: {summary}; {spent:.0f} ms an image; {difference}", flush=True)
 
 
 if __name__ == "__main__":

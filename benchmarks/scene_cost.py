@@ -34,12 +34,12 @@ RULES: tuple[DecodingRule, ...] = ("rank", "sinkhorn")
 def milliseconds(work: Callable[[], object], times: int = 7) -> float:
     """Median time."""
     work()
-    taken = []
+    seconds = []
     for _ in range(times):
         start = time.perf_counter()
         work()
-        taken.append(time.perf_counter() - start)
-    return 1000 * statistics.median(taken)
+        seconds.append(time.perf_counter() - start)
+    return 1000 * statistics.median(seconds)
 
 
 def crowded(folder: Path) -> Prediction:
@@ -47,9 +47,9 @@ def crowded(folder: Path) -> Prediction:
     scenes = ad.write_cocoa(folder, 1, seed=5, size=(480, 640), instances=(INSTANCES, INSTANCES), force=True)
     ad.build_targets(ad.read_cocoa(scenes), folder / "t.h5")
     config = load_config("tiny", environment={})
-    found = on_grid(CachedTargets(folder / "t.h5", [folder], config.data), 0, config)[1]
-    shares = found.probabilities * (1 - WASHED) + WASHED / found.probabilities.shape[1]
-    return replace(found, probabilities=shares)
+    prediction = on_grid(CachedTargets(folder / "t.h5", [folder], config.data), 0, config)[1]
+    shares = prediction.probabilities * (1 - WASHED) + WASHED / prediction.probabilities.shape[1]
+    return replace(prediction, probabilities=shares)
 
 
 def decode(name: str, stride: int, prediction: Prediction) -> None:
@@ -59,26 +59,26 @@ def decode(name: str, stride: int, prediction: Prediction) -> None:
     windows = [small._window(n) for n in range(len(small))]
     pasting = milliseconds(lambda: [small._pasted_of(n, w) for n, w in enumerate(windows) if w is not None])
     pasted = [small._pasted_of(n, w) for n, w in enumerate(windows) if w is not None]
-    alone = milliseconds(lambda: [replace(small)._masks_alone(n) for n in range(len(small))])
-    many = (replace(small).levels > 0).sum(0)
-    print(f"{name}: {len(small)} instances, {(many > 1).mean():.0%} of the pixels shared, at most {many.max()}")
-    print(f"  pasting {pasting:.1f} ms; masks of each alone, with pasting {alone:.1f} ms")
+    separate = milliseconds(lambda: [replace(small)._masks_alone(n) for n in range(len(small))])
+    overlap = (replace(small).levels > 0).sum(0)
+    print(f"{name}: {len(small)} instances, {(overlap > 1).mean():.0%} of the pixels shared, at most {overlap.max()}")
+    print(f"  pasting {pasting:.1f} ms; masks of each alone, with pasting {separate:.1f} ms")
     candidates = Candidates(np.ones(len(small)), np.arange(len(small)))
     for rule in RULES:
-        together = JointMasks(size, windows, lambda n, _: pasted[n], candidates, rule)
-        print(f"  {rule}: masks put together, without pasting {milliseconds(together.masks):.1f} ms")
+        joint = JointMasks(size, windows, lambda n, _: pasted[n], candidates, rule)
+        print(f"  {rule}: masks put together, without pasting {milliseconds(joint.masks):.1f} ms")
 
 
 def scene_pass() -> None:
     """Prints what training and inference take with and without."""
     for preset in ("tiny", "modern"):
-        both = {
+        configs = {
             f"{preset}, {'without' if layers == 0 else 'with'} the pass": load_config(
                 preset, settings=[f"head.context={layers}", "encoder.weights=''"], environment={}
             )
             for layers in (0, 3)
         }
-        for row in bench(both, "cpu", baseline=False, say=print)["rows"]:
+        for row in bench(configs, "cpu", baseline=False, say=print)["rows"]:
             print(row)
 
 

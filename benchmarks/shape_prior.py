@@ -29,22 +29,22 @@ Windows = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 def windows(path: Path) -> Windows:
     cache = TargetCache(path)
-    each = [_of_one(cache[at]) for at in range(len(cache))]
-    maps, whole, hidden = (torch.cat(column) for column in zip(*each, strict=True))
+    images = [windows_of(targets) for targets in cache]
+    maps, whole, hidden = (torch.cat(column) for column in zip(*images, strict=True))
     return maps, whole, hidden
 
 
-def _of_one(targets: LayeredTargets) -> Windows:
+def windows_of(targets: LayeredTargets) -> Windows:
     levels, boxes = torch.from_numpy(targets.levels()), torch.from_numpy(targets.boxes()[1]).float()
     size = (levels.shape[1], levels.shape[2])
-    there = ((levels == 1).flatten(1).any(1) & (levels > 1).flatten(1).any(1)).nonzero()[:, 0]
-    y, x, inside = pixels_on(windows_around(boxes[there], REACH), GRID, size)
-    codes = levels[there[:, None, None], y, x] * inside
+    rows = ((levels == 1).flatten(1).any(1) & (levels > 1).flatten(1).any(1)).nonzero()[:, 0]
+    y, x, inside = pixels_on(windows_around(boxes[rows], REACH), GRID, size)
+    codes = levels[rows[:, None, None], y, x] * inside
     owner = torch.where((levels == 1).any(0), (levels == 1).long().argmax(0), -1)
     others = (owner[y, x] >= 0) & inside & (codes != 1)
-    longer = (boxes[there, 2:] - boxes[there, :2]).amax(1) / max(size)
+    longer = (boxes[rows, 2:] - boxes[rows, :2]).amax(1) / max(size)
     maps = (prior_inputs(codes == 1, others, inside, longer) * 255).round().byte()
-    return maps, codes > 0, (levels[there] > 1).flatten(1).sum(1) / (levels[there] > 0).flatten(1).sum(1)
+    return maps, codes > 0, (levels[rows] > 1).flatten(1).sum(1) / (levels[rows] > 0).flatten(1).sum(1)
 
 
 def train(data: Windows, steps: int, batch: int) -> ShapePrior:
@@ -54,16 +54,16 @@ def train(data: Windows, steps: int, batch: int) -> ShapePrior:
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.1)
     started = time.process_time()
     for _ in range(steps):
-        drawn = torch.randint(len(maps), (batch,))
-        shown, wanted = maps[drawn].float() / 255, whole[drawn].float()
+        rows = torch.randint(len(maps), (batch,))
+        inputs, labels = maps[rows].float() / 255, whole[rows].float()
         if torch.rand(()) < 0.5:
-            shown, wanted = shown.flip(3), wanted.flip(2)
+            inputs, labels = inputs.flip(3), labels.flip(2)
         with torch.autocast("cpu", torch.bfloat16):
-            logits = prior(shown)
-        asked = (shown[:, 0] == 0) & (shown[:, 2] == 1)
-        each = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+            logits = prior(inputs)
+        hidden_area = (inputs[:, 0] == 0) & (inputs[:, 2] == 1)
+        losses = functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
         optimizer.zero_grad()
-        ((each * asked).sum() / asked.sum()).backward()
+        ((losses * hidden_area).sum() / hidden_area.sum()).backward()
         optimizer.step()
         rate.step()
     print(f"{steps} steps of {batch} windows of {len(maps)}, {time.process_time() - started:.0f} s CPU", flush=True)
@@ -78,19 +78,19 @@ def by_prior(prior: ShapePrior, maps: torch.Tensor) -> torch.Tensor:
 
 
 def by_hull(maps: torch.Tensor) -> torch.Tensor:
-    hulls = [convex_hull_image(own) if own.any() else own for own in (maps[:, 0] > 0).numpy()]
+    hulls = [convex_hull_image(visible) if visible.any() else visible for visible in (maps[:, 0] > 0).numpy()]
     return torch.from_numpy(np.stack(hulls)) & (maps[:, 1] > 0)
 
 
-def say(name: str, found: torch.Tensor, data: Windows) -> None:
+def say(name: str, predicted: torch.Tensor, data: Windows) -> None:
     maps, whole, hidden = data
-    wanted = whole & (maps[:, 0] == 0)
-    shared, either = ((a.flatten(1).sum(1)) for a in (found & wanted, found | wanted))
-    there = wanted.flatten(1).any(1)
+    labels = whole & (maps[:, 0] == 0)
+    shared, either = ((a.flatten(1).sum(1)) for a in (predicted & labels, predicted | labels))
+    rows = labels.flatten(1).any(1)
     scores = shared / either.clamp(min=1)
-    few, far = scores[there].mean(), scores[there & (hidden >= 0.25)].mean()
+    mean, far = scores[rows].mean(), scores[rows & (hidden >= 0.25)].mean()
     print(
-        f"{name}: {int(there.sum())} instances, hidden IoU {few:.3f}; hidden by a quarter and more {far:.3f}",
+        f"{name}: {int(rows.sum())} instances, hidden IoU {mean:.3f}; hidden by a quarter and more {far:.3f}",
         flush=True,
     )
 

@@ -44,20 +44,20 @@ def test_links_between_pages_lead_somewhere():
 
 
 def test_quickstart(tmp_path):
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, ROOT / "examples" / "quickstart.py", tmp_path], capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr
-    right, pairs = re.search(r"right for (\d+) of (\d+)", done.stdout).groups()
+    assert process.returncode == 0, process.stderr
+    right, pairs = re.search(r"right for (\d+) of (\d+)", process.stdout).groups()
     assert right == pairs and int(pairs) > 5
     assert (tmp_path / "quickstart.png").exists()
 
 
 def test_the_gallery_draws_every_picture(tmp_path):
     command = [sys.executable, ROOT / "examples" / "gallery.py", tmp_path]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    for path in done.stdout.split():
+    process = subprocess.run(command, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    for path in process.stdout.split():
         with Image.open(path) as picture:
             assert min(picture.size) >= 300 and len(picture.convert("RGB").getcolors(2**24)) > 100
 
@@ -65,8 +65,8 @@ def test_the_gallery_draws_every_picture(tmp_path):
 def test_the_level_plane_as_an_animation(tmp_path):
     build_targets(read_cocoa(write_cocoa(tmp_path, 1, seed=1, size=(120, 160))), tmp_path / "t.h5")
     command = [sys.executable, ROOT / "examples" / "level_plane.py", tmp_path / "t.h5", tmp_path / "p.webp"]
-    done = subprocess.run([*command, "--images", tmp_path, "--id", "1"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run([*command, "--images", tmp_path, "--id", "1"], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
     with Image.open(tmp_path / "p.webp") as picture:
         assert picture.n_frames == int(TargetCache(tmp_path / "t.h5")[0].table.max()) + 1
 
@@ -77,8 +77,8 @@ BENCHMARK = ROOT / "benchmarks" / "synthetic_benchmark"
 @pytest.mark.slow
 def test_the_synthetic_benchmark_in_its_short_form(tmp_path):
     command = [sys.executable, BENCHMARK, tmp_path, "--smoke", "--rgb"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run(command, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
     results = json.loads((tmp_path / "results.json").read_text())
     assert set(results["ways"]) == {"sln", "arcnn-visible", "arcnn"}
     forms = [f"{kind}, {form}" for kind in ("sln", "arcnn-visible") for form in ("alone", "decode", "pass", "both")]
@@ -88,19 +88,19 @@ def test_the_synthetic_benchmark_in_its_short_form(tmp_path):
         sizes = [own[part] for own in results["parameters"].values()]
         assert max(sizes) / min(sizes) < most
     for table in ("Table 1", "Table 2", "Table 3", "sln minus arcnn-visible, with decode and pass"):
-        assert table in done.stdout
+        assert table in process.stdout
     assert "<svg" in (tmp_path / "differences.svg").read_text()
-    again = subprocess.run(command, capture_output=True, text=True)  # nothing is done twice
-    assert again.stdout == done.stdout.partition("Table 1")[1] + done.stdout.partition("Table 1")[2]
+    repeated = subprocess.run(command, capture_output=True, text=True)  # nothing is done twice
+    assert repeated.stdout == process.stdout.partition("Table 1")[1] + process.stdout.partition("Table 1")[2]
     for name in ("ablations", "pass_ablations"):
         command = [sys.executable, BENCHMARK / f"{name}.py", tmp_path, "--smoke"]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+        process = subprocess.run(command, capture_output=True, text=True)
+        assert process.returncode == 0, process.stderr
         figures = json.loads((tmp_path / f"{name}.json").read_text())
         assert len(figures) > 10 and all(np.isfinite(own["amodal"]["mean"]) for own in figures.values())
     command = [sys.executable, BENCHMARK / "confirm.py", tmp_path, "--smoke"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run(command, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
     sizes = json.loads((tmp_path / "confirmed" / "results.json").read_text())["sizes"]
     assert (
         sizes["tested"] == 8 and "sln with both minus by itself" in (tmp_path / "confirmed" / "orders.txt").read_text()
@@ -110,10 +110,10 @@ def test_the_synthetic_benchmark_in_its_short_form(tmp_path):
 @pytest.mark.slow
 def test_the_end_to_end_benchmark_in_its_short_form(tmp_path):
     command = [sys.executable, BENCHMARK / "end_to_end.py", tmp_path, "--smoke"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run(command, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
     results = json.loads((tmp_path / "results.json").read_text())
-    assert results["sizes"]["trunks"] == 1 and len(results["order_net"]) == 7 and "Table 3" in done.stdout
+    assert results["sizes"]["trunks"] == 1 and len(results["order_net"]) == 7 and "Table 3" in process.stdout
     assert len(list(tmp_path.glob("network_*_0.pt"))) == len(results["parameters"]) == 3
     other = subprocess.run([sys.executable, BENCHMARK, tmp_path, "--smoke"], capture_output=True, text=True)
     assert other.returncode == 1 and "other settings" in other.stderr
@@ -187,12 +187,12 @@ def test_the_wheel_holds_four_things_and_runs_elsewhere(tmp_path, tool):
         "import sys; sys.modules['torch'] = None\n"
         "import amodal_data, amodal_cli.data; print(amodal_data.__file__); amodal_cli.data.main()"
     )
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code, "synth", "out", "-n", "1", "--no-photos"],
         capture_output=True, text=True, cwd=tmp_path, env={"PYTHONPATH": str(site), "PATH": "/usr/bin:/bin"},
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(str(site))
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.startswith(str(site))
     assert (tmp_path / "out" / "COCO_amodal_val2014.json").exists()
 
 

@@ -89,9 +89,9 @@ def home(tmp_path_factory):
     rows = [{"image_id": 1, "category_id": 1, "score": 0.9, "segmentation": ad.RLE.from_mask(masks[0]).to_coco()}]
     (folder / "results.json").write_text(json.dumps(rows))
     (folder / "masks.json").write_text(json.dumps(rows))
-    done = run_command("sln", "fit", "train.h5", "--images", "data", "--preset", "tiny", "--steps", "2", "--run",
+    process = run_command("sln", "fit", "train.h5", "--images", "data", "--preset", "tiny", "--steps", "2", "--run",
                        "runs/first", cwd=folder)  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
     return folder
 
 
@@ -126,8 +126,8 @@ def test_every_documented_command_runs(text, here):
         for option in ("-o", "--html", "--png", "--run"):  # a later line of a block may write what an earlier one did
             if option in arguments and (out := here / arguments[arguments.index(option) + 1]).exists():
                 shutil.rmtree(out) if out.is_dir() else out.unlink()
-        done = run_command(program, *arguments, cwd=here)
-        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        process = run_command(program, *arguments, cwd=here)
+        assert process.returncode == 0, f"{command}\n{process.stdout}{process.stderr}"
 
 
 @pytest.mark.slow

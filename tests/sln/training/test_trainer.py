@@ -135,12 +135,12 @@ def test_sigterm_and_ctrl_c_leave_a_checkpoint_to_go_on_from(folder, tmp_path):
             while len(Run(run).metrics()) <= before and process.poll() is None:
                 time.sleep(0.005)
             os.killpg(process.pid, number)  # as a terminal and batch systems do: processes that load photos as well
-            said = process.communicate()[1]
-        assert process.returncode == 130 and "--resume" in said, said
+            messages = process.communicate()[1]
+        assert process.returncode == 130 and "--resume" in messages, messages
     assert 0 < read_checkpoint(run / "last.pt")["step"] < 12
-    done = subprocess.run([*go_on, "--json"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["last"]["step"] == 12
+    process = subprocess.run([*go_on, "--json"], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    assert json.loads(process.stdout)["last"]["step"] == 12
     assert same(weights(Run(run)), weights(Run(tmp_path / "whole")))
 
 
@@ -300,12 +300,12 @@ def test_damaged_and_foreign_checkpoints_are_refused(tmp_path, damage):
         path.write_bytes(path.read_bytes()[:1000])
     if damage == "text":
         path.write_text("hello")
-    said = {
+    messages = {
         "missing": "1 missing",
         "shapes": r"glm.classify.bias is \[9\], expected \[5\]",
         "foreign": "not a checkpoint",
     }
-    with pytest.raises(WeightsError, match=said.get(damage, "not a checkpoint that can be read")):
+    with pytest.raises(WeightsError, match=messages.get(damage, "not a checkpoint that can be read")):
         load_model(path)
 
 
@@ -383,8 +383,8 @@ def test_resuming_needs_no_pretrained_file_and_may_move_the_photos(folder, tmp_p
     run = fit(chosen, Sources(folder / "t.h5", (photos,)), tmp_path / "run", device="cpu", stop_at=1)
     (tmp_path / "18.pt").unlink()
     photos.rename(tmp_path / "moved")
-    done = resume(run.path, images=[tmp_path / "moved"], device="cpu")
-    assert read_checkpoint(done.last)["step"] == 2
+    process = resume(run.path, images=[tmp_path / "moved"], device="cpu")
+    assert read_checkpoint(process.last)["step"] == 2
 
 
 @pytest.mark.slow
@@ -392,12 +392,12 @@ def test_torchrun_trains_with_two_processes(folder, tmp_path):
     settings = [part for setting in SMALL for part in ("--set", setting)]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
     command = ["amodal_cli.model", "--", "fit", folder / "t.h5", "--run", tmp_path / "run", "--preset", "tiny"]
-    done = subprocess.run(
+    process = subprocess.run(
         [*torchrun, *command, "--steps", "3", "--device", "cpu", *settings, "--json"],
         capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["last"]["step"] == 3 and Run(tmp_path / "run").environment()["processes"] == 2
+    assert process.returncode == 0, process.stderr
+    assert json.loads(process.stdout)["last"]["step"] == 3 and Run(tmp_path / "run").environment()["processes"] == 2
     assert (tmp_path / "run" / "report.html").exists()
 
 
@@ -443,11 +443,11 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(folder, tmp_path)
     """Else the others would wait for it until their patience ends, three hours."""
     (tmp_path / "stopped.py").write_text(STOPPED)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
+    process = subprocess.run(
         [*torchrun, tmp_path / "stopped.py", folder, tmp_path / "run", *SMALL, "train.steps=500"],
         capture_output=True, text=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
-    assert done.stdout.count("stopped after 3") == 2, done.stdout + done.stderr
+    assert process.stdout.count("stopped after 3") == 2, process.stdout + process.stderr
     assert read_checkpoint(tmp_path / "run" / "last.pt")["step"] == 3
 
 
@@ -464,11 +464,11 @@ def test_a_second_writer_is_refused(folder, tmp_path):
 
 
 def test_resuming_a_finished_run_changes_nothing(folder, tmp_path):
-    said = []
+    messages = []
     run = fit(config("train.steps=2"), sources(folder), tmp_path / "run", device="cpu")
     before = run.last.read_bytes()
-    resume(run.path, device="cpu", say=said.append)
-    assert "this run is finished" in said[-1] and run.last.read_bytes() == before
+    resume(run.path, device="cpu", say=messages.append)
+    assert "this run is finished" in messages[-1] and run.last.read_bytes() == before
 
 
 def test_every_checkpoint_is_written_once(folder, tmp_path, monkeypatch):
@@ -545,8 +545,8 @@ def test_unreadable_runs_are_listed_with_their_problem(folder, tmp_path):
     Run.create(tmp_path / "e", config("train.steps=2"), {}).path.joinpath("env.json").write_text("[1]")
     rows = list_runs(tmp_path)
     assert len(rows) == 5 and sum(bool(row["problem"]) for row in rows) == 4
-    done = run_command("sln", "runs", tmp_path)
-    assert done.returncode == 0 and "\x1b" not in done.stdout
+    process = run_command("sln", "runs", tmp_path)
+    assert process.returncode == 0 and "\x1b" not in process.stdout
 
 
 def test_leftovers_of_killed_saves_are_removed(folder, tmp_path):
