@@ -21,7 +21,7 @@ from train_gates import on_grid
 
 import amodal_data as ad
 from amodal_data.layering.joint_decoding import Candidates, DecodingRule
-from benchmarks.training_speed import bench
+from benchmarks.training_speed import compare
 from sln import CachedTargets, load_config
 from sln.inference.joint_masks import JointMasks
 from sln.inference.prediction import Prediction
@@ -78,7 +78,7 @@ def scene_pass() -> None:
             )
             for layers in (0, 3)
         }
-        for row in bench(configs, "cpu", baseline=False, say=print)["rows"]:
+        for row in compare(configs, "cpu", None, baseline=False)["rows"]:
             print(row)
 
 

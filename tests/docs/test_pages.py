@@ -1,6 +1,6 @@
 """Every command and every block of Python that README and docs/ show runs, on small files of the names they use.
 
-What cannot run here is listed in ``NOT_HERE`` with the reason, so that nothing is left out unseen.
+What cannot run here is listed in ``SKIPPED`` with the reason, so that nothing is left out unseen.
 """
 
 import json
@@ -28,11 +28,11 @@ from amodal_data.synthetic.composing import SceneSpec, build_object_bank, compos
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
-NOT_HERE = {
+SKIPPED = {
     r"pip install ": "installs; tests/test_documents.py builds and installs the wheel",
     r"weights=(coco|imagenet|pretrained)": "downloads weights",
     r"weights=mask_rcnn\.pth": "tests/test_detector.py loads torchvision's weights",
-    r"python examples/real_photos": "half an hour; its parts run in tests/test_composing.py and test_training.py",
+    r"python examples/real_photos": "half an hour; its parts run in other tests",
     r"python benchmarks/synthetic_benchmark": "hours; its short form runs in tests/test_documents.py",
 }
 """Commands that do not run in this test, as patterns, and why"""
@@ -51,12 +51,12 @@ SHORTER = {
 def blocks(language):
     """(page, number of the block, its text) of all blocks of a language."""
     for page in PAGES:
-        found = re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
-        yield from ((page.relative_to(ROOT), n, text) for n, text in enumerate(found))
+        texts = re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+        yield from ((page.relative_to(ROOT), n, text) for n, text in enumerate(texts))
 
 
-def named(found):
-    return [pytest.param(text, id=f"{page}-{n}") for page, n, text in found]
+def parameters(blocks):
+    return [pytest.param(text, id=f"{page}-{n}") for page, n, text in blocks]
 
 
 @pytest.fixture(scope="module")
@@ -96,17 +96,17 @@ def home(tmp_path_factory):
 
 
 @pytest.fixture
-def here(home, tmp_path):
+def workspace(home, tmp_path):
     """A copy of the folder for one block; files are links, since all that is written replaces whole files."""
-    copy = tmp_path / "here"
+    copy = tmp_path / "workspace"
     shutil.copytree(home, copy, copy_function=os.link)
     return copy
 
 
 def commands(text):
-    """The commands of a block one by one, without what is said behind them."""
+    """The commands of a block, without comments."""
     lines = [re.sub(r"\s+#.*", "", line).strip() for line in text.replace("\\\n", " ").splitlines()]
-    return [one.strip() for line in lines if line for one in line.split("&&")]
+    return [command.strip() for line in lines if line for command in line.split("&&")]
 
 
 def shortened(text):
@@ -116,27 +116,27 @@ def shortened(text):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("text", named(one for one in blocks("sh") if one[0].name != "README.md"))
-def test_every_documented_command_runs(text, here):
+@pytest.mark.parametrize("text", parameters(block for block in blocks("sh") if block[0].name != "README.md"))
+def test_every_documented_command_runs(text, workspace):
     for command in commands(text):
-        if any(re.search(pattern, command) for pattern in NOT_HERE):
+        if any(re.search(pattern, command) for pattern in SKIPPED):
             continue
         program, *arguments = shlex.split(shortened(command))
-        assert program in ("amodal-data", "sln"), f"neither ours nor in NOT_HERE: {command}"
+        assert program in ("amodal-data", "sln"), f"neither ours nor in SKIPPED: {command}"
         for option in ("-o", "--html", "--png", "--run"):  # a later line of a block may write what an earlier one did
-            if option in arguments and (out := here / arguments[arguments.index(option) + 1]).exists():
+            if option in arguments and (out := workspace / arguments[arguments.index(option) + 1]).exists():
                 shutil.rmtree(out) if out.is_dir() else out.unlink()
-        process = run_command(program, *arguments, cwd=here)
+        process = run_command(program, *arguments, cwd=workspace)
         assert process.returncode == 0, f"{command}\n{process.stdout}{process.stderr}"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("text", named(blocks("python")))
-def test_every_documented_block_of_python_runs(text, here, monkeypatch):
-    monkeypatch.chdir(here)
+@pytest.mark.parametrize("text", parameters(blocks("python")))
+def test_every_documented_block_of_python_runs(text, workspace, monkeypatch):
+    monkeypatch.chdir(workspace)
     pushed = []
     monkeypatch.setattr(sln.SLN, "push_to_hub", lambda model, name: pushed.append(name), raising=False)
-    photo = read_photo(here / "photo.jpg") if "photo)" in text else None
+    photo = read_photo(workspace / "photo.jpg") if "photo)" in text else None
     names = {
         "sln": sln, "photo": photo, "masks": np.load("masks.npy"), "wandb": wandb(), "sources": sources(),
         "config": sln.load_config("tiny", settings=["train.steps=2", "train.log_every=1"]),
@@ -157,13 +157,19 @@ def sources():
 
 def test_patterns_that_skip_are_needed():
     text = "\n".join(text for _, _, text in blocks("sh"))
-    assert all(re.search(pattern, text) for pattern in NOT_HERE)
+    assert all(re.search(pattern, text) for pattern in SKIPPED)
 
 
 def test_from_nothing_to_an_own_prediction_in_five_commands():
     """README's first block: installed, made, built, trained, predicted; each a line."""
     first = next(text for page, n, text in blocks("sh") if page.name == "README.md")
-    assert [one.split()[1] for one in commands(first)] == ["install", "synth", "build-targets", "fit", "predict"]
+    assert [command.split()[1] for command in commands(first)] == [
+        "install",
+        "synth",
+        "build-targets",
+        "fit",
+        "predict",
+    ]
 
 
 def test_nothing_that_could_run_hides_in_other_blocks():
@@ -181,7 +187,7 @@ def test_the_readme_is_one_screen_and_half_as_long_as_it_was():
 def test_a_fresh_process_walks_the_readmes_path(tmp_path):
     """The same five commands by the shell, as they stand, but smaller."""
     first = next(text for page, n, text in blocks("sh") if page.name == "README.md")
-    lines = [one for one in commands(shortened(first)) if not one.startswith("pip ")]
+    lines = [command for command in commands(shortened(first)) if not command.startswith("pip ")]
     lines.insert(-1, "cp $(find data -name '*.jpg' | head -1) photo.jpg")
     path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
     shell = subprocess.run(["bash", "-euc", "\n".join(lines)], cwd=tmp_path, capture_output=True, text=True,
