@@ -1,6 +1,7 @@
 """Maps for OrderNet: from the ground truth of a cache, or from predictions matched to it."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,7 @@ def pair_maps(
     """
     if source == "sem-dist" and predictions and not any(mask.visible for row in predictions.values() for mask in row):
         raise PredictionError("no visible masks: sem-dist maps would be the amodal masks again", fix="--source masks")
-    for i, image in enumerate(truth.images[:limit]):
+    for i, image in enumerate(islice(truth.images, limit)):
         photo = None if photos is None else read_photo(photos[i])
         targets = image.targets
         if predictions is None:
