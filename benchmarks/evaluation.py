@@ -22,13 +22,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from pycocotools.cocoeval import COCOeval
 from support.coco_oracle import images_by_id, prepared, score_amodal, slow_match
 
-from amodal_data import RLE
+from amodal_data import RLE, read_cocoa
 from amodal_data.evaluation import Predictions, ScoredMask, read_predictions
 from amodal_data.evaluation.ground_truth import Truth, read_truth
 from amodal_data.evaluation.matching import THRESHOLDS, match
 from amodal_data.evaluation.protocols.amodal import ignored
 from amodal_data.masks.rle import iou, rasterize
-from amodal_data.readers import read_cocoa
 from amodal_data.synthetic import write_cocoa
 
 

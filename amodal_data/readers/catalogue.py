@@ -9,13 +9,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One annotation file: name, pattern of its name, split, and number of images and objects (0 = unknown)."""
+    """One annotation file: name, split, number of images and objects (0 = unknown), pattern of names ("" = name)."""
 
     name: str
-    pattern: re.Pattern[str]
     split: str
     images: int = 0
     annotations: int = 0
+    pattern: str = ""
+
+    def split_of(self, file_name: str) -> str | None:
+        """The split of a file with this name, from the pattern if ``split`` is ""; None if the name is another one."""
+        match = re.fullmatch(self.pattern or re.escape(self.name), file_name)
+        return match and (self.split or match["split"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,21 +35,17 @@ class Dataset:
     photo_url: str = ""
 
 
-def _part(name: str, split: str, images: int = 0, annotations: int = 0) -> Part:
-    return Part(name, re.compile(re.escape(name)), split, images, annotations)
-
-
 DATASETS: dict[str, Dataset] = {
     "cocoa": Dataset(
         title="COCOA: amodal annotations of COCO 2014 (Zhu et al., CVPR 2017)",
         license="annotations: see the page; images: COCO's, each under its own Flickr license",
         page="https://github.com/Wakeupbuddy/amodalAPI",
         parts=(
-            _part("COCO_amodal_train2014.json", "train", 2500),
-            _part("COCO_amodal_val2014.json", "val", 1323),
-            _part("COCO_amodal_test2014.json", "test", 1250),
+            Part("COCO_amodal_train2014.json", "train", 2500),
+            Part("COCO_amodal_val2014.json", "val", 1323),
+            Part("COCO_amodal_test2014.json", "test", 1250),
             # BSDS-A, and other files that are named like COCOA's
-            Part("BSDS_amodal_*.json", re.compile(r"(?:COCO|BSDS)_amodal_(?P<split>[^_]+?)(?:2014)?\.json"), ""),
+            Part("BSDS_amodal_*.json", "", pattern=r"(?:COCO|BSDS)_amodal_(?P<split>[^_]+?)(?:2014)?\.json"),
         ),
         photos="COCO 2014 images in train2014/ and val2014/ beside the annotation files",
         photo_url="http://images.cocodataset.org/{folder}/{name}",
@@ -54,10 +55,10 @@ DATASETS: dict[str, Dataset] = {
         license="CC BY-NC-SA 4.0",
         page="https://www.mvtec.com/company/research/datasets/mvtec-d2s",
         parts=(
-            _part("D2S_amodal_training_rot0.json", "train", 438, 690),
-            _part("D2S_amodal_augmented.json", "train", 1562, 12376),
-            _part("D2S_amodal_validation.json", "val", 3600, 15654),
-            _part("D2S_amodal_test_info.json", "test"),
+            Part("D2S_amodal_training_rot0.json", "train", 438, 690),
+            Part("D2S_amodal_augmented.json", "train", 1562, 12376),
+            Part("D2S_amodal_validation.json", "val", 3600, 15654),
+            Part("D2S_amodal_test_info.json", "test"),
         ),
         photos="the amodal image archive of the same page, unpacked as images/",
     ),
@@ -66,8 +67,8 @@ DATASETS: dict[str, Dataset] = {
         license="see the page; images: COCO's, each under its own Flickr license",
         page="https://www.mvtec.com/company/research/datasets/mvtec-d2s",
         parts=(
-            _part("COCO_amodal_train2014_with_classes.json", "train"),
-            _part("COCO_amodal_val2014_with_classes.json", "val", 1223),
+            Part("COCO_amodal_train2014_with_classes.json", "train"),
+            Part("COCO_amodal_val2014_with_classes.json", "val", 1223),
         ),
         photos="COCO 2014 images in train2014/ and val2014/ beside the annotation files",
         photo_url="http://images.cocodataset.org/{folder}/{name}",
@@ -77,10 +78,10 @@ DATASETS: dict[str, Dataset] = {
         license="see the page; images: KITTI's, CC BY-NC-SA 3.0",
         page="https://github.com/qqlu/Amodal-Instance-Segmentation-through-KINS-Dataset",
         parts=(
-            _part("update_train_2020.json", "train"),
-            _part("update_test_2020.json", "val"),
-            _part("instances_train.json", "train"),
-            _part("instances_val.json", "val"),
+            Part("update_train_2020.json", "train"),
+            Part("update_test_2020.json", "val"),
+            Part("instances_train.json", "train"),
+            Part("instances_val.json", "val"),
         ),
         photos="KITTI object images in training/image_2/ and testing/image_2/",
     ),

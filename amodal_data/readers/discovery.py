@@ -29,10 +29,9 @@ def annotation_files(folder: Path, dataset: str) -> dict[str, list[Path]]:
     for subfolder in (folder / name for name in _SUBFOLDERS):
         entries = sorted(subfolder.iterdir()) if subfolder.is_dir() else []
         for path in (entry for entry in entries if entry.is_file()):
-            for part in DATASETS[dataset].parts:
-                if match := part.pattern.fullmatch(path.name):
-                    by_split.setdefault(part.split or match["split"], []).append(path)
-                    break
+            splits = (part.split_of(path.name) for part in DATASETS[dataset].parts)
+            if split := next(filter(None, splits), None):
+                by_split.setdefault(split, []).append(path)
     return by_split
 
 
