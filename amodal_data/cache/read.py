@@ -27,15 +27,9 @@ PREVIEW_IMAGES = 3
 """Images that a notebook shows of a cache."""
 PRELOAD_BYTES = 64 * 2**20
 """Caches up to this size are held in memory."""
-TABLE = np.dtype(
-    [
-        ("image", "<i8"),
-        ("image_id", "<i8"),
-        *INSTANCE.descr,
-        ("amodal_box", "<i4", (4,)),
-        ("modal_box", "<i4", (4,)),
-    ]
-)
+BOXES = [("amodal_box", "<i4", (4,)), ("modal_box", "<i4", (4,))]
+TABLE = np.dtype([("image", "<i8"), ("image_id", "<i8"), *INSTANCE.descr, *BOXES])
+"""A row of :meth:`TargetCache.table`."""
 
 
 class TargetCache(Sequence[LayeredTargets]):

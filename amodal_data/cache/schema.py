@@ -38,6 +38,9 @@ INSTANCE = np.dtype(
 )
 
 CHUNKS = {
+    "images": 512,
+    "ptr": 256,
+    "findings": 8192,
     "runs/region": 4096,
     "runs/length": 4096,
     "levels": 8192,
@@ -49,6 +52,9 @@ CHUNKS = {
 """Rows of an HDF5 chunk, 8 to 16 KiB, so that an image is read without its neighbors."""
 
 EMPTY: dict[str, NDArray[Any]] = {
+    "images": np.zeros(0, IMAGE),
+    "ptr": np.zeros(0, PTR),
+    "findings": np.zeros(0, "u1"),
     "runs/region": np.zeros(0, "<u2"),
     "runs/length": np.zeros(0, "<u2"),
     "levels": np.zeros(0, "u1"),
@@ -57,13 +63,7 @@ EMPTY: dict[str, NDArray[Any]] = {
     "pairs": np.zeros((0, 2), "<i4"),
     "text": np.zeros(0, "u1"),
 }
-"""Each of these columns without rows: its dtype and shape."""
-
-FILE_CHUNKS = {"images": 512, "ptr": 256, "findings": 8192}
-"""Rows of an HDF5 chunk of the columns that belong to the whole file."""
-
-TEMPLATES = {**EMPTY, "images": np.zeros(0, IMAGE), "ptr": np.zeros(0, PTR), "findings": EMPTY["text"]}
-"""All columns without rows."""
+"""Every column without rows: its dtype and shape."""
 
 AMBIGUOUS, UNKNOWN = np.uint8(1), np.uint8(2)
 """Bits of ``flags``, a byte for each region."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.cache.parts import Range
-from amodal_data.cache.schema import AMBIGUOUS, CHUNKS, COLUMNS, FILE_CHUNKS, TEMPLATES, UNKNOWN, instance_rows
+from amodal_data.cache.schema import AMBIGUOUS, CHUNKS, COLUMNS, EMPTY, UNKNOWN, instance_rows
 from amodal_data.errors import CacheFormatError
 from amodal_data.layering.targets import LayeredTargets
 from amodal_data.scenes.occlusion_order import is_cyclic
@@ -24,14 +24,14 @@ MAX_PIXELS = 2**31
 
 def open_columns(file: h5py.File) -> dict[str, Any]:
     """All columns of a cache by name. Raises :class:`CacheFormatError` if one is not a plain column of this file."""
-    columns: dict[str, Any] = {name: _open_column(file, name) for name in TEMPLATES}
+    columns: dict[str, Any] = {name: _open_column(file, name) for name in EMPTY}
     if len(columns["ptr"]) != len(columns["images"]) + 1:
         raise CacheFormatError(f"{len(columns['ptr'])} pointers for {len(columns['images'])} images")
     return columns
 
 
 def _open_column(file: h5py.File, name: str) -> h5py.Dataset:
-    rows, template = {**CHUNKS, **FILE_CHUNKS}[name], TEMPLATES[name]
+    template = EMPTY[name]
     parts = name.split("/")
     for depth in range(1, len(parts) + 1):
         path = "/".join(parts[:depth])
@@ -45,7 +45,7 @@ def _open_column(file: h5py.File, name: str) -> h5py.Dataset:
     length = column.shape[0]
     plan = column.id.get_create_plist()
     filters = {plan.get_filter(k)[0] for k in range(plan.get_nfilters())}
-    chunks = (min(rows, length), *template.shape[1:]) if length else None
+    chunks = (min(CHUNKS[name], length), *template.shape[1:]) if length else None
     if column.chunks != chunks or not filters <= FILTERS:
         raise CacheFormatError(f"column {name!r} is not stored as a cache stores it")
     if chunks and column.id.get_num_chunks() != -(-length // chunks[0]):

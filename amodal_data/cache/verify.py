@@ -19,13 +19,8 @@ from amodal_data.masks.windows import differing_pixels
 from amodal_data.scenes.findings import Finding, Place
 from amodal_data.scenes.scene import Scene, SceneSource
 
-CONTRADICTIONS = {
-    "area-differs",
-    "occlusion-rate-differs",
-    "stored-mask-differs",
-    "stored-masks-inconsistent",
-    "visible-outside-amodal",
-}
+CONTRADICTIONS = {"area-differs", "occlusion-rate-differs", "stored-mask-differs", "stored-masks-inconsistent",
+                  "visible-outside-amodal"}  # fmt: skip
 """Findings of contradictions inside a source, which are no fault of the cache."""
 MAX_DIFFERENCES = 10
 """Differences that a printed report lists."""

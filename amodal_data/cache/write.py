@@ -27,7 +27,7 @@ from amodal_data.cache.header import (
 )
 from amodal_data.cache.parts import Part, Range, join_ptr
 from amodal_data.cache.read import StoredPart, TargetCache
-from amodal_data.cache.schema import CHUNKS, COLUMNS, FILE_CHUNKS, TEMPLATES
+from amodal_data.cache.schema import CHUNKS, COLUMNS, EMPTY
 from amodal_data.errors import CacheError
 from amodal_data.io.files import refuse_existing, replaced_path
 
@@ -88,22 +88,20 @@ def _write_hdf5(
         ptr = join_ptr(parts)
         write = partial(_write_column, file, compress)
         for name in COLUMNS:
-            write(name, int(ptr[name][-1]), CHUNKS[name], (part.column(name) for part in parts))
-        write("images", len(ptr) - 1, FILE_CHUNKS["images"], (part.rows for part in parts))
-        write("ptr", len(ptr), FILE_CHUNKS["ptr"], [ptr])
+            write(name, int(ptr[name][-1]), (part.column(name) for part in parts))
+        write("images", len(ptr) - 1, (part.rows for part in parts))
+        write("ptr", len(ptr), [ptr])
         text = np.frombuffer(findings + b"".join(part.findings for part in parts), np.uint8)
-        write("findings", len(text), FILE_CHUNKS["findings"], [text])
+        write("findings", len(text), [text])
 
 
-def _write_column(
-    file: h5py.File, compress: bool, name: str, length: int, rows: int, pieces: Iterable[NDArray[Any]]
-) -> None:
-    """A dataset of ``length`` rows, gzip 1 and shuffle, in chunks of ``rows``."""
-    shape, kind = (length, *TEMPLATES[name].shape[1:]), TEMPLATES[name].dtype
+def _write_column(file: h5py.File, compress: bool, name: str, length: int, pieces: Iterable[NDArray[Any]]) -> None:
+    """A dataset of ``length`` rows, gzip 1 and shuffle."""
+    shape, kind = (length, *EMPTY[name].shape[1:]), EMPTY[name].dtype
     if not length:
         file.create_dataset(name, shape, kind, track_times=False)
         return
-    chunk = (min(rows, length), *shape[1:])
+    chunk = (min(CHUNKS[name], length), *shape[1:])
     filters = {"compression": "gzip", "compression_opts": 1, "shuffle": True} if compress else {}
     dataset = file.create_dataset(name, shape, kind, chunks=chunk, track_times=False, **filters)
     trailing = (0,) * (len(shape) - 1)

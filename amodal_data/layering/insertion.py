@@ -15,10 +15,7 @@ from amodal_data.masks.rle import RLE
 
 
 class Insertion(NamedTuple):
-    """Columns of a level table with one more instance, the last one.
-
-    ``source`` int64 [R]: the region of the old partition that each new region is part of.
-    """
+    """Columns with one more instance, the last one; ``source`` int64 [R]: the old region of each new region."""
 
     run_lengths: NDArray[np.uint32]
     run_regions: NDArray[np.uint16]

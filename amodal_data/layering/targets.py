@@ -9,7 +9,7 @@ all regions then fit one small table (Zhang et al., ACM MM 2019, section 3):
 
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -57,7 +57,7 @@ class LayeredTargets(LevelViews):
     run_regions: NDArray[np.uint16]
     """uint16 [K], region of each run"""
     table: NDArray[np.uint8]
-    """uint8 [R, N] level codes: 0 outside, 1 visible, 1 + l hidden behind l"""
+    """uint8 [R, N] level codes: 0 outside, 1 visible, 1 + k hidden by k instances"""
     ambiguous: NDArray[np.bool_]
     """bool [R]: two instances of unknown order are hidden here; neither counts the other"""
     unknown: NDArray[np.bool_]
@@ -89,22 +89,18 @@ class LayeredTargets(LevelViews):
         """Region ids at pixels, and whether they lie inside the image; y, x broadcast."""
         height, width = self.size
         inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-        places = x.clip(0, width - 1) * height + y.clip(0, height - 1)
+        positions = x.clip(0, width - 1) * height + y.clip(0, height - 1)
         if height * width > LOOKUP_PIXELS:
             ends = np.cumsum(self.run_lengths, dtype=np.int64)
-            return np.take(self.run_regions, np.searchsorted(ends, places, side="right")), inside
-        return np.take(self.region_map().T.reshape(-1), places), inside
+            return np.take(self.run_regions, np.searchsorted(ends, positions, side="right")), inside
+        return np.take(self.region_map().T.reshape(-1), positions), inside
 
     def _spread(self, values: NDArray[Any]) -> NDArray[Any]:
         """Values of runs, [K], as [H, W], column-major in memory."""
         return np.repeat(values, self.run_lengths).reshape(self.size[1], self.size[0]).T
 
     def resized(
-        self,
-        size: tuple[int, int],
-        *,
-        flip: bool = False,
-        box: tuple[float, float, float, float] | None = None,
+        self, size: tuple[int, int], *, flip: bool = False, box: tuple[float, float, float, float] | None = None
     ) -> ResizedTargets:
         """The view of ``box`` (x0, y0, x1, y1 in pixels, half-open; default the image) at ``size`` (H, W).
 
@@ -128,22 +124,20 @@ class LayeredTargets(LevelViews):
         """
         if mask.size != self.size:
             raise ValueError(f"a mask of {mask.size} for an image of {self.size}")
-        inserted = insert_front(self.run_lengths, self.run_regions, self.table, self.ambiguous, self.pairs, mask)
+        columns = insert_front(
+            self.run_lengths, self.run_regions, self.table, self.ambiguous, self.pairs, mask
+        )._asdict()
         ranked = len(self.order) > 0 and bool((self.order > 0).all())
-        return LayeredTargets(
-            size=self.size,
-            run_lengths=inserted.run_lengths,
-            run_regions=inserted.run_regions,
-            table=inserted.table,
-            ambiguous=inserted.ambiguous,
-            unknown=self.unknown[inserted.source],
+        return replace(
+            self,
+            unknown=self.unknown[columns.pop("source")],
+            **columns,
             annotation_ids=np.append(self.annotation_ids, np.int64(annotation_id)),
             region_index=np.append(self.region_index, np.int32(self.region_index.max(initial=-1) + 1)),
             category_ids=np.append(self.category_ids, np.int64(category_id)),
             is_stuff=np.append(self.is_stuff, False),
             order=np.append(self.order + ranked, np.int32(ranked)).astype(np.int32),
             names=(*self.names, name),
-            pairs=inserted.pairs,
         )
 
     def amodal_rle(self, n: int) -> RLE:
@@ -262,10 +256,9 @@ def layer_scene(scene: Scene) -> LayeredTargets:
 
 
 def layer_with_findings(scene: Scene) -> tuple[LayeredTargets, tuple[Finding, ...]]:
-    """As :func:`layer_scene`, with findings where the stored masks, areas or rates of the scene disagree.
+    """As :func:`layer_scene`, with findings where stored masks, areas or rates of the scene disagree.
 
-    Visible masks follow from the order. ``area`` and ``occlude_rate`` are checksums: if one disagrees, the stored
-    visible masks of that image are decoded and win.
+    If an ``area`` or ``occlude_rate`` disagrees with the order, the stored visible masks of the image are used.
     """
     targets, order_findings = _layer(scene, [instance.visible for instance in scene.instances])
     visible, findings = check_visible_masks(scene, *targets.areas(), targets.modal_rle)
@@ -299,13 +292,12 @@ def _layer(scene: Scene, visible: Sequence[RLE | None]) -> tuple[LayeredTargets,
         error.place = f"{scene.source}, image {scene.image_id}"
         raise
     overlap = pairwise_counts(amodal.T, amodal) > 0
-    ambiguous = np.zeros(len(bits), bool) if layers.ambiguous is None else layers.ambiguous
     targets = LayeredTargets(
         size=scene.size,
         run_lengths=lengths,
         run_regions=regions,
         table=layers.table,
-        ambiguous=ambiguous,
+        ambiguous=np.zeros(len(bits), bool) if layers.ambiguous is None else layers.ambiguous,
         unknown=np.asarray(unknown.any(axis=1)),
         annotation_ids=np.array([i.annotation_id for i in instances], np.int64),
         region_index=np.array([i.region_index for i in instances], np.int32),
