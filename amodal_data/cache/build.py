@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -122,9 +122,10 @@ def _lock_output(path: Path) -> Iterator[None]:
 
 
 def _make_report(path: Path, parts: list[Part], file_findings: Iterable[Finding], start: float) -> BuildReport:
-    findings = (*file_findings, *chain.from_iterable(read_findings(part.findings) for part in parts))
-    images = sum(len(part.rows) for part in parts)
-    instances = sum(int(part.ptr["instances"][-1]) for part in parts)
+    texts = (part.column("findings").tobytes() for part in parts)
+    findings = (*file_findings, *chain.from_iterable(map(read_findings, texts)))
+    images = sum(len(part.column("images")) for part in parts)
+    instances = sum(int(part.column("ptr")["instances"][-1]) for part in parts)
     return BuildReport(path, images, instances, findings, time.perf_counter() - start)
 
 
@@ -168,11 +169,16 @@ def _encode_parts(
         batches.append(part)
         if sum(batch.scenes for batch in batches) == SHARD:
             shard = join_parts(batches)
-            parts[pending[number]] = folder.save(pending[number], shard) if save else replace(shard, columns={})
+            parts[pending[number]] = folder.save(pending[number], shard) if save else _keep_counts(shard)
             batches = []
     if batches:
         parts[pending[-1]] = join_parts(batches)
     return [part for _, part in sorted(parts.items())]
+
+
+def _keep_counts(shard: MemoryPart) -> MemoryPart:
+    """A shard of a dry run, without the columns that only a file needs."""
+    return MemoryPart({name: shard.columns[name] for name in ("images", "ptr", "findings")}, shard.scenes)
 
 
 def _finished_report(path: Path, folder: ShardFolder, scene_range: Range | None, start: float) -> BuildReport:

@@ -1,4 +1,4 @@
-"""Parts of a cache: the rows of consecutive images, in memory or in a finished shard."""
+"""Parts of a cache: the columns of consecutive images, in memory or in a finished shard."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,36 +26,21 @@ class Range:
 
 
 class Part(Protocol):
-    """Consecutive images as rows. ``scenes`` counts the scenes they come from, including images left out."""
-
-    @property
-    def rows(self) -> NDArray[Any]:
-        """Their rows of ``images``, IMAGE [n]."""
-
-    @property
-    def ptr(self) -> NDArray[Any]:
-        """Where the slices of each image start within this part, PTR [n + 1]."""
-
-    @property
-    def findings(self) -> bytes:
-        """Their findings as JSON lines."""
+    """Consecutive images as columns, by the names of :data:`amodal_data.cache.schema.EMPTY`."""
 
     @property
     def scenes(self) -> int:
-        """Number of scenes they come from."""
+        """Number of scenes they come from, including images left out."""
 
     def column(self, name: str) -> NDArray[Any]:
-        """Their slice of a column."""
+        """Their slice of a column; ``ptr`` counts within the part."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MemoryPart:
     """A :class:`Part` in memory: a few large arrays, cheap to send to another process."""
 
-    rows: NDArray[Any]
-    ptr: NDArray[Any]
     columns: dict[str, NDArray[Any]]
-    findings: bytes
     scenes: int
 
     def column(self, name: str) -> NDArray[Any]:
@@ -65,34 +50,26 @@ class MemoryPart:
     @classmethod
     def from_images(cls, images: Sequence[EncodedImage], findings: Sequence[Finding], scenes: int) -> "MemoryPart":
         """The rows of ``images``, in order."""
-        rows = np.array([image.row for image in images], IMAGE)
+        columns = {name: np.concatenate([EMPTY[name], *(image.columns[name] for image in images)]) for name in COLUMNS}
         ptr = np.zeros(len(images) + 1, PTR)
-        columns = {}
         for name in COLUMNS:
-            slices = [image.columns[name] for image in images]
-            ptr[name][1:] = np.cumsum([len(part) for part in slices])
-            columns[name] = np.concatenate([EMPTY[name], *slices])
-        return cls(rows, ptr, columns, findings_text(findings), scenes)
+            ptr[name][1:] = np.cumsum([len(image.columns[name]) for image in images])
+        rows, text = np.array([image.row for image in images], IMAGE), np.frombuffer(findings_text(findings), np.uint8)
+        return cls({**columns, "images": rows, "ptr": ptr, "findings": text}, scenes)
 
 
 def join_parts(parts: Sequence[Part]) -> MemoryPart:
     """Several parts as one, in memory."""
-    return MemoryPart(
-        np.concatenate([np.zeros(0, IMAGE), *(part.rows for part in parts)]),
-        join_ptr(parts),
-        {name: np.concatenate([EMPTY[name], *(part.column(name) for part in parts)]) for name in COLUMNS},
-        b"".join(part.findings for part in parts),
-        sum(part.scenes for part in parts),
-    )
+    columns = {name: np.concatenate([EMPTY[name], *(part.column(name) for part in parts)]) for name in EMPTY}
+    return MemoryPart({**columns, "ptr": join_ptr(parts)}, sum(part.scenes for part in parts))
 
 
 def join_ptr(parts: Sequence[Part]) -> NDArray[Any]:
     """The ``ptr`` of several parts in order, PTR [n + 1]."""
-    joined = np.zeros(sum(len(part.rows) for part in parts) + 1, PTR)
-    start = 0
+    joined = np.zeros(1, PTR)
     for part in parts:
-        ptr = part.ptr
+        ptr = part.column("ptr")[1:].copy()
         for name in COLUMNS:
-            joined[name][start + 1 : start + len(ptr)] = ptr[name][1:] + joined[name][start]
-        start += len(ptr) - 1
+            ptr[name] += joined[name][-1]
+        joined = np.concatenate([joined, ptr])
     return joined

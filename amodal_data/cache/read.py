@@ -213,8 +213,8 @@ class TargetCache(Sequence[LayeredTargets]):
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        process_state = {"_file": None, "_columns": {}, "_pid": -1, "_file_id": None, "_checked": np.zeros(0, bool)}
-        return {**self.__dict__, **process_state}
+        state = {**self.__dict__, "_file": None, "_columns": {}, "_pid": -1, "_file_id": None}
+        return {**state, "_checked": np.zeros(0, bool)}
 
     def __repr__(self) -> str:
         return f"TargetCache({str(self.path)!r}: {len(self)} images of {self.info.dataset})"
@@ -296,27 +296,12 @@ def _file_id(path: Path) -> tuple[int, int]:
 
 
 class StoredPart:
-    """A part in a finished cache file. The file is only open while it is read, so many parts need no memory."""
+    """A part in a finished cache file. The file is only open while a column is read, so many parts need no memory."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         with TargetCache(path, hold=False) as cache:
             self.scenes = cache.range.stop - cache.range.start
-
-    @property
-    def rows(self) -> NDArray[Any]:
-        """Its rows of ``images``."""
-        return self.column("images")
-
-    @property
-    def ptr(self) -> NDArray[Any]:
-        """Where the slices of each image start."""
-        return self.column("ptr")
-
-    @property
-    def findings(self) -> bytes:
-        """Its findings as JSON lines."""
-        return self.column("findings").tobytes()
 
     def column(self, name: str) -> NDArray[Any]:
         """A whole column."""

@@ -89,9 +89,9 @@ def _write_hdf5(
         write = partial(_write_column, file, compress)
         for name in COLUMNS:
             write(name, int(ptr[name][-1]), (part.column(name) for part in parts))
-        write("images", len(ptr) - 1, (part.rows for part in parts))
+        write("images", len(ptr) - 1, (part.column("images") for part in parts))
         write("ptr", len(ptr), [ptr])
-        text = np.frombuffer(findings + b"".join(part.findings for part in parts), np.uint8)
+        text = np.frombuffer(findings + b"".join(part.column("findings").tobytes() for part in parts), np.uint8)
         write("findings", len(text), [text])
 
 

@@ -151,9 +151,9 @@ def _acquire_lock(lock: Path, output: str) -> int:
         if _has_name(handle, lock):
             break
         os.close(handle)  # its holder removed it in the meantime
-    holder = {"pid": os.getpid(), "host": platform.node(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+    record = {"pid": os.getpid(), "host": platform.node(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
     os.ftruncate(handle, 0)
-    os.write(handle, json.dumps(holder).encode())
+    os.write(handle, json.dumps(record).encode())
     _LOCKS.add(handle)
     return handle
 
