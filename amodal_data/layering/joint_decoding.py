@@ -104,7 +104,8 @@ class _PixelGroup:
     def decode(self, rule: DecodingRule) -> NDArray[np.int64]:
         """Levels, int [n, M]."""
         p = self.normalize_sinkhorn(self.weigh_occlusion()) if rule == "sinkhorn" else self.p
-        return self.assign_levels(median_level(p), _expected_level(p))
+        expected_level = np.tensordot(np.arange(len(p), dtype=np.float32), p, 1)
+        return self.assign_levels(median_level(p), expected_level)
 
     def weigh_occlusion(self) -> Array:
         """P(l) times the probability that l others are in front, [K, n, M], summing to 1. The last level means l or
@@ -168,11 +169,6 @@ def _normalize(p: Array) -> Array:
     total = p.sum(0)
     p /= np.maximum(total, 1e-12, out=total)
     return p
-
-
-def _expected_level(p: Array) -> Array:
-    """The expected level, [...] of [K, ...]."""
-    return np.tensordot(np.arange(len(p), dtype=np.float32), p, 1)
 
 
 def raise_hidden(probabilities: Array, threshold: float) -> Array:

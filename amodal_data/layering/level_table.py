@@ -77,14 +77,6 @@ def unordered_regions(amodal: Flags, in_front: Flags) -> Flags | None:
     return np.asarray(((pairwise_counts(amodal, unordered) > 0) & amodal).any(axis=1))
 
 
-def unordered_findings(scene: Scene, layers: Layers, areas: NDArray[np.int64]) -> list[Finding]:
-    """A finding if a total order leaves overlapping instances unordered; areas: pixels of each region, int64 [R]."""
-    if not scene.total_order or layers.ambiguous is None or not layers.ambiguous.any():
-        return []
-    pixels = int(areas[layers.ambiguous].sum())
-    return [Finding("order-open", Place(scene.source, scene.image_id), f"{pixels} px")]
-
-
 def level_table(amodal: Flags, visible: Flags, in_front: Flags) -> NDArray[np.uint8]:
     """Level codes, uint8 [R, N]: 1 where visible, else 2 + the number of instances hidden here in front.
 

@@ -26,14 +26,13 @@ from amodal_data.layering.level_table import (
     levels_from_masks,
     levels_from_order,
     pairwise_counts,
-    unordered_findings,
     unordered_regions,
 )
 from amodal_data.layering.maps import LevelViews, ResizedTargets
 from amodal_data.layering.partition import partition_masks
 from amodal_data.masks.boxes import region_boxes, union_boxes
 from amodal_data.masks.rle import RLE
-from amodal_data.scenes.findings import Finding
+from amodal_data.scenes.findings import Finding, Place
 from amodal_data.scenes.scene import Scene
 
 BATCH_ENTRIES = 2**18
@@ -307,4 +306,7 @@ def _layer(scene: Scene, visible: Sequence[RLE | None]) -> tuple[LayeredTargets,
         names=tuple(i.name for i in instances),
         pairs=np.argwhere(layers.in_front & overlap).astype(np.int32),
     )
-    return targets, [*layers.findings, *unordered_findings(scene, layers, targets.region_areas())]
+    findings = layers.findings
+    if scene.total_order and (pixels := targets.ambiguous_pixels()):  # the order leaves overlapping instances open
+        findings.append(Finding("order-open", Place(scene.source, scene.image_id), f"{pixels} px"))
+    return targets, findings
