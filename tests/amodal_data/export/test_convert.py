@@ -58,58 +58,58 @@ def cocoa(tmp_path_factory):
 
 def levels_of(scenes):
     """Level codes of every image, instances in an order that no layout can change."""
-    return [sorted(one.tobytes() for one in layer_scene(scene).levels()) for scene in scenes]
+    return [sorted(levels.tobytes() for levels in layer_scene(scene).levels()) for scene in scenes]
 
 
 def converted(images, folder, layout, photos):
-    done = convert(images, folder / f"to-{layout}", layout)
+    result = convert(images, folder / f"to-{layout}", layout)
     if layout == "yolo":  # it needs the sizes of photos
-        (done.path / "images").mkdir()
-        shutil.copytree(photos, done.path / "images" / "train")
-    return done
+        (result.path / "images").mkdir()
+        shutil.copytree(photos, result.path / "images" / "train")
+    return result
 
 
-@pytest.mark.parametrize("there", sorted(BACK))
-@pytest.mark.parametrize("here", NAMES)
-def test_in_and_out_is_the_identity_on_levels(here, there, cocoa, tmp_path):
-    path, how = written(here, cocoa, tmp_path)
-    source = open_dataset(path, **how)
-    names = [image.file_name for image, _ in source]
+@pytest.mark.parametrize("target", sorted(BACK))
+@pytest.mark.parametrize("source", NAMES)
+def test_conversion_keeps_all_levels(source, target, cocoa, tmp_path):
+    path, options = written(source, cocoa, tmp_path)
+    dataset = open_dataset(path, **options)
+    names = [image.file_name for image, _ in dataset]
     photos = tmp_path / "photos"
     photos.mkdir()
     for name in names:
         Image.new("RGB", (80, 60)).save(photos / name.rsplit("/", 1)[-1])
-    done = converted(source, tmp_path, there, photos)
-    assert (done.images, done.instances) == (5, sum(len(one.instances) for one in read_cocoa(cocoa)))
-    assert not {one for one in done.lost if "class" not in one}
-    back = read_annotations(done.path, **BACK[there])
-    assert not back.file_findings and not [one for one in back.findings if one.severity != "info"]
+    result = converted(dataset, tmp_path, target, photos)
+    assert (result.images, result.instances) == (5, sum(len(item.instances) for item in read_cocoa(cocoa)))
+    assert not {item for item in result.lost if "class" not in item}
+    back = read_annotations(result.path, **BACK[target])
+    assert not back.file_findings and not [item for item in back.findings if item.severity != "info"]
     assert levels_of(back) == levels_of(read_cocoa(cocoa))
 
 
-def test_the_page_shows_what_is_tested_here():
+def test_the_page_lists_every_tested_conversion():
     """The matrix of docs/own-data.md: a cell for every pair that the test above takes there and back."""
-    there = sorted(BACK)
-    lines = [f"| in \\ out | {' | '.join(f'`{one}`' for one in there)} |", "|---|" + "---|" * len(there)]
-    lines += [f"| {NAMES[here]} |" + " = |" * len(there) for here in NAMES]
+    targets = sorted(BACK)
+    lines = [f"| in \\ out | {' | '.join(f'`{layout}`' for layout in targets)} |", "|---|" + "---|" * len(targets)]
+    lines += [f"| {NAMES[source]} |" + " = |" * len(targets) for source in NAMES]
     assert set(NAMES) == set(LAYOUTS) - {"masks-visible"}  # which have no order of their own
     assert "\n".join(lines) in (ROOT / "docs" / "own-data.md").read_text()
 
 
-def test_what_no_order_gives_is_counted_and_flat_files_keep_it(tmp_path):
+def test_levels_that_no_order_gives_are_counted_and_d2sa_keeps_them(tmp_path):
     flat = write_flat(tmp_path, 6, "d2sa", seed=3, size=(60, 80), photos=False)
     truth = levels_of(read_annotations(flat))
     for layout in ("cocoa", "d2sa", "coco", "datumaro"):
-        done = convert(open_dataset(flat), tmp_path / layout, layout)
-        back = [layer_scene(scene) for scene in read_annotations(done.path, **BACK[layout])]
-        own = [layer_scene(scene) for scene in read_annotations(flat)]
+        result = convert(open_dataset(flat), tmp_path / layout, layout)
+        back = [layer_scene(scene) for scene in read_annotations(result.path, **BACK[layout])]
+        targets = [layer_scene(scene) for scene in read_annotations(flat)]
         wrong = sum(
             int((np.sort(a.levels(), axis=0) != np.sort(b.levels(), axis=0)).any())
-            for a, b in zip(back, own, strict=True)
+            for a, b in zip(back, targets, strict=True)
         )
-        counted = sum(count for what, count in done.lost.items() if "level" in what)
+        counted = sum(count for loss, count in result.lost.items() if "level" in loss)
         assert (wrong > 0) == (counted > 0), layout
-        assert layout != "d2sa" or (not done.lost and levels_of(read_annotations(done.path)) == truth)
+        assert layout != "d2sa" or (not result.lost and levels_of(read_annotations(result.path)) == truth)
     assert convert(open_dataset(flat), tmp_path / "m", "coco-modal").lost["hidden pixels"] > 0
 
 
@@ -122,42 +122,43 @@ def test_modal_masks_never_become_whole_objects(cocoa, tmp_path):
             continue
         with pytest.raises(SelectionError, match="visible parts only"):
             convert(source, tmp_path / layout, layout, masks=source.masks)
-    done = run_command("amodal-data", "convert", path, "--masks", "modal", "--to", "cocoa", "-o", tmp_path / "o")
-    assert done.returncode == 2 and "coco-modal" in done.stderr and not (tmp_path / "o").exists()
+    result = run_command("amodal-data", "convert", path, "--masks", "modal", "--to", "cocoa", "-o", tmp_path / "o")
+    assert result.returncode == 2 and "coco-modal" in result.stderr and not (tmp_path / "o").exists()
 
 
-def test_open_pairs_are_counted_where_they_are_lost(cocoa, tmp_path):
+def test_lost_pairs_of_unknown_order_are_counted(cocoa, tmp_path):
     path, _ = written("coco-list", cocoa, tmp_path)
     source = open_dataset(path, masks="amodal", order="none")
     for layout in ("cocoa", "d2sa", "records"):
-        done = convert(source, tmp_path / layout, layout)
-        assert sum(n for what, n in done.lost.items() if "order is unknown" in what) > 0, layout
+        result = convert(source, tmp_path / layout, layout)
+        assert sum(n for loss, n in result.lost.items() if "order is unknown" in loss) > 0, layout
     assert not convert(source, tmp_path / "coco", "coco").lost
 
 
 def test_unknown_pixels_and_classes(tmp_path):
     square = [[2, 2, 12, 2, 12, 12, 2, 12]]
-    ones = [{"id": 1, "image_id": 1, "category_id": 4, "segmentation": square, "occl_depth": 0},
+    annotations = [{"id": 1, "image_id": 1, "category_id": 4, "segmentation": square, "occl_depth": 0},
             {"id": 2, "image_id": 1, "category_id": 4, "segmentation": {"size": [20, 30], "counts": [0, 50, 550]},
              "iscrowd": 1, "occl_depth": 1}]  # fmt: skip
     images = [{"id": 1, "file_name": "a.jpg", "height": 20, "width": 30}]
     categories = [{"id": 4, "name": "cup: 'blue'"}]
-    (tmp_path / "a.json").write_text(json.dumps({"images": images, "annotations": ones, "categories": categories}))
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (tmp_path / "a.json").write_text(json.dumps(content))
     source = open_dataset(tmp_path / "a.json", masks="amodal")
     for layout in ("cocoa", "coco", "d2sa"):
-        done = convert(source, tmp_path / layout, layout)
-        assert set(done.lost) == ({"class ids (names are kept)"} if layout == "cocoa" else set())
-        (scene,) = read_annotations(done.path, **BACK[layout])
+        result = convert(source, tmp_path / layout, layout)
+        assert set(result.lost) == ({"class ids (names are kept)"} if layout == "cocoa" else set())
+        (scene,) = read_annotations(result.path, **BACK[layout])
         assert layer_scene(scene).unknown_rle().area == 50 and scene.instances[0].name == "cup: 'blue'"
-    done = convert(source, tmp_path / "yolo", "yolo")
-    assert done.lost == {"unknown pixels": 50}
-    (done.path / "images" / "train").mkdir(parents=True)
-    Image.new("RGB", (30, 20)).save(done.path / "images" / "train" / "a.png")
-    scenes = read_annotations(done.path, masks="modal")
-    assert [one.name for one in scenes[0].instances] == ["cup: 'blue'"] and scenes.file_names == ["a.png"]
+    result = convert(source, tmp_path / "yolo", "yolo")
+    assert result.lost == {"unknown pixels": 50}
+    (result.path / "images" / "train").mkdir(parents=True)
+    Image.new("RGB", (30, 20)).save(result.path / "images" / "train" / "a.png")
+    scenes = read_annotations(result.path, masks="modal")
+    assert [instance.name for instance in scenes[0].instances] == ["cup: 'blue'"] and scenes.file_names == ["a.png"]
 
 
-def test_outlines_rasterise_back_to_any_mask():
+def test_rings_rasterize_back_to_any_mask():
     rng = np.random.default_rng(2)
     for _ in range(300):
         for mask in random_masks(rng, 3, size=(int(rng.integers(1, 20)), int(rng.integers(1, 20)))):
@@ -177,30 +178,30 @@ def test_labels_of_yolo(tmp_path):
     (tmp_path / "data.yaml").write_text("names:\n  0: cat\n  1: dog\n")
     scenes = read_annotations(tmp_path, masks="amodal", order="front-first")
     (scene,) = scenes
-    assert scene.size == (20, 40) and [one.name for one in scene.instances] == ["dog", "3"]
-    assert [one.category_id for one in scene.instances] == [2, 3]  # data.yaml's own order, cat or not
+    assert scene.size == (20, 40) and [item.name for item in scene.instances] == ["dog", "3"]
+    assert [item.category_id for item in scene.instances] == [2, 3]  # data.yaml's own order, cat or not
     assert scene.instances[0].amodal.area == 200
-    codes = [one.code for one in scenes.file_findings]
+    codes = [item.code for item in scenes.file_findings]
     assert sorted(codes) == ["photo-missing"] + ["region-malformed"] * 3
 
 
 @pytest.mark.parametrize("layout", OUT)
 def test_the_command(layout, cocoa, tmp_path):
     out = tmp_path / "out"
-    done = run_command("amodal-data", "convert", cocoa, "-o", out, "--to", layout)
-    assert done.returncode == 0 and "5 images" in done.stdout, done.stderr
-    assert ("cannot store" in done.stderr) == (layout == "coco-modal")
+    result = run_command("amodal-data", "convert", cocoa, "-o", out, "--to", layout)
+    assert result.returncode == 0 and "5 images" in result.stdout, result.stderr
+    assert ("cannot store" in result.stderr) == (layout == "coco-modal")
     assert run_command("amodal-data", "convert", cocoa, "-o", out, "--to", layout).returncode == 2
-    said = run_command("amodal-data", "convert", cocoa, "-o", out, "--to", layout, "--force", "--json", "-q")
-    assert json.loads(said.stdout)["layout"] == layout and not said.stderr
+    output = run_command("amodal-data", "convert", cocoa, "-o", out, "--to", layout, "--force", "--json", "-q")
+    assert json.loads(output.stdout)["layout"] == layout and not output.stderr
 
 
 def test_records_in_memory(cocoa, tmp_path):
     rows = export_records(open_dataset(cocoa))
     scenes = read_records(rows)
     assert levels_of(scenes) == levels_of(read_cocoa(cocoa)) and scenes.dataset == "d2sa"
-    bare = [{**row, "annotations": [{key: one[key] for key in ("segmentation", "occl_depth", "category")}
-                                    for one in row["annotations"]]} for row in rows]  # fmt: skip
+    bare = [{**row, "annotations": [{key: annotation[key] for key in ("segmentation", "occl_depth", "category")}
+                                    for annotation in row["annotations"]]} for row in rows]  # fmt: skip
     assert levels_of(read_records(bare, masks="amodal")) == levels_of(read_cocoa(cocoa))
     with pytest.raises(LayoutError, match="amodal or modal"):
         read_records(bare)
@@ -209,11 +210,11 @@ def test_records_in_memory(cocoa, tmp_path):
 def test_a_table_as_parquet(cocoa, tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
     convert(open_dataset(cocoa), tmp_path / "t.csv", "table")
-    done = convert(open_dataset(cocoa), tmp_path / "t.parquet", "table")
+    result = convert(open_dataset(cocoa), tmp_path / "t.parquet", "table")
     rows = parquet.read_table(tmp_path / "t.parquet").to_pylist()
     with (tmp_path / "t.csv").open() as file:
         lines = list(csv.DictReader(file))
-    assert len(rows) == len(lines) == done.instances
+    assert len(rows) == len(lines) == result.instances
     assert [str(row["area"]) for row in rows] == [line["area"] for line in lines]
 
 
@@ -221,12 +222,12 @@ def test_samples_of_fiftyone_and_back(cocoa):
     """Where FiftyOne is installed; its own samples, in memory."""
     pytest.importorskip("fiftyone")
     samples = to_fiftyone(open_dataset(cocoa))
-    wanted = levels_of(read_cocoa(cocoa))
-    assert levels_of(from_fiftyone(samples, "amodal", "modal")) == wanted
-    assert levels_of(from_fiftyone(samples, masks="amodal")) == wanted
+    expected = levels_of(read_cocoa(cocoa))
+    assert levels_of(from_fiftyone(samples, "amodal", "modal")) == expected
+    assert levels_of(from_fiftyone(samples, masks="amodal")) == expected
     for sample in samples:
-        linked = {one.instance.id for one in sample.amodal.detections}
-        assert {one.instance.id for one in sample.modal.detections} <= linked
+        linked = {detection.instance.id for detection in sample.amodal.detections}
+        assert {detection.instance.id for detection in sample.modal.detections} <= linked
 
 
 def test_rows_of_datasets_and_detections_of_supervision(cocoa):
@@ -236,10 +237,10 @@ def test_rows_of_datasets_and_detections_of_supervision(cocoa):
     rows = datasets.Dataset.from_list(export_records(open_dataset(cocoa)))
     assert levels_of(read_records(rows)) == levels_of(read_cocoa(cocoa))
     for _, targets in open_dataset(cocoa):
-        found = [ScoredMask(whole, 0.5, 3, seen, (), name="cup") for whole, seen in
+        predictions = [ScoredMask(amodal, 0.5, 3, visible, (), name="cup") for amodal, visible in
                  zip(targets.rles(), targets.rles("modal"), strict=True)]  # fmt: skip
-        for part, wanted in (("amodal", targets.amodal()), ("visible", targets.modal())):
-            own = to_supervision(found, part)
-            assert isinstance(own, supervision.Detections) and len(own) == len(found)
-            assert np.array_equal(np.asarray(own.mask), wanted)
-            assert np.allclose(own.data["hidden_share"], 1 - targets.areas()[1] / targets.areas()[0])
+        for part, expected in (("amodal", targets.amodal()), ("visible", targets.modal())):
+            detections = to_supervision(predictions, part)
+            assert isinstance(detections, supervision.Detections) and len(detections) == len(predictions)
+            assert np.array_equal(np.asarray(detections.mask), expected)
+            assert np.allclose(detections.data["hidden_share"], 1 - targets.areas()[1] / targets.areas()[0])

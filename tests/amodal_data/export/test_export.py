@@ -38,10 +38,10 @@ def test_coco_files_read_through_pycocotools_hold_equal_masks(source, tmp_path, 
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO(str(path))
     for image, targets in source:
-        wanted = targets.amodal() if masks == "amodal" else targets.modal()
-        found = coco.loadAnns(coco.getAnnIds(image.image_id))
-        assert np.array_equal([coco.annToMask(a) for a in found], wanted)
-        for annotation, mask in zip(found, wanted, strict=True):
+        expected = targets.amodal() if masks == "amodal" else targets.modal()
+        annotations = coco.loadAnns(coco.getAnnIds(image.image_id))
+        assert np.array_equal([coco.annToMask(a) for a in annotations], expected)
+        for annotation, mask in zip(annotations, expected, strict=True):
             assert annotation["area"] == mask.sum()
             x, y, width, height = annotation["bbox"]
             assert mask[y : y + height, x : x + width].sum() == mask.sum()
@@ -51,9 +51,9 @@ def test_coco_files_read_through_pycocotools_hold_equal_masks(source, tmp_path, 
 def test_amodal_coco_is_read_back_as_a_flat_layout(source, tmp_path):
     path = tmp_path / "coco.json"
     path.write_text(json.dumps(export_coco(source)))
-    again = read_annotations(path)
-    assert again.findings == ()
-    for scene, (_, targets) in zip(again, source, strict=True):
+    scenes = read_annotations(path)
+    assert scenes.findings == ()
+    for scene, (_, targets) in zip(scenes, source, strict=True):
         assert np.array_equal(layer_scene(scene).modal(), targets.modal())
 
 
@@ -78,7 +78,7 @@ def test_datumaro_carries_z_order(source):
     assert {a["label_id"] for i in document["items"] for a in i["annotations"]} == set(range(len(labels)))
 
 
-def test_the_table_is_one_row_an_instance(source):
+def test_the_table_has_one_row_per_instance(source):
     out = io.StringIO(newline="")
     rows = export_table(source, out)
     out.seek(0)

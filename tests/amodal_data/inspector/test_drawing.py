@@ -1,4 +1,4 @@
-"""Pictures: labels do not cover each other, colours tell who is who, values show themselves in a notebook."""
+"""Pictures: labels, colors of instances, and values in a notebook."""
 
 import base64
 import io
@@ -17,27 +17,27 @@ from amodal_data.inspector.drawing.labels import write_labels
 
 
 def pictured(html):
-    """The picture in what a notebook is shown."""
+    """The picture in the HTML of a value."""
     return Image.open(io.BytesIO(base64.b64decode(re.search(r"base64,([^\"]+)", html)[1])))
 
 
-def test_labels_lie_apart_and_inside():
+def test_labels_do_not_overlap_and_stay_inside():
     rng = np.random.default_rng(0)
     for _ in range(20):
         picture = Image.new("RGB", (200, 150), "black")
         places = [(n, int(x), int(y)) for n, (x, y) in enumerate(rng.integers(0, (200, 150), (8, 2)))]
         write_labels(picture, places, ["12"] * 8, 11)
-        alone = Image.new("RGB", (200, 150), "black")
-        write_labels(alone, [(0, 100, 75)], ["12"], 11)
+        single = Image.new("RGB", (200, 150), "black")
+        write_labels(single, [(0, 100, 75)], ["12"], 11)
         covered = (np.asarray(picture).max(axis=2) > 0).sum()
-        assert covered == 8 * (np.asarray(alone).max(axis=2) > 0).sum()
+        assert covered == 8 * (np.asarray(single).max(axis=2) > 0).sum()
     crowded = Image.new("RGB", (12, 14), "black")
-    write_labels(crowded, [(0, 3, 3), (1, 3, 3)], ["12", "13"], 11)  # no room: written on each other, not refused
+    write_labels(crowded, [(0, 3, 3), (1, 3, 3)], ["12", "13"], 11)  # no room: labels overlap
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_stand_ins_against_every_choice(seed):
-    """Greedy: whoever is largest of what is left is taken next."""
+def test_matching_takes_the_largest_iou_first(seed):
+    """Greedy: the largest IoU that is left is matched next."""
     rng = np.random.default_rng(seed)
     iou = np.round(rng.random((6, 8)), 2)
     left, expected = iou.copy(), [None] * 6
@@ -50,34 +50,35 @@ def test_stand_ins_against_every_choice(seed):
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_colours_differ_where_instances_overlap_and_are_shared_with_what_stands_for_them(seed):
+def test_overlapping_instances_differ_in_color_and_matched_predictions_share_it(seed):
     rng = np.random.default_rng(seed)
-    truth, found = ((rng.random((12, n)) < 0.15).astype(np.uint8) for n in (6, 9))
-    true = distinct_hues(truth)
+    truth, predicted = ((rng.random((12, n)) < 0.15).astype(np.uint8) for n in (6, 9))
+    true_hues = distinct_hues(truth)
     for a in range(6):
         for b in range(a):
-            assert true[a] != true[b] or not (truth[:, a] & truth[:, b]).any()
+            assert true_hues[a] != true_hues[b] or not (truth[:, a] & truth[:, b]).any()
     assert distinct_hues(np.eye(7, dtype=np.uint8)) == list(range(7))
-    chosen = [3, None, 0, None, 7, None]
-    hues = shared_hues(truth, found, chosen)
-    assert all(hues[p] == true[n] for n, p in enumerate(chosen) if p is not None)
-    others = [hues[p] for p in range(9) if p not in chosen]
-    alone = [hues[p] for p in range(9) if p not in chosen and not (found[:, [p]] & np.delete(found, p, 1)).any()]
-    if len(set(true)) < 7:
-        assert not set(alone) & set(true)
-    assert all(0 <= hue < 7 for hue in others)
-    many = distinct_hues(np.ones((1, 600), np.uint8))  # too many to compare: the colours take turns
-    assert sorted(set(many)) == list(range(7))
+    matches = [3, None, 0, None, 7, None]
+    hues = shared_hues(truth, predicted, matches)
+    assert all(hues[p] == true_hues[n] for n, p in enumerate(matches) if p is not None)
+    unmatched = [hues[p] for p in range(9) if p not in matches]
+    overlaps = [(predicted[:, [p]] & np.delete(predicted, p, 1)).any() for p in range(9)]
+    isolated = [hues[p] for p in range(9) if p not in matches and not overlaps[p]]
+    if len(set(true_hues)) < 7:
+        assert not set(isolated) & set(true_hues)
+    assert all(0 <= hue < 7 for hue in unmatched)
+    turns = distinct_hues(np.ones((1, 600), np.uint8))  # too many to compare: the colors take turns
+    assert sorted(set(turns)) == list(range(7))
 
 
-def test_a_prediction_is_drawn_in_the_colour_it_is_given():
+def test_instances_are_drawn_in_given_hues():
     masks = np.zeros((2, 20, 20), bool)
     masks[0, :10], masks[1, 10:] = True, True
     targets = ad.layer_scene(make_scene(masks))
     photo = np.full((20, 20, 3), 255.0)
-    swapped, own = draw_instances(photo, targets, hues=[1, 0]), draw_instances(photo, targets)
+    swapped, default = draw_instances(photo, targets, hues=[1, 0]), draw_instances(photo, targets)
     assert np.allclose(swapped[5, 5], 0.38 * 255 + 0.62 * IDENTITY[1])
-    assert np.array_equal(own[5, 5], swapped[15, 5]) and not np.array_equal(own[5, 5], swapped[5, 5])
+    assert np.array_equal(default[5, 5], swapped[15, 5]) and not np.array_equal(default[5, 5], swapped[5, 5])
 
 
 def test_values_show_themselves_in_a_notebook(tmp_path):

@@ -39,7 +39,7 @@ def browser():
 
 @pytest.fixture
 def visit(browser):
-    """Open a page of the disk; anything on its console, any error, any request to elsewhere fails the test."""
+    """Open a page from disk; console messages, errors and requests to the network fail the test."""
     contexts, odd = [], []
 
     def visit(path, hash="", width=1280, height=800, **more):
@@ -69,16 +69,16 @@ def ready(page, text):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Six scenes, their predictions (the truth, a little spoiled), a page of each."""
+    """Six scenes, predictions that lack one instance of each, and pages without and with them."""
     folder = tmp_path_factory.mktemp("page")
     scenes = write_cocoa(folder, 6, seed=3, size=(240, 320), instances=(4, 7))
     build_targets(read_cocoa(scenes), folder / "t.h5")
     source = open_dataset(folder / "t.h5")
-    found = {}
+    predictions = {}
     for image, targets in source:
-        kept = [n for n in range(len(targets.names)) if n != 1]
-        found[image.image_id] = [_certain(targets, n, 0.9 - 0.1 * n) for n in kept]
-    write_predictions(folder / "p.json", found)
+        instances = [n for n in range(len(targets.names)) if n != 1]
+        predictions[image.image_id] = [_certain(targets, n, 0.9 - 0.1 * n) for n in instances]
+    write_predictions(folder / "p.json", predictions)
     write_page(folder / "truth.html", source.page_images(range(6), [folder]), title="truth")
     images = source.page_images(source.worst(folder / "p.json"), [folder], (), folder / "p.json")
     write_page(folder / "both.html", images, title="both", facts={"images": 6})
@@ -86,12 +86,12 @@ def place(tmp_path_factory):
 
 
 def _certain(targets, n, score):
-    """Instance n as a network sure of it would predict it."""
+    """Instance n as a confident network would predict it."""
     box = targets.boxes()[0][n].astype(np.float32)
     codes = roi_levels(targets, box[None], np.array([n]), 28)[0]
     probabilities = np.stack([codes == code for code in range(5)]).astype(np.float16) * 0.8 + 0.04
-    one = ScoredMask.from_codes(targets.levels(n), max(score, 0.1))
-    return ScoredMask(one.amodal, one.score, 1, one.visible, one.levels, box, probabilities)
+    mask = ScoredMask.from_codes(targets.levels(n), max(score, 0.1))
+    return ScoredMask(mask.amodal, mask.score, 1, mask.visible, mask.levels, box, probabilities)
 
 
 def targets_of(place, image_id):
@@ -99,12 +99,12 @@ def targets_of(place, image_id):
 
 
 def pixel_of(page, kind, x, y):
-    """Where a pixel of the picture (fractions of its size) is on the screen."""
+    """Screen position of a pixel, given as fractions of the picture."""
     box = page.locator(f"canvas[data-kind={kind}]").bounding_box()
     return box["x"] + x * box["width"], box["y"] + y * box["height"]
 
 
-def test_every_view_is_drawn_and_kept_in_the_address(visit, place):
+def test_every_view_has_colors_and_its_own_address(visit, place):
     page = visit(place / "truth.html", "#image=2")
     for view in VIEWS:
         page.click(f"[data-view={view}]")
@@ -137,15 +137,15 @@ def test_the_browser_unpacks_the_same_levels(visit, place):
         assert cells[2] == (", ".join(front) or "nothing")
 
 
-def test_hovering_tells_the_stack_nearest_first(visit, place):
+def test_hovering_lists_instances_nearest_first(visit, place):
     page = visit(place / "truth.html", "#image=4")
     targets = targets_of(place, 4)
     levels = targets.levels()
     y, x = np.unravel_index(int(levels.max(axis=0).argmax()), (240, 320))
     page.mouse.move(*pixel_of(page, "truth", (x + 0.5) / 320, (y + 0.5) / 240))
-    said = page.locator("#hover").inner_text()
+    text = page.locator("#hover").inner_text()
     stack = sorted((int(levels[n, y, x]), n) for n in range(len(levels)) if levels[n, y, x])
-    _, *parts = said.split("\n")
+    _, *parts = text.split("\n")
     assert len(parts) == len(stack) > 1
     for part, (code, n) in zip(parts, stack, strict=True):
         assert (
@@ -158,7 +158,7 @@ def test_hovering_tells_the_stack_nearest_first(visit, place):
         assert page.locator("#hover").inner_text().endswith("no instance")
 
 
-def test_clicking_isolates_an_instance_and_escape_brings_all_back(visit, place):
+def test_clicking_isolates_an_instance_and_escape_shows_all(visit, place):
     page = visit(place / "truth.html", "#image=4")
     targets = targets_of(place, 4)
     y, x = np.argwhere(targets.modal(0))[len(np.argwhere(targets.modal(0))) // 2]
@@ -187,34 +187,34 @@ def test_the_plane_falls_by_slider_keys_and_play(visit, place):
             " return d.image.data.filter((value, at) => at % 4 === 3 && value > 0).length; })()"
         )
 
-    seen = coloured()
+    visible = coloured()
     page.keyboard.press("ArrowRight")
     assert page.evaluate("state.plane") == 1 and "plane=1" in address(page)
     page.focus("#plane")
     page.keyboard.press("ArrowLeft")
-    assert page.evaluate("state.plane") == 0 and coloured() == seen
+    assert page.evaluate("state.plane") == 0 and coloured() == visible
     page.click("#play")
     page.wait_for_function(f"() => state.plane === {deepest}", timeout=900 * (deepest + 3))
     assert "whole objects" in page.locator("#plane-text").inner_text()
     page.wait_for_function("() => document.getElementById('play').textContent === 'Play'")
 
 
-def test_two_instances_picked_tell_their_order(visit, place):
+def test_the_order_of_a_chosen_pair_is_shown(visit, place):
     page = visit(place / "truth.html", "#image=4&view=relative")
     for front, back in targets_of(place, 4).pairs.tolist():
-        for a, b, said in ((front, back, "A ("), (back, front, "B (")):
+        for a, b, text in ((front, back, "A ("), (back, front, "B (")):
             page.select_option("#pair-a", str(a))
             page.select_option("#pair-b", str(b))
-            assert page.locator("#pair-text").inner_text().startswith(said)
+            assert page.locator("#pair-text").inner_text().startswith(text)
     assert f"a={back}&b={front}" in address(page)
 
 
 def test_searching_sorting_and_stepping(visit, place):
     page = visit(place / "truth.html")
     assert page.locator("#images li").count() == 6
-    hidden = [page.evaluate(f"about.images[{at}].hidden") for at in range(6)]
-    shown = page.evaluate("list.found().map((one) => one.hidden)")
-    assert shown == sorted(hidden, reverse=True)
+    hidden = [page.evaluate(f"about.images[{i}].hidden") for i in range(6)]
+    order = page.evaluate("list.found().map((one) => one.hidden)")
+    assert order == sorted(hidden, reverse=True)
     page.keyboard.press("j")
     ready(page, f"{page.evaluate('list.found()[1].id')} instances")
     page.keyboard.press("k")
@@ -233,7 +233,7 @@ def test_searching_sorting_and_stepping(visit, place):
     ready(page, "3 semdist")
 
 
-def test_a_link_restores_what_was_seen(visit, place):
+def test_a_link_restores_the_view(visit, place):
     page = visit(place / "truth.html", "#image=5&view=levels&alone=1&plane=0")
     assert page.evaluate("[picture.id, state.view, state.alone, state.plane]") == [5, "levels", 1, 0]
     page.evaluate("location.hash = '#image=2&view=photo'")
@@ -266,12 +266,12 @@ def test_truth_and_predictions_side_by_side(visit, place):
     marks = page.locator(".mark:not([hidden])")
     assert marks.count() == 2
     assert len({page.evaluate("(m) => m.style.left + m.style.top", mark) for mark in marks.element_handles()}) == 1
-    said = page.locator("#hover").inner_text()
-    assert "truth, nearest first" in said and "predicted, nearest first" in said
-    shown = page.locator("figcaption").nth(1).inner_text()
+    text = page.locator("#hover").inner_text()
+    assert "truth, nearest first" in text and "predicted, nearest first" in text
+    caption = page.locator("figcaption").nth(1).inner_text()
     page.fill("#least", "0.85")
     page.dispatch_event("#least", "input")
-    assert page.locator("figcaption").nth(1).inner_text() != shown
+    assert page.locator("figcaption").nth(1).inner_text() != caption
     page.click("[data-view=levels]")
     page.locator("#tables table").first.locator("button").first.click()
     captions = page.locator("figcaption").all_inner_texts()
@@ -282,35 +282,38 @@ def test_truth_and_predictions_side_by_side(visit, place):
         page.click(f"[data-view={view}]")
 
 
-@pytest.mark.parametrize("width, beside", [(1200, True), (1440, True), (390, False)])
-def test_truth_and_prediction_stand_beside_each_other_from_1200_pixels(visit, tmp_path, width, beside):
+@pytest.mark.parametrize("width, side_by_side", [(1200, True), (1440, True), (390, False)])
+def test_figures_are_side_by_side_from_1200_pixels(visit, tmp_path, width, side_by_side):
     masks = np.zeros((2, 480, 640), bool)
     masks[0, 100:300, 100:300] = masks[1, 200:400, 200:600] = True
     targets = layer_scene(make_scene(masks))
-    found = [ScoredMask(mask, 0.9) for mask in targets.rles()]
-    write_page(tmp_path / "p.html", [PageImage(CachedImage(1, "a", (480, 640)), targets, found)], title="a")
+    predictions = [ScoredMask(mask, 0.9) for mask in targets.rles()]
+    write_page(tmp_path / "p.html", [PageImage(CachedImage(1, "a", (480, 640)), targets, predictions)], title="a")
     page = visit(tmp_path / "p.html", "", width, 844)
     for view in VIEWS[1:]:
         page.click(f"[data-view={view}]")
-        first, second = (one.bounding_box() for one in page.locator("figure").all())
-        assert (first["y"] == second["y"]) == beside and (second["x"] > first["x"] + first["width"]) == beside, view
+        first, second = (figure.bounding_box() for figure in page.locator("figure").all())
+        assert (first["y"] == second["y"]) == side_by_side, view
+        assert (second["x"] > first["x"] + first["width"]) == side_by_side, view
 
 
-def test_one_object_has_one_colour_on_both_sides_and_every_map_a_legend(visit, tmp_path):
+def test_matched_instances_share_a_color_and_every_map_has_a_legend(visit, tmp_path):
     masks = np.zeros((3, 60, 80), bool)
     masks[0, 5:30, 5:30] = masks[1, 20:50, 20:60] = masks[2, 40:58, 50:78] = True
     targets = layer_scene(make_scene(masks))
     whole = targets.rles()
     wide = RLE.from_mask(np.ones((60, 80), bool))
-    found = [ScoredMask(one, score) for one, score in ((wide, 0.9), (whole[2], 0.8), (whole[0], 0.7), (whole[0], 0.6))]
-    write_page(tmp_path / "p.html", [PageImage(CachedImage(1, "a", (60, 80)), targets, found)], title="a")
+    scored = ((wide, 0.9), (whole[2], 0.8), (whole[0], 0.7), (whole[0], 0.6))
+    predictions = [ScoredMask(mask, score) for mask, score in scored]
+    write_page(tmp_path / "p.html", [PageImage(CachedImage(1, "a", (60, 80)), targets, predictions)], title="a")
     page = visit(tmp_path / "p.html")
     assert page.evaluate("picture.matches") == [2, None, 1]
-    true, hues = page.evaluate("[picture.truth.hues, picture.predicted.hues]")
-    assert true == [0, 1, 2] and hues[1:3] == [2, 0] and not {hues[0], hues[3]} & set(true)
-    told = "(t) => [...t.querySelectorAll('.swatch')].map((s) => s.style.background)"
-    true, own = (page.evaluate(told, one.element_handle()) for one in page.locator("#tables table").all())
-    assert own[1] == true[2] and own[2] == true[0] and len({*true, own[0], own[3]}) == 5
+    true_hues, hues = page.evaluate("[picture.truth.hues, picture.predicted.hues]")
+    assert true_hues == [0, 1, 2] and hues[1:3] == [2, 0] and not {hues[0], hues[3]} & set(true_hues)
+    swatches = "(t) => [...t.querySelectorAll('.swatch')].map((s) => s.style.background)"
+    tables = page.locator("#tables table").all()
+    truth, predicted = (page.evaluate(swatches, table.element_handle()) for table in tables)
+    assert predicted[1] == truth[2] and predicted[2] == truth[0] and len({*truth, predicted[0], predicted[3]}) == 5
     for view in VIEWS[1:]:
         page.click(f"[data-view={view}]")
         assert page.locator("#legend").inner_text(), view
@@ -319,31 +322,31 @@ def test_one_object_has_one_colour_on_both_sides_and_every_map_a_legend(visit, t
     assert page.locator("figcaption").nth(1).inner_text() == "predicted: no matching detection"
 
 
-def test_between_two_levels_the_plane_thresholds_the_confidence(visit, place):
+def test_a_fractional_plane_thresholds_the_confidence(visit, place):
     page = visit(place / "both.html", "#image=4&view=levels")
 
-    def shown(plane):
+    def count_pixels(plane):
         return page.evaluate(
             f"(() => {{ const t = picture.predicted; let n = 0; for (let i = 0; i < t.instances.length; i++)"
             f" for (let p = 0; p < t.regions.length; p++)"
             f" {{ const c = t.code(i, p); n += c > 0 && reaches(t, i, p, c, {plane}); }} return n; }})()"
         )
 
-    counts = [shown(plane) for plane in (0, 0.3, 0.6, 0.9, 1)]
+    counts = [count_pixels(plane) for plane in (0, 0.3, 0.6, 0.9, 1)]
     assert counts == sorted(counts) and counts[0] < counts[2] < counts[-1]
 
 
 EVIL = '<script>document.title="taken"</script><img src=x onerror=alert(1)>"\'&'
 
 
-def test_names_from_the_data_are_only_text(visit, tmp_path):
+def test_names_from_the_data_are_never_markup(visit, tmp_path):
     scene = make_scene([np.pad(np.ones((20, 20), bool), 10)] * 2)
     targets = layer_scene(scene)
     object.__setattr__(targets, "names", (EVIL, "</script><h1>x</h1>"))
     image = CachedImage(1, f"{EVIL}.jpg", targets.size)
     finding = Finding("size-differs", Place(EVIL, 1), EVIL)
-    one = PageImage(image, targets, findings=(finding,))
-    write_page(tmp_path / "evil.html", [one], title=EVIL, facts={EVIL: EVIL})
+    page_image = PageImage(image, targets, findings=(finding,))
+    write_page(tmp_path / "evil.html", [page_image], title=EVIL, facts={EVIL: EVIL})
     page = visit(tmp_path / "evil.html")
     assert page.title().startswith(EVIL) and page.locator("h2").inner_text() == f"{EVIL}.jpg"
     assert page.locator("img").count() == 0 and page.locator("script:not([type])").count() == 1
@@ -354,10 +357,10 @@ def test_names_from_the_data_are_only_text(visit, tmp_path):
 
 
 def test_the_policy_stops_foreign_scripts_and_requests(browser, place):
-    """The visit above forbids anything on the console; here that is what is wanted."""
+    """Unlike ``visit``, this test expects messages on the console."""
     page = browser.new_page()
-    said = []
-    page.on("console", lambda message: said.append(message.text))
+    messages = []
+    page.on("console", lambda message: messages.append(message.text))
     page.goto(f"file://{place / 'truth.html'}")
     page.evaluate(
         "(() => { const s = document.createElement('script'); s.textContent = 'window.taken = 1';"
@@ -366,13 +369,13 @@ def test_the_policy_stops_foreign_scripts_and_requests(browser, place):
     )
     page.wait_for_timeout(200)
     assert page.evaluate("window.taken") is None
-    assert len(said) == 2 and all("Content Security Policy" in text for text in said)
+    assert len(messages) == 2 and all("Content Security Policy" in text for text in messages)
     page.close()
 
 
 @pytest.mark.parametrize("size", [(1200, 800), (1440, 900), (1920, 1080), (390, 844)])
 @pytest.mark.parametrize("name", ["truth", "both"])
-def test_nothing_sticks_out_or_overlaps(visit, place, size, name):
+def test_layout_has_no_overflow_and_no_overlap(visit, place, size, name):
     page = visit(place / f"{name}.html", "", *size)
     for view in VIEWS:
         page.click(f"[data-view={view}]")
@@ -416,7 +419,7 @@ CONTRAST = """
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_can_be_read_and_controls_have_names(visit, place, scheme):
+def test_contrast_and_names_of_controls(visit, place, scheme):
     page = visit(place / "both.html", color_scheme=scheme)
     for view in VIEWS:
         page.click(f"[data-view={view}]")
@@ -452,12 +455,12 @@ def test_a_hundred_images_are_ready_at_once(visit, tmp_path):
     page = visit(tmp_path / "p.html")
     metrics = page.context.new_cdp_session(page)
     metrics.send("Performance.enable")
-    found = {one["name"]: one["value"] for one in metrics.send("Performance.getMetrics")["metrics"]}
-    assert found["TaskDuration"] < 2
+    values = {metric["name"]: metric["value"] for metric in metrics.send("Performance.getMetrics")["metrics"]}
+    assert values["TaskDuration"] < 2
     assert page.evaluate("pictures.size") == 1
 
 
-def test_many_images_come_a_hundred_at_a_time_and_none_is_no_error(visit, tmp_path):
+def test_lists_grow_by_a_hundred_and_may_be_empty(visit, tmp_path):
     scene = make_scene(np.zeros((1, 20, 20), bool))
     images = [PageImage(CachedImage(n, f"{n}.jpg", (20, 20)), layer_scene(scene)) for n in range(130)]
     write_page(tmp_path / "p.html", images, title="p")
@@ -471,9 +474,9 @@ def test_many_images_come_a_hundred_at_a_time_and_none_is_no_error(visit, tmp_pa
     assert "no images" in visit(tmp_path / "none.html").locator("#count").inner_text()
 
 
-def test_predictions_alone_make_a_page(visit, tmp_path):
-    found = [ScoredMask.from_codes(np.pad(np.ones((8, 8), np.uint8), 4) * code, 0.9) for code in (1, 2)]
-    write_page(tmp_path / "p.html", [PageImage(CachedImage(1, "a.jpg", (16, 16)), predictions=found)], title="p")
+def test_a_page_of_predictions_without_truth(visit, tmp_path):
+    predictions = [ScoredMask.from_codes(np.pad(np.ones((8, 8), np.uint8), 4) * code, 0.9) for code in (1, 2)]
+    write_page(tmp_path / "p.html", [PageImage(CachedImage(1, "a.jpg", (16, 16)), predictions=predictions)], title="p")
     page = visit(tmp_path / "p.html")
     for view in VIEWS:
         page.click(f"[data-view={view}]")
@@ -508,18 +511,18 @@ MAPS = [sem_dist_colors(confidence - np.arange(6)) for confidence in (1.0, 0.9, 
 
 
 @pytest.mark.parametrize(
-    "colors, least",
-    [(np.vstack([own, WHITE]), least) for own, least in [
-        (IDENTITY, 10), (BANDS, 12), *((own, 10) for own in MAPS)]],
+    "colors, distance",
+    [(np.vstack([colors, WHITE]), distance) for colors, distance in [
+        (IDENTITY, 10), (BANDS, 12), *((colors, 10) for colors in MAPS)]],
 )  # fmt: skip
-def test_colours_stay_apart_and_from_white_under_colour_blindness(colors, least):
+def test_colors_stay_distinct_under_color_blindness(colors, distance):
     from colorspacious import cspace_convert
 
     for kind in ("deuteranomaly", "protanomaly", "tritanomaly"):
         blind = {"name": "sRGB1+CVD", "cvd_type": kind, "severity": 100}
-        seen = cspace_convert(cspace_convert(colors / 255, blind, "sRGB1").clip(0, 1), "sRGB1", "CAM02-UCS")
-        distances = np.linalg.norm(seen[:, None] - seen[None], axis=2)
-        assert distances[np.triu_indices(len(seen), 1)].min() >= least
+        perceived = cspace_convert(cspace_convert(colors / 255, blind, "sRGB1").clip(0, 1), "sRGB1", "CAM02-UCS")
+        distances = np.linalg.norm(perceived[:, None] - perceived[None], axis=2)
+        assert distances[np.triu_indices(len(perceived), 1)].min() >= distance
 
 
 def test_masks_are_matched_by_overlap(place):
@@ -527,12 +530,12 @@ def test_masks_are_matched_by_overlap(place):
 
     mask = RLE.from_mask(np.ones((4, 4)))
     targets = layer_scene(make_scene([np.ones((4, 4), bool), np.zeros((4, 4), bool)]))
-    one = PageImage(CachedImage(1, "a", (4, 4)), targets, [ScoredMask(mask, 0.5)])
-    assert image_document(one)["matches"] == [0, None]
+    page_image = PageImage(CachedImage(1, "a", (4, 4)), targets, [ScoredMask(mask, 0.5)])
+    assert image_document(page_image)["matches"] == [0, None]
     assert read_annotations(place / "COCO_amodal_val2014.json")
 
 
-def test_the_page_isolates_the_instance_that_the_sheet_shows(visit, place):
+def test_views_of_one_instance_start_with_the_most_hidden(visit, place):
     page = visit(place / "truth.html", "#image=1&view=levels")
     for image_id in range(1, 7):
         page.evaluate(f"location.hash = '#image={image_id}&view=levels'")
@@ -547,10 +550,10 @@ def test_portrait_photos_keep_their_shape(visit, tmp_path):
     assert box["height"] / box["width"] == pytest.approx(640 / 427, rel=0.01)
 
 
-def test_what_is_not_drawn_cannot_be_pointed_at(visit, tmp_path):
+def test_instances_below_the_score_are_not_listed(visit, tmp_path):
     codes = np.pad(np.ones((8, 8), np.uint8), 4)
-    found = [ScoredMask.from_codes(codes, 0.2), ScoredMask.from_codes(codes, 0.9)]
-    write_page(tmp_path / "p.html", [PageImage(CachedImage(1, "a.jpg", (16, 16)), predictions=found)], title="p")
+    predictions = [ScoredMask.from_codes(codes, 0.2), ScoredMask.from_codes(codes, 0.9)]
+    write_page(tmp_path / "p.html", [PageImage(CachedImage(1, "a.jpg", (16, 16)), predictions=predictions)], title="p")
     page = visit(tmp_path / "p.html")
     page.mouse.move(*pixel_of(page, "predicted", 0.5, 0.5))
     assert page.locator("#hover span").count() == 2
@@ -564,8 +567,8 @@ def test_what_is_not_drawn_cannot_be_pointed_at(visit, tmp_path):
         assert visit(tmp_path / "p.html", hash).evaluate("[state.alone, state.a]") == [None, None]
 
 
-def test_boxes_are_pasted_alike_here_there_and_on_the_page(visit, tmp_path):
-    """numpy, torch and JavaScript: one rule, checked on the same numbers, boxes beyond the image among them."""
+def test_numpy_torch_and_the_page_paste_boxes_equally(visit, tmp_path):
+    """numpy, torch and JavaScript paste the same numbers, also for boxes that leave the image."""
     import torch
 
     from amodal_data.evaluation.protocols.pair_order import paste as numpy_paste
@@ -574,29 +577,28 @@ def test_boxes_are_pasted_alike_here_there_and_on_the_page(visit, tmp_path):
     rng = np.random.default_rng(0)
     size, boxes = (40, 60), np.array([[5.5, 3.2, 31.4, 30.9], [-7, 10, 20, 55], [30, 20, 30.4, 20.3]], np.float32)
     cells = (rng.integers(0, 256, (3, 7, 7)) / 255).astype(np.float32)  # as many shades as the page keeps
-    found = []
+    predictions = []
     for box, inside in zip(boxes, cells, strict=True):
         masks = {"amodal": RLE.from_mask(np.ones(size)), "visible": RLE.from_mask(np.ones(size))}
         probabilities = np.stack([1 - inside, inside])
-        found.append(ScoredMask(**masks, score=0.9, box=box, probabilities=probabilities))
-    write_page(tmp_path / "p.html", [PageImage(CachedImage(1, "a.jpg", size), predictions=found)], title="p")
+        predictions.append(ScoredMask(**masks, score=0.9, box=box, probabilities=probabilities))
+    write_page(tmp_path / "p.html", [PageImage(CachedImage(1, "a.jpg", size), predictions=predictions)], title="p")
     page = visit(tmp_path / "p.html")
     window = (slice(0, size[0]), slice(0, size[1]))
-    by_torch = torch_paste(
-        torch.from_numpy(np.stack([one.probabilities for one in found])), torch.from_numpy(boxes), size
-    )
-    for n, one in enumerate(found):
-        by_numpy = numpy_paste(one.probabilities, one.box, window)
+    probabilities = torch.from_numpy(np.stack([prediction.probabilities for prediction in predictions]))
+    by_torch = torch_paste(probabilities, torch.from_numpy(boxes), size)
+    for n, prediction in enumerate(predictions):
+        by_numpy = numpy_paste(prediction.probabilities, prediction.box, window)
         code = f"Array.from({{length: {40 * 60}}}, (_, p) => picture.predicted.confidence({n}, p))"
         by_page = np.array(page.evaluate(code)).reshape(size)
         assert np.abs(by_torch[n].numpy() - by_numpy).max() < 1e-5
         assert np.abs(by_page - (1 - by_numpy[0]).clip(0, 255 / 256)).max() < 0.01  # boxes in hundredths of a pixel
 
 
-def test_predicted_pairs_are_ordered_as_the_package_orders_them(visit, place):
+def test_the_page_orders_predicted_pairs_as_the_package(visit, place):
     page = visit(place / "both.html", "#image=4&view=relative")
-    found = read_predictions(place / "p.json", read_truth(place / "t.h5")).of(4)
-    for a in range(len(found)):
-        for b in range(len(found)):
-            wanted = order_of(found[a], found[b]) if a != b else 0
-            assert page.evaluate(f"picture.predicted.order({a}, {b})") == wanted
+    predictions = read_predictions(place / "p.json", read_truth(place / "t.h5")).of(4)
+    for a in range(len(predictions)):
+        for b in range(len(predictions)):
+            expected = order_of(predictions[a], predictions[b]) if a != b else 0
+            assert page.evaluate(f"picture.predicted.order({a}, {b})") == expected

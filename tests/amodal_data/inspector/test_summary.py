@@ -15,14 +15,14 @@ from amodal_data.inspector.drawing.colors import IDENTITY, level_colors, sem_dis
 from amodal_data.inspector.drawing.panels import draw_instances, draw_sem_dist, label_places
 
 
-def shown(masks, name="a.jpg", **more):
-    scene = make_scene(masks, **more)
+def layered(masks, name="a.jpg"):
+    scene = make_scene(masks)
     return CachedImage(1, name, scene.size), layer_scene(scene)
 
 
-def test_summary_counts_what_dense_maps_count():
+def test_the_summary_equals_counts_of_dense_maps():
     rng = np.random.default_rng(0)
-    images = [shown(random_masks(rng, n, (20, 20))) for n in (1, 4, 6, 9)]
+    images = [layered(random_masks(rng, n, (20, 20))) for n in (1, 4, 6, 9)]
     summary = summarize(images)
     codes = [t.levels() for _, t in images]
     for level, pixels in enumerate(summary.level_pixels):
@@ -33,20 +33,20 @@ def test_summary_counts_what_dense_maps_count():
     total = sum(int((c > 0).sum()) for c in codes)
     assert summary.lost_at_cap()[1] == sum(int((c > 2).sum()) for c in codes) / total
     hidden = [int((c > 1).sum()) for c in codes]
-    assert summary.hardest == sorted(range(4), key=lambda at: -hidden[at])
+    assert summary.hardest == sorted(range(4), key=lambda i: -hidden[i])
     assert summary.to_dict()["level_pixels"]["0"] == summary.level_pixels[0]
     assert "level 0 (visible)" in str(summary)
 
 
-def test_summary_of_nothing():
+def test_the_summary_of_no_images():
     assert summarize([]).to_dict()["images"] == 0
     assert "0 images" in str(summarize([]))
 
 
-def test_hidden_parts_are_striped_and_outside_is_never_coloured():
+def test_hidden_parts_are_striped_and_the_outside_keeps_its_color():
     masks = np.zeros((2, 40, 40), bool)
     masks[0, 5:35, 5:20] = masks[1, 10:30, 10:38] = True
-    _, targets = shown(masks)
+    _, targets = layered(masks)
     photo = np.full((40, 40, 3), 200.0)
     picture = draw_instances(photo, targets)
     outside = ~masks.any(axis=0)
@@ -61,7 +61,7 @@ def test_hidden_parts_are_striped_and_outside_is_never_coloured():
         assert targets.modal(n)[y, x]
 
 
-def test_colours_run_the_right_way():
+def test_deeper_levels_are_darker_and_low_confidence_is_grayer():
     levels = level_colors(np.arange(1, 7))
     assert (np.diff(levels.sum(axis=1)) < 0).all()  # deeper is darker
     sure = sem_dist_colors(np.array([1.0, 0, -1, -4, -9]))
@@ -79,9 +79,9 @@ def test_contact_sheet_with_and_without_photos(tmp_path, photo):
     if photo == "broken":
         path.write_bytes(path.read_bytes()[:200])
     rng = np.random.default_rng(1)
-    images = [shown(random_masks(rng, n, (20, 30)), "odd\nname\u202e.jpg") for n in (3, 1)]
-    empty = shown(np.zeros((1, 20, 30)))
-    sheet = contact_sheet([(*one, None if photo == "missing" else path) for one in [*images, empty]])
+    images = [layered(random_masks(rng, n, (20, 30)), "odd\nname\u202e.jpg") for n in (3, 1)]
+    empty = layered(np.zeros((1, 20, 30)))
+    sheet = contact_sheet([(*image, None if photo == "missing" else path) for image in [*images, empty]])
     assert sheet.width > 1500
     assert np.asarray(sheet).std() > 10
     grey = np.asarray(sheet)[60, 30]
@@ -102,7 +102,7 @@ def test_choosing_images(tmp_path):
         source.choose("first", 3, summary, [8])
 
 
-def test_an_image_that_cannot_be_layered_hinders_no_other(tmp_path):
+def test_images_beside_one_that_no_table_holds_are_shown(tmp_path):
     """The second of three images stacks 300 masks over one pixel, more levels than a table holds."""
 
     def mask(depth):
@@ -126,20 +126,21 @@ def test_an_image_that_cannot_be_layered_hinders_no_other(tmp_path):
         assert dataset.choose(pick, 3, summary) == positions, pick
     assert dataset.choose("first", 3, summary, [1]) == [0]
     for options in (["--id", 1], ["--pick", "first"]):
-        done = run_command("amodal-data", "inspect", path, "--masks", "amodal", "--png", tmp_path / "a.png", "--force",
-                           "--html", tmp_path / "a.html", *options)  # fmt: skip
-        assert done.returncode == 0 and (tmp_path / "a.png").exists() and (tmp_path / "a.html").exists(), done.stderr
+        pictures = [tmp_path / "a.png", tmp_path / "a.html"]
+        result = run_command("amodal-data", "inspect", path, "--masks", "amodal", "--force", "--png", pictures[0],
+                             "--html", pictures[1], *options)  # fmt: skip
+        assert result.returncode == 0 and all(picture.exists() for picture in pictures), result.stderr
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_most_hidden_instance_has_the_most_hidden_pixels(seed):
     """Not the deepest one, nor a thing before stuff; the first of equals, and never an empty one."""
     rng = np.random.default_rng(seed)
-    _, targets = shown([np.zeros((20, 20), bool), *random_masks(rng, 6, (20, 20))])
+    _, targets = layered([np.zeros((20, 20), bool), *random_masks(rng, 6, (20, 20))])
     hidden = [int((codes > 1).sum()) if codes.any() else -1 for codes in targets.levels()]
     assert most_hidden(targets) == hidden.index(max(hidden))
-    assert most_hidden(shown(np.zeros((2, 4, 4), bool))[1]) is None
-    assert most_hidden(shown(np.eye(3, dtype=bool)[:, None])[1]) == 0
+    assert most_hidden(layered(np.zeros((2, 4, 4), bool))[1]) is None
+    assert most_hidden(layered(np.eye(3, dtype=bool)[:, None])[1]) == 0
 
 
 @pytest.mark.parametrize("size", [(20, 30), (30, 20)])
@@ -151,12 +152,12 @@ def test_sheets_show_photos_upright(tmp_path, size):
     pixels[:, :15] = 220
     Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
     masks = np.zeros((1, *size), bool)
-    sheet = np.asarray(contact_sheet([(*shown(masks), tmp_path / "a.png")]))
+    sheet = np.asarray(contact_sheet([(*layered(masks), tmp_path / "a.png")]))
     light, dark = (sheet[45, 17], sheet[45, 327]) if size == (20, 30) else (sheet[45, 100], sheet[480, 100])
     assert (light == 220).all() and (dark == 40).all()
 
 
-def test_the_plane_shows_levels_up_to_it():
+def test_a_plane_hides_deeper_levels():
     codes = np.zeros((3, 24, 24), bool)
     codes[:, 4:20, 4:20] = True
     targets = layer_scene(make_scene(codes))

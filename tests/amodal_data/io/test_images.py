@@ -1,4 +1,4 @@
-"""Photos by strangers: what is opened, how large it may be, what becomes of the others."""
+"""Foreign photos: formats, limits of size, and errors that cost no other photo."""
 
 import json
 import os
@@ -37,9 +37,9 @@ def place(tmp_path_factory):
 
 
 def png(width, height, path):
-    """A PNG whose header announces any size."""
-    about = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    chunk = b"IHDR" + about
+    """Write a PNG whose header claims any size."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    chunk = b"IHDR" + header
     raw = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
     data = zlib.compress(bytes(100))
     raw += struct.pack(">I", len(data)) + b"IDAT" + data + struct.pack(">I", zlib.crc32(b"IDAT" + data))
@@ -67,7 +67,7 @@ ATTACKS = ("PostScript", "slim", "huge", "bomb", "FIFO", "device", "cut")
 
 
 @pytest.mark.parametrize("kind", ATTACKS)
-def test_one_bad_photo_costs_no_other(place, tmp_path, kind):
+def test_a_bad_photo_costs_no_other(place, tmp_path, kind):
     folder = tmp_path / "photos"
     folder.mkdir()
     good = next((place / "val2014").iterdir())
@@ -75,11 +75,11 @@ def test_one_bad_photo_costs_no_other(place, tmp_path, kind):
     attack(kind, folder / "a.jpg")
     with pytest.raises(PhotoError):
         read_photo(folder / "a.jpg")
-    done = run_command("sln", "predict", place / "run", folder, "-o", tmp_path / "out", "--save", "coco,png,html",
+    result = run_command("sln", "predict", place / "run", folder, "-o", tmp_path / "out", "--save", "coco,png,html",
                        "--min-score", 0)  # fmt: skip
-    special = kind in ("FIFO", "device")  # no file at all: left out and counted, as other files of a folder
-    assert done.returncode == (0 if special else 1), done.stderr
-    assert "in 1 image\n" in done.stdout and "a.jpg" in done.stderr and "owned" not in done.stdout + done.stderr
+    special = kind in ("FIFO", "device")  # not a file: left out, as other files of a folder
+    assert result.returncode == (0 if special else 1), result.stderr
+    assert "in 1 image\n" in result.stdout and "a.jpg" in result.stderr and "owned" not in result.stdout + result.stderr
     assert {row["file_name"] for row in json.loads((tmp_path / "out" / "predictions.json").read_text())} == {"b.jpg"}
     assert (tmp_path / "out" / "overlays" / "b.png").exists()
 
@@ -89,14 +89,14 @@ def test_postscript_is_never_run(tmp_path):
     (tmp_path / "gs").write_text("#!/bin/sh\ntouch ran\n")
     (tmp_path / "gs").chmod(0o755)
     (tmp_path / "a.jpg").write_bytes(EPS)
-    code = "import sys\nfrom pathlib import Path\nfrom amodal_data.io.images import read_photo\nread_photo(Path('a.jpg'))\n"
+    code = "from pathlib import Path\nfrom amodal_data.io.images import read_photo\nread_photo(Path('a.jpg'))\n"
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=environment)
-    assert "not a photo this package can read" in done.stderr and not (tmp_path / "ran").exists()
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert "not a photo this package can read" in result.stderr and not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "tif", "gif"])
-def test_formats_that_are_read(tmp_path, suffix):
+def test_formats(tmp_path, suffix):
     pixels = np.zeros((6, 8, 3), np.uint8)
     pixels[:3] = 200
     path = tmp_path / f"a.{suffix}"
@@ -121,22 +121,22 @@ def test_photos_in_folders(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     os.mkfifo(tmp_path / "e.png")
-    found = find_inputs([tmp_path])
-    assert [path.name for path in found.paths] == ["a.webp", "b.JPG", "c.tiff", "d.bmp"]
-    assert [path.name for path in found.skipped] == ["e.png", "notes.txt"]
+    inputs = find_inputs([tmp_path])
+    assert [path.name for path in inputs.paths] == ["a.webp", "b.JPG", "c.tiff", "d.bmp"]
+    assert [path.name for path in inputs.skipped] == ["e.png", "notes.txt"]
 
 
-def test_what_was_found_is_kept_when_interrupted(place, tmp_path):
+def test_predictions_are_kept_after_an_interruption(place, tmp_path):
     photos = sorted((place / "val2014").iterdir())
     predictor = load(place / "run", "cpu")
-    many = predictor.predict_many
+    predict_many = predictor.predict_many
     calls = []
 
     def interrupted(opened):
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return many(opened)
+        return predict_many(opened)
 
     predictor.predict_many = interrupted
     report = predict_photos(predictor, photos, tmp_path, ("coco", "html", "png"), batch=1)

@@ -24,7 +24,7 @@ def composed(tmp_path_factory):
     return folder
 
 
-def test_the_card_of_a_cache_has_its_figures_and_what_to_fill_in(tmp_path):
+def test_the_card_of_a_cache_has_statistics_and_gaps_to_fill_in(tmp_path):
     rng = np.random.default_rng(0)
     scenes = [make_scene(random_masks(rng, 4, (40, 50))) for _ in range(3)]
     ad.build_targets(scenes, tmp_path / "val.h5")
@@ -38,28 +38,28 @@ def test_the_card_of_a_cache_has_its_figures_and_what_to_fill_in(tmp_path):
     assert "{" not in card.partition("scene spec")[0]
     metadata = croissant(described, url="https://example.org/val")
     assert metadata["conformsTo"] == CROISSANT and "recordSet" not in metadata and "license" not in metadata
-    assert [one["encodingFormat"] for one in metadata["distribution"]] == ["application/x-hdf5"]
+    assert [file["encodingFormat"] for file in metadata["distribution"]] == ["application/x-hdf5"]
 
 
-def test_a_composed_set_is_described_with_its_licenses_and_records(composed):
+def test_the_card_of_a_composed_set_has_licenses_and_record_sets(composed):
     described = describe_dataset(composed)
     card = dataset_card(described)
     assert sum(n for _, n in described.licenses) == described.summary.images == 6
-    assert {one for one, _ in described.licenses} <= {"4", "6"} and "donor.license" in card and "scene spec" in card
+    assert {row for row, _ in described.licenses} <= {"4", "6"} and "donor.license" in card and "scene spec" in card
     metadata = croissant(described)
     document = json.loads((composed / "instances.json").read_text())
     for records, key in zip(metadata["recordSet"], ("images", "annotations"), strict=True):
         names = [field["source"]["extract"]["jsonPath"].rpartition(".")[2] for field in records["field"]]
-        assert all(name in one for one in document[key] for name in names)
+        assert all(name in row for row in document[key] for name in names)
 
 
 def test_the_command_writes_both_and_replaces_nothing(composed, tmp_path):
     command = [sys.executable, "-m", "amodal_cli.data", "card", str(composed), "-o", str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0 and "places to fill in" in done.stderr and done.stdout == ""
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0 and "places to fill in" in result.stderr and result.stdout == ""
     assert json.loads((tmp_path / "out" / "croissant.json").read_text())["datePublished"]
-    again = subprocess.run(command, capture_output=True, text=True)
-    assert again.returncode == 2 and "--force" in again.stderr
+    repeated = subprocess.run(command, capture_output=True, text=True)
+    assert repeated.returncode == 2 and "--force" in repeated.stderr
     assert subprocess.run([*command, "--force"], capture_output=True).returncode == 0
     with pytest.raises(SelectionError, match="no composed set"):
         describe_dataset(tmp_path)
@@ -73,7 +73,7 @@ def test_the_command_writes_both_and_replaces_nothing(composed, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_croissant_is_read_by_its_own_reader(composed, tmp_path):
+def test_mlcroissant_reads_the_metadata(composed, tmp_path):
     mlcroissant = pytest.importorskip("mlcroissant")
     metadata = croissant(
         describe_dataset(composed), license="cc-by-4.0", url="https://example.org", published="2026-01-02"
@@ -82,6 +82,6 @@ def test_croissant_is_read_by_its_own_reader(composed, tmp_path):
     read = mlcroissant.Dataset(str(composed / "croissant.json"))
     assert not read.metadata.issues.errors and not read.metadata.issues.warnings
     document = json.loads((composed / "instances.json").read_text())
-    found = [one["images/id"] for one in read.records("images")]
-    assert found == [one["id"] for one in document["images"]]
+    ids = [record["images/id"] for record in read.records("images")]
+    assert ids == [record["id"] for record in document["images"]]
     assert len(list(read.records("instances"))) == len(document["annotations"])

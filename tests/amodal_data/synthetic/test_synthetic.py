@@ -16,7 +16,7 @@ def made(tmp_path_factory):
     return folder, write_cocoa(folder, 30, seed=1, size=(120, 160))
 
 
-def test_the_whole_chain_agrees_with_the_painted_truth(made):
+def test_targets_agree_with_the_painted_truth(made):
     folder, path = made
     scenes = read_cocoa(path)
     assert scenes.findings == ()
@@ -41,12 +41,12 @@ def test_depth_constraint_lists_the_overlapping_pairs(made):
 
 
 def test_the_same_seed_gives_the_same_files(made, tmp_path):
-    again = write_cocoa(tmp_path, 30, seed=1, size=(120, 160))
-    assert again.read_bytes() == made[1].read_bytes()
+    repeated = write_cocoa(tmp_path, 30, seed=1, size=(120, 160))
+    assert repeated.read_bytes() == made[1].read_bytes()
     photo = "val2014/COCO_val2014_000000000007.jpg"
     assert (tmp_path / photo).read_bytes() == (made[0] / photo).read_bytes()
     other = write_cocoa(tmp_path / "other", 30, seed=2, size=(120, 160), photos=False)
-    assert other.read_bytes() != again.read_bytes()
+    assert other.read_bytes() != repeated.read_bytes()
     with pytest.raises(OutputExistsError):
         write_cocoa(tmp_path, 1)
 
@@ -58,12 +58,12 @@ def test_photos_are_textured_and_of_the_right_size(made):
         assert pixels.std() > 15
 
 
-def smaller_in_front(**how):
+def smaller_in_front(**options):
     """How often the smaller of two overlapping objects is the one in front."""
     smaller = []
     for seed in range(150):
         rng = np.random.default_rng(seed)
-        record = cocoa_annotation(arrange(rng, (96, 96), 5, **how), (96, 96), image_id=1, annotation_id=1)
+        record = cocoa_annotation(arrange(rng, (96, 96), 5, **options), (96, 96), image_id=1, annotation_id=1)
         areas = [region["area"] for region in record["regions"]]
         for pair in filter(None, record["depth_constraint"].split(",")):
             front, back = (int(order) - 1 for order in pair.split("-"))
@@ -71,6 +71,6 @@ def smaller_in_front(**how):
     return np.mean(smaller)
 
 
-def test_size_gives_the_order_away_unless_asked_not_to():
+def test_growth_correlates_size_and_order():
     assert smaller_in_front() > 0.7
     assert 0.4 < smaller_in_front(stuff=0, growth=0) < 0.6
