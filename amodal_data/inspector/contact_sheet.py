@@ -35,7 +35,8 @@ def contact_sheet(images: Sequence[tuple[CachedImage, LayeredTargets, Path | Non
 
     Gray replaces a photo that is missing, unreadable or of another size; the caption then says why.
     """
-    highest = max(2, *(_highest_count(targets) for _, targets, _ in images), 0)
+    counts = [int((targets.table > 0).sum(axis=1).max(initial=0)) for _, targets, _ in images]
+    highest = max([2, *counts, *(int(targets.table.max(initial=0)) for _, targets, _ in images)])
     legends: dict[int, Legend] = {
         1: striped_legend,
         2: partial(swatches, title="instances over one pixel", labels=range(1, highest + 1)),
@@ -43,11 +44,6 @@ def contact_sheet(images: Sequence[tuple[CachedImage, LayeredTargets, Path | Non
         4: partial(sem_dist_legend, deepest=highest - 1),
     }
     return panel_sheet([_row(image, targets, photo) for image, targets, photo in images], _TITLES, legends)
-
-
-def _highest_count(targets: LayeredTargets) -> int:
-    """Largest count or level code of an image."""
-    return max(int((targets.table > 0).sum(axis=1).max(initial=0)), int(targets.table.max(initial=0)))
 
 
 def _row(image: CachedImage, targets: LayeredTargets, path: Path | None) -> list[Panel]:

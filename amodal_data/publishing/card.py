@@ -16,23 +16,20 @@ def dataset_card(described: DatasetDescription, *, license: str | None = None) -
     """
     summary = described.summary
     deepest = max((level for level, n in enumerate(summary.deepest) if n), default=0)
-    kind = "Composed scenes" if described.composed else "Visibility levels"
+    counts = {f"`{code}`": n for code, n in count_findings(summary.findings).items()}
     return _CARD.format(
         license=license or "other  # FILL IN",
         size=next((name for limit, name in _SIZE_CATEGORIES if summary.images < limit), "n>1M"),
         name=described.name,
         quoted=json.dumps(described.name),
-        kind=kind,
+        kind="Composed scenes" if described.composed else "Visibility levels",
         about=_COMPOSED if described.composed else _CACHE,
         files=_files(described),
-        images=summary.images,
-        instances=summary.instances,
-        pairs=summary.pairs,
-        masks=summary.masks,
+        summary=summary,
         deepest=deepest,
         levels=_table("level (0 = visible)", "pixels", {str(n): count for n, count in enumerate(summary.level_pixels)}),
         hidden=_table("hidden part", "instances", summary.to_dict()["hidden_share"]),
-        findings=_findings(described),
+        findings=_table("finding", "count", counts) if counts else "No findings.",
         origin=_origin(described),
         licenses=_licenses(described, license),
     )
@@ -48,13 +45,6 @@ def _files(described: DatasetDescription) -> str:
     if described.photos is not None:
         lines.append(f"- `{described.photos.name}/`, the photos it names")
     return "\n".join(lines)
-
-
-def _findings(described: DatasetDescription) -> str:
-    counts = count_findings(described.summary.findings)
-    if not counts:
-        return "No findings."
-    return _table("finding", "count", {f"`{code}`": n for code, n in counts.items()})
 
 
 def _origin(described: DatasetDescription) -> str:
@@ -99,7 +89,8 @@ FILL IN: one sentence on what the photos show and what the dataset is for.
 
 ## Statistics
 
-{images:,} images, {instances:,} instances with {masks} masks, {pairs:,} overlapping pairs; deepest level {deepest}.
+{summary.images:,} images, {summary.instances:,} instances with {summary.masks} masks,
+{summary.pairs:,} overlapping pairs; deepest level {deepest}.
 
 {levels}
 

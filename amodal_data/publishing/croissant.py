@@ -51,6 +51,7 @@ def croissant(
     """
     summary = described.summary
     optional = {"license": license, "url": url, "datePublished": published}
+    record_sets = [_record_set(name, *records) for name, records in _RECORDS.items()]
     return {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
@@ -62,7 +63,7 @@ def croissant(
         "version": "1.0.0",
         **{name: value for name, value in optional.items() if value is not None},
         "distribution": _distribution(described),
-        **({"recordSet": _record_sets()} if described.photos is not None else {}),
+        **({"recordSet": record_sets} if described.photos is not None else {}),
     }
 
 
@@ -84,18 +85,12 @@ def _file(described: DatasetDescription, name: str, kind: str) -> dict[str, Any]
     }  # fmt: skip
 
 
-def _record_sets() -> list[dict[str, Any]]:
-    """One per list of the annotation file. mlcroissant reads all fields of a file into one frame, so each list counts
-    as a file, all with the same content.
-    """
-    return [_record_set(name, path, fields, f"{name}-file") for name, (path, fields) in _RECORDS.items()]
-
-
-def _record_set(name: str, path: str, fields: tuple[tuple[str, str], ...], file: str) -> dict[str, Any]:
+def _record_set(name: str, path: str, fields: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+    """One list of the annotation file. mlcroissant reads a file into one frame, so each list counts as a file."""
     described = [
         {
             "@type": "cr:Field", "@id": f"{name}/{key}", "name": f"{name}/{key}", "dataType": kind,
-            "source": {"fileObject": {"@id": file}, "extract": {"jsonPath": f"{path}.{key}"}},
+            "source": {"fileObject": {"@id": f"{name}-file"}, "extract": {"jsonPath": f"{path}.{key}"}},
         }
         for key, kind in fields
     ]  # fmt: skip

@@ -48,18 +48,18 @@ def describe_dataset(path: Path, on_image: Callable[[int], None] = lambda _: Non
     """
     composed = path / _COMPOSED
     if path.is_dir() and not composed.is_file():
-        raise SelectionError(
-            "no composed set here", place=str(path), fix="pass a cache, or a folder that compose wrote"
-        )
+        raise SelectionError("no composed set here", place=str(path), fix="pass a cache or a folder by compose")
     file = path / FLAT if path.is_dir() else path
-    opened = open_dataset(file)
-    summary = opened.summary(on_image=on_image)
-    if isinstance(opened.origin, TargetCache):
-        info = opened.origin.info
+    dataset = open_dataset(file)
+    summary = dataset.summary(on_image=on_image)
+    if isinstance(dataset.origin, TargetCache):
+        info = dataset.origin.info
         made = {"dataset": info.dataset, "masks": info.masks, "rasterizer": info.rasterizer}
         made |= {"amodal-data": info.package_version, "format": f"targets, version {info.format_version}"}
         sources = tuple((source.name, source.sha256) for source in info.sources)
-        return DatasetDescription(path.stem, path, _sha256(path), summary, sources, made)
+        with open_regular(path) as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        return DatasetDescription(path.stem, path, digest, summary, sources, made)
     if not path.is_dir():
         raise SelectionError("neither a cache nor a composed set", place=str(path), fix="build a cache from it first")
     settings = load_json(composed)[0]
@@ -68,17 +68,9 @@ def describe_dataset(path: Path, on_image: Callable[[int], None] = lambda _: Non
     photos = load_json(file)[0]["images"]
     licenses = Counter(str(photo.get("license", "unknown")) for photo in photos if isinstance(photo, dict))
     source = settings["source"]
-    made = {
-        "seed": str(settings["seed"]),
-        "objects": str(settings["donors"]),
-        "backgrounds": str(settings["backdrops"]),
-    }
+    keys = {"seed": "seed", "objects": "donors", "backgrounds": "backdrops"}
+    made = {name: str(settings[key]) for name, key in keys.items()}
     return DatasetDescription(
-        path.resolve().name, file, opened.origin.sources[0].sha256, summary, ((source["name"], source["sha256"]),),
+        path.resolve().name, file, dataset.origin.sources[0].sha256, summary, ((source["name"], source["sha256"]),),
         made, photos=path / _PHOTOS, composed=settings, licenses=tuple(sorted(licenses.items())),
     )  # fmt: skip
-
-
-def _sha256(path: Path) -> str:
-    with open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -42,8 +42,8 @@ def visit(browser):
     """Open a page from disk; console messages, errors and requests to the network fail the test."""
     contexts, odd = [], []
 
-    def visit(path, hash="", width=1280, height=800, **more):
-        context = browser.new_context(viewport={"width": width, "height": height}, **more)
+    def visit(path, hash="", width=1280, height=800, **options):
+        context = browser.new_context(viewport={"width": width, "height": height}, **options)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: odd.append(f"console: {message.text}"))
