@@ -1,5 +1,6 @@
 """``amodal-data compose``: amodal scenes from modal annotations."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -55,8 +56,9 @@ def compose(
     """
     from amodal_data.synthetic import composing
 
-    low, _, high = objects.partition("-")
-    if not (low.isdecimal() and (high or low).isdecimal() and 1 <= int(low) <= int(high or low)):
+    match = re.fullmatch(r"(\d+)(?:-(\d*))?", objects)
+    low, high = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not 1 <= low <= high:
         raise typer.BadParameter(f"--objects takes A-B such as 2-8, found {objects!r}")
     if min(size) < _MIN_SIZE:
         raise typer.BadParameter(f"--size is at least {_MIN_SIZE} {_MIN_SIZE}, found {size[0]} {size[1]}")
@@ -68,7 +70,7 @@ def compose(
     sources = count_of(len(bank.backgrounds), "image")
     print_note(f"{count_of(len(bank.cutouts), 'unoccluded object')} in {sources}", quiet=quiet)
     _warn_of_licenses(bank)
-    spec = composing.SceneSpec(size, (int(low), int(high or low)), occluded, tuple(classes or ()), balance)
+    spec = composing.SceneSpec(size, (low, high), occluded, tuple(classes or ()), balance)
     numbers = options.parse_shard(shard)
     kept = "finished scenes are kept; continue with --resume"
     with progress("composing", n // (numbers[1] if numbers else 1), quiet=quiet, interrupt_note=kept) as advance:

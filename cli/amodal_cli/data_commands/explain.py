@@ -1,5 +1,6 @@
 """``amodal-data explain``: what a finding code means."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -21,7 +22,7 @@ def explain(
 
     if code is not None and code not in CODES:
         raise SelectionError(f"no finding code is called {code!r}", fix=options.suggest_name(code, list(CODES)))
-    codes = {code: CODES[code]} if code else CODES
-    rows = {name: {"severity": c.severity, "meaning": c.meaning, "action": c.action} for name, c in codes.items()}
-    text = "\n".join(f"{name} ({c.severity})\n  {c.meaning}\n  What is done: {c.action}." for name, c in codes.items())
+    rows = {name: asdict(CODES[name]) for name in ([code] if code else CODES)}
+    template = "{name} ({severity})\n  {meaning}\n  What is done: {action}."
+    text = "\n".join(template.format(name=name, **row) for name, row in rows.items())
     print_result(text, {"schema": "amodal-data/explain/1", "codes": rows}, as_json=as_json)

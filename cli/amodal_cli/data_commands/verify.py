@@ -1,16 +1,13 @@
 """``amodal-data verify``: check a cache, also against its annotations."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated, cast
 
 import typer
 
 from amodal_cli.shared import options
 from amodal_cli.shared.annotations import ClassTable, CocoaFile, InstancesFile, add_classes, read_scenes
 from amodal_cli.shared.terminal import print_result, progress
-
-if TYPE_CHECKING:
-    from amodal_data.readers import ReadOptions
 
 
 def verify(
@@ -32,6 +29,7 @@ def verify(
       amodal-data verify val.h5 --annotations COCO_amodal_val2014.json
     """
     from amodal_data import TargetCache, verify_cache
+    from amodal_data.readers import ReadOptions
 
     scenes = None
     with TargetCache(cache) as opened:
@@ -39,8 +37,7 @@ def verify(
         if annotations:
             settings = opened.info.settings
             limit = int(settings["limit"]) if "limit" in settings else None
-            keys = ("masks", "order", "form", "pattern", "visible_pattern")
-            reading = cast("ReadOptions", {key: settings.get(key) for key in keys})
+            reading = cast("ReadOptions", {key: settings.get(key) for key in ReadOptions.__annotations__})
             scenes = read_scenes(annotations, settings.get("annotator", "first"), cocoa, limit, reading, None)
             scenes = add_classes(scenes, classes, instances)
     with progress("verifying", total * (1 if scenes is None else 2), quiet=quiet) as advance:

@@ -1,5 +1,6 @@
 """Options that several commands share, and checks of their values."""
 
+import re
 from collections.abc import Collection
 from functools import partial
 from pathlib import Path
@@ -79,10 +80,10 @@ def parse_shard(value: str | None) -> tuple[int, int] | None:
     """Parse a shard: ``"1/3"`` is ``(1, 3)``."""
     if value is None:
         return None
-    number, _, total = value.partition("/")
-    if not (number.isdecimal() and total.isdecimal()):
+    match = re.fullmatch(r"(\d+)/(\d+)", value)
+    if match is None:
         raise typer.BadParameter(f"--shard takes I/N such as 1/3, found {value!r}")
-    return int(number), int(total)
+    return int(match[1]), int(match[2])
 
 
 def parse_names(value: str, names: Collection[str], option: str) -> list[str]:

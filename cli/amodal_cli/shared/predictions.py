@@ -29,11 +29,6 @@ Save = Annotated[
 ]
 
 
-def parse_kinds(save: str) -> list[str]:
-    """Return the output kinds of ``--save``."""
-    return options.parse_names(save, OUTPUTS, "--save")
-
-
 def find_images(inputs: list[Path], folder: Path, kinds: list[str], *, force: bool, quiet: bool) -> tuple[Path, ...]:
     """Find the images and make the output folder; nothing in it may be overwritten without ``force``."""
     from sln.inference.folder import find_inputs

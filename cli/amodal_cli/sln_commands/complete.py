@@ -30,7 +30,7 @@ def complete(
       sln complete runs/first/best.pt images --prompts results.json -o completed
       sln complete runs/first/best.pt photo.jpg --prompts masks.npy -o completed
     """
-    kinds = predictions.parse_kinds(save)
+    kinds = options.parse_names(save, predictions.OUTPUTS, "--save")
     from sln import load
     from sln.completion.complete_folder import complete_photos
     from sln.completion.prompt_files import open_prompts

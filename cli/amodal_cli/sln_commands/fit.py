@@ -66,8 +66,8 @@ def fit(
         return
     if train is None:
         raise typer.BadParameter("name a cache to train on, or pass --resume RUN")
-    options_set = {"train.steps": steps, "train.seed": seed, "head.kind": head}
-    config = load_config(preset, config_file, settings or [], options_set)
+    values = {"train.steps": steps, "train.seed": seed, "head.kind": head}
+    config = load_config(preset, config_file, settings or [], values)
     sources = sln.Sources(train, options.image_folders(images, train), val, tuple(val_images or ()))
     if check:
         _check(config, sources, device, as_json)
@@ -140,9 +140,8 @@ class FitProgress:
         self.step += count
         if count > 1:
             self.first_step = self.step
-        set_interrupt_note(
-            f"{self.run} is at step {self.step} of {self.steps}", f"continue: sln fit --resume {self.run}"
-        )
+        note = f"{self.run} is at step {self.step} of {self.steps}"
+        set_interrupt_note(note, f"continue with sln fit --resume {self.run}")
         if self.estimate and self.step == 1:
             hours = (time.monotonic() - self.start_time) * self.steps / 3600
             print_note(f"at this pace all {self.steps:,} steps take {hours:,.1f} hours", quiet=self.quiet)

@@ -26,7 +26,7 @@ def predict(
       sln predict runs/first/best.pt images -o predictions
       sln predict runs/first/best.pt photo.jpg -o predictions --save coco,html --min-score 0.5
     """
-    kinds = predictions.parse_kinds(save)
+    kinds = options.parse_names(save, predictions.OUTPUTS, "--save")
     from sln import load
     from sln.inference.folder import predict_photos
 
