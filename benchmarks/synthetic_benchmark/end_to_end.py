@@ -56,7 +56,7 @@ def train_network(out: Path, kind: str, sizes: Sizes, device: str, seed: int = 0
 
 def _along(model: SLN) -> Along | None:
     """Return head and context stage, which were trained together; the same head is also scored alone."""
-    return None if model.scene is None else (model.head, model.scene)
+    return None if model.context is None else (model.head, model.context)
 
 
 def main(out: Path, sizes: Sizes, device: str) -> None:

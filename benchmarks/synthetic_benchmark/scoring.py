@@ -39,8 +39,8 @@ def forms(model: SLN, along: Along | None, names: Sequence[str] = FORMS) -> Iter
         if along is None and passes:
             continue
         chosen = RULES[config.head.kind] if form in ("decode", "both") else "none"
-        model.config = config.model_copy(update={"predict": config.predict.model_copy(update={"scene": chosen})})
-        model.head, model.scene = along if along is not None and passes else (head, None)
+        model.config = config.model_copy(update={"predict": config.predict.model_copy(update={"decoding": chosen})})
+        model.head, model.context = along if along is not None and passes else (head, None)
         yield form, Predictor(model, "cpu")
     model.config, model.head = config, head
 

@@ -216,7 +216,7 @@ def train_along(head: Head, scene: ContextStage, settings: Config, seed: int, ro
 
 def with_head(model: SLN, head: Head, scene: ContextStage | None = None) -> Predictor:
     """Return a predictor of the trunk with another head and context stage."""
-    model.head, model.scene = head, scene
+    model.head, model.context = head, scene
     return Predictor(model, "cpu")
 
 
