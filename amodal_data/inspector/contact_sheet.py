@@ -25,7 +25,7 @@ from amodal_data.io.images import read_display_photo
 from amodal_data.io.text import printable
 from amodal_data.layering.targets import LayeredTargets
 
-_TITLES = ("photo", "instances, hidden parts striped", "count map", "levels of the most hidden", "its sem-dist map")
+_TITLES = ("photo", "instances, hidden parts striped", "count map", "levels, most hidden instance", "its sem-dist map")
 _NO_PHOTO = 205.0
 """Gray level that stands in for a photo"""
 

@@ -71,17 +71,10 @@ class ComposeReport:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-ready values."""
-        return {
-            "schema": "amodal-data/compose/1",
-            "folder": str(self.folder),
-            "seconds": round(self.seconds, 3),
-            "scenes": self.scenes,
-            "instances": self.instances,
-            "donors": self.cutouts,
-            "occlusion": self.occlusion,
-            "done": self.complete,
-            "findings": count_findings(self.findings),
-        }
+        run = {"schema": "amodal-data/compose/1", "folder": str(self.folder), "seconds": round(self.seconds, 3)}
+        counts: dict[str, Any] = {"scenes": self.scenes, "instances": self.instances, "donors": self.cutouts}
+        counts |= {"occlusion": self.occlusion, "done": self.complete, "findings": count_findings(self.findings)}
+        return run | counts
 
 
 def compose(
