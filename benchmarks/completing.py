@@ -158,7 +158,7 @@ if __name__ == "__main__":
         place = scenes(given.data, classes=False, train=given.scenes, held_out=seed)
     chosen = load(given.model, "cpu") if given.model else train(place, given)
     if given.save:
-        from sln.weights import write_safetensors
+        from sln.weights.files import write_safetensors
 
         write_safetensors(chosen.model, given.save)
     main(place, [held_out_name(seed) for seed in given.held_out], chosen)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from sln.network.layering import decode
 from synthetic_benchmark.truth_boxes import predictions_at_truth
 
 from amodal_data import ScoredMask, build_targets, evaluate, instance_order, read_cocoa, relative_depth, write_cocoa
@@ -20,7 +21,6 @@ from sln import CachedTargets, Config, Predictor, load_config
 from sln.data.dataset import fit_in
 from sln.evaluation.evaluate import predict_dataset, score_at_truth_boxes
 from sln.inference.prediction import Prediction
-from sln.network.layering import decode
 from sln.network.paste_masks import paste
 from sln.network.targets import SAMPLES, Targets, level_shares
 from sln.training.trainer import Trainer

@@ -19,13 +19,13 @@ import torch
 from differences import interval, mean, verdict
 from scoring import score_at_truth
 from setup import FIRST_TRUNK, FULL, SMOKE, Sizes, claim, config, open_split
+from sln.network.heads import SemDistHead, build_head
+from sln.network.layering import InstanceLayeringModule, soft_sem_dist
 from torch import Tensor, nn
 from torch.nn import functional
 from trunk import cached_features, train_head, train_trunk, with_head
 
 from sln import Config
-from sln.network.heads import SemDistHead, build_head
-from sln.network.layering import InstanceLayeringModule, soft_sem_dist
 from sln.network.losses import instance_layering_loss, mean_over_all
 from sln.network.sln import SLN
 

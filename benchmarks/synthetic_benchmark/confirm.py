@@ -20,12 +20,12 @@ from differences import interval, verdict
 from joblib import Parallel, delayed
 from scoring import Along, forms, score_all
 from setup import CONFIRMING, FULL, HEADS, SMOKE, Sizes, claim, config, make_data, open_split, scores_path
+from sln.network.heads import build_head, build_scene_pass
 from trunk import train_trunk
 
 from amodal_data import evaluate
 from sln import CachedTargets
 from sln.evaluation.evaluate import predict_dataset
-from sln.network.heads import build_head, build_scene_pass
 from sln.network.sln import SLN
 
 FORMS = ("alone", "both")

@@ -17,6 +17,7 @@ import torch
 from ablations import compare, to_text
 from scoring import score_at_truth
 from setup import FIRST_TRUNK, FULL, SMOKE, Sizes, claim, config, open_split
+from sln.network.heads import Head, build_head, build_scene_pass
 from torch import Tensor, nn
 from torch.nn import functional
 from trunk import (
@@ -36,7 +37,6 @@ from trunk import (
 
 from sln import Config
 from sln.network.context import context_maps
-from sln.network.heads import Head, build_head, build_scene_pass
 from sln.network.paste_masks import paste
 from sln.network.sln import SLN
 from sln.runtime.device import autocast

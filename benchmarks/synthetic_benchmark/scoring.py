@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from setup import Sizes
+from sln.network.heads import Head
 from truth_boxes import predictions_at_truth
 
 from amodal_data import ScoredMask, evaluate
@@ -15,7 +16,6 @@ from amodal_data.evaluation.protocols.order import METHODS, pair_votes
 from sln import CachedTargets, Predictor
 from sln.evaluation.evaluate import predict_dataset
 from sln.network.context import ContextStage
-from sln.network.heads import Head
 from sln.network.sln import SLN
 
 IOUS = ("amodal", "modal", "hidden", "own_hidden")

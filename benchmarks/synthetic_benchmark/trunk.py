@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from scoring import Along, score_all
 from setup import FIRST_TRUNK, FULL, HEADS, SMOKE, Sizes, config, open_split, scores_path
+from sln.network.heads import Head, MaskHead, SemDistHead, build_head, build_scene_pass
 from torch import Tensor, nn
 
 from sln import Config, Predictor
 from sln.data.dataset import CachedTargets, batches
 from sln.network.context import ContextStage, context_maps, sample_context
-from sln.network.heads import Head, MaskHead, SemDistHead, build_head, build_scene_pass
 from sln.network.sln import SLN, build
 from sln.network.targets import settled
 from sln.runtime.device import autocast

@@ -7,6 +7,7 @@ import torch
 from amodal_data import ScoredMask
 from sln import CachedTargets, Predictor
 from sln.evaluation.evaluate import to_prediction, whole_batches
+from sln.network.roi_pool import ROIs
 from sln.runtime.device import autocast
 
 
@@ -25,6 +26,7 @@ def predictions_at_truth(
             present = corners[:, 2] > corners[:, 0]
             boxes = frame.to_input(corners[present]).to(device)
             with autocast(device, precision):
-                levels = model.levels_in(features, boxes, torch.full((len(boxes),), i, device=device))
+                rois = ROIs.distinct(boxes, torch.full((len(boxes),), i, device=device))
+                levels = model.predict_rois(features, rois)
             masks = iter(to_prediction(predictor, frame, boxes, levels).scored_masks())
             yield [next(masks) if inside else None for inside in present.tolist()]

@@ -8,11 +8,10 @@ from sln.completion.completer import pixel_owners
 from sln.completion.prompt_files import PromptFile
 from sln.inference.folder import OpenPhoto, PredictReport, photo_ids, write_predictions_folder
 from sln.inference.prediction import Prediction
-from sln.inference.predictor import Predictor
 
 
 def complete_photos(
-    predictor: Predictor,
+    completer: Completer,
     photos: Sequence[Path],
     prompts: PromptFile,
     out: Path,
@@ -49,7 +48,7 @@ def complete_photos(
             prompts.problems.clear()
             owner, findings = pixel_owners(rows, photo.path.name)
             report.findings += findings
-            predictions.append(predictor.complete(photo.pixels, rows, owner, mirror=mirror))
+            predictions.append(completer.complete(photo.pixels, rows, owner, mirror=mirror))
         return predictions
 
     return write_predictions_folder(predict, photos, out, kinds, on_photo=on_photo)

@@ -1,13 +1,17 @@
-"""Whole objects for what is known already: visible masks or boxes, by whatever found them.
+"""Completion: whole objects for visible masks or boxes, whatever detected them.
 
-A window around what is seen is looked at, told what is known; where the object is found to end is its amodal box, which
-is looked for twice more, closer by. The answer is of exactly that box, told what is known and told nothing. Where
-nothing but boxes is known, all is done twice: what was found to be visible then says who is in front of whom, which
-tells where objects end. A network with a shape prior takes ends from that, wherever masks of others are known.
+1. Predict in an enlarged window around the visible part, given the prompts. Shrink to the extent of the confidence,
+  three
+   times: the amodal box. With a shape prior and masks of others nearby, the prior gives the amodal box instead.
+2. Predict in that box with and without prompts, average, and blend with the prior.
+
+With boxes alone all is done twice: the visible masks found first tell the order, which tells how far objects extend.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,46 +19,53 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.ops import clip_boxes_to_image
 
-from amodal_data import RLE
-from amodal_data.errors import PredictionError
+from amodal_data.errors import PhotoError, PredictionError
+from amodal_data.masks.rle import RLE
 from amodal_data.masks.windows import window_of
 from amodal_data.scenes.findings import Finding, Place
-from sln.completion.shape_prior import GRID, REACH, ShapePrior, blend_with_prior, prior_inputs
+from sln.completion.shape_prior import (
+    GRID,
+    MARGIN,
+    PRIOR_FILE,
+    ShapePrior,
+    blend_with_prior,
+    prior_inputs,
+)
 from sln.config import Category
-from sln.data.dataset import Frame
+from sln.data.dataset import Frame, mirror_photo
+from sln.errors import WeightsError
 from sln.inference.conditioning import Answer, GivenMasks
 from sln.inference.prediction import Prediction, with_decoding
-from sln.network.prompts import inside_boxes, mirrored_boxes, windows_around
-from sln.network.sln import SLN, Features
-from sln.network.targets import pixels_on
+from sln.inference.predictor import Photo, Predictor, load, prepare_photo
+from sln.network.prompts import inside_boxes, mirror_boxes, windows_around
+from sln.network.roi_pool import Features, ROIs
+from sln.network.sln import SLN
+from sln.network.targets import grid_pixels
+from sln.runtime.device import autocast
 
-_FAR = (1.0, 0.3, 0.3)
-"""How far to look beyond what is known, then beyond the box found there, twice, times the longer side"""
-_LITTLE = 0.1
-"""How far an object must be found to reach beyond what is seen, as a part of that, to be said to: cells are as wide"""
-_LEAST = 0.05
-"""The same where the shape prior says so, on a finer grid"""
-_HEEDED = 0.4
-"""What the shape prior counts in an answer, beside the head"""
-_SURE = 0.4
-"""From which confidence on an object reaches somewhere. Less than a half: ends of what is hidden are blurred, and of
-several places where one may lie none is likely
-"""
-_TOLD = 0.6
-"""What an answer counts that is told what is known, beside one that is told nothing, as a detector asks: that is the
-question the head has learned most about
-"""
-_SEEN = 20
-"""Pixels from which on a mask that was only found says more than a box"""
+WINDOW_MARGINS = (1.0, 0.3, 0.3)
+"""Margins of the windows that are looked at one after the other, in longer sides"""
+MIN_EXTENSION = 0.1
+"""Smallest extension beyond the visible box that the head may find, in sides of it: the width of a cell"""
+MIN_EXTENSION_PRIOR = 0.05
+"""The same for the shape prior, whose grid is finer"""
+PRIOR_WEIGHT = 0.4
+"""Weight of the shape prior beside the head"""
+EXTENT_CONFIDENCE = 0.4
+"""Confidence above which an object extends to a cell; below 0.5, because the ends of hidden parts are blurred"""
+PROMPTED_WEIGHT = 0.6
+"""Weight of the prediction with prompts beside the one without, which the head has been trained on most"""
+MIN_MASK_PIXELS = 20
+"""Smallest predicted visible mask that is used instead of its box"""
 
 
 @dataclass(frozen=True, eq=False)
 class Prompts:
-    """What is known of P instances of one photo of ``size`` (H, W).
+    """P visible masks or boxes in one photo of ``size`` (H, W).
 
-    ``boxes`` float32 [P, 4]: around their visible parts, x0, y0, x1, y1 in pixels. ``masks``: P visible masks, None
-    where only the box is known. ``scores`` float32 [P]; ``categories``: P of them, or none. ``answers``: the instance
-    of the ground truth each is made for, P of them, or none.
+    ``boxes`` float32 [P, 4]: around the visible parts, x0, y0, x1, y1 in pixels. ``masks``: visible masks, None where
+    only the box is known. ``scores`` float32 [P]. ``categories``: P classes, or none. ``answers``: the ground-truth
+    instance each is made for, P of them, or none.
 
     Raises :class:`amodal_data.errors.PredictionError` if a box is not finite.
     """
@@ -68,7 +79,7 @@ class Prompts:
 
     def __post_init__(self) -> None:
         if not np.isfinite(self.boxes).all():
-            raise PredictionError("a box is not finite", fix="leave out what has none")
+            raise PredictionError("a box is not finite", fix="leave out prompts without a finite box")
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -92,12 +103,13 @@ def boxes_of(masks: Sequence[RLE]) -> NDArray[np.float32]:
     return np.array(corners, np.float32).reshape(-1, 4)
 
 
-def pixel_owners(prompts: Prompts, place: str = "") -> tuple[NDArray[np.int32], list[Finding]]:
-    """Who is seen at each pixel, int32 [H, W] (-1 = nobody that is known), and a finding for each pair of masks that
-    both claim pixels: those go to the higher score, to the smaller one of equals.
+def pixel_owners(prompts: Prompts, file: str = "") -> tuple[NDArray[np.int32], list[Finding]]:
+    """The prompt whose mask each pixel belongs to, int32 [H, W] (-1 = none), and a finding for each overlap.
+
+    Shared pixels go to the higher score, and to the smaller mask of equal scores.
     """
     owner = np.full(prompts.size, -1, np.int32)
-    lost: dict[tuple[int, int], int] = {}
+    shared: dict[tuple[int, int], int] = {}
     areas = [0 if mask is None else mask.area for mask in prompts.masks]
     for n in sorted(range(len(prompts)), key=lambda n: (-prompts.scores[n], areas[n])):
         mask = prompts.masks[n]
@@ -105,62 +117,97 @@ def pixel_owners(prompts: Prompts, place: str = "") -> tuple[NDArray[np.int32], 
             continue
         inside = mask.decode()
         taken = owner[inside]
-        for other, count in zip(*np.unique(taken[taken >= 0], return_counts=True), strict=True):
-            lost[int(other), n] = int(count)
+        for first, count in zip(*np.unique(taken[taken >= 0], return_counts=True), strict=True):
+            shared[int(first), n] = int(count)
         owner[inside & (owner < 0)] = n
-    return owner, [Finding("prompts-overlap", Place(place), f"masks {a} and {b} share {count} pixels; {a} keeps them")
-                   for (a, b), count in sorted(lost.items())]  # fmt: skip
+    return owner, [Finding("prompts-overlap", Place(file), f"masks {a} and {b} share {count} pixels; {a} keeps them")
+                   for (a, b), count in sorted(shared.items())]  # fmt: skip
 
 
-@torch.no_grad()
-def complete(model: SLN, features: Features, frame: Frame, prompts: Prompts, owner: NDArray[np.int32]) -> Prediction:
-    """The whole of every prompt, in its order, from the features of one input whose photo lies in it as ``frame`` says;
-    of two, if the other is its mirror image: what is said of both counts as their mean.
-
-    owner: int32 [H, W], see :func:`pixel_owners`. A mask that was given is the level 0 of its instance, pixel by pixel.
-    """
-    known = _Known(model, features, frame, prompts, owner)
-    box = known.ends()
-    if len(prompts) and not known.by_mask.any():
-        seen = visible_prompts(known.prediction(box, known.levels(box)), prompts)
-        again = _Known(model, features, frame, seen, pixel_owners(seen)[0])
-        box = again.ends()
-        known.shapes = again.shapes
-    return known.prediction(box, known.answer(box))
-
-
-def _in_photo(boxes: Tensor, frame: Frame) -> NDArray[np.float32]:
-    """Boxes [P, 4] of the input in pixels of the photo, inside it."""
-    inside: Tensor = clip_boxes_to_image(frame.to_photo(boxes), frame.photo)
-    return inside.cpu().numpy()
-
-
-def visible_prompts(found: Prediction, prompts: Prompts) -> Prompts:
-    """Boxes as prompts that also have masks: what was found to be visible of each inside its box, None of less than 20
-    pixels.
-    """
+def visible_prompts(prediction: Prediction, prompts: Prompts) -> Prompts:
+    """Box prompts with the visible masks predicted inside them; None for masks of less than 20 pixels."""
     masks: list[RLE | None] = []
-    for mask, box in zip(found.modal(), prompts.boxes, strict=True):
+    for mask, box in zip(prediction.modal(), prompts.boxes, strict=True):
         x0, y0, x1, y1 = (int(edge) for edge in (*np.floor(box[:2]), *np.ceil(box[2:])))
         inside = np.zeros_like(mask)
         inside[y0:y1, x0:x1] = mask[y0:y1, x0:x1]
-        masks.append(RLE.from_mask(inside) if inside.sum() >= _SEEN else None)
+        masks.append(RLE.from_mask(inside) if inside.sum() >= MIN_MASK_PIXELS else None)
     return replace(prompts, masks=tuple(masks))
 
 
-@dataclass(frozen=True, eq=False)
-class _Shapes:
-    """What a shape prior is sure of, [P, 56, 56], in windows [P, 4] of the input, and which of it tells something, bool
-    [P]: that of instances whose masks are known, and any of others near them.
+class Completer:
+    """Completes visible masks or boxes by a network trained with prompts, and a shape prior if there is one."""
+
+    def __init__(self, predictor: Predictor, prior: ShapePrior | None = None) -> None:
+        self.predictor = predictor
+        self.prior = None if prior is None else prior.to(predictor.device).eval()
+
+    @classmethod
+    def load(cls, path: str | Path, device: str = "auto") -> "Completer":
+        """From a run directory, with its shape prior if it has one; or from a checkpoint or exported weights."""
+        prior = Path(path) / PRIOR_FILE
+        return cls(load(path, device), ShapePrior.load(prior) if prior.exists() else None)
+
+    def __repr__(self) -> str:
+        return f"Completer({self.predictor!r}, {'no ' if self.prior is None else ''}shape prior)"
+
+    @torch.no_grad()
+    def complete(
+        self, photo: Photo, prompts: Prompts, owner: NDArray[np.int32] | None = None, *, mirror: bool = True
+    ) -> Prediction:
+        """Amodal masks and levels for the prompts of one photo, in their order.
+
+        A given mask is level 0 of its instance, pixel by pixel. owner: int32 [H, W] by :func:`pixel_owners`, computed
+        unless given. mirror: look at the mirrored photo as well, for a little more quality in twice the time.
+
+        Raises :class:`sln.errors.WeightsError` if the network was trained without prompts,
+        :class:`amodal_data.errors.PhotoError` if the photo cannot be used or has another size than the prompts.
+        """
+        model, config = self.predictor.model, self.predictor.config
+        if not model.roi_head.prompted:
+            raise WeightsError("this network was trained without prompts", fix="train with head.prompts = true")
+        image, frame = prepare_photo(photo, config.data.size)
+        if frame.photo != prompts.size:
+            raise PhotoError(f"the photo is {frame.photo} (height, width), its prompts are of {prompts.size}")
+        with autocast(self.predictor.device, config.train.precision):
+            inputs = torch.cat([image, mirror_photo(image, frame)]) if mirror else image
+            features = model.features(self.predictor.to_device(inputs))
+            owner = pixel_owners(prompts)[0] if owner is None else owner
+            return self._complete(features, frame, prompts, owner)
+
+    def _complete(self, features: Features, frame: Frame, prompts: Prompts, owner: NDArray[np.int32]) -> Prediction:
+        model = self.predictor.model
+        prompted = _PromptedROIs(model, features, frame, prompts, owner)
+        prior = None if self.prior is None else prompted.ask_prior(self.prior)
+        boxes = prompted.amodal_boxes(prior)
+        if len(prompts) and not prompted.has_mask.any():
+            visible = visible_prompts(prompted.prediction(boxes, prompted.levels(boxes)), prompts)
+            again = _PromptedROIs(model, features, frame, visible, pixel_owners(visible)[0])
+            prior = None if self.prior is None else again.ask_prior(self.prior)
+            boxes = again.amodal_boxes(prior)
+        levels = PROMPTED_WEIGHT * prompted.levels(boxes)
+        levels += (1 - PROMPTED_WEIGHT) * prompted.levels(boxes, prompted=False)
+        if prior is not None:
+            weight = PRIOR_WEIGHT * prior.informed
+            levels = blend_with_prior(levels, boxes, prior.confidence, prior.windows, weight)
+        return prompted.prediction(boxes, levels)
+
+
+class _PriorAnswer(NamedTuple):
+    """Confidence of a shape prior, [P, 56, 56], in windows [P, 4] of the input; ``informed`` bool [P]: the instance's
+    mask is known, and masks of others near it.
     """
 
     windows: Tensor
-    sure: Tensor
-    tell: Tensor
+    confidence: Tensor
+    informed: Tensor
 
 
-class _Known:
-    """The prompts as the head takes them, on any windows of the input, and what it answers."""
+class _PromptedROIs:
+    """Prompts in one input: maps of them for the head and the prior in any windows, and the head's predictions.
+
+    ``features`` are of one input, or of it and its mirror image, whose predictions are averaged.
+    """
 
     def __init__(
         self, model: SLN, features: Features, frame: Frame, prompts: Prompts, owner: NDArray[np.int32]
@@ -169,112 +216,111 @@ class _Known:
         self.model, self.features, self.frame, self.prompts = model, features, frame, prompts
         self.owner = torch.from_numpy(owner).to(device)
         self.boxes = frame.to_input(torch.from_numpy(prompts.boxes)).to(device)
-        self.by_mask = torch.tensor([mask is not None for mask in prompts.masks], dtype=torch.bool, device=device)
-        self.shapes = None if model.shape_prior is None else self._shapes(model.shape_prior)
+        self.has_mask = torch.tensor([mask is not None for mask in prompts.masks], dtype=torch.bool, device=device)
 
-    def ends(self) -> Tensor:
-        """The amodal boxes, [P, 4], in the photo: by shapes where those tell, else by the head."""
-        if self.shapes is None:
-            return self._found()
-        shapes = self.shapes
-        told: Tensor = clip_boxes_to_image(_extent(shapes.sure, shapes.windows, self.boxes, _LEAST), self.frame.resized)
-        return told if shapes.tell.all() else torch.where(shapes.tell[:, None], told, self._found())
+    def amodal_boxes(self, prior: _PriorAnswer | None) -> Tensor:
+        """Amodal boxes in the photo, [P, 4]: by the prior where it is informed, else by the head."""
+        if prior is None:
+            return self._boxes_by_head()
+        extent = _extent(prior.confidence, prior.windows, self.boxes, MIN_EXTENSION_PRIOR)
+        boxes: Tensor = clip_boxes_to_image(extent, self.frame.resized)
+        if prior.informed.all():
+            return boxes
+        return torch.where(prior.informed[:, None], boxes, self._boxes_by_head())
 
-    def _found(self) -> Tensor:
-        box = self.boxes
-        for far in _FAR:
-            window = windows_around(box, far)
-            sure = 1 - self.levels(window)[:, 0].float()
-            box = clip_boxes_to_image(_extent(sure, window, self.boxes, _LITTLE), self.frame.resized)
-        return box
+    def _boxes_by_head(self) -> Tensor:
+        boxes = self.boxes
+        for margin in WINDOW_MARGINS:
+            windows = windows_around(boxes, margin)
+            confidence = 1 - self.levels(windows)[:, 0].float()
+            extent = _extent(confidence, windows, self.boxes, MIN_EXTENSION)
+            boxes = clip_boxes_to_image(extent, self.frame.resized)
+        return boxes
 
-    def answer(self, boxes: Tensor) -> Tensor:
-        """Level probabilities in amodal boxes [P, 4], [P, K + 1, S, S]."""
-        levels = _TOLD * self.levels(boxes) + (1 - _TOLD) * self.levels(boxes, told=False)
-        if self.shapes is None:
-            return levels
-        return blend_with_prior(levels, boxes, self.shapes.sure, self.shapes.windows, _HEEDED * self.shapes.tell)
-
-    def _shapes(self, prior: ShapePrior) -> _Shapes:
-        windows, longer = windows_around(self.boxes, REACH), (self.boxes[:, 2:] - self.boxes[:, :2]).amax(1)
+    def ask_prior(self, prior: ShapePrior) -> _PriorAnswer:
+        """The shape prior's confidence around each visible box."""
+        windows, length = windows_around(self.boxes, MARGIN), (self.boxes[:, 2:] - self.boxes[:, :2]).amax(1)
         owners, inside = self._owners(windows, GRID)
-        own = owners == torch.arange(len(owners), device=owners.device)[:, None, None]
-        others = (owners >= 0) & ~own
-        sure = prior.of(prior_inputs(own, others, inside, longer / self.frame.side))
-        return _Shapes(windows, sure, self.by_mask & others.flatten(1).any(1))
+        visible = owners == torch.arange(len(owners), device=owners.device)[:, None, None]
+        neighbors = (owners >= 0) & ~visible
+        confidence = prior.confidence(prior_inputs(visible, neighbors, inside, length / self.frame.side))
+        return _PriorAnswer(windows, confidence, self.has_mask & neighbors.flatten(1).any(1))
 
     def prediction(self, boxes: Tensor, probabilities: Tensor) -> Prediction:
-        """What level probabilities in amodal boxes [P, 4] say of the prompts, put together."""
+        """The prediction of level probabilities in amodal boxes [P, 4], given the masks."""
         prompts, owner = self.prompts, self.owner.cpu().numpy()
         masks = tuple(None if mask is None else RLE.from_mask(owner == n) for n, mask in enumerate(prompts.masks))
-        found = Prediction(
+        corners: Tensor = clip_boxes_to_image(self.frame.to_photo(boxes), self.frame.photo)
+        prediction = Prediction(
             prompts.size,
-            _in_photo(boxes, self.frame),
+            corners.cpu().numpy(),
             prompts.scores,
             probabilities.float().cpu().numpy(),
             prompts.categories,
             GivenMasks(masks, RLE.from_mask(owner >= 0), prompts.answers or (None,) * len(prompts)),
         )
-        return with_decoding(found, self.model.config.predict)
+        return with_decoding(prediction, self.model.config.predict)
 
-    def levels(self, windows: Tensor, *, told: bool = True) -> Tensor:
-        """Level probabilities in windows [P, 4] of the input, one for each prompt."""
+    def levels(self, windows: Tensor, *, prompted: bool = True) -> Tensor:
+        """Level probabilities in windows [P, 4] of the input, one for each prompt, [P, K + 1, S, S]."""
         number = len(windows)
-        maps = self.maps(windows, self.model.regions.out) if told else None
-        owners = torch.zeros(number, dtype=torch.int64, device=windows.device)
+        maps = self._prompt_maps(windows, self.model.roi_pool.out) if prompted else None
+        images = torch.zeros(number, dtype=torch.int64, device=windows.device)
         if len(self.features.photos) == 1:
-            return self.model.levels_in(self.features, windows, owners, maps)
-        both = torch.cat([windows, mirrored_boxes(windows, self.frame.resized[1])])
+            return self.model.predict_rois(self.features, ROIs.distinct(windows, images), maps)
+        both = torch.cat([windows, mirror_boxes(windows, self.frame.resized[1])])
         maps = None if maps is None else torch.cat([maps, maps.flip(3)])
-        found = self.model.levels_in(self.features, both, torch.cat([owners, owners + 1]), maps)
-        return (found[:number] + found[number:].flip(3)) / 2
+        rois = ROIs.distinct(both, torch.cat([images, images + 1]))
+        levels = self.model.predict_rois(self.features, rois, maps)
+        return (levels[:number] + levels[number:].flip(3)) / 2
 
-    def maps(self, windows: Tensor, out: int) -> Tensor:
-        """See :mod:`sln.network.prompts`, float32 [P, 3, out, out]."""
+    def _prompt_maps(self, windows: Tensor, out: int) -> Tensor:
+        """Prompt maps of :mod:`sln.network.prompts`, float32 [P, 3, out, out]."""
         owners, _ = self._owners(windows, out)
-        mine = torch.arange(len(windows), device=windows.device)[:, None, None]
-        told = self.by_mask[:, None, None]
+        instances = torch.arange(len(windows), device=windows.device)[:, None, None]
+        has_mask = self.has_mask[:, None, None]
         return torch.stack(
             [
-                (owners == mine) & told,
+                (owners == instances) & has_mask,
                 inside_boxes(windows, self.boxes, out),
-                (owners >= 0) & (owners != mine) & told,
+                (owners >= 0) & (owners != instances) & has_mask,
             ],
             1,
         ).float()
 
     def _owners(self, windows: Tensor, out: int) -> tuple[Tensor, Tensor]:
-        """Who is seen, -1 = nobody that is known, and what lies in the photo, both [P, out, out]."""
-        y, x, inside = pixels_on(self.frame.to_photo(windows), out, self.frame.photo)
+        """The visible prompt at cell centers, -1 = none, and which centers are in the photo, both [P, out, out]."""
+        y, x, inside = grid_pixels(self.frame.to_photo(windows), out, self.frame.photo)
         return torch.where(inside, self.owner[y, x], -1), inside
 
 
-def _extent(confidence: Tensor, windows: Tensor, seen: Tensor, least: float) -> Tensor:
-    """Boxes [P, 4] around where the object may be, from edge to edge of its confidence, linearly between cells; never
-    less than what is seen, and just that on sides where it is little more.
+def _extent(confidence: Tensor, windows: Tensor, visible: Tensor, min_extension: float) -> Tensor:
+    """Boxes [P, 4] around confident cells, interpolated between them; at least the visible box.
+
+    A side that extends less than ``min_extension`` (in sides of the visible box) stays where it is.
     """
-    (left, right), (top, low) = (_ends(confidence.amax(axis)) for axis in (1, 2))
-    parts = torch.stack([left, top, right, low], 1)
+    (left, right), (top, bottom) = (_ends(confidence.amax(axis)) for axis in (1, 2))
+    parts = torch.stack([left, top, right, bottom], 1)
     sides = (windows[:, 2:] - windows[:, :2]).repeat(1, 2)
-    found = windows[:, :2].repeat(1, 2) + parts * sides
-    little = (found - seen) * seen.new_tensor([-1, -1, 1, 1]) < least * (seen[:, 2:] - seen[:, :2]).repeat(1, 2)
-    return torch.where(little, seen, found)
+    boxes = windows[:, :2].repeat(1, 2) + parts * sides
+    extension = (boxes - visible) * visible.new_tensor([-1, -1, 1, 1])
+    small = extension < min_extension * (visible[:, 2:] - visible[:, :2]).repeat(1, 2)
+    return torch.where(small, visible, boxes)
 
 
 def _ends(profile: Tensor) -> tuple[Tensor, Tensor]:
-    """Where profiles [P, S] first and last are sure enough, as parts of their length, [P] each; a half where never."""
+    """First and last confident position of profiles [P, S], as parts of their length, [P] each; 0.5 without any."""
     cells = profile.shape[1]
-    above = profile > _SURE
-    first = above.long().argmax(1)
-    start = _crossing(profile, first)
-    stop = cells - _crossing(profile.flip(1), above.flip(1).long().argmax(1))
-    some = above.any(1)
+    confident = profile > EXTENT_CONFIDENCE
+    start = _crossing(profile, confident.long().argmax(1))
+    stop = cells - _crossing(profile.flip(1), confident.flip(1).long().argmax(1))
+    some = confident.any(1)
     return torch.where(some, start / cells, 0.5), torch.where(some, stop / cells, 0.5)
 
 
 def _crossing(profile: Tensor, first: Tensor) -> Tensor:
-    """Where, in cells from the start, a profile gets sure enough before cell ``first``, whose centre is."""
-    at = profile.gather(1, first[:, None])[:, 0]
+    """Position, in cells, where a profile becomes confident before the center of cell ``first``."""
+    value = profile.gather(1, first[:, None])[:, 0]
     before = profile.gather(1, (first - 1).clamp(min=0)[:, None])[:, 0]
-    part = ((at - _SURE) / (at - before).clamp(min=1e-6)).clamp(0, 1)
+    part = ((value - EXTENT_CONFIDENCE) / (value - before).clamp(min=1e-6)).clamp(0, 1)
     return torch.where(first > 0, first + 0.5 - part, 0.0)

@@ -1,31 +1,44 @@
-"""A shape prior: what of an object lies behind others, told by shapes alone, by what is seen of it and of them.
+"""Shape prior: how far an object goes on behind others, from masks alone.
 
-P windows that reach as far beyond the visible box on every side as its longer side is long, as maps in [0, 1] on a
-grid of 56 x 56 cells, float32 [P, 4, 56, 56]: the visible part of the instance, visible parts of others, the inside of
-the photo, and how long the longer side is, as a part of the input's (the same in all cells).
+P windows around visible boxes, with a margin of one longer side on every side, as maps in [0, 1] on 56 x 56 cells,
+float32 [P, 4, 56, 56]: the visible mask of the instance, the visible masks of others, the inside of the photo, and the
+longer side of the box as a part of the input's side (the same in all cells).
 """
+
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import roi_align
 
+from amodal_data.io.files import replaced_path
+from sln.errors import WeightsError
 from sln.network.prompts import sample_instances, visible_neighbors, windows_around
 from sln.network.sampling import fractions, random_keys
 from sln.network.targets import Targets
+from sln.weights.files import check_tensors
 
 GRID = 56
-"""Cells a side"""
-REACH = 1.0
-"""How far a window reaches beyond the visible box, in longer sides"""
+"""Cells a side of a window"""
+MARGIN = 1.0
+"""Margin of a window around the visible box, in longer sides"""
+PRIOR_FILE = "shape_prior.safetensors"
+"""The file in a run directory"""
+_SCHEMA = "sln-shape-prior/1"
 _SEED = 49979687
-_ALL, _LEFT_OUT = 0.75, 0.3
-"""How often all others are shown; how often each is left out where not"""
+_ALL_NEIGHBORS = 0.75
+"""Training: share of windows that show all other instances"""
+_NEIGHBOR_DROP = 0.3
+"""Training: share of other instances that are missing in the rest"""
 
 
 class ShapePrior(nn.Module):
-    """From :func:`prior_inputs` to logits that a cell is of the instance, float32 [P, 56, 56]: a U-Net (Ronneberger et
-    al. 2015) whose lowest maps are seen as a whole besides, since where an edge goes on is seen far from there.
+    """From :func:`prior_inputs` to logits that a cell belongs to the instance, float32 [P, 56, 56].
+
+    A U-Net (Ronneberger et al. 2015) with a fully connected layer at its lowest resolution, because the course of an
+    edge can depend on distant cells.
     """
 
     def __init__(self, width: int = 32) -> None:
@@ -40,7 +53,7 @@ class ShapePrior(nn.Module):
                 ),
             ]
         )
-        self.whole = nn.Sequential(
+        self.dense = nn.Sequential(
             nn.Flatten(),
             nn.Linear(4 * width * low * low, 8 * width),
             nn.ReLU(inplace=True),
@@ -50,37 +63,74 @@ class ShapePrior(nn.Module):
         self.up = nn.ModuleList(
             [nn.ConvTranspose2d(6 * width, 2 * width, 2, 2), nn.ConvTranspose2d(2 * width, width, 2, 2)]
         )
-        self.joined = nn.ModuleList([_layer(4 * width, 2 * width), _layer(2 * width, width)])
-        self.answer = nn.ConvTranspose2d(width, 1, 2, 2)
+        self.merge = nn.ModuleList([_layer(4 * width, 2 * width), _layer(2 * width, width)])
+        self.output = nn.ConvTranspose2d(width, 1, 2, 2)
 
     def forward(self, maps: Tensor) -> Tensor:
         """[P, 4, 56, 56] to [P, 56, 56]."""
-        passed = [maps]
+        stages = [maps]
         for layers in self.down:
-            passed.append(layers(passed[-1]))
-        found = torch.cat([passed[-1], self.whole(passed[-1])], 1)
-        for up, joined, beside in zip(self.up, self.joined, (passed[2], passed[1]), strict=True):
-            found = joined(torch.cat([up(found), beside], 1))
-        logits: Tensor = self.answer(found)[:, 0]
+            stages.append(layers(stages[-1]))
+        x = torch.cat([stages[-1], self.dense(stages[-1])], 1)
+        for up, merge, skip in zip(self.up, self.merge, (stages[2], stages[1]), strict=True):
+            x = merge(torch.cat([up(x), skip], 1))
+        logits: Tensor = self.output(x)[:, 0]
         return logits.float()
 
-    def losses(self, targets: Targets, most: int) -> Tensor:
-        """Cross-entropy of ``most`` instances an image, in their turns, over the cells that may hide something; 0 where
-        none does.
-        """
-        maps, wanted, asked = sample_shapes(targets, most)
-        if not asked.any():
-            return torch.stack([parameter.sum() for parameter in self.parameters()]).sum() * 0
-        each = functional.binary_cross_entropy_with_logits(self(maps), wanted, reduction="none")
-        return (each * asked).sum() / asked.sum()
+    def loss(self, targets: Targets, count: int) -> Tensor:
+        """Cross-entropy of ``count`` partly hidden instances an image; 0 without any.
 
-    def of(self, maps: Tensor) -> Tensor:
-        """How sure it is that a cell is of the instance, [P, 56, 56] in [0, 1]: the mean of what is said of shapes and
-        of their mirror images; 1 where it is seen, 0 beyond the photo.
+        Only cells where something may be hidden count.
         """
-        own, _, inside, _ = maps.unbind(1)
-        sure = (self(maps).sigmoid() + self(maps.flip(3)).sigmoid().flip(2)) / 2
-        return torch.maximum(sure * inside, own)
+        maps, target, counted = sample_shapes(targets, count)
+        if not counted.any():
+            return torch.stack([parameter.sum() for parameter in self.parameters()]).sum() * 0
+        cells = functional.binary_cross_entropy_with_logits(self(maps), target, reduction="none")
+        return (cells * counted).sum() / counted.sum()
+
+    def confidence(self, maps: Tensor) -> Tensor:
+        """Confidence that a cell belongs to the instance, [P, 56, 56] in [0, 1], averaged with the mirror image's.
+
+        1 where the instance is visible, 0 beyond the photo.
+        """
+        visible, _, inside, _ = maps.unbind(1)
+        confidence = (self(maps).sigmoid() + self(maps.flip(3)).sigmoid().flip(2)) / 2
+        return torch.maximum(confidence * inside, visible)
+
+    def save(self, path: Path) -> None:
+        """Write the weights as safetensors, whole or not at all."""
+        from safetensors.torch import save_file
+
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        with replaced_path(path) as temporary:
+            save_file(state, temporary, {"schema": _SCHEMA})
+
+    @classmethod
+    def load(cls, path: Path) -> "ShapePrior":
+        """Read weights by :meth:`save`. Raises :class:`WeightsError` for anything else."""
+        from safetensors import SafetensorError, safe_open
+
+        prior = cls()
+        try:
+            with safe_open(path, "pt") as file:
+                if (file.metadata() or {}).get("schema") != _SCHEMA:
+                    raise WeightsError("not a shape prior of sln fit", place=str(path))
+                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
+        except (OSError, RuntimeError, SafetensorError) as error:
+            raise WeightsError(f"not a safetensors file: {error}", place=str(path)) from error
+        check_tensors(prior.state_dict(), state, str(path))
+        prior.load_state_dict(state)
+        return prior.eval()
+
+
+class ShapeSamples(NamedTuple):
+    """Training windows: input ``maps`` [P, 4, 56, 56], ``target`` float32 [P, 56, 56] (1 = cell of the instance), and
+    the cells that count, bool [P, 56, 56].
+    """
+
+    maps: Tensor
+    target: Tensor
+    counted: Tensor
 
 
 def _layer(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
@@ -89,43 +139,45 @@ def _layer(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     )
 
 
-def prior_inputs(own: Tensor, others: Tensor, inside: Tensor, longer: Tensor) -> Tensor:
-    """Maps of P windows of which are own, others' and in the photo bool [P, 56, 56], and longer sides [P] as parts of
-    the input's side.
-    """
-    length = longer[:, None, None].expand(-1, GRID, GRID)
-    return torch.stack([own.float(), others.float(), inside.float(), length.float()], 1)
+def prior_inputs(visible: Tensor, neighbors: Tensor, inside: Tensor, length: Tensor) -> Tensor:
+    """Input maps of P windows from bool maps [P, 56, 56] and the longer sides [P] as parts of the input's side."""
+    lengths = length[:, None, None].expand(-1, GRID, GRID)
+    return torch.stack([visible.float(), neighbors.float(), inside.float(), lengths.float()], 1)
 
 
-def blend_with_prior(levels: Tensor, boxes: Tensor, sure: Tensor, windows: Tensor, weight: Tensor) -> Tensor:
-    """Level probabilities [P, K + 1, S, S] in boxes [P, 4] whose confidence is moved by ``weight`` [P] towards what a
-    prior is sure of in windows [P, 4], [P, 56, 56]; where those do not reach it stays.
+def blend_with_prior(levels: Tensor, boxes: Tensor, confidence: Tensor, windows: Tensor, weight: Tensor) -> Tensor:
+    """Move the confidence of level probabilities [P, K + 1, S, S] in boxes [P, 4] towards the prior's by ``weight``
+    [P].
+
+    confidence: [P, 56, 56] in windows [P, 4]; outside of them nothing changes.
     """
-    owners = torch.arange(len(boxes), device=boxes.device)[:, None]
+    rows = torch.arange(len(boxes), device=boxes.device)[:, None]
     corner, sides = windows[:, :2].repeat(1, 2), (windows[:, 2:] - windows[:, :2]).repeat(1, 2).clamp(min=1e-3)
-    rois = torch.cat([owners, (boxes - corner) / sides * GRID], 1)
-    told = torch.stack([sure, torch.ones_like(sure)], 1)
-    there: Tensor = roi_align(told, rois, levels.shape[-2:], 1.0, 1, aligned=True)
-    confidence = 1 - levels[:, 0].float()
-    moved = confidence + weight[:, None, None] * (there[:, 0] - there[:, 1] * confidence)
-    inside = levels[:, 1:] * (moved / confidence.clamp(min=1e-6))[:, None]
-    return torch.cat([1 - moved[:, None], inside], 1)
+    rois = torch.cat([rows, (boxes - corner) / sides * GRID], 1)
+    maps = torch.stack([confidence, torch.ones_like(confidence)], 1)
+    prior: Tensor = roi_align(maps, rois, levels.shape[-2:], 1.0, 1, aligned=True)
+    inside = 1 - levels[:, 0].float()
+    blended = inside + weight[:, None, None] * (prior[:, 0] - prior[:, 1] * inside)
+    scaled = levels[:, 1:] * (blended / inside.clamp(min=1e-6))[:, None]
+    return torch.cat([1 - blended[:, None], scaled], 1)
 
 
-def sample_shapes(targets: Targets, most: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Maps to train on, which cells are of the instance, float32, and which of them are asked about, bool, each
-    [P, 56, 56]: those in the photo where it is not seen.
+def sample_shapes(targets: Targets, count: int) -> ShapeSamples:
+    """Windows of ``count`` partly hidden instances of each image, by the images' seeds.
 
-    ``most`` of each image, in turns drawn by the images' seeds, of those that are hidden in part.
+    Counted are the cells inside the photo where the instance is not visible.
     """
-    images, instances, places = sample_instances(targets, most, (targets.table > 1).any(1))
-    draws = fractions(random_keys(places[:, None] * 2 + places.new_tensor([1, 2]), targets.seeds[images, None] + _SEED))
-    seen = targets.seen[images, instances]
-    windows = windows_around(seen, REACH)
+    images, instances, positions = sample_instances(targets, count, (targets.table > 1).any(1))
+    counters = positions[:, None] * 2 + positions.new_tensor([1, 2])
+    draws = fractions(random_keys(counters, targets.seeds[images, None] + _SEED))
+    visible = targets.visible_boxes[images, instances]
+    windows = windows_around(visible, MARGIN)
     codes = targets.roi_codes(windows, images, instances, GRID)
     owners = targets.roi_owners(windows, images, GRID)
-    left_out = torch.where(draws[:, :1] < _ALL, 0.0, _LEFT_OUT)
-    others = (owners >= 0) & (codes != 1) & visible_neighbors(draws[:, 1:], left_out, targets.present.shape[1], owners)
+    drop_rate = torch.where(draws[:, :1] < _ALL_NEIGHBORS, 0.0, _NEIGHBOR_DROP)
+    kept = visible_neighbors(draws[:, 1:], drop_rate, targets.present.shape[1], owners)
+    neighbors = (owners >= 0) & (codes != 1) & kept
     inside = targets.roi_inside(windows, images, GRID)
-    longer = (seen[:, 2:] - seen[:, :2]).amax(1) / targets.regions.shape[-1]
-    return prior_inputs(codes == 1, others, inside, longer), (codes > 0).float(), inside & (codes != 1)
+    length = (visible[:, 2:] - visible[:, :2]).amax(1) / targets.regions.shape[-1]
+    maps = prior_inputs(codes == 1, neighbors, inside, length)
+    return ShapeSamples(maps, (codes > 0).float(), inside & (codes != 1))

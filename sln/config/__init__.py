@@ -13,11 +13,10 @@ from sln.config.sections import (
     DetectorConfig,
     EncoderConfig,
     HeadConfig,
+    LossConfig,
     PredictConfig,
     ProposalConfig,
     TrainConfig,
-    of_schema,
-    settings_of_schema,
     steps_of,
 )
 
@@ -29,13 +28,12 @@ __all__ = [
     "DetectorConfig",
     "EncoderConfig",
     "HeadConfig",
+    "LossConfig",
     "PredictConfig",
     "Preset",
     "ProposalConfig",
     "TrainConfig",
     "commented",
     "load_config",
-    "of_schema",
-    "settings_of_schema",
     "steps_of",
 ]

@@ -5,6 +5,7 @@ import signal
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +227,18 @@ class _Batches(Dataset[Any]):
             return Batch.stack([self.dataset.sample(i, epoch) if epoch else self.dataset[i] for i, epoch in samples])
         except AmodalError as error:
             return error
+
+
+def samples_of_step(step: int, images: int, batch: int, seed: int) -> list[tuple[int, int]]:
+    """The samples (image, epoch) of a step over all processes; epochs count from 1, each shuffles all images anew."""
+    epochs_and_positions = (divmod(position, images) for position in range(step * batch, (step + 1) * batch))
+    return [(_shuffled(images, seed, epoch)[position], epoch + 1) for epoch, position in epochs_and_positions]
+
+
+@lru_cache(maxsize=4)  # steps need neighboring epochs only
+def _shuffled(images: int, seed: int, epoch: int) -> list[int]:
+    order: list[int] = np.random.default_rng([seed, epoch]).permutation(images).tolist()
+    return order
 
 
 def batches(dataset: CachedTargets, plan: Sequence[Sequence[tuple[int, int]]], workers: int | str) -> Iterator[Batch]:

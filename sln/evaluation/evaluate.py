@@ -20,7 +20,8 @@ from sln.inference.comparison import ComparisonRow, comparison
 from sln.inference.prediction import Prediction, with_decoding
 from sln.inference.predictor import Predictor
 from sln.inference.report_page import write_report
-from sln.network.layering import decode
+from sln.network.roi_head import decode_levels
+from sln.network.roi_pool import ROIs
 from sln.runtime.device import autocast
 
 _BATCH_SIZE = 8
@@ -81,9 +82,9 @@ def score_at_truth_boxes(predictor: Predictor, data: CachedTargets, limit: int |
         boxes = inputs.targets.boxes[owners, instances]
         with autocast(device, config.train.precision):
             features = model.features(inputs.images.contiguous(memory_format=torch.channels_last))
-            levels = model.levels_in(features, boxes, owners)
+            levels = model.predict_rois(features, ROIs.distinct(boxes, owners))
         shares = inputs.targets.roi_shares(boxes, owners, instances, config.head.out, config.layering.levels)
-        ious.append(_ious(decode(levels)[1].cpu().numpy(), decode(shares)[1].cpu().numpy()))
+        ious.append(_ious(decode_levels(levels)[1].cpu().numpy(), decode_levels(shares)[1].cpu().numpy()))
         for i in np.flatnonzero(is_first).tolist():
             rows = owners == i
             masks[ids[i]] = to_prediction(predictor, batch.frames[i], boxes[rows], levels[rows]).scored_masks()

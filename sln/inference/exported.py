@@ -1,15 +1,17 @@
-"""The network without its code: parts of fixed shapes, as programs of ``torch.export`` or ONNX files.
+"""Exported models: the network as parts of fixed shapes, programs of ``torch.export`` or ONNX files.
 
-    trunk   photo [1, 3, side, side], float in [0, 1] -> maps, layers, boxes [A, 4] and objectness logits [A] of anchors
-    boxes   maps, regions [P, 4] -> class probabilities [P, classes + 1] and moved boxes [P, classes + 1, 4]
-    levels  maps, layers, photo, regions [P, 4], prompts [P, 3, S, S] -> level probabilities [P, K + 1, S, S], and what
-            the head saw and said [P, f, s, s], [P, c, S, S]
-    scene   those three, and maps of the others [P, K + 5, S, S] (:func:`sln.network.context.context_maps`) -> level
-            probabilities of the scene pass
+    trunk    photo [1, 3, side, side], float in [0, 1] -> maps, layers, boxes [A, 4] and objectness logits [A] of
+    anchors boxes    maps, ROIs [P, 4] -> class probabilities [P, classes + 1] and moved boxes [P, classes + 1, 4]
+    levels   maps, layers, photo, ROIs [P, 4], prompts [P, 3, S, S] -> level probabilities [P, K + 1, S, S], pooled
+    input
+             [P, f, s, s] and logits [P, c, S, S] of the head
+    context  those three and maps of the others [P, K + 5, S, S] (:func:`sln.network.context.context_maps`) -> level
+             probabilities
 
-What has no fixed shape lies between them, in :meth:`ExportedModel.detect`: box NMS of proposals and of classes, what the
-others of a photo say, and P at a time, a number of its own for each part. ``boxes`` is left out in the paper's version,
-``scene`` without a scene pass. ``portable.json`` has the network's settings and the numbers above.
+Everything without a fixed shape lies between the parts, in :meth:`ExportedModel.detect`: NMS of proposals and classes,
+the maps of the others, and any number of ROIs, P at a time. ``boxes`` is missing in the paper's version, ``context``
+without a context stage. ``exported.json`` holds the network's settings and the numbers above. The parts run the
+network's own modules (:class:`sln.network.roi_pool.RoIPool` with ``static`` shapes).
 """
 
 import json
@@ -21,149 +23,129 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import concat_box_prediction_layers
-from torchvision.ops import roi_align
 
 from amodal_data.io.files import open_regular, replaced, replaced_path
 from sln.config import Config
 from sln.errors import MachineError, WeightsError
 from sln.network.box_head import BoxHead, filter_detections
+from sln.network.build import build_rpn
 from sln.network.context import ContextStage, context_maps
 from sln.network.duplicates import group_duplicates
-from sln.network.prompts import PROMPTS, as_channels
-from sln.network.rpn import build_rpn
-from sln.network.sln import SLN, Detections
+from sln.network.roi_pool import PROMPT_MAPS, Features, ROIs
+from sln.network.sln import SLN, Detections, detection_limits
 
-Runs = Callable[..., tuple[Tensor, ...]]
+Program = Callable[..., tuple[Tensor, ...]]
 _SUFFIX = {"torch": ".pt2", "onnx": ".onnx"}
-SETTINGS = "portable.json"
+SETTINGS = "exported.json"
 """The file beside the parts"""
-
-_SCHEMA = "sln/portable/4"
-_REGIONS = {"boxes": 100, "levels": 16, "context": 16}
-"""P of each part: of a hundred proposals few are left where there is something"""
+_SCHEMA = "sln-exported/1"
+_ROIS = {"boxes": 100, "levels": 16, "context": 16}
+"""P of each part: of a hundred proposals only few remain where an object is"""
 
 
 class _Trunk(nn.Module):
-    """Body, pyramid, GLM and RPN; anchors are constants."""
+    """Encoder, GLM and RPN; anchors are constants."""
 
     def __init__(self, model: SLN) -> None:
         super().__init__()
         self.model = model
         side = model.config.data.size
         with torch.no_grad():
-            seen = model.for_proposals(model.features(torch.zeros(1, 3, side, side)))
-            objectness, _ = model.proposals.head(seen)
+            inputs = model.rpn_input(model.features(torch.zeros(1, 3, side, side)))
+            objectness, _ = model.rpn.head(inputs)
             images = ImageList(torch.zeros(1, 3, side, side), [(side, side)])
-            anchors = model.proposals.anchor_generator(images, objectness)[0]
-        self.levels = [one[0].numel() for one in objectness]
+            anchors = model.rpn.anchor_generator(images, objectness)[0]
+        self.anchor_counts = [level[0].numel() for level in objectness]
         self.register_buffer("anchors", anchors)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         features = self.model.features(images)
-        objectness, deltas = self.model.proposals.head(self.model.for_proposals(features))
-        scores, moved = concat_box_prediction_layers(objectness, deltas)
-        boxes = self.model.proposals.box_coder.decode(moved, [self.anchors])[:, 0]
-        return (*features.maps[:4], features.layers, boxes, scores.flatten())
+        objectness, deltas = self.model.rpn.head(self.model.rpn_input(features))
+        logits, moved = concat_box_prediction_layers(objectness, deltas)
+        boxes = self.model.rpn.box_coder.decode(moved, [self.anchors])[:, 0]
+        return (*features.maps[:4], features.layers, boxes, logits.flatten())
 
 
 class _Boxes(nn.Module):
     """The box head."""
 
-    def __init__(self, model: SLN, head: BoxHead) -> None:
+    def __init__(self, head: BoxHead) -> None:
         super().__init__()
-        self.model, self.head = model, head
+        self.head = head
 
-    def forward(self, p2: Tensor, p3: Tensor, p4: Tensor, p5: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
-        pooled = on_every_level(self.model, [p2, p3, p4, p5], regions, 7, 2, aligned=False)
-        logits, deltas = self.head.predictor(self.head.head(pooled))
-        return logits.softmax(-1), self.head.coder.decode(deltas, [regions])
+    def forward(self, p2: Tensor, p3: Tensor, p4: Tensor, p5: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        logits, deltas = self.head([p2, p3, p4, p5], [boxes])
+        return logits.softmax(-1), self.head.decode(deltas, [boxes])
 
 
 class _Levels(nn.Module):
-    """The head."""
+    """ROI pooling and the ROI head."""
 
     def __init__(self, model: SLN) -> None:
         super().__init__()
-        self.model = model
+        self.roi_pool, self.roi_head = model.roi_pool, model.roi_head
 
-    def forward(self, *given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        *maps, layers, photo, regions, prompts = given
-        model, own = self.model, self.model.regions
-        parts = [on_every_level(model, maps, regions, own.cells, own.samples, aligned=True)]
-        if model.head.sees_layers:
-            parts.append(on_every_level(model, [layers], regions, own.cells, own.samples, aligned=True))
-        if model.head.sees_photo:
-            parts.append(model.of_photos(photo, _rois(regions)))
-        if model.head.prompted:
-            parts.append(as_channels(prompts, own.cells))
-        seen = torch.cat(parts, 1)
-        logits = model.head(seen)[-1]
-        return model.head.meaning(logits), seen, logits
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        *maps, layers, photo, boxes, prompts = inputs
+        rois = ROIs.distinct(boxes, torch.zeros_like(boxes[:, 0]))
+        pooled = self.roi_pool(Features(maps, layers, photo), rois, prompts)
+        logits = self.roi_head(pooled)[-1]
+        return self.roi_head.to_probabilities(logits), pooled, logits
 
 
-class _Scene(nn.Module):
-    """The scene pass."""
+class _Context(nn.Module):
+    """The context stage."""
 
-    def __init__(self, model: SLN, scene: ContextStage) -> None:
+    def __init__(self, model: SLN, context: ContextStage) -> None:
         super().__init__()
-        self.head, self.scene = model.head, scene
+        self.roi_head, self.context = model.roi_head, context
 
-    def forward(self, said: Tensor, seen: Tensor, logits: Tensor, maps: Tensor) -> Tensor:
-        return self.head.meaning(self.scene(seen, logits, said, maps))
-
-
-def on_every_level(
-    model: SLN, maps: Sequence[Tensor], regions: Tensor, cells: int, samples: int, *, aligned: bool
-) -> Tensor:
-    """ROI-Align of regions [P, 4] in one input, each from the level of a pyramid that fits it: all are looked at on all
-    levels, so that nothing depends on the numbers.
-    """
-    rois = _rois(regions)
-    found = [roi_align(one, rois, (cells, cells), 1 / (4 * 2**at), samples, aligned) for at, one in enumerate(maps)]
-    if len(found) == 1:
-        return found[0]
-    levels = model.level_of([regions])[:, None, None, None]
-    return torch.stack([one * (levels == at) for at, one in enumerate(found)]).sum(0)
-
-
-def _rois(regions: Tensor) -> Tensor:
-    """Regions [P, 4] of the one input there is."""
-    return torch.cat([torch.zeros_like(regions[:, :1]), regions], 1)
+    def forward(self, probabilities: Tensor, pooled: Tensor, logits: Tensor, maps: Tensor) -> Tensor:
+        return self.roi_head.to_probabilities(self.context(pooled, logits, probabilities, maps))
 
 
 def export_model(model: SLN, folder: Path, form: str) -> list[str]:
-    """Write the parts of a network into a folder as ``torch`` or ``onnx``, and read them back; returns their names.
+    """Write the parts of a network into a folder as ``torch`` or ``onnx``, and load them once; returns their names.
 
     Raises :class:`MachineError` if a package for ONNX is missing.
     """
     model = model.cpu().eval()
-    model.stage = "joint"
-    side, own = model.config.data.size, model.regions
+    model.roi_pool.static = True
+    if model.box_head is not None:
+        model.box_head.static = True
     trunk = _Trunk(model).eval()
-    photo, region = torch.rand(1, 3, side, side), torch.tensor([[0.0, 0, side / 2, side / 2]])
-    regions = region.repeat(_REGIONS["levels"], 1)
-    with torch.no_grad():
-        *maps, layers, _, _ = trunk(photo)
-    prompts = torch.zeros(len(regions), PROMPTS, own.out, own.out)
-    parts: dict[str, tuple[nn.Module, tuple[Tensor, ...]]] = {"trunk": (trunk, (photo,))}
-    if model.boxes is not None:
-        parts["boxes"] = (_Boxes(model, model.boxes).eval(), (*maps, region.repeat(_REGIONS["boxes"], 1)))
-    levels = _Levels(model).eval()
-    parts["levels"] = (levels, (*maps, layers, photo, regions, prompts))
-    if model.context is not None:
-        with torch.no_grad():
-            said, seen, logits = levels(*maps, layers, photo, regions, prompts)
-        each = torch.arange(len(regions))
-        others = context_maps(said, regions, torch.zeros_like(each), torch.ones(len(regions)), each, side)
-        parts["context"] = (_Scene(model, model.context).eval(), (said, seen, logits, others))
+    parts = {name: part for name, part in _parts(model, trunk).items() if part is not None}
     for name, (part, inputs) in parts.items():
         _write_part(part, inputs, folder / (name + _SUFFIX[form]), form)
-    numbers = {name: number for name, number in _REGIONS.items() if name in parts}
-    about = {"schema": _SCHEMA, "form": form, "regions": numbers, "anchors": trunk.levels, "parts": list(parts)}
+    counts = {name: count for name, count in _ROIS.items() if name in parts}
+    header = {"schema": _SCHEMA, "form": form, "rois": counts, "anchors": trunk.anchor_counts, "parts": list(parts)}
     with replaced(folder / SETTINGS) as file:
-        file.write(json.dumps({**about, "config": model.config.model_dump(mode="json")}, indent=1) + "\n")
+        file.write(json.dumps({**header, "config": model.config.model_dump(mode="json")}, indent=1) + "\n")
     load_exported(folder)
     return [*(name + _SUFFIX[form] for name in parts), SETTINGS]
+
+
+@torch.no_grad()
+def _parts(model: SLN, trunk: _Trunk) -> dict[str, tuple[nn.Module, tuple[Tensor, ...]] | None]:
+    """The parts with inputs to trace them by."""
+    side, out = model.config.data.size, model.roi_pool.out
+    photo, box = torch.rand(1, 3, side, side), torch.tensor([[0.0, 0, side / 2, side / 2]])
+    boxes = box.repeat(_ROIS["levels"], 1)
+    *maps, layers, _, _ = trunk(photo)
+    levels = _Levels(model).eval()
+    inputs = (*maps, layers, photo, boxes, torch.zeros(len(boxes), PROMPT_MAPS, out, out))
+    head = None if model.box_head is None else _Boxes(model.box_head).eval()
+    context = None
+    if model.context is not None:
+        outputs = levels(*inputs)
+        rois = ROIs.distinct(boxes, torch.zeros(len(boxes), dtype=torch.int64))
+        context = (_Context(model, model.context).eval(), (*outputs, context_maps(outputs[0], rois, side)))
+    return {
+        "trunk": (trunk, (photo,)),
+        "boxes": None if head is None else (head, (*maps, box.repeat(_ROIS["boxes"], 1))),
+        "levels": (levels, inputs),
+        "context": context,
+    }
 
 
 @torch.no_grad()
@@ -175,7 +157,7 @@ def _write_part(part: nn.Module, inputs: tuple[Tensor, ...], path: Path, form: s
         return
     with replaced_path(path) as temporary:
         try:
-            import onnxscript  # noqa: F401  what torch.onnx stands on
+            import onnxscript  # noqa: F401  torch.onnx needs it
         except ImportError as error:
             raise MachineError(
                 "onnx and onnxscript are not installed", fix='pip install "amodal-data[onnx]"'
@@ -186,103 +168,96 @@ def _write_part(part: nn.Module, inputs: tuple[Tensor, ...], path: Path, form: s
 class ExportedModel:
     """A network from its parts: ``config`` and :meth:`detect` as :class:`sln.network.sln.SLN` has them."""
 
-    def __init__(self, config: Config, about: dict[str, Any], parts: dict[str, Runs]) -> None:
+    def __init__(self, config: Config, header: dict[str, Any], parts: dict[str, Program]) -> None:
         self.config = config
-        self._regions = {name: int(about["regions"][name]) for name in parts if name != "trunk"}
-        self._anchors, self._parts = list(about["anchors"]), parts
-        channels = config.encoder.channels  # only its rules are used, not its weights
-        self._proposals = build_rpn(channels, config.proposals, config.detector).eval()
+        self._counts = {name: int(header["rois"][name]) for name in parts if name != "trunk"}
+        self._anchors, self._parts = list(header["anchors"]), parts
+        # only the rules of the RPN are used, not its weights
+        self._rpn = build_rpn(config.encoder.channels, config.proposals, config.detector).eval()
 
     @torch.no_grad()
-    def detect(self, images: Tensor, shown: Sequence[tuple[int, int]] | None = None) -> list[Detections]:
-        """What is in each input, uint8 or float in [0, 1], [B, 3, side, side]; see :meth:`SLN.detect`."""
+    def detect(self, images: Tensor, image_sizes: Sequence[tuple[int, int]] | None = None) -> list[Detections]:
+        """Detections in each input, uint8 or float in [0, 1], [B, 3, side, side]; see :meth:`SLN.detect`."""
         side = self.config.data.size
         floats = images.float() / 255 if images.dtype == torch.uint8 else images
-        return [
-            self._one(one[None], size) for one, size in zip(floats, shown or [(side, side)] * len(images), strict=True)
-        ]
+        sizes = image_sizes or [(side, side)] * len(images)
+        return [self._detect(photo[None], size) for photo, size in zip(floats, sizes, strict=True)]
 
-    def _one(self, photo: Tensor, shown: tuple[int, int]) -> Detections:
-        *maps, layers, boxes, objectness = self._parts["trunk"](photo)
-        found, scores = self._proposals.filter_proposals(boxes[None], objectness[None], [shown], self._anchors)
-        boxes, score = found[0], scores[0]
+    def _detect(self, photo: Tensor, size: tuple[int, int]) -> Detections:
+        side, out = self.config.data.size, self.config.head.out
+        *maps, layers, anchors, objectness = self._parts["trunk"](photo)
+        proposals, objectness_scores = self._rpn.filter_proposals(
+            anchors[None], objectness[None], [size], self._anchors
+        )
+        boxes, scores = proposals[0], objectness_scores[0]
         classes = torch.zeros(len(boxes), dtype=torch.int64)
         if "boxes" in self._parts:
-            rules = self.config.predict
-            probabilities, moved = self._in_parts("boxes", tuple(maps), boxes)
-            own = filter_detections(
-                moved, probabilities, shown, least=rules.min_score, nms=rules.box_nms, most=rules.max_detections
-            )
-            boxes, score, classes = own
-        prompts = torch.zeros(len(boxes), PROMPTS, self.config.head.out, self.config.head.out)
-        said, seen, logits = self._in_parts("levels", (*maps, layers, photo), boxes, prompts)
-        objects = group_duplicates(said, boxes, score, self.config.data.size)
+            probabilities, moved = self._run("boxes", tuple(maps), boxes)
+            boxes, scores, classes = filter_detections(moved, probabilities, size, detection_limits(self.config))
+        prompts = torch.zeros(len(boxes), PROMPT_MAPS, out, out)
+        levels, pooled, logits = self._run("levels", (*maps, layers, photo), boxes, prompts)
+        objects = group_duplicates(levels, boxes, scores, side)
         if "context" in self._parts:
-            images = torch.zeros(len(boxes), dtype=torch.int64)
-            others = context_maps(said, boxes, images, score, objects, self.config.data.size)
-            (said,) = self._in_parts("context", (), said, seen, logits, others)
-        return Detections(boxes, score, classes, said, objects)
+            rois = ROIs(boxes, torch.zeros(len(boxes), dtype=torch.int64), objects, scores)
+            (levels,) = self._run("context", (), levels, pooled, logits, context_maps(levels, rois, side))
+        return Detections(boxes, scores, classes, levels, objects)
 
-    def _in_parts(self, name: str, shared: tuple[Tensor, ...], *each: Tensor) -> tuple[Tensor, ...]:
-        """A part on any number of regions, after what is ``shared`` by all: as many at a time as it was made for, the
-        last of them repeated.
-        """
-        found, regions, most = [], len(each[0]), self._regions[name]
-        for at in range(0, max(1, regions), most):
-            some = [_filled(one[at : at + most], most) for one in each]
-            found.append(self._parts[name](*shared, *some))
-        return tuple(torch.cat(several)[:regions] for several in zip(*found, strict=True))
+    def _run(self, name: str, shared: tuple[Tensor, ...], *rows: Tensor) -> tuple[Tensor, ...]:
+        """A part on any number of ROIs, after its ``shared`` inputs: as many at a time as it was exported for."""
+        outputs, total, count = [], len(rows[0]), self._counts[name]
+        for start in range(0, max(1, total), count):
+            inputs = [_fill(column[start : start + count], count) for column in rows]
+            outputs.append(self._parts[name](*shared, *inputs))
+        return tuple(torch.cat(columns)[:total] for columns in zip(*outputs, strict=True))
 
 
-def _filled(some: Tensor, rows: int) -> Tensor:
-    """As many rows as a part was made for; without any, 1."""
-    missing = rows - len(some)
-    last = some[-1:] if len(some) else some.new_ones(1, *some.shape[1:])
-    return torch.cat([some, last.expand(missing, *some.shape[1:])])
+def _fill(rows: Tensor, count: int) -> Tensor:
+    """``count`` rows: the last one repeated, or ones where there is none."""
+    last = rows[-1:] if len(rows) else rows.new_ones(1, *rows.shape[1:])
+    return torch.cat([rows, last.expand(count - len(rows), *rows.shape[1:])])
 
 
 def load_exported(folder: Path) -> ExportedModel:
-    """The network that :func:`export_model` wrote: run by torch or by onnxruntime, as the files are.
+    """The network that :func:`export_model` wrote, run by torch or by onnxruntime.
 
-    Raises :class:`WeightsError` if it is not there or damaged, :class:`MachineError` if onnxruntime is missing.
+    Raises :class:`WeightsError` if it is missing or damaged, :class:`MachineError` if onnxruntime is missing.
     """
     try:
         with open_regular(folder / SETTINGS) as file:
-            about = json.load(file)
-        if about["schema"] != _SCHEMA:
-            raise ValueError(f"schema {about['schema']!r:.40}")
-        config, form = Config.model_validate(about["config"]), about["form"]
-        runs = {"torch": _torch_part, "onnx": _onnx_part}[form]
-        parts = {name: runs(folder / (name + _SUFFIX[form])) for name in about["parts"]}
-        return ExportedModel(config, about, parts)
+            header = json.load(file)
+        if header["schema"] != _SCHEMA:
+            raise ValueError(f"schema {header['schema']!r:.40}")
+        config, form = Config.model_validate(header["config"]), header["form"]
+        load = {"torch": _torch_part, "onnx": _onnx_part}[form]
+        parts = {name: load(folder / (name + _SUFFIX[form])) for name in header["parts"]}
+        return ExportedModel(config, header, parts)
     except MachineError:
         raise
     except Exception as error:  # whatever these files make torch, onnxruntime or JSON say
-        said = str(error).split("\n")[0][:150]
-        raise WeightsError(f"no exported network that can be used: {said}", place=str(folder)) from error
+        message = str(error).split("\n")[0][:150]
+        raise WeightsError(f"not a usable exported model: {message}", place=str(folder)) from error
 
 
-def _torch_part(path: Path) -> Runs:
-    part = torch.export.load(path).module()
+def _torch_part(path: Path) -> Program:
+    program = torch.export.load(path).module()
 
     def run(*inputs: Tensor) -> tuple[Tensor, ...]:
-        found = part(*inputs)
-        return found if isinstance(found, tuple) else (found,)
+        outputs = program(*inputs)
+        return outputs if isinstance(outputs, tuple) else (outputs,)
 
     return run
 
 
-def _onnx_part(path: Path) -> Runs:
+def _onnx_part(path: Path) -> Program:
     try:
         import onnxruntime
     except ImportError as error:
         raise MachineError("onnxruntime is not installed", fix='pip install "amodal-data[onnx]"') from error
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    names = [one.name for one in session.get_inputs()]
-    wanted = {name: number for number, name in enumerate(names)}
+    names = [node.name for node in session.get_inputs()]
 
     def run(*inputs: Tensor) -> tuple[Tensor, ...]:
-        feed = {name: inputs[wanted[name]].numpy() for name in names}
-        return tuple(torch.from_numpy(one) for one in session.run(None, feed))
+        feed = {name: value.numpy() for name, value in zip(names, inputs, strict=False)}
+        return tuple(torch.from_numpy(output) for output in session.run(None, feed))
 
     return run

@@ -1,28 +1,33 @@
-"""The box head: which class a proposed region holds, if any, and where exactly. torchvision's parts, our sampling."""
+"""The box head: class and final amodal box of each proposal. torchvision's layers with our sampling."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.detection._utils import BoxCoder
-from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor, TwoMLPHead
-from torchvision.ops import MultiScaleRoIAlign, batched_nms, clip_boxes_to_image
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
+from torchvision.ops import batched_nms, clip_boxes_to_image
 
-from sln.config import DetectorConfig
-from sln.network.losses import mean_over_all
-from sln.network.sampling import match_boxes, padded, sample, shuffle_keys
+from sln.network.losses import mean_over_processes
+from sln.network.roi_pool import pool_pyramid
+from sln.network.sampling import FOREGROUND_IOU, match_boxes, pad_boxes, sample, shuffle_keys
 from sln.network.targets import MAX_UNKNOWN_SHARE, Targets
 
+POOLED = 7
+"""Cells a side that the box head sees of a proposal"""
+_SAMPLES = 2
+"""Sample points a side of such a cell"""
 _BETA = 1 / 9
-_POOLED = 7
-_ANOTHER = 104729
-"""Added to a sample's seed: other draws than the RPN's"""
+"""Where smooth L1 turns from quadratic to linear"""
+_SEED = 104729
+"""Added to a sample's seed, so that the box head samples other proposals than the RPN"""
 
 
 class BoxDetections(NamedTuple):
-    """What was found in one input: ``boxes`` float32 [P, 4], ``scores`` float32 [P] in [0, 1], best first, ``classes``
+    """Detections of one input: ``boxes`` float32 [P, 4], ``scores`` float32 [P] in [0, 1], best first, ``classes``
     int64 [P], from 0.
     """
 
@@ -31,98 +36,103 @@ class BoxDetections(NamedTuple):
     classes: Tensor
 
 
-class BoxHead(nn.Module):
-    """The second stage of a Mask R-CNN: logits of the background (0) and the classes (from 1), and for each class how
-    the box moves. Amodal boxes.
+@dataclass(frozen=True, slots=True)
+class DetectionLimits:
+    """Which detections are kept: class probability at least ``min_score``, box NMS at IoU ``nms`` in each class, at
+    most ``count`` an input.
     """
+
+    min_score: float
+    nms: float
+    count: int
+
+
+class _Sample(NamedTuple):
+    """Sampled proposals: boxes [P, 4], images [P], labels [P] (0 = background) and the boxes they should become."""
+
+    boxes: Tensor
+    images: Tensor
+    labels: Tensor
+    target_boxes: Tensor
+
+
+class BoxHead(nn.Module):
+    """Second stage of Mask R-CNN: logits of background (0) and classes (from 1), and a box for each class."""
 
     def __init__(self, head: nn.Module, predictor: FastRCNNPredictor, *, sampled: int, positive: float) -> None:
         super().__init__()
         self.head = head
         self.predictor = predictor
-        self.pool = MultiScaleRoIAlign(["0", "1", "2", "3"], _POOLED, 2)
         self.coder = BoxCoder((10.0, 10.0, 5.0, 5.0))
         self.sampled, self.positive = sampled, positive
+        self.static = False  # as in RoIPool
 
-    def forward(self, maps: Sequence[Tensor], boxes: list[Tensor], side: int) -> tuple[Tensor, Tensor]:
-        """Logits [P, classes + 1] and box deltas [P, classes + 1, 4] of all boxes of all inputs of ``side`` pixels."""
-        named = {str(at): one.float() for at, one in enumerate(maps[:4])}
-        pooled = self.pool(named, boxes, [(side, side)] * len(boxes))
+    def forward(self, maps: Sequence[Tensor], boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Logits [P, classes + 1] and box deltas [P, classes + 1, 4] of the proposals of all inputs."""
+        images = torch.cat([torch.full_like(rows[:, :1], image) for image, rows in enumerate(boxes)])
+        rois = torch.cat([images, torch.cat(boxes)], 1)
+        pooled = pool_pyramid(maps[:4], rois, POOLED, _SAMPLES, aligned=False, static=self.static)
         logits, deltas = self.predictor(self.head(pooled))
         return logits.float(), deltas.float().view(len(logits), -1, 4)
 
-    def losses(
-        self, maps: Sequence[Tensor], proposals: Sequence[Tensor], targets: Targets, side: int
-    ) -> dict[str, Tensor]:
-        """``classes``: cross-entropy; ``class_box``: smooth L1 of the true class's deltas; means over the sampled."""
-        boxes, images, label, true = self._sampled(list(proposals), targets)
-        each = torch.bincount(images, minlength=len(proposals)).tolist()
-        logits, deltas = self(maps, list(boxes.split(each)), side)
+    def losses(self, maps: Sequence[Tensor], proposals: Sequence[Tensor], targets: Targets) -> dict[str, Tensor]:
+        """``classes``: cross-entropy; ``class_box``: smooth L1 of the true class's deltas; means over the sample."""
+        drawn = self._sample(list(proposals), targets)
+        counts = torch.bincount(drawn.images, minlength=len(proposals)).tolist()
+        logits, deltas = self(maps, list(drawn.boxes.split(counts)))
         with torch.autocast(logits.device.type, enabled=False):
-            wanted = self.coder.encode_single(true, boxes)
-            on = label > 0
-            lost = functional.smooth_l1_loss(deltas[on, label[on]], wanted[on], beta=_BETA, reduction="sum")
+            target = self.coder.encode_single(drawn.target_boxes, drawn.boxes)
+            on = drawn.labels > 0
+            moved = deltas[on, drawn.labels[on]]
+            total = functional.smooth_l1_loss(moved, target[on], beta=_BETA, reduction="sum")
+            cross_entropy = functional.cross_entropy(logits, drawn.labels, reduction="sum")
             return {
-                "classes": mean_over_all(functional.cross_entropy(logits, label, reduction="sum"), len(label)),
-                "class_box": mean_over_all(lost, len(label)),
+                "classes": mean_over_processes(cross_entropy, len(drawn.labels)),
+                "class_box": mean_over_processes(total, len(drawn.labels)),
             }
 
-    def _sampled(self, proposals: list[Tensor], targets: Targets) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The regions to train on, true boxes among them, their images, their labels (0 = background) and the boxes
-        they should become.
-        """
-        found, there = padded(proposals)
-        every, there = torch.cat([targets.boxes, found], 1), torch.cat([targets.present, there], 1)
-        overlap, owners = match_boxes(every, targets)
-        counts = (targets.boxes.shape[1], found.shape[1])
-        keys = torch.cat([shuffle_keys(n, targets.seeds + _ANOTHER + at) for at, n in enumerate(counts)], 1)
-        positive = sample(there & (overlap >= 0.5), keys, int(self.sampled * self.positive))
-        nothing = there & (overlap < 0.5) & (targets.unknown_share(every) <= MAX_UNKNOWN_SHARE)
-        kept = positive | sample(nothing, keys, self.sampled, positive.sum(1))
-        images, at = kept.nonzero(as_tuple=True)
-        boxes, owner, on = every[images, at], owners[images, at], positive[images, at]
-        labels = on * (1 + targets.classes[images, owner])
-        return boxes, images, labels, torch.where(on[:, None], targets.boxes[images, owner], boxes)
+    def _sample(self, proposals: list[Tensor], targets: Targets) -> _Sample:
+        """The proposals to train on, true boxes among them."""
+        padded, valid = pad_boxes(proposals)
+        counts = (targets.boxes.shape[1], padded.shape[1])
+        boxes, valid = torch.cat([targets.boxes, padded], 1), torch.cat([targets.present, valid], 1)
+        overlap, instances = match_boxes(boxes, targets)
+        keys = torch.cat([shuffle_keys(n, targets.seeds + _SEED + part) for part, n in enumerate(counts)], 1)
+        positive = sample(valid & (overlap >= FOREGROUND_IOU), keys, int(self.sampled * self.positive))
+        background = valid & (overlap < FOREGROUND_IOU) & (targets.unknown_share(boxes) <= MAX_UNKNOWN_SHARE)
+        chosen = positive | sample(background, keys, self.sampled, positive.sum(1))
+        images, columns = chosen.nonzero(as_tuple=True)
+        rows, instance, on = boxes[images, columns], instances[images, columns], positive[images, columns]
+        labels = on * (1 + targets.classes[images, instance])
+        return _Sample(rows, images, labels, torch.where(on[:, None], targets.boxes[images, instance], rows))
+
+    def decode(self, deltas: Tensor, proposals: list[Tensor]) -> Tensor:
+        """Boxes of all classes, float32 [P, classes + 1, 4]."""
+        with torch.autocast(deltas.device.type, enabled=False):
+            boxes: Tensor = self.coder.decode(deltas.flatten(1), proposals)
+        return boxes.view(len(deltas), -1, 4)
 
     def detect(
         self,
         maps: Sequence[Tensor],
         proposals: list[Tensor],
-        shown: Sequence[tuple[int, int]],
-        side: int,
-        *,
-        least: float,
-        nms: float,
-        most: int,
+        image_sizes: Sequence[tuple[int, int]],
+        limits: DetectionLimits,
     ) -> list[BoxDetections]:
-        """What is in each input: proposals moved and named, once for each class of probability ``least`` and more,
-        thinned out by box NMS above ``nms`` in each class, at most ``most``. ``shown``: (H, W) of the photos.
-        """
-        logits, deltas = self(maps, proposals, side)
-        with torch.autocast(logits.device.type, enabled=False):
-            boxes = self.coder.decode(deltas.flatten(1), proposals).view(len(logits), -1, 4)
-        counts = [len(one) for one in proposals]
-        parts = zip(boxes.split(counts), logits.softmax(-1).split(counts), shown, strict=True)
-        return [filter_detections(*one, least=least, nms=nms, most=most) for one in parts]
+        """Detections of each input; ``image_sizes``: (H, W) of the photos, which contain all boxes."""
+        logits, deltas = self(maps, proposals)
+        boxes, counts = self.decode(deltas, proposals), [len(rows) for rows in proposals]
+        parts = zip(boxes.split(counts), logits.softmax(-1).split(counts), image_sizes, strict=True)
+        return [filter_detections(*part, limits) for part in parts]
 
 
 def filter_detections(
-    boxes: Tensor, probabilities: Tensor, shown: tuple[int, int], *, least: float, nms: float, most: int
+    boxes: Tensor, probabilities: Tensor, image_size: tuple[int, int], limits: DetectionLimits
 ) -> BoxDetections:
-    """The candidates of one input, [P, classes + 1, 4] and [P, classes + 1], background first."""
-    boxes = clip_boxes_to_image(boxes[:, 1:], shown)
-    rows, classes = ((probabilities[:, 1:] >= least) & (boxes[..., 2:] > boxes[..., :2]).all(2)).nonzero(as_tuple=True)
-    own, scores = boxes[rows, classes], probabilities[rows, 1 + classes]
-    kept = batched_nms(own, scores, classes, nms)[:most]
-    return BoxDetections(own[kept], scores[kept], classes[kept])
-
-
-def build_box_head(settings: DetectorConfig) -> BoxHead:
-    """The box head of a configuration: two hidden layers in version 1, four convolutions and one layer in version 2."""
-    channels, hidden = settings.channels, settings.hidden
-    if settings.version == "v1":
-        head: nn.Module = TwoMLPHead(channels * _POOLED**2, hidden)
-    else:
-        head = FastRCNNConvFCHead((channels, _POOLED, _POOLED), [channels] * 4, [hidden], norm_layer=nn.BatchNorm2d)
-    predictor = FastRCNNPredictor(hidden, 1 + max(1, len(settings.categories)))
-    return BoxHead(head, predictor, sampled=settings.sampled, positive=settings.positive)
+    """Detections among the candidates of one input, [P, classes + 1, 4] and [P, classes + 1], background first."""
+    boxes = clip_boxes_to_image(boxes[:, 1:], image_size)
+    likely = (probabilities[:, 1:] >= limits.min_score) & (boxes[..., 2:] > boxes[..., :2]).all(2)
+    rows, classes = likely.nonzero(as_tuple=True)
+    candidates, scores = boxes[rows, classes], probabilities[rows, 1 + classes]
+    kept = batched_nms(candidates, scores, classes, limits.nms)[: limits.count]
+    return BoxDetections(candidates[kept], scores[kept], classes[kept])

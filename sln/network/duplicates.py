@@ -1,4 +1,4 @@
-"""Which detections of an input are one object seen more than once: doubles, and everything that shares too much."""
+"""Duplicate detections: mask NMS (:func:`duplicates`) and a looser grouping (:func:`group_duplicates`)."""
 
 import torch
 from torch import Tensor
@@ -6,53 +6,56 @@ from torch import Tensor
 from sln.network.paste_masks import paste_in_parts
 
 _GRID = 256
-"""Most pixels a side of the grid that masks are compared on"""
-_WHOLE, _SEEN = 0.3, 0.5
-"""One object: IoU of amodal masks, and the part of the smaller visible mask that the other claims too"""
+"""Pixels a side at most of the grid that masks are compared on"""
+_GROUP_IOU = 0.3
+"""One object: IoU of amodal masks above this"""
+_GROUP_OVERLAP = 0.5
+"""One object: the other shares more than this part of the smaller visible mask"""
 
 
 def duplicates(
-    probabilities: Tensor, boxes: Tensor, scores: Tensor, side: int, amodal: float, visible: float = 0
+    probabilities: Tensor, boxes: Tensor, scores: Tensor, side: int, amodal_iou: float, visible_iou: float = 0
 ) -> Tensor:
-    """Which of P regions are doubles of a better one that is none itself, bool [P].
+    """Detections that duplicate a better one which is no duplicate itself, bool [P].
 
-    Doubles overlap above ``amodal`` (IoU of amodal masks, 1 - p_outside > .5), and above ``visible`` (of visible ones;
-    0 = not asked): two objects, one behind the other, may share most of their amodal masks, never what is seen.
-    Measured on a grid of at most 256 x 256 over the input of ``side`` pixels. ``amodal`` 1: there are none.
+    Duplicates have amodal masks (1 - p_outside > 0.5) with an IoU above ``amodal_iou``, and visible masks with an IoU
+    above ``visible_iou`` (0 = any): two objects, one behind the other, may share most of their amodal masks but not
+    their visible ones. Masks are compared on at most 256 x 256 pixels of the input of ``side`` pixels. ``amodal_iou``
+    1: there are no duplicates.
     """
-    found = torch.zeros(len(scores), dtype=torch.bool)
-    if amodal >= 1 or len(scores) < 2:
-        return found.to(scores.device)
+    duplicate = torch.zeros(len(scores), dtype=torch.bool)
+    if amodal_iou >= 1 or len(scores) < 2:
+        return duplicate.to(scores.device)
     order = scores.argsort(descending=True, stable=True)
-    whole, seen = _masks(probabilities[order], boxes[order], side)
-    same = _iou(whole) > amodal
-    if visible > 0:
-        same &= _iou(seen) > visible
+    amodal, visible = _masks(probabilities[order], boxes[order], side)
+    same = _iou(amodal) > amodal_iou
+    if visible_iou > 0:
+        same &= _iou(visible) > visible_iou
     same = same.cpu()
-    for at in range(len(order)):
-        if not found[at]:
-            found[at + 1 :] |= same[at, at + 1 :]
-    return torch.empty_like(found).index_copy(0, order.cpu(), found).to(scores.device)
+    for i in range(len(order)):
+        if not duplicate[i]:
+            duplicate[i + 1 :] |= same[i, i + 1 :]
+    return torch.empty_like(duplicate).index_copy(0, order.cpu(), duplicate).to(scores.device)
 
 
 def group_duplicates(probabilities: Tensor, boxes: Tensor, scores: Tensor, side: int) -> Tensor:
-    """Which object each of P regions shows, int64 [P]: the number of the best region that shows it.
+    """Object of each of P detections, int64 [P]: the row of its best detection.
 
-    Wider than :func:`duplicates`, to know whom not to count beside whom: regions are one object where their amodal masks
-    have an IoU above .3 and more than half of the smaller visible mask lies in the other's.
+    Looser than :func:`duplicates`, so that detections of one object do not count as each other's neighbors: amodal
+    masks with an IoU above 0.3, and more than half of the smaller visible mask shared.
     """
     order = scores.argsort(descending=True, stable=True)
-    whole, seen = _masks(probabilities[order], boxes[order], side)
-    areas = seen.sum(1)
-    same = (_iou(whole) > _WHOLE) & (_shared(seen) > _SEEN * torch.minimum(areas[:, None], areas).clamp(min=1))
-    same = same.cpu()
-    found = torch.full((len(order),), -1)
-    for at in range(len(order)):
-        if found[at] < 0:
-            found[at + 1 :][same[at, at + 1 :] & (found[at + 1 :] < 0)] = at
-            found[at] = at
+    amodal, visible = _masks(probabilities[order], boxes[order], side)
+    areas = visible.sum(1)
+    smaller = torch.minimum(areas[:, None], areas).clamp(min=1)
+    same = ((_iou(amodal) > _GROUP_IOU) & (_shared(visible) > _GROUP_OVERLAP * smaller)).cpu()
+    group = torch.full((len(order),), -1)
+    for i in range(len(order)):
+        if group[i] < 0:
+            group[i + 1 :][same[i, i + 1 :] & (group[i + 1 :] < 0)] = i
+            group[i] = i
     order = order.cpu()
-    return torch.empty_like(found).index_copy(0, order, order[found]).to(scores.device)
+    return torch.empty_like(group).index_copy(0, order, order[group]).to(scores.device)
 
 
 def _masks(probabilities: Tensor, boxes: Tensor, side: int) -> tuple[Tensor, Tensor]:
@@ -60,12 +63,12 @@ def _masks(probabilities: Tensor, boxes: Tensor, side: int) -> tuple[Tensor, Ten
     grid = min(side, _GRID)
     three = torch.stack([probabilities[:, 0], probabilities[:, 1], probabilities[:, 2:].sum(1)], 1)
     parts = paste_in_parts(three, boxes * (grid / side), (grid, grid))
-    whole = torch.cat([part[:, 0] < 0.5 for part in parts]).flatten(1)
-    return whole, whole & torch.cat([part[:, 1] >= part[:, 2] for part in parts]).flatten(1)
+    amodal = torch.cat([part[:, 0] < 0.5 for part in parts]).flatten(1)
+    return amodal, amodal & torch.cat([part[:, 1] >= part[:, 2] for part in parts]).flatten(1)
 
 
 def _iou(masks: Tensor) -> Tensor:
-    """IoU of all pairs of masks, bool [P, pixels], float32 [P, P]; 0 of two empty ones."""
+    """IoU of all pairs of masks, bool [P, pixels], float32 [P, P]; 0 for two empty ones."""
     shared, areas = _shared(masks), masks.sum(1)
     return shared / (areas[:, None] + areas - shared).clamp(min=1)
 

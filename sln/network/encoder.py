@@ -1,4 +1,4 @@
-"""Photos to features: ENC of the paper, on one level; or torchvision's pyramid on five. Both stand on a body."""
+"""ENC of Fig. 4: from photos to features, at one stride as in the paper or as torchvision's feature pyramid."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ _LAYERS: dict[int, tuple[type[nn.Module], list[int]]] = {
 
 
 class ResNetBackbone(resnet.ResNet):  # type: ignore[misc]  # torchvision has no type hints
-    """A ResNet without its classifier: what comes out of its four stages, at strides 4, 8, 16 and 32."""
+    """A ResNet without its classifier: the maps of its four stages, at strides 4, 8, 16 and 32."""
 
     def __init__(self, *settings: Any, **named: Any) -> None:
         super().__init__(*settings, **named)
@@ -32,7 +32,7 @@ class ResNetBackbone(resnet.ResNet):  # type: ignore[misc]  # torchvision has no
         self.widths = [_width(stage) for stage in (self.layer1, self.layer2, self.layer3, self.layer4)]
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """x: float [B, 3, H, W], normalised. Returns one map a stage, [B, widths[i], H / s, W / s]."""
+        """x: float [B, 3, H, W], normalized. Returns one map a stage, [B, widths[i], H / s, W / s]."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         maps = []
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
@@ -43,8 +43,10 @@ class ResNetBackbone(resnet.ResNet):  # type: ignore[misc]  # torchvision has no
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Backbone:
-    """What comes before the levels are joined: ``widths``, the channels of its four maps, and the ``mean`` and
-    ``deviation`` of photos in [0, 1] that it was trained on, by channel (ImageNet's own if nothing else is known).
+    """A backbone and what it expects.
+
+    ``widths``: channels of its four maps. ``mean`` and ``deviation`` by channel of the photos in [0, 1] that it was
+    trained on; ImageNet's by default.
     """
 
     module: nn.Module
@@ -53,37 +55,38 @@ class Backbone:
     deviation: tuple[float, ...] = (0.229, 0.224, 0.225)
 
 
-class _Normalised(nn.Module):
-    """Photos as a body was trained on them."""
+class _NormalizedInput(nn.Module):
+    """Normalizes photos as the backbone expects them."""
 
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, body: Backbone) -> None:
+    def __init__(self, backbone: Backbone) -> None:
         super().__init__()
-        self.backbone = body.module
-        self.register_buffer("mean", torch.tensor(body.mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("deviation", torch.tensor(body.deviation).view(3, 1, 1), persistent=False)
+        self.backbone = backbone.module
+        self.register_buffer("mean", torch.tensor(backbone.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("deviation", torch.tensor(backbone.deviation).view(3, 1, 1), persistent=False)
 
     def normalized(self, images: Tensor) -> Tensor:
         """images: uint8, or float in [0, 1]."""
         return (unit_range(images) - self.mean) / self.deviation
 
 
-class Encoder(_Normalised):
-    """ENC: photos to features at stride 4.
+class Encoder(_NormalizedInput):
+    """The paper's encoder: features at stride 4.
 
-    Each stage of ``body`` goes through a 1x1 convolution to ``channels`` with normalisation, and is upsampled: at
-    evaluation the same as upsampling first, concatenating and reducing then (bilinear weights sum to 1), at a fraction
-    of the cost. In training it is not: statistics are taken before the upsampling, so over other pixels.
+    Each stage of the backbone goes through a normalized 1x1 convolution to ``channels`` and is then upsampled. In eval
+    mode this equals upsampling and concatenating first (bilinear weights sum to 1), at a fraction of the cost. In
+    training mode it does not: the normalization's statistics are taken before the upsampling.
     """
 
-    def __init__(self, body: Backbone, channels: int) -> None:
-        super().__init__(body)
+    def __init__(self, backbone: Backbone, channels: int) -> None:
+        super().__init__(backbone)
         self.reduce = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(width, channels, 1, bias=False), nn.BatchNorm2d(channels)) for width in body.widths
+            nn.Sequential(nn.Conv2d(width, channels, 1, bias=False), nn.BatchNorm2d(channels))
+            for width in backbone.widths
         )
-        self.out_channels = channels * len(body.widths)
+        self.out_channels = channels * len(backbone.widths)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """images: uint8, or float in [0, 1], [B, 3, H, W]. Returns one map, float [B, 4 c, H / 4, W / 4], >= 0."""
@@ -96,21 +99,21 @@ class Encoder(_Normalised):
         return [torch.cat(reduced, 1).relu()]
 
 
-class Pyramid(_Normalised):
-    """A body under torchvision's feature pyramid: maps of ``channels`` at strides 4, 8, 16, 32 and 64.
+class Pyramid(_NormalizedInput):
+    """torchvision's feature pyramid on a backbone: maps of ``channels`` at strides 4, 8, 16, 32 and 64.
 
-    The last one, every second cell of the one before, is for the RPN alone.
+    The last map, every second cell of the one before, is for the RPN alone.
     """
 
-    def __init__(self, body: Backbone, channels: int, norm: type[nn.Module] | None = None) -> None:
-        super().__init__(body)
-        self.fpn = FeaturePyramidNetwork(body.widths, channels, LastLevelMaxPool(), norm)
+    def __init__(self, backbone: Backbone, channels: int, norm: type[nn.Module] | None = None) -> None:
+        super().__init__(backbone)
+        self.fpn = FeaturePyramidNetwork(backbone.widths, channels, LastLevelMaxPool(), norm)
         self.out_channels = channels
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """images: uint8, or float in [0, 1], [B, 3, H, W]. Returns five maps, finest first."""
         stages = self.backbone(self.normalized(images))
-        return list(self.fpn(OrderedDict((str(at), one) for at, one in enumerate(stages))).values())
+        return list(self.fpn(OrderedDict((str(level), x) for level, x in enumerate(stages))).values())
 
 
 def unit_range(images: Tensor) -> Tensor:
@@ -119,25 +122,25 @@ def unit_range(images: Tensor) -> Tensor:
 
 
 def _width(stage: nn.Module) -> int:
-    """Channels that come out of a stage of a ResNet."""
+    """Output channels of a stage of a ResNet."""
     return [module.out_channels for module in stage.modules() if isinstance(module, nn.Conv2d)][-1]
 
 
 def build_backbone(settings: EncoderConfig, *, frozen: bool) -> Backbone:
-    """The body of a configuration, with maps at strides 4, 8, 16 and 32; its normalisation is ``frozen`` where the
-    settings leave it open.
+    """The backbone of a configuration, with maps at strides 4, 8, 16 and 32.
 
-    Raises :class:`MachineError` if timm is asked for and not installed, :class:`ConfigError` if it has no such body.
+    frozen: use frozen normalization where the settings say ``auto``. Raises :class:`MachineError` if timm is needed and
+    not installed, :class:`ConfigError` if it has no such backbone.
     """
     frozen = settings.norm == "frozen" or (settings.norm == "auto" and frozen)
     if settings.backbone:
-        return _of_timm(settings.backbone.removeprefix("timm:"), frozen=frozen)
-    body = build_resnet(settings.depth, frozen=frozen, dilation=settings.dilation)
-    return Backbone(body, body.widths)
+        return _timm_backbone(settings.backbone.removeprefix("timm:"), frozen=frozen)
+    resnet = build_resnet(settings.depth, frozen=frozen, dilation=settings.dilation)
+    return Backbone(resnet, resnet.widths)
 
 
 def build_resnet(depth: int, *, frozen: bool = False, dilation: bool = False) -> ResNetBackbone:
-    """A ResNet of 10, 18, 34, 50 or 101 layers; its last stage dilated instead of strided if asked for."""
+    """A ResNet of 10, 18, 34, 50 or 101 layers; ``dilation``: its last stage dilated instead of strided."""
     block_type, layers = _LAYERS[depth]
     return ResNetBackbone(
         block_type,
@@ -147,22 +150,22 @@ def build_resnet(depth: int, *, frozen: bool = False, dilation: bool = False) ->
     )
 
 
-def _of_timm(name: str, *, frozen: bool) -> Backbone:
-    """A backbone of timm, with the normalisation of its own weights."""
+def _timm_backbone(name: str, *, frozen: bool) -> Backbone:
+    """A backbone of timm, with the input normalization of its weights."""
     try:
         import timm
     except ImportError as error:
         raise MachineError("timm is not installed", fix='pip install "amodal-data[timm]"') from error
     try:
-        body: Any = timm.create_model(name, features_only=True, pretrained=False)
-        at = [body.feature_info.reduction().index(stride) for stride in (4, 8, 16, 32)]
-        body = timm.create_model(name, features_only=True, pretrained=False, out_indices=at)
+        module: Any = timm.create_model(name, features_only=True, pretrained=False)
+        stages = [module.feature_info.reduction().index(stride) for stride in (4, 8, 16, 32)]
+        module = timm.create_model(name, features_only=True, pretrained=False, out_indices=stages)
     except (RuntimeError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ConfigError(f"timm has no body {name!r} with maps at strides 4, 8, 16 and 32: {error}") from error
+        raise ConfigError(f"timm has no backbone {name!r} with maps at strides 4, 8, 16 and 32: {error}") from error
     if frozen:
-        _freeze_norms(body)
-    about = body.pretrained_cfg
-    return Backbone(body, body.feature_info.channels(), tuple(about["mean"]), tuple(about["std"]))
+        _freeze_norms(module)
+    expected = module.pretrained_cfg
+    return Backbone(module, module.feature_info.channels(), tuple(expected["mean"]), tuple(expected["std"]))
 
 
 def _freeze_norms(module: nn.Module) -> None:
@@ -174,11 +177,11 @@ def _freeze_norms(module: nn.Module) -> None:
 
 
 def block(inputs: int, width: int, layers: int, dilation: int = 1) -> nn.Sequential:
-    """``layers`` times 3x3 convolution, normalisation, ReLU."""
+    """``layers`` times 3x3 convolution, normalization, ReLU."""
     parts: list[nn.Module] = []
-    for at in range(layers):
+    for layer in range(layers):
         parts += [
-            nn.Conv2d(width if at else inputs, width, 3, padding=dilation, dilation=dilation, bias=False),
+            nn.Conv2d(width if layer else inputs, width, 3, padding=dilation, dilation=dilation, bias=False),
             nn.BatchNorm2d(width),
             nn.ReLU(inplace=True),
         ]

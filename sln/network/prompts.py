@@ -1,111 +1,130 @@
-"""What a head may be told about a region: which of its pixels are seen, a box around them, and what others show.
+"""Prompts: what a head is given about an ROI besides the photo.
 
-P prompts are maps of three channels in [0, 1] on a grid of S x S cells in each region, float32 [P, 3, S, S]: the
-visible part of the instance (0 everywhere = not told), the inside of a box around it, and the visible parts of other
-instances. All 0 is how a detector asks: nothing is known.
+P prompts are three maps in [0, 1] on S x S cells of each ROI, float32 [P, 3, S, S]: the visible mask of the instance (0
+everywhere = not given), the inside of a box around it, and the visible masks of other instances. A detector gives no
+prompt: all three maps are 0.
 """
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from sln.network.sampling import LAST, ROIs, fractions, random_keys, shuffle_keys
+from sln.network.roi_pool import PROMPT_MAPS, ROIs
+from sln.network.sampling import LAST_KEY, fractions, random_keys, shuffle_keys
 from sln.network.targets import Targets, grid_points
 
-PROMPTS = 3
-"""Maps of a prompt"""
-
 _SEED = 15485863
-_BY_MASK, _WIDE, _NEAR = 0.5, 0.55, 0.8
-"""Parts of the prompts that are masks, the others are boxes; and that are looked at in a wide window around the visible
-part, or (from there on) in a window a little wider than the amodal box; the others in about the amodal box"""
-_WIDER, _OFF = 0.3, 0.05
-"""How much wider that window is at most, times the longer side; how far off an amodal box is, as a part of its side"""
-_ALONE, _LEFT_OUT, _SHAKEN = 0.25, 0.15, 0.05
-"""How often all others are left out; how often each is; how far a box is moved, as a part of its side"""
+MASK_PROMPTS = 0.5
+"""Training: share of prompts that are masks; the others are boxes"""
+WIDE_WINDOWS = 0.55
+"""Training: share of ROIs that are a wide window around the visible part"""
+NEAR_WINDOWS = 0.25
+"""Training: share of ROIs that are a little wider than the amodal box; the rest are about the amodal box"""
+_NEAR_MARGIN = 0.3
+"""Largest margin of such a window, in longer sides"""
+_BOX_NOISE = 0.05
+"""Largest offset of an amodal box, in sides"""
+_NO_NEIGHBORS = 0.25
+"""Share of prompts without the masks of other instances"""
+_NEIGHBOR_DROP = 0.15
+"""Share of other instances that are missing elsewhere"""
+_PROMPT_NOISE = 0.05
+"""Largest offset of a box prompt, in sides"""
 _DRAWS = 12
+"""Random numbers a prompt"""
 
 
-def as_channels(finer: Tensor, cells: int) -> Tensor:
-    """Maps [P, 3, S, S], prompts or photos, as channels of a grid of ``cells`` a side, [P, 3 (S / cells)^2, cells,
-    cells].
-    """
-    number, maps, side, _ = finer.shape
-    each = side // cells  # pixel_unshuffle leaves an empty batch as it is
-    parts = finer.reshape(number, maps, cells, each, cells, each).permute(0, 1, 3, 5, 2, 4)
-    return parts.reshape(number, maps * each * each, cells, cells)
+class SampledPrompts(NamedTuple):
+    """ROIs to train on besides those of the detector, and their prompts, float32 [P, 3, S, S]."""
+
+    rois: ROIs
+    maps: Tensor
 
 
-def windows_around(seen: Tensor, far: Tensor | float) -> Tensor:
-    """Boxes [P, 4] whose sides are moved outwards by ``far`` (a number, or [P, 4]) times the longer side."""
-    longer = (seen[:, 2:] - seen[:, :2]).amax(1, keepdim=True)
-    return seen + longer * far * seen.new_tensor([-1, -1, 1, 1])
+class Turns(NamedTuple):
+    """Instances in random order: ``images``, ``instances`` and ``positions`` in the order, int64 [P] each."""
+
+    images: Tensor
+    instances: Tensor
+    positions: Tensor
 
 
-def mirrored_boxes(boxes: Tensor, width: float) -> Tensor:
-    """Where boxes [P, 4] lie in the mirror image of a photo of ``width``."""
+def windows_around(boxes: Tensor, margin: Tensor | float) -> Tensor:
+    """Boxes [P, 4] enlarged on all sides by ``margin`` (a number, or [P, 4]) times their longer side."""
+    longer = (boxes[:, 2:] - boxes[:, :2]).amax(1, keepdim=True)
+    return boxes + longer * margin * boxes.new_tensor([-1, -1, 1, 1])
+
+
+def mirror_boxes(boxes: Tensor, width: float) -> Tensor:
+    """Boxes [P, 4] in the mirror image of a photo of ``width``."""
     return torch.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], 1)
 
 
 def inside_boxes(windows: Tensor, boxes: Tensor, out: int) -> Tensor:
-    """Which cell centres of the windows [P, 4] lie in the boxes [P, 4], bool [P, out, out]."""
+    """Cell centers of windows [P, 4] that lie in boxes [P, 4], bool [P, out, out]."""
     x, y = grid_points(windows, out)
-    across = (x >= boxes[:, :1]) & (x < boxes[:, 2:3])
-    down = (y >= boxes[:, 1:2]) & (y < boxes[:, 3:])
-    return down[:, :, None] & across[:, None, :]
+    columns = (x >= boxes[:, :1]) & (x < boxes[:, 2:3])
+    rows = (y >= boxes[:, 1:2]) & (y < boxes[:, 3:])
+    return rows[:, :, None] & columns[:, None, :]
 
 
-def sample_prompts(targets: Targets, most: int, out: int) -> tuple[ROIs, Tensor]:
-    """Regions to train on besides those of a detector, with what the head is told of each, drawn by the images' seeds.
+def sample_prompts(targets: Targets, count: int, out: int) -> SampledPrompts:
+    """``count`` prompted ROIs of each image with a visible instance, by the images' seeds.
 
-    ``most`` of each image that shows an instance, some of them of one instance if it shows fewer: for some the visible
-    masks of themselves and most others, for the rest a box around the visible part; looked at in a window around that,
-    or in the amodal box. Returns the regions and P prompts.
+    Images with fewer visible instances show some of them again. A prompt is the visible mask of the instance and of
+    most others, or a box around the visible part; the ROI is a window around the visible part or the amodal box.
     """
-    images, instances, places = sample_instances(targets, most)
+    images, instances, positions = sample_instances(targets, count)
     if not len(images):
-        return (targets.boxes.new_zeros(0, 4), images, instances), targets.boxes.new_zeros(0, PROMPTS, out, out)
-    each = torch.arange(1, _DRAWS + 1, device=places.device)
-    draws = fractions(random_keys(places[:, None] * _DRAWS + each, (targets.seeds[images] + _SEED)[:, None]))
-    seen = targets.seen[images, instances]
-    by_mask = (draws[:, 0] < _BY_MASK)[:, None, None]
-    boxes = _looked_at(seen, targets.boxes[images, instances], draws[:, 1:6])
+        return SampledPrompts(
+            ROIs(targets.boxes.new_zeros(0, 4), images, instances), targets.boxes.new_zeros(0, PROMPT_MAPS, out, out)
+        )
+    counters = torch.arange(1, _DRAWS + 1, device=positions.device)
+    draws = fractions(random_keys(positions[:, None] * _DRAWS + counters, (targets.seeds[images] + _SEED)[:, None]))
+    visible = targets.visible_boxes[images, instances]
+    by_mask = (draws[:, 0] < MASK_PROMPTS)[:, None, None]
+    boxes = _training_windows(visible, targets.boxes[images, instances], draws[:, 1:6])
     owners = targets.roi_owners(boxes, images, out)
-    own = owners == instances[:, None, None]
-    left_out = torch.where(draws[:, 6:7] < _ALONE, 1.0, _LEFT_OUT)
-    others = (owners >= 0) & ~own & visible_neighbors(draws[:, 7:8], left_out, targets.present.shape[1], owners)
-    sides = (seen[:, 2:] - seen[:, :2]).repeat(1, 2)
-    shaken = seen + sides * _SHAKEN * (2 * draws[:, 8:] - 1) * ~by_mask[:, 0]
-    maps = torch.stack([own & by_mask, inside_boxes(boxes, shaken, out), others & by_mask], 1)
-    return (boxes, images, instances), maps.float()
+    mask = owners == instances[:, None, None]
+    drop_rate = torch.where(draws[:, 6:7] < _NO_NEIGHBORS, 1.0, _NEIGHBOR_DROP)
+    kept = visible_neighbors(draws[:, 7:8], drop_rate, targets.present.shape[1], owners)
+    neighbors = (owners >= 0) & ~mask & kept
+    sides = (visible[:, 2:] - visible[:, :2]).repeat(1, 2)
+    prompt_boxes = visible + sides * _PROMPT_NOISE * (2 * draws[:, 8:] - 1) * ~by_mask[:, 0]
+    maps = torch.stack([mask & by_mask, inside_boxes(boxes, prompt_boxes, out), neighbors & by_mask], 1)
+    return SampledPrompts(ROIs(boxes, images, instances), maps.float())
 
 
-def sample_instances(targets: Targets, most: int, which: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    """Whose turn it is: images, instances and places in the turn, int64 [P] each; every instance that is seen (and is
-    one of ``which``, bool [B, N]) before any has another turn, in an order drawn by the images' seeds.
+def sample_instances(targets: Targets, count: int, eligible: Tensor | None = None) -> Turns:
+    """``count`` instances of each image in random order, by the images' seeds.
+
+    Only visible ones (and ``eligible``, bool [B, N]) take part; each appears once before any appears again.
     """
-    there = targets.present & (targets.seen[..., 2] > targets.seen[..., 0])
-    if which is not None:
-        there = there & which
-    keys = shuffle_keys(there.shape[1], targets.seeds + _SEED)
-    order = torch.where(there, keys, LAST).argsort(1)
-    places = torch.arange(most, device=keys.device).expand(len(there), -1)
-    sample_instances = order.gather(1, places % there.sum(1, keepdim=True).clamp(min=1))
-    shown = there.any(1)
-    images = torch.arange(len(there), device=keys.device)[:, None].expand(-1, most)
-    return images[shown].flatten(), sample_instances[shown].flatten(), places[shown].flatten()
+    candidates = targets.present & (targets.visible_boxes[..., 2] > targets.visible_boxes[..., 0])
+    if eligible is not None:
+        candidates = candidates & eligible
+    keys = shuffle_keys(candidates.shape[1], targets.seeds + _SEED)
+    order = torch.where(candidates, keys, LAST_KEY).argsort(1)
+    positions = torch.arange(count, device=keys.device).expand(len(candidates), -1)
+    instances = order.gather(1, positions % candidates.sum(1, keepdim=True).clamp(min=1))
+    rows = candidates.any(1)
+    images = torch.arange(len(candidates), device=keys.device)[:, None].expand(-1, count)
+    return Turns(images[rows].flatten(), instances[rows].flatten(), positions[rows].flatten())
 
 
-def _looked_at(seen: Tensor, amodal: Tensor, draws: Tensor) -> Tensor:
-    """Windows to look in, [P, 4], such as completing asks for; draws [P, 5]."""
-    kind, far = draws[:, :1], draws[:, 1:]
-    about = amodal + (amodal[:, 2:] - amodal[:, :2]).repeat(1, 2) * _OFF * (2 * far - 1)
-    close = torch.where(kind < _NEAR, windows_around(amodal, _WIDER * far), about)
-    return torch.where(kind < _WIDE, windows_around(seen, far), close)
+def _training_windows(visible: Tensor, amodal: Tensor, draws: Tensor) -> Tensor:
+    """Windows [P, 4] such as completion uses; draws [P, 5]."""
+    kind, margins = draws[:, :1], draws[:, 1:]
+    noisy = amodal + (amodal[:, 2:] - amodal[:, :2]).repeat(1, 2) * _BOX_NOISE * (2 * margins - 1)
+    near = torch.where(kind < WIDE_WINDOWS + NEAR_WINDOWS, windows_around(amodal, _NEAR_MARGIN * margins), noisy)
+    return torch.where(kind < WIDE_WINDOWS, windows_around(visible, margins), near)
 
 
-def visible_neighbors(draws: Tensor, left_out: Tensor, instances: int, owners: Tensor) -> Tensor:
-    """Which cells of a map of owners belong to instances that are told of, bool [P, S, S]: ``left_out`` [P, 1] is how
-    often each is left out, 1 = all of them are; draws [P, 1].
+def visible_neighbors(draws: Tensor, drop_rate: Tensor, instances: int, owners: Tensor) -> Tensor:
+    """Cells of a map of owners [P, S, S] whose instance is kept, bool [P, S, S].
+
+    drop_rate: [P, 1], how often an instance is left out, 1 = always; draws: [P, 1] in [0, 1).
     """
-    each = (draws + torch.arange(instances, device=draws.device) * 0.6180339887) % 1
-    return (each >= left_out).gather(1, owners.clamp(min=0).flatten(1)).view(owners.shape)
+    fraction = (draws + torch.arange(instances, device=draws.device) * 0.6180339887) % 1
+    return (fraction >= drop_rate).gather(1, owners.clamp(min=0).flatten(1)).view(owners.shape)

@@ -1,6 +1,6 @@
-"""What training draws by the seeds of its images: the same on every device, however many images there are at once.
+"""Random sampling by the seeds of the images: the same on every device and for every batch size.
 
-B images, n candidates of each; all images at once, since on a GPU a step is made of launches.
+B images, n candidates each. All images are sampled at once, because every kernel launch costs time on a GPU.
 """
 
 import torch
@@ -8,26 +8,29 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torchvision.ops import box_iou
 
+from sln.network.roi_pool import ROIs
 from sln.network.targets import Targets
 
-ROIs = tuple[Tensor, Tensor, Tensor]
-"""P regions: boxes float32 [P, 4] in pixels of the input, images int64 [P], instances int64 [P]."""
+_GOLDEN = -7046029254386353131
+"""First odd constant of splitmix64, as int64"""
+_MIX = -4658895280553007687
+"""Second odd constant of splitmix64, as int64"""
+LAST_KEY = 2**63 - 1
+"""Key of candidates that must not be sampled"""
+FOREGROUND_IOU = 0.5
+"""Proposals with at least this IoU with an instance are trained as that instance"""
 
-_GOLDEN, _MIX = -7046029254386353131, -4658895280553007687  # splitmix64's odd constants as int64
-LAST = 2**63 - 1
-"""The key of what must not be drawn"""
 
-
-def random_keys(places: Tensor, seeds: Tensor) -> Tensor:
-    """A pseudo-random key for each place (int64, from 1) under its seed (int64); the two broadcast."""
-    x = places * _GOLDEN + seeds * _MIX
+def random_keys(counters: Tensor, seeds: Tensor) -> Tensor:
+    """A pseudo-random int64 key for each counter (int64, from 1) under its seed (int64); the two broadcast."""
+    x = counters * _GOLDEN + seeds * _MIX
     for shift in (30, 27):
         x = (x ^ ((x >> shift) & (2 ** (64 - shift) - 1))) * _MIX
     return x ^ (x >> 31)
 
 
 def shuffle_keys(n: int, seeds: Tensor) -> Tensor:
-    """n keys from each seed, int64 [..., n]; fewer of one seed are the first of more."""
+    """n keys of each seed, int64 [..., n]; the keys of a smaller n are the first of a larger one."""
     return random_keys(torch.arange(1, n + 1, device=seeds.device), seeds[..., None])
 
 
@@ -36,49 +39,51 @@ def fractions(keys: Tensor) -> Tensor:
     return ((keys >> 40) & (2**23 - 1)).float() / 2**23
 
 
-def sample(candidates: Tensor, keys: Tensor, most: int, taken: Tensor | None = None) -> Tensor:
-    """The candidates (bool [..., n]) of the smallest keys (int64 [..., n]), at most ``most`` of each row, less the
-    number ``taken`` already (int64 [...]).
+def sample(candidates: Tensor, keys: Tensor, limit: int, already: Tensor | None = None) -> Tensor:
+    """Random subset of at most ``limit`` candidates a row, bool [..., n]: those with the smallest keys.
+
+    candidates: bool [..., n]; keys: int64 [..., n]; already: int64 [...], how much of the limit is used up.
     """
-    listed = min(most, candidates.shape[-1])
-    if listed == 0:
+    count = min(limit, candidates.shape[-1])
+    if count == 0:
         return torch.zeros_like(candidates)
-    low = torch.where(candidates, keys, LAST).topk(listed, largest=False).values
-    if taken is None:
+    low = torch.where(candidates, keys, LAST_KEY).topk(count, largest=False).values
+    if already is None:
         return candidates & (keys <= low[..., -1:])
-    left = (most - taken)[..., None]
-    return candidates & (keys <= low.gather(-1, left.clamp(1, listed) - 1)) & (left > 0)
+    left = (limit - already)[..., None]
+    return candidates & (keys <= low.gather(-1, left.clamp(1, count) - 1)) & (left > 0)
 
 
-def padded(each: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Boxes of every image as one tensor [B, P, 4], and which are there, bool [B, P]."""
-    boxes = pad_sequence(each, batch_first=True)
-    counts = torch.tensor([len(one) for one in each], device=boxes.device)
-    return boxes, torch.arange(boxes.shape[1], device=boxes.device) < counts[:, None]
+def pad_boxes(boxes: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """The boxes of all images as one tensor [B, P, 4], and which of them are no padding, bool [B, P]."""
+    stacked = pad_sequence(boxes, batch_first=True)
+    counts = torch.tensor([len(rows) for rows in boxes], device=stacked.device)
+    return stacked, torch.arange(stacked.shape[1], device=stacked.device) < counts[:, None]
 
 
 def match_boxes(boxes: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
-    """Of boxes [B, P, 4] the largest IoU with an instance of their image, float32 [B, P], and whose it is, int64
-    [B, P]; -1 where there are none.
+    """Largest IoU of boxes [B, P, 4] with an instance of their image, float32 [B, P], and that instance, int64 [B, P].
+
+    The IoU is -1 in images without instances.
     """
     overlap = torch.vmap(box_iou)(boxes, targets.boxes).masked_fill(~targets.present[:, None], -1)
-    found: tuple[Tensor, Tensor] = overlap.max(2)
-    return found
+    best: tuple[Tensor, Tensor] = overlap.max(2)
+    return best
 
 
-def sample_rois(proposals: list[Tensor], targets: Targets, most: int) -> ROIs:
-    """The regions a head is trained on: all ground-truth boxes first, then proposals with IoU >= .5 drawn by seed.
+def sample_rois(proposals: list[Tensor], targets: Targets, limit: int) -> ROIs:
+    """ROIs to train a head on: all ground-truth boxes first, then a sample of proposals that match an instance.
 
-    At most ``most`` an image (and at least its ground truth).
+    At most ``limit`` an image (and at least its ground truth); ``objects`` are the instances' numbers in their image.
     """
-    found, there = padded(proposals)
-    overlap, owners = match_boxes(found, targets)
-    keys = shuffle_keys(found.shape[1], targets.seeds)
-    good = sample(there & (overlap >= 0.5), keys, most, targets.present.sum(1))
-    images, at = torch.cat([targets.present, good], 1).nonzero(as_tuple=True)
-    instances = torch.arange(targets.present.shape[1], device=owners.device).expand_as(targets.present)
-    return (
-        torch.cat([targets.boxes, found], 1)[images, at],
+    boxes, valid = pad_boxes(proposals)
+    overlap, instances = match_boxes(boxes, targets)
+    keys = shuffle_keys(boxes.shape[1], targets.seeds)
+    chosen = sample(valid & (overlap >= FOREGROUND_IOU), keys, limit, targets.present.sum(1))
+    images, columns = torch.cat([targets.present, chosen], 1).nonzero(as_tuple=True)
+    labeled = torch.arange(targets.present.shape[1], device=boxes.device).expand_as(targets.present)
+    return ROIs(
+        torch.cat([targets.boxes, boxes], 1)[images, columns],
         images,
-        torch.cat([instances, owners], 1)[images, at],
+        torch.cat([labeled, instances], 1)[images, columns],
     )

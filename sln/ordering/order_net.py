@@ -18,7 +18,7 @@ from amodal_data.layering.sem_dist import sem_dist_of_codes
 from sln.errors import TrainingError, WeightsError
 from sln.network.encoder import build_resnet
 from sln.runtime.device import autocast, pick_device
-from sln.weights import fill, read_content, save_atomically
+from sln.weights.files import fill, read_content, save_atomically
 
 MapKind = Literal["masks", "sem-dist"]
 Depth = Literal[10, 18, 34, 50]

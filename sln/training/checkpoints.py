@@ -13,7 +13,7 @@ from sln.config import Config
 from sln.errors import ConfigError, TrainingError, WeightsError
 from sln.network.sln import SLN
 from sln.training.history import History
-from sln.weights import SCHEMA, config_of, fill, read_checkpoint, save_atomically
+from sln.weights.files import SCHEMA, config_of, fill, read_checkpoint, save_atomically
 
 
 def save(

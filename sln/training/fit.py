@@ -9,31 +9,33 @@ from typing import Any
 
 import torch
 
-from amodal_data import TargetCache
 from amodal_data.cache.header import read_digest
+from amodal_data.cache.read import TargetCache
+from sln.completion.prior_training import fit_prior
+from sln.completion.shape_prior import PRIOR_FILE
 from sln.config import Category, Config
 from sln.data.dataset import CachedTargets
 from sln.errors import ConfigError, RunError
 from sln.evaluation.evaluate import amodal_ap, compare_with_truth, evaluate_model
 from sln.inference.overlay import save_picture
 from sln.inference.predictor import Predictor
-from sln.network.sln import SLN
+from sln.network.sln import SLN, load_model
 from sln.runs import Run
 from sln.runtime.device import memory_used, pick_device
 from sln.runtime.distributed import World
 from sln.training.logs import LoggerCollection, RunLog
 from sln.training.trainer import Trainer
-from sln.weights import load_model
 
 _OVERLAYS = 4
-Says = Callable[[str], None]
-Counts = Callable[[int], None]
-Tells = Callable[[Mapping[str, Any]], None]
+"""Images in an overlay picture"""
+Say = Callable[[str], None]
+Count = Callable[[int], None]
+OnRow = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Sources:
-    """What is trained on: a cache and folders of photos, and the same for validation if there is any."""
+    """Data of a run: a cache and folders of photos, and the same for validation if there is any."""
 
     train: Path
     images: tuple[Path, ...]
@@ -55,14 +57,14 @@ class Sources:
         }
 
     @classmethod
-    def from_dict(cls, kept: Mapping[str, Any]) -> "Sources":
-        """Those of a run. Raises :class:`ConfigError` if a cache is not the one it was started with."""
+    def from_dict(cls, stored: Mapping[str, Any]) -> "Sources":
+        """The sources of a run. Raises :class:`ConfigError` if a cache is not the one it was started with."""
         try:
-            caches = {name: Path(kept[name]) for name in ("train", "val") if name in kept or name == "train"}
-            folders = {name: tuple(map(Path, kept[name])) for name in ("images", "val_images")}
-            digests = {name: kept[f"{name}_digest"] for name in caches}
+            caches = {name: Path(stored[name]) for name in ("train", "val") if name in stored or name == "train"}
+            folders = {name: tuple(map(Path, stored[name])) for name in ("images", "val_images")}
+            digests = {name: stored[f"{name}_digest"] for name in caches}
         except (KeyError, TypeError) as error:
-            raise RunError(f"env.json does not say what the run was started with: {error}") from error
+            raise RunError(f"env.json does not name the run's sources: {error}") from error
         for name, path in caches.items():
             if read_digest(path) != digests[name]:
                 raise ConfigError("this cache is not the one the run was started with", place=str(path),
@@ -77,31 +79,31 @@ def fit(
     *,
     device: str = "auto",
     stop_at: int | None = None,
-    say: Says = lambda _: None,
-    on_step: Counts = lambda _: None,
-    on_row: Tells = lambda _: None,
+    say: Say = lambda _: None,
+    on_step: Count = lambda _: None,
+    on_row: OnRow = lambda _: None,
     logs: Iterable[RunLog] = (),
 ) -> Run:
-    """Train a network; everything it leaves is in the run directory ``run``, which must not be in use.
+    """Train a network; all output goes to the run directory ``run``, which must not be in use.
 
-    Photos are found and checked before the first step. stop_at: stop after so many steps, as an interruption
-    would. on_row: told every row of metrics; logs: see :mod:`sln.training.logs`. Under torchrun all processes call it
-    alike. Raises :class:`amodal_data.errors.AmodalError`.
+    Photos are found and checked before the first step. stop_at: stop after so many steps, as an interruption would.
+    on_row receives every row of metrics; logs: see :mod:`sln.training.logs`. Under torchrun all processes call it with
+    the same arguments. Raises :class:`amodal_data.errors.AmodalError`.
     """
-    own = Run(Path(run))
+    directory = Run(Path(run))
     place, world = _join(device)
     if world.is_main:
-        own.refuse_used()
+        directory.refuse_used()
     config = with_categories(config, sources.train)
     trainer = _trainer(config, sources, place, world, say, on_row, logs)
-    with own.writing() if world.is_main else nullcontext(), closing(trainer.telling):
+    with directory.writing() if world.is_main else nullcontext(), closing(trainer.loggers):
         if world.is_main:
-            about = {"device": str(place), "processes": world.size, "threads": torch.get_num_threads()}
-            Run.create(own.path, config, sources.to_dict() | about)
-        trainer.run = own
+            surroundings = {"device": str(place), "processes": world.size, "threads": torch.get_num_threads()}
+            Run.create(directory.path, config, sources.to_dict() | surroundings)
+        trainer.run = directory
         trainer.train(stop_at, on_step)
-        _report(trainer, sources, say)
-    return own
+        _finish(trainer, sources, say)
+    return directory
 
 
 def resume(
@@ -111,58 +113,74 @@ def resume(
     val_images: Iterable[Path] = (),
     device: str = "auto",
     stop_at: int | None = None,
-    say: Says = lambda _: None,
-    on_step: Counts = lambda _: None,
-    on_row: Tells = lambda _: None,
+    say: Say = lambda _: None,
+    on_step: Count = lambda _: None,
+    on_row: OnRow = lambda _: None,
     logs: Iterable[RunLog] = (),
 ) -> Run:
-    """Go on with a run from its newest checkpoint, with its own settings and sources; photos may have moved."""
-    found = Run.resume(Path(run))
+    """Continue a run from its newest checkpoint, with its own settings and sources; photos may have moved."""
+    directory = Run.resume(Path(run))
     place, world = _join(device)
-    sources = Sources.from_dict(found.environment())
+    sources = Sources.from_dict(directory.environment())
     sources = replace(
         sources, images=tuple(images) or sources.images, val_images=tuple(val_images) or sources.val_images
     )
-    trainer = _trainer(found.config(), sources, place, world, say, on_row, logs, fresh=False)
-    with found.writing() if world.is_main else nullcontext(), closing(trainer.telling):
-        trainer.run = found
-        trainer.resume(found.last)
+    trainer = _trainer(directory.config(), sources, place, world, say, on_row, logs, fresh=False)
+    with directory.writing() if world.is_main else nullcontext(), closing(trainer.loggers):
+        trainer.run = directory
+        trainer.resume(directory.last)
         end = trainer.spans[-1].stop
-        if trainer.step >= end and found.report.exists():
+        if trainer.step >= end and directory.report.exists():
             say(f"this run is finished: all {end} steps are done, nothing is left to do")
-            return found
+            return directory
         say(f"resumed at step {trainer.step} of {end}")
-        if (threads := found.environment().get("threads")) != torch.get_num_threads():
-            say(f"note: {torch.get_num_threads()} threads now, {threads} before: not bit for bit the same run")
+        if (threads := directory.environment().get("threads")) != torch.get_num_threads():
+            say(f"note: {torch.get_num_threads()} threads now, {threads} before: results will not be bit-identical")
         on_step(trainer.step)
         trainer.train(stop_at, on_step)
-        _report(trainer, sources, say)
-    return found
+        _finish(trainer, sources, say)
+    return directory
 
 
-def _report(trainer: Trainer, sources: Sources, say: Says) -> None:
-    """``report.html`` of a finished run: its best model on the validation set, else on what it was trained on."""
+def _finish(trainer: Trainer, sources: Sources, say: Say) -> None:
+    """Shape prior and ``report.html`` of a finished run.
+
+    The report shows the best model on the validation set, else on the training set.
+    """
     run, config = trainer.run, trainer.config
     if run is None or not trainer.world.is_main or trainer.step < trainer.spans[-1].stop:
         return
+    if config.completion.prior_steps and not (run.path / PRIOR_FILE).exists():
+        prior = fit_prior(
+            trainer.data,
+            config.completion.prior_steps,
+            batch=config.train.batch,
+            windows=config.train.prompts,
+            seed=config.train.seed,
+            workers=config.train.workers,
+            device=trainer.device,
+        )
+        prior.save(run.path / PRIOR_FILE)
+        say(f"{run.path / PRIOR_FILE}: shape prior, {config.completion.prior_steps} steps")
     data = trainer.data
     if sources.val is not None:
         data = CachedTargets(sources.val, sources.val_images or sources.images, config.data)
-    scored = evaluate_model(Predictor(load_model(run.path), str(trainer.device)), data, config.train.validate_on)
-    shown = scored.write_page(run.report, data, f"{run.path.name} on {data.cache.path.name}")
-    say(f"{run.report}: the {shown} worst images")
+    predictor = Predictor(load_model(run.path), str(trainer.device))
+    scores = evaluate_model(predictor, data, config.train.validate_on)
+    count = scores.write_page(run.report, data, f"{run.path.name} on {data.cache.path.name}")
+    say(f"{run.report}: the {count} worst images")
 
 
 def check(config: Config, sources: Sources, *, device: str = "auto") -> dict[str, Any]:
-    """Try one batch forward and backward in every stage: seconds, memory and what the whole run will take."""
+    """Try one batch of every stage: seconds, memory and how long the whole run will take."""
     place = pick_device(device)
     config = with_categories(config, sources.train)
     trainer = _trainer(config, sources, place, World(), lambda _: None)
     stages: list[dict[str, Any]] = []
     for span in trainer.spans:
         trainer.step = span.start
-        trainer.enter(span)
-        trainer.time_batch()  # the first one also warms up
+        trainer.start_stage(span)
+        trainer.time_batch()  # warm-up
         stages.append({"stage": span.name, "steps": span.stop - span.start, **trainer.time_batch()})
     total = sum(stage["steps"] * stage["seconds"] for stage in stages)
     per_epoch = len(trainer.data) / config.train.batch
@@ -180,19 +198,20 @@ def check(config: Config, sources: Sources, *, device: str = "auto") -> dict[str
 
 
 def with_categories(config: Config, cache: Path) -> Config:
-    """The settings with the classes of a cache, unless they name theirs or want none: in the paper's version there is
-    one. Raises :class:`ConfigError` if the cache has instances of other classes than those named.
+    """The settings with the classes of a cache, unless they name theirs or are class-agnostic (as the paper's version).
+
+    Raises :class:`ConfigError` if the cache has instances of other classes than those named.
     """
     detector = config.detector
     if detector.version == "paper" or detector.agnostic:
         return config
-    found = TargetCache(cache).categories()
+    categories = TargetCache(cache).categories()
     if detector.categories:
-        if strange := sorted(found.keys() - {category.id for category in detector.categories}):
-            raise ConfigError(f"categories {strange[:5]} are not in detector.categories", place=str(cache),
+        if unknown := sorted(categories.keys() - {category.id for category in detector.categories}):
+            raise ConfigError(f"categories {unknown[:5]} are not in detector.categories", place=str(cache),
                               fix="name them too, or leave detector.categories to the cache")  # fmt: skip
         return config
-    named = tuple(Category(id=category, name=name) for category, name in found.items())
+    named = tuple(Category(id=category, name=name) for category, name in categories.items())
     return config.model_copy(update={"detector": detector.model_copy(update={"categories": named})})
 
 
@@ -209,8 +228,8 @@ def _trainer(
     sources: Sources,
     device: torch.device,
     world: World,
-    say: Says,
-    on_row: Tells = lambda _: None,
+    say: Say,
+    on_row: OnRow = lambda _: None,
     logs: Iterable[RunLog] = (),
     *,
     fresh: bool = True,
@@ -218,17 +237,17 @@ def _trainer(
     for cache in filter(None, (sources.train, sources.val)):
         with TargetCache(cache, hold=False) as opened:
             if opened.info.masks == "modal":
-                raise ConfigError("its masks are modal: nothing tells what is hidden", place=str(cache),
-                                  fix="train on whole objects; modal masks can be looked at and exported")  # fmt: skip
-    data = _opened(sources.train, sources.images, config, say)
-    shown = _opened(sources.val, sources.val_images or sources.images, config, say) if sources.val else None
+                raise ConfigError("its masks are modal, so it has no hidden parts to learn", place=str(cache),
+                                  fix="train on whole objects; compose makes amodal scenes of modal masks")  # fmt: skip
+    data = _open(sources.train, sources.images, config, say)
+    val = _open(sources.val, sources.val_images or sources.images, config, say) if sources.val else None
 
     def validate(model: SLN) -> dict[str, float | None]:
-        assert shown is not None
-        return {"ap": amodal_ap(Predictor(model, str(device)), shown, config.train.validate_on)}
+        assert val is not None
+        return {"ap": amodal_ap(Predictor(model, str(device)), val, config.train.validate_on)}
 
     def draw(model: SLN, path: Path) -> None:
-        picture = compare_with_truth(Predictor(model, str(device)), data if shown is None else shown, _OVERLAYS)
+        picture = compare_with_truth(Predictor(model, str(device)), data if val is None else val, _OVERLAYS)
         save_picture(picture, path)
 
     return Trainer(
@@ -236,16 +255,16 @@ def _trainer(
         data,
         device=device,
         world=world,
-        validate=None if shown is None else validate,
+        validate=None if val is None else validate,
         draw=draw,
         say=say,
         on_row=on_row,
-        telling=LoggerCollection(logs if world.is_main else (), say),
+        loggers=LoggerCollection(logs if world.is_main else (), say),
         fresh=fresh,
     )
 
 
-def _opened(cache: Path, images: Iterable[Path], config: Config, say: Says) -> CachedTargets:
+def _open(cache: Path, images: Iterable[Path], config: Config, say: Say) -> CachedTargets:
     categories = [category.id for category in config.detector.categories]
     data = CachedTargets(cache, images, config.data, config.train.seed, categories)
     say(f"{cache}: {len(data)} images of {data.cache.info.dataset}, all photos found")

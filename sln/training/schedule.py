@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -25,18 +24,6 @@ def stage_spans(settings: TrainConfig) -> list[StageSpan]:
     ends = np.cumsum([0, *steps_of(settings)]).tolist()
     spans = zip(settings.stages, pairwise(ends), strict=True)
     return [StageSpan(stage.name, start, stop) for stage, (start, stop) in spans]
-
-
-def samples_of_step(step: int, images: int, batch: int, seed: int) -> list[tuple[int, int]]:
-    """The samples (image, epoch) of a step over all processes; epochs count from 1, each shuffles all images anew."""
-    epochs_and_positions = (divmod(position, images) for position in range(step * batch, (step + 1) * batch))
-    return [(_shuffled(images, seed, epoch)[position], epoch + 1) for epoch, position in epochs_and_positions]
-
-
-@lru_cache(maxsize=4)  # steps need neighboring epochs only
-def _shuffled(images: int, seed: int, epoch: int) -> list[int]:
-    order: list[int] = np.random.default_rng([seed, epoch]).permutation(images).tolist()
-    return order
 
 
 def learning_rate(step: int, span: StageSpan, settings: TrainConfig) -> float:

@@ -9,23 +9,26 @@ import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from amodal_data.cache import is_cache
 from amodal_data.io.files import open_regular, replaced, replaced_path
-from sln.config import Config, of_schema
+from sln.config import Config
 from sln.errors import MachineError, WeightsError
-from sln.network.sln import SLN, build
 
-SCHEMA = "sln/checkpoint/3"
-_SCHEMAS = {"sln/checkpoint/1": 1, "sln/checkpoint/2": 2, SCHEMA: 3}
-"""All that are read, and the numbers of what they have settings for (:func:`sln.config.settings_of_schema`)"""
+SCHEMA = "sln-checkpoint/1"
+"""Format of checkpoints and exported weights"""
+_EARLIER = "sln/checkpoint/"
+"""Start of the formats of development versions, which are refused"""
 _FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 _LARGEST = 16 * 2**30
 """Bytes of a file of weights, or of the network it asks for"""
+
+
+Network = TypeVar("Network", bound=Any)
 
 
 class _Remembering:
@@ -59,16 +62,19 @@ def save_atomically(content: dict[str, Any], path: Path) -> None:
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """A checkpoint of ``sln fit``, loaded without running any code in it. Raises :class:`WeightsError`."""
     content = read_content(Path(path))
-    if not isinstance(content, dict) or str(content.get("schema")) not in _SCHEMAS:
-        raise WeightsError("not a checkpoint of sln fit", place=str(path), fix="best.pt or last.pt of a run directory")
+    if not isinstance(content, dict):
+        content = {}
+    _check_schema(content.get("schema"), str(path), "not a checkpoint of sln fit")
     if missing := {"config", "model"} - content.keys():
         raise WeightsError(f"a checkpoint without {' and '.join(sorted(missing))}", place=str(path))
-    return {**content, "config": _todays(content["config"], content["schema"])}
+    return content
 
 
-def _todays(config: Any, schema: str) -> Any:
-    """Settings of any version as this one has them."""
-    return of_schema(_SCHEMAS[schema], config) if isinstance(config, Mapping) else config
+def _check_schema(schema: Any, place: str, message: str) -> None:
+    if str(schema).startswith(_EARLIER):
+        raise WeightsError("made by an earlier development version of sln", place=place, fix="train again")
+    if schema != SCHEMA:
+        raise WeightsError(message, place=place, fix="best.pt or last.pt of a run directory")
 
 
 def read_content(path: Path) -> Any:
@@ -116,29 +122,27 @@ def _check_size(file: IO[bytes], path: Path) -> None:
     file.seek(0)
 
 
-def load_model(path: str | Path) -> SLN:
-    """A trained network from a checkpoint, an exported ``.safetensors`` file, or a run directory (its best); where a
-    running mean of the weights was kept, with that.
+def read_model(path: str | Path, build: Callable[[Config], Network]) -> Network:
+    """A trained network from a checkpoint, an exported ``.safetensors`` file, or a run directory (its best).
 
-    Raises :class:`WeightsError` for anything else, and for weights that are not finite numbers of the shapes that
-    its settings ask for.
+    ``build`` makes the network of its settings. Where an averaged copy of the weights was kept, that is loaded. Raises
+    :class:`WeightsError` for anything else, and for weights that are not finite numbers of the expected shapes.
     """
     path = Path(path)
     if path.is_dir():
-        model = load_model(path / ("best.pt" if (path / "best.pt").exists() else "last.pt"))
+        model = read_model(path / ("best.pt" if (path / "best.pt").exists() else "last.pt"), build)
         model.from_run = path
         return model
     if path.suffix == ".safetensors":
-        return _from_safetensors(path)
+        return _from_safetensors(path, build)
     content = read_checkpoint(path)
     config = config_of(content["config"], path)
     state = tensors_of(content.get("averaged", content["model"]), str(path))
-    check_tensors(_outline(config, path), state, str(path))
-    return _filled(config, state)
+    check_tensors(_outline(config, path, build), state, str(path))
+    return _filled(build(config), state)
 
 
-def _filled(config: Config, state: Mapping[str, Tensor]) -> SLN:
-    model = build(config)
+def _filled(model: Network, state: Mapping[str, Tensor]) -> Network:
     model.load_state_dict(dict(state))
     return model
 
@@ -151,7 +155,7 @@ def config_of(values: Any, path: Path) -> Config:
         raise WeightsError("its settings are not those of this version", place=str(path)) from error
 
 
-def _outline(config: Config, path: Path) -> dict[str, Tensor]:
+def _outline(config: Config, path: Path, build: Callable[[Config], nn.Module]) -> dict[str, Tensor]:
     """The tensors of a network of these settings, without their memory. Raises :class:`WeightsError` if too large."""
     try:
         with torch.device("meta"):
@@ -165,7 +169,7 @@ def _outline(config: Config, path: Path) -> dict[str, Tensor]:
     return state
 
 
-def write_safetensors(model: SLN, path: Path) -> None:
+def write_safetensors(model: Any, path: Path) -> None:
     """The network as safetensors, its configuration in the metadata."""
     from safetensors.torch import save_file
 
@@ -174,7 +178,7 @@ def write_safetensors(model: SLN, path: Path) -> None:
         save_file(state, temporary, {"schema": SCHEMA, "config": model.config.model_dump_json()})
 
 
-def _from_safetensors(path: Path) -> SLN:
+def _from_safetensors(path: Path, build: Callable[[Config], Network]) -> Network:
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError as error:
@@ -184,17 +188,16 @@ def _from_safetensors(path: Path) -> SLN:
             _check_size(opened, path)
         with safe_open(path, "pt") as file:
             about = file.metadata() or {}
-            if about.get("schema") not in _SCHEMAS:
-                raise WeightsError("not exported by sln export", place=str(path))
-            config = config_of(_todays(_settings(about, path), about["schema"]), path)
-            wanted = _outline(config, path)
+            _check_schema(about.get("schema"), str(path), "not exported by sln export")
+            config = config_of(_settings(about, path), path)
+            wanted = _outline(config, path, build)
             shapes = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  no mapping
             _check_shapes(wanted, shapes, str(path))
             state = {name: file.get_tensor(name) for name in shapes}
     except (OSError, RuntimeError, SafetensorError) as error:
         raise WeightsError(f"not a safetensors file: {error}", place=str(path)) from error
     check_tensors(wanted, state, str(path))
-    return _filled(config, state)
+    return _filled(build(config), state)
 
 
 def _settings(about: Mapping[str, str], path: Path) -> Any:

@@ -10,19 +10,18 @@ from torch import Tensor, nn
 
 from sln.config import Category, Config
 from sln.errors import WeightsError
-from sln.network.sln import SLN
 from sln.weights.files import check_tensors, read_content, tensors_of
 
 _PREFIXES = {
     "backbone.body.": "encoder.backbone.",
     "backbone.fpn.": "encoder.fpn.",
-    "rpn.head.": "proposals.head.",
-    "roi_heads.box_head.": "boxes.head.",
-    "roi_heads.box_predictor.": "boxes.predictor.",
+    "rpn.head.": "rpn.head.",
+    "roi_heads.box_head.": "box_head.head.",
+    "roi_heads.box_predictor.": "box_head.predictor.",
 }
 """Prefixes of torchvision's Mask R-CNN and the same parts here"""
 _UNUSED = ("roi_heads.mask_head.", "roi_heads.mask_predictor.")
-_PREDICTOR = "boxes.predictor."
+_PREDICTOR = "box_head.predictor."
 _COCO_CLASSES = 91
 _OLD_NAMES = ((r"^rpn\.head\.conv\.(weight|bias)$", r"rpn.head.conv.0.0.\1"),
               (r"^(backbone\.fpn\.(?:inner|layer)_blocks\.\d)\.(weight|bias)$", r"\1.0.\2"))  # fmt: skip
@@ -30,7 +29,7 @@ _OLD_NAMES = ((r"^rpn\.head\.conv\.(weight|bias)$", r"rpn.head.conv.0.0.\1"),
 _COUNTER = "num_batches_tracked"
 
 
-def load_pretrained(model: SLN, config: Config) -> Iterator[str]:
+def load_pretrained(model: Any, config: Config) -> Iterator[str]:
     """Load the pretrained weights that the settings name; yields one line for each part, loaded or not.
 
     Raises :class:`WeightsError` if names or shapes differ, before anything is changed.
@@ -69,7 +68,7 @@ def load_backbone(backbone: nn.Module, weights: str, depth: int) -> str:
     return f"encoder: {count} tensors from {place}{' (Mask R-CNN)' if is_detector else ''}"
 
 
-def _load_detector(model: SLN, config: Config) -> Iterator[str]:
+def _load_detector(model: Any, config: Config) -> Iterator[str]:
     """Load backbone, FPN, RPN and box head from torchvision's Mask R-CNN of the same version."""
     place = config.detector.weights
     if place == "coco":
@@ -96,7 +95,7 @@ def _load_detector(model: SLN, config: Config) -> Iterator[str]:
     yield f"not loaded: {unused} tensors of its mask head"
 
 
-def _load_parts(model: SLN, categories: tuple[Category, ...], state: dict[str, Tensor], place: str) -> Iterator[str]:
+def _load_parts(model: Any, categories: tuple[Category, ...], state: dict[str, Tensor], place: str) -> Iterator[str]:
     """Load all parts; the last layers of the box head only if the classes agree."""
     rows = _class_rows(state, categories, model.state_dict()[f"{_PREDICTOR}cls_score.bias"])
     predictor = {name: state.pop(name) for name in list(state) if name.startswith(_PREDICTOR)}

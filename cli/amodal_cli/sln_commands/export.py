@@ -33,7 +33,8 @@ def export(
     from sln.runtime.environment import require_torch
 
     require_torch()
-    from sln.weights import load_model, write_safetensors
+    from sln.network.sln import load_model
+    from sln.weights.files import write_safetensors
 
     network = load_model(model)
     if form == "safetensors":

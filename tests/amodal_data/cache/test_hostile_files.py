@@ -136,7 +136,8 @@ def test_fifos_devices_and_folders_are_refused(scenes, tmp_path, kind):
 
     from amodal_data import iter_annotations, read_annotations
     from amodal_data.io.images import read_photo
-    from sln.weights import load_backbone, read_checkpoint
+    from sln.weights.files import read_checkpoint
+    from sln.weights.pretrained import load_backbone
 
     refuses(lambda: TargetCache(path))
     refuses(lambda: read_checkpoint(path))

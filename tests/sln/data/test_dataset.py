@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sln.network.layering import decode
 
 from amodal_data import TargetCache, build_targets, read_cocoa, write_cocoa
 from amodal_data.errors import PhotoError
 from amodal_data.io.images import read_photo
 from sln.config import DataConfig
 from sln.data.dataset import CachedTargets, batches, fit_in
-from sln.network.layering import decode
 from sln.network.targets import Targets, level_shares, settled
 
 

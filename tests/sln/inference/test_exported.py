@@ -4,16 +4,16 @@ import json
 
 import pytest
 import torch
+from sln.hub import model_card
 from support.commands import run_command
 from support.networks import MODERN_SMALL, PAPER_SMALL
 
 import sln
 from sln.config import load_config
 from sln.errors import MachineError, WeightsError
-from sln.hub import model_card
 from sln.inference.exported import export_model, load_exported
 from sln.network.sln import build
-from sln.weights import save_atomically
+from sln.weights.files import save_atomically
 
 KINDS = {
     "v1": ("tiny", MODERN_SMALL), "v2": ("modern", MODERN_SMALL), "paper": ("paper", PAPER_SMALL),

@@ -21,7 +21,7 @@ def scene(seed, rule="sinkhorn", hidden=0.4, n=6):
     probabilities[:, 0] *= 0.3
     probabilities /= probabilities.sum(1, keepdims=True)
     objects = np.array([0, 1, 1, 3, 4, 5, 6][:n])
-    return replace(found, probabilities=probabilities, objects=objects, decoding=rule, hidden=hidden)
+    return replace(found, probabilities=probabilities, objects=objects, decoding=rule, hidden_threshold=hidden)
 
 
 def by_pixels(prediction):
@@ -101,10 +101,10 @@ def test_other_confidences_keep_the_levels_that_were_put_together():
 
 
 def test_the_settings_say_how():
-    found = replace(scene(3), decoding="none", hidden=0.5)
+    found = replace(scene(3), decoding="none", hidden_threshold=0.5)
     rules = load_config("tiny", environment={}).predict
     assert with_decoding(found, rules.model_copy(update={"decoding": "none"})) is found
-    agreed = with_decoding(found, rules.model_copy(update={"decoding": "rank", "hidden": 0.3}))
+    agreed = with_decoding(found, rules.model_copy(update={"decoding": "rank", "hidden_threshold": 0.3}))
     assert (agreed.decoding, agreed.hidden) == ("rank", 0.3)
     wider = agreed.amodal() & ~found.amodal()
     assert wider.any() and not (found.amodal() & ~agreed.amodal()).any()

@@ -14,7 +14,7 @@ from sln.network.box_head import filter_detections
 from sln.network.sln import build
 from sln.training.fit import with_categories
 from sln.training.trainer import new_model
-from sln.weights import load_pretrained
+from sln.weights.pretrained import load_pretrained
 
 SIDE = 64
 MAKERS = {"v1": maskrcnn_resnet50_fpn, "v2": maskrcnn_resnet50_fpn_v2}

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from sln.network.layering import GlobalLayeringModule, decode, log_tails, soft_sem_dist
 from support.networks import MODERN_SMALL, PAPER_SMALL, one_square, small
 from torch.nn import functional
 
@@ -13,7 +14,6 @@ from sln.config import load_config
 from sln.errors import ConfigError
 from sln.network.duplicates import duplicates
 from sln.network.encoder import Encoder, build_backbone
-from sln.network.layering import GlobalLayeringModule, decode, log_tails, soft_sem_dist
 from sln.network.losses import (
     amodal_loss,
     global_layering_loss,

@@ -16,11 +16,12 @@ from support.commands import hears_ctrl_c, run_command
 from amodal_data import build_targets, read_cocoa, write_cocoa
 from sln import CachedTargets, Sources, fit, load, load_config, resume
 from sln.errors import ConfigError, RunError, TrainingError, WeightsError
-from sln.network.sln import build
+from sln.network.sln import build, load_model
 from sln.runs import Run, list_runs
 from sln.training.fit import check, with_categories
 from sln.training.trainer import Trainer
-from sln.weights import SCHEMA, load_backbone, load_model, read_checkpoint, save_atomically, write_safetensors
+from sln.weights.files import SCHEMA, read_checkpoint, save_atomically, write_safetensors
+from sln.weights.pretrained import load_backbone
 
 SMALL = (
     "data.size=64", "encoder.channels=8", "layering.width=16", "proposals.width=16", "head.width=16",
@@ -151,7 +152,7 @@ def test_kill_9_never_loses_a_checkpoint(tmp_path, kills):
     code = (
         "import sys, torch\n"
         "from pathlib import Path\n"
-        "from sln.weights import SCHEMA, save_atomically\n"
+        "from sln.weights.files import SCHEMA, save_atomically\n"
         "path = Path(sys.argv[1])\n"
         "for step in range(10**9):\n"
         "    model = {'w': torch.full((300_000,), step)}\n"

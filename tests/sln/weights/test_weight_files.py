@@ -12,10 +12,11 @@ from support.commands import run_command
 from amodal_data import build_targets, read_cocoa, write_cocoa
 from sln import load_config
 from sln.errors import WeightsError
-from sln.network.sln import build
+from sln.network.sln import build, load_model
 from sln.training.checkpoints import restore, save
 from sln.training.history import History
-from sln.weights import SCHEMA, load_backbone, load_model, read_checkpoint, save_atomically, write_safetensors
+from sln.weights.files import SCHEMA, read_checkpoint, save_atomically, write_safetensors
+from sln.weights.pretrained import load_backbone
 
 SMALL = ("data.size=64", "encoder.channels=8", "layering.width=8", "proposals.width=8", "head.width=8", "head.layers=1")
 CONFIG = load_config("tiny", settings=SMALL, environment={})
