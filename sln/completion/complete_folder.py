@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from amodal_data.errors import PredictionError
-from sln.completion.completer import pixel_owners
+from sln.completion.completer import Completer, pixel_owners
 from sln.completion.prompt_files import PromptFile
 from sln.inference.folder import OpenPhoto, PredictReport, photo_ids, write_predictions_folder
 from sln.inference.prediction import Prediction

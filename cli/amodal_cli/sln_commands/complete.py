@@ -31,12 +31,13 @@ def complete(
       sln complete runs/first/best.pt photo.jpg --prompts masks.npy -o completed
     """
     kinds = options.parse_names(save, predictions.OUTPUTS, "--save")
-    from sln import load
+    kinds = predictions.parse_kinds(save)
     from sln.completion.complete_folder import complete_photos
+    from sln.completion.completer import Completer
     from sln.completion.prompt_files import open_prompts
 
     images = predictions.find_images(inputs, out, kinds, force=force, quiet=quiet)
-    predictor = load(model, device)
+    completer = Completer.load(model, device)
     with open_prompts(prompts) as opened, progress("completing", len(images), quiet=quiet) as advance:
-        report = complete_photos(predictor, images, opened, out, kinds, mirror=mirror, on_photo=advance)
+        report = complete_photos(completer, images, opened, out, kinds, mirror=mirror, on_photo=advance)
     predictions.print_report("sln/complete/1", report, len(images), out, as_json=as_json)

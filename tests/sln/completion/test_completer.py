@@ -13,13 +13,14 @@ import sln
 from amodal_data import RLE, build_targets, evaluate_all, read_cocoa, write_cocoa
 from amodal_data.errors import PhotoError, PredictionError
 from sln.completion import completer as completing
-from sln.completion.completer import Prompts, _extent, pixel_owners, visible_prompts
+from sln.completion.completer import Completer, Prompts, _extent, pixel_owners, visible_prompts
 from sln.completion.prompt_files import open_prompts
 from sln.config import load_config
 from sln.errors import WeightsError
 from sln.inference.conditioning import GivenMasks
 from sln.inference.prediction import Prediction
-from sln.network.prompts import as_channels, inside_boxes, sample_prompts, windows_around
+from sln.network.prompts import inside_boxes, sample_prompts, windows_around
+from sln.network.roi_pool import ROIs, as_channels
 from sln.network.sln import build
 from sln.network.targets import Targets
 
@@ -42,8 +43,8 @@ def data(place):
 
 
 @pytest.fixture(scope="module")
-def predictor(place):
-    return sln.load(place / "run", "cpu")
+def completer(place):
+    return Completer.load(place / "run", "cpu")
 
 
 def seen(data, at):
@@ -52,10 +53,10 @@ def seen(data, at):
     return modal[modal.any((1, 2))]
 
 
-def test_given_masks_come_back_as_level_0_bit_for_bit(data, predictor):
+def test_given_masks_come_back_as_level_0_bit_for_bit(data, completer):
     for at in range(len(data)):
         masks = seen(data, at)
-        found = predictor.complete(data.photos[at], Prompts.of_masks(masks))
+        found = completer.complete(data.photos[at], Prompts.of_masks(masks))
         assert np.array_equal(found.modal(), masks) and np.array_equal(found.levels == 1, masks)
         assert (found.amodal() >= masks).all() and (found.confidence[masks] == 1).all()
         for n, one in enumerate(found.scored_masks()):
@@ -69,42 +70,43 @@ def test_given_masks_come_back_as_level_0_bit_for_bit(data, predictor):
         assert np.array_equal(part.amodal(), found.amodal()[[1, 0]]) and np.array_equal(part.modal(), masks[[1, 0]])
 
 
-def test_boxes_alone_are_completed_around_what_they_hold(data, predictor):
+def test_boxes_alone_are_completed_around_what_they_hold(data, completer):
     boxes = data.cache[0].boxes()[1].astype(float)
     boxes = boxes[boxes[:, 2] > boxes[:, 0]]
-    found = predictor.complete(data.photos[0], Prompts.of_boxes(boxes, data.images[0].size))
+    found = completer.complete(data.photos[0], Prompts.of_boxes(boxes, data.images[0].size))
     assert len(found) == len(boxes) and (found.boxes[:, :2] <= boxes[:, :2] + 1e-3).all()
     assert (found.boxes[:, 2:] >= boxes[:, 2:] - 1e-3).all() and found.boxes.min() >= 0
     assert found.scored_mask(0).probabilities is not None
 
 
-def test_boxes_alone_are_looked_at_again_with_what_was_seen(data, predictor, monkeypatch):
+def test_boxes_alone_are_looked_at_again_with_what_was_seen(data, completer, monkeypatch):
     """The second time the head is shown the visible masks of the first; the answer is looked up on the new boxes, told
     the boxes and told nothing.
     """
-    shown, maps, head = [], [], predictor.model.levels_in
+    model = completer.predictor.model
+    shown, maps, head = [], [], model.predict_rois
 
-    def watched(features, windows, owners, told=None):
-        shown.append((windows.clone(), [] if told is None else told[:, 0].any((1, 2)).tolist()))
-        maps.append(told)
-        return head(features, windows, owners, told)
+    def watched(features, rois, prompts=None):
+        shown.append((rois.boxes.clone(), [] if prompts is None else prompts[:, 0].any((1, 2)).tolist()))
+        maps.append(prompts)
+        return head(features, rois, prompts)
 
-    monkeypatch.setattr(predictor.model, "levels_in", watched)
+    monkeypatch.setattr(model, "predict_rois", watched)
     boxes, masks = np.array([[5.0, 5, 40, 40], [30, 20, 70, 55]]), np.zeros((2, 60, 80), bool)
     masks[0, 5:40, 5:40] = masks[1, 20:55, 40:70] = True
-    monkeypatch.setattr(completing, "as_seen", lambda found, prompts: Prompts.of_masks(masks))
-    found = predictor.complete(data.photos[0], Prompts.of_boxes(boxes, data.images[0].size))
+    monkeypatch.setattr(completing, "visible_prompts", lambda found, prompts: Prompts.of_masks(masks))
+    found = completer.complete(data.photos[0], Prompts.of_boxes(boxes, data.images[0].size))
     number = len(boxes)
     rounds = [any(told) for _, told in shown]
     assert rounds == [False] * 4 + [True] * 3 + [False] * 2
     assert maps[8] is None and maps[7] is not None and torch.equal(shown[7][0], shown[8][0])
     answered = shown[8][0][:number] * 80 / 64  # the photo, 60 x 80, at 64
     assert torch.allclose(answered, torch.from_numpy(found.boxes), atol=1e-3)
-    by_mask = predictor.complete(data.photos[0], Prompts.of_masks(seen(data, 0)))
+    by_mask = completer.complete(data.photos[0], Prompts.of_masks(seen(data, 0)))
     assert len(shown) == 14 and len(by_mask) and np.isfinite(found.boxes).all()
 
 
-def test_the_mirrored_photo_is_looked_at_as_well(data, predictor):
+def test_the_mirrored_photo_is_looked_at_as_well(data, completer):
     """What is said of the photo and of its mirror image is the mean of both, so the mirror image gets the mirrored
     answer; asked for the photo alone, it need not.
     """
@@ -112,7 +114,7 @@ def test_the_mirrored_photo_is_looked_at_as_well(data, predictor):
     masks = seen(data, 0)[:, :, :70]
     masks = masks[masks.any((1, 2))]
     ways = {mirror: [
-        predictor.complete(photo[:, ::step].copy(), Prompts.of_masks(masks[:, :, ::step]), mirror=mirror)
+        completer.complete(photo[:, ::step].copy(), Prompts.of_masks(masks[:, :, ::step]), mirror=mirror)
         for step in (1, -1)
     ] for mirror in (True, False)}  # fmt: skip
     one, other = ways[True]
@@ -120,7 +122,7 @@ def test_the_mirrored_photo_is_looked_at_as_well(data, predictor):
     assert np.allclose(other.probabilities[..., ::-1], one.probabilities, atol=1e-4)
     plain = [found.probabilities for found in ways[False]]
     assert not np.allclose(plain[0], plain[1][..., ::-1], atol=1e-4)
-    none = predictor.complete(photo, Prompts.of_masks(masks[:0]))
+    none = completer.complete(photo, Prompts.of_masks(masks[:0]))
     assert len(none) == 0
 
 
@@ -134,7 +136,7 @@ def test_what_was_found_in_a_box_stands_for_its_mask():
     assert little is None and seen.area == 200 and seen.decode()[10:30, 10:20].all()
 
 
-def test_masks_that_share_pixels_are_a_finding_and_the_higher_score_has_them(data, predictor):
+def test_masks_that_share_pixels_are_a_finding_and_the_higher_score_has_them(data, completer):
     masks = np.zeros((3, 60, 80), bool)
     masks[0, 10:30, 10:30] = masks[1, 20:40, 20:40] = masks[2, 50:55, 50:55] = True
     prompts = Prompts.of_masks(masks)
@@ -144,7 +146,7 @@ def test_masks_that_share_pixels_are_a_finding_and_the_higher_score_has_them(dat
         ("prompts-overlap", "masks 1 and 0 share 100 pixels; 1 keeps them")
     ]
     assert (owner[20:30, 20:30] == 1).all() and (owner == 0).sum() == 300 and (owner == -1).any()
-    found = predictor.complete(data.photos[0], prompts)
+    found = completer.complete(data.photos[0], prompts)
     assert np.array_equal(found.modal()[0], masks[0] & ~masks[1]) and np.array_equal(found.modal()[1], masks[1])
 
 
@@ -157,7 +159,7 @@ def test_what_was_given_changes_probabilities_as_said():
     known |= mask
     mask[0, 0] = known[0, 0] = False
     given = GivenMasks((RLE.from_mask(mask), None), RLE.from_mask(known), (None, None))
-    found = given.applied(p, 0, (slice(0, 5), slice(0, 6)))
+    found = given.condition(p, 0, (slice(0, 5), slice(0, 6)))
     for y, x in np.ndindex(5, 6):
         outside, first, *behind = p[:, y, x].tolist()
         if mask[y, x]:
@@ -170,7 +172,7 @@ def test_what_was_given_changes_probabilities_as_said():
         else:
             wanted = [one / (outside + sum(behind)) for one in (outside, 0, *behind)]
         assert found[:, y, x].tolist() == pytest.approx(wanted, abs=1e-5)
-    boxed = given.applied(p, 1, (slice(0, 5), slice(0, 6)))  # it is not seen where somebody else is
+    boxed = given.condition(p, 1, (slice(0, 5), slice(0, 6)))  # it is not seen where somebody else is
     behind = torch.cat([p[:1], torch.zeros(1, 5, 6), p[1:2] + p[2:3], p[3:]])
     assert torch.equal(boxed, torch.where(torch.from_numpy(known), behind, p))
 
@@ -202,13 +204,14 @@ def test_extents_lie_between_cells():
 
 def test_prompts_of_training_show_what_is_seen():
     targets = one_square(3)
-    targets.seen[:, 1] = torch.tensor([24.0, 40, 56, 56])
-    (boxes, images, instances), prompts = sample_prompts(targets, 5, 28)
+    targets.visible_boxes[:, 1] = torch.tensor([24.0, 40, 56, 56])
+    rois, prompts = sample_prompts(targets, 5, 28)
+    boxes, images, instances = rois.boxes, rois.images, rois.objects
     assert images.tolist() == [0] * 5 + [1] * 5 + [2] * 5
     for own in instances.view(3, 5).tolist():  # in turn
         assert own[0] != own[1] and own == [own[0], own[1], own[0], own[1], own[0]]
     again = sample_prompts(targets.part(slice(1, 2)), 5, 28)
-    assert torch.equal(again[0][0], boxes[5:10]) and torch.equal(again[1], prompts[5:10])  # whoever else is there
+    assert torch.equal(again.rois.boxes, boxes[5:10]) and torch.equal(again[1], prompts[5:10])  # whoever else is there
     for n in range(15):
         codes = targets.roi_codes(boxes[n : n + 1], images[n : n + 1], torch.tensor([0]), 28)[0]
         other = targets.roi_codes(boxes[n : n + 1], images[n : n + 1], torch.tensor([1]), 28)[0]
@@ -219,7 +222,7 @@ def test_prompts_of_training_show_what_is_seen():
             assert not prompts[n, 2].any()
         assert prompts[n, 1].any()
     assert prompts[:, 0].any((1, 2)).any() and not prompts[:, 0].any((1, 2)).all()
-    targets.seen[:] = 0
+    targets.visible_boxes[:] = 0
     assert len(sample_prompts(targets, 8, 28)[1]) == 0
     none = Targets.stack([one_square(1, instances=0)])
     assert len(sample_prompts(none, 8, 28)[1]) == 0
@@ -238,18 +241,19 @@ def test_windows_and_channels():
 def test_the_head_sees_prompts_and_nothing_told_is_all_zero():
     model = build(load_config("tiny", settings=FEW, environment={})).eval()
     features = model.features(torch.rand(1, 3, 64, 64))
-    box, owner = torch.tensor([[8.0, 8, 40, 40]]), torch.tensor([0])
-    plain = model.levels_in(features, box, owner)
-    assert torch.equal(plain, model.levels_in(features, box, owner, torch.zeros(1, 3, 28, 28)))
-    assert not torch.equal(plain, model.levels_in(features, box, owner, torch.ones(1, 3, 28, 28)))
+    rois = ROIs.distinct(torch.tensor([[8.0, 8, 40, 40]]), torch.tensor([0]))
+    plain = model.predict_rois(features, rois)
+    assert torch.equal(plain, model.predict_rois(features, rois, torch.zeros(1, 3, 28, 28)))
+    assert not torch.equal(plain, model.predict_rois(features, rois, torch.ones(1, 3, 28, 28)))
 
 
-def test_a_network_without_prompts_and_photos_of_another_size_are_refused(data, predictor):
-    plain = sln.Predictor(build(load_config("tiny", settings=[*FEW, "head.prompts=false"], environment={})), "cpu")
+def test_a_network_without_prompts_and_photos_of_another_size_are_refused(data, completer):
+    network = build(load_config("tiny", settings=[*FEW, "head.prompts=false"], environment={}))
+    plain = Completer(sln.Predictor(network, "cpu"))
     with pytest.raises(WeightsError, match="without prompts"):
         plain.complete(data.photos[0], Prompts.of_masks(seen(data, 0)))
     with pytest.raises(PhotoError, match="its prompts are of"):
-        predictor.complete(data.photos[0], Prompts.of_boxes(np.array([[1.0, 1, 5, 5]]), (50, 50)))
+        completer.complete(data.photos[0], Prompts.of_boxes(np.array([[1.0, 1, 5, 5]]), (50, 50)))
 
 
 def rows_of(data, kind="mask"):

@@ -3,19 +3,21 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from support.networks import MODERN_SMALL, one_square
 
 import sln
 from amodal_data import build_targets, read_cocoa, write_cocoa
-from sln.completion.completer import Prompts
-from sln.completion.shape_prior import GRID, ShapePrior, blend_with_prior, sample_shapes
+from sln.completion.completer import Completer, Prompts
+from sln.completion.prior_training import fit_prior
+from sln.completion.shape_prior import GRID, PRIOR_FILE, ShapePrior, blend_with_prior, sample_shapes
 from sln.config import load_config
-from sln.errors import ConfigError
+from sln.data.dataset import batches
+from sln.errors import ConfigError, WeightsError
 from sln.network.prompts import windows_around
 from sln.network.sln import build
-from sln.training.trainer import Trainer
 
-FEW = ("data.size=64", *MODERN_SMALL, "train.steps=4", "train.batch=2", "train.workers=0", "head.shape_prior=true")
+FEW = ("data.size=64", *MODERN_SMALL, "train.steps=4", "train.batch=2", "train.workers=0")
 
 
 def test_windows_show_who_is_seen_where_and_ask_where_it_is_not():
@@ -23,11 +25,11 @@ def test_windows_show_who_is_seen_where_and_ask_where_it_is_not():
     it has no turn.
     """
     targets = one_square(40)
-    targets.seen[:, 1] = torch.tensor([24.0, 30, 56, 56])
+    targets.visible_boxes[:, 1] = torch.tensor([24.0, 30, 56, 56])
     targets.regions[:, :, 60:] = 0  # padding
     maps, wanted, asked = sample_shapes(targets, 2)
     assert maps.shape == (80, 4, GRID, GRID) and wanted.shape == asked.shape == (80, GRID, GRID)
-    window = windows_around(targets.seen[0, 1:2], 1.0)[0]
+    window = windows_around(targets.visible_boxes[0, 1:2], 1.0)[0]
     slow = torch.zeros(6, GRID, GRID)  # the four maps, what is wanted and what is asked about
     slow[3] = 32 / 64
     for row, column in np.ndindex(GRID, GRID):
@@ -48,22 +50,22 @@ def test_windows_show_who_is_seen_where_and_ask_where_it_is_not():
 
 def test_photos_that_hide_nothing_teach_nothing():
     targets = one_square(1)
-    targets.seen[:] = 0
+    targets.visible_boxes[:] = 0
     prior = ShapePrior(4)
-    assert len(sample_shapes(targets, 2)[0]) == 0 and prior.losses(targets, 2) == 0
-    prior.losses(targets, 2).backward()
+    assert len(sample_shapes(targets, 2)[0]) == 0 and prior.loss(targets, 2) == 0
+    prior.loss(targets, 2).backward()
     assert all(parameter.grad is not None for parameter in prior.parameters())
 
 
 def test_mirrored_shapes_are_mirrored_behind_others():
     torch.manual_seed(0)
     prior, maps = ShapePrior(4).eval(), torch.rand(3, 4, GRID, GRID)
-    found = prior.of(maps)
-    assert torch.allclose(prior.of(maps.flip(3)), found.flip(2), atol=1e-6) and found.shape == (3, GRID, GRID)
-    assert len(prior.of(maps[:0])) == 0
+    found = prior.confidence(maps)
+    assert torch.allclose(prior.confidence(maps.flip(3)), found.flip(2), atol=1e-6) and found.shape == (3, GRID, GRID)
+    assert len(prior.confidence(maps[:0])) == 0
     maps[:, 0], maps[:, 2] = maps[:, 0] > 0.8, maps[:, 2] > 0.2
     own, _, inside, _ = (maps * maps[:, 2:3]).bool().unbind(1)
-    found = prior.of(torch.cat([own[:, None], maps[:, 1:]], 1))
+    found = prior.confidence(torch.cat([own[:, None], maps[:, 1:]], 1))
     assert (found[own] == 1).all() and (found[~inside] == 0).all()
     assert ((found > 0) & (found < 1))[inside & ~own].all()
 
@@ -109,35 +111,38 @@ def data(tmp_path_factory):
     return sln.CachedTargets(folder / "t.h5", [folder], load_config("tiny", settings=FEW, environment={}).data)
 
 
-def test_a_stage_of_its_own_trains_nothing_else_and_learns(data):
-    own = [*FEW, "train.steps=40", "train.prompts=6", "train.stages=[{name='shape_prior'}]", "train.lr=3e-3"]
-    trainer = Trainer(load_config("tiny", settings=own, environment={}), data, device=torch.device("cpu"))
-    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
-    losses = []
-    trainer.train(on_step=lambda _: losses.append({name: float(loss) for name, loss in trainer.books.losses[-1].items()}
-                                                  if trainer.books.losses else {}))  # fmt: skip
-    moved = {name.split(".")[0] for name, value in trainer.model.state_dict().items() if not value.equal(before[name])}
-    assert moved == {"shape_prior"}
-    told = [row["shape_prior"] for row in losses if row]
-    assert all(set(row) <= {"shape_prior"} for row in losses) and np.mean(told[-8:]) < 0.5 * np.mean(told[:8])
+def test_fit_prior_learns_and_is_reproducible(data):
+    before, after = [
+        torch.stack([prior.loss(batch.targets, 6) for batch in batches(data, [[(i, 1) for i in range(6)]], 0)]).mean()
+        for prior in (ShapePrior().train(), fit_prior(data, 40, batch=2, windows=6).train())
+    ]
+    assert after < 0.5 * before
+    one, other = (fit_prior(data, 3, batch=2, windows=2, seed=1).state_dict() for _ in range(2))
+    assert all(torch.equal(one[name], value) for name, value in other.items())
 
 
-def test_its_checkpoints_are_the_best_ones_whatever_is_detected(data, tmp_path):
-    own = [*FEW, "train.save_every=1", "train.stages=[{name='joint'},{name='shape_prior'}]"]
-    sources = sln.Sources(data.cache.path, (data.photos[0].parent,), data.cache.path)
-    run = sln.fit(load_config("tiny", settings=own, environment={}), sources, tmp_path / "run", device="cpu")
-    assert [row["stage"] for row in run.metrics() if "ap" in row] == ["joint", "joint"]
-    best, last = (torch.load(path, weights_only=True)["model"] for path in (run.best, run.last))
-    assert all(torch.equal(last[name], value) for name, value in best.items()) and best.keys() == last.keys()
+def test_fit_trains_a_prior_that_complete_loads(data, tmp_path):
+    config = load_config("tiny", settings=[*FEW, "completion.prior_steps=2"], environment={})
+    sources = sln.Sources(data.cache.path, (data.photos[0].parent,))
+    messages = []
+    run = sln.fit(config, sources, tmp_path / "run", device="cpu", say=messages.append)
+    assert any("shape prior, 2 steps" in message for message in messages)
+    completer = Completer.load(run.path, "cpu")
+    assert completer.prior is not None and "no shape prior" not in repr(completer)
+    saved = ShapePrior.load(run.path / PRIOR_FILE)
+    assert all(torch.equal(value, saved.state_dict()[name]) for name, value in completer.prior.state_dict().items())
+    (tmp_path / "other.safetensors").write_bytes(b"nothing")
+    with pytest.raises(WeightsError, match="not a safetensors file"):
+        ShapePrior.load(tmp_path / "other.safetensors")
+    save_file({"a": torch.zeros(1)}, tmp_path / "foreign.safetensors")
+    with pytest.raises(WeightsError, match="not a shape prior"):
+        ShapePrior.load(tmp_path / "foreign.safetensors")
 
 
-def test_all_of_it_together_trains_it_too():
+def completer_of(prior=True):
     torch.manual_seed(0)
     model = build(load_config("tiny", settings=FEW, environment={}))
-    model.set_stage("joint")
-    assert model(torch.zeros(2, 3, 64, 64, dtype=torch.uint8), one_square())["shape_prior"] > 0
-    model.set_stage("ilm")
-    assert "shape_prior" not in model(torch.zeros(2, 3, 64, 64, dtype=torch.uint8), one_square())
+    return Completer(sln.Predictor(model, "cpu"), ShapePrior() if prior else None)
 
 
 def _reaching_right(self, maps):
@@ -148,56 +153,42 @@ def _reaching_right(self, maps):
 
 
 def test_complete_takes_ends_from_shapes_where_masks_of_others_are_near(data, monkeypatch):
-    torch.manual_seed(0)
-    predictor = sln.Predictor(build(load_config("tiny", settings=FEW, environment={})), "cpu")
+    completer = completer_of()
     masks = np.zeros((3, 60, 80), bool)
     masks[0, 20:40, 20:40] = masks[1, 20:40, 40:60] = masks[2, :4, :4] = True
-    without = predictor.complete(data.photos[0], Prompts.of_masks(masks[2:])).boxes
-    monkeypatch.setattr(ShapePrior, "of", _reaching_right)
-    found = predictor.complete(data.photos[0], Prompts.of_masks(masks)).boxes
+    without = completer.complete(data.photos[0], Prompts.of_masks(masks[2:])).boxes
+    monkeypatch.setattr(ShapePrior, "confidence", _reaching_right)
+    found = completer.complete(data.photos[0], Prompts.of_masks(masks)).boxes
     assert found[0].tolist() == pytest.approx([20, 20, 45, 40], abs=0.5)  # 60 pixels from 0 on, three quarters of them
     assert found[1].tolist() == pytest.approx([40, 20, 65, 40], abs=0.5)
-    assert np.allclose(
-        found[2], predictor_without(predictor).complete(data.photos[0], Prompts.of_masks(masks)).boxes[2]
-    )
-    alone = predictor.complete(data.photos[0], Prompts.of_masks(masks[2:])).boxes
+    assert np.allclose(found[2], completer_of(prior=False).complete(data.photos[0], Prompts.of_masks(masks)).boxes[2])
+    alone = completer.complete(data.photos[0], Prompts.of_masks(masks[2:])).boxes
     assert np.allclose(alone, without)
 
 
 def test_masks_without_a_pixel_do_no_harm(data):
-    torch.manual_seed(0)
-    predictor = sln.Predictor(build(load_config("tiny", settings=FEW, environment={})), "cpu")
+    completer = completer_of()
     masks = np.zeros((3, 60, 80), bool)
     masks[0, :20, :20] = masks[2, 10:40, 20:40] = True
-    found = predictor.complete(data.photos[0], Prompts.of_masks(masks))
+    found = completer.complete(data.photos[0], Prompts.of_masks(masks))
     assert np.isfinite(found.boxes).all() and np.isfinite(found.probabilities).all()
     assert not found.amodal()[1].any() and np.array_equal(found.modal(), masks)
 
 
-def predictor_without(predictor):
-    """The same network without its prior."""
-    plain = build(load_config("tiny", settings=[*FEW, "head.shape_prior=false"], environment={}))
-    plain.load_state_dict({n: v for n, v in predictor.model.state_dict().items() if not n.startswith("shape_prior.")})
-    return sln.Predictor(plain, "cpu")
-
-
 def test_boxes_alone_are_told_apart_by_what_is_found_in_them(data, monkeypatch):
-    torch.manual_seed(0)
-    predictor = sln.Predictor(build(load_config("tiny", settings=FEW, environment={})), "cpu")
-    monkeypatch.setattr(sln.completion.completer, "_SEEN", 0)
+    completer = completer_of()
+    monkeypatch.setattr(sln.completion.completer, "MIN_MASK_PIXELS", 0)
     asked = []
-    monkeypatch.setattr(ShapePrior, "of", lambda self, maps: (asked.append(maps), _reaching_right(self, maps))[1])
+    monkeypatch.setattr(
+        ShapePrior, "confidence", lambda self, maps: (asked.append(maps), _reaching_right(self, maps))[1]
+    )
     boxes = Prompts.of_boxes(np.array([[20.0, 20, 40, 40], [40, 20, 60, 30]]), (60, 80))
-    found = predictor.complete(data.photos[0], boxes)
+    found = completer.complete(data.photos[0], boxes)
     assert len(found) == 2 and len(asked) == 2 and not asked[0][:, :2].any()  # nothing is known at first
-    assert len(predictor.complete(data.photos[0], Prompts.of_boxes(np.zeros((0, 4)), (60, 80)))) == 0
+    assert len(completer.complete(data.photos[0], Prompts.of_boxes(np.zeros((0, 4)), (60, 80)))) == 0
 
 
-@pytest.mark.parametrize("settings, said", [
-    (["train.stages=[{name='shape_prior'}]"], "stage shape_prior needs head.shape_prior"),
-    (["head.shape_prior=true", "train.prompts=0"], "head.shape_prior needs head.prompts and train.prompts"),
-    (["head.shape_prior=true", "head.prompts=false"], "head.shape_prior needs head.prompts and train.prompts"),
-])  # fmt: skip
-def test_settings_that_do_not_fit_are_refused(settings, said):
-    with pytest.raises(ConfigError, match=said):
-        load_config("tiny", settings=settings, environment={})
+@pytest.mark.parametrize("setting", ["train.prompts=0", "head.prompts=false"])
+def test_a_prior_needs_prompts(setting):
+    with pytest.raises(ConfigError, match=r"completion\.prior_steps needs head\.prompts and train\.prompts"):
+        load_config("tiny", settings=["completion.prior_steps=5", setting], environment={})

@@ -11,7 +11,7 @@ from amodal_data.errors import PhotoError
 from amodal_data.io.images import read_photo
 from sln.config import DataConfig
 from sln.data.dataset import CachedTargets, batches, fit_in
-from sln.network.targets import Targets, level_shares, settled
+from sln.network.targets import Targets, level_shares, one_hot_levels
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +65,9 @@ def test_level_shares_count_nine_samples_per_cell():
     shares = level_shares(codes, 3)
     assert shares.shape == (1, 4, 1, 2)
     assert torch.allclose(shares[0, :, 0].T * 9, torch.tensor([[3.0, 6, 0, 0], [4, 1, 2, 2]]))
-    assert settled(shares)[0, :, 0].T.tolist() == [[0, 1, 0, 0], [0, 0, 1, 0]]
+    assert one_hot_levels(shares)[0, :, 0].T.tolist() == [[0, 1, 0, 0], [0, 0, 1, 0]]
     doubtful = torch.tensor([0.55, 0.45, 0, 0]).view(1, 4, 1, 1)
-    assert settled(doubtful).flatten().tolist() == [1, 0, 0, 0]
+    assert one_hot_levels(doubtful).flatten().tolist() == [1, 0, 0, 0]
 
 
 def test_encoding_and_decoding_codes_is_the_identity():

@@ -13,7 +13,8 @@ from sln.config import load_config
 from sln.errors import MachineError, WeightsError
 from sln.inference.exported import export_model, load_exported
 from sln.network.sln import build
-from sln.weights.files import save_atomically
+from sln.weights.files import SCHEMA, save_atomically
+from sln.weights.hub import model_card
 
 KINDS = {
     "v1": ("tiny", MODERN_SMALL), "v2": ("modern", MODERN_SMALL), "paper": ("paper", PAPER_SMALL),
@@ -26,8 +27,8 @@ def network(kind):
     torch.manual_seed(0)
     own = [*settings, "data.size=64", "predict.min_score=0", "detector.categories=[{id=1, name='a'}, {id=2, name='b'}]"]
     model = build(load_config(preset, settings=own, environment={})).eval()
-    if model.scene is not None:  # new, it changes nothing
-        torch.nn.init.normal_(model.scene.layering.classify.weight, std=0.2)
+    if model.context is not None:  # new, it changes nothing
+        torch.nn.init.normal_(model.context.layering.classify.weight, std=0.2)
     return model
 
 
@@ -44,14 +45,14 @@ def test_exported_parts_equal_the_network(kind, form, tmp_path):
     # more regions than the head looks at at a time
     for one, two in zip(model.detect(photos, shown), parts.detect(photos, shown), strict=True):
         assert len(one.boxes) == len(two.boxes) > 16 and torch.equal(one.classes, two.classes)
-        for name in ("boxes", "objectness", "probabilities"):
+        for name in ("boxes", "scores", "probabilities"):
             assert torch.allclose(getattr(one, name), getattr(two, name), atol=1e-4), name
 
 
 @pytest.mark.slow
 def test_the_command_exports_and_predicts_with_the_parts(tmp_path):
     model = network("v1")
-    save_atomically({"schema": "sln/checkpoint/2", "config": model.config.model_dump(mode="json"),
+    save_atomically({"schema": SCHEMA, "config": model.config.model_dump(mode="json"),
                      "model": model.state_dict()}, tmp_path / "a.pt")  # fmt: skip
     done = run_command("sln", "export", tmp_path / "a.pt", "-o", tmp_path / "parts", "--as", "torch")
     assert done.returncode == 0 and "trunk.pt2" in done.stdout, done.stderr
@@ -63,15 +64,15 @@ def test_the_command_exports_and_predicts_with_the_parts(tmp_path):
     whole = sln.load(tmp_path / "a.pt", "cpu").predict(tmp_path / "a.png")
     part = sln.load(tmp_path / "parts").predict(tmp_path / "a.png")
     assert part.scores == pytest.approx(whole.scores, abs=1e-4) and part.categories == whole.categories
-    with pytest.raises(WeightsError, match="exported network"):
+    with pytest.raises(WeightsError, match="exported model"):
         _ = sln.load(tmp_path / "parts").model
-    about = (tmp_path / "parts" / "portable.json").read_text()
-    (tmp_path / "parts" / "portable.json").write_text(json.dumps(json.loads(about) | {"regions": {"boxes": 100}}))
-    with pytest.raises(WeightsError, match="no exported network"):
+    about = (tmp_path / "parts" / "exported.json").read_text()
+    (tmp_path / "parts" / "exported.json").write_text(json.dumps(json.loads(about) | {"rois": {"boxes": 100}}))
+    with pytest.raises(WeightsError, match="not a usable exported model"):
         load_exported(tmp_path / "parts")
-    (tmp_path / "parts" / "portable.json").write_text(about)
+    (tmp_path / "parts" / "exported.json").write_text(about)
     (tmp_path / "parts" / "levels.pt2").write_bytes(b"nothing")
-    with pytest.raises(WeightsError, match="no exported network"):
+    with pytest.raises(WeightsError, match="not a usable exported model"):
         load_exported(tmp_path / "parts")
 
 
@@ -85,7 +86,7 @@ def test_the_hub_saves_and_loads_a_network_with_its_card(tmp_path):
     photos = torch.rand(1, 3, 64, 64)
     assert torch.equal(again.detect(photos)[0].boxes, model.detect(photos)[0].boxes)
     card = (tmp_path / "saved" / "README.md").read_text()
-    assert "Classes: a, b." in card and "ResNet-10" in card and "not known" in card
+    assert "Classes: a, b." in card and "ResNet-10" in card and "unknown run" in card
 
 
 def test_the_card_of_a_run_says_data_and_figures(tmp_path):
@@ -107,10 +108,10 @@ def test_without_huggingface_hub_it_says_what_to_install(monkeypatch):
     import importlib
     import sys
 
-    from sln.network.sln import hub
+    from sln.weights import hub
 
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     bare = importlib.util.module_from_spec(hub.__spec__)
     hub.__spec__.loader.exec_module(bare)
     with pytest.raises(MachineError, match="not installed"):
-        bare.OnHub.from_pretrained("a/b")
+        bare.HubModel.from_pretrained("a/b")

@@ -86,10 +86,10 @@ def test_some_of_the_instances_are_put_together_anew():
 
 def test_pictures_of_another_size_show_the_same_levels():
     prediction = scene(1)
-    confidence, codes = prediction.shrunk(2, prediction.size)
+    confidence, codes = prediction.at_size(2, prediction.size)
     assert np.array_equal(codes, prediction.levels[2])
     np.testing.assert_allclose(confidence, prediction.confidence[2], atol=1e-6)
-    assert prediction.shrunk(2, (20, 25))[1].shape == (20, 25)
+    assert prediction.at_size(2, (20, 25))[1].shape == (20, 25)
 
 
 def test_other_confidences_keep_the_levels_that_were_put_together():

@@ -26,7 +26,7 @@ from sln.evaluation.evaluate import evaluate_model, score_at_truth_boxes
 from sln.inference.comparison import ComparisonRow, comparison
 from sln.inference.folder import find_inputs, photo_ids
 from sln.inference.prediction import Prediction
-from sln.inference.predictor import Predictor, scores
+from sln.inference.predictor import Predictor, detection_scores
 from sln.network.sln import Detections
 from sln.network.targets import level_shares
 
@@ -122,8 +122,10 @@ def test_scores_are_objectness_times_confidence_inside():
     whole = torch.zeros(2, dtype=torch.int64)
     found = Detections(torch.zeros(2, 4), torch.tensor([0.5, 0.9]), whole, p, whole)
     settings = load_config("tiny").predict
-    assert scores(found, settings).tolist() == pytest.approx([0.5 * 0.8, 0])
-    assert scores(found, settings.model_copy(update={"score": "objectness"})).tolist() == pytest.approx([0.5, 0.9])
+    assert detection_scores(found, settings).tolist() == pytest.approx([0.5 * 0.8, 0])
+    assert detection_scores(found, settings.model_copy(update={"score": "objectness"})).tolist() == pytest.approx(
+        [0.5, 0.9]
+    )
 
 
 def test_predictions_do_not_depend_on_the_batch(place):
@@ -427,9 +429,9 @@ def test_several_photos_of_one_name_are_told_apart_or_refused(tmp_path):
 
 def test_order_and_maps_at_other_sizes_agree_with_the_full_ones(place):
     prediction = from_truth(CachedTargets(place / "t.h5", [place], load_config("tiny").data).cache[0])
-    confidence, codes = prediction.shrunk(0, prediction.size)
+    confidence, codes = prediction.at_size(0, prediction.size)
     assert np.allclose(confidence, prediction.confidence[0], atol=1e-6) and (codes == prediction.levels[0]).all()
-    assert prediction.shrunk(0, (30, 40))[1].shape == (30, 40)
+    assert prediction.at_size(0, (30, 40))[1].shape == (30, 40)
 
 
 @pytest.mark.slow

@@ -4,9 +4,10 @@ import pytest
 import torch
 from support.networks import MODERN_SMALL, one_square, small
 
-from sln.network.context import _of_some, context_maps, sample_context
+from sln.network.context import _maps_of_group, context_maps, sample_context
 from sln.network.duplicates import group_duplicates
 from sln.network.paste_masks import paste
+from sln.network.roi_pool import ROIs
 from sln.network.sln import build
 
 SIDE = 16
@@ -46,7 +47,8 @@ def test_maps_are_those_of_the_others(objects):
     probabilities, boxes = regions(0)
     boxes[2] = torch.tensor([0.0, 0, SIDE, SIDE])
     weights, objects = torch.tensor([0.9, 0.4, 0.7, 1.0]), torch.tensor(objects)
-    found = context_maps(probabilities, boxes, torch.zeros(4, dtype=torch.int64), weights, objects, SIDE)
+    images = torch.zeros(4, dtype=torch.int64)
+    found = context_maps(probabilities, ROIs(boxes, images, objects, weights), SIDE)
     wanted = plainly(probabilities, boxes, weights, objects, 2)
     half = torch.nn.functional.interpolate(wanted[None], size=(8, 8), mode="bilinear", align_corners=False)
     assert torch.allclose(found[2], half[0], atol=1e-4)
@@ -55,29 +57,30 @@ def test_maps_are_those_of_the_others(objects):
 def test_photos_and_the_order_of_regions_make_no_difference():
     (one, boxes), (two, others) = regions(1), regions(2)
     weights, objects, images = torch.rand(4), torch.arange(4), torch.zeros(4, dtype=torch.int64)
-    alone = context_maps(one, boxes, images, weights, objects, SIDE)
-    both = context_maps(torch.cat([one, two]), torch.cat([boxes, others]), torch.cat([images, images + 1]),
-                      weights.repeat(2), objects.repeat(2), SIDE)  # fmt: skip
+    rois = ROIs(boxes, images, objects, weights)
+    alone = context_maps(one, rois, SIDE)
+    pair = ROIs(torch.cat([boxes, others]), torch.cat([images, images + 1]), objects.repeat(2), weights.repeat(2))
+    both = context_maps(torch.cat([one, two]), pair, SIDE)
     assert torch.allclose(both[:4], alone, atol=1e-6)
-    at_once = _of_some(torch.cat([one, two]), torch.cat([boxes, others]), torch.cat([images, images + 1]),
-                       weights.repeat(2), objects.repeat(2), SIDE)  # fmt: skip
+    at_once = _maps_of_group(torch.cat([one, two]), pair, SIDE)
     assert torch.allclose(at_once, both, atol=1e-5)  # as a GPU looks at them
     turned = torch.tensor([2, 0, 3, 1])
-    again = context_maps(one[turned], boxes[turned], images, weights[turned], objects[turned], SIDE)
+    again = context_maps(one[turned], ROIs(boxes[turned], images, objects[turned], weights[turned]), SIDE)
     assert torch.allclose(again, alone[turned], atol=1e-5)
-    assert not context_maps(one[:1], boxes[:1], images[:1], weights[:1], objects[:1], SIDE).any()
+    assert not context_maps(one[:1], ROIs(boxes[:1], images[:1], objects[:1], weights[:1]), SIDE).any()
 
 
 def test_bf16_takes_nothing_from_what_is_drawn_and_counted():
     """Under autocast products would be rounded: a sum minus one's own share would be that rounding."""
     probabilities, boxes = regions(3, n=6)
-    asked = (torch.zeros(6, dtype=torch.int64), torch.rand(6), torch.arange(6), SIDE)
-    plain = context_maps(probabilities, boxes, *asked), paste(probabilities, boxes, (90, 90))
-    objects = group_duplicates(probabilities, boxes, asked[1], 90)
+    weights = torch.rand(6)
+    rois = ROIs(boxes, torch.zeros(6, dtype=torch.int64), torch.arange(6), weights)
+    plain = context_maps(probabilities, rois, SIDE), paste(probabilities, boxes, (90, 90))
+    objects = group_duplicates(probabilities, boxes, weights, 90)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(context_maps(probabilities, boxes, *asked), plain[0])
+        assert torch.equal(context_maps(probabilities, rois, SIDE), plain[0])
         assert torch.equal(paste(probabilities, boxes, (90, 90)), plain[1])
-        assert torch.equal(group_duplicates(probabilities, boxes, asked[1], 90), objects)
+        assert torch.equal(group_duplicates(probabilities, boxes, weights, 90), objects)
 
 
 @pytest.mark.parametrize("kind", ["sln", "sln-noglm", "arcnn", "arcnn-visible"])
@@ -85,26 +88,28 @@ def test_a_new_pass_changes_nothing_and_learns(kind):
     model = build(small(*MODERN_SMALL, f"head.kind={kind}", preset="modern"))
     images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     losses = model(images, one_square())
-    losses["context"].backward()
+    sum(loss for name, loss in losses.items() if name.startswith("context.")).backward()
     assert model.context.layering.classify.weight.grad.abs().sum() > 0
     model.eval()
     features = model.features(images)
-    boxes, owners = torch.tensor([[4.0, 4, 40, 40], [8, 8, 60, 50], [0, 0, 64, 64]]), torch.tensor([0, 0, 1])
-    first = model.levels_in(features, boxes, owners)
+    boxes = torch.tensor([[4.0, 4, 40, 40], [8, 8, 60, 50], [0, 0, 64, 64]])
+    rois = ROIs.distinct(boxes, torch.tensor([0, 0, 1]))
+    first = model.predict_rois(features, rois)
     torch.nn.init.normal_(model.context.layering.classify.weight, std=0.3)
-    second = model.levels_in(features, boxes, owners)
+    second = model.predict_rois(features, rois)
     assert (second - first).abs().max() > 1e-3
     model.context = None
-    assert torch.equal(model.levels_in(features, boxes, owners), first)
+    assert torch.equal(model.predict_rois(features, rois), first)
 
 
 def test_training_shows_true_boxes_and_what_a_detector_leaves():
     images = torch.arange(200).repeat_interleave(9)
     instances = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1, 2]).repeat(200)
     seeds = torch.arange(200)
-    weights, objects = sample_context(images, instances, seeds)
-    again = sample_context(images, instances, seeds)
-    assert torch.equal(weights, again[0]) and torch.equal(objects, again[1])
+    rois = ROIs(torch.zeros(1800, 4), images, instances)
+    sampled, again = sample_context(rois, seeds), sample_context(rois, seeds)
+    weights, objects = sampled.weights, sampled.objects
+    assert torch.equal(weights, again.weights) and torch.equal(objects, again.objects)
     weights, objects = weights.view(200, 9), objects.view(200, 9)
     true = (weights[:, :3] == 1).all(1) & (weights[:, 3:] == 0).all(1)
     assert 0.15 < true.float().mean() < 0.45

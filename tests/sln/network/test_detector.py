@@ -5,14 +5,17 @@ import pytest
 import torch
 from support.networks import MODERN_SMALL, one_square
 from torchvision.models.detection import maskrcnn_resnet50_fpn, maskrcnn_resnet50_fpn_v2
+from torchvision.ops.poolers import LevelMapper
 
 import sln
 from amodal_data import TargetCache, build_targets, evaluate, read_d2sa, write_flat
 from sln.config import Category, load_config
 from sln.errors import ConfigError, WeightsError
 from sln.network.box_head import filter_detections
+from sln.network.roi_pool import Features, ROIs
 from sln.network.sln import build
 from sln.training.fit import with_categories
+from sln.training.stages import start_stage
 from sln.training.trainer import new_model
 from sln.weights.pretrained import load_pretrained
 
@@ -52,14 +55,14 @@ def test_torchvisions_weights_detect_what_they_do_there(theirs):
     said = []
     ours = new_model(config, said.append).eval()
     assert [line.partition(":")[0] for line in said] == [
-        "encoder.backbone", "encoder.fpn", "proposals.head", "boxes.head", "boxes.predictor", "not loaded"
+        "encoder.backbone", "encoder.fpn", "rpn.head", "box_head.head", "box_head.predictor", "not loaded"
     ]  # fmt: skip
     images = torch.rand(2, 3, SIDE, SIDE)
     with torch.no_grad():
         wanted = model(list(images))
     for found, true in zip(ours.detect(images), wanted, strict=True):
         assert torch.allclose(found.boxes, true["boxes"], atol=1e-3)
-        assert torch.allclose(found.objectness, true["scores"], atol=1e-5)
+        assert torch.allclose(found.scores, true["scores"], atol=1e-5)
         assert torch.equal(found.classes + 1, true["labels"])
 
 
@@ -168,7 +171,7 @@ def test_a_frozen_backbone_keeps_its_weights(tmp_path):
     pictures, before = torch.rand(1, 3, 64, 64), {k: v.clone() for k, v in model.encoder.backbone.state_dict().items()}
     with torch.no_grad():
         assert torch.allclose(model.encoder.backbone.eval()(pictures)[-1], wanted(pictures)[-1], atol=1e-5)
-    model.set_stage("joint")
+    start_stage(model, "joint")
     losses = model(torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8), one_square())
     sum(losses.values()).backward()
     assert all(parameter.grad is None for parameter in model.encoder.backbone.parameters())
@@ -263,10 +266,10 @@ def test_a_region_is_pooled_from_the_level_that_fits_it():
     maps = [
         torch.arange(1024 // s).float().add(0.5).mul(s).expand(1, 8, 1024 // s, -1).contiguous() for s in (4, 8, 16, 32)
     ]
-    features = sln.network.sln.Features(maps, torch.zeros(1, 4, 256, 256), torch.zeros(1, 3, 1024, 1024))
+    features = Features(maps, torch.zeros(1, 4, 256, 256), torch.zeros(1, 3, 1024, 1024))
     boxes = torch.tensor([[100.0, 100, 156, 156], [100, 100, 250, 250], [100, 100, 400, 400], [100, 100, 900, 900]])
-    seen = model.align(features, boxes, torch.zeros(4, dtype=torch.int64))[:, 0, 7]
-    assert model.level_of([boxes]).tolist() == [0, 1, 2, 3]
+    seen = model.roi_pool(features, ROIs.distinct(boxes, torch.zeros(4, dtype=torch.int64)))[:, 0, 7]
+    assert LevelMapper(2, 5)([boxes]).tolist() == [0, 1, 2, 3]
     for row, box in zip(seen, boxes, strict=True):
         cells = box[0] + (torch.arange(14) + 0.5) / 14 * (box[2] - box[0])
         assert torch.allclose(row, cells, atol=1.0)
@@ -277,7 +280,7 @@ def test_box_head_losses_equal_their_formulas():
     targets = one_square(1)
     maps = model.encoder(torch.rand(1, 3, 64, 64))
     proposals = [torch.tensor([[8.0, 8, 40, 44], [0, 0, 9, 9], [24, 24, 56, 50]])]
-    boxes, images, labels, true = model.boxes._sampled(proposals, targets)
+    boxes, images, labels, true = model.box_head._sample(proposals, targets)
     assert (
         labels.tolist() == [1, 1, 1, 0, 1]
         and not images.any()

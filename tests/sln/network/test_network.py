@@ -14,18 +14,20 @@ from sln.config import load_config
 from sln.errors import ConfigError
 from sln.network.duplicates import duplicates
 from sln.network.encoder import Encoder, build_backbone
-from sln.network.losses import (
-    amodal_loss,
-    global_layering_loss,
-    instance_layering_loss,
-    level_weights,
-    sem_dist_loss,
-)
+from sln.network.glm import GlobalLayeringModule, global_layering_loss
+from sln.network.ilm import amodal_loss, instance_layering_loss, level_weights, sem_dist_loss, soft_sem_dist
+from sln.network.losses import log_tails, total_loss
 from sln.network.paste_masks import paste
+from sln.network.roi_head import decode_levels
+from sln.network.roi_pool import Features, ROIs
 from sln.network.sampling import sample_rois, shuffle_keys
-from sln.network.sln import SLN, Features, build
+from sln.network.sln import build
+from sln.data.dataset import samples_of_step
 from sln.network.targets import Targets
-from sln.training.schedule import learning_rate, parameter_groups, samples_of_step, stage_spans
+from sln.training.schedule import learning_rate, parameter_groups, stage_spans
+from sln.training.stages import STAGES, start_stage
+
+CONTEXT = {f"context.{name}" for name in ("instance_layering", "sem_dist", "amodal")}
 
 
 @pytest.mark.parametrize("preset, settings", [("tiny", ()), ("modern", MODERN_SMALL), ("paper", PAPER_SMALL)])
@@ -33,7 +35,7 @@ def test_shapes(preset, settings):
     model = build(small(*settings, preset=preset))
     images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     losses = model(images, one_square())
-    second = [] if preset == "paper" else ["amodal", "class_box", "classes", "context"]
+    second = [] if preset == "paper" else ["amodal", "class_box", "classes", *CONTEXT]
     assert sorted(losses) == sorted(["box", "global_layering", "instance_layering", "objectness", "sem_dist", *second])
     assert all(loss.ndim == 0 and loss.isfinite() for loss in losses.values())
     model.eval()
@@ -46,9 +48,9 @@ def test_shapes(preset, settings):
             (model.config.detector.channels, side, side) for side in (16, 8, 4, 2, 1)
         ]
     for found in model.detect(images):
-        assert found.boxes.shape == (len(found.objectness), 4) and found.probabilities.shape[1:] == (5, 28, 28)
+        assert found.boxes.shape == (len(found.scores), 4) and found.probabilities.shape[1:] == (5, 28, 28)
         assert torch.allclose(found.probabilities.sum(1), torch.ones(()), atol=1e-5)
-        assert (found.objectness.diff() <= 0).all() and found.classes.shape == found.objectness.shape
+        assert (found.scores.diff() <= 0).all() and found.classes.shape == found.scores.shape
 
 
 @pytest.mark.parametrize("settings", [("encoder.dilation=true", "encoder.depth=50"), ("layering.see_photo=true",),
@@ -76,30 +78,30 @@ def test_one_by_one_before_upsampling_equals_concatenating_first():
     assert torch.allclose(fast, torch.cat(slow, 1).relu(), atol=1e-5)
 
 
-@pytest.mark.parametrize("stage", SLN.TRAINED)
+@pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_trains_its_modules_and_no_other(stage):
-    model = build(small("head.shape_prior=true"))
-    model.set_stage(stage)
+    model = build(small())
+    start_stage(model, stage)
     trained = {name for name, module in model.named_children() if all(p.requires_grad for p in module.parameters())}
-    assert trained == set(SLN.TRAINED[stage])
-    losses = model(torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8), one_square())
+    assert trained == set(STAGES[stage].parts)
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    losses = model(images, one_square(), STAGES[stage].losses)
     named = {
         "glm": {"global_layering"},
-        "shape_prior": {"shape_prior"},
         "rpn": {"objectness", "box", "classes", "class_box"},
-        "ilm": {"instance_layering", "sem_dist", "amodal", "context"},
+        "ilm": {"instance_layering", "sem_dist", "amodal", *CONTEXT},
     }
     assert set(losses) == named.get(stage, set().union(*named.values()))
     torch.stack(list(losses.values())).sum().backward()
     for name, module in model.named_children():
         touched = any(p.grad is not None and p.grad.any() for p in module.parameters())
-        assert touched == (name in SLN.TRAINED[stage]), name
-        assert module.training == (name in SLN.TRAINED[stage])
+        assert touched == (name in STAGES[stage].parts), name
+        assert module.training == (name in STAGES[stage].parts)
 
 
 def test_no_weight_decay_on_normalisation_and_biases():
     model = build(small())
-    model.set_stage("joint")
+    start_stage(model, "joint")
     decayed, free = parameter_groups(model, 0.1)
     named = {id(p): name for name, p in model.named_parameters()}
     assert free["weight_decay"] == 0.0 and decayed["weight_decay"] == 0.1
@@ -177,10 +179,10 @@ def test_balanced_levels_weigh_rare_ones_up_and_average_to_one():
 def test_refinement_starts_as_the_identity_and_learns():
     model = build(small(*PAPER_SMALL, preset="paper"))
     features = torch.randn(3, 36, 14, 14)
-    first, final = model.head(features)
+    first, final = model.roi_head(features)
     assert torch.equal(first, final)
     final.square().sum().backward()
-    assert model.head.refinement.classify.weight.grad.abs().sum() > 0
+    assert model.roi_head.refinement.classify.weight.grad.abs().sum() > 0
 
 
 def test_soft_sem_dist_is_eq_1():
@@ -191,17 +193,17 @@ def test_soft_sem_dist_is_eq_1():
 
 def test_decode_takes_the_median_level_among_the_levels():
     p = torch.tensor([[0.45, 0.2, 0.35], [0.55, 0.05, 0.4]]).T[None]
-    confidence, codes = decode(p)
+    confidence, codes = decode_levels(p)
     assert confidence.tolist() == [[pytest.approx(0.55), pytest.approx(0.45)]] and codes.tolist() == [[2, 0]]
     spread = torch.tensor([0.0, 0.4, 0.35, 0.25])[None, :, None]  # the likeliest level is 0, yet rather hidden
-    assert decode(spread)[1].tolist() == [[2]]
+    assert decode_levels(spread)[1].tolist() == [[2]]
     rng = np.random.default_rng(0)
     for p in rng.dirichlet(np.ones(5) / 2, 200).astype(np.float32):
         inside, level = p[1:] / p[1:].sum(), 0
         while inside[: level + 1].sum() < 0.5:
             level += 1
         wanted = (1 + level) * (p[0] < 0.5)
-        assert decode(torch.from_numpy(p)[None, :, None])[1].item() == wanted
+        assert decode_levels(torch.from_numpy(p)[None, :, None])[1].item() == wanted
 
 
 def test_batched_paste_equals_one_by_one():
@@ -234,11 +236,12 @@ def test_regions_to_train_begin_with_the_truth():
     targets = one_square(2)
     targets.present[1] = False
     proposals = [torch.tensor([[8.0, 8, 40, 41], [0, 0, 5, 5], [24, 20, 56, 56]])] * 2
-    boxes, images, instances = sample_rois(proposals, targets, 8)
+    rois = sample_rois(proposals, targets, 8)
+    boxes, images, instances = rois.boxes, rois.images, rois.objects
     assert boxes.tolist() == [[8, 8, 40, 40], [24, 24, 56, 56], [8, 8, 40, 41], [24, 20, 56, 56]]
     assert images.tolist() == [0] * 4 and instances.tolist() == [0, 1, 0, 1]
-    assert len(sample_rois(proposals, targets, 3)[0]) == 3
-    assert len(sample_rois(proposals, targets, 1)[0]) == 2
+    assert len(sample_rois(proposals, targets, 3)) == 3
+    assert len(sample_rois(proposals, targets, 1)) == 2
 
 
 def test_a_batch_without_instances_trains():
@@ -282,49 +285,67 @@ def test_stages_and_learning_rate():
 )
 def test_baselines_differ_in_the_head_only(kind, channels, names):
     sln, other = build(small()), build(small(f"head.kind={kind}"))
-    for name in ("encoder", "glm", "proposals", "boxes"):
+    for name in ("encoder", "glm", "rpn", "box_head"):
         one, two = (dict(m.get_submodule(name).state_dict()) for m in (sln, other))
         assert {k: v.shape for k, v in one.items()} == {k: v.shape for k, v in two.items()}
-    sizes = [sum(p.numel() for p in model.head.parameters()) for model in (sln, other)]
+    sizes = [sum(p.numel() for p in model.roi_head.parameters()) for model in (sln, other)]
     assert sizes[1] == pytest.approx(sizes[0], rel=0.05)
     images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     losses = other(images, one_square())
-    assert set(losses) == {"global_layering", "objectness", "box", "classes", "class_box", "context"} | names
+    detector = {"global_layering", "objectness", "box", "classes", "class_box"}
+    assert set(losses) == detector | names | {f"context.{name}" for name in names}
     seen = other.eval().features(images)
-    boxes, owners = torch.tensor([[8.0, 8, 40, 40]]), torch.tensor([0])
-    p = other.levels_in(seen, boxes, owners)
+    rois = ROIs.distinct(torch.tensor([[8.0, 8, 40, 40]]), torch.tensor([0]))
+    p = other.predict_rois(seen, rois)
     assert p.shape == (1, channels, 28, 28) and torch.allclose(p.sum(1), torch.ones(()), atol=1e-5)
     layered = replace(seen, layers=seen.layers + 1)
-    assert torch.equal(p, other.levels_in(layered, boxes, owners))  # these heads do not see the GLM's layers
-    assert not torch.equal(sln.eval().levels_in(seen, boxes, owners), sln.levels_in(layered, boxes, owners))
+    assert torch.equal(p, other.predict_rois(layered, rois))  # these heads do not see the GLM's layers
+    assert not torch.equal(sln.eval().predict_rois(seen, rois), sln.predict_rois(layered, rois))
 
 
 def test_mask_heads_learn_from_shares():
-    head = build(small("head.kind=arcnn-visible")).head.eval()
+    head = build(small("head.kind=arcnn-visible")).roi_head.eval()
     features, shares = torch.randn(2, 88, 14, 14), torch.rand(2, 5, 28, 28)
     shares = shares / shares.sum(1, keepdim=True)
     amodal, visible = head(features)[-1].detach().sigmoid().unbind(1)
-    losses = head.losses(features, shares)
+    losses = head.losses(head(features), shares)
 
     def slow(p, wanted):
         return float(-(wanted * p.log() + (1 - wanted) * (1 - p).log()).mean())
 
     assert float(losses["amodal"].detach()) == pytest.approx(slow(amodal, 1 - shares[:, 0]), rel=1e-4)
     assert float(losses["visible"].detach()) == pytest.approx(slow(visible, shares[:, 1]), rel=1e-4)
-    p = head.probabilities(features)
+    p = head.to_probabilities(head(features)[-1])
     assert torch.allclose(p[:, 1:].sum(1), amodal, atol=1e-6) and torch.allclose(p[:, 1], amodal * visible, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["sln", "sln-noglm", "arcnn", "arcnn-visible"])
 def test_every_head_sees_the_photo_unless_told_not_to(kind):
     images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
-    boxes, owners = torch.tensor([[8.0, 8, 40, 40]]), torch.tensor([0])
+    rois = ROIs.distinct(torch.tensor([[8.0, 8, 40, 40]]), torch.tensor([0]))
     for sees in (True, False):
         model = build(small(f"head.kind={kind}", f"head.see_photo={str(sees).lower()}")).eval()
         seen = model.features(images)
         other = replace(seen, photos=seen.photos.flip(3))
-        same = torch.equal(model.levels_in(seen, boxes, owners), model.levels_in(other, boxes, owners))
-        assert same is not sees and model.head.sees_photo is sees
+        same = torch.equal(model.predict_rois(seen, rois), model.predict_rois(other, rois))
+        assert same is not sees and model.roi_head.sees_photo is sees
+
+
+def test_pooling_on_all_levels_equals_pooling_on_the_fitting_one():
+    model = build(small()).eval()
+    features = model.features(torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8))
+    sides = torch.tensor([8.0, 60, 150, 300, 700])
+    boxes = torch.cat([torch.full((5, 2), 3.0), 3 + sides[:, None].repeat(1, 2)], 1)
+    rois = ROIs.distinct(boxes, torch.tensor([0, 1, 0, 1, 0]))
+    pooled = model.roi_pool(features, rois)
+    model.roi_pool.static = True
+    assert torch.equal(model.roi_pool(features, rois), pooled)
+
+
+def test_total_loss_is_the_weighted_sum_of_eq_6():
+    weights = small("loss.sem_dist=3", "loss.context=0.5").loss
+    losses = {"sem_dist": torch.tensor(2.0), "box": torch.tensor(1.0), "context.sem_dist": torch.tensor(4.0)}
+    assert total_loss(losses, weights) == 3 * 2 + 1 + 0.5 * 3 * 4
 
 
 def test_the_photo_is_shown_at_the_cells_of_the_answer():
@@ -333,7 +354,9 @@ def test_the_photo_is_shown_at_the_cells_of_the_answer():
     steps = torch.arange(64.0) + 0.5
     photos = torch.stack([steps.expand(64, 64), steps[:, None].expand(64, 64), torch.zeros(64, 64)])[None] + 0.5
     x0, y0, x1, y1 = box = (5.0, 9.0, 47.0, 61.0)
-    channels = model.of_photos(photos, torch.tensor([[0.0, *box]]))
+    rois = ROIs.distinct(torch.tensor([box]), torch.tensor([0]))
+    features = model.features(photos)
+    channels = model.roi_pool(features, rois)[:, 68:80]  # after features and layers, before prompts
     assert channels.shape == (1, 12, 14, 14)
     shown = torch.nn.functional.pixel_shuffle(channels, 2)[0]
     cells = (torch.arange(28) + 0.5) / 28
@@ -346,10 +369,10 @@ def test_boxes_stay_exact_under_bf16():
     """In bf16 an edge near pixel 900 would move by up to 4 pixels, and an owner above 256 would be another image."""
     model = build(small("data.size=1024")).eval()
     ramp = torch.arange(256.0).view(1, 1, 1, 256).expand(1, 68, 256, 256).contiguous()
-    box, owner = torch.tensor([[877.9, 100.0, 941.9, 164.0]]), torch.tensor([0])
-    exact = model.align(Features([ramp[:, :64]], ramp[:, 64:], ramp), box, owner)
+    rois = ROIs.distinct(torch.tensor([[877.9, 100.0, 941.9, 164.0]]), torch.tensor([0]))
+    exact = model.roi_pool(Features([ramp[:, :64]], ramp[:, 64:], ramp), rois)
     with torch.autocast("cpu", torch.bfloat16):
-        again = model.align(Features([ramp[:, :64].bfloat16()], ramp[:, 64:].bfloat16(), ramp), box, owner)
+        again = model.roi_pool(Features([ramp[:, :64].bfloat16()], ramp[:, 64:].bfloat16(), ramp), rois)
     assert (exact - again.float()).abs().max() <= 0.5  # a step of bf16 at 256; the box itself is exact
 
 
@@ -359,7 +382,7 @@ def test_where_proposals_lie_is_told_in_float32_under_bf16(version):
     model = build(small(*(MODERN_SMALL if version != "paper" else ()), f"detector.version={version}")).eval()
     images = torch.randint(0, 256, (1, 3, 96, 96), dtype=torch.uint8)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        objectness, deltas = model.proposals.head(model.for_proposals(model.features(images)))
+        objectness, deltas = model.rpn.head(model.rpn_input(model.features(images)))
     for said in (*objectness, *deltas):
         assert said.dtype == torch.float32 and not torch.equal(said, said.bfloat16().float())
 

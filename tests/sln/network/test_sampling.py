@@ -27,21 +27,21 @@ def scattered(n, side=64, seed=0):
 
 
 def test_all_images_at_once_are_what_torchvision_does_with_each(monkeypatch):
-    proposals = build(load_config("tiny", settings=["data.size=64", *MODERN_SMALL], environment={})).proposals
+    proposals = build(load_config("tiny", settings=["data.size=64", *MODERN_SMALL], environment={})).rpn
     targets = scattered(5)
     corner = 70 * torch.rand(400, 2) - 10
     anchors = torch.cat([corner, corner + 1 + 30 * torch.rand(400, 2)], 1)
     own = [{"boxes": boxes[there]} for boxes, there in zip(targets.boxes, targets.present, strict=True)]
     wanted, matched = proposals.assign_targets_to_anchors([anchors] * 3, own)
     for values in (2**24, 1):  # together, one by one
-        monkeypatch.setattr("sln.network.rpn._MOST_VALUES", values)
-        labels, boxes = proposals.assigned(anchors, targets)
+        monkeypatch.setattr("sln.network.rpn._MAX_VALUES", values)
+        labels, boxes = proposals.assign(anchors, targets)
         assert torch.equal(labels, torch.stack(wanted).long()) and (labels[:2] > 0).any(1).all()
         assert torch.equal(boxes[labels > 0], torch.stack(matched)[labels > 0])
     decoded = torch.cat([anchors, anchors[:, :2].repeat(1, 2)], 0)[None].repeat(3, 1, 1)  # half of them have no area
     scores, shown, each = torch.randn(3, 800), [(64, 64), (50, 40), (64, 30)], [700, 100]
     thinned_alike(proposals, decoded, scores, shown, each)
-    monkeypatch.setattr("sln.network.rpn._LOOKED_AT", 2)
+    monkeypatch.setattr("sln.network.rpn._NMS_FACTOR", 2)
     proposals._post_nms_top_n["training"] = 7  # of doubles, the best of all, more have to be looked at than 14
     crowd = torch.cat([decoded[:, :1] + 0.1 * torch.rand(3, 100, 4), decoded[:, 100:]], 1)
     thinned_alike(proposals, crowd, torch.cat([scores[:, :100] + 9, scores[:, 100:]], 1), shown, each)
@@ -60,11 +60,12 @@ def test_regions_drawn_do_not_depend_on_what_else_is_in_the_batch():
     together = sample_rois(found, targets, 9)
     for at in range(3):
         alone = sample_rois(found[at : at + 1], targets.part(slice(at, at + 1)), 9)
-        here = together[1] == at
-        assert torch.equal(alone[0], together[0][here]) and torch.equal(alone[2], together[2][here])
+        here = together.images == at
+        assert torch.equal(alone.boxes, together.boxes[here])
+        assert torch.equal(alone.objects, together.objects[here])
         assert int(here.sum()) == (9, 2, 0)[at]
     nothing = [boxes[:0] for boxes in found]  # of a detector that finds none there are the true ones
-    assert torch.equal(sample_rois(nothing, targets, 9)[0], targets.boxes[targets.present])
+    assert torch.equal(sample_rois(nothing, targets, 9).boxes, targets.boxes[targets.present])
 
 
 def test_the_first_of_the_candidates_are_those_of_the_smallest_keys():
@@ -85,17 +86,15 @@ def test_a_gpu_draws_and_shows_the_same():
     targets, images = scattered(6), torch.randint(0, 256, (3, 3, 64, 64), dtype=torch.uint8)
     losses = model(images, targets)
     found = [boxes.repeat(4, 1) + torch.rand(4 * len(boxes), 1) for boxes in targets.boxes]
-    regions = sample_rois(found, targets, 9)
-    weights, objects = sample_context(regions[1], regions[2], targets.seeds)
-    said = torch.rand(len(weights), 5, 28, 28).softmax(1)
-    maps = context_maps(said, regions[0], regions[1], weights, objects, 64)
+    sampled = sample_context(sample_rois(found, targets, 9), targets.seeds)
+    probabilities = torch.rand(len(sampled), 5, 28, 28).softmax(1)
+    maps = context_maps(probabilities, sampled, 64)
     there = [one.cuda() for one in found], targets.to("cuda")
-    for one, other in zip(regions, sample_rois(*there, 9), strict=True):
-        assert torch.equal(one, other.cpu())
-    again = sample_context(regions[1].cuda(), regions[2].cuda(), targets.seeds.cuda())
-    assert torch.equal(weights, again[0].cpu()) and torch.equal(objects, again[1].cpu())
-    others = context_maps(said.cuda(), regions[0].cuda(), regions[1].cuda(), *again, 64)
-    assert torch.allclose(maps, others.cpu(), atol=1e-4)
+    again = sample_context(sample_rois(*there, 9), targets.seeds.cuda())
+    for name in ("boxes", "images", "objects", "weights"):
+        assert torch.equal(getattr(sampled, name), getattr(again, name).cpu()), name
+    again_maps = context_maps(probabilities.cuda(), again, 64)
+    assert torch.allclose(maps, again_maps.cpu(), atol=1e-4)
     on_gpu = model.cuda()(images.cuda(), there[1])
     for name, loss in losses.items():
         assert float(on_gpu[name].detach()) == pytest.approx(float(loss.detach()), rel=0.02, abs=0.02)
