@@ -71,7 +71,7 @@ def comparison(rows: Sequence[ComparisonRow]) -> Image.Image:
 
 
 def _confident(prediction: Prediction) -> _Confident:
-    sure, min_score = prediction.sure()
+    sure, min_score = prediction.confident()
     return _Confident(sure, min_score, layered_predictions(sure.scored_masks(), sure.size))
 
 
@@ -140,7 +140,7 @@ def _sem_dist(photo: Picture, prediction: Prediction, n: int | None) -> Image.Im
     """Predicted sem-dist map where its confidence is above 0.5; the photo alone for None."""
     picture = dim(photo)
     if n is not None:
-        confidence, codes = prediction.shrunk(n, _shape(photo))
+        confidence, codes = prediction.at_size(n, _shape(photo))
         picture[codes > 0] = sem_dist_colors(sem_dist_of_codes(confidence[codes > 0], codes[codes > 0]))
         draw_outline(picture, codes > 0)
     return as_image(picture)

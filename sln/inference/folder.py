@@ -227,5 +227,5 @@ def save_sem_dist(path: Path, prediction: Prediction, min_score: float) -> None:
         return
     maps = np.lib.format.open_memmap(path, "w+", np.float16, shape)
     for i, n in enumerate(rows):
-        maps[i] = sem_dist_of_codes(*prediction.shrunk(int(n), prediction.size))
+        maps[i] = sem_dist_of_codes(*prediction.at_size(int(n), prediction.size))
     maps.flush()

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from sln.network.layering import decode
 
 from amodal_data import TargetCache, build_targets, read_cocoa, write_cocoa
 from amodal_data.errors import PhotoError
 from amodal_data.io.images import read_photo
 from sln.config import DataConfig
 from sln.data.dataset import CachedTargets, batches, fit_in
+from sln.network.roi_head import decode_levels
 from sln.network.targets import Targets, level_shares, one_hot_levels
 
 
@@ -73,7 +73,7 @@ def test_level_shares_count_nine_samples_per_cell():
 def test_encoding_and_decoding_codes_is_the_identity():
     codes = torch.randint(0, 7, (5, 28, 28), dtype=torch.uint8)
     doubled = codes.repeat_interleave(3, 1).repeat_interleave(3, 2)
-    assert torch.equal(decode(level_shares(doubled, 4))[1], codes.clamp(max=4))
+    assert torch.equal(decode_levels(level_shares(doubled, 4))[1], codes.clamp(max=4))
 
 
 def test_augmentation_transforms_image_and_targets_together(folder):

@@ -4,7 +4,6 @@ import json
 
 import pytest
 import torch
-from sln.hub import model_card
 from support.commands import run_command
 from support.networks import MODERN_SMALL, PAPER_SMALL
 

@@ -27,7 +27,7 @@ def scene(seed, rule="sinkhorn", hidden=0.4, n=6):
 def by_pixels(prediction):
     """Every instance at every pixel of the photo, and one rule."""
     alone = replace(prediction, decoding="none")
-    every = np.stack([alone._pasted_of(n, (slice(0, 40), slice(0, 50))) for n in range(len(alone))])
+    every = np.stack([alone._paste(n, (slice(0, 40), slice(0, 50))) for n in range(len(alone))])
     confidence = 1 - every[:, 0].reshape(len(alone), -1)
     p = (every[:, 1:] / np.maximum(1 - every[:, :1], 1e-6)).reshape(len(alone), -1, confidence.shape[1])
     candidates = Candidates(prediction.scores, prediction.objects)
@@ -36,7 +36,7 @@ def by_pixels(prediction):
 
 def strips(prediction):
     windows = [prediction._window(n) for n in range(len(prediction))]
-    return together.JointMasks(prediction.size, windows, prediction._pasted_of, None, "none")._strips()
+    return together.JointMasks(prediction.size, windows, prediction._paste, None, "none")._strips()
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -105,7 +105,7 @@ def test_the_settings_say_how():
     rules = load_config("tiny", environment={}).predict
     assert with_decoding(found, rules.model_copy(update={"decoding": "none"})) is found
     agreed = with_decoding(found, rules.model_copy(update={"decoding": "rank", "hidden_threshold": 0.3}))
-    assert (agreed.decoding, agreed.hidden) == ("rank", 0.3)
+    assert (agreed.decoding, agreed.hidden_threshold) == ("rank", 0.3)
     wider = agreed.amodal() & ~found.amodal()
     assert wider.any() and not (found.amodal() & ~agreed.amodal()).any()
     assert np.array_equal(agreed.probabilities, found.probabilities)  # results keep what the network said

@@ -161,15 +161,15 @@ def test_the_head_at_true_boxes_against_masks_it_cannot_miss(place, monkeypatch)
     data = CachedTargets(place / "t.h5", [place], predictor.config.data)
     queue = []
 
-    def knows(features, boxes, owners):
+    def knows(features, rois):
         targets, instances = queue.pop(0)
-        return targets.roi_shares(boxes, owners, instances, 28, 4)
+        return targets.roi_shares(rois.boxes, rois.images, instances, 28, 4)
 
     from sln.evaluation import evaluate as module
 
     batches = list(module.whole_batches(data))
     queue += [(b.targets, b.targets.present.nonzero(as_tuple=True)[1]) for b in batches]
-    monkeypatch.setattr(predictor.model, "levels_in", knows)
+    monkeypatch.setattr(predictor.model, "predict_rois", knows)
     figures = score_at_truth_boxes(predictor, data)
     assert figures.amodal_iou == figures.modal_iou == figures.hidden_iou == figures.own_hidden_iou == 1.0
     assert figures.order["R_hard"]["accuracy"] > 0.9
@@ -250,7 +250,7 @@ def test_bad_settings_are_told_all_at_once():
     done = sln("config", "--set", "train.stepz=4", "--set", "head.width=x", code=2, SLN_DATA__SIZE="77")
     for part in ("train.stepz: no such setting; did you mean train.steps?", "head.width", "data.size"):
         assert part in done.stderr
-    with pytest.raises(ConfigError, match="no multiple of head"):
+    with pytest.raises(ConfigError, match="not a multiple of head"):
         load_config(settings=["head.out=30"], environment={})
 
 
@@ -465,7 +465,7 @@ def test_a_value_shows_and_saves_itself(place, tmp_path):
         assert read_photo(tmp_path / name).shape == (60, 80, 3)
     plain, drawn = np.asarray(prediction.plot(), int), np.asarray(prediction.plot(photo), int)
     assert np.abs(plain - drawn).mean() > 5 and len(np.unique(plain.reshape(-1, 3), axis=0)) > 5
-    assert prediction.plot(least=2.0).size == (80, 60)  # nothing is that sure: the best one is shown
+    assert prediction.plot(min_score=2.0).size == (80, 60)  # nothing is that sure: the best one is shown
     predictor = Predictor(build(load_config("tiny", environment={})), "cpu")
     one, two = predictor.predict([photo, photo])
     assert np.array_equal(one.scores, two.scores) and np.allclose(

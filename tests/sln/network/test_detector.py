@@ -11,7 +11,7 @@ import sln
 from amodal_data import TargetCache, build_targets, evaluate, read_d2sa, write_flat
 from sln.config import Category, load_config
 from sln.errors import ConfigError, WeightsError
-from sln.network.box_head import filter_detections
+from sln.network.box_head import DetectionLimits, filter_detections
 from sln.network.roi_pool import Features, ROIs
 from sln.network.sln import build
 from sln.training.fit import with_categories
@@ -190,8 +190,8 @@ def test_a_frozen_backbone_keeps_its_weights(tmp_path):
         (["proposals.sizes=[16, 32]"], "five levels"),
         (["encoder.backbone=resnet18"], "timm:NAME"),
         (["encoder.backbone='timm:resnet18'", "detector.version=paper"], "needs detector.version"),
-        (["detector.weights=coco", "encoder.weights=imagenet"], "the encoder's own weights"),
-        (["detector.categories=[{id=1}, {id=1}]"], "an id twice"),
+        (["detector.weights=coco", "encoder.weights=imagenet"], "includes the encoder's weights"),
+        (["detector.categories=[{id=1}, {id=1}]"], "the same id twice"),
     ],
 )
 def test_what_does_not_fit_together_is_said(settings, said):
@@ -201,7 +201,7 @@ def test_what_does_not_fit_together_is_said(settings, said):
 
 def test_an_unknown_body_of_timm_is_an_error_in_words():
     pytest.importorskip("timm")
-    with pytest.raises(ConfigError, match="no body 'nonesuch'"):
+    with pytest.raises(ConfigError, match="no backbone 'nonesuch'"):
         build(load_config("tiny", settings=["encoder.backbone='timm:nonesuch'"], environment={}))
 
 
@@ -209,11 +209,11 @@ def test_boxes_are_thinned_within_their_class():
     boxes = torch.tensor([[[0.0, 0, 1, 1]] + [[10.0, 10, 50, 50]] * 2, [[0.0, 0, 1, 1]] + [[10.0, 10, 50, 52]] * 2,
                           [[0.0, 0, 1, 1]] + [[90.0, 90, 120, 120]] * 2])  # fmt: skip
     probabilities = torch.tensor([[0.1, 0.6, 0.3], [0.1, 0.5, 0.4], [0.9, 0.02, 0.08]])
-    found = filter_detections(boxes, probabilities, (100, 100), least=0.05, nms=0.7, most=10)
+    found = filter_detections(boxes, probabilities, (100, 100), DetectionLimits(0.05, 0.7, 10))
     assert found.scores.tolist() == pytest.approx([0.6, 0.4, 0.08]) and found.classes.tolist() == [0, 1, 1]
     assert found.boxes[2].tolist() == [90, 90, 100, 100]  # ends with the photo
-    assert len(filter_detections(boxes, probabilities, (100, 100), least=0.05, nms=0.7, most=1).boxes) == 1
-    assert len(filter_detections(boxes, probabilities, (80, 80), least=0.05, nms=0.7, most=9).boxes) == 2
+    assert len(filter_detections(boxes, probabilities, (100, 100), DetectionLimits(0.05, 0.7, 1)).boxes) == 1
+    assert len(filter_detections(boxes, probabilities, (80, 80), DetectionLimits(0.05, 0.7, 9)).boxes) == 2
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +235,7 @@ def test_classes_come_from_the_cache_and_stay_with_the_checkpoint(shapes, tmp_pa
     run = sln.fit(config, sln.Sources(shapes / "t.h5", (shapes,)), tmp_path / "run", device="cpu")
     predictor = sln.load(run.path, "cpu")
     assert {c.id: c.name for c in predictor.config.detector.categories} == known
-    assert predictor.model.boxes.predictor.cls_score.out_features == 1 + len(known)
+    assert predictor.model.box_head.predictor.cls_score.out_features == 1 + len(known)
     data = sln.CachedTargets(shapes / "t.h5", [shapes], predictor.config.data, 0, list(known))
     targets = data[0].targets
     wanted = [list(known).index(int(c)) for c in data.cache[0].category_ids]
@@ -287,11 +287,11 @@ def test_box_head_losses_equal_their_formulas():
         and true[2].tolist() == [8, 8, 40, 40]
         and len(boxes) == 5
     )
-    logits, deltas = model.boxes(maps, [boxes], 64)
-    losses = model.boxes.losses(maps, proposals, targets, 64)
+    logits, deltas = model.box_head(maps, [boxes], 64)
+    losses = model.box_head.losses(maps, proposals, targets, 64)
     p = logits.softmax(1).detach().numpy()
     assert float(losses["classes"].detach()) == pytest.approx(-np.log(p[np.arange(5), labels.numpy()]).mean(), rel=1e-4)
-    wanted, lost = model.boxes.coder.encode([true], [boxes])[0], 0.0
+    wanted, lost = model.box_head.coder.encode([true], [boxes])[0], 0.0
     for row in np.flatnonzero(labels.numpy()):
         gap = (deltas[row, 1] - wanted[row]).abs().detach().numpy()
         lost += np.where(gap < 1 / 9, 4.5 * gap**2, gap - 1 / 18).sum()
