@@ -31,7 +31,6 @@ def complete(
       sln complete runs/first/best.pt photo.jpg --prompts masks.npy -o completed
     """
     kinds = options.parse_names(save, predictions.OUTPUTS, "--save")
-    kinds = predictions.parse_kinds(save)
     from sln.completion.complete_folder import complete_photos
     from sln.completion.completer import Completer
     from sln.completion.prompt_files import open_prompts
