@@ -1,78 +1,71 @@
 """The house rules that a machine can check."""
 
 import ast
-import importlib
 import json
 import pkgutil
 import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 
 import numpy as np
 import pytest
 from support.commands import ROOT, run_command
+from support.imports import PACKAGES, graph, imports, modules, room
 
-PACKAGES = {
-    "amodal_data": ROOT / "amodal_data",
-    "sln": ROOT / "sln",
-    "amodal_cli": ROOT / "cli" / "amodal_cli",
-}
 FORBIDDEN = {
     "amodal_data": {"torch", "torchvision", "sln", "amodal_cli", "typer"},
     "sln": {"amodal_cli", "typer", "h5py", "pycocotools"},
 }
 ONLY_IN = {
-    "h5py": {f"amodal_data/cache/{name}.py" for name in ("read", "structure", "write")},
+    "h5py": {f"amodal_data/cache/{name}.py" for name in ("read", "validation", "write")},
     "pycocotools": {"amodal_data/masks/rle.py", "amodal_data/evaluation/protocols/cocoeval.py"},
     "typer": {str(path.relative_to(ROOT)) for path in (ROOT / "cli").rglob("*.py")},
 }
+ROOMS = {
+    "amodal_data": [
+        "publishing", "inspector", "synthetic", "export", "evaluation", "cache", "readers", "layering", "scenes",
+        "masks", "io", "errors",
+    ],
+    "sln": [
+        "training", "completion", "ordering", "evaluation", "inference", "data", "network", "weights", "runs",
+        "config", "runtime", "errors",
+    ],
+    "amodal_cli": ["model", "data", "sln_commands", "data_commands", "shared"],
+}  # fmt: skip
+"""First-level rooms, top to bottom: imports go down only"""
+NOTEBOOK_IMPORTS = {
+    ("amodal_data.cache.read", "amodal_data.inspector.drawing.notebook"),
+    ("amodal_data.layering.targets", "amodal_data.inspector.drawing.notebook"),
+}
+"""Imports inside a ``_repr_html_``, the only ones that may go up"""
 README = (ROOT / "README.md").read_text()
 
 
-def modules():
-    for package, folder in PACKAGES.items():
-        for path in sorted(folder.rglob("*.py")):
-            parts = path.relative_to(folder).with_suffix("").parts
-            yield ".".join([package, *(p for p in parts if p != "__init__")]), path
-
-
-def imports(path, *, lazy=True):
-    """Full names of the modules a file imports; at its top level only unless lazy."""
-    tree = ast.parse(path.read_text())
-    nodes = ast.walk(tree) if lazy else tree.body
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def test_imports_go_one_way():
+def test_packages_import_in_one_direction():
     for name, path in modules():
         package = name.partition(".")[0]
-        found = {one.partition(".")[0] for one in imports(path)}
-        assert not found & FORBIDDEN.get(package, set()), path
+        libraries = {target.partition(".")[0] for target, _ in imports(path)}
+        assert not libraries & FORBIDDEN.get(package, set()), path
         for library, places in ONLY_IN.items():
-            assert library not in found or str(path.relative_to(ROOT)) in places, f"{path}: {library}"
+            assert library not in libraries or str(path.relative_to(ROOT)) in places, f"{path}: {library}"
 
 
-def test_what_is_imported_is_declared():
+def test_imported_libraries_are_declared():
     """Base dependencies serve `amodal_data` and the commands, the extra `sln` the network; others are an extra each."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
-    def names(several):
-        found = {re.match(r"[\w-]+", one)[0].lower().replace("-", "_") for one in several}
-        return {{"scikit_image": "skimage", "pillow": "PIL", "pyyaml": "yaml"}.get(name, name) for name in found}
+    def names(requirements):
+        packages = {re.match(r"[\w-]+", line)[0].lower().replace("-", "_") for line in requirements}
+        return {{"scikit_image": "skimage", "pillow": "PIL", "pyyaml": "yaml"}.get(name, name) for name in packages}
 
     base, extras = names(project["dependencies"]), project["optional-dependencies"]
     optional = {name for extra in extras.values() for name in names(extra)}
     used = {"amodal_data": set(), "sln": set(), "amodal_cli": set()}
     for name, path in modules():
-        found = {one.partition(".")[0] for one in imports(path)}
-        used[name.partition(".")[0]] |= found - set(sys.stdlib_module_names) - PACKAGES.keys()
+        libraries = {target.partition(".")[0] for target, _ in imports(path)}
+        used[name.partition(".")[0]] |= libraries - set(sys.stdlib_module_names) - PACKAGES.keys() - {"__future__"}
     assert (
         used["sln"] - base - names(extras["sln"])
         == {"timm", "onnxruntime", "onnxscript", "huggingface_hub", "supervision", "tensorboard"}
@@ -84,35 +77,54 @@ def test_what_is_imported_is_declared():
     assert names(extras["sln"]) | base <= set().union(*used.values()) | {"packaging"}
 
 
-def test_the_rooms_of_sln():
-    """A handful of rooms on the first level, and nobody reaches up."""
-    rooms = {path.name for path in (ROOT / "sln").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
-    assert len(rooms - {"__init__.py"}) <= 14
-    floors = ["network", "data", "predicting", "training"]
-    for name, path in modules():
-        parts = name.split(".")
-        if parts[0] == "sln" and len(parts) > 2 and parts[1] in floors:
-            above = floors[floors.index(parts[1]) + 1 :]
-            assert not any(one.startswith(f"sln.{room}") for one in imports(path) for room in above), path
-    assert ".distributed" not in "".join(
-        path.read_text() for _, path in modules() if path.name != "processes.py" and path.is_relative_to(ROOT / "sln")
-    )
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_room_is_listed_and_imports_go_down(package):
+    """Lazy imports and the public names of the packages count; only notebook drawing is imported from below."""
+    rooms = ROOMS[package]
+    folder = PACKAGES[package]
+    entries = {path.stem for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert entries - {"__init__"} == set(rooms) and len(rooms) <= 14
+    floor = {f"{package}.{name}": n for n, name in enumerate(rooms)}
+    for module, targets in graph().items():
+        for target, functions in targets.items():
+            if room(module) in floor and room(target) in floor and floor[room(target)] < floor[room(module)]:
+                assert (module, target) in NOTEBOOK_IMPORTS and functions == {"_repr_html_"}, f"{module} -> {target}"
 
 
 def test_no_import_cycles():
-    known = dict(modules())
-    graph = {name: {one for one in imports(path) if one in known} - {name} for name, path in known.items()}
-    done: set[str] = set()
+    edges = {
+        name: [target for target in targets if (name, target) not in NOTEBOOK_IMPORTS]
+        for name, targets in graph().items()
+    }
+    finished = set()
 
     def visit(name, trail):
         assert name not in trail, " -> ".join([*trail, name])
-        if name not in done:
-            for other in graph[name]:
-                visit(other, [*trail, name])
-            done.add(name)
+        if name not in finished:
+            for target in edges[name]:
+                visit(target, [*trail, name])
+            finished.add(name)
 
-    for name in graph:
+    for name in edges:
         visit(name, [])
+
+
+def test_nothing_is_imported_by_string():
+    """But the public names of the two lazy packages, whose stubs the graph reads."""
+    lazy = {PACKAGES[name] / "__init__.py" for name in ("amodal_data", "sln")}
+    for _, path in modules():
+        names = {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
+        names |= {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+        assert not names & {"import_module", "__import__", "attach", "attach_stub"} or path in lazy, path
+
+
+def test_no_file_name_stands_twice_in_a_package():
+    """Readers and writers of one format share theirs, and so do commands of the two programs."""
+    shared = {"amodal_data": {"cocoa", "records", "datumaro", "cvat", "labelme", "yolo"},
+              "amodal_cli": {"evaluate", "demo", "doctor"}, "sln": set()}  # fmt: skip
+    for package, folder in PACKAGES.items():
+        counts = Counter(path.stem for path in folder.rglob("*.py") if path.stem != "__init__")
+        assert {name for name, count in counts.items() if count > 1} <= shared[package], package
 
 
 def test_files_and_functions_stay_small():
@@ -125,22 +137,14 @@ def test_files_and_functions_stay_small():
                 assert body <= 60, f"{path}: {node.name}"
 
 
-@pytest.mark.parametrize("name", [name for name, _ in modules()])
-def test_exports_are_sorted_and_exist(name):
-    module = importlib.import_module(name)
-    exported = getattr(module, "__all__", [])
-    assert all(hasattr(module, one) for one in exported)
-    assert name.startswith("amodal_cli") or exported, f"{name} has no __all__"
-
-
 def test_public_names_are_documented():
     import amodal_data
     import sln
 
     for package in (amodal_data, sln):
         for name in package.__all__:
-            thing = getattr(package, name)
-            assert not callable(thing) or thing.__doc__, name
+            value = getattr(package, name)
+            assert not callable(value) or value.__doc__, name
 
 
 def test_packages_are_typed():

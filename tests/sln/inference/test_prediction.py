@@ -152,7 +152,7 @@ def test_a_model_scored_by_every_protocol(place):
     known = {"images": 3, "nms": "mask IoU 0.5, visible 0.3, score x 0.05"}
     assert document["amodal"]["settings"] | known == document["amodal"]["settings"]
     assert document["truth_boxes"]["instances"] == sum(len(data.cache[at].names) for at in range(3))
-    assert json.dumps(document) and "at true boxes" in str(report)
+    assert json.dumps(document) and "at ground-truth boxes" in str(report)
 
 
 def test_the_head_at_true_boxes_against_masks_it_cannot_miss(place, monkeypatch):

@@ -287,8 +287,8 @@ def test_box_head_losses_equal_their_formulas():
         and true[2].tolist() == [8, 8, 40, 40]
         and len(boxes) == 5
     )
-    logits, deltas = model.box_head(maps, [boxes], 64)
-    losses = model.box_head.losses(maps, proposals, targets, 64)
+    logits, deltas = model.box_head(maps, [boxes])
+    losses = model.box_head.losses(maps, proposals, targets)
     p = logits.softmax(1).detach().numpy()
     assert float(losses["classes"].detach()) == pytest.approx(-np.log(p[np.arange(5), labels.numpy()]).mean(), rel=1e-4)
     wanted, lost = model.box_head.coder.encode([true], [boxes])[0], 0.0

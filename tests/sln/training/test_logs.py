@@ -46,7 +46,7 @@ def test_tensorboard_equals_the_run_directory(folder, tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     events = read_back(tmp_path / "run" / "tensorboard")
     for name, of in (("rate/lr", lambda row: row["lr"]), ("loss/total", lambda row: row["total"]),
-                     ("loss/context", lambda row: row["losses"]["context"])):  # fmt: skip
+                     ("loss/context.sem_dist", lambda row: row["losses"]["context.sem_dist"])):  # fmt: skip
         values = {event.step: event.value for event in events.Scalars(name)}
         assert values == {row["step"]: pytest.approx(of(row), rel=1e-5) for row in rows}, name
     assert {event.step for event in events.Scalars("ap")} == {row["step"] for row in rows if row.get("ap") is not None}

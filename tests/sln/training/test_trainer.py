@@ -225,7 +225,7 @@ def test_accumulated_parts_come_close_to_the_whole_batch(folder):
     for parts in (1, 2):
         chosen = config(f"train.accumulate={parts}")
         data = CachedTargets(folder / "t.h5", [folder], chosen.data)
-        norms.append(Trainer(chosen, data, device=torch.device("cpu")).one_batch()["sem_dist"])
+        norms.append(Trainer(chosen, data, device=torch.device("cpu")).time_batch()["sem_dist"])
     assert norms[0] == pytest.approx(norms[1], rel=0.2) and norms[0] != norms[1]
 
 
@@ -368,7 +368,7 @@ def test_a_failed_step_is_not_saved(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer.optimizer, "step", lambda: (step(), 1 / 0))
     with pytest.raises(ZeroDivisionError):
         trainer.train()
-    assert read_checkpoint(run.last)["step"] == 3
+    assert read_checkpoint(run.last)["step"] == 4
     assert same(weights(whole), weights(resume(run.path, device="cpu")))
 
 
@@ -404,18 +404,18 @@ def test_torchrun_trains_with_two_processes(folder, tmp_path):
 
 def test_a_process_without_instances_does_not_change_the_mean(folder):
     """Its stand-in region counts for nothing."""
-    from sln.network.heads import build_head
+    from sln.network.build import build_roi_head
 
     for kind in ("sln", "arcnn-visible"):
-        head = build_head(32, 4, config(f"head.kind={kind}").head).eval()
+        head = build_roi_head(32, 4, config(f"head.kind={kind}").head).eval()
         features, nothing = torch.randn(1, 32 + 24 + 4 * (kind == "sln"), 14, 14), torch.zeros(1, 5, 28, 28)
         some = torch.zeros(1, 5, 28, 28)
         some[:, 0] = 1
-        alone = head.losses(features, some)
-        both = head.losses(features.expand(2, -1, -1, -1), torch.cat([some, nothing]))
+        alone = head.losses(head(features), some)
+        both = head.losses(head(features.expand(2, -1, -1, -1)), torch.cat([some, nothing]))
         for name, loss in alone.items():
             assert float(both[name].detach()) == pytest.approx(float(loss.detach()), rel=1e-5)
-        assert not any(loss.detach().any() for loss in head.losses(features, nothing).values())
+        assert not any(loss.detach().any() for loss in head.losses(head(features), nothing).values())
 
 
 STOPPED = """
@@ -497,8 +497,7 @@ def test_runs_of_earlier_versions_are_refused(tmp_path, schema):
     assert "earlier development version" in row["problem"]
 
 
-def test_ctrl_c_in_the_middle_of_a_step_loses_nothing(folder, tmp_path):
-    """A step is stopped before its update; what it changed until then is taken back."""
+def test_a_signal_inside_a_step_stops_after_it_and_loses_nothing(folder, tmp_path):
     chosen = config("train.steps=6")
     whole = fit(chosen, sources(folder), tmp_path / "whole", device="cpu")
     data = CachedTargets(folder / "t.h5", [folder], chosen.data)
@@ -515,7 +514,7 @@ def test_ctrl_c_in_the_middle_of_a_step_loses_nothing(folder, tmp_path):
     trainer.model.forward = interrupted
     with pytest.raises(KeyboardInterrupt):
         trainer.train()
-    assert read_checkpoint(run.last)["step"] == 3
+    assert read_checkpoint(run.last)["step"] == 4
     assert same(weights(whole), weights(resume(run.path, device="cpu")))
 
 

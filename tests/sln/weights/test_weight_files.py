@@ -66,11 +66,18 @@ def test_invalid_tensors_are_refused(content, tmp_path, kind):
     assert process.returncode == 1 and "this is a bug" not in process.stderr
 
 
-@pytest.mark.parametrize("schema", [None, 3, "sln/checkpoint/4", ["sln/checkpoint/3"], {}])
+@pytest.mark.parametrize("schema", [None, 3, "sln-checkpoint/2", ["sln-checkpoint/1"], {}])
 def test_unknown_schemas_are_refused(content, tmp_path, schema):
     torch.save(content | {"schema": schema}, tmp_path / "m.pt")
     with pytest.raises(WeightsError, match="not a checkpoint of sln fit"):
         read_checkpoint(tmp_path / "m.pt")
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_checkpoints_of_development_versions_are_refused(content, tmp_path, number):
+    torch.save(content | {"schema": f"sln/checkpoint/{number}"}, tmp_path / "m.pt")
+    with pytest.raises(WeightsError, match="made by an earlier development version(.|\n)*train again"):
+        load_model(tmp_path / "m.pt")
 
 
 @pytest.mark.parametrize(
@@ -184,7 +191,7 @@ def test_invalid_training_state_is_refused(tmp_path, key, value):
     data = CachedTargets(tmp_path / "t.h5", [tmp_path], config.data)
     state = Trainer(config, data, device=torch.device("cpu"))
     state.step = 1
-    save(tmp_path / "last.pt", state.model, state.optimizer, 1, state.books)
+    save(tmp_path / "last.pt", state.model, state.optimizer, 1, state.history)
     content = read_checkpoint(tmp_path / "last.pt") | {key: value}
     save_atomically(content, tmp_path / "last.pt")
     with pytest.raises(WeightsError):
