@@ -76,7 +76,7 @@ def test_unknown_schemas_are_refused(content, tmp_path, schema):
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_checkpoints_of_development_versions_are_refused(content, tmp_path, number):
     torch.save(content | {"schema": f"sln/checkpoint/{number}"}, tmp_path / "m.pt")
-    with pytest.raises(WeightsError, match="made by an earlier development version(.|\n)*train again"):
+    with pytest.raises(WeightsError, match=r"made by an earlier development version(.|\n)*train again"):
         load_model(tmp_path / "m.pt")
 
 
