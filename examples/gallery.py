@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 import amodal_data as ad
-from amodal_data.inspector.drawing import as_image, draw_count_map, draw_instances, draw_levels, draw_sem_dist
+from amodal_data.inspector.drawing.panels import as_image, draw_count_map, draw_instances, draw_levels, draw_sem_dist
 
 
 @dataclass(frozen=True)

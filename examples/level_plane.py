@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 import amodal_data as ad
-from amodal_data.inspector.drawing import as_image, draw_instances
+from amodal_data.inspector.drawing.panels import as_image, draw_instances
 from amodal_data.readers.discovery import PhotoFinder
 
 WIDTH = 480

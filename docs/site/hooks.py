@@ -1,5 +1,6 @@
-"""Pages of the site that are made from what is there: the README, the programs' help, docstrings."""
+"""Pages of the site that are generated: from the README, the help of the programs, docstrings."""
 
+import ast
 import importlib
 import importlib.util
 import inspect
@@ -14,36 +15,72 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[2]
 API = {
-    "amodal_data": ("amodal_data", "amodal_data.readers", "amodal_data.synthetic.composing", "amodal_data.export",
-                    "amodal_data.readers.classes", "amodal_data.evaluation", "amodal_data.export.adapters", "amodal_data.layering.visible_order",
-                    "amodal_data.publishing", "amodal_data.inspector.drawing"),
-    "sln": ("sln", "sln.config", "sln.ordering", "sln.training.logs", "sln.weights"),
-}  # fmt: skip
-"""Pages of the reference, and whose ``__all__`` each shows"""
+    "amodal_data": (
+        "amodal_data.readers.dispatch",
+        "amodal_data.readers.classes.names",
+        "amodal_data.readers.classes.instance_classes",
+        "amodal_data.synthetic.composing.cutouts",
+        "amodal_data.synthetic.composing.arrangement",
+        "amodal_data.synthetic.composing.scene_writer",
+        "amodal_data.export.convert",
+        "amodal_data.export.adapters",
+        "amodal_data.layering.joint_decoding",
+        "amodal_data.evaluation.report",
+        "amodal_data.evaluation.methods",
+        "amodal_data.evaluation.results.results_writer",
+        "amodal_data.inspector.page",
+        "amodal_data.inspector.page_data",
+        "amodal_data.inspector.drawing.panels",
+        "amodal_data.publishing.description",
+        "amodal_data.publishing.card",
+        "amodal_data.publishing.croissant",
+    ),
+    "sln": (
+        "sln.config.sections",
+        "sln.completion.completer",
+        "sln.completion.complete_folder",
+        "sln.completion.shape_prior",
+        "sln.inference.folder",
+        "sln.inference.exported",
+        "sln.ordering.order_net",
+        "sln.ordering.inference",
+        "sln.training.logs",
+        "sln.training.stages",
+        "sln.weights.files",
+        "sln.weights.hub",
+        "sln.network.encoder",
+        "sln.network.glm",
+        "sln.network.rpn",
+        "sln.network.ilm",
+        "sln.network.losses",
+        "sln.network.build",
+    ),
+}
+"""Pages of the reference: a package, whose ``__all__`` comes first, and modules, whose own public names follow."""
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the made pages."""
-    made = {
+    """Add the generated pages."""
+    pages = {
         "index.md": _readme(config["extra"]["repository"]),
         "changes.md": (ROOT / "CHANGELOG.md").read_text(),
         "contributing.md": _local(ROOT / "CONTRIBUTING.md"),
         "commands.md": _commands(),
         **{f"api/{name}.md": _reference(name, modules) for name, modules in API.items()},
     }
-    made |= _gallery()
-    for uri, content in made.items():
+    pages |= _gallery()
+    for uri, content in pages.items():
         files.append(File.generated(config, uri, content=content))
     return files
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Roles of docstrings (``:class:`X```) as plain code."""
+    """Show roles in docstrings (``:class:`X```) as plain code."""
     return re.sub(r":(?:class|func|meth|mod|data|attr):<code>[~.]?", "<code>", html)
 
 
 def _readme(repository: str) -> str:
-    """README, and a badge that opens the notebook in Colab where a repository is known."""
+    """The README, with a badge that opens the notebook in Colab if the repository is known."""
     text = _local(ROOT / "README.md")
     if not repository:
         return text
@@ -54,7 +91,7 @@ def _readme(repository: str) -> str:
 
 
 def _local(path: Path) -> str:
-    """A page of the repository's root with links as they are in the site; files that are no pages lose theirs."""
+    """A page of the repository's root with its links changed to those of the site; links to other files become code."""
     text = path.read_text()
     text = re.sub(r"\]\(docs/([^)]+)\)", r"](\1)", text)
     text = text.replace("](CHANGELOG.md)", "](changes.md)").replace("](CONTRIBUTING.md)", "](contributing.md)")
@@ -63,96 +100,102 @@ def _local(path: Path) -> str:
 
 
 def _gallery() -> dict[str, str | bytes]:
-    """The pictures of examples/gallery.py, drawn now, each with the lines that draw it."""
+    """The pictures of examples/gallery.py, each with the code that draws it."""
     spec = importlib.util.spec_from_file_location("gallery", ROOT / "examples" / "gallery.py")
     gallery = importlib.util.module_from_spec(spec)
-    sys.modules["gallery"] = gallery  # its dataclass looks itself up
+    sys.modules["gallery"] = gallery  # its dataclass needs the module there
     spec.loader.exec_module(gallery)
     page, pictures = [_GALLERY], {}
     with tempfile.TemporaryDirectory() as folder:
         for function, path in zip(gallery.PICTURES, gallery.draw_all(Path(folder)), strict=True):
-            about = inspect.getdoc(function)
+            caption = inspect.getdoc(function)
             title = function.__name__.replace("_", " ").capitalize()
             pictures[f"gallery/{path.name}"] = path.read_bytes()
-            page += [f"## {title}", "", f"![{about}](gallery/{path.name})", "", about, ""]
+            page += [f"## {title}", "", f"![{caption}](gallery/{path.name})", "", caption, ""]
             page += ["```python", inspect.getsource(function).strip(), "```", ""]
     return {"gallery.md": "\n".join(page), **pictures}
 
 
 _GALLERY = """# Gallery
 
-Of networks first; the others are drawn when this site is built, by `examples/gallery.py` on synthetic scenes: copy the
-lines.
+The first pictures show predictions of networks. The others are drawn when this site is built, by `examples/gallery.py`
+on synthetic scenes; copy their code.
 
-![Photo, truth and predictions, sem-dist maps, of held-out synthetic scenes](images/predictions.jpg)
+![Image, ground truth, predictions and sem-dist maps of held-out synthetic scenes](images/predictions.jpg)
 
-Held-out scenes after 250 steps on a CPU, as `make demo` leaves them (`sln evaluate --png`): what stands for a true
-object has its colour.
+Held-out scenes after 250 training steps on a CPU, as `make demo` writes them (`sln evaluate --png`). A prediction has
+the color of the ground-truth object that it matches.
 
-![Two real photos, what was found in them, sem-dist maps](images/real.jpg)
+![Two real photos, the objects detected in them, and sem-dist maps](images/real.jpg)
 
-Real photos, trained on [composed scenes](composing.md#tried-on-real-photos) only (`sln predict`). Credits stand there.
+Real photos. The network was trained on [composed scenes](composing.md#tried-on-real-photos) only (`sln predict`); that
+page has the credits.
 
 ![The inspector page](images/page.jpg)
 
-The [inspector page](inspector.md), one file.
+The [inspector page](inspector.md), one HTML file.
 """
 
 
 def _commands() -> str:
-    """Every command's help, as the programs print it."""
+    """The help of every command, as the programs print it."""
     from typer.main import get_command
     from typer.testing import CliRunner
 
     os.environ |= {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
-    parts = ["# Commands", "", "What `--help` says of each, at the version of these pages.", ""]
+    parts = ["# Commands", "", "The output of `--help` for every command, in the version of these pages.", ""]
     for program, module in (("amodal-data", "amodal_cli.data"), ("sln", "amodal_cli.model")):
         app = importlib.import_module(module).app
         parts += [f"## {program}", ""]
         for name in _names(get_command(app)):
-            said = CliRunner().invoke(app, [*name.split(), "--help"], prog_name=program)
-            parts += [f"### {program} {name}", "", "```text", said.stdout.strip(), "```", ""]
+            result = CliRunner().invoke(app, [*name.split(), "--help"], prog_name=program)
+            parts += [f"### {program} {name}", "", "```text", result.stdout.strip(), "```", ""]
     return "\n".join(parts)
 
 
-def _names(group: Any, before: str = "") -> list[str]:
-    found = []
+def _names(group: Any, prefix: str = "") -> list[str]:
+    """Names of the commands of a program, those of its groups included."""
+    names = []
     for name, command in group.commands.items():
         if not command.hidden:
-            found += _names(command, f"{name} ") if hasattr(command, "commands") else [before + name]
-    return found
+            names += _names(command, f"{name} ") if hasattr(command, "commands") else [prefix + name]
+    return names
 
 
-def _reference(title: str, modules: tuple[str, ...]) -> str:
-    parts = [f"# `{title}`", ""]
-    shown: set[str] = set()
-    for module in modules:
-        found = importlib.import_module(module)
-        names = [name for name in found.__all__ if (path := _home(found, name)) not in shown and not shown.add(path)]
-        if not names:
+def _reference(package: str, modules: tuple[str, ...]) -> str:
+    parts = [f"# `{package}`", ""]
+    listed: set[str] = set()
+    for name in (package, *modules):
+        module = importlib.import_module(name)
+        paths = [_home(module, item) for item in module.__all__] if name == package else _defined_names(module)
+        paths = [path for path in paths if path not in listed]
+        if not paths:
             continue
-        if module != title:
-            parts += [f"## Module `{module}`", ""]
-        parts += [(inspect.getdoc(found) or "").partition("\n")[0], ""]
-        for name in names:
-            parts += [f"::: {_home(found, name)}", "    options:", "      heading_level: 3", ""]
+        listed.update(paths)
+        if name != package:
+            parts += [f"## Module `{name}`", ""]
+        parts += [(inspect.getdoc(module) or "").partition("\n")[0], ""]
+        for path in paths:
+            parts += [f"::: {path}", "    options:", "      heading_level: 3", ""]
     return "\n".join(parts)
 
 
-def _home(module: Any, name: str) -> str:
-    """Where a public name is defined."""
-    value = getattr(module, name)
-    own = getattr(value, "__module__", None)
-    if own is not None and (inspect.isclass(value) or inspect.isfunction(value)) and value.__name__ == name:
-        return f"{own}.{name}"
-    return f"{_defining(module, name, value)}.{name}"
+def _defined_names(module: Any) -> list[str]:
+    """Paths of the public classes and functions that a module defines, in its order."""
+    nodes = ast.parse(inspect.getsource(module)).body
+    names = [node.name for node in nodes if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+    return [f"{module.__name__}.{name}" for name in names if not name.startswith("_")]
 
 
-def _defining(module: Any, name: str, value: Any) -> str:
-    """The module that a constant comes from: the deepest below this one that holds the very same value."""
-    package = module.__name__.partition(".")[0]
+def _home(package: Any, name: str) -> str:
+    """Path of a public name in the module that defines it."""
+    value = getattr(package, name)
+    if inspect.isclass(value) or inspect.isfunction(value):
+        return f"{value.__module__}.{value.__name__}"
+    modules = [module for key, module in sorted(sys.modules.items()) if key.startswith(f"{package.__name__}.")]
+    (home,) = (module for module in modules if name in vars(module) and _assigns(module, name))
+    return f"{home.__name__}.{name}"
 
-    holders = [one for key, one in list(sys.modules.items())
-               if key.startswith(package) and getattr(one, name, None) is value
-               and re.search(rf"^{name}\b.*=", inspect.getsource(one), re.M)]  # fmt: skip
-    return holders[0].__name__ if holders else module.__name__
+
+def _assigns(module: Any, name: str) -> bool:
+    return re.search(rf"^{name}\b.*=", inspect.getsource(module), re.M) is not None

@@ -1,4 +1,4 @@
-"""What the documents say runs, runs."""
+"""Examples, the short forms of benchmarks, the notebook, the site and the wheel."""
 
 import ast
 import importlib
@@ -26,9 +26,9 @@ def blocks(page, language):
 def test_the_format_page_is_enough_to_read_a_cache(tmp_path, monkeypatch):
     build_targets(read_cocoa(write_cocoa(tmp_path, 2, size=(64, 80), photos=False)), tmp_path / "val.h5")
     monkeypatch.chdir(tmp_path)
-    found: dict = {}
-    exec(blocks("docs/cache-format.md", "python")[0], found)
-    assert (found["codes"] == TargetCache("val.h5")[0].levels()).all()
+    names: dict = {}
+    exec(blocks("docs/cache-format.md", "python")[0], names)
+    assert (names["codes"] == TargetCache("val.h5")[0].levels()).all()
 
 
 def test_make_targets_named_in_the_readme_exist():
@@ -38,7 +38,7 @@ def test_make_targets_named_in_the_readme_exist():
 
 
 def test_links_between_pages_lead_somewhere():
-    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
         for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
 
@@ -75,7 +75,7 @@ BENCHMARK = ROOT / "benchmarks" / "synthetic_benchmark"
 
 
 @pytest.mark.slow
-def test_the_synthetic_benchmark_in_its_short_form(tmp_path):
+def test_short_form_of_the_synthetic_benchmark(tmp_path):
     command = [sys.executable, BENCHMARK, tmp_path, "--smoke", "--rgb"]
     process = subprocess.run(command, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
@@ -85,19 +85,19 @@ def test_the_synthetic_benchmark_in_its_short_form(tmp_path):
     assert set(results["heads"]) == {*forms, "arcnn, alone", "arcnn, pass"}
     assert results["truth_order"]["R_hard"] == 1.0 and len(results["order_net"]) == 10
     for part, most in (("head", 1.05), ("pass", 1.15)):
-        sizes = [own[part] for own in results["parameters"].values()]
+        sizes = [counts[part] for counts in results["parameters"].values()]
         assert max(sizes) / min(sizes) < most
     for table in ("Table 1", "Table 2", "Table 3", "sln minus arcnn-visible, with decode and pass"):
         assert table in process.stdout
     assert "<svg" in (tmp_path / "differences.svg").read_text()
-    repeated = subprocess.run(command, capture_output=True, text=True)  # nothing is done twice
+    repeated = subprocess.run(command, capture_output=True, text=True)  # no work is repeated
     assert repeated.stdout == process.stdout.partition("Table 1")[1] + process.stdout.partition("Table 1")[2]
     for name in ("ablations", "pass_ablations"):
         command = [sys.executable, BENCHMARK / f"{name}.py", tmp_path, "--smoke"]
         process = subprocess.run(command, capture_output=True, text=True)
         assert process.returncode == 0, process.stderr
-        figures = json.loads((tmp_path / f"{name}.json").read_text())
-        assert len(figures) > 10 and all(np.isfinite(own["amodal"]["mean"]) for own in figures.values())
+        rows = json.loads((tmp_path / f"{name}.json").read_text())
+        assert len(rows) > 10 and all(np.isfinite(row["amodal"]["mean"]) for row in rows.values())
     command = [sys.executable, BENCHMARK / "confirm.py", tmp_path, "--smoke"]
     process = subprocess.run(command, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
@@ -108,7 +108,7 @@ def test_the_synthetic_benchmark_in_its_short_form(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_end_to_end_benchmark_in_its_short_form(tmp_path):
+def test_short_form_of_the_end_to_end_benchmark(tmp_path):
     command = [sys.executable, BENCHMARK / "end_to_end.py", tmp_path, "--smoke"]
     process = subprocess.run(command, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
@@ -125,13 +125,13 @@ def benchmark_modules(monkeypatch):
     return importlib.import_module("differences")
 
 
-def test_intervals_widen_with_what_scenes_share(benchmark_modules):
+def test_intervals_widen_with_effects_shared_within_a_scene(benchmark_modules):
     interval, verdict = benchmark_modules.interval, benchmark_modules.verdict
     rng = np.random.default_rng(0)
     scene = np.repeat(np.arange(200), 5)
     shared = rng.normal(0, 1, 200)[scene]
     wide, narrow = (
-        interval(own + rng.normal(0, 0.1, (4, 1000)), scene, 2) for own in (shared, shared[rng.permutation(1000)])
+        interval(effect + rng.normal(0, 0.1, (4, 1000)), scene, 2) for effect in (shared, shared[rng.permutation(1000)])
     )
     assert wide["high"] - wide["low"] > 1.5 * (narrow["high"] - narrow["low"])
     assert wide["high"] - wide["low"] == pytest.approx(2 * 1.96 / 200**0.5, rel=0.2)
@@ -144,13 +144,13 @@ def test_intervals_widen_with_what_scenes_share(benchmark_modules):
     better = shared[None] ** 2
     assert verdict(interval(better, scene)) == "ahead" and verdict(interval(-better, scene)) == "behind"
     assert verdict(interval(np.concatenate([3 * better, -better]), scene, 2)) == "open"  # the trunks disagree
-    for runs, wanted in (([0.1, 0.2], "ahead"), ([0.1, -0.2], "open"), ([-0.1, -0.2], "behind"), ([0.1], "open")):
-        assert verdict({"low": None, "high": None, "runs": runs, "trunks": runs}) == wanted
+    for runs, expected in (([0.1, 0.2], "ahead"), ([0.1, -0.2], "open"), ([-0.1, -0.2], "behind"), ([0.1], "open")):
+        assert verdict({"low": None, "high": None, "runs": runs, "trunks": runs}) == expected
 
 
 def test_rules_are_chosen_on_the_tune_split_and_kept_on_the_test_split(benchmark_modules):
     def run(better, worse):
-        ways = {way: [0, 0] for several in benchmark_modules.WAYS.values() for way in several}
+        ways = {way: [0, 0] for group in benchmark_modules.WAYS.values() for way in group}
         detected = {"all": {"all": {"AP": 0.5, "AR10": None, "AR100": 0.5}}}
         ious = {"scene": [0, 1], "iou": {name: [0.5, 0.75] for name in ("amodal", "modal", "hidden", "own_hidden")}}
         order = {"right": ways | {worse: [1, 1], better: [0, 1]}, "pair_scene": [0, 1], "covered": [False, True]}
@@ -160,15 +160,17 @@ def test_rules_are_chosen_on_the_tune_split_and_kept_on_the_test_split(benchmark
     scores = {"sln": [run("R_soft", "R_joint")] * 2, "arcnn": [run("area", "y_axis")] * 2}
     ways = benchmark_modules.choose_ways(scores)
     assert ways == {"sln": "R_soft", "arcnn": "area"}
-    found = benchmark_modules.differences(scores["sln"], scores["arcnn"], "arcnn", ("R_soft", "y_axis"), 2)
-    assert found["order, all pairs"]["difference"] == -0.5 and found["order, covered pairs"]["difference"] == 0
-    assert "modal IoU" not in found and found["amodal IoU"]["difference"] == 0
-    assert found["AP"]["runs"] == [0, 0] and found["AR10"]["difference"] is None
+    differences = benchmark_modules.differences(scores["sln"], scores["arcnn"], "arcnn", ("R_soft", "y_axis"), 2)
+    assert (
+        differences["order, all pairs"]["difference"] == -0.5 and differences["order, covered pairs"]["difference"] == 0
+    )
+    assert "modal IoU" not in differences and differences["amodal IoU"]["difference"] == 0
+    assert differences["AP"]["runs"] == [0, 0] and differences["AR10"]["difference"] is None
 
 
 @pytest.mark.parametrize("tool", ["build", "hatchling"])
 def test_the_wheel_holds_four_things_and_runs_elsewhere(tmp_path, tool):
-    """Built with the tools at hand, installed beside the dependencies of this environment."""
+    """Built with each tool, and installed beside the dependencies of this environment."""
     if tool == "build":
         command = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "-o", tmp_path, ROOT]
     else:
@@ -177,7 +179,7 @@ def test_the_wheel_holds_four_things_and_runs_elsewhere(tmp_path, tool):
     (wheel,) = tmp_path.glob("*.whl")
     site = tmp_path / "site"
     subprocess.run([sys.executable, "-m", "zipfile", "-e", wheel, site], check=True)
-    assert sorted(p.name.split("-")[0] for p in site.iterdir()) == [
+    assert sorted(path.name.split("-")[0] for path in site.iterdir()) == [
         "amodal_cli",
         "amodal_data",
         "amodal_data",
@@ -196,13 +198,13 @@ def test_the_wheel_holds_four_things_and_runs_elsewhere(tmp_path, tool):
     assert (tmp_path / "out" / "COCO_amodal_val2014.json").exists()
 
 
-def test_every_finding_code_stands_in_the_documents():
+def test_the_pages_explain_every_finding_code():
     page = (ROOT / "docs" / "datasets.md").read_text()
     for name, code in CODES.items():
         assert f"| `{name}` | {code.severity} | {code.meaning}" in page
 
 
-def test_the_page_on_own_data(tmp_path, monkeypatch):
+def test_examples_of_the_page_about_your_own_data(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(blocks("docs/own-data.md", "python")[0], {})
     smallest = json.loads(blocks("docs/own-data.md", "json")[0])
@@ -212,7 +214,7 @@ def test_the_page_on_own_data(tmp_path, monkeypatch):
 
 
 def test_the_site_builds_without_a_warning_and_knows_every_public_name(tmp_path):
-    """`make docs`: strict, links checked; the reference holds all that `__all__` names."""
+    """`make docs`: strict, links checked; the reference has every name of ``__all__``."""
     program = Path(sys.executable).with_name("mkdocs")
     command = [program, "build", "--strict", "--site-dir", tmp_path / "site"]
     quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
@@ -220,22 +222,22 @@ def test_the_site_builds_without_a_warning_and_knows_every_public_name(tmp_path)
     assert built.returncode == 0 and "WARNING" not in built.stderr, built.stderr
     inventory = (tmp_path / "site" / "objects.inv").read_bytes().split(b"\n", 4)[4]
     lines = zlib.decompress(inventory).decode().splitlines()
-    known = {line.split(" ")[0] for line in lines}
+    paths = {line.split(" ")[0] for line in lines}
     for package in ("amodal_data", "sln"):
         module = importlib.import_module(package)
         for name in module.__all__:
-            assert f"{package}.{name}" in known or any(
-                one.startswith(f"{package}.") and one.endswith(f".{name}") for one in known
+            assert f"{package}.{name}" in paths or any(
+                path.startswith(f"{package}.") and path.endswith(f".{name}") for path in paths
             ), name
     commands = (tmp_path / "site" / "commands" / "index.html").read_text()
     assert all(f"{name}" in commands for name in ("amodal-data convert", "sln order fit", "--split"))
     gallery = (tmp_path / "site" / "gallery" / "index.html").read_text()
-    shown = re.findall(r'src="(?:\.\./gallery/)?(\w+\.png)"', gallery)
-    assert len(shown) == 5 and all((tmp_path / "site" / "gallery" / name).exists() for name in shown)
+    pictures = re.findall(r'src="(?:\.\./gallery/)?(\w+\.png)"', gallery)
+    assert len(pictures) == 5 and all((tmp_path / "site" / "gallery" / name).exists() for name in pictures)
     assert ":class:" not in (tmp_path / "site" / "api" / "amodal_data" / "index.html").read_text()
 
 
-def test_a_colab_badge_stands_there_once_a_repository_is_known(monkeypatch):
+def test_the_start_page_has_a_colab_badge_if_the_repository_is_set(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "docs" / "site")
     hooks = importlib.import_module("hooks")
     assert "colab" not in hooks._readme("")
@@ -245,13 +247,13 @@ def test_a_colab_badge_stands_there_once_a_repository_is_known(monkeypatch):
 
 
 def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch):
-    """Its cells one after the other; the last value of a cell is shown, as a notebook shows it."""
+    """Runs its cells in order and keeps the last value of each, as a notebook shows it."""
     notebook = json.loads((ROOT / "examples" / "tour.ipynb").read_text())
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     names: dict = {}
-    shown = []
+    values = []
     for cell in notebook["cells"]:
-        assert not cell.get("outputs")  # nothing is kept that might be old
+        assert not cell.get("outputs")  # stored outputs could be outdated
         if cell["cell_type"] != "code":
             continue
         tree = ast.parse("".join(cell["source"]))
@@ -259,7 +261,7 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch):
         exec(compile(tree, "cell", "exec"), names)
         if last is not None:
             value = eval(compile(ast.Expression(last.value), "cell", "eval"), names)
-            shown.append(value if isinstance(value, Image.Image) or value is None else repr(value))
-    pictures = [one for one in shown if isinstance(one, Image.Image)]
-    assert len(pictures) == 2 and all(min(one.size) > 100 for one in pictures)
-    assert any(isinstance(one, str) and one.startswith("Predictor(") for one in shown)
+            values.append(value if isinstance(value, Image.Image) or value is None else repr(value))
+    pictures = [value for value in values if isinstance(value, Image.Image)]
+    assert len(pictures) == 2 and all(min(picture.size) > 100 for picture in pictures)
+    assert any(isinstance(value, str) and value.startswith("Predictor(") for value in values)

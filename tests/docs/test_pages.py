@@ -1,6 +1,6 @@
-"""Every command and every block of Python that README and docs/ show runs, on small files of the names they use.
+"""Every command and every block of Python in README and docs/ runs, on small files with the names that they use.
 
-What cannot run here is listed in ``SKIPPED`` with the reason, so that nothing is left out unseen.
+``SKIPPED`` lists what cannot run here, with the reason.
 """
 
 import json
@@ -20,20 +20,22 @@ from support.scenes import modal_photos
 
 import amodal_data as ad
 import sln
-from amodal_data.export import convert
+from amodal_data.export.convert import convert
 from amodal_data.inspector.dataset import open_dataset
 from amodal_data.io.images import read_photo
 from amodal_data.synthetic import write_flat
-from amodal_data.synthetic.composing import SceneSpec, build_object_bank, compose
+from amodal_data.synthetic.composing.arrangement import SceneSpec
+from amodal_data.synthetic.composing.cutouts import build_object_bank
+from amodal_data.synthetic.composing.scene_writer import compose
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 
 SKIPPED = {
-    r"pip install ": "installs; tests/test_documents.py builds and installs the wheel",
+    r"pip install ": "installs; test_examples.py builds and installs the wheel",
     r"weights=(coco|imagenet|pretrained)": "downloads weights",
-    r"weights=mask_rcnn\.pth": "tests/test_detector.py loads torchvision's weights",
+    r"weights=mask_rcnn\.pth": "tests/sln/network loads torchvision's weights",
     r"python examples/real_photos": "half an hour; its parts run in other tests",
-    r"python benchmarks/synthetic_benchmark": "hours; its short form runs in tests/test_documents.py",
+    r"python benchmarks/synthetic_benchmark": "hours; test_examples.py runs its short form",
 }
 """Commands that do not run in this test, as patterns, and why"""
 
@@ -44,8 +46,9 @@ SHORTER = {
     "intervals=200": "intervals=10",
     "sln fit ": "sln fit --preset tiny --steps 2 ",
     "sln order fit ": "sln order fit --epochs 1 ",
+    "prior_steps=1000": "prior_steps=2",
 }
-"""The same commands on less; an option given twice is taken as it is given last"""
+"""Replacements that shorten commands; of an option given twice the last one counts"""
 
 
 def blocks(language):
@@ -61,7 +64,7 @@ def parameters(blocks):
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """A folder with everything that the pages name: data, caches, a run, photos, results."""
+    """A folder with all files that the pages name: data, caches, a run, photos, results."""
     folder = tmp_path_factory.mktemp("home")
     small = {"size": (60, 80), "instances": (2, 4)}
     for split in ("val", "train"):
@@ -97,7 +100,7 @@ def home(tmp_path_factory):
 
 @pytest.fixture
 def workspace(home, tmp_path):
-    """A copy of the folder for one block; files are links, since all that is written replaces whole files."""
+    """A copy of the folder for one block; files are links, because writers replace whole files."""
     copy = tmp_path / "workspace"
     shutil.copytree(home, copy, copy_function=os.link)
     return copy
@@ -122,8 +125,8 @@ def test_every_documented_command_runs(text, workspace):
         if any(re.search(pattern, command) for pattern in SKIPPED):
             continue
         program, *arguments = shlex.split(shortened(command))
-        assert program in ("amodal-data", "sln"), f"neither ours nor in SKIPPED: {command}"
-        for option in ("-o", "--html", "--png", "--run"):  # a later line of a block may write what an earlier one did
+        assert program in ("amodal-data", "sln"), f"neither a command of this project nor in SKIPPED: {command}"
+        for option in ("-o", "--html", "--png", "--run"):  # lines of a block may write the same output
             if option in arguments and (out := workspace / arguments[arguments.index(option) + 1]).exists():
                 shutil.rmtree(out) if out.is_dir() else out.unlink()
         process = run_command(program, *arguments, cwd=workspace)
@@ -146,7 +149,7 @@ def test_every_documented_block_of_python_runs(text, workspace, monkeypatch):
 
 
 def wandb():
-    """Takes what a log gives it, as the package of that name does."""
+    """A stand-in for the package of that name."""
     run = types.SimpleNamespace(log=lambda row, step: None, save=lambda path: None, finish=lambda: None)
     return types.SimpleNamespace(init=lambda **_: run, Image=lambda path: path)
 
@@ -155,13 +158,13 @@ def sources():
     return sln.Sources(Path("train.h5"), (Path("data"),))
 
 
-def test_patterns_that_skip_are_needed():
+def test_every_skip_pattern_matches_a_command():
     text = "\n".join(text for _, _, text in blocks("sh"))
     assert all(re.search(pattern, text) for pattern in SKIPPED)
 
 
-def test_from_nothing_to_an_own_prediction_in_five_commands():
-    """README's first block: installed, made, built, trained, predicted; each a line."""
+def test_the_readme_leads_to_a_prediction_in_five_commands():
+    """Its first block: install, synthesize, build, train, predict; one line each."""
     first = next(text for page, n, text in blocks("sh") if page.name == "README.md")
     assert [command.split()[1] for command in commands(first)] == [
         "install",
@@ -172,20 +175,20 @@ def test_from_nothing_to_an_own_prediction_in_five_commands():
     ]
 
 
-def test_nothing_that_could_run_hides_in_other_blocks():
-    ours = re.compile(r"^(amodal-data [a-z]|sln (fit|predict|evaluate|complete|order)|python |pip )", re.M)
+def test_text_blocks_hold_no_commands():
+    command = re.compile(r"^(amodal-data [a-z]|sln (fit|predict|evaluate|complete|order)|python |pip )", re.M)
     for page, n, text in blocks("text"):
-        assert not ours.search(text), f"{page}, block {n}"
+        assert not command.search(text), f"{page}, block {n}"
 
 
-def test_the_readme_is_one_screen_and_half_as_long_as_it_was():
+def test_the_readme_is_short_and_begins_with_a_picture():
     text = (ROOT / "README.md").read_text()
     assert len(text.split()) <= 846 and text.index("![") < text.index("```sh") < 2500
 
 
 @pytest.mark.slow
 def test_a_fresh_process_walks_the_readmes_path(tmp_path):
-    """The same five commands by the shell, as they stand, but smaller."""
+    """The same five commands in a shell, on less data."""
     first = next(text for page, n, text in blocks("sh") if page.name == "README.md")
     lines = [command for command in commands(shortened(first)) if not command.startswith("pip ")]
     lines.insert(-1, "cp $(find data -name '*.jpg' | head -1) photo.jpg")
