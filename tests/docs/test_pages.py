@@ -80,8 +80,8 @@ def home(tmp_path_factory):
     convert(open_dataset(scenes), folder / "FILE_OR_FOLDER", "coco")
     (folder / "train2017").mkdir()
     modal = modal_photos(folder / "train2017").rename(folder / "instances_train2017.json")
-    stock = build_object_bank(modal, [folder / "train2017"])
-    compose(stock, folder / "composed", 2, wishes=SceneSpec(size=(96, 128), objects=(2, 3)))
+    bank = build_object_bank(modal, [folder / "train2017"])
+    compose(bank, folder / "composed", 2, spec=SceneSpec(size=(96, 128), objects=(2, 3)))
     photos = sorted((folder / "data").rglob("*.jpg"))
     (folder / "photos").mkdir()
     for name in ("photos/1.jpg", "photos/2.jpg", "photo.jpg", "a.jpg", "b.jpg"):
