@@ -1,14 +1,13 @@
-"""How well what is known already is completed: given true visible masks, given boxes around them, one at a time.
+"""How well objects are completed from true visible masks, from boxes around them, and from one mask at a time.
 
     python benchmarks/completing.py --minutes 15       # trains `tiny` on generated scenes with more prompts, one core
     python benchmarks/completing.py --steps 5000 --device cuda --scenes 12000 --set train.batch=16
-    python benchmarks/completing.py --start A --steps 5000 --set head.shape_prior=true \
-        --set "train.stages=[{name='shape_prior'}]"     # goes on from a network, with a shape prior
-    python benchmarks/completing.py --model RUN        # a network that is there, on the same 300 held-out scenes
-    python benchmarks/completing.py --model RUN --held-out 5 6 7       # on 900 others
+    python benchmarks/completing.py --model RUN        # a trained network, on the same 300 held-out scenes
+    python benchmarks/completing.py --model RUN --prior-steps 5000     # with a shape prior trained first
+    python benchmarks/completing.py --model RUN --held-out 5 6 7       # on 900 other scenes
 
-Means over instances that show a pixel, in pixels of the photo: IoU of the whole, of hidden parts (the true visible mask
-subtracted), of amodal boxes; beside the same head at the true amodal boxes, told nothing.
+Means over instances with a visible pixel, in pixels of the image: IoU of amodal masks, of hidden parts (without the
+true visible mask) and of amodal boxes. The reference is the same head at the true amodal boxes, without prompts.
 """
 
 import argparse
@@ -16,149 +15,176 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from detectors import SCENES, held_out_name, opened, scenes, steps_in
+from detectors import SCENES, make_scenes, open_split, steps_in, validation_name
+from numpy.typing import NDArray
 from synthetic_benchmark.truth_boxes import predictions_at_truth
 
 from amodal_data.evaluation.bootstrap import intervals, sample_weights
 from sln import CachedTargets, Predictor, load, load_config
-from sln.completion.completer import Prompts
-from sln.inference.prediction import Prediction
+from sln.completion.completer import Completer, Prompts
+from sln.completion.prior_training import fit_prior
+from sln.completion.shape_prior import PRIOR_FILE
 from sln.training.trainer import Trainer
-
-MasksAndBoxes = tuple[np.ndarray, np.ndarray]
-"""Amodal masks [P, H, W] and boxes [P, 4]"""
+from sln.weights.files import write_safetensors
 
 
-def train(folder: Path, given: argparse.Namespace) -> Predictor:
+class MasksAndBoxes(NamedTuple):
+    """Amodal ``masks`` bool [P, H, W] and ``boxes`` [P, 4] of an image."""
+
+    masks: NDArray[np.bool_]
+    boxes: NDArray[np.float32]
+
+
+def train(folder: Path, arguments: argparse.Namespace) -> Predictor:
     """Train for ``steps``, or as many steps as fit into ``minutes``."""
-    device = torch.device(given.device)
-    config = load_config("tiny", settings=["train.steps=100000", "train.prompts=6", *given.settings], environment={})
-    data = opened(folder, "train", config)
-    steps = given.steps or steps_in(given.minutes * 60, Trainer(config, data, device=device).one_batch)
+    device = torch.device(arguments.device)
+    settings = ["train.steps=100000", "train.prompts=6", *arguments.settings]
+    config = load_config("tiny", settings=settings, environment={})
+    data = open_split(folder, "train", config)
+    seconds = arguments.minutes * 60
+    steps = arguments.steps or steps_in(seconds, Trainer(config, data, device=device).time_batch)
     config = config.model_copy(update={"train": config.train.model_copy(update={"steps": steps})})
     trainer = Trainer(config, data, device=device)
-    if given.start:
-        weights = load(given.start, "cpu").model.state_dict()
-        trainer.model.load_state_dict(trainer.model.state_dict() | weights)
+    if arguments.start:
+        trainer.model.load_state_dict(load(arguments.start, "cpu").model.state_dict())
     wall, cpu = time.perf_counter(), time.process_time()
     trainer.train()
     print(f"{steps} steps, {time.perf_counter() - wall:.0f} s, {time.process_time() - cpu:.0f} s CPU", flush=True)
     return Predictor(trainer.model, "cpu")
 
 
+def build_completer(folder: Path, arguments: argparse.Namespace) -> Completer:
+    """The network of ``--model`` or a new one, with a new shape prior if ``--prior-steps`` are given."""
+    completer = Completer.load(arguments.model, "cpu") if arguments.model else Completer(train(folder, arguments))
+    if arguments.prior_steps:
+        config = completer.predictor.config
+        prior = fit_prior(
+            open_split(folder, "train", config),
+            arguments.prior_steps,
+            batch=config.train.batch,
+            windows=config.train.prompts,
+            seed=config.train.seed,
+            device=arguments.device,
+        )
+        completer = Completer(completer.predictor, prior)
+    if arguments.save:
+        arguments.save.mkdir(parents=True, exist_ok=True)
+        write_safetensors(completer.predictor.model, arguments.save / "model.safetensors")
+        if completer.prior is not None:
+            completer.prior.save(arguments.save / PRIOR_FILE)
+    return completer
+
+
 def complete_prompts(
-    predictor: Predictor, data: CachedTargets, prompts: Callable[[np.ndarray, np.ndarray], Prompts]
+    completer: Completer, data: CachedTargets, prompts: Callable[[NDArray[np.bool_], NDArray[np.float64]], Prompts]
 ) -> Iterator[MasksAndBoxes]:
-    """Each image completed from its visible masks [P, H, W] and the boxes around them [P, 4]."""
-    for i in range(len(data)):
-        levels, boxes = data.cache[i].levels(), data.cache[i].boxes()[1]
+    """Complete each image from its visible masks [P, H, W] and the boxes around them [P, 4]."""
+    for index in range(len(data)):
+        levels, boxes = data.cache[index].levels(), data.cache[index].boxes()[1]
         visible = (levels == 1).any((1, 2))
-        completed = predictor.complete(data.photos[i], prompts(levels[visible] == 1, boxes[visible].astype(float)))
-        yield completed.amodal(), completed.boxes
+        prompted = prompts(levels[visible] == 1, boxes[visible].astype(float))
+        prediction = completer.complete(data.photos[index], prompted)
+        yield MasksAndBoxes(prediction.amodal(), prediction.boxes)
 
 
-def one_by_one(predictor: Predictor, data: CachedTargets) -> Iterator[MasksAndBoxes]:
-    for i in range(len(data)):
-        masks = data.cache[i].modal()
-        predictions = [predictor.complete(data.photos[i], Prompts.of_masks(m[None])) for m in masks if m.any()]
-        yield _joined(predictions)
+def complete_singly(completer: Completer, data: CachedTargets) -> Iterator[MasksAndBoxes]:
+    """Complete each visible mask without the others of its image."""
+    for index in range(len(data)):
+        masks = [mask for mask in data.cache[index].modal() if mask.any()]
+        predictions = [completer.complete(data.photos[index], Prompts.of_masks(mask[None])) for mask in masks]
+        columns = ([p.amodal() for p in predictions], [p.boxes for p in predictions])
+        yield MasksAndBoxes(*map(np.concatenate, columns))
 
 
-def _joined(predictions: list[Prediction]) -> MasksAndBoxes:
-    return np.concatenate([prediction.amodal() for prediction in predictions]), np.concatenate(
-        [prediction.boxes for prediction in predictions]
-    )
+def predict_at_truth(predictor: Predictor, data: CachedTargets) -> Iterator[MasksAndBoxes]:
+    """Predict at the true amodal boxes of instances with a visible pixel."""
+    for index, masks in enumerate(predictions_at_truth(predictor, data)):
+        visible = data.cache[index].modal().any((1, 2))
+        kept = [mask for mask, flag in zip(masks, visible, strict=True) if mask is not None and flag]
+        yield MasksAndBoxes(np.stack([mask.amodal.decode() for mask in kept]), np.stack([mask.box for mask in kept]))
 
 
-def at_truth(predictor: Predictor, data: CachedTargets) -> Iterator[MasksAndBoxes]:
-    for i, masks in enumerate(predictions_at_truth(predictor, data)):
-        visible = data.cache[i].modal().any((1, 2))
-        kept = [mask for mask, shows in zip(masks, visible, strict=True) if mask is not None and shows]
-        yield np.stack([mask.amodal.decode() for mask in kept]), np.stack([mask.box for mask in kept])
-
-
-def scored(data: CachedTargets, completed: Iterator[MasksAndBoxes]) -> np.ndarray:
-    """A row for each instance with a visible pixel: scene, amodal IoU, hidden IoU (NaN = none), box IoU."""
+def score(data: CachedTargets, completed: Iterator[MasksAndBoxes]) -> NDArray[np.float64]:
+    """A row for each instance with a visible pixel: scene, amodal IoU, hidden IoU (NaN = nothing hidden), box IoU."""
     rows = []
-    for i, (amodal, boxes) in enumerate(completed):
-        targets = data.cache[i]
-        levels, true = targets.levels(), targets.boxes()[0]
+    for index, (masks, boxes) in enumerate(completed):
+        levels, true_boxes = data.cache[index].levels(), data.cache[index].boxes()[0]
         instances = np.flatnonzero((levels == 1).any((1, 2)))
-        for n, mask, box in zip(instances, amodal, boxes, strict=True):
+        for n, mask, box in zip(instances, masks, boxes, strict=True):
             visible, hidden = levels[n] == 1, levels[n] > 1
-            hidden_iou = iou(mask & ~visible, hidden) if hidden.any() else np.nan
-            rows.append((i, iou(mask | visible, levels[n] > 0), hidden_iou, box_iou(box, true[n].astype(float))))
+            hidden_iou = mask_iou(mask & ~visible, hidden) if hidden.any() else np.nan
+            amodal_iou = mask_iou(mask | visible, levels[n] > 0)
+            rows.append((index, amodal_iou, hidden_iou, box_iou(box, true_boxes[n].astype(float))))
     return np.array(rows)
 
 
-def interval(rows: np.ndarray, reference: np.ndarray) -> list[float]:
+def difference_interval(rows: NDArray[np.float64], reference: NDArray[np.float64]) -> list[float]:
     """95% confidence interval of the difference in mean hidden IoU, scenes resampled 2,000 times."""
-    lost = rows[:, 2] - reference[:, 2]
-    scene, visible = rows[:, 0].astype(int), ~np.isnan(lost)
-    sums, counts = np.bincount(scene[visible], lost[visible]), np.bincount(scene[visible])
-    times = sample_weights(2000, len(sums))
-    return intervals(times @ sums / (times @ counts))
+    gaps = rows[:, 2] - reference[:, 2]
+    scene, finite = rows[:, 0].astype(int), ~np.isnan(gaps)
+    sums, counts = np.bincount(scene[finite], gaps[finite]), np.bincount(scene[finite])
+    weights = sample_weights(2000, len(sums))
+    return intervals(weights @ sums / (weights @ counts))
 
 
-def iou(a: np.ndarray, b: np.ndarray) -> float:
-    return float((a & b).sum() / max(1, (a | b).sum()))
+def mask_iou(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+    return float((mask & truth).sum() / max(1, (mask | truth).sum()))
 
 
-def box_iou(a: np.ndarray, b: np.ndarray) -> float:
-    shared = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None).prod()
-    return float(shared / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - shared))
+def box_iou(box: NDArray[np.floating], truth: NDArray[np.float64]) -> float:
+    shared = np.clip(np.minimum(box[2:], truth[2:]) - np.maximum(box[:2], truth[:2]), 0, None).prod()
+    return float(shared / ((box[2:] - box[:2]).prod() + (truth[2:] - truth[:2]).prod() - shared))
 
 
-def main(folder: Path, splits: list[str], predictor: Predictor) -> None:
-    """The scenes of all splits together."""
-    parts = [opened(folder, split, predictor.config) for split in splits]
+def main(folder: Path, splits: list[str], completer: Completer) -> None:
+    """Print the metrics of every kind of prompt on the scenes of all splits together."""
+    predictor = completer.predictor
+    parts = [open_split(folder, split, predictor.config) for split in splits]
     size = parts[0].images[0].size
-    ways: dict[str, Callable[[CachedTargets], Iterator[MasksAndBoxes]]] = {
-        "true amodal boxes, told nothing": lambda data: at_truth(predictor, data),
-        "visible masks": lambda data: complete_prompts(predictor, data, lambda masks, boxes: Prompts.of_masks(masks)),
+    methods: dict[str, Callable[[CachedTargets], Iterator[MasksAndBoxes]]] = {
+        "true amodal boxes, no prompts": lambda data: predict_at_truth(predictor, data),
+        "visible masks": lambda data: complete_prompts(completer, data, lambda masks, boxes: Prompts.of_masks(masks)),
         "boxes around them": lambda data: complete_prompts(
-            predictor, data, lambda masks, boxes: Prompts.of_boxes(boxes, size)
+            completer, data, lambda masks, boxes: Prompts.of_boxes(boxes, size)
         ),
-        "one mask at a time": lambda data: one_by_one(predictor, data),
+        "one mask at a time": lambda data: complete_singly(completer, data),
     }
-    first = None
-    for name, way in ways.items():
+    reference = None
+    for name, method in methods.items():
         started = time.process_time()
-        predictions = [scored(data, way(data)) for data in parts]
-        spent = (time.process_time() - started) / sum(map(len, parts)) * 1000
-        for i, rows in enumerate(predictions):
-            rows[:, 0] += i * len(parts[0])
-        rows = np.concatenate(predictions)
+        tables = [score(data, method(data)) for data in parts]
+        milliseconds = (time.process_time() - started) / sum(map(len, parts)) * 1000
+        for i, table in enumerate(tables):
+            table[:, 0] += i * len(parts[0])
+        rows = np.concatenate(tables)
         amodal, hidden, boxes = np.nanmean(rows[:, 1:], axis=0)
         summary = f"{len(rows)} instances, amodal {amodal:.3f}, hidden {hidden:.3f}, boxes {boxes:.3f}"
-        first = rows if first is None else first
-        low, high = interval(rows, first)
-        difference = f"hidden {np.nanmean(rows[:, 2] - first[:, 2]):+.4f} beside the first ({low:+.3f} to {high:+.3f})"
-        print(f"{name}: {summary}; {spent:.0f} ms an image; {difference}", flush=True)
+        reference = rows if reference is None else reference
+        low, high = difference_interval(rows, reference)
+        gap = np.nanmean(rows[:, 2] - reference[:, 2])
+        difference = f"hidden {gap:+.4f} beside the first ({low:+.3f} to {high:+.3f})"
+        print(f"{name}: {summary}; {milliseconds:.0f} ms an image; {difference}", flush=True)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=15, help="of CPU time to train")
-    parser.add_argument("--steps", type=int, help="instead of the minutes")
-    parser.add_argument("--start", type=Path, help="a network to go on from, with a learning rate that rises again")
-    parser.add_argument("--device", default="cpu", help="to train on")
-    parser.add_argument("--scenes", type=int, default=SCENES, help="to train on; other numbers are kept apart")
-    parser.add_argument("--held-out", type=int, nargs="+", default=[2], help="seeds of 300 scenes each to score it on")
-    parser.add_argument("--model", type=Path, help="a run or checkpoint instead of training one")
-    parser.add_argument("--set", action="append", default=[], dest="settings")
-    parser.add_argument("--data", type=Path, default=Path(tempfile.gettempdir()) / "detectors", help="keeps the scenes")
-    parser.add_argument("--save", type=Path, help="write the trained network here")
-    given = parser.parse_args()
+    parser.add_argument("--minutes", type=float, default=15, help="CPU time of training in minutes")
+    parser.add_argument("--steps", type=int, help="number of training steps, instead of --minutes")
+    parser.add_argument("--start", type=Path, help="continue training this network, with a new learning rate cycle")
+    parser.add_argument("--prior-steps", type=int, default=0, help="train a shape prior for this many steps")
+    parser.add_argument("--device", default="cpu", help="device to train on")
+    parser.add_argument("--scenes", type=int, default=SCENES, help="number of training scenes")
+    parser.add_argument("--held-out", type=int, nargs="+", default=[2], help="seeds of 300 scenes each to score on")
+    parser.add_argument("--model", type=Path, help="run or checkpoint to score instead of training a network")
+    parser.add_argument("--set", action="append", default=[], dest="settings", metavar="SECTION.NAME=VALUE")
+    parser.add_argument("--data", type=Path, default=Path(tempfile.gettempdir()) / "detectors", help="folder of scenes")
+    parser.add_argument("--save", type=Path, help="folder to write the network and the shape prior to")
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    for seed in given.held_out:
-        place = scenes(given.data, classes=False, train=given.scenes, held_out=seed)
-    chosen = load(given.model, "cpu") if given.model else train(place, given)
-    if given.save:
-        from sln.weights.files import write_safetensors
-
-        write_safetensors(chosen.model, given.save)
-    main(place, [held_out_name(seed) for seed in given.held_out], chosen)
+    for seed in arguments.held_out:
+        folder = make_scenes(arguments.data, classes=False, train=arguments.scenes, validation_seed=seed)
+    main(folder, [validation_name(seed) for seed in arguments.held_out], build_completer(folder, arguments))

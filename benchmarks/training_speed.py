@@ -23,9 +23,11 @@ from torch import Tensor
 from torchvision.models.detection import maskrcnn_resnet50_fpn, maskrcnn_resnet50_fpn_v2
 
 from sln.config import Config, load_config
+from sln.network.losses import total_loss
 from sln.network.sln import build
 from sln.network.targets import Targets
 from sln.runtime.device import autocast, memory_used, pick_device
+from sln.training.stages import start_stage
 
 BOXES = 8
 """Instances of each image."""
@@ -95,13 +97,16 @@ def measure(network: str, config: Config, device: str, batch: int, repeats: int,
 
 def measure_sln(config: Config, images: Tensor, targets: Targets) -> Measured:
     model = build(config).to(images.device).to(memory_format=torch.channels_last)
-    model.set_stage("joint")
+    start_stage(model, "joint")
+
+    def train() -> None:
+        train_step(model, total_loss(model(images, targets), config.loss))
 
     def infer() -> None:
         model.eval()
         model.detect(images)
 
-    return Measured(count_parameters(model), lambda: train_step(model, model(images, targets)), infer)
+    return Measured(count_parameters(model), train, infer)
 
 
 def measure_mask_rcnn(config: Config, images: Tensor, targets: Targets) -> Measured:
@@ -114,21 +119,24 @@ def measure_mask_rcnn(config: Config, images: Tensor, targets: Targets) -> Measu
     labels = torch.ones(BOXES, dtype=torch.int64, device=images.device)
     rows = [{"boxes": boxes, "labels": labels, "masks": masks} for boxes in targets.boxes]
 
+    def train() -> None:
+        train_step(model, torch.stack(list(model(inputs, rows).values())).sum())
+
     def infer() -> None:
         model.eval()
         with torch.no_grad():
             model(inputs)
 
-    return Measured(count_parameters(model), lambda: train_step(model, model(inputs, rows)), infer)
+    return Measured(count_parameters(model), train, infer)
 
 
 def count_parameters(model: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def train_step(model: torch.nn.Module, losses: Mapping[str, Tensor]) -> None:
+def train_step(model: torch.nn.Module, loss: Tensor) -> None:
     model.zero_grad(set_to_none=True)
-    torch.stack(list(losses.values())).sum().backward()
+    loss.backward()
 
 
 def random_targets(batch: int, side: int) -> Targets:

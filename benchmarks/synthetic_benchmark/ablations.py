@@ -12,21 +12,22 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from differences import interval, mean, verdict
-from scoring import score_at_truth
+from scoring import score_at_truth, with_head
 from setup import FIRST_TRUNK, FULL, SMOKE, Sizes, claim, config, open_split
-from sln.network.heads import SemDistHead, build_head
-from sln.network.layering import InstanceLayeringModule, soft_sem_dist
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
-from trunk import cached_features, train_head, train_trunk, with_head
+from trunk import cache_rois, train_head, train_trunk
 
 from sln import Config
-from sln.network.losses import instance_layering_loss, mean_over_all
+from sln.network.build import build_roi_head
+from sln.network.ilm import InstanceLayeringModule, instance_layering_loss, soft_sem_dist
+from sln.network.losses import mean_over_processes
+from sln.network.roi_head import ConvStack, RoIHead
 from sln.network.sln import SLN
 
 SEEDS = (5, 6)
@@ -37,19 +38,19 @@ NO_DECODING = config(1, 0, settings=("predict.decoding=none",)).predict
 """Settings without joint decoding."""
 
 
-class RegressedMap(SemDistHead):
+class RegressionHead(InstanceLayeringModule):
     """l_M as smooth L1 between the expected sem-dist map and the true one, inside the object."""
 
-    def losses_of(self, logits: Sequence[Tensor], shares: Tensor, *, balance: bool = False) -> dict[str, Tensor]:
+    def losses(self, logits: Sequence[Tensor], shares: Tensor) -> dict[str, Tensor]:
         """Return l_I unchanged and l_M as a regression."""
         first, final = logits
         levels = torch.arange(shares.shape[1] - 1, device=shares.device).view(-1, 1, 1)
         inside = shares[:, 1:].sum(1)
         sem_dist = inside - (shares[:, 1:] * levels).sum(1)
-        lost = functional.smooth_l1_loss(soft_sem_dist(final)[:, 0], sem_dist, reduction="none") * inside
+        distance = functional.smooth_l1_loss(soft_sem_dist(final)[:, 0], sem_dist, reduction="none") * inside
         return {
-            "instance_layering": instance_layering_loss(first, shares, balance=balance),
-            "sem_dist": mean_over_all(lost.sum(), inside.sum()),
+            "instance_layering": instance_layering_loss(first, shares, balance=self.balance),
+            "sem_dist": mean_over_processes(distance.sum(), inside.sum()),
         }
 
 
@@ -71,20 +72,28 @@ VARIANTS: dict[str, Sequence[str]] = {
 }
 
 
-def variant(name: str, model: SLN, precision: str) -> tuple[Config, nn.Module, int]:
-    """Return the settings, a new head and its number of levels."""
+class Variant(NamedTuple):
+    """Settings of a variant, a new head and its number of levels."""
+
+    settings: Config
+    head: RoIHead
+    levels: int
+
+
+def build_variant(name: str, model: SLN, precision: str) -> Variant:
+    """Return a variant with a new head for the trunk."""
     chosen = config(1, 0, precision=precision, settings=VARIANTS[name])
     features, layers, settings = model.encoder.out_channels, model.config.layering.levels, chosen.head
-    head = build_head(features, layers, settings)
-    if name == "l_M by regression" and isinstance(head, SemDistHead):
-        return chosen, RegressedMap(head.ilm, head.refinement, sees_layers=True), layers
+    head = build_roi_head(features, layers, settings, balance=chosen.loss.balance_levels)
+    if name == "l_M by regression" and isinstance(head, InstanceLayeringModule):
+        return Variant(chosen, RegressionHead(head.stack, head.refinement, sees_layers=True), layers)
     if not name.startswith("K = "):
-        return chosen, head, layers
+        return Variant(chosen, head, layers)
     levels, scale = int(name[-1]), settings.out // settings.roi
-    stack = InstanceLayeringModule(
+    stack = ConvStack(
         features + layers, settings.width, levels + 1, layers=settings.layers, dilation=settings.dilation, scale=scale
     )
-    return chosen, SemDistHead(stack, None, sees_layers=True), levels
+    return Variant(chosen, InstanceLayeringModule(stack, None, sees_layers=True), levels)
 
 
 def run(out: Path, sizes: Sizes, precision: str) -> dict[str, list[dict[str, Any]]]:
@@ -106,13 +115,13 @@ def run(out: Path, sizes: Sizes, precision: str) -> dict[str, list[dict[str, Any
 def _train(out: Path, sizes: Sizes, precision: str, places: dict[tuple[str, int], Path]) -> None:
     """Train and score the missing variants."""
     model = train_trunk(out, 0, sizes.trunk_steps, precision)
-    rois = cached_features(model, open_split(out, "train"), 0)
+    rois = cache_rois(model, open_split(out, "train"), 0)
     tune = open_split(out, "tune")
     for (name, seed), path in places.items():
         if path.exists():
             continue
         torch.manual_seed(100 + FIRST_TRUNK + seed)
-        chosen, head, levels = variant(name, model, precision)
+        chosen, head, levels = build_variant(name, model, precision)
         clamped, steps = replace(rois, codes=rois.codes.clamp(max=levels)), min(STEPS, sizes.head_steps)
         head = train_head(head, chosen, seed, clamped, steps, levels)
         model.config = model.config.model_copy(update={"head": chosen.head, "predict": NO_DECODING})

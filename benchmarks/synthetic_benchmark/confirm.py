@@ -10,6 +10,7 @@ Finished heads are not repeated.
 
 import argparse
 import json
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,14 +19,14 @@ import tables
 import torch
 from differences import interval, verdict
 from joblib import Parallel, delayed
-from scoring import Along, forms, score_all
+from scoring import HeadWithContext, forms, score_all
 from setup import CONFIRMING, FULL, HEADS, SMOKE, Sizes, claim, config, make_data, open_split, scores_path
-from sln.network.heads import build_head, build_scene_pass
 from trunk import train_trunk
 
 from amodal_data import evaluate
 from sln import CachedTargets
 from sln.evaluation.evaluate import predict_dataset
+from sln.network.build import build_context, build_roi_head
 from sln.network.sln import SLN
 
 FORMS = ("alone", "both")
@@ -46,18 +47,17 @@ def score_head(out: Path, trunk: int, kind: str, seed: int, sizes: Sizes, precis
     model, chosen = train_trunk(out, trunk, sizes.trunk_steps, precision), config(1, seed, kind, precision)
     parts = torch.load(out / f"head_{trunk}_{kind}_{seed}.pt", weights_only=True)
     features, levels = model.encoder.out_channels, chosen.layering.levels
-    head, along = build_head(features, levels, chosen.head), build_head(features, levels, chosen.head)
-    scene = build_scene_pass(features, levels, chosen.head)
-    assert scene is not None
-    for name, part in (("head", head), ("along", along), ("scene", scene)):
+    head = build_roi_head(features, levels, chosen.head)
+    joint = HeadWithContext(deepcopy(head), build_context(features, levels, chosen.head))
+    for name, part in (("head", head), ("joint_head", joint.head), ("context", joint.context)):
         part.load_state_dict(parts[name])
         part.to(memory_format=torch.channels_last).eval()
-    model.head, model.config = head, model.config.model_copy(update={"head": chosen.head})
+    model.roi_head, model.config = head, model.config.model_copy(update={"head": chosen.head})
     folder = out / "confirmed"
     test = open_split(folder, "test")
     if kind == "sln":
-        orders_path(folder, trunk, seed).write_text(json.dumps(orders_of(model, (along, scene), test)))
-    scores = score_all(model, (along, scene), open_split(out, "tune"), test, sizes, FORMS)
+        orders_path(folder, trunk, seed).write_text(json.dumps(orders_of(model, joint, test)))
+    scores = score_all(model, joint, open_split(out, "tune"), test, sizes, FORMS)
     scores_path(folder, trunk, kind, seed).write_text(json.dumps(scores))
     print(f"trunk {trunk}, {kind}, seed {seed}", flush=True)
 
@@ -67,10 +67,10 @@ def orders_path(folder: Path, trunk: int, seed: int) -> Path:
     return folder / f"orders_{trunk}_{seed}.json"
 
 
-def orders_of(model: SLN, along: Along, data: CachedTargets) -> Orders:
+def orders_of(model: SLN, joint: HeadWithContext, data: CachedTargets) -> Orders:
     """Return the order accuracy of own detections, scene by scene."""
     orders: Orders = {}
-    for form, predictor in forms(model, along, FORMS):
+    for form, predictor in forms(model, joint, FORMS):
         row: dict[str, list[float]] = {name: [] for name in ("pairs", *ORDERS)}
         for image, masks in predict_dataset(predictor, data).items():
             ways = evaluate(data.cache, {image: masks}, "order", only={image}).figures["methods"]

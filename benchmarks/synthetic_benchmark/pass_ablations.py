@@ -9,41 +9,43 @@ and differences to the unchanged context stage. Finished variants are not repeat
 import argparse
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from ablations import compare, to_text
-from scoring import score_at_truth
+from scoring import score_at_truth, with_head
 from setup import FIRST_TRUNK, FULL, SMOKE, Sizes, claim, config, open_split
-from sln.network.heads import Head, build_head, build_scene_pass
 from torch import Tensor, nn
 from torch.nn import functional
 from trunk import (
     CPU,
-    RoiFeatures,
+    CachedROIs,
     SceneBatch,
-    cached_features,
+    cache_rois,
     descend,
     inputs_of,
     sample_scenes,
     shares_of,
     train_head,
     train_trunk,
-    weighted,
-    with_head,
 )
 
 from sln import Config
-from sln.network.context import context_maps
+from sln.network.build import Parts, build_context, build_roi_head
+from sln.network.context import CONTEXT_MAPS, context_maps
+from sln.network.losses import total_loss
 from sln.network.paste_masks import paste
+from sln.network.roi_head import RoIHead
+from sln.network.roi_pool import ROIs
 from sln.network.sln import SLN
 from sln.runtime.device import autocast
 
 SEEDS = (0, 1)
 """Seeds of heads of the benchmark."""
-_SHARPNESS = 4.0
+ORDER_SHARPNESS = 4.0
 """Factor from a difference of expected levels to a logit."""
 
 
@@ -51,31 +53,31 @@ _SHARPNESS = 4.0
 class Variant:
     """A variant of the context stage.
 
-    ``hides``: context maps that are set to 0. ``layers``: whether it sees the global layering map. ``looks``: number of
-    applications. ``head``: trained ``along``, or also ``through`` its context maps, or ``done``. ``order``: weight of a
-    loss on depth order. ``kind`` of head.
+    ``hidden_maps``: context maps that are set to 0. ``layers``: whether it sees the global layering map. ``repeats``:
+    number of applications. ``head``: ``trained`` together with the stage, ``connected`` to it by gradients through the
+    context maps as well, or ``frozen``. ``order``: weight of a loss on depth order. ``kind`` of head.
     """
 
-    hides: tuple[int, ...] = ()
+    hidden_maps: tuple[int, ...] = ()
     layers: bool = True
-    looks: int = 1
-    head: str = "along"
+    repeats: int = 1
+    head: Literal["trained", "connected", "frozen"] = "trained"
     order: float = 0.0
     kind: str = "sln"
 
 
 VARIANTS = {
     "SLN": Variant(),
-    "control: no context maps": Variant(hides=tuple(range(9))),
-    "without levels of the others": Variant(hides=(0, 1, 2, 3)),
-    "without count, likelihood, mean level": Variant(hides=(4, 5, 6)),
-    "without in front, behind": Variant(hides=(7, 8)),
-    "only in front, behind": Variant(hides=tuple(range(7))),
+    "control: no context maps": Variant(hidden_maps=tuple(range(9))),
+    "without levels of the others": Variant(hidden_maps=(0, 1, 2, 3)),
+    "without count, likelihood, mean level": Variant(hidden_maps=(4, 5, 6)),
+    "without in front, behind": Variant(hidden_maps=(7, 8)),
+    "only in front, behind": Variant(hidden_maps=tuple(range(7))),
     "context stage without GLM": Variant(layers=False),
     "head and context stage without GLM (sln-noglm)": Variant(kind="sln-noglm"),
-    "applied twice": Variant(looks=2),
-    "frozen head, trained as long alone": Variant(head="done"),
-    "gradient through the context maps": Variant(head="through"),
+    "applied twice": Variant(repeats=2),
+    "frozen head, trained as long alone": Variant(head="frozen"),
+    "gradient through the context maps": Variant(head="connected"),
     "loss on the order of pairs": Variant(order=1.0),
 }
 
@@ -83,76 +85,69 @@ VARIANTS = {
 class AblatedContext(nn.Module):
     """A context stage that is applied once or more, on some of the maps; the head may be trained with it."""
 
-    def __init__(self, variant: Variant, head: Head, settings: Config, features: int) -> None:
+    def __init__(self, variant: Variant, head: RoIHead, settings: Config, features: int) -> None:
         super().__init__()
-        self.variant, self.head = variant, head.requires_grad_(variant.head != "done")
-        layers = settings.layering.levels
-        made = (build_scene_pass(features, layers, settings.head) for number in range(variant.looks))
-        self.passes = nn.ModuleList(stage for stage in made if stage is not None)
-        mask = torch.ones(layers + 5, 1, 1)
-        mask[list(variant.hides)] = 0
+        self.variant, self.head = variant, head.requires_grad_(variant.head != "frozen")
+        levels = settings.layering.levels
+        self.stages = nn.ModuleList(build_context(features, levels, settings.head) for _ in range(variant.repeats))
+        mask = torch.ones(levels + CONTEXT_MAPS, 1, 1)
+        mask[list(variant.hidden_maps)] = 0
         self.register_buffer("mask", mask)
-        self.unseen = 0 if variant.layers else layers
+        self.hidden_channels = 0 if variant.layers else levels
 
     def refine(self, index: int, inputs: Tensor, logits: Tensor, probabilities: Tensor, maps: Tensor) -> Tensor:
         """Return the logits after application ``index``."""
-        if self.unseen:
-            inputs = torch.cat([inputs[:, : -self.unseen], torch.zeros_like(inputs[:, -self.unseen :])], 1)
-        refined: Tensor = self.passes[index](inputs, logits, probabilities, maps * self.mask)
+        if self.hidden_channels:
+            inputs = inputs.clone()
+            inputs[:, -self.hidden_channels :] = 0
+        refined: Tensor = self.stages[index](inputs, logits, probabilities, maps * self.mask)
         return refined
 
-    def losses(self, batch: SceneBatch, settings: Config) -> Tensor:
+    def loss(self, batch: SceneBatch, settings: Config) -> Tensor:
         """Return the sum of losses of all applications, and of the head where it is trained."""
-        layers, along = settings.layering.levels, self.variant.head != "done"
-        inputs, shares = inputs_of(self.head, batch.rois.features, layers), shares_of(batch.rois.codes, layers)
-        with torch.set_grad_enabled(along):
+        layers, head_trained = settings.layering.levels, self.variant.head != "frozen"
+        inputs, shares = inputs_of(self.head, batch.cached.features, layers), shares_of(batch.cached.codes, layers)
+        with torch.set_grad_enabled(head_trained):
             logits = self.head(inputs)[-1]
-        totals = [weighted(self.head.losses_of((logits, logits), shares), settings)] if along else []
-        for index in range(self.variant.looks):
-            probabilities = self.head.meaning(logits if self.variant.head == "through" else logits.detach())
+        totals = [total_loss(self.head.losses((logits, logits), shares), settings.loss)] if head_trained else []
+        for index in range(self.variant.repeats):
+            source = logits if self.variant.head == "connected" else logits.detach()
+            probabilities = self.head.to_probabilities(source)
             logits = self.refine(index, inputs, logits, probabilities, batch.maps(probabilities))
-            totals.append(weighted(self.head.losses_of((logits, logits), shares), settings))
+            totals.append(total_loss(self.head.losses((logits, logits), shares), settings.loss))
         if self.variant.order:
-            totals.append(self.variant.order * order_loss(self.head.meaning(logits), shares, batch))
+            totals.append(self.variant.order * order_loss(self.head.to_probabilities(logits), shares, batch))
         return torch.stack(totals).sum()
 
 
-class LooksAgain(SLN):
+class AblatedSLN(SLN):
     """The network with such a context stage."""
 
-    def _looked_again(
-        self,
-        scene: nn.Module,
-        seen: Tensor,
-        logits: Tensor,
-        boxes: Tensor,
-        owners: Tensor,
-        weights: Tensor,
-        objects: Tensor,
-        side: int,
-    ) -> Tensor:
-        assert isinstance(scene, AblatedContext)
-        for at in range(scene.variant.looks):
-            said = self.head.meaning(logits)
-            logits = scene.refine(at, seen, logits, said, context_maps(said, boxes, owners, weights, objects, side))
+    def apply_context(self, pooled: Tensor, logits: Tensor, rois: ROIs, side: int) -> Tensor:
+        """Return the logits after all applications of the stage."""
+        assert isinstance(self.context, AblatedContext)
+        for index in range(self.context.variant.repeats):
+            probabilities = self.roi_head.to_probabilities(logits)
+            maps = context_maps(probabilities, rois, side)
+            logits = self.context.refine(index, pooled, logits, probabilities, maps)
         return logits
 
 
 def order_loss(probabilities: Tensor, shares: Tensor, batch: SceneBatch) -> Tensor:
     """Return the cross-entropy of depth order by expected levels, over all pairs of true boxes that share pixels."""
     losses, levels = [], torch.arange(shares.shape[1] - 1).view(-1, 1)
-    earlier = batch.rois.instances[:, None] == batch.rois.instances
-    first = ~(earlier & (batch.places[:, None] == batch.places) & torch.ones_like(earlier).tril(-1)).any(1)
-    for place in batch.places.unique():
-        chosen = ((batch.places == place) & first).nonzero()[:, 0]
-        boxes, size = batch.rois.boxes[chosen], (batch.rois.side, batch.rois.side)
-        predicted, true = (paste(part[chosen], boxes, size).flatten(2) for part in (probabilities, shares))
+    rois, size = batch.cached.rois, (batch.cached.side, batch.cached.side)
+    same = (rois.objects[:, None] == rois.objects) & (rois.images[:, None] == rois.images)
+    first = ~same.tril(-1).any(1)
+    for scene in rois.images.unique():
+        rows = ((rois.images == scene) & first).nonzero()[:, 0]
+        predicted, true = (paste(part[rows], rois.boxes[rows], size).flatten(2) for part in (probabilities, shares))
         inside = 1 - true[:, 0].detach()
         area = inside @ inside.T
         deeper, truth = ((levels * part[:, 1:]).sum(1) @ inside.T / area.clamp(min=1) for part in (predicted, true))
-        pairs = (area > 0) & ((truth - truth.T).abs() > 1e-3) & ~torch.eye(len(chosen), dtype=torch.bool)
+        pairs = (area > 0) & ((truth - truth.T).abs() > 1e-3) & ~torch.eye(len(rows), dtype=torch.bool)
         if pairs.any():
-            ahead = _SHARPNESS * (deeper - deeper.T)[pairs]
+            ahead = ORDER_SHARPNESS * (deeper - deeper.T)[pairs]
             losses.append(functional.binary_cross_entropy_with_logits(ahead, (truth > truth.T)[pairs].float()))
     return torch.stack(losses).mean() if losses else probabilities.sum() * 0
 
@@ -173,37 +168,39 @@ def run(out: Path, sizes: Sizes, precision: str) -> dict[str, list[dict[str, Any
 
 
 def _train(out: Path, sizes: Sizes, precision: str, todo: dict[tuple[str, int], Path]) -> None:
-    model = train_trunk(out, 0, sizes.trunk_steps, precision)
-    model.__class__ = LooksAgain
-    rois, tune = cached_features(model, open_split(out, "train"), 0), open_split(out, "tune")
+    trunk = train_trunk(out, 0, sizes.trunk_steps, precision)
+    model = AblatedSLN(trunk.config, Parts(*(getattr(trunk, name) for name in Parts._fields))).eval()
+    rois, tune = cache_rois(model, open_split(out, "train"), 0), open_split(out, "tune")
     features = model.encoder.out_channels
     for (name, seed), path in todo.items():
         variant = VARIANTS[name]
         chosen = config(1, seed, variant.kind, precision)
         torch.manual_seed(100 + FIRST_TRUNK + seed)
         head = _head(out, variant, seed, chosen, rois, sizes.head_steps, features)
-        looks, scenes = (
-            AblatedContext(variant, head, chosen, features).to(memory_format=torch.channels_last),
-            sample_scenes(rois, seed),
-        )
+        context = AblatedContext(variant, head, chosen, features).to(memory_format=torch.channels_last)
+        scenes = sample_scenes(rois, seed)
 
-        def losses(looks: AblatedContext = looks, scenes: Any = scenes, chosen: Config = chosen) -> Tensor:
+        def loss(
+            context: AblatedContext = context, scenes: Iterator[SceneBatch] = scenes, chosen: Config = chosen
+        ) -> Tensor:
             with autocast(CPU, chosen.train.precision):
-                return looks.losses(next(scenes), chosen)
+                return context.loss(next(scenes), chosen)
 
-        descend(looks, losses, sizes.further_steps)
+        descend(context, loss, sizes.further_steps)
         model.config = model.config.model_copy(update={"head": chosen.head, "predict": chosen.predict})
-        predictor = with_head(model, looks.head.eval(), looks.eval())  # type: ignore[arg-type]
+        predictor = with_head(model, context.head.eval(), context.eval())  # type: ignore[arg-type]
         path.write_text(json.dumps(score_at_truth(predictor, tune, sizes.tested)))
         print(f"{name}, seed {seed}", flush=True)
 
 
-def _head(out: Path, variant: Variant, seed: int, chosen: Config, rois: RoiFeatures, steps: int, features: int) -> Head:
+def _head(
+    out: Path, variant: Variant, seed: int, chosen: Config, rois: CachedROIs, steps: int, features: int
+) -> RoIHead:
     """Return the head of the benchmark, from before or after its further steps, or a new one of another kind."""
-    head = build_head(features, chosen.layering.levels, chosen.head)
+    head = build_roi_head(features, chosen.layering.levels, chosen.head)
     if variant.kind != "sln":
         return train_head(head, chosen, seed, rois, steps)
-    part = "head" if variant.head == "done" else "start"
+    part = "head" if variant.head == "frozen" else "start"
     head.load_state_dict(torch.load(out / f"head_0_sln_{seed}.pt", weights_only=True)[part])
     return head.eval()
 

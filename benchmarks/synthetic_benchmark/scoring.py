@@ -3,12 +3,11 @@ own detections; and the scores of the ground truth itself.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from setup import Sizes
-from sln.network.heads import Head
 from truth_boxes import predictions_at_truth
 
 from amodal_data import ScoredMask, evaluate
@@ -16,33 +15,47 @@ from amodal_data.evaluation.protocols.order import METHODS, pair_votes
 from sln import CachedTargets, Predictor
 from sln.evaluation.evaluate import predict_dataset
 from sln.network.context import ContextStage
+from sln.network.roi_head import RoIHead
 from sln.network.sln import SLN
 
 IOUS = ("amodal", "modal", "hidden", "own_hidden")
 FORMS = ("alone", "decode", "pass", "both")
 """A head alone; with joint decoding; with the context stage; with both."""
-Along = tuple[Head, ContextStage]
-"""A head that was trained together with its context stage."""
 FORM_WITHOUT_LEVELS = {form: form for form in FORMS} | {"decode": "alone", "both": "pass"}
 """The equal form of a head that predicts no levels, so that there is nothing to decode."""
 RULES = {"sln": "sinkhorn", "arcnn-visible": "rank"}
 """The decoding rule of each head that was best on the tune split."""
 
 
-def forms(model: SLN, along: Along | None, names: Sequence[str] = FORMS) -> Iterator[tuple[str, Predictor]]:
+class HeadWithContext(NamedTuple):
+    """A head and the context stage that it was trained together with."""
+
+    head: RoIHead
+    context: ContextStage
+
+
+def with_head(model: SLN, head: RoIHead, context: ContextStage | None = None) -> Predictor:
+    """Return a predictor of the network with this head and context stage."""
+    model.roi_head, model.context = head, context
+    model.roi_pool.layers = head.sees_layers
+    return Predictor(model, "cpu")
+
+
+def forms(model: SLN, joint: HeadWithContext | None, names: Sequence[str] = FORMS) -> Iterator[tuple[str, Predictor]]:
     """Yield the forms of a network in ``names`` that exist: the context stage may be missing, and heads without levels
     have nothing to decode.
+
+    The head of ``model`` is the one alone; ``joint`` the one with context stage.
     """
-    config, head, levels = model.config, model.head, model.config.head.kind != "arcnn"
+    config, head, levels = model.config, model.roi_head, model.config.head.kind != "arcnn"
     for form in names if levels else dict.fromkeys(FORM_WITHOUT_LEVELS[form] for form in names):
-        passes = form in ("pass", "both")
-        if along is None and passes:
+        has_context = form in ("pass", "both")
+        if joint is None and has_context:
             continue
         chosen = RULES[config.head.kind] if form in ("decode", "both") else "none"
         model.config = config.model_copy(update={"predict": config.predict.model_copy(update={"decoding": chosen})})
-        model.head, model.context = along if along is not None and passes else (head, None)
-        yield form, Predictor(model, "cpu")
-    model.config, model.head = config, head
+        yield form, with_head(model, *joint) if joint is not None and has_context else with_head(model, head)
+    model.config, model.roi_head = config, head
 
 
 def score_at_truth(predictor: Predictor, data: CachedTargets, limit: int | None = None) -> dict[str, Any]:
@@ -136,7 +149,7 @@ def score_truth(data: CachedTargets) -> dict[str, float]:
 
 def score_all(
     model: SLN,
-    along: Along | None,
+    joint: HeadWithContext | None,
     tune: CachedTargets,
     test: CachedTargets,
     sizes: Sizes,
@@ -148,13 +161,13 @@ def score_all(
     split; ``detections``: :func:`score_detections`; alone also ``tune``: ``right`` of the tune split.
     """
     scores = {}
-    for form, predictor in forms(model, along, names):
+    for form, predictor in forms(model, joint, names):
         scores[form] = {
             "test": score_at_truth(predictor, test, sizes.tested),
             "detections": score_detections(predictor, test, sizes.detected),
         }
         if form == "alone":
             scores[form]["tune"] = score_at_truth(predictor, tune, sizes.tested)["right"]
-    parts = {"head": model.head} | ({} if along is None else {"pass": along[1]})
+    parts = {"head": model.roi_head} | ({} if joint is None else {"pass": joint.context})
     parameters = {name: sum(weight.numel() for weight in part.parameters()) for name, part in parts.items()}
     return {"parameters": parameters, "forms": scores}

@@ -6,23 +6,28 @@ python trunk.py OUT NUMBER [--smoke] [--bf16]
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from scoring import Along, score_all
+from scoring import HeadWithContext, score_all, with_head
 from setup import FIRST_TRUNK, FULL, HEADS, SMOKE, Sizes, config, open_split, scores_path
-from sln.network.heads import Head, MaskHead, SemDistHead, build_head, build_scene_pass
 from torch import Tensor, nn
 
 from sln import Config, Predictor
 from sln.data.dataset import CachedTargets, batches
-from sln.network.context import ContextStage, context_maps, sample_context
+from sln.network.baselines import MaskHead
+from sln.network.build import build_context, build_roi_head
+from sln.network.context import context_maps, sample_context
+from sln.network.ilm import InstanceLayeringModule
+from sln.network.losses import total_loss
+from sln.network.roi_head import RoIHead
+from sln.network.roi_pool import ROIs
 from sln.network.sln import SLN, build
-from sln.network.targets import settled
+from sln.network.targets import one_hot_levels
 from sln.runtime.device import autocast
 from sln.training.trainer import Trainer
 
@@ -39,29 +44,28 @@ SEED_OFFSET = 50
 CPU = torch.device("cpu")
 
 
-class BothHeads(Head):
-    """Both heads at once, so that the features of the trunk favor neither. Of the two amodal losses that of the masks
-    counts.
+class CombinedHead(RoIHead):
+    """SLN's head and Amodal R-CNN's at once, so that the features of the trunk favor neither. Of the two amodal losses
+    that of the masks counts.
     """
 
     sees_layers = True
 
-    def __init__(self, sem_dist: SemDistHead, masks: MaskHead, features: int) -> None:
+    def __init__(self, ilm: InstanceLayeringModule, masks: MaskHead, features: int) -> None:
         super().__init__()
-        self.sem_dist, self.masks, self.features = sem_dist, masks, features
+        self.ilm, self.masks, self.features = ilm, masks, features
 
     def forward(self, features: Tensor) -> tuple[Tensor, ...]:
         """Logits of the masks, then those of SLN."""
-        return (*self.masks(features[:, : self.features]), *self.sem_dist(features))
+        return (*self.masks(features[:, : self.features]), *self.ilm(features))
 
-    def losses_of(self, logits: tuple[Tensor, ...], shares: Tensor, *, balance: bool = False) -> dict[str, Tensor]:
+    def losses(self, logits: Sequence[Tensor], shares: Tensor) -> dict[str, Tensor]:
         """Return the losses of both heads."""
-        losses = self.sem_dist.losses_of(logits[1:], shares, balance=balance)
-        return losses | self.masks.losses_of(logits[:1], shares)
+        return self.ilm.losses(logits[1:], shares) | self.masks.losses(logits[:1], shares)
 
-    def meaning(self, logits: Tensor) -> Tensor:
+    def to_probabilities(self, logits: Tensor) -> Tensor:
         """Return the level probabilities of SLN's head."""
-        return self.sem_dist.meaning(logits)
+        return self.ilm.to_probabilities(logits)
 
 
 def train_trunk(out: Path, number: int, steps: int, precision: str) -> SLN:
@@ -70,8 +74,9 @@ def train_trunk(out: Path, number: int, steps: int, precision: str) -> SLN:
     trainer = None if path.exists() else Trainer(chosen, open_split(out, "train"), device=CPU)
     model = build(chosen) if trainer is None else trainer.model
     features, levels = model.encoder.out_channels, chosen.layering.levels
-    masks = build_head(features, levels, config(1, 0, "arcnn-visible").head)
-    model.head = BothHeads(model.head, masks, features).to(memory_format=torch.channels_last)
+    ilm, masks = model.roi_head, build_roi_head(features, levels, config(1, 0, "arcnn-visible").head)
+    assert isinstance(ilm, InstanceLayeringModule) and isinstance(masks, MaskHead)
+    model.roi_head = CombinedHead(ilm, masks, features).to(memory_format=torch.channels_last)
     if trainer is None:
         model.load_state_dict(torch.load(path, weights_only=True))
     else:
@@ -81,84 +86,81 @@ def train_trunk(out: Path, number: int, steps: int, precision: str) -> SLN:
 
 
 @dataclass(frozen=True)
-class RoiFeatures:
-    """Features of R ROIs, two of each instance: its true box, and one that is shifted and scaled a little; sorted
-    by scene, the true ones first. ``features`` float16 [R, f, s, s], ending with the layers of the GLM; ``codes`` uint8
-    [R, S, S]; ``boxes`` [R, 4] in the input; ``scenes``, ``instances`` int64 [R].
+class CachedROIs:
+    """Features of P ROIs, two of each instance: its true box, and one that is shifted and scaled a little; sorted
+    by scene, the true ones first. ``features`` float16 [P, f, s, s], ending with the global layering map; ``codes``
+    uint8 [P, S, S]; ``rois``: the boxes in inputs of ``side`` pixels, their scenes and instances.
     """
 
     features: Tensor
     codes: Tensor
-    boxes: Tensor
-    scenes: Tensor
-    instances: Tensor
+    rois: ROIs
     side: int
 
-    def select(self, index: Tensor) -> "RoiFeatures":
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def select(self, rows: Tensor) -> "CachedROIs":
         """Return some of the ROIs."""
-        parts = (self.features[index], self.codes[index], self.boxes[index], self.scenes[index], self.instances[index])
-        return RoiFeatures(*parts, self.side)
+        rois = ROIs(self.rois.boxes[rows], self.rois.images[rows], self.rois.objects[rows])
+        return CachedROIs(self.features[rows], self.codes[rows], rois, self.side)
 
 
 @torch.no_grad()
-def cached_features(model: SLN, data: CachedTargets, seed: int) -> RoiFeatures:
+def cache_rois(model: SLN, data: CachedTargets, seed: int) -> CachedROIs:
     """Return the trunk's features of all ROIs of a split."""
     generator = torch.Generator().manual_seed(seed)
     levels, out = model.config.layering.levels, model.config.head.out
     parts: list[tuple[Tensor, ...]] = []
-    for index, batch in enumerate(batches(data, [[(i, 0)] for i in range(len(data))], 0)):
-        owners, instances = (ids.repeat(2) for ids in batch.targets.present.nonzero(as_tuple=True))
-        boxes = batch.targets.boxes[owners, instances]
+    for scene, batch in enumerate(batches(data, [[(i, 0)] for i in range(len(data))], 0)):
+        images, instances = (ids.repeat(2) for ids in batch.targets.present.nonzero(as_tuple=True))
+        boxes = batch.targets.boxes[images, instances]
         size = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
         moved = size * JITTER * (2 * torch.rand(boxes.shape, generator=generator) - 1)
         moved[: len(boxes) // 2] = 0
         boxes = boxes + moved
         with autocast(CPU, model.config.train.precision):
-            maps = model.features(batch.images.contiguous(memory_format=torch.channels_last))
-            features = model.align(maps, boxes, owners).half()
-        codes = settled(batch.targets.roi_shares(boxes, owners, instances, out, levels)).argmax(1).to(torch.uint8)
-        parts.append((features, codes, boxes, owners + index, instances))
-    return RoiFeatures(*(torch.cat(column) for column in zip(*parts, strict=True)), model.config.data.size)
+            features = model.features(batch.images.contiguous(memory_format=torch.channels_last))
+            pooled = model.roi_pool(features, ROIs(boxes, images, instances)).half()
+        codes = one_hot_levels(batch.targets.roi_shares(boxes, images, instances, out, levels)).argmax(1)
+        parts.append((pooled, codes.to(torch.uint8), boxes, images + scene, instances))
+    pooled, codes, *rois = (torch.cat(column) for column in zip(*parts, strict=True))
+    return CachedROIs(pooled, codes, ROIs(*rois), model.config.data.size)
 
 
 def shares_of(codes: Tensor, levels: int) -> Tensor:
-    """Return the codes of cells as one-hot float [R, K + 1, S, S]."""
+    """Return the codes of cells as one-hot float [P, K + 1, S, S]."""
     return nn.functional.one_hot(codes.long(), levels + 1).permute(0, 3, 1, 2).float()
 
 
-def inputs_of(head: Head, features: Tensor, layers: int) -> Tensor:
+def inputs_of(head: RoIHead, features: Tensor, layers: int) -> Tensor:
     """Return the cached features that a head uses."""
     return features.float() if head.sees_layers else features[:, :-layers].float()
 
 
 def train_head(
-    head: Head, settings: Config, seed: int, rois: RoiFeatures, steps: int, levels: int | None = None
-) -> Head:
+    head: RoIHead, settings: Config, seed: int, rois: CachedROIs, steps: int, levels: int | None = None
+) -> RoIHead:
     """Train a head on cached ROIs. ``seed`` sets their order; ``levels`` is the number of levels in the codes [K]."""
     head = head.to(memory_format=torch.channels_last).train().requires_grad_(True)
     layers, generator = settings.layering.levels, torch.Generator().manual_seed(seed)
 
-    def losses() -> Tensor:
-        chosen = torch.randint(len(rois.codes), (min(BATCH, len(rois.codes)),), generator=generator)
-        inputs, shares = inputs_of(head, rois.features[chosen], layers), shares_of(rois.codes[chosen], levels or layers)
+    def loss() -> Tensor:
+        rows = torch.randint(len(rois), (min(BATCH, len(rois)),), generator=generator)
+        inputs, shares = inputs_of(head, rois.features[rows], layers), shares_of(rois.codes[rows], levels or layers)
         with autocast(CPU, settings.train.precision):
-            return weighted(head.losses(inputs, shares, balance=settings.loss.balance_levels), settings)
+            return total_loss(head.losses(head(inputs), shares), settings.loss)
 
-    descend(head, losses, steps)
+    descend(head, loss, steps)
     return head.eval().requires_grad_(False)
 
 
-def weighted(losses: dict[str, Tensor], settings: Config) -> Tensor:
-    """Return the weighted sum of losses."""
-    return torch.stack([getattr(settings.loss, name) * loss for name, loss in losses.items()]).sum()
-
-
-def descend(module: nn.Module, losses: Callable[[], Tensor], steps: int) -> None:
+def descend(module: nn.Module, loss: Callable[[], Tensor], steps: int) -> None:
     """Train with AdamW and one cycle of the learning rate."""
     optimizer = torch.optim.AdamW(module.parameters(), lr=RATE, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
     for _ in range(steps):
-        total = losses()
+        total = loss()
         optimizer.zero_grad(set_to_none=True)
         total.backward()
         optimizer.step()
@@ -167,57 +169,53 @@ def descend(module: nn.Module, losses: Callable[[], Tensor], steps: int) -> None
 
 @dataclass(frozen=True)
 class SceneBatch:
-    """ROIs of a few scenes, with the position of each ROI's scene, its weight and its object, sampled as :class:`SLN`
-    samples them in training.
+    """ROIs of a few scenes.
+
+    ``cached``: their features, numbered by scene from 0 on; ``sampled``: the same ROIs with weights and objects,
+    sampled as :class:`SLN` samples them in training.
     """
 
-    rois: RoiFeatures
-    places: Tensor
-    weights: Tensor
-    objects: Tensor
+    cached: CachedROIs
+    sampled: ROIs
 
     def maps(self, probabilities: Tensor) -> Tensor:
-        """Return the context maps of each ROI, [R, K + 5, S, S]."""
-        return context_maps(probabilities, self.rois.boxes, self.places, self.weights, self.objects, self.rois.side)
+        """Return the context maps of each ROI, [P, K + 5, S, S]."""
+        return context_maps(probabilities, self.sampled, self.cached.side)
 
 
-def sample_scenes(rois: RoiFeatures, seed: int) -> Iterator[SceneBatch]:
+def sample_scenes(rois: CachedROIs, seed: int) -> Iterator[SceneBatch]:
     """Yield batches of random scenes without end."""
     generator = torch.Generator().manual_seed(1000 + seed)
-    starts = torch.searchsorted(rois.scenes, torch.arange(int(rois.scenes.max()) + 2))
+    scenes = rois.rois.images
+    starts = torch.searchsorted(scenes, torch.arange(int(scenes.max()) + 2))
     while True:
         picked = torch.randint(len(starts) - 1, (SCENES,), generator=generator).sort().values.unique()
         batch = rois.select(torch.cat([torch.arange(starts[scene], starts[scene + 1]) for scene in picked]))
-        places = torch.searchsorted(picked, batch.scenes)
+        numbered = replace(batch.rois, images=torch.searchsorted(picked, batch.rois.images))
         seeds = torch.randint(2**31, (len(picked),), generator=generator)
-        yield SceneBatch(batch, places, *sample_context(places, batch.instances, seeds))
+        yield SceneBatch(replace(batch, rois=numbered), sample_context(numbered, seeds))
 
 
-def train_along(head: Head, scene: ContextStage, settings: Config, seed: int, rois: RoiFeatures, steps: int) -> None:
+def train_jointly(joint: HeadWithContext, settings: Config, seed: int, rois: CachedROIs, steps: int) -> None:
     """Continue training a head together with its context stage, as :class:`SLN` does, except that the normalization of
     the head is frozen, because context maps would otherwise change with the batch.
     """
     layers, scenes = settings.layering.levels, sample_scenes(rois, seed)
-    modules = nn.ModuleList([head.eval(), scene.to(memory_format=torch.channels_last)]).requires_grad_(True)
+    head, context = joint
+    modules = nn.ModuleList([head.eval(), context.to(memory_format=torch.channels_last)]).requires_grad_(True)
 
-    def losses() -> Tensor:
+    def loss() -> Tensor:
         batch = next(scenes)
-        inputs, shares = inputs_of(head, batch.rois.features, layers), shares_of(batch.rois.codes, layers)
+        inputs, shares = inputs_of(head, batch.cached.features, layers), shares_of(batch.cached.codes, layers)
         with autocast(CPU, settings.train.precision):
             logits = head(inputs)
-            probabilities = head.meaning(logits[-1].detach())
-            final = scene(inputs, logits[-1], probabilities, batch.maps(probabilities))
-            losses = [head.losses_of(outputs, shares) for outputs in (logits, (final, final))]
-            return torch.stack([weighted(row, settings) for row in losses]).sum()
+            probabilities = head.to_probabilities(logits[-1].detach())
+            final = context(inputs, logits[-1], probabilities, batch.maps(probabilities))
+            refined = {f"context.{name}": value for name, value in head.losses((final, final), shares).items()}
+            return total_loss(head.losses(logits, shares) | refined, settings.loss)
 
-    descend(modules, losses, steps)
+    descend(modules, loss, steps)
     modules.eval().requires_grad_(False)
-
-
-def with_head(model: SLN, head: Head, scene: ContextStage | None = None) -> Predictor:
-    """Return a predictor of the trunk with another head and context stage."""
-    model.head, model.context = head, scene
-    return Predictor(model, "cpu")
 
 
 def first_head(out: Path, kind: str, sizes: Sizes, precision: str) -> Predictor:
@@ -225,31 +223,29 @@ def first_head(out: Path, kind: str, sizes: Sizes, precision: str) -> Predictor:
     model = train_trunk(out, 0, sizes.trunk_steps, precision)
     chosen = config(1, 0, kind, settings=("predict.decoding=none",))
     model.config = model.config.model_copy(update={"head": chosen.head, "predict": chosen.predict})
-    head = build_head(model.encoder.out_channels, model.config.layering.levels, chosen.head)
+    head = build_roi_head(model.encoder.out_channels, model.config.layering.levels, chosen.head)
     head.load_state_dict(torch.load(out / f"head_0_{kind}_0.pt", weights_only=True)["head"])
     return with_head(model, head.eval())
 
 
 def train_forms(
-    out: Path, number: int, kind: str, seed: int, model: SLN, rois: RoiFeatures, sizes: Sizes, precision: str
-) -> Along | None:
+    out: Path, number: int, kind: str, seed: int, model: SLN, rois: CachedROIs, sizes: Sizes, precision: str
+) -> HeadWithContext:
     """Train a head on the trunk; return the same head trained together with its context stage. Both start as one head
     and continue for the same number of steps. They are kept in ``out``.
     """
     chosen = config(1, seed, kind, precision)
     torch.manual_seed(100 + FIRST_TRUNK + seed)
     features, levels = model.encoder.out_channels, chosen.layering.levels
-    head = train_head(build_head(features, levels, chosen.head), chosen, seed, rois, sizes.head_steps)
-    parts = {"start": deepcopy(head)}
-    scene, along = build_scene_pass(features, levels, chosen.head), None
-    if scene is not None:
-        along = deepcopy(head), scene
-        train_along(*along, chosen, seed, rois, sizes.further_steps)
-        parts |= {"along": along[0], "scene": scene}
-    model.head = parts["head"] = train_head(head, chosen, SEED_OFFSET + seed, rois, sizes.further_steps)
+    head = train_head(build_roi_head(features, levels, chosen.head), chosen, seed, rois, sizes.head_steps)
+    parts: dict[str, nn.Module] = {"start": deepcopy(head)}
+    joint = HeadWithContext(deepcopy(head), build_context(features, levels, chosen.head))
+    train_jointly(joint, chosen, seed, rois, sizes.further_steps)
+    parts |= {"joint_head": joint.head, "context": joint.context}
+    model.roi_head = parts["head"] = train_head(head, chosen, SEED_OFFSET + seed, rois, sizes.further_steps)
     model.config = model.config.model_copy(update={"head": chosen.head})
     torch.save({name: part.state_dict() for name, part in parts.items()}, out / f"head_{number}_{kind}_{seed}.pt")
-    return along
+    return joint
 
 
 def run(out: Path, number: int, sizes: Sizes, precision: str) -> None:
@@ -260,12 +256,12 @@ def run(out: Path, number: int, sizes: Sizes, precision: str) -> None:
     if not todo:
         return
     model = train_trunk(out, number, sizes.trunk_steps, precision)
-    rois = cached_features(model, open_split(out, "train"), number)
-    print(f"trunk {number}: {len(rois.codes)} ROIs cached", flush=True)
+    rois = cache_rois(model, open_split(out, "train"), number)
+    print(f"trunk {number}: {len(rois)} ROIs cached", flush=True)
     splits = open_split(out, "tune"), open_split(out, "test")
     for kind, seed in todo:
-        along = train_forms(out, number, kind, seed, model, rois, sizes, precision)
-        scores = score_all(model, along, *splits, sizes)
+        joint = train_forms(out, number, kind, seed, model, rois, sizes, precision)
+        scores = score_all(model, joint, *splits, sizes)
         scores_path(out, number, kind, seed).write_text(json.dumps(scores))
         for form, row in scores["forms"].items():
             means = {name: round(float(np.nanmean(values)), 3) for name, values in row["test"]["iou"].items()}
