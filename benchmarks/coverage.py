@@ -1,9 +1,9 @@
-"""Do the 95 % intervals of ``evaluate --intervals`` hold what they promise?
+"""Coverage of the 95% intervals of ``evaluate --intervals``.
 
     python benchmarks/coverage.py [--sets 2000] [--tries 300] [--images 100] [--draws 200]
 
-Sets of images are made by one recipe, each image by itself. The expected figure is the mean over --sets of them; of
---tries further sets the interval is asked whether it holds it. A figure that covers in .90 to .98 keeps its promise.
+Sets of images are generated independently by one recipe. The expected value of a metric is the mean over --sets of
+them. Its coverage is the share of --tries further sets whose interval contains it; 0.90 to 0.98 is good.
 """
 
 import argparse
@@ -44,53 +44,53 @@ def box(rng: np.random.Generator) -> np.ndarray:
 
 
 def image(rng: np.random.Generator, image_id: int) -> tuple[Scene, list[ScoredMask]]:
-    """Boxes in front of each other, and what a detector that finds some images harder than others makes of them."""
+    """Overlapping boxes, and predictions of a detector that finds some images harder than others."""
     masks = np.array([box(rng) for _ in range(rng.integers(2, 6))])
     hard = rng.random()
-    found = []
+    predictions = []
     for n, mask in enumerate(masks):
         if rng.random() < 0.4 * hard:
             continue
         moved = np.roll(mask, rng.integers(-1, 2, 2) * (rng.random() < hard), (0, 1))
         in_front = masks[:n].any(0) if rng.random() > 0.3 * hard else masks[n + 1 :].any(0)
         codes = moved.astype(np.uint8) * (1 + in_front)
-        found.append(ScoredMask.from_codes(codes, float(rng.normal(1 - hard / 2, 0.3))))
+        predictions.append(ScoredMask.from_codes(codes, float(rng.normal(1 - hard / 2, 0.3))))
     wrong = [box(rng).astype(np.uint8) for _ in range(rng.poisson(1))]
-    found += [ScoredMask.from_codes(codes, float(rng.normal(0.3, 0.3))) for codes in wrong]
-    return replace(make_scene(masks), image_id=image_id), found
+    predictions += [ScoredMask.from_codes(codes, float(rng.normal(0.3, 0.3))) for codes in wrong]
+    return replace(make_scene(masks), image_id=image_id), predictions
 
 
-def one_set(seed: int, images: int, draws: int) -> dict[str, Any]:
-    """Each figure of a set, and its interval."""
+def score_set(seed: int, images: int, samples: int) -> dict[str, Any]:
+    """Each metric of a set, and its interval from ``samples`` bootstrap samples."""
     rng = np.random.default_rng([7, seed])
-    made = [image(rng, k) for k in range(images)]
-    scenes, found = [one[0] for one in made], {k: one[1] for k, one in enumerate(made)}
-    reports = evaluate_all(scenes, found, PROTOCOLS, intervals=draws).reports
-    out = {}
+    scenes, predictions = zip(*(image(rng, k) for k in range(images)), strict=True)
+    reports = evaluate_all(list(scenes), dict(enumerate(predictions)), PROTOCOLS, intervals=samples).reports
+    metrics = {}
     for name, (protocol, path) in FIGURES.items():
-        value, between = reports[protocol].figures, reports[protocol].intervals
+        value, interval = reports[protocol].figures, reports[protocol].intervals
         for key in path:
-            value, between = value[key], between and between[key]
-        out[name] = value, between
-    return out
+            value, interval = value[key], interval and interval[key]
+        metrics[name] = value, interval
+    return metrics
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, value in (("sets", 2000), ("tries", 300), ("images", 100), ("draws", 200)):
         parser.add_argument(f"--{name}", type=int, default=value)
-    chosen = parser.parse_args()
+    arguments = parser.parse_args()
     with ProcessPoolExecutor(2) as pool:
-        known = list(pool.map(partial(one_set, images=chosen.images, draws=0), range(chosen.sets), chunksize=8))
-        seeds = range(chosen.sets, chosen.sets + chosen.tries)
-        tried = list(pool.map(partial(one_set, images=chosen.images, draws=chosen.draws), seeds, chunksize=4))
-    print(
-        f"{chosen.tries} sets of {chosen.images} images, {chosen.draws} draws each; expected: mean over {chosen.sets}"
-    )
+        reference = partial(score_set, images=arguments.images, samples=0)
+        references = list(pool.map(reference, range(arguments.sets), chunksize=8))
+        seeds = range(arguments.sets, arguments.sets + arguments.tries)
+        sampled = partial(score_set, images=arguments.images, samples=arguments.draws)
+        tries = list(pool.map(sampled, seeds, chunksize=4))
+    sets = f"{arguments.tries} sets of {arguments.images} images, {arguments.draws} bootstrap samples each"
+    print(f"{sets}; expected: mean over {arguments.sets}")
     print(f"{'':<26}{'expected':>9}{'covered':>9}{'width':>8}")
     for name in FIGURES:
-        expected = np.mean([one[name][0] for one in known])
-        pairs = np.array([one[name][1] for one in tried])
+        expected = np.mean([metrics[name][0] for metrics in references])
+        pairs = np.array([metrics[name][1] for metrics in tries])
         inside = ((pairs[:, 0] <= expected) & (expected <= pairs[:, 1])).mean()
         print(f"{name:<26}{expected:>9.4f}{inside:>9.3f}{np.mean(pairs[:, 1] - pairs[:, 0]):>8.4f}")
 

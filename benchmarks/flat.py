@@ -18,13 +18,13 @@ from amodal_data import build_targets, read_d2sa, write_flat
 def dense_levels(annotations: list[dict[str, dict[str, object]]]) -> np.ndarray:
     """The general definition on full arrays: decode all masks, order by depth, count, one-hot maps."""
     whole = coco_mask.decode([a["segmentation"] for a in annotations])
-    seen = coco_mask.decode([a["visible_mask"] for a in annotations])
-    hidden = whole & (1 - seen)
+    visible = coco_mask.decode([a["visible_mask"] for a in annotations])
+    hidden = whole & (1 - visible)
     depth = np.array([a["occl_depth"] for a in annotations])
     levels = np.zeros(whole.shape, np.int64)
     for n in range(len(annotations)):
         front = hidden[:, :, depth < depth[n]].sum(axis=2)
-        levels[:, :, n] = np.where(seen[:, :, n], 1, np.where(hidden[:, :, n], 2 + front, 0))
+        levels[:, :, n] = np.where(visible[:, :, n], 1, np.where(hidden[:, :, n], 2 + front, 0))
     (levels[..., None] == np.arange(1, int(levels.max()) + 1)).any(axis=2)
     return levels
 

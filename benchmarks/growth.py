@@ -1,8 +1,7 @@
-"""How time and memory grow: every command at N, 2 N and 4 N of whatever it may grow in.
+"""How time and memory grow: every command at N, 2 N and 4 N instances, points, pixels, ...
 
-Each command runs in a process of its own; time is CPU time, memory the largest resident set. A doubling should cost no
-more than twice the time and memory, and a little: 2.3 x and 2.2 x are the bounds, of what a user waits for, the start
-of the interpreter included.
+Each command runs in its own process. Time is CPU time, memory the largest resident set, both with the start of the
+interpreter. When N doubles, time may grow by a factor of 2.3 and memory by 2.2.
 
     python benchmarks/growth.py [instances points pixels categories detections images]
 """
@@ -19,7 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-TIME, MEMORY = 2.3, 2.2
+TIME = 2.3
+"""Largest growth of CPU time when N doubles."""
+MEMORY = 2.2
+"""Largest growth of peak memory when N doubles."""
 COMMAND = [sys.executable, "-m", "amodal_cli.data"]
 
 
@@ -28,11 +30,11 @@ def cost(*arguments: object) -> tuple[float, float]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     process = subprocess.Popen([*COMMAND, *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                                env=environment)  # fmt: skip
-    said = process.stderr.read() if process.stderr else b""
+    message = process.stderr.read() if process.stderr else b""
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise SystemExit(f"{arguments}: {said.decode()}")
+        raise SystemExit(f"{arguments}: {message.decode()}")
     return used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
 
 
@@ -63,8 +65,8 @@ def flat(path: Path, cache: Path) -> Path:
     """The same instances in MVTec's layout, without an order."""
     subprocess.run([*COMMAND, "export", "coco", cache, "-o", path, "--force", "-q"], check=True)
     content = json.loads(path.read_text())
-    for one in content["annotations"]:
-        del one["occl_depth"]
+    for annotation in content["annotations"]:
+        del annotation["occl_depth"]
     path.write_text(json.dumps(content))
     return path
 
@@ -72,7 +74,7 @@ def flat(path: Path, cache: Path) -> Path:
 def chain(
     folder: Path, annotations: Path, *, order: bool = True, page: bool = True
 ) -> Iterator[tuple[str, tuple[float, float]]]:
-    """The commands that a data set goes through, and what each costs."""
+    """The commands that a dataset goes through, and the cost of each."""
     cache, results = folder / "c.h5", folder / "results.json"
     yield "build-targets", cost("build-targets", annotations, "-o", cache, "--force")
     yield "verify", cost("verify", cache, "--annotations", annotations)
@@ -87,7 +89,7 @@ def chain(
 
 
 def instances(folder: Path, n: int) -> Iterator[tuple[str, tuple[float, float]]]:
-    """Instances of one image: as many overlaps for each, however many there are."""
+    """Instances of one image, with the same number of overlaps for each whatever N."""
     side = 2000 / np.sqrt(n)
     annotations = cocoa(folder / "a.json", [scattered(np.random.default_rng(0), n, 2000, side)], (2000, 2000))
     yield from chain(folder, annotations)
@@ -118,9 +120,9 @@ def categories(folder: Path, n: int) -> Iterator[tuple[str, tuple[float, float]]
                    stdout=subprocess.DEVNULL)  # fmt: skip
     layout = flat(folder / "flat.json", folder / "c.h5")
     content = json.loads(layout.read_text())
-    for at, one in enumerate(content["annotations"]):
-        one["category_id"] = at + 1
-    content["categories"] = [{"id": at + 1, "name": str(at)} for at in range(len(content["annotations"]))]
+    for n, annotation in enumerate(content["annotations"], 1):
+        annotation["category_id"] = n
+    content["categories"] = [{"id": n, "name": str(n)} for n in range(1, len(content["annotations"]) + 1)]
     layout.write_text(json.dumps(content))
     yield from chain(folder, layout, page=False)
 
@@ -158,14 +160,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kinds", nargs="*", default=list(KINDS), metavar="KIND", help=f"of {', '.join(KINDS)}")
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies every N")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         heads = ["grows", "command", "N", "CPU s at N, 2 N, 4 N", "MiB", "time a doubling", "memory a doubling", ""]
         print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
-        for kind in given.kinds:
+        for kind in arguments.kinds:
             measure, start = KINDS[kind]
-            start = int(start * given.scale)
+            start = int(start * arguments.scale)
             steps = [dict(measure(folder, start * times)) for times in (1, 2, 4)]
             for command in steps[0]:
                 print(row(kind, command, start, [step[command] for step in steps]), flush=True)
@@ -173,10 +175,11 @@ def main() -> None:
 
 def row(kind: str, command: str, n: int, costs: list[tuple[float, float]]) -> str:
     times, mibs = ([b / a for a, b in pairwise(values)] for values in zip(*costs, strict=True))
-    fine = max(times) <= TIME and max(mibs) <= MEMORY
+    within_limits = max(times) <= TIME and max(mibs) <= MEMORY
     cells = [
         kind, command, f"{n:,}", " ".join(f"{cpu:.2f}" for cpu, _ in costs), " ".join(f"{mib:.0f}" for _, mib in costs),
-        " ".join(f"{one:.2f}" for one in times), " ".join(f"{one:.2f}" for one in mibs), "" if fine else "**above**",
+        " ".join(f"{ratio:.2f}" for ratio in times), " ".join(f"{ratio:.2f}" for ratio in mibs),
+        "" if within_limits else "**above**",
     ]  # fmt: skip
     return f"| {' | '.join(cells)} |"
 

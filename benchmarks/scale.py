@@ -1,10 +1,10 @@
-"""Large sets: processes, clusters, streaming, reading; each figure with what it is held against.
+"""Large datasets: processes, clusters, streaming and reading, each metric with its limit.
 
     python benchmarks/scale.py parallel   # 20,000 images with 1 and 2 processes, and a Dask cluster
     python benchmarks/scale.py stream     # 10,000 and 100,000 images through the streaming reader
     python benchmarks/scale.py read       # opening, random reads, DataLoader throughput
 
-Images are small generated ones repeated under many ids: what is measured is the machinery.
+Images are small generated ones, repeated under many ids, so the overhead is measured.
 """
 
 import argparse
@@ -25,8 +25,8 @@ from amodal_data import TargetCache, build_targets, iter_annotations, read_annot
 
 def cpu() -> float:
     """CPU seconds of this process and of the children it has waited for."""
-    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+    usages = [resource.getrusage(kind) for kind in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def measured(code: str, *arguments: object) -> dict[str, float]:
@@ -76,41 +76,42 @@ def parallel(folder: Path) -> None:
     images, annotations = content["images"], content["annotations"]
     n = 20_000
     listed = [{**images[k % 40], "id": k, "file_name": f"{k:012d}.jpg"} for k in range(n)]
-    own = [{**annotations[k % 40], "id": k, "image_id": k} for k in range(n)]
-    source.write_text(json.dumps({"images": listed, "annotations": own}))
+    rows = [{**annotations[k % 40], "id": k, "image_id": k} for k in range(n)]
+    source.write_text(json.dumps({"images": listed, "annotations": rows}))
     outs = [folder / f"{name}.h5" for name in ("one", "two", "dask")]
     bare, start = measured(IMPORT), measured(START)
-    one, two = measured(PARALLEL, source, outs[0], 1), measured(PARALLEL, source, outs[1], 2)
+    single, double = measured(PARALLEL, source, outs[0], 1), measured(PARALLEL, source, outs[1], 2)
     dask = measured(CLUSTER, source, outs[2])
     begin = start["cpu"] - bare["cpu"]
     print(f"{n} images of 640 x 480, 8 instances; worker start-up of 2 processes: {begin:.1f} s CPU")
-    print(f"  1 process:      {one['cpu']:6.1f} s CPU  {one['wall']:6.1f} s wall")
-    print(f"  2 processes:    {two['cpu']:6.1f} s CPU  {two['wall']:6.1f} s wall", end="")
-    print(f"   CPU {(two['cpu'] - begin) / one['cpu']:.2f} x without start-up (at most 1.15)")
+    print(f"  1 process:      {single['cpu']:6.1f} s CPU  {single['wall']:6.1f} s wall")
+    print(f"  2 processes:    {double['cpu']:6.1f} s CPU  {double['wall']:6.1f} s wall", end="")
+    print(f"   CPU {(double['cpu'] - begin) / single['cpu']:.2f} x without start-up (at most 1.15)")
     print(f"  Dask, 2 workers:{dask['cpu']:6.1f} s CPU  {dask['wall']:6.1f} s wall", end="")
-    print(f"   CPU {dask['cpu'] / one['cpu']:.2f} x, cluster start-up included")
+    print(f"   CPU {dask['cpu'] / single['cpu']:.2f} x, cluster start-up included")
     print(f"  identical bytes: {len({out.read_bytes() for out in outs}) == 1}")
 
 
 def stream(folder: Path) -> None:
-    found = {}
+    costs = {}
     for n in (10_000, 100_000):
         source, out = repeated(folder / f"COCO_amodal_train{n}.json", n), folder / f"{n}.h5"
-        found[n] = measured(STREAM, source, out)
+        costs[n] = measured(STREAM, source, out)
         size = source.stat().st_size / 1e6
-        print(f"{n} images, {size:.0f} MB of JSON: {found[n]['cpu']:.1f} s CPU, peak {found[n]['rss']:.0f} MB")
+        print(f"{n} images, {size:.0f} MB of JSON: {costs[n]['cpu']:.1f} s CPU, peak {costs[n]['rss']:.0f} MB")
         source.unlink()
-    few, many = found[10_000], found[100_000]
-    print(f"  10 x the images: {many['cpu'] / few['cpu']:.1f} x the time, {many['rss'] / few['rss']:.2f} x the peak")
+    small, large = costs[10_000], costs[100_000]
+    time_ratio, memory_ratio = large["cpu"] / small["cpu"], large["rss"] / small["rss"]
+    print(f"  10 x the images: {time_ratio:.1f} x the time, {memory_ratio:.2f} x the peak")
     path = folder / "100000.h5"
-    best = min(_open_and_read(path, at) for at in random.Random(0).sample(range(100_000), 5))
+    best = min(_open_and_read(path, index) for index in random.Random(0).sample(range(100_000), 5))
     print(f"  open and read one random image: {best * 1e3:.2f} ms CPU (at most 5)")
 
 
-def _open_and_read(path: Path, at: int) -> float:
+def _open_and_read(path: Path, index: int) -> float:
     start = time.process_time()
     with TargetCache(path) as cache:
-        cache[at]
+        cache[index]
     return time.process_time() - start
 
 
@@ -125,10 +126,10 @@ def read(folder: Path) -> None:
         opened = time.process_time() - start
         order = random.Random(0).sample(range(len(cache)), 300)
         start = time.process_time()
-        for at in order:
-            cache[at]
-        each = (time.process_time() - start) / len(order)
-        print(f"{name}: {len(cache)} images, open {opened * 1e3:.1f} ms, random read {each * 1e3:.3f} ms")
+        for index in order:
+            cache[index]
+        seconds = (time.process_time() - start) / len(order)
+        print(f"{name}: {len(cache)} images, open {opened * 1e3:.1f} ms, random read {seconds * 1e3:.3f} ms")
     _loader(TargetCache(folder / "held.h5"))
 
 
@@ -140,13 +141,13 @@ def _loader(cache: TargetCache) -> None:
         def __len__(self) -> int:
             return len(cache)
 
-        def __getitem__(self, at: int) -> torch.Tensor:
-            return torch.from_numpy(cache[at].resized((512, 512)).count_map())
+        def __getitem__(self, index: int) -> torch.Tensor:
+            return torch.from_numpy(cache[index].resized((512, 512)).count_map())
 
     for number in (0, 1, 2):
         start = time.time()
-        seen = sum(len(batch) for batch in DataLoader(Counts(), batch_size=8, num_workers=number))
-        print(f"DataLoader, {number} workers: {seen / (time.time() - start):.0f} count maps of 512 x 512 a second")
+        images = sum(len(batch) for batch in DataLoader(Counts(), batch_size=8, num_workers=number))
+        print(f"DataLoader, {number} workers: {images / (time.time() - start):.0f} count maps of 512 x 512 a second")
 
 
 def main() -> None:

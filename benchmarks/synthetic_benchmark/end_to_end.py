@@ -54,8 +54,8 @@ def train_network(out: Path, kind: str, sizes: Sizes, device: str, seed: int = 0
     return Predictor(trainer.model, device)
 
 
-def trained_together(model: SLN) -> HeadWithContext | None:
-    """Return head and context stage, which were trained together; the same head is also scored alone."""
+def head_and_context(model: SLN) -> HeadWithContext | None:
+    """Return head and context stage, which were trained together. The same head is also scored alone."""
     return None if model.context is None else HeadWithContext(model.roi_head, model.context)
 
 
@@ -68,7 +68,7 @@ def main(out: Path, sizes: Sizes, device: str) -> None:
         if not path.exists():
             model = train_network(out, kind, sizes, device, seed).model
             tune, test = (open_split(out, split, model.config) for split in ("tune", "test"))
-            path.write_text(json.dumps(score_all(model, trained_together(model), tune, test, sizes)))
+            path.write_text(json.dumps(score_all(model, head_and_context(model), tune, test, sizes)))
             print(f"{kind}, seed {seed}", flush=True)
     orders.run(out, sizes, partial(train_network, sizes=sizes, device=device), "auto", device=device)
     tables.publish(out, tables.gather(out, sizes, settings(sizes, "sln", 0)))
