@@ -72,10 +72,9 @@ def build_completer(folder: Path, arguments: argparse.Namespace) -> Completer:
         )
         completer = Completer(completer.predictor, prior)
     if arguments.save:
-        arguments.save.mkdir(parents=True, exist_ok=True)
-        write_safetensors(completer.predictor.model, arguments.save / "model.safetensors")
+        write_safetensors(completer.predictor.model, arguments.save)
         if completer.prior is not None:
-            completer.prior.save(arguments.save / PRIOR_FILE)
+            completer.prior.save(arguments.save.with_name(PRIOR_FILE))
     return completer
 
 
@@ -182,7 +181,7 @@ if __name__ == "__main__":
     parser.add_argument("--model", type=Path, help="run or checkpoint to score instead of training a network")
     parser.add_argument("--set", action="append", default=[], dest="settings", metavar="SECTION.NAME=VALUE")
     parser.add_argument("--data", type=Path, default=Path(tempfile.gettempdir()) / "detectors", help="folder of scenes")
-    parser.add_argument("--save", type=Path, help="folder to write the network and the shape prior to")
+    parser.add_argument("--save", type=Path, help="file to write the network to; the shape prior is written beside it")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     for seed in arguments.held_out:

@@ -63,7 +63,7 @@ def scattered(rng: np.random.Generator, n: int, size: int, side: int) -> list[li
 
 def flat(path: Path, cache: Path) -> Path:
     """The same instances in MVTec's layout, without an order."""
-    subprocess.run([*COMMAND, "export", "coco", cache, "-o", path, "--force", "-q"], check=True)
+    subprocess.run([*COMMAND, "convert", cache, "--to", "d2sa", "-o", path, "--force", "-q"], check=True)
     content = json.loads(path.read_text())
     for annotation in content["annotations"]:
         del annotation["occl_depth"]
@@ -78,9 +78,9 @@ def chain(
     cache, results = folder / "c.h5", folder / "results.json"
     yield "build-targets", cost("build-targets", annotations, "-o", cache, "--force")
     yield "verify", cost("verify", cache, "--annotations", annotations)
-    yield "export coco", cost("export", "coco", cache, "-o", folder / "coco.json", "--force")
-    yield "export table", cost("export", "table", cache, "-o", folder / "t.csv", "--force")
-    yield "export results", cost("export", "results", cache, "-o", results, "--force")
+    yield "convert --to coco", cost("convert", cache, "--to", "coco", "-o", folder / "coco.json", "--force")
+    yield "convert --to table", cost("convert", cache, "--to", "table", "-o", folder / "t.csv", "--force")
+    yield "convert --to results", cost("convert", cache, "--to", "results", "-o", results, "--force")
     if page:
         yield "inspect --html", cost("inspect", cache, "--html", folder / "page.html", "--force")
         yield "inspect --png", cost("inspect", cache, "--png", folder / "page.png", "--force")
@@ -135,7 +135,7 @@ def detections(folder: Path, n: int) -> Iterator[tuple[str, tuple[float, float]]
     cache, results = folder / "c.h5", folder / "results.json"
     subprocess.run([*COMMAND, "build-targets", annotations, "-o", cache, "--force", "-q"], check=True,
                    stdout=subprocess.DEVNULL)  # fmt: skip
-    subprocess.run([*COMMAND, "export", "results", cache, "-o", results, "--force", "-q"], check=True)
+    subprocess.run([*COMMAND, "convert", cache, "--to", "results", "-o", results, "--force", "-q"], check=True)
     rows = json.loads(results.read_text())
     rows = [{**row, "score": float(score)} for row in rows for score in rng.random(12)]
     results.write_text(json.dumps(rows))

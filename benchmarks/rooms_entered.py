@@ -2,8 +2,8 @@
 
     python benchmarks/rooms_entered.py
 
-Runs `build-targets`, `evaluate`, `predict` and one step of `fit` on small generated data, each under a profile hook that
-notes the file of every function entered. A room is a first-level folder of a package, or a loose module there.
+Runs `build-targets`, `evaluate`, `predict` and one step of `fit` on small generated data, each under a profile hook
+that notes the file of every function entered. A room is a first-level folder of a package, or a loose module there.
 """
 
 import sys
