@@ -8,8 +8,9 @@ import numpy as np
 
 from amodal_data.cache import Images
 from amodal_data.evaluation import ScoredMask
+from amodal_data.export.coco import box_of
 from amodal_data.layering.consistency import occlusion_rates
-from amodal_data.masks.windows import crop, from_crop, window_of
+from amodal_data.masks.windows import crop, from_crop
 from amodal_data.readers import read_records
 from amodal_data.scenes.occlusion_order import z_order
 from amodal_data.scenes.scene import Scenes
@@ -30,11 +31,7 @@ def to_supervision(predictions: Sequence[ScoredMask], part: Literal["amodal", "v
     from supervision.detection.compact_mask import CompactMask
 
     masks = [p.amodal if part == "amodal" or p.visible is None else p.visible for p in predictions]
-    boxes = np.zeros((len(masks), 4), np.float32)
-    for n, mask in enumerate(masks):
-        if (window := window_of(mask)) is not None:
-            rows, columns = window
-            boxes[n] = columns.start, rows.start, columns.stop, rows.stop
+    boxes = np.array([box_of(mask) for mask in masks], np.float32).reshape(-1, 4)
     size = masks[0].size if masks else (1, 1)
     areas = np.array([p.amodal.area for p in predictions], np.float64)
     visible = np.array([p.amodal.area if p.visible is None else p.visible.area for p in predictions], np.float64)
@@ -68,14 +65,14 @@ def to_fiftyone(images: Images, photos: Mapping[str, Path] | None = None) -> "li
         for name, masks in (("amodal", targets.rles()), ("modal", targets.rles("modal"))):
             detections = []
             for n, mask in enumerate(masks):
-                if (window := window_of(mask)) is None:
+                if not mask.area:
                     continue
-                (rows, columns), part = window, crop(mask, window)
-                box = [columns.start / width, rows.start / height,
-                       (columns.stop - columns.start) / width, (rows.stop - rows.start) / height]  # fmt: skip
+                x0, y0, x1, y1 = box_of(mask)
+                box = [x0 / width, y0 / height, (x1 - x0) / width, (y1 - y0) / height]
                 detections.append(fiftyone.Detection(
-                    label=targets.names[n] or str(int(targets.category_ids[n])), bounding_box=box, mask=part,
-                    instance=instances[n], occl_depth=int(depth[n]), hidden_share=float(shares[n])))  # fmt: skip
+                    label=targets.names[n] or str(int(targets.category_ids[n])), bounding_box=box,
+                    mask=crop(mask, (slice(y0, y1), slice(x0, x1))), instance=instances[n],
+                    occl_depth=int(depth[n]), hidden_share=float(shares[n])))  # fmt: skip
             fields[name] = fiftyone.Detections(detections=detections)
         path = (photos or {}).get(image.file_name, Path(image.file_name))
         size = fiftyone.ImageMetadata(width=width, height=height)
@@ -101,10 +98,8 @@ def _record(sample: Any, field: str, visible: str | None) -> dict[str, Any]:
     modal = {d.instance.id: d for d in _detections(sample, visible) if d.instance is not None} if visible else {}
     annotations = []
     for detection in _detections(sample, field):
-        fields: dict[str, Any] = {
-            name: value for name, value in detection.iter_fields() if isinstance(value, int | float | str)
-        }
-        fields |= {"category": detection.label, "segmentation": _full_mask(detection, size)}
+        values = {name: value for name, value in detection.iter_fields() if isinstance(value, int | float | str)}
+        fields: dict[str, Any] = {**values, "category": detection.label, "segmentation": _full_mask(detection, size)}
         if visible:
             match = modal.get(detection.instance.id) if detection.instance is not None else None
             fields["visible_mask"] = [] if match is None else _full_mask(match, size)  # empty: fully hidden

@@ -28,21 +28,14 @@ def export_coco(images: Images, masks: Literal["amodal", "modal", "plain"] = "am
     names: dict[int, set[str]] = defaultdict(set)
     for image, targets in images_once(images):
         rows.append(image_row(image))
-        depth, rates = z_order(targets.in_front().T), occlusion_rates(*targets.areas())
-        parts = (targets.rles("modal"), targets.rles("hidden")) if masks == "amodal" else None
-        for n, instance in enumerate(_instances(targets, masks)):
-            if instance is None:
-                continue
-            extra = {}
-            if masks == "plain":
-                extra = {"occl_depth": int(depth[n])}
-            elif parts:
-                extra = _amodal_fields(targets, n, int(depth[n]), float(rates[n]), parts[0][n], parts[1][n])
-            names[instance["category_id"]].add(targets.names[n])
-            annotations.append({"id": len(annotations) + 1, "image_id": image.image_id} | instance | extra)
+        for name, instance in _instances(targets, masks):
+            names[instance["category_id"]].add(name)
+            annotations.append({"id": len(annotations) + 1, "image_id": image.image_id} | instance)
         if targets.unknown.any():
-            crowd = {"id": len(annotations) + 1, "image_id": image.image_id} | _crowd(targets.unknown_rle())
-            annotations.append(crowd)
+            mask, ids = targets.unknown_rle(), {"id": len(annotations) + 1, "image_id": image.image_id}
+            x0, y0, x1, y1 = box_of(mask)
+            crowd = {"segmentation": mask.to_coco(), "area": mask.area, "bbox": [x0, y0, x1 - x0, y1 - y0]}
+            annotations.append(ids | crowd | {"iscrowd": 1})
     categories = [{"id": category, "name": unique_name(labels)} for category, labels in sorted(names.items())]
     for annotation in annotations:
         annotation.setdefault("category_id", min(names, default=1))
@@ -54,9 +47,8 @@ def images_once(images: Images) -> Iterator[tuple[CachedImage, LayeredTargets]]:
     ids: set[int] = set()
     for image, targets in images:
         if image.image_id in ids:
-            raise SelectionError(
-                f"image id {image.image_id} occurs more than once", fix="export one annotator's work at a time"
-            )
+            problem = f"image id {image.image_id} occurs more than once"
+            raise SelectionError(problem, fix="export one annotator's work at a time")
         ids.add(image.image_id)
         yield image, targets
 
@@ -67,42 +59,33 @@ def image_row(image: CachedImage) -> dict[str, Any]:
     return {"id": image.image_id, "file_name": image.file_name, "height": height, "width": width}
 
 
-def _crowd(mask: RLE) -> dict[str, Any]:
-    window = window_of(mask)
-    rows, columns = window if window is not None else (slice(0, 0), slice(0, 0))
-    box = [columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start]
-    return {"segmentation": mask.to_coco(), "area": mask.area, "bbox": box, "iscrowd": 1}
+def box_of(mask: RLE) -> tuple[int, int, int, int]:
+    """The box x0, y0, x1, y1 around a mask, half-open pixels; all 0 = the mask is empty."""
+    rows, columns = window_of(mask) or (slice(0, 0), slice(0, 0))
+    return columns.start, rows.start, columns.stop, rows.stop
 
 
-def _instances(targets: LayeredTargets, masks: str) -> Iterator[dict[str, Any] | None]:
-    """COCO's fields of each instance; None for a fully hidden one among modal masks."""
+def _instances(targets: LayeredTargets, masks: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name and COCO's fields of each instance, without fully hidden ones among modal masks."""
     modal = masks == "modal"
     areas, boxes = targets.areas()[int(modal)], targets.boxes()[int(modal)]
+    depth, rates = z_order(targets.in_front().T), occlusion_rates(*targets.areas())
     rles = targets.rles("modal" if modal else "amodal")
-    for n in range(len(targets.names)):
+    visible, hidden = (targets.rles("modal"), targets.rles("hidden")) if masks == "amodal" else ([], [])
+    for n, name in enumerate(targets.names):
         if modal and not areas[n]:
-            yield None
             continue
         x0, y0, x1, y1 = boxes[n].tolist()
-        yield {
-            "category_id": int(targets.category_ids[n]),
-            "segmentation": rles[n].to_coco(),
-            "area": int(areas[n]),
-            "bbox": [x0, y0, x1 - x0, y1 - y0],
-            "iscrowd": 0,
-        }
-
-
-def _amodal_fields(
-    targets: LayeredTargets, n: int, depth: int, rate: float, visible: RLE, hidden: RLE
-) -> dict[str, Any]:
-    fields = {
-        "visible_mask": visible.to_coco(),
-        "occlude_rate": rate,
-        "occl_depth": depth,
-        "amodal_region": {"name": targets.names[n], "isStuff": int(targets.is_stuff[n])},
-    }
-    return fields | ({"invisible_mask": hidden.to_coco()} if hidden.area else {})
+        fields = {"category_id": int(targets.category_ids[n]), "segmentation": rles[n].to_coco()}
+        fields |= {"area": int(areas[n]), "bbox": [x0, y0, x1 - x0, y1 - y0], "iscrowd": 0}
+        if masks == "plain":
+            fields["occl_depth"] = int(depth[n])
+        if masks == "amodal":
+            fields |= {"visible_mask": visible[n].to_coco(), "occlude_rate": float(rates[n])}
+            region = {"name": name, "isStuff": int(targets.is_stuff[n])}
+            fields |= {"occl_depth": int(depth[n]), "amodal_region": region}
+            fields |= {"invisible_mask": hidden[n].to_coco()} if hidden[n].area else {}
+        yield name, fields
 
 
 def unique_name(names: set[str]) -> str:

@@ -33,10 +33,8 @@ _EXPORTERS: dict[str, Callable[[Images], Any]] = {
     "records": export_records,
     "results": export_results,
 }
-LAYOUTS = (*_EXPORTERS, "yolo", "table")
-"""Layouts that :func:`convert` writes"""
-_FOR_MODAL = ("coco-modal", "datumaro", "yolo", "table")
-"""Layouts that do not claim to hold amodal masks"""
+LAYOUTS = (*_EXPORTERS, "yolo", "table")  # that :func:`convert` writes
+_FOR_MODAL = ("coco-modal", "datumaro", "yolo", "table")  # layouts that do not claim to hold amodal masks
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +60,8 @@ def convert(images: Images, path: Path, layout: str, *, masks: str = "amodal", f
     :class:`amodal_data.errors.SelectionError` for modal masks in a layout of amodal ones, KeyError for another layout.
     """
     if masks == "modal" and layout not in _FOR_MODAL:
-        raise SelectionError(
-            f"{layout} stores whole objects, but these masks cover visible parts only",
-            fix=f"use {', '.join(_FOR_MODAL)}",
-        )
+        problem = f"{layout} stores whole objects, but these masks cover visible parts only"
+        raise SelectionError(problem, fix=f"use {', '.join(_FOR_MODAL)}")
     refuse_existing(path, force=force)
     counted = _CountedImages(images, layout)
     if layout == "yolo":
@@ -87,8 +83,7 @@ class _CountedImages:
     """Iterates over images and counts them, and what a layout loses of them."""
 
     def __init__(self, images: Images, layout: str) -> None:
-        self._images = images
-        self._layout = layout
+        self._images, self._layout = images, layout
         self.images = self.instances = 0
         self.lost: Counter[str] = Counter()
 
@@ -102,10 +97,8 @@ class _CountedImages:
     def _count(self, targets: LayeredTargets) -> None:
         areas = targets.region_areas()
         if self._layout in ("coco", "datumaro", "yolo", "cocoa"):
-            table = _table_read_back(targets, self._layout)
-            self.lost["hidden pixels whose level the depth order alone does not give"] += int(
-                (areas @ (table != targets.table)).sum()
-            )
+            differing = _table_read_back(targets, self._layout) != targets.table
+            self.lost["hidden pixels whose level the depth order alone does not give"] += int((areas @ differing).sum())
         if self._layout in ("d2sa", "records", "cocoa"):
             distinct = np.unique(targets.table, axis=1)  # an instance listed twice is one object
             shared = (distinct == 1).sum(axis=1) > 1

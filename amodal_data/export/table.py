@@ -24,9 +24,8 @@ TABLE = (
 
 def export_table(images: Images, out: IO[str]) -> int:
     """Write a header and one CSV row per instance to ``out``; returns the number of instances."""
-    writer = csv.writer(out)
+    writer, rows = csv.writer(out), 0
     writer.writerow(TABLE)
-    rows = 0
     for row in _rows(images):
         writer.writerow([cell(value) if isinstance(value, str) else value for value in row])
         rows += 1

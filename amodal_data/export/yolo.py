@@ -12,8 +12,7 @@ from amodal_data.io.files import folder_for, replaced
 from amodal_data.masks.contours import trace_ring
 from amodal_data.readers.json_files import stem_of
 
-_DIGITS = 9
-"""Significant digits of a coordinate: enough to fill the same pixels again"""
+_DIGITS = 9  # significant digits of a coordinate: enough to fill the same pixels again
 
 
 def export_yolo(images: Images, folder: Path) -> int:

@@ -10,6 +10,7 @@ There is no total order: visible and hidden masks show most of it, and depth fie
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,9 @@ from numpy.typing import NDArray
 from amodal_data.errors import LayoutError, MaskError
 from amodal_data.masks.rle import RLE, merge, parse_rle
 from amodal_data.masks.windows import subtract
-from amodal_data.readers.annotation_index import AnnotationIndex, annotation_keys, is_crowd, list_keys, top_level
-from amodal_data.readers.image_record import Annotation, ImageRecord
-from amodal_data.readers.json_files import load_json
-from amodal_data.readers.mask_decoder import MaskDecoder, decode_masks
-from amodal_data.readers.values import coco_box, integer, number
+from amodal_data.readers.annotation_index import AnnotationIndex, annotation_keys, list_keys, top_level
+from amodal_data.readers.json_files import coco_box, integer, load_json, number
+from amodal_data.readers.mask_decoder import Annotation, ImageRecord, MaskDecoder, decode_masks
 from amodal_data.scenes.findings import Finding
 from amodal_data.scenes.occlusion_order import from_ranks
 from amodal_data.scenes.scene import Instance, Scene, Scenes, Source, StoredValues
@@ -43,11 +42,6 @@ class Layout:
     box: str = "bbox"
     marker: str = ""
 
-    @property
-    def signature(self) -> set[str]:
-        """The keys by which this layout is recognized."""
-        return {self.amodal, self.visible, self.marker} - {"segmentation", ""}
-
 
 LAYOUTS = {
     "kins-2020": Layout("a_segm", "i_segm", depth="ico_id", cluster="oco_id", box="a_bbox"),
@@ -57,7 +51,7 @@ LAYOUTS = {
     "sail-vos": Layout("segmentation", "visible_mask", depth="occlu_depth", marker="occlu_depth"),
     "mvtec": Layout("segmentation", "visible_mask", "invisible_mask", "occlude_rate", "occl_depth"),
 }
-"""From the most specific keys to the least: a file has the first layout whose signature occurs in it."""
+"""From the most specific keys to the least: a file has the first layout whose masks and marker occur in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +65,7 @@ class _FlatRecord(ImageRecord):
 def read_d2sa(path: str | Path) -> Scenes:
     """Read a file in MVTec's layout: D2SA, COCOA-cls, or another dataset converted to it.
 
-    Raises :class:`amodal_data.errors.AnnotationError` if it is not JSON and
+    Raises :class:`amodal_data.errors.AnnotationError` if it is not JSON, its subclass
     :class:`amodal_data.errors.LayoutError` if it is JSON of another layout.
     """
     return _read(Path(path), "d2sa", {"mvtec", "uoais", "sail-vos"})
@@ -104,7 +98,8 @@ def _read(path: Path, dataset: str, layouts: set[str], cocoa: Scenes | None = No
 def layout_of(annotations: Sequence[Any]) -> str:
     """The name of the flat layout, recognized by the keys of all annotations; "" = none of them."""
     keys = {key for annotation in annotations if isinstance(annotation, Mapping) for key in annotation}
-    return next((name for name, layout in LAYOUTS.items() if layout.signature <= keys), "")
+    keys |= {"segmentation", ""}  # all layouts share the first; "" = the layout has no such key
+    return next((name for name, row in LAYOUTS.items() if keys >= {row.amodal, row.visible, row.marker}), "")
 
 
 def dataset_of(layout: str, file_name: str) -> str:
@@ -130,9 +125,8 @@ def amodal_coco_scenes(
     sources, settings, findings = [source], {"layout": layout}, [*findings, *index.findings]
     if cocoa is not None:
         positions = {image_id: n for n, image_id in enumerate(cocoa.image_ids)}
-        for i, record in enumerate(records):
-            if (n := positions.get(record.image_id)) is not None:
-                records[i] = replace(record, reference=cocoa[n : n + 1])
+        places = [positions.get(record.image_id, len(cocoa)) for record in records]
+        records = [replace(record, reference=cocoa[n : n + 1]) for record, n in zip(records, places, strict=True)]
         sources += cocoa.sources
     return Scenes(records, _read_records, dataset=dataset, settings=settings, sources=sources, file_findings=findings)
 
@@ -147,27 +141,30 @@ def _read_records(records: Sequence[_FlatRecord]) -> list[Scene]:
 def _scene(record: _FlatRecord, amodal: MaskDecoder, visible: MaskDecoder) -> Scene:
     layout, place = record.layout, amodal.place
     findings = [*amodal.findings, *visible.findings]
-    visible_masks: dict[int, RLE] = {}
+    masks: dict[int, tuple[RLE, RLE]] = {}  # amodal and visible
     crowds = []
     for index, mask in sorted(amodal.masks.items()):
         annotation, place_of_instance = record.annotations[index], replace(place, region=index)
-        if is_crowd(annotation):
+        if annotation.get("iscrowd") in (1, True):
             crowds.append(mask)
             findings.append(Finding("crowd-unknown", place_of_instance, f"{mask.area} px"))
             continue
         if index in visible.masks:
-            visible_masks[index] = visible.masks[index]
+            masks[index] = mask, visible.masks[index]
         elif annotation.get(layout.visible) is None:
-            visible_masks[index] = _visible_from_hidden(mask, annotation.get(layout.hidden))
+            masks[index] = mask, mask
+            with suppress(MaskError):  # all of it is visible if there is no usable hidden mask
+                masks[index] = mask, subtract(mask, parse_rle(annotation.get(layout.hidden), mask.size))
             findings.append(Finding("visible-missing", place_of_instance, f"no {layout.visible!r}"))
-    amodal_masks = {index: amodal.masks[index] for index in visible_masks}
-    for index, twin in _duplicates(amodal_masks, visible_masks):
-        findings.append(Finding("instance-duplicate", replace(place, region=index), f"same masks as {twin}"))
-    hint, contradictions = _order_hint(record, amodal_masks)
+    first: dict[tuple[RLE, RLE], int] = {}
+    for index, pair in masks.items():
+        if (twin := first.setdefault(pair, index)) != index:
+            findings.append(Finding("instance-duplicate", replace(place, region=index), f"same masks as {twin}"))
+    hint, contradictions = _order_hint(record, {index: whole for index, (whole, _) in masks.items()})
     if contradictions:
         findings.append(Finding("order-inconsistent", place, f"{contradictions} pairs of instances"))
     return record.scene(
-        [_instance(record, index, mask, visible_masks[index]) for index, mask in amodal_masks.items()],
+        [_instance(record, index, *pair) for index, pair in masks.items()],
         findings,
         in_front=hint,
         total_order=False,
@@ -177,9 +174,7 @@ def _scene(record: _FlatRecord, amodal: MaskDecoder, visible: MaskDecoder) -> Sc
 
 def _instance(record: _FlatRecord, index: int, amodal: RLE, visible: RLE) -> Instance:
     layout, annotation = record.layout, record.annotations[index]
-    region = annotation.get("amodal_region")
-    region = region if isinstance(region, Mapping) else {}
-    stored_visible = annotation.get(layout.visible)
+    region, stored_visible = _region(annotation), annotation.get(layout.visible)
     return record.instance(
         index,
         amodal,
@@ -201,19 +196,10 @@ def _rank(value: object) -> int | None:
     return rank if rank is not None and abs(rank) < 2**31 else None
 
 
-def _visible_from_hidden(amodal: RLE, hidden: object) -> RLE:
-    """The amodal mask minus the hidden one; all of it if there is no usable hidden mask."""
-    try:
-        return subtract(amodal, parse_rle(hidden, amodal.size))
-    except MaskError:
-        return amodal
-
-
-def _duplicates(amodal: Mapping[int, RLE], visible: Mapping[int, RLE]) -> list[tuple[int, int]]:
-    """Pairs (index, first index with the same amodal and visible mask)."""
-    first: dict[tuple[RLE, RLE], int] = {}
-    pairs = [(index, first.setdefault((amodal[index], mask), index)) for index, mask in visible.items()]
-    return [(index, twin) for index, twin in pairs if index != twin]
+def _region(annotation: Annotation) -> Mapping[str, Any]:
+    """Fields of COCOA that MVTec's layout keeps; empty if there are none."""
+    region = annotation.get("amodal_region")
+    return region if isinstance(region, Mapping) else {}
 
 
 def _order_hint(record: _FlatRecord, masks: Mapping[int, RLE]) -> tuple[NDArray[np.bool_], int]:
@@ -230,23 +216,13 @@ def _order_hint(record: _FlatRecord, masks: Mapping[int, RLE]) -> tuple[NDArray[
         clusters = np.array([_rank(annotation.get(layout.cluster)) or 0 for annotation in annotations])
         overlapping = np.array([(depth or 0) > 0 for depth in depths], bool)
         hint &= (clusters[:, None] == clusters[None, :]) & overlapping[:, None] & overlapping[None, :]
-    order = from_ranks([_region_order(annotation) for annotation in annotations])
+    order = from_ranks([_rank(_region(annotation).get("order")) for annotation in annotations])
     contradictions = int((order & hint.T).sum())
     if not contradictions:
         hint |= order & ~hint.T
-    by_reference = from_ranks(_order_by_equal_masks(record.reference, list(masks.values())))
+    by_mask: dict[RLE, int] = {}
+    for scene in record.reference or ():
+        ranks = scene.in_front.sum(axis=0).tolist()  # the order is total, so this is the number of instances in front
+        by_mask = {instance.amodal: rank for instance, rank in zip(scene.instances, ranks, strict=True)}
+    by_reference = from_ranks([by_mask.get(mask) for mask in masks.values()])
     return hint | (by_reference & ~hint.T), contradictions
-
-
-def _region_order(annotation: Annotation) -> int | None:
-    region = annotation.get("amodal_region")
-    return _rank(region.get("order")) if isinstance(region, Mapping) else None
-
-
-def _order_by_equal_masks(reference: Scenes | None, masks: Sequence[RLE]) -> list[int | None]:
-    if reference is None:
-        return [None] * len(masks)
-    scene = reference[0]
-    ranks = scene.in_front.sum(axis=0).tolist()  # the order is total, so this is the number of instances in front
-    by_mask = {instance.amodal: rank for instance, rank in zip(scene.instances, ranks, strict=True)}
-    return [by_mask.get(mask) for mask in masks]

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from amodal_data.errors import LayoutError
-from amodal_data.readers.image_record import Annotation, ImageRecord
-from amodal_data.readers.json_files import stem_of
-from amodal_data.readers.values import integer, text
+from amodal_data.readers.json_files import integer, stem_of, text
+from amodal_data.readers.mask_decoder import Annotation, ImageRecord
 from amodal_data.scenes.findings import Finding, Place
 
 R = TypeVar("R", bound=ImageRecord)
@@ -26,7 +25,16 @@ class AnnotationIndex:
         self.by_image: dict[int, list[Annotation]] = defaultdict(list)
         self.findings: list[Finding] = []
         self.add_images(images)
-        self._add_annotations(annotations, regions)
+        ids: set[int] = set()
+        for index, annotation in enumerate(annotations):
+            image_id = self.image_of(index, annotation, regions=regions)
+            if image_id is None:
+                continue
+            annotation_id = integer(annotation.get("id"))
+            if annotation_id is not None and annotation_id in ids:
+                self.report("duplicate-id", f"annotations[{index}] repeats id {annotation_id}", image_id)
+            ids.add(-1 if annotation_id is None else annotation_id)
+            self.by_image[image_id].append(annotation)
 
     def report(self, code: str, message: str, image_id: int = -1) -> None:
         """Add a finding about the file or one image."""
@@ -42,18 +50,6 @@ class AnnotationIndex:
                 self.report("duplicate-id", f"images[{index}] repeats id {image_id}", image_id)
             else:
                 self.images[image_id] = image
-
-    def _add_annotations(self, annotations: list[Any], regions: bool) -> None:
-        ids: set[int] = set()
-        for index, annotation in enumerate(annotations):
-            image_id = self.image_of(index, annotation, regions=regions)
-            if image_id is None:
-                continue
-            annotation_id = integer(annotation.get("id"))
-            if annotation_id is not None and annotation_id in ids:
-                self.report("duplicate-id", f"annotations[{index}] repeats id {annotation_id}", image_id)
-            ids.add(-1 if annotation_id is None else annotation_id)
-            self.by_image[image_id].append(annotation)
 
     def image_of(self, index: int, annotation: Any, *, regions: bool) -> int | None:
         """The image id of annotation number ``index``; None, and a finding, if the annotation cannot be used."""
@@ -72,7 +68,10 @@ class AnnotationIndex:
 
         ``categories``: the list of the file; ``fields``: those that ``kind`` adds to :class:`ImageRecord`.
         """
-        records, names = [], _category_names(categories)
+        records = []
+        entries = [entry for entry in categories if isinstance(entry, Mapping)] if isinstance(categories, list) else []
+        ids = {integer(entry.get("id")): text(entry.get("name")) for entry in entries}
+        names = {number: name for number, name in ids.items() if number is not None}
         for image_id, image, annotations in self.annotated():
             size = image_size(image)
             if size is None:
@@ -103,31 +102,16 @@ def top_level(content: Any, path: Path) -> tuple[list[Any], list[Any]]:
 
 def annotation_keys(annotations: Iterable[object]) -> set[str]:
     """All keys of some annotations; those inside ``attributes`` as ``attributes.KEY``."""
-    keys: set[str] = set()
-    for annotation in annotations:
-        if isinstance(annotation, Mapping):
-            keys.update(map(str, annotation))
-            attributes = annotation.get("attributes")
-            keys.update(f"attributes.{key}" for key in attributes) if isinstance(attributes, Mapping) else None
-    return keys
+    objects = [annotation for annotation in annotations if isinstance(annotation, Mapping)]
+    attributes = [annotation["attributes"] for annotation in objects if "attributes" in annotation]
+    nested = {f"attributes.{key}" for part in attributes if isinstance(part, Mapping) for key in part}
+    return nested.union(*(map(str, annotation) for annotation in objects))
 
 
 def list_keys(keys: Iterable[str]) -> str:
     """The first 12 keys in alphabetical order, for a message."""
     names = sorted(set(map(str, keys)))
     return (", ".join(names[:12]) + (", ..." * (len(names) > 12))) or "none"
-
-
-def _category_names(value: object) -> dict[int, str]:
-    """Category id -> name, from a list of categories."""
-    categories = [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list) else []
-    names = {integer(category.get("id")): text(category.get("name")) for category in categories}
-    return {number: name for number, name in names.items() if number is not None}
-
-
-def is_crowd(annotation: Annotation) -> bool:
-    """Does the annotation cover a group of objects (``iscrowd``)?"""
-    return annotation.get("iscrowd") in (1, True)
 
 
 def image_size(image: Mapping[str, Any]) -> tuple[int, int] | None:

@@ -16,16 +16,13 @@ from typing import Any
 from amodal_data.errors import LayoutError, MaskError, SelectionError
 from amodal_data.masks.rle import RLE, parse_rle
 from amodal_data.readers.annotation_index import AnnotationIndex, annotation_keys, image_size, list_keys, top_level
-from amodal_data.readers.image_record import Annotation, ImageRecord
-from amodal_data.readers.json_files import load_json, stem_of
-from amodal_data.readers.mask_decoder import MaskDecoder, decode_masks
-from amodal_data.readers.values import integer, number, text
+from amodal_data.readers.json_files import integer, load_json, number, stem_of, text
+from amodal_data.readers.mask_decoder import Annotation, ImageRecord, MaskDecoder, decode_masks
 from amodal_data.scenes.findings import Finding, Place
 from amodal_data.scenes.occlusion_order import from_ranks, parse_depth_constraint, ranks_from_order
 from amodal_data.scenes.scene import Instance, Scene, Scenes, Source, StoredValues
 
-_MAX_ORDER = 2**31 - 1
-"""Largest ``order`` that is accepted."""
+_MAX_ORDER = 2**31 - 1  # largest ``order`` that is accepted
 Pairs = list[tuple[int, int]]
 
 
@@ -41,12 +38,10 @@ def read_cocoa(path: str | Path, *, annotator: str = "first") -> Scenes:
 
     annotator: if several people annotated one image (BSDS), ``"first"`` takes the first annotation and ``"all"`` gives
     one scene for each. Any other value is the name of an annotator; images without an annotation of this name are
-    skipped.
+    skipped. A bare annotation, or a list of them without ``images``, is read too. The file name then comes from
+    ``url``, and the size from a stored mask.
 
-    A bare annotation, or a list of them without ``images``, is read too. The file name then comes from ``url``, and the
-    size from a stored mask.
-
-    Raises :class:`amodal_data.errors.AnnotationError` if the file is not JSON,
+    Raises :class:`amodal_data.errors.AnnotationError` if the file is not JSON, its subclass
     :class:`amodal_data.errors.LayoutError` if it is JSON of another layout, and
     :class:`amodal_data.errors.SelectionError` if there is no such annotator.
     """
@@ -66,33 +61,26 @@ def cocoa_scenes(content: Any, path: Path, source: Source, annotator: str = "fir
     """The scenes of a parsed COCOA file."""
     images, annotations = _top_level(content, path)
     index = AnnotationIndex(source.name, images, annotations, regions=True)
-    records = _records(index, annotator)
-    settings, findings = {"annotator": annotator}, index.findings
+    records, settings, findings = _records(index, annotator), {"annotator": annotator}, index.findings
     return Scenes(records, _read_records, dataset="cocoa", settings=settings, sources=[source], file_findings=findings)
 
 
 def _top_level(content: Any, path: Path) -> tuple[list[Any], list[Any]]:
     """The lists ``images`` and ``annotations``; bare annotations get an image each."""
-    bare = _bare_annotations(content)
-    images, annotations = _with_images(bare) if bare is not None else top_level(content, path)
-    objects = [annotation for annotation in annotations if isinstance(annotation, dict)]
-    if objects and not any("regions" in annotation for annotation in objects):
-        raise LayoutError(
-            f"not COCOA: no annotation has 'regions'; keys seen: {list_keys(annotation_keys(objects))}",
-            place=str(path),
-            fix="this looks like a flat layout (one annotation an object): use read_annotations",
-        )
-    return images, annotations
-
-
-def _bare_annotations(content: Any) -> list[Any] | None:
+    bare = content
     if isinstance(content, dict) and isinstance(content.get("regions"), list):
-        return [content]
-    if isinstance(content, dict) and "images" not in content and isinstance(content.get("annotations"), list):
-        content = content["annotations"]
-    if isinstance(content, list) and content and all(isinstance(a, dict) and "regions" in a for a in content):
-        return content
-    return None
+        bare = [content]
+    elif isinstance(content, dict) and "images" not in content:
+        bare = content.get("annotations")
+    if isinstance(bare, list) and bare and all(isinstance(entry, dict) and "regions" in entry for entry in bare):
+        return _with_images(bare)
+    images, annotations = top_level(content, path)
+    keys = annotation_keys(annotations)
+    if any(isinstance(annotation, dict) for annotation in annotations) and "regions" not in keys:
+        problem = f"not COCOA: no annotation has 'regions'; keys seen: {list_keys(keys)}"
+        fix = "this looks like a flat layout (one annotation an object): use read_annotations"
+        raise LayoutError(problem, place=str(path), fix=fix)
+    return images, annotations
 
 
 def _with_images(annotations: list[Any]) -> tuple[list[Any], list[Any]]:
@@ -111,7 +99,8 @@ def _records(index: AnnotationIndex, annotator: str) -> list[_CocoaRecord]:
     for image_id, image, annotations in index.annotated():
         if len(annotations) > 1 and annotator == "first":
             index.report("several-annotators", f"{len(annotations)} annotations", image_id)
-        for annotation in _choose(annotations, annotator):
+        by_author = [entry for entry in annotations if annotator in ("first", "all", entry.get("author"))]
+        for annotation in by_author if annotator == "all" else by_author[:1]:
             size = image_size(image) or _size_from_masks(annotation)
             if size is None:
                 index.report("image-size-unknown", "no usable 'height' and 'width'", image_id)
@@ -121,30 +110,20 @@ def _records(index: AnnotationIndex, annotator: str) -> list[_CocoaRecord]:
     return records
 
 
-def _choose(annotations: list[Annotation], annotator: str) -> list[Annotation]:
-    if annotator == "all":
-        return annotations
-    if annotator == "first":
-        return annotations[:1]
-    return [annotation for annotation in annotations if annotation.get("author") == annotator][:1]
-
-
 def _size_from_masks(annotation: Annotation) -> tuple[int, int] | None:
     for region in annotation["regions"]:
         for key in ("visible_mask", "invisible_mask", "segmentation"):
             mask = region.get(key) if isinstance(region, dict) else None
             shape = mask.get("size") if isinstance(mask, dict) else None
-            if isinstance(shape, list) and len(shape) == 2:
-                size = image_size({"height": shape[0], "width": shape[1]})
-                if size:
-                    return size
+            height, width = shape if isinstance(shape, list) and len(shape) == 2 else (None, None)
+            if size := image_size({"height": height, "width": width}):
+                return size
     return None
 
 
 def _read_records(records: Sequence[_CocoaRecord]) -> list[Scene]:
-    decoders = [record.masks("segmentation") for record in records]
-    decode_masks(decoders)
-    return [_scene(record, decoder) for record, decoder in zip(records, decoders, strict=True)]
+    decoders = decode_masks([record.masks("segmentation") for record in records])
+    return list(map(_scene, records, decoders))
 
 
 def _scene(record: _CocoaRecord, decoder: MaskDecoder) -> Scene:
@@ -161,15 +140,14 @@ def _scene(record: _CocoaRecord, decoder: MaskDecoder) -> Scene:
     count = integer(record.annotation.get("size"))
     if count is not None and count != len(regions):
         findings.append(Finding("size-differs", place, f"'size' is {count}, there are {len(regions)} regions"))
-    unknown = _unknown(record, decoder)
-    given = integer(record.annotation.get("id"))
-    annotation_id = -1 if given is None else given
-    instances = [
-        _instance(regions[index], decoder.masks[index], index, annotation_id, rank)
-        for index, rank in zip(kept, order, strict=True)
-    ]
+    unknown = None
+    try:  # pixels of objects that are not annotated: our extension ``unknown`` of an annotation, an RLE
+        if (value := record.annotation.get("unknown")) is not None:
+            unknown = parse_rle(value, record.size)
+    except MaskError as error:
+        findings.append(Finding("rle-malformed", place, f"'unknown': {error.message}"))
     return record.scene(
-        instances,
+        [_instance(record, decoder.masks[index], index, rank) for index, rank in zip(kept, order, strict=True)],
         findings,
         in_front=from_ranks(ranks_from_order(order)),
         annotator=text(record.annotation.get("author")),
@@ -178,10 +156,11 @@ def _scene(record: _CocoaRecord, decoder: MaskDecoder) -> Scene:
     )
 
 
-def _instance(region: Annotation, mask: RLE, index: int, annotation_id: int, rank: int | None) -> Instance:
+def _instance(record: _CocoaRecord, mask: RLE, index: int, rank: int | None) -> Instance:
+    region, annotation_id = record.annotations[index], integer(record.annotation.get("id"))
     return Instance(
         amodal=mask,
-        annotation_id=annotation_id,
+        annotation_id=-1 if annotation_id is None else annotation_id,
         region_index=index,
         is_stuff=region.get("isStuff") in (1, True),
         order=rank or 0,
@@ -195,18 +174,6 @@ def _instance(region: Annotation, mask: RLE, index: int, annotation_id: int, ran
     )
 
 
-def _unknown(record: _CocoaRecord, decoder: MaskDecoder) -> RLE | None:
-    """Pixels of objects that are not annotated: our extension ``unknown`` of an annotation, an RLE."""
-    value = record.annotation.get("unknown")
-    if value is None:
-        return None
-    try:
-        return parse_rle(value, record.size)
-    except MaskError as error:
-        decoder.findings.append(Finding("rle-malformed", decoder.place, f"'unknown': {error.message}"))
-        return None
-
-
 def _constraint(pairs: Pairs, order: list[int | None]) -> tuple[tuple[int, int], ...]:
     """The pairs that name two instances and agree with their order, as positions of instances."""
     position = {rank: n for n, rank in enumerate(order)}
@@ -215,14 +182,12 @@ def _constraint(pairs: Pairs, order: list[int | None]) -> tuple[tuple[int, int],
 
 
 def _order(region: Annotation, decoder: MaskDecoder, index: int) -> int | None:
-    value = region.get("order")
-    rank = integer(value)
-    if value is None:
-        decoder.report("order-missing", index, "no 'order'")
-    elif rank is None or abs(rank) > _MAX_ORDER:
-        decoder.report("order-not-int", index, f"'order' is {value!r:.40}")
-        return None
-    return rank
+    value, rank = region.get("order"), integer(region.get("order"))
+    if rank is not None and abs(rank) <= _MAX_ORDER:
+        return rank
+    code = "order-missing" if value is None else "order-not-int"
+    decoder.report(code, index, "no 'order'" if value is None else f"'order' is {value!r:.40}")
+    return None
 
 
 def _order_findings(order: list[int | None], place: Place) -> list[Finding]:

@@ -11,9 +11,6 @@ from amodal_data.io.images import PHOTO_SUFFIXES
 from amodal_data.readers.catalogue import DATASETS
 from amodal_data.readers.json_files import stem_of
 
-_SUBFOLDERS = (".", "annotations")
-"""Where annotation files are looked for."""
-
 
 @dataclass(frozen=True, slots=True)
 class AnnotationFiles:
@@ -26,10 +23,9 @@ class AnnotationFiles:
 def annotation_files(folder: Path, dataset: str) -> dict[str, list[Path]]:
     """All annotation files of ``dataset`` in ``folder`` or its ``annotations/``, by split."""
     by_split: dict[str, list[Path]] = {}
-    for subfolder in (folder / name for name in _SUBFOLDERS):
-        entries = sorted(subfolder.iterdir()) if subfolder.is_dir() else []
-        for path in (entry for entry in entries if entry.is_file()):
-            splits = (part.split_of(path.name) for part in DATASETS[dataset].parts)
+    for subfolder in (folder, folder / "annotations"):
+        for path in sorted(subfolder.iterdir()) if subfolder.is_dir() else []:
+            splits = (part.split_of(path.name) for part in DATASETS[dataset].parts if path.is_file())
             if split := next(filter(None, splits), None):
                 by_split.setdefault(split, []).append(path)
     return by_split
@@ -65,7 +61,7 @@ class PhotoFinder:
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self._by_name: dict[str, list[Path]] = {}
-        self._by_id: dict[int, list[Path]] = {}
+        self._by_id: dict[int | None, list[Path]] = {}
         for path in dict.fromkeys(path for folder in folders for path in _photos(folder.resolve(), depth=2)):
             self._by_name.setdefault(path.name, []).append(path)
             if (number := coco_id(path.name)) is not None:
@@ -78,8 +74,7 @@ class PhotoFinder:
     def candidates(self, file_name: str) -> list[Path]:
         """All files that may be ``file_name``; only those in the folders it names, if there are any."""
         name = stem_of(file_name)
-        number = coco_id(name)
-        paths = self._by_name.get(name) or ([] if number is None else self._by_id.get(number, []))
+        paths = self._by_name.get(name) or self._by_id.get(coco_id(name), [])
         parts = tuple(part for part in re.split(r"[\\/]", file_name) if part not in ("", "."))
         return [path for path in paths if path.parts[-len(parts) :] == parts] or paths
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -20,7 +21,7 @@ from amodal_data.readers.tools.datumaro import datumaro_as_coco, import_as_coco,
 from amodal_data.readers.tools.labelme import is_labelme, labelme_as_coco
 from amodal_data.readers.tools.mask_folder import PATTERN, masks_as_coco
 from amodal_data.readers.tools.records import is_records, records_as_coco, to_json_values
-from amodal_data.readers.tools.yolo import is_yolo, yolo_as_coco
+from amodal_data.readers.tools.yolo import yolo_as_coco
 from amodal_data.scenes.findings import Finding, Place
 from amodal_data.scenes.scene import Scenes, Source
 
@@ -56,8 +57,7 @@ def read_annotations(
 
     Several files of one layout become one sequence. If their image ids collide, those of the later file are shifted,
     and a finding reports it. annotator: see :func:`read_cocoa`; cocoa: see :func:`read_cocoa_cls`. masks, order: what
-    the masks cover and how they are ordered, if the file does not say it, see :func:`read_coco`; they are never
-    guessed.
+    the masks cover and their order, if the file does not say it, see :func:`read_coco`; they are never guessed.
 
     Raises :class:`LayoutError` with the keys of the file if its layout is unknown, :class:`SelectionError` if the files
     have different layouts, and :class:`AnnotationError` if a file cannot be read.
@@ -68,9 +68,9 @@ def read_annotations(
     if len({path.resolve() for path in files}) < len(files):
         raise SelectionError("the same annotation file is named twice", place=", ".join(map(str, files)))
     reader = _Reader(annotator, cocoa, masks, order, form, pattern, visible_pattern)
-    scenes = reader.read(files[0])
-    for path in files[1:]:
-        scenes = _concatenate(scenes, reader.read(path))
+    scenes = reduce(_concatenate, map(reader.read, files))
+    options = {"form": form, "pattern": pattern, "visible_pattern": visible_pattern}
+    scenes.settings.update({name: value for name, value in options.items() if value is not None})
     return scenes
 
 
@@ -103,14 +103,7 @@ class _Reader:
     visible_pattern: str | None = None
 
     def read(self, path: Path) -> Scenes:
-        """The scenes of one file or folder; their settings say how to read it again."""
-        scenes = self._read(path)
-        for name in ("form", "pattern", "visible_pattern"):
-            if (value := getattr(self, name)) is not None:
-                scenes.settings[name] = value
-        return scenes
-
-    def _read(self, path: Path) -> Scenes:
+        """The scenes of one file or folder."""
         if self.form is not None:
             builder = import_as_coco(path, self.form)
             source = Source(path.name, digest_of([orjson.dumps(builder.to_coco())]))
@@ -131,21 +124,18 @@ class _Reader:
     def _read_folder(self, path: Path) -> Scenes:
         if self.pattern is not None or self.visible_pattern is not None:
             return self._read_masks(path)
-        if is_yolo(path):
+        if (path / "labels").is_dir():
             return self._read_built(*yolo_as_coco(path), path, "yolo")
         kinds = {entry.suffix.lower() for entry in path.iterdir() if entry.is_file()}
         if ".npz" in kinds:
             return read_sln_release(path)
         if ".json" in kinds:
             return self._read_built(*labelme_as_coco(path), path, "labelme")
-        if next(path.glob("*/*.png"), None) is None:
-            raise AnnotationError(
-                "nothing to read in this folder: no labelme or YOLO labels, no masks IMAGE/OBJECT.png",
-                place=str(path),
-                fix="name an annotation file, or a dataset with -d FOLDER; pass --pattern for masks with other names, "
-                "or --format NAME for a format that Datumaro imports",
-            )
-        return self._read_masks(path)
+        if any(path.glob("*/*.png")):
+            return self._read_masks(path)
+        problem = "nothing to read in this folder: no labelme or YOLO labels, no masks IMAGE/OBJECT.png"
+        fix = "name an annotation file, or a dataset with -d FOLDER; pass --pattern for masks with other names, "
+        raise AnnotationError(problem, place=str(path), fix=f"{fix}or --format NAME for a format that Datumaro imports")
 
     def _read_masks(self, path: Path) -> Scenes:
         builder, source = masks_as_coco(path, self.pattern or PATTERN, self.visible_pattern)
@@ -156,13 +146,13 @@ class _Reader:
         return amodal_coco_scenes(builder.to_coco(), path, source, "mask-folder", "mvtec", findings=builder.findings)
 
     def _read_built(self, builder: CocoBuilder, source: Source, path: Path, layout: str) -> Scenes:
-        options: dict[str, Any] = {"masks": self.masks, "order": self.order, "layout": layout}
-        return plain_scenes(builder.to_coco(), path, source, findings=builder.findings, **options)
+        content = builder.to_coco()
+        return plain_scenes(content, path, source, self.masks, self.order, layout=layout, findings=builder.findings)
 
     def read_json(self, content: Any, path: Path, source: Source) -> Scenes:
         """The scenes of parsed JSON: plain COCO if masks or order are given, else the layout of its keys."""
         if self.masks is not None or self.order is not None:
-            return plain_scenes(content, path, source, masks=self.masks, order=self.order)
+            return plain_scenes(content, path, source, self.masks, self.order)
         annotations = content.get("annotations") if isinstance(content, dict) else content
         annotations = annotations if isinstance(annotations, list) else []
         if any(isinstance(entry, Mapping) and "regions" in entry for entry in [content, *annotations]):
@@ -170,7 +160,10 @@ class _Reader:
             check_annotator(self.annotator, len(scenes), path)
             return scenes
         if isinstance(content, list):
-            raise LayoutError(_describe_list(content, path), place=str(path))
+            problem = f"a list, but not of COCOA annotations; keys seen: {list_keys(annotation_keys(content))}"
+            if any(isinstance(entry, Mapping) and "score" in entry for entry in content):
+                problem = f"{path.name} holds predictions (a list with 'score'), not annotations"
+            raise LayoutError(problem, place=str(path))
         top_level(content, path)
         layout = layout_of(annotations)
         if annotations and not layout:
@@ -178,18 +171,11 @@ class _Reader:
         return amodal_coco_scenes(content, path, source, dataset_of(layout, path.name), layout or "mvtec", self.cocoa)
 
 
-def _describe_list(content: list[Any], path: Path) -> str:
-    if any(isinstance(entry, Mapping) and "score" in entry for entry in content):
-        return f"{path.name} holds predictions (a list with 'score'), not annotations"
-    return f"a list, but not of COCOA annotations; keys seen: {list_keys(annotation_keys(content))}"
-
-
 def _concatenate(scenes: Scenes, later: Scenes) -> Scenes:
     if scenes.dataset != later.dataset or scenes.settings != later.settings:
         raise SelectionError(f"files of different layouts: {scenes.dataset} and {later.dataset}")
-    ids = set(scenes.image_ids)
-    if ids.isdisjoint(later.image_ids):
+    if set(scenes.image_ids).isdisjoint(later.image_ids):
         return scenes.followed_by(later)
-    shift = max(ids) + 1 - min(later.image_ids)
+    shift = max(scenes.image_ids) + 1 - min(later.image_ids)
     place = Place(later.sources[0].name if later.sources else "")
     return scenes.followed_by(later.shifted(shift), [Finding("ids-shifted", place, f"{shift} added to every image id")])

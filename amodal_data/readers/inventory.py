@@ -39,8 +39,7 @@ def annotation_inventory(folder: Path, dataset: str) -> list[FileStatus]:
 
     The SHA-256 of a new file is recorded if the folder can be written.
     """
-    record_path = folder / RECORD
-    digests = _read_record(record_path)
+    digests = _read_record(folder / RECORD)
     files = {path.name: path for paths in annotation_files(folder, dataset).values() for path in paths}
     published = {part.name: part for part in DATASETS[dataset].parts if "*" not in part.name}
     inventory = []
@@ -58,20 +57,18 @@ def annotation_inventory(folder: Path, dataset: str) -> list[FileStatus]:
         except AmodalError as error:
             images, state = -1, f"unreadable: {error.message}"
         inventory.append(FileStatus(name, split, expected, images, len(raw), digest, state))
-    if digests and digests != _read_record(record_path):
-        with suppress(OSError), replaced(record_path) as file:  # an inventory must work in a read-only folder
+    if digests and digests != _read_record(folder / RECORD):
+        with suppress(OSError), replaced(folder / RECORD) as file:  # an inventory must work in a read-only folder
             file.write(json.dumps(digests, indent=1, sort_keys=True) + "\n")
     return inventory
 
 
 def _read_record(path: Path) -> dict[str, Any]:
     """File name -> SHA-256; empty if there is no record, or it cannot be read."""
-    try:
-        with open_regular(path) as file:
-            record = json.load(file)
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return record if isinstance(record, dict) else {}
+    with suppress(OSError, ValueError, RecursionError), open_regular(path) as file:
+        record = json.load(file)
+        return record if isinstance(record, dict) else {}
+    return {}
 
 
 def missing_photos(folder: Path, dataset: str) -> dict[str, str]:
@@ -79,15 +76,10 @@ def missing_photos(folder: Path, dataset: str) -> dict[str, str]:
 
     Unreadable annotation files are passed over; :func:`annotation_inventory` reports them.
     """
-    finder = PhotoFinder([folder])
-    pattern = DATASETS[dataset].photo_url
+    finder, pattern = PhotoFinder([folder]), DATASETS[dataset].photo_url
     names: list[str] = []
     for path in (path for paths in annotation_files(folder, dataset).values() for path in paths):
         with suppress(AmodalError):
             names += read_annotations(path).file_names
-    missing = {}
-    for name in names:
-        if finder.find(name) is None:
-            photo_folder = "train2014" if "train2014" in name else "val2014"
-            missing[name] = pattern.format(folder=photo_folder, name=name) if pattern else ""
-    return missing
+    folders = {name: "train2014" if "train2014" in name else "val2014" for name in names if finder.find(name) is None}
+    return {name: pattern.format(folder=part, name=name) for name, part in folders.items()}

@@ -1,7 +1,9 @@
-"""Decode the masks of an image's annotations: polygons, lists of polygons, and RLEs of any kind."""
+"""One image with its raw annotations: decode their masks, polygons and RLEs of any kind, and make its scene."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,24 +11,24 @@ from numpy.typing import NDArray
 from amodal_data.errors import MaskError, MaskSizeError
 from amodal_data.masks.polygons import LONGEST, self_intersecting, usable_polygon, well_inside
 from amodal_data.masks.rle import RLE, merge, parse_rles, rasterize_batch
+from amodal_data.readers.json_files import integer
 from amodal_data.scenes.findings import Finding, Place
+from amodal_data.scenes.scene import Instance, Scene
 
+Annotation = Mapping[str, Any]
 _NUMBERS = {int, float}
-EMPTY_AND_EQUAL = ("region-empty", "region-duplicate")
-"""Codes of the findings about masks that are empty, or equal to another one of the image."""
+EMPTY_AND_EQUAL = ("region-empty", "region-duplicate")  # codes of masks that are empty, or equal to another one
 
 
 class MaskDecoder:
     """The masks of one image, from raw values to :class:`RLE`, and findings about them.
 
     ``masks``: index of the annotation -> mask, filled by :func:`decode_masks`; unusable masks are missing there.
-    ``codes``: which of :data:`EMPTY_AND_EQUAL` are reported. ``size``: (H, W).
+    ``size``: (H, W). codes: which of :data:`EMPTY_AND_EQUAL` are reported.
     """
 
     def __init__(self, size: tuple[int, int], place: Place, codes: Sequence[str] = EMPTY_AND_EQUAL) -> None:
-        self.size = size
-        self.place = place
-        self.codes = codes
+        self.size, self.place, self._codes = size, place, codes
         self.masks: dict[int, RLE] = {}
         self.findings: list[Finding] = []
         self.polygons: list[tuple[int, NDArray[np.float64]]] = []
@@ -49,19 +51,16 @@ class MaskDecoder:
             if isinstance(value, dict):
                 self.rles.append((index, value))
             elif isinstance(value, list) and value:
-                parts = value if isinstance(value[0], list) else [value]
-                self._add_polygons(index, [_as_points(part) for part in parts])
+                parts = [_as_points(part) for part in (value if isinstance(value[0], list) else [value])]
+                usable = [(index, points) for points in parts if points is not None]
+                if len(usable) == len(parts):
+                    self.polygons += usable
+                else:
+                    self.report("segmentation-missing", index, "the polygon holds values that are not numbers")
             elif optional and value == []:  # how polygon layouts write that nothing is visible
                 self.masks[index] = RLE(self.size, np.zeros(0, np.int32))
             elif value is not None or not optional:
                 self.report("segmentation-missing", index, f"no usable {key!r}: {value!r:.40}")
-
-    def _add_polygons(self, index: int, parts: list[NDArray[np.float64] | None]) -> None:
-        usable = [(index, points) for points in parts if points is not None]
-        if len(usable) == len(parts):
-            self.polygons += usable
-        else:
-            self.report("segmentation-missing", index, "the polygon holds values that are not numbers")
 
     def accept_rles(self, decoded: Sequence[RLE | MaskError]) -> None:
         """Take the decoded RLEs; an error leaves its annotation without a mask."""
@@ -74,16 +73,14 @@ class MaskDecoder:
 
     def repair_polygons(self) -> None:
         """Repair or drop the polygons that pycocotools must not get; one dropped part drops the whole mask."""
-        repaired, dropped = [], set()
+        repaired: list[tuple[int, NDArray[np.float64] | None]] = []
         for index, points in self.polygons:
             polygon, codes = usable_polygon(points, self.size)
+            repaired.append((index, polygon))
             for code in codes:
                 self.report(code, index, f"{len(points)} values, {_span(points)}")
-            if polygon is None:
-                dropped.add(index)
-            else:
-                repaired.append((index, polygon))
-        self.polygons = [(index, polygon) for index, polygon in repaired if index not in dropped]
+        dropped = {index for index, polygon in repaired if polygon is None}
+        self.polygons = [(i, polygon) for i, polygon in repaired if polygon is not None and i not in dropped]
 
     def accept_polygons(self, masks: Sequence[RLE]) -> None:
         """Take the rasterized polygons; several of one annotation become their union."""
@@ -92,22 +89,64 @@ class MaskDecoder:
             parts[index].append(mask)
         for index, rles in parts.items():
             self.masks[index] = rles[0] if len(rles) == 1 else merge(rles)
-        self._report_empty_and_equal()
-
-    def _report_empty_and_equal(self) -> None:
         first: dict[bytes, int] = {}
         for index in sorted(self.masks):
             mask = self.masks[index]
             twin = first.setdefault(mask.switches.tobytes(), index)
-            if not len(mask.switches):
-                if "region-empty" in self.codes:
-                    self.report("region-empty", index, "covers no pixel")
-            elif twin != index and "region-duplicate" in self.codes:
+            if not len(mask.switches) and "region-empty" in self._codes:
+                self.report("region-empty", index, "covers no pixel")
+            elif len(mask.switches) and twin != index and "region-duplicate" in self._codes:
                 self.report("region-duplicate", index, f"same mask as instance {twin}")
 
 
-def decode_masks(images: Sequence[MaskDecoder]) -> None:
-    """Check, decode and rasterize the masks of several images, all images in one call of each step."""
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """One image with its raw annotations; layouts extend it by what else they need to make a scene.
+
+    ``size``: (H, W); ``source``: name of the file; ``categories``: id -> name.
+    """
+
+    image_id: int
+    file_name: str
+    size: tuple[int, int]
+    annotations: Sequence[Annotation]
+    source: str
+    categories: Mapping[int, str]
+
+    def masks(self, key: str, *, optional: bool = False, codes: Sequence[str] = EMPTY_AND_EQUAL) -> MaskDecoder:
+        """A decoder that holds the mask under ``key`` of every annotation; see :meth:`MaskDecoder.add_all`."""
+        decoder = MaskDecoder(self.size, Place(self.source, self.image_id), codes)
+        decoder.add_all(self.annotations, key, optional=optional)
+        return decoder
+
+    def instance(self, index: int, amodal: RLE, **fields: Any) -> Instance:
+        """The instance of one annotation, with its ids and class name; ``fields``: others of :class:`Instance`."""
+        annotation = self.annotations[index]
+        annotation_id, category = integer(annotation.get("id")), integer(annotation.get("category_id"))
+        return Instance(
+            amodal=amodal,
+            annotation_id=-1 if annotation_id is None else annotation_id,
+            region_index=index,
+            category_id=1 if category is None else category,
+            name=self.categories.get(-1 if category is None else category, ""),
+            **fields,
+        )
+
+    def scene(self, instances: Iterable[Instance], findings: Iterable[Finding], **fields: Any) -> Scene:
+        """The scene of this image; ``fields``: others of :class:`Scene`."""
+        return Scene(
+            image_id=self.image_id,
+            file_name=self.file_name,
+            size=self.size,
+            instances=tuple(instances),
+            findings=tuple(findings),
+            source=self.source,
+            **fields,
+        )
+
+
+def decode_masks(images: Sequence[MaskDecoder]) -> Sequence[MaskDecoder]:
+    """Check, decode and rasterize the masks of several images, all images in one call of each step; returns them."""
     points = [polygon for image in images for _, polygon in image.polygons]
     sizes = [image.size for image in images for _ in image.polygons]
     if not well_inside(points, sizes).all():
@@ -129,6 +168,7 @@ def decode_masks(images: Sequence[MaskDecoder]) -> None:
     for image, masks in zip(images, rasterized, strict=True):
         image.accept_rles([next(decoded) for _ in image.rles])
         image.accept_polygons(masks)
+    return images
 
 
 def _as_points(value: object) -> NDArray[np.float64] | None:

@@ -1,18 +1,18 @@
 """Occlusion order from a field of the annotations, or from their place in the list."""
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from amodal_data.errors import LayoutError, SelectionError
 from amodal_data.readers.annotation_index import list_keys
-from amodal_data.readers.values import number
+from amodal_data.readers.json_files import number
 
+# Fields that hold the order in known layouts: with small values in front, and with large values in front
 _NEAREST_FIRST = ("order", "occl_depth", "occlu_depth", "attributes.order", "attributes.occl_depth")
-"""Fields that hold the order in known layouts; small values are in front."""
 _FARTHEST_FIRST = ("z_order", "attributes.z_order")
-"""Fields that hold the order in known layouts; large values are in front."""
 ORDER_OPTIONS = (
     "--order front-first or back-first (the list is in order), field:NAME (small values in front), "
     "field:-NAME (large values in front) or none (overlaps stay ambiguous)"
@@ -42,11 +42,7 @@ class OrderRule:
 
     @classmethod
     def parse(cls, text: str) -> "OrderRule":
-        """Parse a value of ``--order``.
-
-        ``front-first`` or ``back-first`` (the list), ``field:NAME`` (small values in front), ``field:-NAME`` (large
-        values in front), ``none``. Raises :class:`SelectionError` for anything else.
-        """
+        """Parse a value of ``--order``, see :data:`ORDER_OPTIONS`. Raises :class:`SelectionError` for anything else."""
         rules = {"front-first": cls(), "back-first": cls(farthest_first=True), "none": cls(defined=False)}
         if text in rules:
             return rules[text]
@@ -61,9 +57,8 @@ class OrderRule:
         """A number for each annotation, smaller = nearer; None = unknown."""
         if not self.defined:
             return [None] * len(annotations)
-        values: list[float | None] = list(map(float, range(len(annotations))))
-        if self.field:
-            values = [number(_field_value(annotation, self.field)) for annotation in annotations]
+        places = range(len(annotations))
+        values = map(number, [_value(entry, self.field) for entry in annotations] if self.field else places)
         return [value if value is None or not self.farthest_first else -value for value in values]
 
 
@@ -73,11 +68,10 @@ def choose_rule(order: str | None, keys: Collection[str], path: Path) -> OrderRu
     keys: of all annotations, see :func:`annotation_keys`. Raises :class:`LayoutError` if there is none.
     """
     if order is None:
-        default = default_rule(keys)
-        if default is None:
-            problem = "the masks are amodal, but the occlusion order is unknown"
-            raise LayoutError(problem, place=str(path), fix=f"pass {ORDER_OPTIONS}")
-        return default
+        if (rule := default_rule(keys)) is not None:
+            return rule
+        problem = "the masks are amodal, but the occlusion order is unknown"
+        raise LayoutError(problem, place=str(path), fix=f"pass {ORDER_OPTIONS}")
     rule = OrderRule.parse(order)
     if rule.field and keys and rule.field.split(".")[0] not in {key.split(".")[0] for key in keys}:
         raise LayoutError(f"no annotation has {rule.field!r}", place=str(path), fix=f"choose among {list_keys(keys)}")
@@ -90,14 +84,11 @@ def default_rule(keys: Collection[str]) -> OrderRule | None:
     return None if name is None else OrderRule(name, farthest_first=name in _FARTHEST_FIRST)
 
 
-def _field_value(annotation: object, name: str) -> Any:
-    """A value by its dotted name; text that is a number is converted, other text is None."""
+def _value(annotation: object, name: str) -> Any:
+    """A value by its dotted name; text that is a number is converted."""
     value: Any = annotation
     for part in name.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return None
-    return value
+    with suppress(ValueError):
+        return float(value) if isinstance(value, str) else value
+    return None

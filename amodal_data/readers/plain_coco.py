@@ -16,12 +16,10 @@ from typing import Any
 from amodal_data.errors import LayoutError, SelectionError
 from amodal_data.masks.rle import merge
 from amodal_data.readers.amodal_coco import layout_of
-from amodal_data.readers.annotation_index import AnnotationIndex, annotation_keys, is_crowd, list_keys, top_level
-from amodal_data.readers.image_record import ImageRecord
-from amodal_data.readers.json_files import load_json
-from amodal_data.readers.mask_decoder import MaskDecoder, decode_masks
+from amodal_data.readers.annotation_index import AnnotationIndex, annotation_keys, list_keys, top_level
+from amodal_data.readers.json_files import load_json, number
+from amodal_data.readers.mask_decoder import ImageRecord, MaskDecoder, decode_masks
 from amodal_data.readers.order_rules import ORDER_OPTIONS, OrderRule, choose_rule, default_rule
-from amodal_data.readers.values import number
 from amodal_data.scenes.findings import Finding
 from amodal_data.scenes.occlusion_order import from_ranks
 from amodal_data.scenes.scene import Scene, Scenes, Source, StoredValues
@@ -46,16 +44,16 @@ def read_coco(path: str | Path, *, masks: str = "modal", order: str | None = Non
     it is JSON of another layout or the order is unknown.
     """
     content, source = load_json(Path(path))
-    return plain_scenes(content, Path(path), source, masks=masks, order=order)
+    return plain_scenes(content, Path(path), source, masks, order)
 
 
 def plain_scenes(
     content: Any,
     path: Path,
     source: Source,
-    *,
     masks: str | None,
     order: str | None = None,
+    *,
     layout: str = "coco",
     findings: Sequence[Finding] = (),
 ) -> Scenes:
@@ -84,13 +82,13 @@ def plain_settings(
     if "regions" in keys or layout_of([dict.fromkeys(keys)]):
         problem = "this layout already tells amodal from visible masks"
         raise LayoutError(problem, place=str(path), fix="leave out --masks and --order")
-    if masks not in ("amodal", "modal", None):
-        raise SelectionError(f"masks are amodal or modal, found {masks!r:.40}")
     if masks is None:
-        raise unknown_masks(keys, path)
+        raise _unknown_masks(keys, path)
+    if masks not in ("amodal", "modal"):
+        raise SelectionError(f"masks are amodal or modal, found {masks!r:.40}")
+    if masks == "modal" and order is not None:
+        raise SelectionError("modal masks have no order, because all of them is visible", fix="leave out --order")
     if masks == "modal":
-        if order is not None:
-            raise SelectionError("modal masks have no order, because all of them is visible", fix="leave out --order")
         return {"layout": layout, "masks": "modal"}, None
     rule = choose_rule(order, keys, path)
     return {"layout": layout, "masks": "amodal", "order": str(rule)}, rule
@@ -99,16 +97,13 @@ def plain_settings(
 def unknown_layout(keys: Collection[str], path: Path) -> LayoutError:
     """The error for a file whose keys are those of no amodal layout."""
     if "segmentation" in keys:
-        return unknown_masks(keys, path)
-    return LayoutError(
-        f"no amodal layout; keys seen: {list_keys(keys)}",
-        place=str(path),
-        fix="supported: 'regions' (COCOA), 'visible_mask' (D2SA), 'inmodal_seg' or 'a_segm' (KINS), "
-        "'segmentation' (plain COCO, with --masks amodal or modal)",
-    )
+        return _unknown_masks(keys, path)
+    flat = "'visible_mask' (D2SA), 'inmodal_seg' or 'a_segm' (KINS)"
+    fix = f"supported: 'regions' (COCOA), {flat}, 'segmentation' (plain COCO, with --masks amodal or modal)"
+    return LayoutError(f"no amodal layout; keys seen: {list_keys(keys)}", place=str(path), fix=fix)
 
 
-def unknown_masks(keys: Collection[str], path: Path) -> LayoutError:
+def _unknown_masks(keys: Collection[str], path: Path) -> LayoutError:
     """The error for a file that does not say whether its masks are amodal; names --order too where it is needed."""
     fix = "pass --masks modal (visible parts only) or --masks amodal (whole objects)"
     if default_rule(keys) is None:
@@ -117,36 +112,31 @@ def unknown_masks(keys: Collection[str], path: Path) -> LayoutError:
 
 
 def _read_records(records: Sequence[_PlainRecord]) -> list[Scene]:
-    decoders = [record.masks("segmentation") for record in records]
-    decode_masks(decoders)
-    return [_scene(record, decoder) for record, decoder in zip(records, decoders, strict=True)]
+    decoders = decode_masks([record.masks("segmentation") for record in records])
+    return list(map(_scene, records, decoders))
 
 
 def _scene(record: _PlainRecord, decoder: MaskDecoder) -> Scene:
     masks, annotations, rule = decoder.masks, record.annotations, record.rule
-    crowds = [index for index in sorted(masks) if is_crowd(annotations[index])]
+    crowds = [index for index in sorted(masks) if annotations[index].get("iscrowd") in (1, True)]
     for index in crowds:
         decoder.report("crowd-unknown", index, f"{masks[index].area} px")
-    kept = [index for index in sorted(masks) if index not in crowds]
     all_ranks = rule.ranks(annotations) if rule else [None] * len(annotations)
-    ranks = [all_ranks[index] for index in kept]
-    if rule is not None and rule.defined:
-        for index, rank in zip(kept, ranks, strict=True):
-            if rank is None:
-                decoder.report("order-unsaid", index, f"no number under {rule.field!r}")
-    orders = {rank: n for n, rank in enumerate(sorted({rank for rank in ranks if rank is not None}), 1)}
+    ranks = {index: all_ranks[index] for index in sorted(masks) if index not in crowds}
+    orders = {rank: n for n, rank in enumerate(sorted({rank for rank in ranks.values() if rank is not None}), 1)}
     instances = []
-    for index, rank in zip(kept, ranks, strict=True):
+    for index, rank in ranks.items():
         mask, annotation = masks[index], annotations[index]
+        if rank is None and rule is not None and rule.defined:
+            decoder.report("order-unsaid", index, f"no number under {rule.field!r}")
         has_rle = isinstance(annotation.get("segmentation"), dict)  # areas of polygons are not counted in pixels
         stored = StoredValues(area=number(annotation.get("area")) if has_rle else None)
-        visible = mask if rule is None else None
-        order = 0 if rank is None else orders[rank]
+        order, visible = 0 if rank is None else orders[rank], mask if rule is None else None
         instances.append(record.instance(index, mask, order=order, visible=visible, declared=stored))
     return record.scene(
         instances,
         decoder.findings,
-        in_front=from_ranks(ranks),
+        in_front=from_ranks(list(ranks.values())),
         total_order=rule is not None,
         unknown=merge([masks[index] for index in crowds]) if crowds else None,
     )

@@ -17,8 +17,7 @@ from amodal_data.io.npz import open_archive
 from amodal_data.masks.rle import RLE
 from amodal_data.scenes.scene import Instance, Scene, Scenes, Source
 
-_MAX_BYTES = 2**30
-"""Bytes of one array: 128 million pixels."""
+_MAX_BYTES = 2**30  # of one array: 128 million pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +30,7 @@ class _FileRecord:
 def read_sln_release(path: str | Path) -> Scenes:
     """Read one ``.npz`` file of the SLN release, or all in a folder; ids count from 1 in order of name.
 
-    Raises :class:`AnnotationError` if there is none, and :class:`LayoutError` when a scene is read whose file is
-    another one.
+    Raises :class:`AnnotationError` if there is none, :class:`LayoutError` when a scene is read from another file.
     """
     path = Path(path)
     files = sorted(path.glob("*.npz")) if path.is_dir() else [path]
@@ -47,14 +45,14 @@ def read_sln_release(path: str | Path) -> Scenes:
 
 
 def _read_records(records: Sequence[_FileRecord]) -> list[Scene]:
-    return [_scene(record) for record in records]
+    return [_scene(record, _load(record.path)) for record in records]
 
 
-def _scene(record: _FileRecord) -> Scene:
-    layer = _load(record.path)
+def _scene(record: _FileRecord, layer: NDArray[np.uint64]) -> Scene:
     instances = []
     for n in range(32):
-        visible, amodal = _mask_of_bits(layer, 1 << n), _mask_of_bits(layer, (1 << n) | (1 << (32 + n)))
+        bits = np.uint64(1 << n), np.uint64((1 << n) | (1 << (32 + n)))
+        visible, amodal = (RLE.from_mask(layer & mask) for mask in bits)
         if len(amodal.switches):
             instances.append(Instance(amodal=amodal, annotation_id=n, region_index=n, visible=visible))
     return Scene(
@@ -68,17 +66,12 @@ def _scene(record: _FileRecord) -> Scene:
     )
 
 
-def _mask_of_bits(layer: NDArray[np.uint64], bits: int) -> RLE:
-    return RLE.from_mask(layer & np.uint64(bits))
-
-
 def _load(path: Path) -> NDArray[np.uint64]:
     try:
         with open_archive(path) as archive:
             member = archive.member("layer")
             if member.dtype != np.uint64 or len(member.shape) != 2 or not 0 < member.size <= _MAX_BYTES:
                 raise ValueError(f"'layer' is {member.dtype} {member.shape}, not uint64 [H, W] of 128 MP at most")
-            layer: NDArray[np.uint64] = archive.array(member, _MAX_BYTES)
-            return layer
+            return np.asarray(archive.array(member, _MAX_BYTES), np.uint64)
     except ValueError as error:
         raise LayoutError(f"not a target file of the SLN release: {error}", place=str(path)) from error

@@ -19,13 +19,13 @@ import ijson
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.errors import AnnotationError, LayoutError, SelectionError
+from amodal_data.errors import AnnotationError, LayoutError
 from amodal_data.io.files import open_regular
 from amodal_data.readers.amodal_coco import amodal_coco_scenes, dataset_of, layout_of
 from amodal_data.readers.annotation_index import AnnotationIndex, annotation_keys, image_size
 from amodal_data.readers.cocoa import check_annotator, cocoa_scenes
+from amodal_data.readers.json_files import integer, text
 from amodal_data.readers.plain_coco import plain_scenes, plain_settings, unknown_layout
-from amodal_data.readers.values import integer, text
 from amodal_data.scenes.findings import Finding, Place
 from amodal_data.scenes.scene import Scene, Scenes, Source
 
@@ -50,14 +50,13 @@ class SceneStream:
     """Scenes of a file that is read anew in every iteration, in batches or one by one; not indexable."""
 
     def __init__(self, path: Path, annotator: str, cocoa: Scenes | None, masks: str | None, order: str | None) -> None:
-        self._path = path
-        self._annotator = annotator
-        self._cocoa = cocoa
-        self._masks = masks
-        self._order = order
+        self._path, self._annotator, self._cocoa = path, annotator, cocoa
+        self._masks, self._order = masks, order
         self._index = AnnotationIndex(path.name, [], [])
         self._window = (0, -1)
-        self.sources = (Source(path.name, _digest(path)), *(cocoa.sources if cocoa is not None else ()))
+        with _annotation_errors(path), open_regular(path) as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        self.sources = (Source(path.name, digest), *(cocoa.sources if cocoa is not None else ()))
         self._categories = list(items_of(self._path, "categories.item"))
         self._read_images()
         self._count_annotations()
@@ -107,9 +106,8 @@ class SceneStream:
 
     def batches(self, size: int) -> Iterator[Scenes]:
         """Consecutive scenes, ``size`` at a time, not decoded yet."""
-        start, stop = self._window
+        (start, stop), position = self._window, 0
         rest: Scenes | None = None
-        position = 0
         for scenes in self._complete_images(size):
             part = scenes[max(start - position, 0) : max(stop - position, 0)]
             position += len(scenes)
@@ -131,7 +129,11 @@ class SceneStream:
         waiting: dict[int, list[Any]] = defaultdict(list)
         complete: list[int] = []
         for annotation in items_of(self._path, "annotations.item"):
-            position = self._position_of(annotation)
+            usable = isinstance(annotation, Mapping)
+            if usable and self._layout == "cocoa":
+                usable = isinstance(annotation.get("regions"), list)
+            image_id = integer(annotation.get("image_id")) if usable else None
+            position = None if image_id is None else self._positions.get(image_id)
             if position is None or not self._heights[position]:
                 continue
             waiting[position].append(annotation)
@@ -143,15 +145,6 @@ class SceneStream:
         if complete:
             yield self._scenes(complete, waiting)
 
-    def _position_of(self, annotation: Any) -> int | None:
-        """Position in the image list of the image of an annotation; None if the annotation cannot be used."""
-        if not isinstance(annotation, Mapping):
-            return None
-        if self._layout == "cocoa" and not isinstance(annotation.get("regions"), list):
-            return None
-        image_id = integer(annotation.get("image_id"))
-        return None if image_id is None else self._positions.get(image_id)
-
     def _scenes(self, positions: list[int], waiting: dict[int, list[Any]]) -> Scenes:
         """The scenes of some complete images, made by the reader of the layout."""
         images = [
@@ -160,17 +153,18 @@ class SceneStream:
         ]
         annotations = [annotation for n in positions for annotation in waiting.pop(n)]
         content = {"images": images, "annotations": annotations, "categories": self._categories}
+        path, source = self._path, self.sources[0]
         if self._layout == "cocoa":
-            return cocoa_scenes(content, self._path, self.sources[0], self._annotator)
+            return cocoa_scenes(content, path, source, self._annotator)
         if self._layout == "coco":
-            return plain_scenes(content, self._path, self.sources[0], masks=self._masks, order=self._order)
-        dataset = dataset_of(self._layout, self._path.name)
-        return amodal_coco_scenes(content, self._path, self.sources[0], dataset, self._layout, self._cocoa)
+            return plain_scenes(content, path, source, self._masks, self._order)
+        dataset = dataset_of(self._layout, path.name)
+        return amodal_coco_scenes(content, path, source, dataset, self._layout, self._cocoa)
 
     def _name(self, position: int) -> str:
         """File name of an image by its position in the image list."""
-        name = self._names[self._name_ends[position] : self._name_ends[position + 1]]
-        return name.decode("utf-8", "surrogatepass")
+        start, stop = self._name_ends[position : position + 2]
+        return self._names[start:stop].decode("utf-8", "surrogatepass")
 
     def _read_images(self) -> None:
         """Read the image list into compact arrays."""
@@ -226,8 +220,7 @@ class SceneStream:
             self._counts[self._positions[image_id]] += 1
             if annotation.get("author") == self._annotator:
                 by_annotator.add(image_id)
-            annotation_id = integer(annotation.get("id"))
-            if annotation_id is not None:
+            if (annotation_id := integer(annotation.get("id"))) is not None:
                 ids.append(annotation_id)
                 images.append(image_id)
                 numbers.append(n)
@@ -274,14 +267,8 @@ def items_of(path: Path, prefix: str) -> Iterator[Any]:
 def _repeats(ids: NDArray[np.int64]) -> list[int]:
     """Positions of values that occurred before."""
     order = np.argsort(ids, kind="stable")
-    repeated = np.append(False, ids[order][1:] == ids[order][:-1])
-    positions: list[int] = order[repeated[: len(order)]].tolist()
+    positions: list[int] = order[1:][ids[order][1:] == ids[order][:-1]].tolist()
     return positions
-
-
-def _digest(path: Path) -> str:
-    with _annotation_errors(path), open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
@@ -291,7 +278,5 @@ def _annotation_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise AnnotationError(f"cannot read the file: {error.strerror}", place=str(path)) from error
-    except (ijson.JSONError, UnicodeDecodeError, ValueError) as error:
-        if isinstance(error, LayoutError | SelectionError):
-            raise
+    except (ijson.JSONError, ValueError) as error:
         raise AnnotationError(f"not JSON: {str(error).splitlines()[0]}", place=str(path)) from error

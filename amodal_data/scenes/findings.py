@@ -158,6 +158,5 @@ def read_findings(text: bytes) -> tuple[Finding, ...]:
     kinds = {"code": str, "file": str, "image_id": int, "region": int, "message": str}
     if not all(type(line) is dict and type(line.get(name)) is kind for line in lines for name, kind in kinds.items()):
         raise ValueError("a finding has a field that is missing or of another type")
-    return tuple(
-        Finding(line["code"], Place(line["file"], line["image_id"], line["region"]), line["message"]) for line in lines
-    )
+    places = [Place(line["file"], line["image_id"], line["region"]) for line in lines]
+    return tuple(Finding(line["code"], place, line["message"]) for line, place in zip(lines, places, strict=True))

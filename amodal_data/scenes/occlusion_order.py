@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_MATRIX_LIMIT = 64
-"""Up to this many instances, products of whole matrices are the fastest transitive closure."""
+_MATRIX_LIMIT = 64  # up to this many instances, products of whole matrices are the fastest transitive closure
 _CONSTRAINT = re.compile(r"\d{1,9}-\d{1,9}(,\d{1,9}-\d{1,9})*")
 
 

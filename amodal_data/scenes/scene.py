@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, NamedTuple, Protocol, overload, runtime_checkable
 
 import numpy as np
@@ -13,8 +14,7 @@ from amodal_data.masks.rle import RLE
 from amodal_data.scenes.findings import Finding
 from amodal_data.scenes.occlusion_order import is_cyclic
 
-_BATCH_SIZE = 50
-"""Images decoded at once: enough to spread the cost of a numpy call, few enough to stay small."""
+_BATCH_SIZE = 50  # images decoded at once: enough to spread the cost of a numpy call, few enough to stay small
 
 
 class StoredValues(NamedTuple):
@@ -151,15 +151,8 @@ class SceneSource(Protocol):
         """Scenes ``start`` to ``stop`` only."""
 
 
-@dataclass(frozen=True, slots=True)
-class _MappedReader:
-    """A reader whose scenes are changed after reading."""
-
-    read: Callable[[Any], list[Scene]]
-    change: Callable[[Scene], Scene]
-
-    def __call__(self, records: Any) -> list[Scene]:
-        return [self.change(scene) for scene in self.read(records)]
+def _read_mapped(read: Callable[[Any], list[Scene]], change: Callable[[Scene], Scene], records: Any) -> list[Scene]:
+    return list(map(change, read(records)))
 
 
 class Scenes(Sequence[Scene]):
@@ -179,11 +172,8 @@ class Scenes(Sequence[Scene]):
         sources: Sequence[Source] = (),
         file_findings: Sequence[Finding] = (),
     ) -> None:
-        self._records = records
-        self._read = read
-        self.dataset = dataset
-        self.settings = dict(settings or {})
-        self.sources = tuple(sources)
+        self._records, self._read = records, read
+        self.dataset, self.settings, self.sources = dataset, dict(settings or {}), tuple(sources)
         self._file_findings = tuple(file_findings)
 
     @property
@@ -245,7 +235,7 @@ class Scenes(Sequence[Scene]):
 
     def mapped(self, change: Callable[[Scene], Scene], settings: Mapping[str, str]) -> "Scenes":
         """Apply ``change`` to each scene when it is read; ``settings`` are added to those of the scenes."""
-        return self._copy(_read=_MappedReader(self._read, change), settings={**self.settings, **settings})
+        return self._copy(_read=partial(_read_mapped, self._read, change), settings={**self.settings, **settings})
 
     def followed_by(self, other: "Scenes", findings: Sequence[Finding] = ()) -> "Scenes":
         """Append the scenes of another file of the same layout, and findings about the two."""

@@ -14,8 +14,7 @@ from amodal_data.evaluation.results.json_rows import Index, open_records
 from amodal_data.io.files import open_regular
 from amodal_data.masks.polygons import usable_polygon
 from amodal_data.masks.rle import RLE, merge, parse_rle, rasterize
-from amodal_data.readers.json_files import load_json
-from amodal_data.readers.values import integer, number
+from amodal_data.readers.json_files import integer, load_json, number
 from sln.completion.completer import Prompts, boxes_of
 from sln.config import Category
 from sln.inference.conditioning import Answer

@@ -32,8 +32,7 @@ from amodal_data.evaluation.results.scored_masks import (
 from amodal_data.evaluation.results.sidecar import Sidecar, open_sidecar
 from amodal_data.masks.rle import RLE, parse_rles
 from amodal_data.masks.windows import subtract
-from amodal_data.readers.json_files import stem_of
-from amodal_data.readers.values import integer, number
+from amodal_data.readers.json_files import integer, number, stem_of
 from amodal_data.scenes.scene import Source
 
 _AMODAL_KEYS = ("segmentation", "amodalMask")

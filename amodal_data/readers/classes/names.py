@@ -18,8 +18,7 @@ from amodal_data.scenes.scene import Scene, Scenes
 _COCO = Path(__file__).with_name("coco.toml")
 _NON_WORD = re.compile(r"[^\w]+")
 _QUALIFIER = re.compile(r" (?:in|on|with|of|at|from|behind|wearing|holding|and|near|under) .*")
-OTHER = "other"
-"""The class of names that are not in the table; its id is the largest one plus 1."""
+OTHER = "other"  # the class of names that are not in the table; its id is the largest one plus 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,29 +58,23 @@ def read_class_names(path: str | Path | None = None) -> ClassNames:
         raise SelectionError(f"cannot read the file: {error.strerror}", place=str(file)) from error
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
         raise SelectionError(f"not TOML: {error}", place=str(file)) from error
-    table: dict[str, tuple[int, str]] = {}
-    for n, entry in enumerate(_entries(content, file), 1):
-        class_ = _class_of_entry(entry, n, file)
-        for name in (class_[1], *entry.get("names", [])):
-            other = table.setdefault(_plain(str(name)), class_)
-            if other != class_:
-                raise SelectionError(f"{name!r} names two classes, {class_[1]!r} and {other[1]!r}", place=str(file))
-    return ClassNames(table, sha256(raw).hexdigest())
+    return ClassNames(_table(content.get("classes"), file), sha256(raw).hexdigest())
 
 
-def _entries(content: Mapping[str, Any], file: Path) -> list[Mapping[str, Any]]:
-    entries = content.get("classes")
+def _table(entries: Any, file: Path) -> dict[str, tuple[int, str]]:
     if not entries or not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         fix = "make such a file with amodal-data classes FILE --write"
         raise SelectionError("no [[classes]] in this file", place=str(file), fix=fix)
-    return entries
-
-
-def _class_of_entry(entry: Mapping[str, Any], n: int, file: Path) -> tuple[int, str]:
-    number, name, names = entry.get("id"), entry.get("name"), entry.get("names", [])
-    if type(number) is not int or not isinstance(name, str) or not name or not isinstance(names, list):
-        raise SelectionError(f"class {n} needs id (a number), name and names (a list)", place=str(file))
-    return number, name
+    table: dict[str, tuple[int, str]] = {}
+    for n, entry in enumerate(entries, 1):
+        number, title, names = entry.get("id"), entry.get("name"), entry.get("names", [])
+        if type(number) is not int or not isinstance(title, str) or not title or not isinstance(names, list):
+            raise SelectionError(f"class {n} needs id (a number), name and names (a list)", place=str(file))
+        for name in (title, *names):
+            other = table.setdefault(_plain(str(name)), (number, title))
+            if other != (number, title):
+                raise SelectionError(f"{name!r} names two classes, {title!r} and {other[1]!r}", place=str(file))
+    return table
 
 
 def _plain(name: str) -> str:
@@ -94,11 +87,9 @@ def with_classes(scenes: Scenes, names: ClassNames) -> Scenes:
 
 
 def _classify(names: ClassNames, scene: Scene) -> Scene:
-    instances = []
-    for instance in scene.instances:
-        number, name = names.find(instance.name) or names.other
-        instances.append(replace(instance, category_id=number, name=name))
-    return replace(scene, instances=tuple(instances))
+    classes = [names.find(instance.name) or names.other for instance in scene.instances]
+    rows = zip(scene.instances, classes, strict=True)
+    return replace(scene, instances=tuple(replace(row, category_id=number, name=name) for row, (number, name) in rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +115,9 @@ class Coverage:
 def coverage(scenes: Iterable[Scene], names: ClassNames) -> Coverage:
     """Count how many instances of some scenes a table of names covers."""
     counts = Counter(instance.name for scene in scenes for instance in scene.instances)
-    classes: Counter[str] = Counter()
-    unknown: Counter[str] = Counter()
+    classes, unknown = Counter[str](), Counter[str]()
     for name, count in counts.items():
-        class_ = names.find(name)
-        if class_ is None:
+        if (class_ := names.find(name)) is None:
             unknown[_plain(name)] += count
         else:
             classes[class_[1]] += count

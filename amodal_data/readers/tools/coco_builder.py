@@ -13,8 +13,7 @@ from amodal_data.readers.annotation_index import image_size
 from amodal_data.readers.mask_decoder import MaskDecoder, decode_masks
 from amodal_data.scenes.findings import Finding, Place
 
-_ELLIPSE_CORNERS = 64
-"""Corners of the polygon that stands for an ellipse."""
+_ELLIPSE_CORNERS = 64  # of the polygon that stands for an ellipse
 
 
 class CocoBuilder:
@@ -48,13 +47,11 @@ class CocoBuilder:
 
         Parts with the same ``group`` (not None) and label become one object, with the fields of the first part.
         """
-        key = None if group is None else (image_id, label, group)
-        if key is not None and key in self._groups:
-            self._groups[key]["parts"].append(mask)
-            return
-        self._objects.append({"image_id": image_id, "label": label, "parts": [mask], **fields})
-        if key is not None:
-            self._groups[key] = self._objects[-1]
+        entry = {"image_id": image_id, "label": label, "parts": [], **fields}
+        first = entry if group is None else self._groups.setdefault((image_id, label, group), entry)
+        first["parts"].append(mask)
+        if first is entry:
+            self._objects.append(entry)
 
     def to_coco(self) -> dict[str, Any]:
         """COCO's dict; class ids count from 1, in the order of ``labels``, then by name."""

@@ -5,6 +5,7 @@ It is read with defusedxml: no document type, no entities, nothing from outside.
 
 import hashlib
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,8 @@ from amodal_data.errors import AnnotationError, LayoutError
 from amodal_data.io.images import MAX_PIXELS
 from amodal_data.masks.windows import from_crop
 from amodal_data.readers.annotation_index import image_size
-from amodal_data.readers.json_files import read_bytes
+from amodal_data.readers.json_files import integer, read_bytes
 from amodal_data.readers.tools.coco_builder import CocoBuilder, ellipse
-from amodal_data.readers.values import integer
 from amodal_data.scenes.scene import Source
 
 _SHAPES = ("polygon", "box", "ellipse", "mask")
@@ -47,11 +47,11 @@ def cvat_as_coco(path: Path) -> tuple[CocoBuilder, Source]:
     builder.labels = [name for label in root.iterfind("meta//label/name") if (name := (label.text or "").strip())]
     for image in root.iter("image"):
         _add_image(builder, image)
-    if not builder.images:
-        if root.find("track") is None:
-            raise LayoutError("no <image> in this file", place=str(path))
+    if not builder.images and root.find("track") is not None:
         fix = "export the job as 'CVAT for images 1.1'"
         raise LayoutError("no <image> in this file, but tracks of a video", place=str(path), fix=fix)
+    if not builder.images:
+        raise LayoutError("no <image> in this file", place=str(path))
     return builder, Source(path.name, hashlib.sha256(raw).hexdigest())
 
 
@@ -71,16 +71,12 @@ def _add_image(builder: CocoBuilder, image: Any) -> None:
         fields = {"z_order": _integer(shape.get("z_order")), "occluded": shape.get("occluded") == "1"}
         if attributes := {entry.get("name", ""): entry.text or "" for entry in shape.iter("attribute")}:
             fields["attributes"] = attributes
-        group = shape.get("group_id")
-        group = None if group in ("", "0") else group
+        group = None if shape.get("group_id") in ("", "0") else shape.get("group_id")
         builder.add_object(image_id, shape.get("label", ""), mask, group=group, **fields)
 
 
 def _mask(shape: Any, size: tuple[int, int] | None) -> Any:
-    """A shape as COCO's polygons or RLE; None for a mask in an image without a size, which is skipped later.
-
-    Raises ValueError if it cannot be read.
-    """
+    """A shape as COCO's polygons or RLE; None for a mask in an image without a size. Raises ValueError."""
     if shape.tag == "polygon":
         return [[float(x) for pair in shape.get("points", "").split(";") for x in _pair(pair)]]
     if shape.tag == "box":
@@ -123,7 +119,6 @@ def _decode_runs(shape: Any, size: tuple[int, int]) -> Any:
 
 
 def _integer(text: str | None) -> int | None:
-    try:
+    with suppress(ValueError):
         return integer(float(text)) if text is not None else None
-    except ValueError:
-        return None
+    return None

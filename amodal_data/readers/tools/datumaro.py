@@ -8,9 +8,8 @@ import numpy as np
 
 from amodal_data.errors import LayoutError
 from amodal_data.masks.rle import RLE
-from amodal_data.readers.json_files import stem_of
+from amodal_data.readers.json_files import integer, stem_of, text
 from amodal_data.readers.tools.coco_builder import CocoBuilder
-from amodal_data.readers.values import integer, text
 
 
 def is_datumaro(content: object) -> bool:
@@ -25,7 +24,9 @@ def datumaro_as_coco(content: Mapping[str, Any], name: str) -> CocoBuilder:
     skipped with a finding.
     """
     builder = CocoBuilder(name)
-    names = builder.labels = _labels(content)
+    labels = _object(_object(content, "categories"), "label").get("labels")
+    labels = labels if isinstance(labels, list) else []
+    builder.labels = [text(label.get("name")) if isinstance(label, Mapping) else "" for label in labels]
     for item in content["items"]:
         if not isinstance(item, Mapping):
             builder.report("annotation-malformed", f"an item is an object, found {type(item).__name__}")
@@ -39,7 +40,7 @@ def datumaro_as_coco(content: Mapping[str, Any], name: str) -> CocoBuilder:
         annotations = item.get("annotations")
         for n, annotation in enumerate(annotations if isinstance(annotations, list) else []):
             if isinstance(annotation, Mapping):
-                _add(builder, image_id, n, annotation, names)
+                _add(builder, image_id, n, annotation)
             else:
                 builder.report("region-malformed", f"annotation {n} is not an object", image_id)
     return builder
@@ -50,21 +51,14 @@ def _object(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _labels(content: Mapping[str, Any]) -> list[str]:
-    labels = _object(_object(content, "categories"), "label").get("labels")
-    labels = labels if isinstance(labels, list) else []
-    return [text(label.get("name")) if isinstance(label, Mapping) else "" for label in labels]
-
-
-def _add(builder: CocoBuilder, image_id: int, n: int, annotation: Mapping[str, Any], names: list[str]) -> None:
+def _add(builder: CocoBuilder, image_id: int, n: int, annotation: Mapping[str, Any]) -> None:
     kind = annotation.get("type")
     if kind not in ("polygon", "mask"):
         builder.report("shape-left-out", f"annotation {n} is a {kind!r:.40}", image_id)
         return
     mask = [annotation.get("points")] if kind == "polygon" else annotation.get("rle")
-    label = integer(annotation.get("label_id"))
-    attributes = _object(annotation, "attributes")
-    group = integer(annotation.get("group")) or None
+    names, label = builder.labels, integer(annotation.get("label_id"))
+    attributes, group = _object(annotation, "attributes"), integer(annotation.get("group")) or None
     name = names[label] if label is not None and 0 <= label < len(names) else text(attributes.get("name"))
     builder.add_object(image_id, name, mask, group=group, z_order=annotation.get("z_order"), attributes=attributes)
 
@@ -90,21 +84,16 @@ def import_as_coco(path: Path, form: str) -> CocoBuilder:
         file_name = Path(getattr(item.media, "path", "") or item.id).name
         image_id = builder.add_image(file_name, (size[0], size[1]), integer(item.attributes.get("id")))
         for n, annotation in enumerate(item.annotations):
-            _add(builder, image_id, n, _to_json_values(annotation), builder.labels)
+            _add(builder, image_id, n, _to_json_values(annotation))
     return builder
 
 
 def _to_json_values(annotation: Any) -> dict[str, Any]:
     """One of Datumaro's annotation objects as its JSON would have it."""
-    content: dict[str, Any] = {
-        "type": annotation.type.name,
-        "label_id": getattr(annotation, "label", None),
-        "group": annotation.group,
-        "z_order": getattr(annotation, "z_order", None),
-        "attributes": dict(annotation.attributes),
-    }
+    content = {"type": annotation.type.name, "group": annotation.group, "attributes": dict(annotation.attributes)}
+    content |= {"label_id": getattr(annotation, "label", None), "z_order": getattr(annotation, "z_order", None)}
     if annotation.type.name == "polygon":
-        content["points"] = [float(value) for value in annotation.points]
+        content["points"] = list(map(float, annotation.points))
     elif annotation.type.name == "mask":
         content["rle"] = RLE.from_mask(np.asarray(annotation.image)).to_coco()
     return content

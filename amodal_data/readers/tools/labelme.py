@@ -14,9 +14,8 @@ from amodal_data.errors import AnnotationError, LayoutError, PhotoError
 from amodal_data.io.images import read_mask
 from amodal_data.masks.windows import from_crop
 from amodal_data.readers.annotation_index import image_size
-from amodal_data.readers.json_files import load_json, stem_of
+from amodal_data.readers.json_files import load_json, number, stem_of, text
 from amodal_data.readers.tools.coco_builder import CocoBuilder, digest_of, ellipse
-from amodal_data.readers.values import number, text
 from amodal_data.scenes.scene import Source
 
 
@@ -44,9 +43,8 @@ def labelme_as_coco(path: Path) -> tuple[CocoBuilder, Source]:
         if is_labelme(content):
             _add_image(builder, content, file)
         else:
-            builder.report(
-                "annotation-malformed", f"{file.name} is not labelme's: no list 'shapes' or no 'imageHeight'"
-            )
+            problem = "is not labelme's: no list 'shapes' or no 'imageHeight'"
+            builder.report("annotation-malformed", f"{file.name} {problem}")
     if not builder.images:
         fix = f"name the annotation file, such as {files[0]}" if path.is_dir() and files else ""
         raise LayoutError("no labelme file here", place=str(path), fix=fix)
@@ -55,16 +53,14 @@ def labelme_as_coco(path: Path) -> tuple[CocoBuilder, Source]:
 
 def _add_image(builder: CocoBuilder, content: Mapping[str, Any], file: Path) -> None:
     size = content.get("imageHeight"), content.get("imageWidth")
-    name = stem_of(text(content.get("imagePath"))) or f"{file.stem}.jpg"
-    image_id = builder.add_image(name, size)
+    image_id = builder.add_image(stem_of(text(content.get("imagePath"))) or f"{file.stem}.jpg", size)
     for n, shape in enumerate(content["shapes"]):
         try:
             mask = _mask(shape, image_size({"height": size[0], "width": size[1]}))
         except (ValueError, PhotoError) as error:
             builder.report("region-malformed", f"{file.name}, shape {n}: {error}", image_id)
             continue
-        group = shape.get("group_id")
-        group = group if isinstance(group, int | str) else None
+        group = shape.get("group_id") if isinstance(shape.get("group_id"), int | str) else None
         fields = {key: shape[key] for key in ("description", "flags") if key in shape}
         builder.add_object(image_id, text(shape.get("label")), mask, group=group, **fields)
 
@@ -99,10 +95,7 @@ def _points(value: Any) -> NDArray[np.float64]:
 
 
 def _decode_png(value: Any, x: int, y: int, size: tuple[int, int] | None) -> Any:
-    """A PNG in base64, with its upper left corner at (x, y), as an RLE of the image.
-
-    None for an image without a size, which is skipped later.
-    """
+    """A PNG in base64, with its upper left corner at (x, y), as an RLE; None for an image without a size."""
     if size is None:
         return None
     try:

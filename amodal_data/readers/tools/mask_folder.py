@@ -7,12 +7,11 @@ from typing import Any
 from amodal_data.errors import LayoutError, PhotoError, SelectionError
 from amodal_data.io.images import read_mask
 from amodal_data.masks.rle import RLE
+from amodal_data.readers.json_files import integer
 from amodal_data.readers.tools.coco_builder import CocoBuilder, digest_of
-from amodal_data.readers.values import integer
 from amodal_data.scenes.scene import Source
 
-PATTERN = "{image}/{object}.png"
-"""How masks are named by default."""
+PATTERN = "{image}/{object}.png"  # how masks are named by default
 _FIELDS = {"image", "object", "name", "order"}
 _FIELD = re.compile(r"\{(\w+)\}")
 
@@ -29,12 +28,12 @@ def masks_as_coco(folder: Path, pattern: str = PATTERN, visible: str | None = No
     amodal = _matching_files(folder, pattern)
     if not amodal:
         raise LayoutError(f"no mask is called {pattern}", place=str(folder), fix="name them with --pattern")
-    visible_files = {_key(fields): path for path, fields in _matching_files(folder, visible)} if visible else {}
+    visible_rows = _matching_files(folder, visible) if visible else []
+    visible_files = {(fields["image"], fields["object"]): path for path, fields in visible_rows}
     visible_paths = set(visible_files.values())  # which the pattern of amodal masks may match too
     builder, digests, images = CocoBuilder(folder.name), [], dict[str, tuple[int, tuple[int, int]]]()
     for path, fields in amodal:
-        mask = _read(builder, path) if path not in visible_paths else None
-        if mask is None:
+        if path in visible_paths or (mask := _read(builder, path)) is None:
             continue
         digests += [path.name.encode(), mask.compressed()]
         if fields["image"] not in images:
@@ -47,7 +46,7 @@ def masks_as_coco(folder: Path, pattern: str = PATTERN, visible: str | None = No
         values: dict[str, Any] = {"file": path.name}
         if (order := integer(float(fields["order"])) if fields.get("order", "").isdecimal() else None) is not None:
             values["order"] = order
-        visible_path = visible_files.get(_key(fields))
+        visible_path = visible_files.get((fields["image"], fields["object"]))
         if visible_path is not None and (visible_mask := _read(builder, visible_path)) is not None:
             digests.append(visible_mask.compressed())
             values["visible_mask"] = visible_mask.to_coco()
@@ -74,10 +73,6 @@ def _matching_files(folder: Path, pattern: str) -> list[tuple[Path, dict[str, st
 def _natural(name: str) -> list[tuple[bool, int, str]]:
     """A sort key by which 2 comes before 10."""
     return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", name)]
-
-
-def _key(fields: dict[str, str]) -> tuple[str, str]:
-    return fields["image"], fields["object"]
 
 
 def _read(builder: CocoBuilder, path: Path) -> RLE | None:

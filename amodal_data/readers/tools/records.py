@@ -1,17 +1,17 @@
 """Lists of records, one an image with its annotations: detectron2's dicts, OSD-Amodal, rows of a table."""
 
 from collections.abc import Iterable, Mapping
+from itertools import count
 from typing import Any
 
 import numpy as np
 
 from amodal_data.masks.rle import RLE
-from amodal_data.readers.values import integer, text
+from amodal_data.readers.json_files import integer, text
 
 _LIST_KEYS = ("annotations", "objects", "instances")
 _NAME_KEYS = ("file_name", "filename", "image_path", "image")
-_XYXY = 0
-"""detectron2's ``BoxMode.XYXY_ABS``."""
+_XYXY = 0  # detectron2's ``BoxMode.XYXY_ABS``
 
 
 def is_records(content: object) -> bool:
@@ -32,16 +32,13 @@ def records_as_coco(records: Iterable[Any], categories: Any = None) -> dict[str,
     images: list[Any] = []
     annotations: list[Any] = []
     numbers: dict[str, int] = {}
-    free = 1
+    free = (number for number in count(1) if number not in ids)
     for record in records:
         if not isinstance(record, Mapping):
             images.append(record)
             continue
-        image_id = _image_id(record)
-        while image_id is None and free in ids:
-            free += 1
-        image_id = free if image_id is None else image_id
-        ids.add(image_id)
+        given = _image_id(record)
+        image_id = next(free) if given is None else given
         name = next((record[key] for key in _NAME_KEYS if isinstance(record.get(key), str)), "")
         images.append({"id": image_id, "file_name": name, "height": record.get("height"), "width": record.get("width")})
         for annotation in _annotations(record) or []:

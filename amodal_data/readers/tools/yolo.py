@@ -12,11 +12,6 @@ from amodal_data.readers.tools.coco_builder import CocoBuilder, digest_of
 from amodal_data.scenes.scene import Source
 
 
-def is_yolo(folder: Path) -> bool:
-    """Is this a folder of YOLO labels?"""
-    return (folder / "labels").is_dir()
-
-
 def yolo_as_coco(folder: Path) -> tuple[CocoBuilder, Source]:
     """Read ``labels/**/NAME.txt``, with image sizes from ``images/**/NAME.*``.
 
@@ -58,8 +53,7 @@ def _class_names(folder: Path) -> dict[int, str]:
         except (AnnotationError, yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError):
             continue
         names = content.get("names") if isinstance(content, dict) else None
-        if isinstance(names, list):
-            names = dict(enumerate(names))
+        names = dict(enumerate(names)) if isinstance(names, list) else names
         if isinstance(names, dict):
             return {number: str(name) for number, name in names.items() if isinstance(number, int)}
     return {}

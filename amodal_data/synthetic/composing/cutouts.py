@@ -19,10 +19,9 @@ from amodal_data.io.images import photo_size
 from amodal_data.masks.rle import RLE, merge
 from amodal_data.masks.windows import Window, crop, window_of
 from amodal_data.readers.discovery import PhotoFinder
-from amodal_data.readers.json_files import load_json
+from amodal_data.readers.json_files import integer, load_json, text
 from amodal_data.readers.plain_coco import plain_scenes
 from amodal_data.readers.stream import SceneStream, items_of, iter_annotations
-from amodal_data.readers.values import integer, text
 from amodal_data.scenes.findings import Finding, Place
 from amodal_data.scenes.scene import Instance, Scene, Scenes
 
