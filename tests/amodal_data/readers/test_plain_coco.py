@@ -232,8 +232,8 @@ def test_negative_examples_avoid_unknown_pixels():
     model = build(load_config("modern", settings=["data.size=64", "encoder.weights=''", *MODERN_SMALL], environment={}))
     proposals = torch.tensor([[0.0, 0, 20, 6], [42, 0, 64, 20], [8, 8, 40, 40]])
     for given, expected in ((targets, 2), (hidden, 0)):
-        boxes, _, labels, _ = model.boxes._sampled([proposals], given)
-        assert int((labels == 0).sum()) == expected and len(boxes) == len(labels)
+        chosen = model.box_head._sample([proposals], given)
+        assert int((chosen.labels == 0).sum()) == expected and len(chosen.boxes) == len(chosen.labels)
     with torch.no_grad():
         images = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
         assert model(images, hidden)["global_layering"] != model(images, targets)["global_layering"]
