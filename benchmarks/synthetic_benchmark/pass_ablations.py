@@ -55,7 +55,7 @@ class Variant:
 
     ``hidden_maps``: context maps that are set to 0. ``layers``: whether it sees the global layering map. ``repeats``:
     number of applications. ``head``: ``trained`` together with the stage, ``connected`` to it by gradients through the
-    context maps as well, or ``frozen``. ``order``: weight of a loss on depth order. ``kind`` of head.
+    first probabilities as well, or ``frozen``. ``order``: weight of a loss on depth order. ``kind`` of head.
     """
 
     hidden_maps: tuple[int, ...] = ()
