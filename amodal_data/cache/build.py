@@ -20,10 +20,8 @@ from amodal_data.io.files import refuse_existing, remove_leftovers, sole_writer
 from amodal_data.scenes.findings import Finding, count_findings, findings_text, read_findings
 from amodal_data.scenes.scene import Scene, SceneSource
 
-SHARD = 1000
-"""Scenes in a shard: the most that an interrupted build loses."""
-BATCH = 50
-"""Scenes in a task: enough to make sending it cheap, few enough to keep all workers busy."""
+SHARD = 1000  # Scenes in a shard: the most that an interrupted build loses
+BATCH = 50  # Scenes in a task: enough to make sending it cheap, few enough to keep all workers busy
 
 OnImage = Callable[[int], None]
 

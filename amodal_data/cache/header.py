@@ -12,10 +12,8 @@ from amodal_data.scenes.scene import Source
 
 FORMAT = "amodal-targets"
 FORMAT_VERSION = 1
-EARLIER_FORMAT = "amodal-data/targets"
-"""First line of caches from before the format got its name; they are refused."""
-USER_BLOCK = 512
-"""Bytes in front of the HDF5 data."""
+EARLIER_FORMAT = "amodal-data/targets"  # First line of caches from before the format got its name; they are refused
+USER_BLOCK = 512  # Bytes in front of the HDF5 data
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -23,13 +23,10 @@ from amodal_data.layering.targets import LayeredTargets
 from amodal_data.scenes.findings import Finding, read_findings
 from amodal_data.scenes.scene import Source
 
-PREVIEW_IMAGES = 3
-"""Images that a notebook shows of a cache."""
-PRELOAD_BYTES = 64 * 2**20
-"""Caches up to this size are held in memory."""
+PREVIEW_IMAGES = 3  # Images that a notebook shows of a cache
+PRELOAD_BYTES = 64 * 2**20  # Caches up to this size are held in memory
 BOXES = [("amodal_box", "<i4", (4,)), ("modal_box", "<i4", (4,))]
-TABLE = np.dtype([("image", "<i8"), ("image_id", "<i8"), *INSTANCE.descr, *BOXES])
-"""A row of :meth:`TargetCache.table`."""
+TABLE = np.dtype([("image", "<i8"), ("image_id", "<i8"), *INSTANCE.descr, *BOXES])  # A row of TargetCache.table()
 
 
 class TargetCache(Sequence[LayeredTargets]):

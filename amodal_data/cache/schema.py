@@ -65,11 +65,9 @@ EMPTY: dict[str, NDArray[Any]] = {
 }
 """Every column without rows: its dtype and shape."""
 
-AMBIGUOUS, UNKNOWN = np.uint8(1), np.uint8(2)
-"""Bits of ``flags``, a byte for each region."""
+AMBIGUOUS, UNKNOWN = np.uint8(1), np.uint8(2)  # Bits of ``flags``, a byte for each region
 
-MAX_RUN = 65_535
-"""Pixels of the longest run that uint16 holds."""
+MAX_RUN = 65_535  # Pixels of the longest run that uint16 holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +80,7 @@ class CachedImage:
     annotator: str = ""
 
 
-Images = Iterable[tuple[CachedImage, LayeredTargets]]
-"""Images with their targets, in order."""
+Images = Iterable[tuple[CachedImage, LayeredTargets]]  # Images with their targets, in order
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,10 +16,8 @@ from amodal_data.errors import CacheFormatError
 from amodal_data.layering.targets import LayeredTargets
 from amodal_data.scenes.occlusion_order import is_cyclic
 
-FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE}
-"""The only HDF5 filters of a cache."""
-MAX_PIXELS = 2**31
-"""Images have fewer pixels than this."""
+FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE}  # The only HDF5 filters of a cache
+MAX_PIXELS = 2**31  # Images have fewer pixels than this
 
 
 def open_columns(file: h5py.File) -> dict[str, Any]:

@@ -22,8 +22,7 @@ from amodal_data.scenes.scene import Scene, SceneSource
 CONTRADICTIONS = {"area-differs", "occlusion-rate-differs", "stored-mask-differs", "stored-masks-inconsistent",
                   "visible-outside-amodal"}  # fmt: skip
 """Findings of contradictions inside a source, which are no fault of the cache."""
-MAX_DIFFERENCES = 10
-"""Differences that a printed report lists."""
+MAX_DIFFERENCES = 10  # Differences that a printed report lists
 
 OnImage = Callable[[int], None]
 

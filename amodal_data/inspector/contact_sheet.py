@@ -26,8 +26,7 @@ from amodal_data.io.text import printable
 from amodal_data.layering.targets import LayeredTargets
 
 _TITLES = ("photo", "instances, hidden parts striped", "count map", "levels, most hidden instance", "its sem-dist map")
-_NO_PHOTO = 205.0
-"""Gray level that stands in for a photo"""
+_NO_PHOTO = 205.0  # Gray level that stands in for a photo
 
 
 def contact_sheet(images: Sequence[tuple[CachedImage, LayeredTargets, Path | None]]) -> Image.Image:

@@ -9,8 +9,7 @@ from amodal_data.evaluation.results.scored_masks import ScoredMask
 from amodal_data.layering.partition import partition_masks
 from amodal_data.layering.targets import LayeredTargets
 
-_MIN_IOU = 0.3
-"""IoU from which on a prediction may match a true instance"""
+_MIN_IOU = 0.3  # IoU from which on a prediction may match a true instance
 
 
 def layered_predictions(predictions: Sequence[ScoredMask], size: tuple[int, int]) -> LayeredTargets:

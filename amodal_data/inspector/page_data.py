@@ -26,14 +26,10 @@ from amodal_data.layering.targets import LayeredTargets
 from amodal_data.masks.rle import iou
 from amodal_data.scenes.findings import CODES, Finding
 
-_LONGEST = 640
-"""Longer side of an image on the page, at most, pixels"""
-_PHOTO_BYTES = 96_000
-"""Size of a photo as JPEG, at most if a quality of :data:`_QUALITIES` allows it"""
-_QUALITIES = (82, 70, 55, 40, 25)
-"""JPEG qualities, tried in turn"""
-_MAX_PREDICTIONS = 30
-"""Predictions shown for an image, those with the highest scores"""
+_LONGEST = 640  # Longer side of an image on the page, at most, pixels
+_PHOTO_BYTES = 96_000  # Size of a photo as JPEG, at most if one of these qualities allows it
+_QUALITIES = (82, 70, 55, 40, 25)  # JPEG qualities, tried in turn
+_MAX_PREDICTIONS = 30  # Predictions shown for an image, those with the highest scores
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,8 +14,7 @@ from amodal_data.scenes.findings import Finding, count_findings
 _RATES = ("not hidden", "up to 25 %", "up to 50 %", "up to 75 %", "above 75 %")
 _RATE_EDGES = (1e-9, 0.25, 0.5, 0.75)
 """Occlusion rates up to which an instance belongs to each of :data:`_RATES` but the last"""
-_BAR = 24
-"""Length of the longest bar, characters"""
+_BAR = 24  # Length of the longest bar, characters
 
 
 @dataclass(slots=True, repr=False)

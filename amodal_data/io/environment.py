@@ -11,8 +11,7 @@ from packaging.specifiers import SpecifierSet
 
 PACKAGES = ("h5py", "numpy", "orjson", "pillow", "pycocotools", "rich", "scikit-image", "scipy", "shapely", "typer")
 """Packages that amodal-data needs."""
-MIN_FREE_BYTES = 2**30
-"""Less free disk space than this is a problem."""
+MIN_FREE_BYTES = 2**30  # Less free disk space than this is a problem
 
 
 def examine(folder: Path) -> dict[str, Any]:

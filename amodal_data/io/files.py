@@ -24,10 +24,8 @@ SPECIAL_FILES = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
-LOCK_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
-"""Flags to open a lock file with."""
-NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}
-"""Errors of file systems that have no locks."""
+LOCK_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW  # Flags to open a lock file with
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}  # Errors of file systems that have no locks
 
 
 def open_regular(path: str | Path) -> BufferedReader:
@@ -116,8 +114,7 @@ def sole_writer(lock: Path, output: str) -> Iterator[None]:
         os.close(handle)
 
 
-_LOCKS: set[int] = set()
-"""Handles of the locks that this process holds."""
+_LOCKS: set[int] = set()  # Handles of the locks that this process holds
 
 
 def _close_locks() -> None:

@@ -17,17 +17,14 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from amodal_data.errors import PhotoError
 from amodal_data.io.files import open_regular
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-"""Formats that are read; only the first frame of a GIF"""
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # Formats that are read; only the first frame of a GIF
 
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 """Suffixes of photos in a folder"""
 
-MAX_PIXELS = 100_000_000
-"""Photos with more pixels are refused"""
+MAX_PIXELS = 100_000_000  # Photos with more pixels are refused
 
-MAX_ASPECT = 200
-"""Photos whose longer side is more than this many times the shorter one are refused"""
+MAX_ASPECT = 200  # Photos whose longer side is more than this many times the shorter one are refused
 
 
 @contextmanager

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from amodal_data.io.files import open_regular
 
-MAX_DEFLATE_RATIO = 1100
-"""No deflated member unpacks to more than this many times its size."""
+MAX_DEFLATE_RATIO = 1100  # No deflated member unpacks to more than this many times its size
 LOCAL_HEADER = struct.Struct("<4s22xHH")
 """Local file header of a zip member: signature, length of the name, length of the extra field."""
 

@@ -26,16 +26,11 @@ from amodal_data.layering.sem_dist import median_level
 
 DecodingRule = Literal["none", "rank", "sinkhorn"]
 
-UNKNOWN_OCCLUDER = 0.3
-"""Probability that one more object, which nobody detected, is in front of an instance."""
-MIN_SCORE = 0.5
-"""An instance of this score or more reserves a level at its pixels."""
-SINKHORN_ROUNDS = 4
-"""Rounds of Sinkhorn normalization."""
-MIN_LIKELIHOOD = 1e-6
-"""Floor of the occlusion likelihood, so that an instance's own prediction is never zeroed."""
-BATCH_PIXELS = 8192
-"""Pixels decoded at a time, few enough for a processor's cache."""
+UNKNOWN_OCCLUDER = 0.3  # Probability that one more object, which nobody detected, is in front of an instance
+MIN_SCORE = 0.5  # An instance of this score or more reserves a level at its pixels
+SINKHORN_ROUNDS = 4  # Rounds of Sinkhorn normalization
+MIN_LIKELIHOOD = 1e-6  # Floor of the occlusion likelihood, so that an instance's own prediction is never zeroed
+BATCH_PIXELS = 8192  # Pixels decoded at a time, few enough for a processor's cache
 Array = NDArray[np.float32]
 
 

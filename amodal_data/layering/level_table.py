@@ -17,10 +17,8 @@ from amodal_data.scenes.scene import Scene
 
 Flags = NDArray[np.bool_]
 
-MAX_CODE = 255
-"""The largest level code that uint8 holds."""
-DENSE_INSTANCES = 128
-"""Up to this many instances, matrices are multiplied as dense ones."""
+MAX_CODE = 255  # The largest level code that uint8 holds
+DENSE_INSTANCES = 128  # Up to this many instances, matrices are multiplied as dense ones
 
 
 def pairwise_counts(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.floating]:

@@ -13,12 +13,9 @@ from numpy.typing import NDArray
 from amodal_data.errors import LevelsError
 from amodal_data.masks.rle import RLE
 
-MAX_REGIONS = 65_535
-"""Regions of one image: their ids are uint16."""
-MAX_MASKS = 65_535
-"""Masks of one image."""
-LOOKUP_VALUES = 2**16
-"""Below this value a lookup table is faster than a binary search."""
+MAX_REGIONS = 65_535  # Regions of one image: their ids are uint16
+MAX_MASKS = 65_535  # Masks of one image
+LOOKUP_VALUES = 2**16  # Below this value a lookup table is faster than a binary search
 
 
 def check_region_count(count: int) -> None:

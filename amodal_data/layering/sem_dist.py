@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-SAFE_CONFIDENCE = 1 - 2**-8
-"""The highest confidence in a sem-dist map: at C = 1 the fractional part would be 0, a hole."""
+SAFE_CONFIDENCE = 1 - 2**-8  # The highest confidence in a sem-dist map: at C = 1 the fractional part would be 0, a hole
 
 
 def sem_dist(confidence: Any, level: Any) -> Any:

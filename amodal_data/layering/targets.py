@@ -35,10 +35,8 @@ from amodal_data.masks.rle import RLE
 from amodal_data.scenes.findings import Finding, Place
 from amodal_data.scenes.scene import Scene
 
-BATCH_ENTRIES = 2**18
-"""Up to this many runs times instances, the masks of all instances are encoded at once."""
-LOOKUP_PIXELS = 2**24
-"""In larger images, pixels are looked up in the runs, not in the region map."""
+BATCH_ENTRIES = 2**18  # Up to this many runs times instances, the masks of all instances are encoded at once
+LOOKUP_PIXELS = 2**24  # In larger images, pixels are looked up in the runs, not in the region map
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

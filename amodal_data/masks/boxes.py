@@ -3,11 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-DENSE_ENTRIES = 2**16
-"""Up to this many entries, a boolean table is reduced as a whole, not entry by entry."""
+DENSE_ENTRIES = 2**16  # Up to this many entries, a boolean table is reduced as a whole, not entry by entry
 
-EMPTY_BOX = np.int32(0x7FFFFFFF)
-"""A corner of an absent region, for :func:`union_boxes`."""
+EMPTY_BOX = np.int32(0x7FFFFFFF)  # A corner of an absent region, for :func:`union_boxes`
 
 
 def region_boxes(

@@ -14,10 +14,8 @@ from numpy.typing import NDArray
 
 from amodal_data.errors import MaskError
 
-MAX_CHARACTERS = 7
-"""Characters of one number: 35 bits, far above any image and safe from int64 overflow."""
-MAX_CHARACTERS_INT32 = 6
-"""The same for int32: 30 bits."""
+MAX_CHARACTERS = 7  # Characters of one number: 35 bits, far above any image and safe from int64 overflow
+MAX_CHARACTERS_INT32 = 6  # The same for int32: 30 bits
 
 Integer = type[np.signedinteger[Any]]
 

@@ -11,14 +11,12 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-REACH = 16
-"""A polygon may reach this many times the longer image side beyond the origin before it is clipped."""
+REACH = 16  # A polygon may reach this many times the longer image side beyond the origin before it is clipped
 
 LONGEST = 20_000
 """Longer polygons are not checked for self-intersection: in the worst case the time grows with the square of points."""
 
-MAX_COORDINATE = 1e100
-"""Coordinates are clipped to it so that clipping stays finite; no pixel depends on it."""
+MAX_COORDINATE = 1e100  # Coordinates are clipped to it so that clipping stays finite; no pixel depends on it
 
 Polygon = NDArray[np.float64]
 

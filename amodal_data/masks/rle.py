@@ -20,10 +20,8 @@ from pycocotools import mask as coco_mask
 from amodal_data.errors import MaskError, MaskSizeError
 from amodal_data.masks.coco_strings import decode_counts
 
-MAX_PIXELS = 2**31 - 1
-"""Pixels of one mask: positions are int32."""
-MAX_VALUES = 8192
-"""A polygon of more values is rasterized in parts."""
+MAX_PIXELS = 2**31 - 1  # Pixels of one mask: positions are int32
+MAX_VALUES = 8192  # A polygon of more values is rasterized in parts
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

@@ -7,8 +7,7 @@ from numpy.typing import NDArray
 
 from amodal_data.masks.rle import RLE, cancel_pairs
 
-Window = tuple[slice, slice]
-"""Rows and columns of an image, both with a start and a stop inside it."""
+Window = tuple[slice, slice]  # Rows and columns of an image, both with a start and a stop inside it
 
 
 def subtract(a: RLE, b: RLE) -> RLE:

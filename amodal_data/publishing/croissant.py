@@ -4,8 +4,7 @@ from typing import Any
 
 from amodal_data.publishing.description import DatasetDescription
 
-CROISSANT = "http://mlcommons.org/croissant/1.0"
-"""Version of the format"""
+CROISSANT = "http://mlcommons.org/croissant/1.0"  # Version of the format
 
 _CONTEXT = {
     "@language": "en",

@@ -15,10 +15,8 @@ from amodal_data.io.files import open_regular
 from amodal_data.readers.json_files import load_json
 from amodal_data.synthetic.composing import FLAT, SCHEMA
 
-_COMPOSED = "compose.json"
-"""File of a composed set with its settings"""
-_PHOTOS = "images"
-"""Folder of a composed set with its photos"""
+_COMPOSED = "compose.json"  # File of a composed set with its settings
+_PHOTOS = "images"  # Folder of a composed set with its photos
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,9 @@ from numpy.typing import NDArray
 
 _VIRIDIS = ("440154", "482878", "3e4989", "31688e", "26828e", "1f9e89", "35b779", "6ece58", "b5de2b", "fde725")
 _OKABE_ITO = ("e69f00", "56b4e9", "009e73", "f0e442", "0072b2", "d55e00", "cc79a7")
-_BAND_POSITIONS = (0.0, 0.35, 0.55, 0.75, 1.0)
-"""Where the levels lie on viridis, 0 = light and 1 = dark"""
-FADED_GRAY = 150.0
-"""Gray level towards which a sem-dist map fades"""
-FADED_SHARE = 0.3
-"""Share of gray at confidence 0.5"""
+_BAND_POSITIONS = (0.0, 0.35, 0.55, 0.75, 1.0)  # Where the levels lie on viridis, 0 = light and 1 = dark
+FADED_GRAY = 150.0  # Gray level towards which a sem-dist map fades
+FADED_SHARE = 0.3  # Share of gray at confidence 0.5
 
 
 def _rgb(codes: tuple[str, ...]) -> NDArray[np.float64]:

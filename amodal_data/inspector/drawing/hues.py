@@ -10,8 +10,7 @@ from amodal_data.inspector.drawing.colors import IDENTITY
 from amodal_data.layering.level_table import pairwise_counts
 
 _COLORS = len(IDENTITY)
-_MAX_PAIRWISE = 500
-"""Instances up to which overlaps are looked for"""
+_MAX_PAIRWISE = 500  # Instances up to which overlaps are looked for
 
 
 def distinct_hues(

@@ -7,16 +7,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from amodal_data.inspector.drawing.colors import BANDS, IDENTITY, sem_dist_colors
 
-INK = (38, 38, 44)
-"""Color of titles and labels"""
-PALE = (96, 96, 106)
-"""Color of captions and legends"""
-PAPER = (252, 252, 250)
-"""Color behind them"""
-_FRAME = (150, 150, 156)
-"""Color of the frame of a label"""
-_DARK = 380
-"""Sum of R, G and B below which a legend's number is white"""
+INK = (38, 38, 44)  # Color of titles and labels
+PALE = (96, 96, 106)  # Color of captions and legends
+PAPER = (252, 252, 250)  # Color behind them
+_FRAME = (150, 150, 156)  # Color of the frame of a label
+_DARK = 380  # Sum of R, G and B below which a legend's number is white
 
 
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

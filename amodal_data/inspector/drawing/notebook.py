@@ -15,12 +15,9 @@ from amodal_data.layering.maps import LevelViews
 if TYPE_CHECKING:
     from PIL import Image
 
-_LONGEST = 480
-"""Longer side of a picture, at most, pixels"""
-_GAP = 8
-"""Pixels between pictures"""
-GRAY = 170
-"""Gray level that stands in for a photo, before dimming"""
+_LONGEST = 480  # Longer side of a picture, at most, pixels
+_GAP = 8  # Pixels between pictures
+GRAY = 170  # Gray level that stands in for a photo, before dimming
 
 
 def figure(picture: "Image.Image", text: str) -> str:

@@ -17,8 +17,7 @@ Picture = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Window = tuple[slice, slice]
 
-_OUTLINE = np.array([70.0, 70.0, 78.0])
-"""Color of the outline of a map, RGB"""
+_OUTLINE = np.array([70.0, 70.0, 78.0])  # Color of the outline of a map, RGB
 
 
 def as_image(picture: Picture) -> "Image.Image":

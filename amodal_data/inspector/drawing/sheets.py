@@ -7,20 +7,13 @@ from PIL import Image, ImageDraw
 
 from amodal_data.inspector.drawing.labels import INK, PALE, PAPER, font
 
-PANEL_WIDTH = 320
-"""Width of a panel, pixels"""
-_GAP = 12
-"""Pixels between panels and around a sheet"""
-_TITLE_HEIGHT = 40
-"""Height of the line of titles, pixels"""
-_CAPTION_HEIGHT = 24
-"""Height of a line of captions, pixels"""
-_LEGEND_HEIGHT = 60
-"""Height of the line of legends, pixels"""
-_CAPTION_LENGTH = 52
-"""Characters of a caption that fit under a panel: the last ones are kept"""
-_MAX_ASPECT = 3
-"""A panel is at most this many times as high as wide, so that a slim image makes no huge picture"""
+PANEL_WIDTH = 320  # Width of a panel, pixels
+_GAP = 12  # Pixels between panels and around a sheet
+_TITLE_HEIGHT = 40  # Height of the line of titles, pixels
+_CAPTION_HEIGHT = 24  # Height of a line of captions, pixels
+_LEGEND_HEIGHT = 60  # Height of the line of legends, pixels
+_CAPTION_LENGTH = 52  # Characters of a caption that fit under a panel: the last ones are kept
+_MAX_ASPECT = 3  # A panel is at most this many times as high as wide, so that a slim image makes no huge picture
 
 
 class Panel(NamedTuple):
@@ -30,8 +23,7 @@ class Panel(NamedTuple):
     caption: str = ""
 
 
-Legend = Callable[[Image.Image, tuple[int, int]], None]
-"""Draws a legend into a sheet, its upper left corner at (x, y)"""
+Legend = Callable[[Image.Image, tuple[int, int]], None]  # Draws a legend into a sheet, its upper left corner at (x, y)
 
 
 def panel_size(size: tuple[int, ...], width: int) -> tuple[int, int]:

@@ -20,20 +20,14 @@ from amodal_data.synthetic.composing.cutouts import Background, Cutout, ObjectBa
 OCCLUSION = ((0.0, 0.40), (0.10, 0.12), (0.25, 0.14), (0.50, 0.18), (0.75, 0.12), (1.0, 0.04))
 """Bins of occlusion rates: upper edge, target share of objects; the first bin is not hidden at all"""
 _EDGES = np.array([edge for edge, _ in OCCLUSION])
-_CELL = 8
-"""Side of a cell of the grid on which positions are searched, pixels"""
-_MAX_RATE = 0.95
-"""Highest occlusion rate of a placed object"""
-_TRIES = 24
-"""Positions tried for an object, and objects tried for a rate"""
-_MAX_SIDE = 0.7
-"""Longest side of an object, as a share of the canvas"""
-_JITTER = 1.25
-"""Largest random factor on the size of an object"""
+_CELL = 8  # Side of a cell of the grid on which positions are searched, pixels
+_MAX_RATE = 0.95  # Highest occlusion rate of a placed object
+_TRIES = 24  # Positions tried for an object, and objects tried for a rate
+_MAX_SIDE = 0.7  # Longest side of an object, as a share of the canvas
+_JITTER = 1.25  # Largest random factor on the size of an object
 Mask = NDArray[np.bool_]
 Box = tuple[float, float, float, float]
-Coarse = NDArray[np.float32]
-"""Covered share of each cell"""
+Coarse = NDArray[np.float32]  # Covered share of each cell
 
 
 @dataclass(frozen=True, slots=True)

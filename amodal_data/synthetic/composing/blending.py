@@ -16,21 +16,14 @@ from skimage.color import lab2rgb, rgb2lab
 from amodal_data.synthetic.composing.arrangement import Arrangement, Placement
 from amodal_data.synthetic.composing.cutouts import ObjectBank
 
-Picture = NDArray[np.float32]
-"""RGB, float32 [h, w, 3] in [0, 1]"""
-Photos = Callable[[str], Image.Image]
-"""Opens the photo at a path, RGB"""
+Picture = NDArray[np.float32]  # RGB, float32 [h, w, 3] in [0, 1]
+Photos = Callable[[str], Image.Image]  # Opens the photo at a path, RGB
 
-_MARGIN = 6
-"""Pixels around an object for its feathered edge"""
-_FEATHER = (0.5, 1.1)
-"""Standard deviation of the blur of the edge, pixels (range)"""
-_COLOR_TRANSFER = (0.1, 0.5)
-"""How far the mean color moves towards that of the surroundings, 1 = all the way (range)"""
-_CONTRAST_TRANSFER = (0.0, 0.3)
-"""How far the spread of lightness moves towards that of the surroundings (range)"""
-_SHADOWS = 0.35
-"""Share of objects with a shadow"""
+_MARGIN = 6  # Pixels around an object for its feathered edge
+_FEATHER = (0.5, 1.1)  # Standard deviation of the blur of the edge, pixels (range)
+_COLOR_TRANSFER = (0.1, 0.5)  # How far the mean color moves towards that of the surroundings, 1 = all the way (range)
+_CONTRAST_TRANSFER = (0.0, 0.3)  # How far the spread of lightness moves towards that of the surroundings (range)
+_SHADOWS = 0.35  # Share of objects with a shadow
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -25,10 +25,8 @@ from amodal_data.readers.stream import SceneStream, items_of, iter_annotations
 from amodal_data.scenes.findings import Finding, Place
 from amodal_data.scenes.scene import Instance, Scene, Scenes
 
-_FRAME = 2
-"""Pixels from the frame within which a mask counts as cut off"""
-_NEAR = 2
-"""Pixels between two masks that count as touching"""
+_FRAME = 2  # Pixels from the frame within which a mask counts as cut off
+_NEAR = 2  # Pixels between two masks that count as touching
 
 
 @dataclass(frozen=True, slots=True)

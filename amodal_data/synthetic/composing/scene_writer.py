@@ -34,22 +34,14 @@ from amodal_data.synthetic.composing.arrangement import Arrangement, Planner, Sc
 from amodal_data.synthetic.composing.blending import paint
 from amodal_data.synthetic.composing.cutouts import ObjectBank
 
-BLOCK = 50
-"""Scenes in a block; each block meets the target shares by itself"""
-COCOA = "COCO_amodal.json"
-"""Annotations in COCOA's layout"""
-FLAT = "instances.json"
-"""Annotations in MVTec's amodal COCO layout, with classes"""
-SCHEMA = "amodal-data/composed/1"
-"""Value of ``schema`` in ``compose.json``"""
-_FOLDERS = ("images", "blocks")
-"""Folders of a composed set"""
-_QUALITY = 92
-"""JPEG quality of photos"""
-_BATCHES = 8
-"""Batches of blocks that each process gets, one after the other"""
-_CACHED_PHOTOS = 256
-"""Photos kept decoded"""
+BLOCK = 50  # Scenes in a block; each block meets the target shares by itself
+COCOA = "COCO_amodal.json"  # Annotations in COCOA's layout
+FLAT = "instances.json"  # Annotations in MVTec's amodal COCO layout, with classes
+SCHEMA = "amodal-data/composed/1"  # Value of ``schema`` in ``compose.json``
+_FOLDERS = ("images", "blocks")  # Folders of a composed set
+_QUALITY = 92  # JPEG quality of photos
+_BATCHES = 8  # Batches of blocks that each process gets, one after the other
+_CACHED_PHOTOS = 256  # Photos kept decoded
 
 
 @dataclass(frozen=True, slots=True)
