@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from amodal_data.cache.header import FORMAT_VERSION, CacheInfo
-from amodal_data.cache.parallel import Encoder, in_batches, make_encoder
+from amodal_data.cache.parallel import Encoder, in_batches, make_encoder, shard_range
 from amodal_data.cache.parts import MemoryPart, Part, Range, join_parts
 from amodal_data.cache.read import StoredPart, TargetCache
 from amodal_data.cache.shards import ShardFolder
@@ -131,14 +131,10 @@ def _select_shard(scenes: Iterable[Scene], shard: tuple[int, int] | None) -> tup
     """The scenes of a shard, the position of the first one, and the number of all scenes."""
     if shard is None:
         return scenes, 0, None
-    number, shards = shard
-    if not 1 <= number <= shards:
-        raise SelectionError(f"shard {number}/{shards}: count from 1 to {shards}")
     if not isinstance(scenes, SceneSource):
         raise SelectionError("shards need a sequence of scenes, as the readers return it")
-    total = len(scenes)
-    first, stop = total * (number - 1) // shards, total * number // shards
-    return scenes.between(first, stop), first, total
+    part = shard_range(len(scenes), shard)
+    return scenes.between(part.start, part.stop), part.start, len(scenes)
 
 
 def _encode_parts(
@@ -167,16 +163,12 @@ def _encode_parts(
         batches.append(part)
         if sum(batch.scenes for batch in batches) == SHARD:
             shard = join_parts(batches)
-            parts[pending[number]] = folder.save(pending[number], shard) if save else _keep_counts(shard)
+            counts = {name: shard.columns[name] for name in ("images", "ptr", "findings")}  # all that a dry run reports
+            parts[pending[number]] = folder.save(pending[number], shard) if save else MemoryPart(counts, shard.scenes)
             batches = []
     if batches:
         parts[pending[-1]] = join_parts(batches)
     return [part for _, part in sorted(parts.items())]
-
-
-def _keep_counts(shard: MemoryPart) -> MemoryPart:
-    """A shard of a dry run, without the columns that only a file needs."""
-    return MemoryPart({name: shard.columns[name] for name in ("images", "ptr", "findings")}, shard.scenes)
 
 
 def _finished_report(path: Path, folder: ShardFolder, scene_range: Range | None, start: float) -> BuildReport:

@@ -60,9 +60,11 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def user_block(digest: str) -> bytes:
-    """The bytes in front of the HDF5 data: format, version, digest, zeros."""
-    return f"{FORMAT}\nversion {FORMAT_VERSION}\nsha256 {digest}\n".encode().ljust(USER_BLOCK, b"\0")
+def seal(path: Path) -> None:
+    """Write the user block: format, version, digest of everything after it, zeros."""
+    block = f"{FORMAT}\nversion {FORMAT_VERSION}\nsha256 {file_digest(path)}\n"
+    with path.open("r+b") as file:
+        file.write(block.encode().ljust(USER_BLOCK, b"\0"))
 
 
 def read_digest(path: Path) -> str:

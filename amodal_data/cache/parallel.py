@@ -4,9 +4,10 @@ Work travels as small batches of raw records, results as a few large arrays.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from itertools import islice
+from typing import TypeVar
 
 from amodal_data.cache.parts import MemoryPart
 from amodal_data.cache.schema import CachedImage, EncodedImage, encode
@@ -15,6 +16,8 @@ from amodal_data.layering.targets import layer_with_findings
 from amodal_data.scenes.findings import Finding, Place
 from amodal_data.scenes.scene import Scene, SceneSource
 
+Task = TypeVar("Task")
+Result = TypeVar("Result")
 Encoder = Callable[[Iterable[Iterable[Scene]]], Iterator[MemoryPart]]
 
 
@@ -31,16 +34,9 @@ def encode_scene(scene: Scene) -> tuple[EncodedImage | None, tuple[Finding, ...]
 
 def encode_batch(scenes: Iterable[Scene]) -> MemoryPart:
     """The rows of some scenes, in order."""
-    images: list[EncodedImage] = []
-    findings: list[Finding] = []
-    count = 0
-    for scene in scenes:
-        image, scene_findings = encode_scene(scene)
-        findings += scene_findings
-        count += 1
-        if image is not None:
-            images.append(image)
-    return MemoryPart.from_images(images, findings, count)
+    encoded = list(map(encode_scene, scenes))
+    findings = [finding for _, scene_findings in encoded for finding in scene_findings]
+    return MemoryPart.from_images([image for image, _ in encoded if image is not None], findings, len(encoded))
 
 
 def make_encoder(jobs: int = 1, scheduler: str | None = None) -> Encoder:
@@ -49,29 +45,27 @@ def make_encoder(jobs: int = 1, scheduler: str | None = None) -> Encoder:
     Results come in order, and at most twice as many batches as workers are pending. When used, raises
     :class:`SelectionError` if ``distributed`` is missing or no scheduler answers.
     """
-    if scheduler is not None:
-        return partial(_encode_on_cluster, scheduler)
-    return partial(map, encode_batch) if jobs == 1 else partial(_encode_in_parallel, jobs)
+    return partial(run_parallel, encode_batch, jobs=jobs, scheduler=scheduler)
 
 
-def _encode_in_parallel(jobs: int, batches: Iterable[Iterable[Scene]]) -> Iterator[MemoryPart]:
+def run_parallel(
+    function: Callable[[Task], Result], tasks: Iterable[Task], *, jobs: int, scheduler: str | None, ordered: bool = True
+) -> Iterator[Result]:
+    """The results of ``function`` for each task, where :func:`make_encoder` says; in any order unless ``ordered``."""
+    if scheduler is None and jobs == 1:
+        yield from map(function, tasks)
+        return
     from joblib import Parallel, delayed  # slow to import, needed only here
 
-    run = Parallel(n_jobs=jobs, return_as="generator", batch_size=1, pre_dispatch="2*n_jobs", max_nbytes=None)
-    yield from run(delayed(encode_batch)(batch) for batch in batches)
-
-
-def _encode_on_cluster(scheduler: str, batches: Iterable[Iterable[Scene]]) -> Iterator[MemoryPart]:
-    with cluster(scheduler):
-        yield from _encode_in_parallel(-1, batches)
+    kind, workers = "generator" if ordered else "generator_unordered", jobs if scheduler is None else -1
+    run = Parallel(n_jobs=workers, return_as=kind, batch_size=1, pre_dispatch="2*n_jobs", max_nbytes=None)
+    with nullcontext() if scheduler is None else _cluster(scheduler):
+        yield from run(delayed(function)(task) for task in tasks)
 
 
 @contextmanager
-def cluster(scheduler: str) -> Iterator[None]:
-    """Run joblib's work on the Dask cluster at ``scheduler`` until the block ends.
-
-    Raises :class:`SelectionError` if ``distributed`` is missing or no scheduler answers.
-    """
+def _cluster(scheduler: str) -> Iterator[None]:
+    """Run joblib's work on the Dask cluster at ``scheduler`` until the block ends."""
     try:
         from distributed import Client
     except ImportError as error:
@@ -85,6 +79,14 @@ def cluster(scheduler: str) -> Iterator[None]:
         raise SelectionError(f"no Dask scheduler answers at {scheduler}: {error}") from error
     with client, parallel_config(backend="dask", client=client, wait_for_workers_timeout=60):
         yield
+
+
+def shard_range(total: int, shard: tuple[int, int]) -> range:
+    """Part i of n of ``total`` scenes or blocks, for a shard (i, n) from 1. Raises :class:`SelectionError`."""
+    number, shards = shard
+    if not 1 <= number <= shards:
+        raise SelectionError(f"shard {number}/{shards}: count from 1 to {shards}")
+    return range(total * (number - 1) // shards, total * number // shards)
 
 
 def in_batches(scenes: Iterable[Scene], size: int) -> Iterator[Iterable[Scene]]:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from types import TracebackType
 from typing import Any, overload
 
 import h5py
@@ -136,11 +135,10 @@ class TargetCache(Sequence[LayeredTargets]):
     def images(self) -> list[CachedImage]:
         """The image at each position, without reading levels."""
         with self._wrap_errors():
-            images = []
-            for row, (name, annotator, *_) in zip(self._column("images")[:], self._texts(), strict=True):
-                size = (int(row["height"]), int(row["width"]))
-                images.append(CachedImage(int(row["id"]), name, size, annotator))
-            return images
+            return [
+                CachedImage(int(row["id"]), name, (int(row["height"]), int(row["width"])), annotator)
+                for row, (name, annotator, *_) in zip(self._column("images")[:], self._texts(), strict=True)
+            ]
 
     def categories(self) -> dict[int, str]:
         """The names of all category ids, sorted; "" if the instances of a category have different names."""
@@ -204,9 +202,7 @@ class TargetCache(Sequence[LayeredTargets]):
     def __enter__(self) -> "TargetCache":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -248,16 +244,18 @@ class TargetCache(Sequence[LayeredTargets]):
     def _read_info(self) -> tuple[CacheInfo, Range]:
         with self._wrap_errors():
             assert self._file is not None
-            attributes = {
-                name: value.decode("ascii") if isinstance(value, bytes) else value
-                for name, value in self._file.attrs.items()
-            }
+            stored = self._file.attrs.items()
+            attributes = {name: v.decode("ascii") if isinstance(v, bytes) else v for name, v in stored}
             package, dataset, rasterizer = (attributes[name] for name in ("package_version", "dataset", "rasteriser"))
             settings = json.loads(attributes["settings"])
             sources = tuple(Source(**source) for source in json.loads(attributes["sources"]))
             texts = [package, dataset, rasterizer, *settings, *settings.values()]
             texts += [text for source in sources for text in (source.name, source.sha256)]
-            version, scenes = int(attributes["format_version"]), int(attributes["scenes"])
+            version, scenes, shard = (
+                int(attributes["format_version"]),
+                int(attributes["scenes"]),
+                attributes.get("shard"),
+            )
             if version != FORMAT_VERSION or not all(isinstance(text, str) for text in texts):
                 raise CacheFormatError("its provenance is missing or invalid")
             if not settings.get("limit", "0").isdecimal():
@@ -265,7 +263,6 @@ class TargetCache(Sequence[LayeredTargets]):
             info = CacheInfo(version, package, dataset, sources, settings, rasterizer)
             if info.masks not in ("amodal", "modal") or info.masks != attributes["masks"]:
                 raise CacheFormatError("it does not record whether its masks are amodal or modal")
-            shard = attributes.get("shard")
             scene_range = Range(0, scenes, scenes) if shard is None else Range(**json.loads(shard))
             check_range(scene_range, self._count)
             return info, scene_range

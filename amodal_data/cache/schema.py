@@ -20,9 +20,7 @@ COLUMNS = ("runs/region", "runs/length", "levels", "flags", "instances", "pairs"
 """Columns of which each image has a slice, in the order of the fields of ``ptr``."""
 
 PTR = np.dtype([(name, "<i8") for name in COLUMNS])
-
 IMAGE = np.dtype([("id", "<i8"), ("height", "<i4"), ("width", "<i4"), ("regions", "<i4"), ("crc32", "<u4")])
-
 INSTANCE = np.dtype(
     [
         ("annotation_id", "<i8"),
@@ -37,36 +35,22 @@ INSTANCE = np.dtype(
     ]
 )
 
-CHUNKS = {
-    "images": 512,
-    "ptr": 256,
-    "findings": 8192,
-    "runs/region": 4096,
-    "runs/length": 4096,
-    "levels": 8192,
-    "flags": 8192,
-    "instances": 128,
-    "pairs": 1024,
-    "text": 8192,
+_LAYOUT: dict[str, tuple[NDArray[Any], int]] = {
+    "images": (np.zeros(0, IMAGE), 512),
+    "ptr": (np.zeros(0, PTR), 256),
+    "findings": (np.zeros(0, "u1"), 8192),
+    "runs/region": (np.zeros(0, "<u2"), 4096),
+    "runs/length": (np.zeros(0, "<u2"), 4096),
+    "levels": (np.zeros(0, "u1"), 8192),
+    "flags": (np.zeros(0, "u1"), 8192),
+    "instances": (np.zeros(0, INSTANCE), 128),
+    "pairs": (np.zeros((0, 2), "<i4"), 1024),
+    "text": (np.zeros(0, "u1"), 8192),
 }
+EMPTY = {name: column for name, (column, _) in _LAYOUT.items()}  # Every column without rows: its dtype and shape
+CHUNKS = {name: rows for name, (_, rows) in _LAYOUT.items()}
 """Rows of an HDF5 chunk, 8 to 16 KiB, so that an image is read without its neighbors."""
-
-EMPTY: dict[str, NDArray[Any]] = {
-    "images": np.zeros(0, IMAGE),
-    "ptr": np.zeros(0, PTR),
-    "findings": np.zeros(0, "u1"),
-    "runs/region": np.zeros(0, "<u2"),
-    "runs/length": np.zeros(0, "<u2"),
-    "levels": np.zeros(0, "u1"),
-    "flags": np.zeros(0, "u1"),
-    "instances": np.zeros(0, INSTANCE),
-    "pairs": np.zeros((0, 2), "<i4"),
-    "text": np.zeros(0, "u1"),
-}
-"""Every column without rows: its dtype and shape."""
-
 AMBIGUOUS, UNKNOWN = np.uint8(1), np.uint8(2)  # Bits of ``flags``, a byte for each region
-
 MAX_RUN = 65_535  # Pixels of the longest run that uint16 holds
 
 
@@ -112,12 +96,11 @@ def encode(image: CachedImage, targets: LayeredTargets) -> EncodedImage:
 
 def decode(encoded: EncodedImage) -> tuple[CachedImage, LayeredTargets]:
     """The inverse of :func:`encode`, for rows whose checksum and structure were checked."""
-    row, columns = encoded.row, encoded.columns
+    row, columns, instances = encoded.row, encoded.columns, encoded.columns["instances"]
     file_name, annotator, *names = columns["text"].tobytes().decode("utf-8").split("\0")
-    if len(names) != len(columns["instances"]):
-        raise CacheFormatError(f"{len(names)} names for {len(columns['instances'])} instances")
+    if len(names) != len(instances):
+        raise CacheFormatError(f"{len(names)} names for {len(instances)} instances")
     size = (int(row["height"]), int(row["width"]))
-    instances = columns["instances"]
     lengths, regions = _join_runs(columns["runs/length"], columns["runs/region"])
     targets = LayeredTargets(
         size=size,

@@ -33,15 +33,10 @@ class ShardFolder:
     def find(self, start: int, end: int | None = None) -> Part | None:
         """The finished shard that begins with scene ``start`` and ends by ``end``; None if there is no valid one."""
         path = self._shard_path(start)
-        if not path.exists():
-            return None
-        try:
-            with TargetCache(path, hold=False) as cache:
-                matches = cache.range.start == start and (end is None or cache.range.stop <= end)
-                if cache.info == self.info and matches and cache.check_digest():
-                    return StoredPart(path)
-        except CacheError:
-            return None
+        with suppress(CacheError), TargetCache(path, hold=False) as cache:
+            matches = cache.range.start == start and (end is None or cache.range.stop <= end)
+            if cache.info == self.info and matches and cache.check_digest():
+                return StoredPart(path)
         return None
 
     def save(self, start: int, part: MemoryPart) -> Part:

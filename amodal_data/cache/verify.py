@@ -1,6 +1,7 @@
 """Verify a cache: derive everything again from its sources and compare."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -48,6 +49,14 @@ class VerifyReport:
         """True if nothing differs."""
         return not self.differences
 
+    @contextmanager
+    def collect(self, part: str = "") -> Iterator[None]:
+        """List the damage that the block finds in a part of the cache, instead of raising it."""
+        try:
+            yield
+        except CacheFormatError as error:
+            self.differences.append(f"{part}{error.message}")
+
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-ready values."""
         return {
@@ -77,10 +86,9 @@ def verify_cache(
 ) -> VerifyReport:
     """Check a cache: the digest of the file, the checksum of every image, every derived column.
 
-    With ``scenes`` also against its sources: their SHA-256, every level table against a fresh build,
-    every stored visible and hidden mask, area and occlusion rate (unless the build already found that the source
-    contradicts itself). Raises :class:`amodal_data.errors.CacheFormatError` only if the file cannot be opened as a
-    cache.
+    With ``scenes`` also against its sources: their SHA-256, every level table against a fresh build, every stored
+    visible and hidden mask, area and occlusion rate (unless the build already found that the source contradicts
+    itself). Raises :class:`amodal_data.errors.CacheFormatError` only if the file cannot be opened as a cache.
     """
     report = VerifyReport()
     with TargetCache(path) as cache:
@@ -91,28 +99,26 @@ def verify_cache(
             _compare_provenance(cache, scenes, report)
             part = scenes if cache.range.whole else scenes.between(cache.range.start, cache.range.stop)
             fresh = _compare_images(cache, part, findings, report, on_image)
-            _compare_findings(cache, findings, fresh, part, report)
+            fresh = [*(part.file_findings if cache.range.start == 0 else ()), *fresh]
+            same_version = cache.info.package_version == version("amodal-data")  # another may report others
+            if same_version and [(f.code, f.place) for f in fresh] != [(f.code, f.place) for f in findings]:
+                message = f"a fresh build has {len(fresh)} findings, the cache {len(findings)}, not the same"
+                report.differences.append(message)
     return report
 
 
 def _check_structure(cache: TargetCache, report: VerifyReport, on_image: OnImage) -> tuple[Finding, ...]:
     """Check pointers, every image, the findings, and that every scene is in the cache or left out with a finding."""
-    try:
+    with report.collect():
         cache.check_pointers()
-    except CacheFormatError as error:
-        report.differences.append(error.message)
     report.images = len(cache)
     for index in range(len(cache)):
-        try:
+        with report.collect(f"image {index} of the cache: "):
             cache.read(index)
-        except CacheFormatError as error:
-            report.differences.append(f"image {index} of the cache: {error.message}")
         on_image(1)
     findings: tuple[Finding, ...] = ()
-    try:
+    with report.collect("its findings: "):
         findings = cache.findings
-    except CacheFormatError as error:
-        report.differences.append(f"its findings: {error.message}")
     left_out = sum(finding.code == "image-too-complex" for finding in findings)
     scenes = cache.range.stop - cache.range.start
     if len(cache) + left_out != scenes:
@@ -133,17 +139,6 @@ def _compare_provenance(cache: TargetCache, scenes: SceneSource, report: VerifyR
         )
     if cache.range.total != len(scenes):
         report.differences.append(f"made from part of {cache.range.total} scenes, its sources have {len(scenes)}")
-
-
-def _compare_findings(
-    cache: TargetCache, stored: Sequence[Finding], fresh: list[Finding], scenes: SceneSource, report: VerifyReport
-) -> None:
-    """Compare findings if the package version is the same; another version may report others."""
-    if cache.info.package_version != version("amodal-data"):
-        return
-    fresh = [*(scenes.file_findings if cache.range.start == 0 else ()), *fresh]
-    if [(f.code, f.place) for f in fresh] != [(f.code, f.place) for f in stored]:
-        report.differences.append(f"a fresh build has {len(fresh)} findings, the cache {len(stored)}, not the same")
 
 
 def _compare_images(

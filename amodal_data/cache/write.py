@@ -16,15 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.cache.header import (
-    FORMAT,
-    FORMAT_VERSION,
-    USER_BLOCK,
-    CacheInfo,
-    canonical_json,
-    file_digest,
-    user_block,
-)
+from amodal_data.cache.header import FORMAT, FORMAT_VERSION, USER_BLOCK, CacheInfo, canonical_json, seal
 from amodal_data.cache.parts import Part, Range, join_ptr
 from amodal_data.cache.read import StoredPart, TargetCache
 from amodal_data.cache.schema import CHUNKS, COLUMNS, EMPTY
@@ -57,18 +49,13 @@ def write_cache(
     try:
         with replaced_path(path) as temporary:
             _write_hdf5(temporary, parts, info, scenes, findings, compress)
-            _seal(temporary)
-            if any(isinstance(part, StoredPart) for part in parts):
-                _check_images(temporary)
+            seal(temporary)
+            if any(isinstance(part, StoredPart) for part in parts):  # a merged file, checked before it gets its name
+                with TargetCache(temporary, hold=False) as cache:
+                    for index in range(len(cache)):
+                        cache.read_encoded(index)
     except (OSError, RuntimeError) as error:
         raise CacheError(f"cannot write the cache: {_reason(error)}", place=str(path)) from error
-
-
-def _check_images(path: Path) -> None:
-    """Check every image of a merged file before it gets its name. Raises :class:`CacheFormatError`."""
-    with TargetCache(path, hold=False) as cache:
-        for index in range(len(cache)):
-            cache.read_encoded(index)
 
 
 def _reason(error: OSError | RuntimeError) -> str:
@@ -150,9 +137,3 @@ def _attributes(info: CacheInfo, scenes: Range) -> dict[str, str | int]:
         "scenes": scenes.stop - scenes.start,
     }
     return attributes if scenes.whole else attributes | {"shard": canonical_json(asdict(scenes))}
-
-
-def _seal(path: Path) -> None:
-    """Write the user block with the digest of everything after it."""
-    with path.open("r+b") as file:
-        file.write(user_block(file_digest(path)))

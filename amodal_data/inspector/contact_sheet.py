@@ -8,21 +8,12 @@ import numpy as np
 from PIL import Image
 
 from amodal_data.cache import CachedImage
-from amodal_data.errors import PhotoError
-from amodal_data.inspector.drawing.labels import sem_dist_legend, striped_legend, swatches, write_labels
-from amodal_data.inspector.drawing.panels import (
-    Picture,
-    as_image,
-    draw_count_map,
-    draw_instances,
-    draw_levels,
-    draw_sem_dist,
-    label_places,
-)
+from amodal_data.inspector.drawing import as_image, draw_count_map, draw_instances, draw_levels, draw_sem_dist
+from amodal_data.inspector.drawing.labels import printable, sem_dist_legend, striped_legend, swatches, write_labels
+from amodal_data.inspector.drawing.panels import label_places
 from amodal_data.inspector.drawing.sheets import PANEL_WIDTH, Legend, Panel, panel_sheet, panel_size
 from amodal_data.inspector.summary import most_hidden
 from amodal_data.io.images import read_display_photo
-from amodal_data.io.text import printable
 from amodal_data.layering.targets import LayeredTargets
 
 _TITLES = ("photo", "instances, hidden parts striped", "count map", "levels, most hidden instance", "its sem-dist map")
@@ -48,38 +39,24 @@ def contact_sheet(images: Sequence[tuple[CachedImage, LayeredTargets, Path | Non
 def _row(image: CachedImage, targets: LayeredTargets, path: Path | None) -> list[Panel]:
     shape = panel_size(image.size, PANEL_WIDTH)
     view = targets.resized(shape)
-    name = printable(image.file_name or f"image {image.image_id}", lines=False)
-    photo, problem = _read_photo(path, image.size, shape)
+    name = printable(image.file_name or f"image {image.image_id}")
+    image_file, problem = read_display_photo(path, image.size, shape)
+    photo = np.full((*shape, 3), _NO_PHOTO) if image_file is None else np.asarray(image_file, np.float64)
     instances = as_image(draw_instances(photo, view))
     write_labels(instances, label_places(view), [str(n) for n in range(len(targets.names))], 12)
     highest = int(targets.count_map().max(initial=0))
     panels = [
-        Panel(as_image(photo), f"{name} ({problem})" if problem else name),
+        Panel(as_image(photo), f"{name} ({problem.partition(':')[0]})" if problem else name),
         Panel(instances, f"{len(targets.names)} instances, {len(targets.pairs)} overlapping pairs"),
         Panel(as_image(draw_count_map(photo, view)), f"up to {highest} over one pixel"),
     ]
     n = most_hidden(targets)
     if n is not None:
-        deepest = int(targets.table[:, n].max()) - 1
+        deepest, (areas, visible) = int(targets.table[:, n].max()) - 1, targets.areas()
+        category = f" ({printable(targets.names[n])[:20]})" if targets.names[n] else ""
+        hidden = f"instance {n}{category}: {(areas[n] - visible[n]) / areas[n]:.0%} hidden"
         panels += [
-            Panel(as_image(draw_levels(photo, view, n)), _describe(targets, n)),
+            Panel(as_image(draw_levels(photo, view, n)), hidden),
             Panel(as_image(draw_sem_dist(photo, view, n)), f"hidden by up to {deepest} object{'s' * (deepest != 1)}"),
         ]
     return panels
-
-
-def _describe(targets: LayeredTargets, n: int) -> str:
-    areas, visible = targets.areas()
-    name = f" ({printable(targets.names[n], lines=False)[:20]})" if targets.names[n] else ""
-    return f"instance {n}{name}: {(areas[n] - visible[n]) / areas[n]:.0%} hidden"
-
-
-def _read_photo(path: Path | None, size: tuple[int, int], shape: tuple[int, int]) -> tuple[Picture, str]:
-    """The photo as a panel, or gray and the reason."""
-    problem = "no photo"
-    if path is not None:
-        try:
-            return np.asarray(read_display_photo(path, size, shape), np.float64), ""
-        except PhotoError as error:
-            problem = error.message.partition(":")[0]
-    return np.full((*shape, 3), _NO_PHOTO), problem

@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, Unpack
+from typing import Unpack
 
 from PIL import Image
 
@@ -12,7 +12,9 @@ from amodal_data.cache import CachedImage, TargetCache, decode, is_cache
 from amodal_data.cache.parallel import encode_scene
 from amodal_data.errors import LevelsError, SelectionError
 from amodal_data.evaluation import Diagnosis, Predictions, evaluate, read_predictions, read_truth
-from amodal_data.inspector import PageImage, Summary, contact_sheet, summarize
+from amodal_data.inspector.contact_sheet import contact_sheet
+from amodal_data.inspector.page_data import PageImage
+from amodal_data.inspector.summary import Summary, summarize
 from amodal_data.layering.targets import LayeredTargets
 from amodal_data.readers import ReadOptions, read_annotations
 from amodal_data.readers.discovery import PhotoFinder
@@ -27,16 +29,7 @@ def open_dataset(path: Path, **reading: Unpack[ReadOptions]) -> "TargetDataset":
 
     Raises the errors of :class:`TargetCache` and of the readers.
     """
-    cached = path.is_file() and is_cache(path)
-    return TargetDataset(TargetCache(path) if cached else read_annotations(path, **reading))
-
-
-class _Comparison(NamedTuple):
-    """Predictions read from a file, and their errors."""
-
-    path: Path
-    predictions: Predictions
-    diagnosis: Diagnosis
+    return TargetDataset(TargetCache(path) if path.is_file() and is_cache(path) else read_annotations(path, **reading))
 
 
 class TargetDataset:
@@ -47,7 +40,7 @@ class TargetDataset:
 
     def __init__(self, origin: TargetCache | Scenes) -> None:
         self.origin = origin
-        self._comparison: _Comparison | None = None
+        self._comparisons: dict[Path, tuple[Predictions, Diagnosis]] = {}
 
     def __repr__(self) -> str:
         return f"TargetDataset({self.name!r:.80}, {len(self):,} images, {self.masks} masks)"
@@ -77,12 +70,17 @@ class TargetDataset:
 
     def read(self, index: int) -> tuple[CachedImage, LayeredTargets]:
         """Image ``index`` and its targets. Raises :class:`LevelsError` if no level table can hold them."""
-        if isinstance(self.origin, TargetCache):
-            return self.origin.read(index)
-        encoded, _ = encode_scene(self.origin[index])
-        if encoded is None:
+        image, _ = self._layer(index)
+        if image is None:
             raise LevelsError(f"image {self.image_ids[index]} does not fit a level table")
-        return decode(encoded)
+        return image
+
+    def _layer(self, index: int) -> tuple[tuple[CachedImage, LayeredTargets] | None, tuple[Finding, ...]]:
+        """Image ``index`` and its targets, None if no level table can hold them, and findings of an annotation file."""
+        if isinstance(self.origin, TargetCache):
+            return self.origin.read(index), ()
+        encoded, findings = encode_scene(self.origin[index])
+        return None if encoded is None else decode(encoded), findings
 
     def summary(self, on_image: Progress = lambda _: None) -> Summary:
         """Statistics of all images that can be layered."""
@@ -104,18 +102,14 @@ class TargetDataset:
         self, findings: list[Finding], on_image: Progress, positions: list[int] | None = None
     ) -> Iterator[tuple[CachedImage, LayeredTargets]]:
         """The images that can be layered; ``positions`` collects their positions."""
-        positions = [] if positions is None else positions
         for position in range(len(self)):
             on_image(1)
-            if isinstance(self.origin, TargetCache):
-                positions.append(position)
-                yield self.origin.read(position)
-                continue
-            encoded, scene_findings = encode_scene(self.origin[position])
-            findings += scene_findings
-            if encoded is not None:
-                positions.append(position)
-                yield decode(encoded)
+            image, image_findings = self._layer(position)
+            findings += image_findings
+            if image is not None:
+                if positions is not None:
+                    positions.append(position)
+                yield image
 
     def choose(self, pick: str, limit: int, summary: Summary, image_ids: Sequence[int] = ()) -> list[int]:
         """Positions of the images to show: those of ``image_ids``, else up to ``limit`` that can be layered.
@@ -150,32 +144,32 @@ class TargetDataset:
         by_image: dict[int, list[Finding]] = {}
         for finding in findings:
             by_image.setdefault(finding.place.image_id, []).append(finding)
-        compared = None if predictions is None else self._compare(predictions)
         for position in positions:
             image, targets = self.read(position)
             photo = finder.find(image.file_name)
             page_image = PageImage(image, targets, photo=photo, findings=by_image.get(image.image_id, ()))
-            if compared is not None:
-                errors = compared.diagnosis.images.get(image.image_id, {})
-                page_image = replace(page_image, predictions=compared.predictions.of(image.image_id), errors=errors)
+            if predictions is not None:
+                compared, diagnosis = self._compare(predictions)
+                errors = diagnosis.images.get(image.image_id, {})
+                page_image = replace(page_image, predictions=compared.of(image.image_id), errors=errors)
             yield page_image
 
     def worst(self, predictions: Path) -> list[int]:
         """Positions of the images, most errors of the predictions first."""
-        rank = {image_id: n for n, image_id in enumerate(self._compare(predictions).diagnosis.worst())}
+        rank = {image_id: n for n, image_id in enumerate(self._compare(predictions)[1].worst())}
         ids = self.image_ids
         return sorted(range(len(self)), key=lambda position: rank.get(ids[position], len(rank)))
 
-    def _compare(self, path: Path) -> _Comparison:
-        if self._comparison is None or self._comparison.path != path:
+    def _compare(self, path: Path) -> tuple[Predictions, Diagnosis]:
+        """The predictions of a results file, and their errors."""
+        if path not in self._comparisons:
             predictions = read_predictions(path, read_truth(self.origin))
             diagnosis = evaluate(self.origin, predictions, errors=True).diagnosis
             assert diagnosis is not None
-            self._comparison = _Comparison(path, predictions, diagnosis)
-        return self._comparison
+            self._comparisons[path] = predictions, diagnosis
+        return self._comparisons[path]
 
     def contact_sheet(self, positions: Sequence[int], photo_folders: Sequence[Path]) -> Image.Image:
         """Contact sheet of the images at ``positions``."""
-        finder = PhotoFinder(photo_folders)
-        images = [self.read(position) for position in positions]
+        finder, images = PhotoFinder(photo_folders), (self.read(position) for position in positions)
         return contact_sheet([(image, targets, finder.find(image.file_name)) for image, targets in images])

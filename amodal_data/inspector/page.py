@@ -13,6 +13,12 @@ from amodal_data.inspector.drawing.colors import BANDS, FADED_GRAY, FADED_SHARE,
 from amodal_data.inspector.page_data import PageImage, image_document, index_row
 from amodal_data.io.files import replaced
 
+_COLORS = {  # of instances; of levels, counts and sem-dist maps
+    "identity": IDENTITY.round().astype(int).tolist(),
+    "bands": BANDS.round().astype(int).tolist(),
+    "unsure": FADED_GRAY,
+    "faded": FADED_SHARE,
+}
 _SCRIPTS = ("data.js", "draw.js", "panels.js", "list.js", "page.js")
 
 
@@ -29,24 +35,19 @@ def write_page(
     script = "".join((assets / name).read_text("utf-8") for name in _SCRIPTS)
     head, _, tail = (assets / "template.html").read_text("utf-8").partition("<!--images-->")
     index: list[dict[str, Any]] = []
-    head = head.replace("<!--policy-->", _policy(script, style)).replace("<!--title-->", html.escape(title))
+    policy = (  # no request leaves the page; only this script and this style run
+        f"default-src 'none'; form-action 'none'; base-uri 'none'; img-src data:; "
+        f"script-src '{_hash(script)}'; style-src '{_hash(style)}'"
+    )
+    head = head.replace("<!--policy-->", policy).replace("<!--title-->", html.escape(title))
     with replaced(Path(path)) as file:
         file.write(head.replace("/*style*/", style))
         for image in images:
             file.write(_block(f"image-{len(index)}", image_document(image)))
             index.append(index_row(image))
-        header = {"title": title, "facts": facts or {}, "images": index, "colours": _colors()}
-        file.write(_block("about", header))
+        file.write(_block("about", {"title": title, "facts": facts or {}, "images": index, "colours": _COLORS}))
         file.write(tail.replace("/*script*/", script))
     return len(index)
-
-
-def _policy(script: str, style: str) -> str:
-    """Content Security Policy: no request leaves the page; only this script and this style run."""
-    return (
-        f"default-src 'none'; form-action 'none'; base-uri 'none'; img-src data:; "
-        f"script-src '{_hash(script)}'; style-src '{_hash(style)}'"
-    )
 
 
 def _hash(text: str) -> str:
@@ -57,13 +58,3 @@ def _block(name: str, document: dict[str, Any]) -> str:
     """JSON inside HTML: ``<`` is escaped, so that no text can end the element or begin another."""
     text = json.dumps(document, separators=(",", ":"), ensure_ascii=True).replace("<", "\\u003c")
     return f'<script type="application/json" id="{name}">{text}</script>\n'
-
-
-def _colors() -> dict[str, Any]:
-    """The colors of all pictures, for the page: of instances; of levels, counts and sem-dist maps."""
-    return {
-        "identity": IDENTITY.round().astype(int).tolist(),
-        "bands": BANDS.round().astype(int).tolist(),
-        "unsure": FADED_GRAY,
-        "faded": FADED_SHARE,
-    }

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from amodal_data.cache import CachedImage
-from amodal_data.errors import PhotoError
 from amodal_data.evaluation.protocols.pair_order import order_pairs
 from amodal_data.evaluation.results.scored_masks import ScoredMask
 from amodal_data.inspector.drawing.hues import distinct_hues, shared_hues
@@ -50,9 +50,8 @@ class PageImage:
 def index_row(page_image: PageImage) -> dict[str, Any]:
     """The entry of an image in the page's list: id, name, statistics to sort by."""
     image = page_image.image
-    targets = page_image.truth or _layer_predictions(page_image)
-    areas, visible = targets.areas()
-    errors = page_image.errors
+    targets = page_image.truth or layered_predictions(_best_predictions(page_image), image.size)
+    errors, (areas, visible) = page_image.errors, targets.areas()
     return {
         "id": image.image_id,
         "name": image.file_name or f"image {image.image_id}",
@@ -70,13 +69,13 @@ def image_document(page_image: PageImage) -> dict[str, Any]:
     height, width = page_image.image.size
     scale = min(1.0, _LONGEST / max(height, width))
     shape = (max(1, round(height * scale)), max(1, round(width * scale)))
-    photo, problem = _encode_photo(page_image.photo, page_image.image.size, shape)
+    photo, problem = read_display_photo(page_image.photo, page_image.image.size, shape)
     matches = _match(page_image)
     return {
         "id": page_image.image.image_id,
         "size": [height, width],
         "shown": list(shape),
-        "photo": photo,
+        "photo": None if photo is None else _encode_photo(photo),
         "photo_problem": problem,
         "truth": None if page_image.truth is None else _targets_document(page_image.truth, shape),
         "predicted": None if page_image.predictions is None else _predictions_document(page_image, shape, matches),
@@ -142,7 +141,8 @@ def _leb128(values: NDArray[np.integer]) -> bytes:
 def _predictions_document(
     page_image: PageImage, shape: tuple[int, int], matches: Sequence[int | None] | None
 ) -> dict[str, Any]:
-    predictions, layered = _best_predictions(page_image), _layer_predictions(page_image)
+    predictions = _best_predictions(page_image)
+    layered = layered_predictions(predictions, page_image.image.size)
     document = _targets_document(layered, shape)
     if page_image.truth is not None and matches is not None:
         document["hues"] = shared_hues(page_image.truth.table, layered.table, matches)
@@ -169,21 +169,11 @@ def _best_predictions(page_image: PageImage) -> list[ScoredMask]:
     return sorted(page_image.predictions or (), key=lambda p: -p.score)[:_MAX_PREDICTIONS]
 
 
-def _layer_predictions(page_image: PageImage) -> LayeredTargets:
-    return layered_predictions(_best_predictions(page_image), page_image.image.size)
-
-
-def _encode_photo(path: Path | None, size: tuple[int, int], shape: tuple[int, int]) -> tuple[str | None, str]:
-    """The photo as a JPEG data URI, or None and the reason."""
-    if path is None:
-        return None, "no photo"
-    try:
-        photo = read_display_photo(path, size, shape)
-    except PhotoError as error:
-        return None, error.message
+def _encode_photo(photo: Image.Image) -> str:
+    """The photo as a JPEG data URI."""
     for quality in _QUALITIES:
         jpeg = io.BytesIO()
         photo.save(jpeg, "JPEG", quality=quality, optimize=True)
         if jpeg.tell() <= _PHOTO_BYTES:
             break
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg.getvalue()).decode()}", ""
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg.getvalue()).decode()}"

@@ -47,7 +47,8 @@ def torch_problem() -> str:
     missing = [name for name, installed in (("torch", torch), ("torchvision", vision)) if installed is None]
     if torch is None or vision is None:
         return f"{' and '.join(missing)} not installed"
-    required = _required_torch()
+    requirements = map(Requirement, requires("torchvision") or [])
+    required = next((r.specifier for r in requirements if r.name == "torch"), SpecifierSet())
     if required.contains(torch.split("+")[0], prereleases=True):
         return ""
     return f"torchvision {vision} needs torch{required}, found {torch}: install both in one command"
@@ -58,9 +59,3 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-def _required_torch() -> SpecifierSet:
-    """The torch versions that the metadata of the installed torchvision requires."""
-    requirements = [Requirement(text) for text in requires("torchvision") or []]
-    return next((requirement.specifier for requirement in requirements if requirement.name == "torch"), SpecifierSet())

@@ -74,8 +74,7 @@ def replaced_path(path: Path) -> Iterator[Path]:
 @contextmanager
 def replaced(path: Path, mode: str = "w", **options: Any) -> Iterator[IO[Any]]:
     """A file to write (``mode`` "w" = UTF-8 text, or "wb") that replaces ``path`` when it is complete."""
-    if "b" not in mode:
-        options = {"encoding": "utf-8", **options}
+    options = options if "b" in mode else {"encoding": "utf-8", **options}
     with replaced_path(path) as temporary, temporary.open(mode, **options) as file:
         yield file
 

@@ -18,12 +18,9 @@ from amodal_data.errors import PhotoError
 from amodal_data.io.files import open_regular
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # Formats that are read; only the first frame of a GIF
-
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 """Suffixes of photos in a folder"""
-
 MAX_PIXELS = 100_000_000  # Photos with more pixels are refused
-
 MAX_ASPECT = 200  # Photos whose longer side is more than this many times the shorter one are refused
 
 
@@ -39,7 +36,13 @@ def open_photo(path: Path, file: IO[bytes] | None = None) -> Iterator[Image.Imag
         with warnings.catch_warnings(), open_regular(path) if file is None else nullcontext(file) as opened:
             warnings.simplefilter("ignore")  # Pillow warns of large and of oddly tagged images
             with Image.open(opened, formats=FORMATS) as image:
-                _check_shape(image, path)
+                width, height = image.size
+                if width * height > MAX_PIXELS:
+                    message = f"{width} x {height} is more than {MAX_PIXELS:,} pixels"
+                    raise PhotoError(message, place=str(path), fix="scale it down first")
+                if max(width, height) > MAX_ASPECT * min(width, height):
+                    message = f"{width} x {height} is too slim: more than 1 : {MAX_ASPECT}"
+                    raise PhotoError(message, place=str(path), fix="crop it")
                 yield image
     except FileNotFoundError as error:
         raise PhotoError("no such photo", place=str(path)) from error
@@ -54,16 +57,6 @@ def open_photo(path: Path, file: IO[bytes] | None = None) -> Iterator[Image.Imag
         reason = error.strerror if isinstance(error, OSError) else None
         message = f"the photo cannot be read: {reason}" if reason else f"the photo is damaged: {error}"
         raise PhotoError(message, place=str(path), fix="" if reason else "fetch it again") from error
-
-
-def _check_shape(image: Image.Image, path: Path) -> None:
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise PhotoError(
-            f"{width} x {height} is more than {MAX_PIXELS:,} pixels", place=str(path), fix="scale it down first"
-        )
-    if max(width, height) > MAX_ASPECT * min(width, height):
-        raise PhotoError(f"{width} x {height} is too slim: more than 1 : {MAX_ASPECT}", place=str(path), fix="crop it")
 
 
 def photo_size(path: Path) -> tuple[int, int]:
@@ -94,18 +87,25 @@ def read_photo(
     return np.asarray(photo)
 
 
-def read_display_photo(path: Path, size: tuple[int, int], shape: tuple[int, int]) -> Image.Image:
-    """A photo to draw on: RGB, upright (EXIF orientation applied), scaled to ``shape`` (H, W).
+def read_display_photo(
+    path: Path | None, size: tuple[int, int], shape: tuple[int, int]
+) -> tuple[Image.Image | None, str]:
+    """A photo to draw on: RGB, upright (EXIF orientation applied), scaled to ``shape`` (H, W); or None and the reason.
 
-    size: (H, W) of the annotations. A photo that has it only as stored is shown as stored. Raises :class:`PhotoError`
-    if the photo has it neither way, or as :func:`open_photo` does.
+    size: (H, W) of the annotations. A photo that has it only as stored is shown as stored; one that has it neither way,
+    or that :func:`open_photo` refuses, is not shown.
     """
-    with open_photo(path) as image:
-        upright = ImageOps.exif_transpose(image)
-        photo = upright if (upright.height, upright.width) == size else image
-        if (photo.height, photo.width) != size:
-            raise PhotoError(f"the photo is {image.width} x {image.height}", place=str(path))
-        return photo.convert("RGB").resize(shape[::-1], Image.Resampling.LANCZOS)
+    if path is None:
+        return None, "no photo"
+    try:
+        with open_photo(path) as image:
+            upright = ImageOps.exif_transpose(image)
+            photo = upright if (upright.height, upright.width) == size else image
+            if (photo.height, photo.width) != size:
+                return None, f"the photo is {image.width} x {image.height}"
+            return photo.convert("RGB").resize(shape[::-1], Image.Resampling.LANCZOS), ""
+    except PhotoError as error:
+        return None, error.message
 
 
 def read_mask(path: Path, file: IO[bytes] | None = None) -> NDArray[np.bool_]:

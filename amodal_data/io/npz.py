@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from amodal_data.io.files import open_regular
 
 MAX_DEFLATE_RATIO = 1100  # No deflated member unpacks to more than this many times its size
-LOCAL_HEADER = struct.Struct("<4s22xHH")
-"""Local file header of a zip member: signature, length of the name, length of the extra field."""
+LOCAL_HEADER = struct.Struct("<4s22xHH")  # header of a zip member: signature, lengths of the name and the extra field
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,23 +62,18 @@ class Archive:
         if not member.size:
             return np.zeros(member.shape, member.dtype)
         if info.compress_type == zipfile.ZIP_STORED:
-            return np.memmap(self._path, member.dtype, "r", self._offset(info, member), member.shape, order)
+            with open_regular(self._path) as file:
+                file.seek(info.header_offset)
+                _, name_length, extra_length = LOCAL_HEADER.unpack(file.read(LOCAL_HEADER.size))
+                offset = info.header_offset + LOCAL_HEADER.size + name_length + extra_length + member.start
+                if offset + member.size > file.seek(0, 2):
+                    raise ValueError(f"{member.name!r} ends after the file does")
+            return np.memmap(self._path, member.dtype, "r", offset, member.shape, order)
         if member.size > min(max_bytes, info.compress_size * MAX_DEFLATE_RATIO):
             raise ValueError(f"{member.name!r} would unpack to {member.size / 2**30:.1f} GiB")
         with self._archive.open(info) as opened:
             opened.read(member.start)
             return np.frombuffer(opened.read(member.size), member.dtype).reshape(member.shape, order=order)
-
-    def _offset(self, info: zipfile.ZipInfo, member: Member) -> int:
-        """Position in the file where the values of an uncompressed member start."""
-        with open_regular(self._path) as file:
-            file.seek(info.header_offset)
-            _, name_length, extra_length = LOCAL_HEADER.unpack(file.read(LOCAL_HEADER.size))
-            start: int = info.header_offset + LOCAL_HEADER.size
-            offset = start + name_length + extra_length + member.start
-            if offset + member.size > file.seek(0, 2):
-                raise ValueError(f"{member.name!r} ends after the file does")
-        return offset
 
 
 @contextmanager

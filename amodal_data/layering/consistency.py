@@ -46,7 +46,12 @@ def check_visible_masks(
     ``areas``, ``visible_areas`` (int64 [N]) and ``modal_rle`` are what the order gives.
     """
     findings = check_areas(scene, areas, visible_areas)
-    if not (findings or _has_unchecked_masks(scene)):
+    unchecked = any(  # the file stores a mask without an occlusion rate to check it by
+        i.declared.occlusion_rate is None
+        and (i.declared.hidden is not None or (i.visible is None and i.declared.visible is not None))
+        for i in scene.instances
+    )
+    if not (findings or unchecked):
         return None, ()
     masks: list[RLE | None] = [instance.visible for instance in scene.instances]
     replaced = False
@@ -83,15 +88,6 @@ def check_areas(scene: Scene, areas: Areas, visible_areas: Areas) -> list[Findin
             for n in np.flatnonzero(wrong_rates).tolist()
         ),
     ]
-
-
-def _has_unchecked_masks(scene: Scene) -> bool:
-    """Does the file store a mask without an occlusion rate to check it by?"""
-    return any(
-        i.declared.occlusion_rate is None
-        and (i.declared.hidden is not None or (i.visible is None and i.declared.visible is not None))
-        for i in scene.instances
-    )
 
 
 def _stored_masks(scene: Scene, findings: list[Finding]) -> list[tuple[RLE | None, RLE | None]]:

@@ -37,8 +37,14 @@ def insert_front(
 
     Raises :class:`amodal_data.errors.LevelsError` above 65,535 regions, or for levels above 254.
     """
-    lengths, regions, source, inside = _split_runs(run_lengths, run_regions, mask)
-    check_region_count(len(source))
+    # cut the runs where the mask switches; a new region is an old one inside or outside the mask
+    ends = np.cumsum(run_lengths, dtype=np.int64)
+    starts = np.union1d(np.append(0, ends[:-1]), mask.switches)
+    old = run_regions[np.searchsorted(ends, starts, side="right")].astype(np.int64)
+    cells, new = np.unique(old * 2 + np.searchsorted(mask.switches, starts, side="right") % 2, return_inverse=True)
+    check_region_count(len(cells))
+    source, inside = cells // 2, (cells % 2).astype(bool)
+    changes = np.append(True, new[1:] != new[:-1])
     n = table.shape[1]
     in_front = np.zeros((n, n), bool)
     in_front[pairs[:, 0], pairs[:, 1]] = True
@@ -48,28 +54,10 @@ def insert_front(
     codes = np.where(inside[:, None], hidden, table[source])
     covered = np.flatnonzero((table[source][inside] > 0).any(axis=0))
     return Insertion(
-        lengths,
-        regions,
+        np.diff(np.append(starts[changes], ends[-1])).astype(np.uint32),
+        new[changes].astype(np.uint16),
         np.hstack([codes, inside[:, None].astype(np.uint8)]),
         ambiguous[source] | (inside & ambiguous_regions(amodal, order)),
         np.vstack([pairs, np.stack([np.full_like(covered, n), covered], axis=1).astype(np.int32)]),
         source,
     )
-
-
-def _split_runs(
-    lengths: NDArray[np.uint32], regions: NDArray[np.uint16], mask: RLE
-) -> tuple[NDArray[np.uint32], NDArray[np.uint16], NDArray[np.int64], NDArray[np.bool_]]:
-    """Cut the runs where the mask switches.
-
-    Returns lengths and regions of the new runs; for each new region its old region, and whether it lies in the mask.
-    """
-    ends = np.cumsum(lengths, dtype=np.int64)
-    starts = np.union1d(np.append(0, ends[:-1]), mask.switches)
-    old = regions[np.searchsorted(ends, starts, side="right")].astype(np.int64)
-    inside = np.searchsorted(mask.switches, starts, side="right") % 2
-    cells, new = np.unique(old * 2 + inside, return_inverse=True)
-    changes = np.append(True, new[1:] != new[:-1])
-    starts, new = starts[changes], new[changes]
-    sizes = np.diff(np.append(starts, ends[-1])).astype(np.uint32)
-    return sizes, new.astype(np.uint16), cells // 2, (cells % 2).astype(bool)

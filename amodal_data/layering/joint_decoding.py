@@ -103,9 +103,7 @@ class _PixelGroup:
         return self.assign_levels(median_level(p), expected_level)
 
     def weigh_occlusion(self) -> Array:
-        """P(l) times the probability that l others are in front, [K, n, M], summing to 1. The last level means l or
-        more.
-        """
+        """P(l) times the probability of l others in front, [K, n, M], summing to 1. The last level means l or more."""
         weighed, levels = np.empty_like(self.p), len(self.p)
         behind = self.p / 2  # ties count one half
         for level in range(levels - 2, -1, -1):

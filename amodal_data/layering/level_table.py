@@ -3,6 +3,7 @@
 Arrays are bool [R, N]: which instances cover, are visible in, or are hidden in each region of the partition.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,12 +47,12 @@ def _to_sparse(a: NDArray[Any]) -> Any:
 class Layers:
     """The level table of an image (uint8 [R, N]), the order it rests on (bool [N, N]), and findings.
 
-    ``ambiguous`` bool [R]: regions where the order of two hidden instances is not known; None = nowhere.
+    ``ambiguous`` bool [R]: regions where the order of two hidden instances is not known.
     """
 
     table: NDArray[np.uint8]
     in_front: Flags
-    ambiguous: Flags | None = None
+    ambiguous: Flags
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -64,15 +65,6 @@ def levels_from_order(amodal: Flags, in_front: Flags) -> NDArray[np.uint8]:
     codes += 1
     codes *= amodal
     return _to_codes(codes)
-
-
-def unordered_regions(amodal: Flags, in_front: Flags) -> Flags | None:
-    """Regions that two instances of unknown order cover, bool [R]; None if every pair of instances has an order."""
-    unordered = ~(in_front | in_front.T)
-    np.fill_diagonal(unordered, False)
-    if not unordered.any():
-        return None
-    return np.asarray(((pairwise_counts(amodal, unordered) > 0) & amodal).any(axis=1))
 
 
 def level_table(amodal: Flags, visible: Flags, in_front: Flags) -> NDArray[np.uint8]:
@@ -95,6 +87,22 @@ def _to_codes(codes: NDArray[Any]) -> NDArray[np.uint8]:
             fix="leave instances out, or split the image",
         )
     return codes.astype(np.uint8)
+
+
+def find_layers(
+    scene: Scene, amodal: Flags, visible: Flags, stored: Sequence[int], areas: NDArray[np.float64]
+) -> Layers:
+    """The levels of a scene. ``visible`` bool [R, len(stored)]: visible masks of the instances ``stored``, all of them
+    if the order is not total. areas: pixels of each region, float64 [R].
+    """
+    if not scene.total_order:
+        return levels_from_masks(amodal, visible, areas, scene)
+    if not stored:
+        table = levels_from_order(amodal, scene.in_front)
+        return Layers(table, scene.in_front, ambiguous_regions(amodal, scene.in_front))
+    modal = amodal & (pairwise_counts(amodal, scene.in_front) == 0)  # as the order gives it
+    modal[:, stored] = amodal[:, stored] & visible
+    return Layers(level_table(amodal, modal, scene.in_front), scene.in_front, np.zeros(len(amodal), bool))
 
 
 def levels_from_masks(amodal: Flags, visible: Flags, areas: NDArray[np.float64], scene: Scene) -> Layers:
@@ -130,15 +138,8 @@ def covered_areas(regions: Flags, areas: NDArray[Any]) -> NDArray[np.int64]:
 def unique_columns(table: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The first of each distinct column of [R, N], int64, and for each column its place among those, int64 [N]."""
     places: dict[bytes, int] = {}
-    first: list[int] = []
-    unique_of: list[int] = []
-    for n, column in enumerate(table.T):
-        key = column.tobytes()
-        if key not in places:
-            places[key] = len(first)
-            first.append(n)
-        unique_of.append(places[key])
-    return np.array(first, np.int64), np.array(unique_of, np.int64)
+    unique_of = np.array([places.setdefault(column.tobytes(), len(places)) for column in table.T], np.int64)
+    return np.unique(unique_of, return_index=True)[1].astype(np.int64), unique_of
 
 
 def intersection_areas(visible: Flags, hidden: Flags, areas: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -154,6 +155,8 @@ def ambiguous_regions(hidden: Flags, in_front: Flags, evidence: NDArray[np.int64
     ambiguous = ~(in_front | in_front.T) & ~np.eye(len(in_front), dtype=bool)
     if evidence is not None:  # its diagonal is 0: a pixel of an instance is visible or hidden, never both
         ambiguous |= (evidence > 0) & (evidence.T > 0)
+    if not ambiguous.any():
+        return np.zeros(len(hidden), bool)
     return np.asarray(((pairwise_counts(hidden, ambiguous) > 0) & hidden).any(axis=1))
 
 

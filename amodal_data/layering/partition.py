@@ -38,9 +38,7 @@ def partition_masks(
     starts, cover = _accumulate(*_boundaries(masks, size[0] * size[1]), len(masks))
     regions, sets = _number_sets(cover)
     check_region_count(len(sets))
-    lengths = np.empty(len(starts), np.uint32)
-    lengths[:-1] = starts[1:] - starts[:-1]
-    lengths[-1] = size[0] * size[1] - starts[-1]
+    lengths = np.diff(np.append(starts, starts.dtype.type(size[0] * size[1]))).astype(np.uint32)
     bits = np.unpackbits(sets.astype("<u8").view(np.uint8), axis=1, bitorder="little")[:, : len(masks)]
     return lengths, regions.astype(np.uint16), bits.astype(bool)
 

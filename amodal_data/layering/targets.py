@@ -19,15 +19,7 @@ from numpy.typing import NDArray
 from amodal_data.errors import LevelsError
 from amodal_data.layering.consistency import check_areas, check_boxes, check_visible_masks
 from amodal_data.layering.insertion import insert_front
-from amodal_data.layering.level_table import (
-    Layers,
-    covered_areas,
-    level_table,
-    levels_from_masks,
-    levels_from_order,
-    pairwise_counts,
-    unordered_regions,
-)
+from amodal_data.layering.level_table import covered_areas, find_layers, pairwise_counts
 from amodal_data.layering.maps import LevelViews, ResizedTargets
 from amodal_data.layering.partition import partition_masks
 from amodal_data.masks.boxes import region_boxes, union_boxes
@@ -191,8 +183,7 @@ class LayeredTargets(LevelViews):
 
     def region_areas(self) -> NDArray[np.int64]:
         """Pixels of each region, int64 [R]."""
-        areas = np.bincount(self.run_regions, weights=self.run_lengths, minlength=len(self.table))
-        return areas.astype(np.int64)
+        return np.bincount(self.run_regions, weights=self.run_lengths, minlength=len(self.table)).astype(np.int64)
 
     def areas(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Amodal and visible area of each instance in pixels, int64 [N] each."""
@@ -271,20 +262,11 @@ def _layer(scene: Scene, visible: Sequence[RLE | None]) -> tuple[LayeredTargets,
     stored = [n for n, mask in enumerate(visible) if mask is not None]
     masks = [instance.amodal for instance in instances] + [mask for mask in visible if mask is not None]
     try:
-        lengths, regions, bits = partition_masks(
-            masks if scene.unknown is None else [*masks, scene.unknown], scene.size
-        )
+        unknown_mask = [] if scene.unknown is None else [scene.unknown]
+        lengths, regions, bits = partition_masks([*masks, *unknown_mask], scene.size)
         amodal, stored_visible, unknown = np.split(bits, [len(instances), len(masks)], axis=1)
-        if scene.total_order and not stored:
-            unordered = unordered_regions(amodal, scene.in_front)
-            layers = Layers(levels_from_order(amodal, scene.in_front), scene.in_front, unordered)
-        elif scene.total_order:
-            modal = amodal & (pairwise_counts(amodal, scene.in_front) == 0)  # as the order gives it
-            modal[:, stored] = amodal[:, stored] & stored_visible
-            layers = Layers(level_table(amodal, modal, scene.in_front), scene.in_front)
-        else:
-            areas = np.bincount(regions, weights=lengths).astype(np.float64)
-            layers = levels_from_masks(amodal, stored_visible, areas, scene)
+        areas = np.bincount(regions, weights=lengths).astype(np.float64)
+        layers = find_layers(scene, amodal, stored_visible, stored, areas)
     except LevelsError as error:
         error.place = f"{scene.source}, image {scene.image_id}"
         raise
@@ -294,7 +276,7 @@ def _layer(scene: Scene, visible: Sequence[RLE | None]) -> tuple[LayeredTargets,
         run_lengths=lengths,
         run_regions=regions,
         table=layers.table,
-        ambiguous=np.zeros(len(bits), bool) if layers.ambiguous is None else layers.ambiguous,
+        ambiguous=layers.ambiguous,
         unknown=np.asarray(unknown.any(axis=1)),
         annotation_ids=np.array([i.annotation_id for i in instances], np.int64),
         region_index=np.array([i.region_index for i in instances], np.int32),

@@ -57,8 +57,7 @@ def order_of(amodal: Masks, visible: Masks) -> OrderEvidence:
         return OrderEvidence(np.zeros((0, 0), bool), np.zeros((0, 0), np.int64), ())
     lengths, regions, bits = partition_masks([*amodal_rles, *visible_rles], amodal_rles[0].size)
     covered, modal = np.split(bits, 2, axis=1)
-    areas = np.bincount(regions, weights=lengths)
-    return _find_order(covered, covered & modal, areas, np.zeros((n, n), bool))
+    return _find_order(covered, covered & modal, np.bincount(regions, weights=lengths), np.zeros((n, n), bool))
 
 
 def _find_order(

@@ -4,7 +4,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 DENSE_ENTRIES = 2**16  # Up to this many entries, a boolean table is reduced as a whole, not entry by entry
-
 EMPTY_BOX = np.int32(0x7FFFFFFF)  # A corner of an absent region, for :func:`union_boxes`
 
 

@@ -69,11 +69,7 @@ def aligned_runs(strings: Sequence[bytes], kind: Integer = np.int64) -> Runs:
     last = chars[~continues]  # the last character of each number, with its sign
     padding = (starts + counts)[odd == 1]
     if len(padding):
-        stored = np.ones(len(last) + len(padding), bool)
-        stored[padding] = False
-        padded = np.zeros(len(stored), np.uint8)
-        padded[stored] = last
-        last = padded
+        last = np.insert(last, padding - np.arange(len(padding)), 0)
     values = (last ^ np.uint8(16)).astype(kind)
     values -= 16
     owners = early - np.arange(len(early))

@@ -12,10 +12,7 @@ import shapely
 from numpy.typing import NDArray
 
 REACH = 16  # A polygon may reach this many times the longer image side beyond the origin before it is clipped
-
-LONGEST = 20_000
-"""Longer polygons are not checked for self-intersection: in the worst case the time grows with the square of points."""
-
+LONGEST = 20_000  # Longer polygons are not checked for self-intersection: the time may grow with the square of points
 MAX_COORDINATE = 1e100  # Coordinates are clipped to it so that clipping stays finite; no pixel depends on it
 
 Polygon = NDArray[np.float64]
@@ -52,9 +49,7 @@ def well_inside(polygons: Sequence[Polygon], sizes: Sequence[tuple[int, int]]) -
     False for all if one of them has too few or an odd number of values.
     """
     lengths = np.array([len(points) for points in polygons])
-    if not len(polygons):
-        return np.zeros(0, bool)
-    if (lengths < 6).any() or (lengths % 2).any():
+    if not len(polygons) or (lengths < 6).any() or (lengths % 2).any():
         return np.zeros(len(polygons), bool)  # rare: every polygon is then checked
     starts = (np.cumsum(lengths) - lengths) // 2
     corners = np.concatenate(polygons).reshape(-1, 2)

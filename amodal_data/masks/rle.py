@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from amodal_data.errors import MaskError, MaskSizeError
-from amodal_data.masks.coco_strings import decode_counts
+from amodal_data.masks.coco_strings import Integer, decode_counts
 
 MAX_PIXELS = 2**31 - 1  # Pixels of one mask: positions are int32
 MAX_VALUES = 8192  # A polygon of more values is rasterized in parts
@@ -170,9 +170,7 @@ def _check_size(value: object, size: tuple[int, int]) -> None:
     raise MaskError(f"RLE size is [height, width], found {_shorten(value)}")
 
 
-def _from_strings(
-    strings: Sequence[bytes], sizes: Sequence[tuple[int, int]], kind: type[np.signedinteger[Any]]
-) -> list[RLE | MaskError]:
+def _from_strings(strings: Sequence[bytes], sizes: Sequence[tuple[int, int]], kind: Integer) -> list[RLE | MaskError]:
     """As :func:`_from_runs` for many compressed strings at once."""
     runs, ptr = decode_counts(strings, kind)
     pixels = np.array([height * width for height, width in sizes], np.int64)
@@ -186,27 +184,21 @@ def _from_strings(
     ends = np.cumsum(runs, dtype=np.int64)
     offsets = np.append(0, ends)[ptr[:-1]]
     switches = (ends - np.repeat(offsets, np.diff(ptr))).astype(np.int32)
-    masks: list[RLE | MaskError] = []
-    for n, (a, b) in enumerate(pairwise(ptr.tolist())):
-        if valid[n]:
-            masks.append(RLE(sizes[n], switches[a : b - 1], strings[n]))
-            continue
-        try:
-            masks.append(_from_runs(runs[a:b].astype(np.int64), sizes[n]))
-        except MaskError as error:
-            masks.append(error)
-    return masks
+    return [
+        RLE(sizes[n], switches[a : b - 1], strings[n]) if valid[n] else _from_runs(runs[a:b].astype(np.int64), sizes[n])
+        for n, (a, b) in enumerate(pairwise(ptr.tolist()))
+    ]
 
 
-def _from_runs(runs: NDArray[np.int64], size: tuple[int, int]) -> RLE:
-    """Check run lengths and turn them into switches."""
+def _from_runs(runs: NDArray[np.int64], size: tuple[int, int]) -> RLE | MaskError:
+    """Check run lengths and turn them into switches; returns the error if they are invalid."""
     if not runs.size:
-        raise MaskError("an RLE has no runs")
+        return MaskError("an RLE has no runs")
     if runs.min() < 0:
-        raise MaskError(f"an RLE run is negative: {int(runs.min())}")
+        return MaskError(f"an RLE run is negative: {int(runs.min())}")
     ends = np.cumsum(runs)
     if ends[-1] != size[0] * size[1]:
-        raise MaskError(f"RLE runs sum to {int(ends[-1])}, the image has {_format_size(size)} pixels")
+        return MaskError(f"RLE runs sum to {int(ends[-1])}, the image has {_format_size(size)} pixels")
     switches = ends[: np.searchsorted(ends, ends[-1])]
     if not runs[1:].all():  # a run of length 0 switches twice at one position
         switches = cancel_pairs(switches)
@@ -233,9 +225,7 @@ def rasterize(polygons: Sequence[NDArray[np.float64]], size: tuple[int, int]) ->
     return rasterize_batch([(polygons, size)])[0]
 
 
-def rasterize_batch(
-    images: Sequence[tuple[Sequence[NDArray[np.float64]], tuple[int, int]]],
-) -> list[list[RLE]]:
+def rasterize_batch(images: Sequence[tuple[Sequence[NDArray[np.float64]], tuple[int, int]]]) -> list[list[RLE]]:
     """As :func:`rasterize` for the (polygons, size) of several images, whose strings are decoded at once."""
     if any(len(polygon) > MAX_VALUES for polygons, _ in images for polygon in polygons):
         return [[_rasterize_in_parts(polygon, size) for polygon in polygons] for polygons, size in images]

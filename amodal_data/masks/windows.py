@@ -20,9 +20,7 @@ def subtract(a: RLE, b: RLE) -> RLE:
 
 def differing_pixels(a: RLE, b: RLE) -> int:
     """Number of pixels in exactly one of two masks of the same size."""
-    switches = np.concatenate([a.switches, b.switches])
-    switches.sort()
-    return RLE(a.size, switches).area
+    return RLE(a.size, np.sort(np.concatenate([a.switches, b.switches]))).area
 
 
 def window_of(*masks: RLE) -> Window | None:
@@ -32,6 +30,17 @@ def window_of(*masks: RLE) -> Window | None:
         return None
     (y0, x0), (y1, x1) = spans[:, :2].min(axis=0).tolist(), spans[:, 2:].max(axis=0).tolist()
     return slice(y0, y1), slice(x0, x1)
+
+
+def window_of_pixels(mask: NDArray[np.bool_], margin: int = 0) -> Window | None:
+    """The smallest window with all pixels of a mask, bool [H, W], and a margin in pixels; None if it is empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)).tolist(), np.flatnonzero(mask.any(axis=0)).tolist()
+    if not rows:
+        return None
+    top, left = max(0, rows[0] - margin), max(0, columns[0] - margin)
+    return slice(top, min(mask.shape[0], rows[-1] + 1 + margin)), slice(
+        left, min(mask.shape[1], columns[-1] + 1 + margin)
+    )
 
 
 def intersect_windows(a: Window | None, b: Window | None) -> Window | None:

@@ -15,7 +15,6 @@ def dataset_card(described: DatasetDescription, *, license: str | None = None) -
     license: an SPDX name or an id of the Hub such as ``cc-by-4.0``; None = to be filled in.
     """
     summary = described.summary
-    deepest = max((level for level, n in enumerate(summary.deepest) if n), default=0)
     counts = {f"`{code}`": n for code, n in count_findings(summary.findings).items()}
     return _CARD.format(
         license=license or "other  # FILL IN",
@@ -24,9 +23,10 @@ def dataset_card(described: DatasetDescription, *, license: str | None = None) -
         quoted=json.dumps(described.name),
         kind="Composed scenes" if described.composed else "Visibility levels",
         about=_COMPOSED if described.composed else _CACHE,
-        files=_files(described),
+        files=f"- `{described.file.name}`, SHA-256 `{described.sha256}`"
+        + (f"\n- `{described.photos.name}/`, the photos it names" if described.photos is not None else ""),
         summary=summary,
-        deepest=deepest,
+        deepest=max(len(summary.deepest) - 1, 0),
         levels=_table("level (0 = visible)", "pixels", {str(n): count for n, count in enumerate(summary.level_pixels)}),
         hidden=_table("hidden part", "instances", summary.to_dict()["hidden_share"]),
         findings=_table("finding", "count", counts) if counts else "No findings.",
@@ -36,15 +36,7 @@ def dataset_card(described: DatasetDescription, *, license: str | None = None) -
 
 
 def _table(first: str, second: str, rows: dict[str, int]) -> str:
-    lines = [f"| {first} | {second} |", "| --- | ---: |", *(f"| {name} | {n:,} |" for name, n in rows.items())]
-    return "\n".join(lines)
-
-
-def _files(described: DatasetDescription) -> str:
-    lines = [f"- `{described.file.name}`, SHA-256 `{described.sha256}`"]
-    if described.photos is not None:
-        lines.append(f"- `{described.photos.name}/`, the photos it names")
-    return "\n".join(lines)
+    return "\n".join([f"| {first} | {second} |", "| --- | ---: |", *(f"| {k} | {n:,} |" for k, n in rows.items())])
 
 
 def _origin(described: DatasetDescription) -> str:

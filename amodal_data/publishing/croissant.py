@@ -4,7 +4,8 @@ from typing import Any
 
 from amodal_data.publishing.description import DatasetDescription
 
-CROISSANT = "http://mlcommons.org/croissant/1.0"  # Version of the format
+CROISSANT = "http://mlcommons.org/croissant/1.0"
+"""Version of the format"""
 
 _CONTEXT = {
     "@language": "en",
@@ -34,10 +35,6 @@ _RECORDS = {
         ("iscrowd", "sc:Integer"))),
 }  # fmt: skip
 """Record sets of a composed set: JSON path in the annotation file, and the fields of every record"""
-_CITE = (
-    "Zhang et al., Learning Semantics-aware Distance Map with Semantics Layering Network for Amodal Instance "
-    "Segmentation, ACM MM 2019"
-)
 
 
 def croissant(
@@ -48,7 +45,14 @@ def croissant(
     license: a URL or an SPDX name. url: home of the dataset. published: date, ISO 8601. A validator warns without them.
     A composed set has record sets ``images`` and ``instances``; Croissant describes a cache (HDF5) as a file only.
     """
-    summary = described.summary
+    summary, photos = described.summary, described.photos
+    distribution = [_file(described, described.file.name, "application/x-hdf5")]
+    if photos is not None:
+        distribution = [_file(described, f"{name}-file", "application/json") for name in _RECORDS]
+        distribution += [{
+            "@type": "cr:FileSet", "@id": "photos", "name": "photos", "encodingFormat": "image/jpeg",
+            "includes": f"{photos.name}/*.jpg",
+        }]  # fmt: skip
     optional = {"license": license, "url": url, "datePublished": published}
     record_sets = [_record_set(name, *records) for name, records in _RECORDS.items()]
     return {
@@ -58,22 +62,13 @@ def croissant(
         "name": described.name,
         "description": f"Amodal instance segmentation: {summary.images:,} images, {summary.instances:,} instances with "
         f"{summary.masks} masks, {summary.pairs:,} overlapping pairs; exact visibility levels.",
-        "citeAs": _CITE,
+        "citeAs": "Zhang et al., Learning Semantics-aware Distance Map with Semantics Layering Network for Amodal "
+        "Instance Segmentation, ACM MM 2019",
         "version": "1.0.0",
         **{name: value for name, value in optional.items() if value is not None},
-        "distribution": _distribution(described),
-        **({"recordSet": record_sets} if described.photos is not None else {}),
+        "distribution": distribution,
+        **({"recordSet": record_sets} if photos is not None else {}),
     }
-
-
-def _distribution(described: DatasetDescription) -> list[dict[str, Any]]:
-    if described.photos is None:
-        return [_file(described, described.file.name, "application/x-hdf5")]
-    photos = {
-        "@type": "cr:FileSet", "@id": "photos", "name": "photos", "encodingFormat": "image/jpeg",
-        "includes": f"{described.photos.name}/*.jpg",
-    }  # fmt: skip
-    return [*(_file(described, f"{name}-file", "application/json") for name in _RECORDS), photos]
 
 
 def _file(described: DatasetDescription, name: str, kind: str) -> dict[str, Any]:

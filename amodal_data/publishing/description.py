@@ -9,14 +9,11 @@ from typing import Any
 
 from amodal_data.cache import TargetCache
 from amodal_data.errors import SelectionError
-from amodal_data.inspector import Summary
 from amodal_data.inspector.dataset import open_dataset
+from amodal_data.inspector.summary import Summary
 from amodal_data.io.files import open_regular
 from amodal_data.readers.json_files import load_json
 from amodal_data.synthetic.composing import FLAT, SCHEMA
-
-_COMPOSED = "compose.json"  # File of a composed set with its settings
-_PHOTOS = "images"  # Folder of a composed set with its photos
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +41,7 @@ def describe_dataset(path: Path, on_image: Callable[[int], None] = lambda _: Non
     on_image: called with 1 after each image. Raises :class:`amodal_data.errors.SelectionError` for anything else, and
     the errors of the cache and the readers.
     """
-    composed = path / _COMPOSED
+    composed = path / "compose.json"
     if path.is_dir() and not composed.is_file():
         raise SelectionError("no composed set here", place=str(path), fix="pass a cache or a folder by compose")
     file = path / FLAT if path.is_dir() else path
@@ -70,5 +67,5 @@ def describe_dataset(path: Path, on_image: Callable[[int], None] = lambda _: Non
     made = {name: str(settings[key]) for name, key in keys.items()}
     return DatasetDescription(
         path.resolve().name, file, dataset.origin.sources[0].sha256, summary, ((source["name"], source["sha256"]),),
-        made, photos=path / _PHOTOS, composed=settings, licenses=tuple(sorted(licenses.items())),
+        made, photos=path / "images", composed=settings, licenses=tuple(sorted(licenses.items())),
     )  # fmt: skip

@@ -16,7 +16,7 @@ def cocoa_annotation(
 
     objects: front to back. Fully hidden ones are left out, as an annotator would not see them.
     """
-    polygons = [np.ascontiguousarray(o.outline, dtype=np.float64).reshape(-1) for o in objects]
+    polygons = [item.outline.ravel() for item in objects]
     amodal = [mask.decode() for mask in rasterize(polygons, size)]
     covered = np.zeros(size, bool)
     regions: list[dict[str, Any]] = []

@@ -1,13 +1,16 @@
 """Render a photo of synthetic objects: textures, light, shadows, grain."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from amodal_data.io.files import replaced_path
 from amodal_data.masks.rle import rasterize
+from amodal_data.masks.windows import window_of_pixels
 from amodal_data.synthetic.shapes import SyntheticObject
 
 Pixels = NDArray[np.float32]
@@ -25,15 +28,21 @@ def paint_photo(
 ) -> NDArray[np.uint8]:
     """Render ``objects``, given front to back, as RGB, uint8 [H, W, 3]."""
     photo = _background(rng, size)
-    polygons = [np.ascontiguousarray(o.outline, dtype=np.float64).reshape(-1) for o in objects]
-    paints = rng.permutation(len(_PAINTS))
+    paints, reach = rng.permutation(len(_PAINTS)), max(4, min(size) // 40)
     for n in range(len(objects) - 1, -1, -1):
-        mask = rasterize([polygons[n]], size)[0].decode()
-        if mask.any():
+        mask = rasterize([objects[n].outline.ravel()], size)[0].decode()
+        if (window := window_of_pixels(mask, 2 * reach)) is not None:
             color = np.array(_STUFF.get(objects[n].name, _PAINTS[paints[n % len(paints)]]), np.float32)
-            _paint(rng, photo, mask, color, flat=objects[n].is_stuff)
+            _paint(rng, photo[window], mask[window], color, reach, flat=objects[n].is_stuff)
     photo += rng.normal(0, 3, photo.shape).astype(np.float32)
     return photo.clip(0, 255).astype(np.uint8)
+
+
+def save_photo(path: Path, photo: NDArray[np.uint8], quality: int) -> None:
+    """Write a photo as JPEG; its folder is made if it is missing."""
+    path.parent.mkdir(exist_ok=True)
+    with replaced_path(path) as temporary:
+        Image.fromarray(photo).save(temporary, "JPEG", quality=quality)
 
 
 def _background(rng: np.random.Generator, size: tuple[int, int]) -> Pixels:
@@ -42,31 +51,17 @@ def _background(rng: np.random.Generator, size: tuple[int, int]) -> Pixels:
     return base * (1 + 0.06 * _clouds(rng, size, 6)[:, :, None])
 
 
-def _paint(rng: np.random.Generator, photo: Pixels, mask: NDArray[np.bool_], color: Pixels, *, flat: bool) -> None:
-    """Paint one object and its shadow over the photo, in place."""
-    reach = max(4, min(mask.shape) // 40)
-    box = _window(mask, 2 * reach)
-    inside, below = mask[box], photo[box]
+def _paint(
+    rng: np.random.Generator, below: Pixels, inside: NDArray[np.bool_], color: Pixels, reach: int, *, flat: bool
+) -> None:
+    """Paint one object and a shadow of ``reach`` pixels over its part of the photo, in place."""
     if not flat:
-        shadow = _blur(_shift(inside, reach // 2, reach // 3), reach)
-        below *= 1 - 0.45 * shadow[:, :, None]
+        shadow, down, right = np.zeros_like(inside), reach // 2, reach // 3
+        shadow[down:, right:] = inside[: inside.shape[0] - down, : inside.shape[1] - right]
+        below *= 1 - 0.45 * _blur(shadow, reach)[:, :, None]
     surface = color * (1 + 0.16 * _texture(rng, inside.shape))[:, :, None] * _light(inside.shape, flat)
     rim = np.clip(_blur(inside, max(1, reach // 3)) * 1.6 - 0.55, 0.55, 1)  # darker towards the outline
     below[inside] = (surface * (1 if flat else rim[:, :, None]))[inside]
-
-
-def _window(mask: NDArray[np.bool_], margin: int) -> tuple[slice, slice]:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return (
-        slice(max(0, rows[0] - margin), rows[-1] + 1 + margin),
-        slice(max(0, columns[0] - margin), columns[-1] + 1 + margin),
-    )
-
-
-def _shift(mask: NDArray[np.bool_], down: int, right: int) -> NDArray[np.bool_]:
-    moved = np.zeros_like(mask)
-    moved[down:, right:] = mask[: mask.shape[0] - down, : mask.shape[1] - right]
-    return moved
 
 
 def _blur(mask: NDArray[np.bool_], radius: int) -> Pixels:

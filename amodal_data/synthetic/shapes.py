@@ -1,6 +1,5 @@
 """Outlines of synthetic objects and their random arrangement."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,10 +16,6 @@ class SyntheticObject:
     outline: Outline
     name: str
     is_stuff: bool = False
-
-
-def _rotation(angle: float) -> Outline:
-    return np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
 
 
 def _angles(n: int) -> Outline:
@@ -56,10 +51,9 @@ def _pebble(rng: np.random.Generator) -> Outline:
 
 def _bottle(rng: np.random.Generator) -> Outline:
     """A profile and its mirror image: body, shoulder, neck."""
-    neck = rng.uniform(0.12, 0.2)
-    body = rng.uniform(0.35, 0.5)
-    half = [(0, -1.2), (neck, -1.2), (neck, -0.65), (body * 0.8, -0.4), (body, -0.2), (body, 1.05), (0, 1.15)]
-    right = np.array(half)
+    neck, body = rng.uniform(0.12, 0.2), rng.uniform(0.35, 0.5)
+    points = [(0, -1.2), (neck, -1.2), (neck, -0.65), (body * 0.8, -0.4), (body, -0.2), (body, 1.05), (0, 1.15)]
+    right = np.array(points)
     return np.concatenate([right, right[-2:0:-1] * [-1, 1]])
 
 
@@ -69,14 +63,7 @@ def _leaf(rng: np.random.Generator) -> Outline:
     return np.concatenate([np.stack([t, bow], axis=1), np.stack([t[-2:0:-1], -bow[-2:0:-1]], axis=1)])
 
 
-_THINGS: dict[str, Callable[[np.random.Generator], Outline]] = {
-    "ball": _ball,
-    "bottle": _bottle,
-    "box": _box,
-    "leaf": _leaf,
-    "pebble": _pebble,
-    "star": _star,
-}
+_THINGS = {"ball": _ball, "bottle": _bottle, "box": _box, "leaf": _leaf, "pebble": _pebble, "star": _star}
 _STUFF = ("grass", "sand", "water")
 
 
@@ -114,6 +101,8 @@ def arrange(
         name = str(rng.choice(list(_THINGS)))
         scale = side * rng.uniform(0.09, 0.16) * (1 + growth * n / count)
         center = centers[int(rng.integers(len(centers)))] + rng.normal(0, 0.17 * side, 2)
-        outline = _THINGS[name](rng) @ _rotation(rng.uniform(-0.7, 0.7)) * scale + center
+        outline, angle = _THINGS[name](rng), rng.uniform(-0.7, 0.7)
+        rotation = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+        outline = outline @ rotation * scale + center
         objects.append(SyntheticObject(_clip_to_frame(outline, size), name))
     return [*objects, *bands]

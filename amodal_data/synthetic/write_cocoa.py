@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from amodal_data.errors import SelectionError
-from amodal_data.io.files import refuse_existing, replaced, replaced_path
+from amodal_data.io.files import refuse_existing, replaced
 from amodal_data.synthetic.annotate import cocoa_annotation
-from amodal_data.synthetic.photo import paint_photo
+from amodal_data.synthetic.photo import paint_photo, save_photo
 from amodal_data.synthetic.shapes import arrange
 from amodal_data.synthetic.write_flat import CATEGORIES, FlatLayout, flat_annotations
+
+_QUALITY = 90  # JPEG quality of photos
 
 
 def write_cocoa(
@@ -39,20 +39,15 @@ def write_cocoa(
     :class:`amodal_data.errors.OutputExistsError` if that exists and ``force`` is False.
     """
     folder = Path(folder)
-    path = _begin(folder, f"COCO_amodal_{split}2014.json", force)
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for i in range(n):
-        rng = np.random.default_rng([seed, i])
+
+    def write_scene(rng: np.random.Generator, name: str, image_id: int, first_id: int) -> list[dict[str, Any]]:
         objects = arrange(rng, size, int(rng.integers(instances[0], instances[1] + 1)), stuff=stuff, growth=growth)
-        name = f"COCO_{split}2014_{i + 1:012d}.jpg"
-        images.append({"id": i + 1, "file_name": name, "height": size[0], "width": size[1]})
-        annotations.append(cocoa_annotation(objects, size, image_id=i + 1, annotation_id=i + 1))
         if photos:
-            _save(folder / f"{split}2014" / name, paint_photo(rng, objects, size))
-        on_image(1)
-    _write(path, {"images": images, "annotations": annotations})
-    return path
+            save_photo(folder / f"{split}2014" / name, paint_photo(rng, objects, size), _QUALITY)
+        return [cocoa_annotation(objects, size, image_id=image_id, annotation_id=first_id)]
+
+    path, name = folder / f"COCO_amodal_{split}2014.json", f"COCO_{split}2014_{{:012d}}.jpg"
+    return _write_scenes(path, name, n, write_scene, seed, size, force, on_image)
 
 
 _FLAT_NAMES = {
@@ -84,42 +79,43 @@ def write_flat(
     if split not in _FLAT_NAMES[layout]:
         raise SelectionError(f"{layout} has no split {split!r}", fix=f"choose of {', '.join(_FLAT_NAMES[layout])}")
     folder = Path(folder)
-    path = _begin(folder, _FLAT_NAMES[layout][split], force)
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for i in range(n):
-        rng = np.random.default_rng([seed, i])
+
+    def write_scene(rng: np.random.Generator, name: str, image_id: int, first_id: int) -> list[dict[str, Any]]:
         objects = arrange(rng, size, int(rng.integers(instances[0], instances[1] + 1)))
-        margin = size[0] // 16 if layout == "d2sa" and i % 2 else 0
-        frame = (0, margin, size[1], size[0] - margin)
-        name = f"{layout}_{i + 1:06d}.jpg"
-        images.append({"id": i + 1, "file_name": name, "height": size[0], "width": size[1]})
-        annotations += flat_annotations(
-            objects, size, layout, image_id=i + 1, first_id=len(annotations) + 1, frame=frame
-        )
+        margin = size[0] // 16 if layout == "d2sa" and image_id % 2 == 0 else 0
         if photos:
             photo = paint_photo(rng, objects, size)
             photo[:margin] = photo[size[0] - margin :] = 0
-            _save(folder / "images" / name, photo)
-        on_image(1)
+            save_photo(folder / "images" / name, photo, _QUALITY)
+        frame = (0, margin, size[1], size[0] - margin)
+        return flat_annotations(objects, size, layout, image_id=image_id, first_id=first_id, frame=frame)
+
+    path, name = folder / _FLAT_NAMES[layout][split], f"{layout}_{{:06d}}.jpg"
     categories = [{"id": k, "name": name} for k, name in enumerate(CATEGORIES, 1)]
-    _write(path, {"images": images, "annotations": annotations, "categories": categories})
-    return path
+    return _write_scenes(path, name, n, write_scene, seed, size, force, on_image, categories=categories)
 
 
-def _begin(folder: Path, name: str, force: bool) -> Path:
-    path = folder / name
+def _write_scenes(
+    path: Path,
+    name: str,
+    n: int,
+    write_scene: Callable[[np.random.Generator, str, int, int], list[dict[str, Any]]],
+    seed: int,
+    size: tuple[int, int],
+    force: bool,
+    on_image: Callable[[int], None],
+    **content: Any,
+) -> Path:
+    """Write the annotations of ``n`` scenes and the rest of the file's content; photos are named ``name``."""
     refuse_existing(path, force=force)
-    folder.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for i in range(n):
+        images.append({"id": i + 1, "file_name": name.format(i + 1), "height": size[0], "width": size[1]})
+        rng = np.random.default_rng([seed, i])
+        annotations += write_scene(rng, name.format(i + 1), i + 1, len(annotations) + 1)
+        on_image(1)
     with replaced(path) as file:
-        json.dump(content, file)
-
-
-def _save(path: Path, photo: NDArray[np.uint8]) -> None:
-    path.parent.mkdir(exist_ok=True)
-    with replaced_path(path) as temporary:
-        Image.fromarray(photo).save(temporary, "JPEG", quality=90)
+        json.dump({"images": images, "annotations": annotations, **content}, file)
+    return path

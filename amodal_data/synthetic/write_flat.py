@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.masks.rle import RLE, rasterize
+from amodal_data.masks.windows import window_of_pixels
 from amodal_data.synthetic.shapes import SyntheticObject
 
 FlatLayout = Literal["d2sa", "cocoa-cls", "kins"]
@@ -37,7 +38,7 @@ def flat_annotations(
     order = np.random.default_rng(image_id).permutation(len(kept)).tolist()
     return [
         _annotation(layout, amodal[kept[n]], visible[kept[n]], int(depth[n]), n)
-        | {"id": first_id + i, "image_id": image_id, "category_id": _category(objects[kept[n]].name)}
+        | {"id": first_id + i, "image_id": image_id, "category_id": CATEGORIES.index(objects[kept[n]].name) + 1}
         for i, n in enumerate(order)
     ]
 
@@ -51,13 +52,8 @@ def _depths(amodal: Masks) -> list[int]:
 
 
 def _annotation(layout: FlatLayout, amodal: Masks, visible: Masks, depth: int, rank: int) -> dict[str, Any]:
-    hidden = amodal & ~visible
-    area = int(amodal.sum())
-    common: dict[str, Any] = {
-        "segmentation": RLE.from_mask(amodal).to_coco(),
-        "area": area,
-        "bbox": _bbox(amodal),
-    }
+    hidden, area = amodal & ~visible, int(amodal.sum())
+    common: dict[str, Any] = {"segmentation": RLE.from_mask(amodal).to_coco(), "area": area, "bbox": _bbox(amodal)}
     if layout == "kins":
         seg = RLE.from_mask(visible).to_coco()
         return common | {"inmodal_seg": seg, "inmodal_bbox": _bbox(visible), "oco_id": 1, "ico_id": rank + 1}
@@ -72,15 +68,9 @@ def _annotation(layout: FlatLayout, amodal: Masks, visible: Masks, depth: int, r
 
 def _bbox(mask: Masks) -> list[int]:
     """x, y, width, height; all 0 for an empty mask."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return [0, 0, 0, 0]
-    return [int(v) for v in (columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1)]
+    rows, columns = window_of_pixels(mask) or (slice(0, 0), slice(0, 0))
+    return [columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start]
 
 
 CATEGORIES = ("ball", "bottle", "box", "leaf", "pebble", "star", "grass", "sand", "water")
 """Names of the synthetic categories; their ids count from 1."""
-
-
-def _category(name: str) -> int:
-    return CATEGORIES.index(name) + 1

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from amodal_data.inspector import layered_predictions, match_predictions, most_hidden
 from amodal_data.inspector.drawing.colors import sem_dist_colors
 from amodal_data.inspector.drawing.hues import shared_hues
 from amodal_data.inspector.drawing.labels import PAPER, sem_dist_legend, striped_legend, write_labels
@@ -22,6 +21,8 @@ from amodal_data.inspector.drawing.panels import (
     label_places,
 )
 from amodal_data.inspector.drawing.sheets import PANEL_WIDTH, Panel, panel_sheet, panel_size
+from amodal_data.inspector.layered_predictions import layered_predictions, match_predictions
+from amodal_data.inspector.summary import most_hidden
 from amodal_data.layering.maps import LevelViews
 from amodal_data.layering.sem_dist import sem_dist_of_codes
 from amodal_data.layering.targets import LayeredTargets

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from amodal_data.cache import CachedImage
 from amodal_data.errors import PhotoError
 from amodal_data.evaluation import ResultsWriter
-from amodal_data.inspector import PageImage
+from amodal_data.inspector.page_data import PageImage
 from amodal_data.io.files import folder_for, remove_leftovers, replaced_path, sole_writer
 from amodal_data.io.images import PHOTO_SUFFIXES, read_photo
 from amodal_data.layering.sem_dist import sem_dist_of_codes

@@ -9,10 +9,10 @@ from PIL import Image
 
 from amodal_data import ScoredMask
 from amodal_data.errors import SelectionError
-from amodal_data.inspector import layered_predictions
 from amodal_data.inspector.drawing.labels import write_labels
 from amodal_data.inspector.drawing.notebook import GRAY
 from amodal_data.inspector.drawing.panels import as_image, draw_instances, label_places
+from amodal_data.inspector.layered_predictions import layered_predictions
 from amodal_data.io.files import replaced_path
 from amodal_data.io.images import FORMATS
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from amodal_data.evaluation import Diagnosis, ScoredMask
-from amodal_data.inspector import PageImage, write_page
+from amodal_data.inspector.page import write_page
+from amodal_data.inspector.page_data import PageImage
 from sln.data.dataset import CachedTargets
 
 _MAX_IMAGES = 24

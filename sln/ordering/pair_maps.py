@@ -13,7 +13,7 @@ from amodal_data.evaluation import read_predictions
 from amodal_data.evaluation.comparison import assign
 from amodal_data.evaluation.ground_truth import Truth, read_truth
 from amodal_data.evaluation.protocols.pair_order import grid_of
-from amodal_data.inspector import layered_predictions
+from amodal_data.inspector.layered_predictions import layered_predictions
 from amodal_data.io.images import read_photo
 from sln.config import DataConfig
 from sln.data.dataset import CachedTargets

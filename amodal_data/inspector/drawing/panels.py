@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from amodal_data.inspector.drawing.colors import IDENTITY, level_colors, sem_dist_colors
 from amodal_data.inspector.drawing.hues import distinct_hues
 from amodal_data.layering.maps import LevelViews
+from amodal_data.masks.windows import Window, window_of_pixels
 
 if TYPE_CHECKING:
     from PIL import Image
 
 Picture = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-Window = tuple[slice, slice]
 
 _OUTLINE = np.array([70.0, 70.0, 78.0])  # Color of the outline of a map, RGB
 
@@ -50,7 +50,7 @@ def draw_instances(
     parts = [
         (hue, code[window], picture[window], window)
         for hue, code in zip(hues, codes, strict=True)
-        if (window := _window(code > 0)) is not None
+        if (window := window_of_pixels(code > 0, 1)) is not None
     ]
     for hue, code, part, _ in parts:
         _blend(part, code == 1, IDENTITY[hue], 0.62)
@@ -61,18 +61,6 @@ def draw_instances(
     for hue, code, part, _ in parts:
         _blend(part, _outline(code == 1), IDENTITY[hue] * 0.5, 1)
     return picture
-
-
-def _window(mask: Mask) -> Window | None:
-    """Rows and columns of a mask and one pixel around it; None if it is empty."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return None
-    height, width = mask.shape
-    return (
-        slice(max(0, int(rows[0]) - 1), min(height, int(rows[-1]) + 2)),
-        slice(max(0, int(columns[0]) - 1), min(width, int(columns[-1]) + 2)),
-    )
 
 
 def draw_count_map(photo: Picture, view: LevelViews) -> Picture:
@@ -107,7 +95,7 @@ def label_places(view: LevelViews) -> list[tuple[int, int, int]]:
 
     places = []
     for n, mask in enumerate(view.modal()):
-        if (window := _window(mask)) is not None:
+        if (window := window_of_pixels(mask, 1)) is not None:
             part = mask[window]
             depth = ndimage.distance_transform_edt(np.pad(part, 1))[1:-1, 1:-1]
             y, x = np.unravel_index(int(depth.argmax()), part.shape)

@@ -15,6 +15,7 @@ from scipy.ndimage import maximum_filter
 from scipy.signal import fftconvolve
 
 from amodal_data.io.images import scaled_mask
+from amodal_data.masks.windows import window_of_pixels
 from amodal_data.synthetic.composing.cutouts import Background, Cutout, ObjectBank
 
 OCCLUSION = ((0.0, 0.40), (0.10, 0.12), (0.25, 0.14), (0.50, 0.18), (0.75, 0.12), (1.0, 0.04))
@@ -240,11 +241,10 @@ def _resized(mask: Mask, box: Box, size: tuple[int, int], flip: bool) -> Mask:
 def _native(cutout: Cutout, number: int, box: Box, size: tuple[int, int], flip: bool) -> Placement | None:
     """A whole object of the background where the canvas shows it; None if it does not."""
     mask = _resized(cutout.mask.decode(), box, size, flip)
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(rows):
+    window = window_of_pixels(mask)
+    if window is None:
         return None
-    y, x = int(rows[0]), int(columns[0])
-    return Placement(number, y, x, mask[y : int(rows[-1]) + 1, x : int(columns[-1]) + 1], native=True)
+    return Placement(number, window[0].start, window[1].start, mask[window], native=True)
 
 
 def shares(rates: Sequence[float]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from amodal_data.readers.json_files import integer, load_json, text
 from amodal_data.readers.plain_coco import plain_scenes
 from amodal_data.readers.stream import SceneStream, items_of, iter_annotations
 from amodal_data.scenes.findings import Finding, Place
-from amodal_data.scenes.scene import Instance, Scene, Scenes
+from amodal_data.scenes.scene import Scene, Scenes
 
 _FRAME = 2  # Pixels from the frame within which a mask counts as cut off
 _NEAR = 2  # Pixels between two masks that count as touching
@@ -160,7 +160,11 @@ def _photo_objects(
     if (problem := _photo_problem(photo, scene.size)) is not None:
         return _PhotoObjects((Finding("photo-unusable", place, problem),))
     whole, findings = _whole_instances(scene, rules)
-    cutouts = tuple(_cutout(scene, scene.instances[n], photo, license_id) for n in whole)
+    cutouts = tuple(
+        Cutout(i.amodal, whole[n], photo, scene.image_id, i.annotation_id, i.category_id, i.name, license_id)
+        for n, i in enumerate(scene.instances)
+        if n in whole
+    )
     rest = [i.amodal for n, i in enumerate(scene.instances) if n not in whole and len(i.amodal.switches)]
     rest += [scene.unknown] if scene.unknown is not None else []
     background = Background(photo, scene.size, scene.image_id, license_id, (), merge(rest) if rest else None)
@@ -222,41 +226,32 @@ def _in_part(image_id: int, part: str, held_out: float, split: int) -> bool:
     return (position < held_out) == (part == "val")
 
 
-def _cutout(scene: Scene, instance: Instance, photo: Path, license_id: int) -> Cutout:
-    window = window_of(instance.amodal)
-    assert window is not None
-    return Cutout(
-        instance.amodal, window, photo, scene.image_id, instance.annotation_id, instance.category_id, instance.name,
-        license_id,
-    )  # fmt: skip
-
-
-def _whole_instances(scene: Scene, rules: Rules) -> tuple[list[int], list[Finding]]:
-    """Which instances of a photo are whole, and why the others are not."""
+def _whole_instances(scene: Scene, rules: Rules) -> tuple[dict[int, Window], list[Finding]]:
+    """The windows of the instances of a photo that are whole, by number, and why the others are not."""
     cover = np.zeros(scene.size, np.int32)
-    for instance in scene.instances:
-        window = window_of(instance.amodal)
+    windows = [window_of(instance.amodal) for instance in scene.instances]
+    for instance, window in zip(scene.instances, windows, strict=True):
         if window is not None:
             cover[window] += crop(instance.amodal, window)
     if scene.unknown is not None:
         cover += scene.unknown.decode()
-    whole, findings = [], []
-    for n, instance in enumerate(scene.instances):
-        broken = _broken_rule(instance.amodal, cover, rules)
-        if broken is None:
-            whole.append(n)
-        else:
-            code, message = broken
+    whole: dict[int, Window] = {}
+    findings: list[Finding] = []
+    for n, (instance, window) in enumerate(zip(scene.instances, windows, strict=True)):
+        code, message = _broken_rule(instance.amodal, window, cover, rules) or ("", "")
+        if code:
             findings.append(Finding(code, Place(scene.source, scene.image_id, instance.region_index), message))
+        elif window is not None:
+            whole[n] = window
     return whole, findings
 
 
-def _broken_rule(mask: RLE, cover: NDArray[np.int32], rules: Rules) -> tuple[str, str] | None:
+def _broken_rule(mask: RLE, window: Window | None, cover: NDArray[np.int32], rules: Rules) -> tuple[str, str] | None:
     """Code and message of the first rule that a mask breaks; None = it is whole.
 
     cover: number of masks over each pixel, this one included.
     """
-    area, window, (height, width) = mask.area, window_of(mask), mask.size
+    area, (height, width) = mask.area, mask.size
     if area < rules.smallest or window is None:
         return "donor-small", f"{area} px"
     rows, columns = window

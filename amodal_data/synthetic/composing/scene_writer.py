@@ -7,10 +7,10 @@ time. Its annotations are written last: a block whose file exists is complete. W
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,11 @@ import numpy as np
 from PIL import Image
 
 from amodal_data.cache import CachedImage
-from amodal_data.cache.parallel import cluster
+from amodal_data.cache.parallel import run_parallel, shard_range
 from amodal_data.errors import OutputExistsError, SelectionError
 from amodal_data.export import export_coco
 from amodal_data.export.cocoa import cocoa_annotation
-from amodal_data.io.files import folder_for, refuse_existing, replaced, replaced_path, sole_writer
+from amodal_data.io.files import folder_for, refuse_existing, replaced, sole_writer
 from amodal_data.io.images import read_photo
 from amodal_data.layering.targets import layer_scene
 from amodal_data.masks.rle import RLE
@@ -33,11 +33,15 @@ from amodal_data.scenes.scene import Instance, Scene
 from amodal_data.synthetic.composing.arrangement import Arrangement, Planner, SceneSpec, shares
 from amodal_data.synthetic.composing.blending import paint
 from amodal_data.synthetic.composing.cutouts import ObjectBank
+from amodal_data.synthetic.photo import save_photo
 
 BLOCK = 50  # Scenes in a block; each block meets the target shares by itself
-COCOA = "COCO_amodal.json"  # Annotations in COCOA's layout
-FLAT = "instances.json"  # Annotations in MVTec's amodal COCO layout, with classes
-SCHEMA = "amodal-data/composed/1"  # Value of ``schema`` in ``compose.json``
+COCOA = "COCO_amodal.json"
+"""Annotations in COCOA's layout"""
+FLAT = "instances.json"
+"""Annotations in MVTec's amodal COCO layout, with classes"""
+SCHEMA = "amodal-data/composed/1"
+"""Value of ``schema`` in ``compose.json``"""
 _FOLDERS = ("images", "blocks")  # Folders of a composed set
 _QUALITY = 92  # JPEG quality of photos
 _BATCHES = 8  # Batches of blocks that each process gets, one after the other
@@ -98,7 +102,7 @@ def compose(
             "force would delete the scenes of other shards", fix="leave it out, or delete the folder first"
         )
     blocks = range(-(-n // BLOCK))
-    part = blocks if shard is None else _part(blocks, shard)
+    part = blocks if shard is None else shard_range(len(blocks), shard)
     _begin(folder, _settings(bank, n, seed, spec), resume=resume or shard is not None, force=force)
     with sole_writer(folder / f".lock-{part.start}", f"part of {folder.name}"):
         work = _Work(bank, spec, seed, n, folder)
@@ -108,15 +112,8 @@ def compose(
             on_scene(count)
     complete = all(_block_path(folder, block).exists() for block in blocks)
     if complete:
-        _join(folder, len(blocks), bank)
+        _join(folder, blocks, bank)
     return _report(folder, part, bank, time.perf_counter() - start, complete=complete)
-
-
-def _part(blocks: range, shard: tuple[int, int]) -> range:
-    i, n = shard
-    if not 1 <= i <= n:
-        raise SelectionError(f"shard {i}/{n}: count from 1 to {n}")
-    return range(len(blocks) * (i - 1) // n, len(blocks) * i // n)
 
 
 def _settings(bank: ObjectBank, n: int, seed: int, spec: SceneSpec) -> dict[str, Any]:
@@ -172,6 +169,10 @@ class _Work:
     n: int
     folder: Path
 
+    def make_blocks(self, blocks: Sequence[int]) -> int:
+        """As :meth:`make` for several blocks."""
+        return sum(map(self.make, blocks))
+
     def make(self, block: int) -> int:
         """Render and annotate the scenes of a block; returns their number."""
         planner = Planner(self.bank, self.spec)
@@ -180,7 +181,7 @@ class _Work:
             scene = planner.arrange(np.random.default_rng([self.seed, number, 0]), number)
             photo = paint(np.random.default_rng([self.seed, number, 1]), scene, self.bank, _photo)
             name = f"{number + 1:012d}.jpg"
-            _save(photo, self.folder / "images" / name)
+            save_photo(self.folder / "images" / name, photo, _QUALITY)
             images.append(_annotate(scene, self.bank, number + 1, name, self.seed))
         with replaced(_block_path(self.folder, block)) as file:
             json.dump(images, file)
@@ -189,34 +190,15 @@ class _Work:
 
 def _run(work: _Work, blocks: Sequence[int], jobs: int, scheduler: str | None) -> Iterator[int]:
     """Make the blocks in processes or on a cluster, in few batches, because ``work`` travels with each."""
-    if scheduler is None and (jobs == 1 or len(blocks) < 2):
-        yield from map(work.make, blocks)
-        return
-    from joblib import Parallel, delayed  # slow to import, needed only here
-
-    size = 1 if scheduler is not None else -(-len(blocks) // (_BATCHES * jobs))
-    run = Parallel(
-        n_jobs=-1 if scheduler is not None else jobs,
-        return_as="generator_unordered",
-        batch_size=1,
-        pre_dispatch="2*n_jobs",
-    )
-    with nullcontext() if scheduler is None else cluster(scheduler):
-        yield from run(delayed(_make)(work, blocks[i : i + size]) for i in range(0, len(blocks), size))
-
-
-def _make(work: _Work, blocks: Sequence[int]) -> int:
-    return sum(map(work.make, blocks))
+    jobs = min(jobs, max(1, len(blocks)))
+    size = 1 if scheduler is not None or jobs == 1 else -(-len(blocks) // (_BATCHES * jobs))
+    batches = (blocks[i : i + size] for i in range(0, len(blocks), size))
+    return run_parallel(work.make_blocks, batches, jobs=jobs, scheduler=scheduler, ordered=False)
 
 
 @lru_cache(_CACHED_PHOTOS)
 def _photo(path: str) -> Image.Image:
     return Image.fromarray(read_photo(Path(path)))
-
-
-def _save(photo: Any, path: Path) -> None:
-    with replaced_path(path) as temporary:
-        Image.fromarray(photo).save(temporary, "JPEG", quality=_QUALITY)
 
 
 def to_scene(arrangement: Arrangement, bank: ObjectBank, image_id: int, file_name: str) -> Scene:
@@ -252,25 +234,18 @@ def _annotate(arrangement: Arrangement, bank: ObjectBank, image_id: int, file_na
     return {"image": image, "cocoa": cocoa, "flat": flat}
 
 
-def _join(folder: Path, blocks: int, bank: ObjectBank) -> None:
-    """Write the annotation files of the whole set, block by block."""
+def _join(folder: Path, blocks: range, bank: ObjectBank) -> None:
+    """Write the annotation files of the whole set, block by block; ids of annotations count from 1."""
     categories = [{"id": number, "name": name} for number, name in sorted(bank.names.items())]
     for name, part in ((COCOA, "cocoa"), (FLAT, "flat")):
         with replaced(folder / name) as file:
             file.write('{"images": [')
             _write_rows(file, (scene["image"] for scene in _scenes(folder, blocks)))
             file.write('], "annotations": [')
-            _write_rows(file, _numbered(folder, blocks, part))
+            lists = ([scene[part]] if part == "cocoa" else scene[part] for scene in _scenes(folder, blocks))
+            numbered = enumerate(chain.from_iterable(lists), 1)
+            _write_rows(file, (annotation | {"id": number} for number, annotation in numbered))
             file.write(f'], "categories": {json.dumps(categories)}}}\n' if part == "flat" else "]}\n")
-
-
-def _numbered(folder: Path, blocks: int, part: str) -> Iterator[Any]:
-    """All annotations of a layout; ids of flat ones count from 1."""
-    if part == "cocoa":
-        yield from (scene["cocoa"] for scene in _scenes(folder, blocks))
-        return
-    annotations = (annotation for scene in _scenes(folder, blocks) for annotation in scene["flat"])
-    yield from (annotation | {"id": number} for number, annotation in enumerate(annotations, 1))
 
 
 def _write_rows(file: Any, rows: Iterator[Any]) -> None:
@@ -278,18 +253,17 @@ def _write_rows(file: Any, rows: Iterator[Any]) -> None:
         file.write((", " if i else "") + json.dumps(row))
 
 
-def _scenes(folder: Path, blocks: int) -> Iterator[Any]:
-    for block in range(blocks):
+def _scenes(folder: Path, blocks: Iterable[int]) -> Iterator[Any]:
+    for block in blocks:
         yield from json.loads(_block_path(folder, block).read_text())
 
 
 def _report(folder: Path, blocks: Sequence[int], bank: ObjectBank, seconds: float, *, complete: bool) -> ComposeReport:
     scenes, rates, pasted = 0, [], set()
-    for block in blocks:
-        for scene in json.loads(_block_path(folder, block).read_text()):
-            scenes += 1
-            for region in scene["cocoa"]["regions"]:
-                rates.append(region["occlude_rate"])
-                if not region["donor"]["at_home"]:
-                    pasted.add((region["donor"]["image_id"], region["donor"]["annotation_id"]))
+    for scene in _scenes(folder, blocks):
+        scenes += 1
+        for region in scene["cocoa"]["regions"]:
+            rates.append(region["occlude_rate"])
+            if not region["donor"]["at_home"]:
+                pasted.add((region["donor"]["image_id"], region["donor"]["annotation_id"]))
     return ComposeReport(folder, scenes, len(rates), len(pasted), shares(rates), bank.findings, seconds, complete)
