@@ -9,10 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-LEVEL = 0.95
-"""Confidence level of the intervals"""
-_SEED = 0
-"""Equal numbers of samples and images give equal weights"""
+LEVEL = 0.95  # confidence level of the intervals
+_SEED = 0  # equal numbers of samples and images give equal weights
 
 
 def sample_weights(n: int, images: int) -> NDArray[np.int64]:

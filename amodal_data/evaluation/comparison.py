@@ -4,6 +4,7 @@ After an image, only the counts of the protocols stay in memory.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -25,8 +26,7 @@ from amodal_data.evaluation.results.scored_masks import (
 )
 from amodal_data.scenes.scene import Source
 
-Reader = Callable[[tuple[int, int]], ImagePredictions]
-"""From the size of an image (H, W) to its predictions"""
+Reader = Callable[[tuple[int, int]], ImagePredictions]  # from the size of an image (H, W) to its predictions
 
 PredictionSource = str | Path | Sequence[str | Path] | Mapping[int, Iterable[ScoredMask]] | Predictions
 
@@ -54,9 +54,7 @@ class Comparison:
 
     @cached_property
     def assigned_rows(self) -> list[int | None]:
-        """For each instance the row of its prediction: by ``gt_id`` if the file has it, else the one of largest amodal
-        IoU; None if none overlaps it.
-        """
+        """The row of each instance's prediction: by ``gt_id`` if given, else of largest amodal IoU; None if none."""
         return self.iou.largest() if self.predictions.instances is None else self._rows_by_key()
 
     @cached_property
@@ -66,16 +64,12 @@ class Comparison:
 
     def _rows_by_key(self) -> list[int | None]:
         targets = self.image.targets
-        assigned: list[int | None] = [None] * len(targets.names)
+        keys = list(zip(targets.annotation_ids.tolist(), targets.region_index.tolist(), strict=True))
+        assigned: list[int | None] = [None] * len(keys)
         for row, (annotation, region) in enumerate(self.predictions.instances or ()):
-            named = [
-                n
-                for n, annotation_id in enumerate(targets.annotation_ids.tolist())
-                if annotation_id == annotation and (region is None or targets.region_index[n] == region)
-            ]
-            place = f"image {self.image.image_id}, gt_id {annotation}" + (
-                "" if region is None else f", region {region}"
-            )
+            named = [n for n, key in enumerate(keys) if key[0] == annotation and region in (None, key[1])]
+            region_text = "" if region is None else f", region {region}"
+            place = f"image {self.image.image_id}, gt_id {annotation}{region_text}"
             if len(named) != 1:
                 fix = "add 'gt_region', the region counted from 0" if named else "use the ids of the ground truth"
                 raise PredictionError(f"it names {len(named)} instances", place=place, fix=fix)
@@ -93,7 +87,8 @@ def assign(image: TruthImage, masks: Sequence[ScoredMask]) -> list[ScoredMask | 
 class OpenPredictions:
     """Predictions of any source, read image by image."""
 
-    def __init__(self, source: PredictionSource, truth: Truth) -> None:
+    def __init__(self, source: PredictionSource, truth: Truth, stack: ExitStack) -> None:
+        """``stack`` closes the files."""
         self._truth = truth
         self._masks: Mapping[int, Iterable[ScoredMask]] = {}
         self._files: list[ResultsFile] = []
@@ -103,27 +98,24 @@ class OpenPredictions:
             paths = [source] if isinstance(source, str | Path) else list(source)
             if len({Path(path).resolve() for path in paths}) < len(paths):
                 raise PredictionError("the same results file is named twice", place=", ".join(map(str, paths)))
-            try:
-                self._files.extend(ResultsFile(path, truth) for path in paths)
-            except BaseException:
-                self._close()
-                raise
+            self._files += [stack.enter_context(closing(ResultsFile(path, truth))) for path in paths]
         for image_id in self._masks:
             if image_id not in truth.excluded:
                 check_image_id(image_id, truth.image_ids, "predictions")
 
-    def read(self, consume: Callable[["OpenPredictions"], Result]) -> Result:
-        """Return ``consume(self)``, and close the files.
+    @classmethod
+    def read(cls, source: PredictionSource, truth: Truth, consume: Callable[["OpenPredictions"], Result]) -> Result:
+        """Open predictions, and return what ``consume`` returns for them.
 
         If a file turns out not to be sorted by image, the files are indexed and ``consume`` is called again.
         """
-        try:
-            return consume(self)
-        except ScatteredError:
-            self.index()
-            return consume(self)
-        finally:
-            self._close()
+        with ExitStack() as stack:
+            predictions = cls(source, truth, stack)
+            try:
+                return consume(predictions)
+            except ScatteredError:
+                predictions.index()
+                return consume(predictions)
 
     @property
     def warnings(self) -> list[str]:
@@ -143,11 +135,9 @@ class OpenPredictions:
         for file in self._files:
             for image_id, rows in file.images():
                 if paths.setdefault(image_id, file.path) != file.path:
-                    raise PredictionError(
-                        f"image {image_id} is in two results files: two methods, or the same one twice",
-                        place=f"{paths[image_id]}, {file.path}",
-                        fix="parts of one method have no image in common",
-                    )
+                    message = f"image {image_id} is in two results files: two methods, or the same one twice"
+                    fix = "parts of one method have no image in common"
+                    raise PredictionError(message, place=f"{paths[image_id]}, {file.path}", fix=fix)
                 if image_id not in excluded:  # masks of excluded images are not parsed
                     yield image_id, rows.predictions
 
@@ -162,10 +152,6 @@ class OpenPredictions:
         """Index the rows of each image, see :meth:`ResultsFile.index`."""
         for file in self._files:
             file.index()
-
-    def _close(self) -> None:
-        for file in self._files:
-            file.close()
 
     def _mask_reader(self, image_id: int) -> Reader:
         masks = self._masks.get(image_id, ())
@@ -193,21 +179,16 @@ def comparisons(truth: Truth, predictions: OpenPredictions, stats: PredictionSta
         yield _compare(image, masks, stats)
         for place in copies:
             yield Comparison(truth.images[place], masks)
-    for image_id, places in truth.places.items():
-        if image_id not in predicted:
-            for place in places:
-                image = truth.images[place]
-                yield Comparison(image, ImagePredictions.from_masks([], image.targets.size))
+    missing = [place for image_id, places in truth.places.items() if image_id not in predicted for place in places]
+    for image in map(truth.images.__getitem__, missing):
+        yield Comparison(image, ImagePredictions.from_masks([], image.targets.size))
 
 
 def _compare(image: TruthImage, predictions: ImagePredictions, stats: PredictionStats) -> Comparison:
     if len(predictions) and stats.rows and (predictions.instances is None) == stats.names_instances:
-        text = "without" if stats.names_instances else "with"
-        raise PredictionError(
-            f"rows {text} 'gt_id', unlike those of earlier images",
-            place=f"image {image.image_id}",
-            fix="every row of a file has a 'gt_id', or none has",
-        )
+        message = f"rows {'without' if stats.names_instances else 'with'} 'gt_id', unlike those of earlier images"
+        fix = "every row of a file has a 'gt_id', or none has"
+        raise PredictionError(message, place=f"image {image.image_id}", fix=fix)
     stats.update(image.image_id, predictions)
     return Comparison(image, predictions)
 
@@ -219,11 +200,9 @@ def read_predictions(source: PredictionSource, truth: Truth) -> Predictions:
     is malformed or of another size; :class:`amodal_data.errors.AnnotationError` if a file is not JSON.
     """
 
-    def read_all(opened: OpenPredictions) -> dict[int, tuple[ScoredMask, ...]]:
-        sizes = (
-            (image_id, read, truth.images[truth.places[image_id][0]].targets.size) for image_id, read in opened.images()
-        )
-        return {image_id: tuple(read(size)) for image_id, read, size in sizes}
+    def read_all(opened: OpenPredictions) -> Predictions:
+        places = ((image_id, truth.places[image_id][0], read) for image_id, read in opened.images())
+        images = {image_id: tuple(read(truth.images[place].targets.size)) for image_id, place, read in places}
+        return Predictions(images, tuple(opened.warnings))
 
-    predictions = OpenPredictions(source, truth)
-    return Predictions(predictions.read(read_all), tuple(predictions.warnings))
+    return OpenPredictions.read(source, truth, read_all)

@@ -20,12 +20,9 @@ from amodal_data.readers import SceneStream, iter_annotations, read_annotations
 from amodal_data.readers.json_files import stem_of
 from amodal_data.scenes.scene import Scene, Scenes, SceneSource, Source
 
-_STREAMED = 64 * 2**20
-"""Bytes of an annotation file above which it is streamed, not held in memory"""
-_CACHE_IN_MEMORY = 2**24
-"""Bytes of a cache up to which it is held in memory"""
-_READ_AHEAD = 16
-"""Scenes read at once if images are requested one after the other"""
+_STREAMED = 64 * 2**20  # bytes of an annotation file above which it is streamed, not held in memory
+_CACHE_IN_MEMORY = 2**24  # bytes of a cache up to which it is held in memory
+_READ_AHEAD = 16  # scenes read at once if images are requested one after the other
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,11 +44,9 @@ class TruthImage:
     @classmethod
     def from_scene(cls, scene: Scene) -> "TruthImage":
         """Layer an annotated image."""
-        targets = layer_scene(scene)
-        masks = tuple(instance.amodal for instance in scene.instances)
-        rates = occlusion_rates(*targets.areas())
+        targets, masks = layer_scene(scene), tuple(instance.amodal for instance in scene.instances)
         constraint = scene.constraint if scene.total_order else None
-        return cls(scene.image_id, targets, rates, constraint, scene.file_name, masks)
+        return cls(scene.image_id, targets, occlusion_rates(*targets.areas()), constraint, scene.file_name, masks)
 
     def amodal_masks(self) -> Sequence[RLE]:
         """The amodal mask of each instance."""
@@ -61,9 +56,7 @@ class TruthImage:
 class _LazyImages(Sequence[TruthImage]):
     """Images that are read on demand; ``ids`` and ``file_names`` of all are available without reading."""
 
-    def __init__(
-        self, ids: Sequence[int], file_names: Callable[[], Sequence[str]], read: Callable[[int], TruthImage]
-    ) -> None:
+    def __init__(self, ids: list[int], file_names: Callable[[], list[str]], read: Callable[[int], TruthImage]) -> None:
         self.ids, self.file_names, self._read = ids, file_names, read
 
     def __len__(self) -> int:
@@ -143,26 +136,21 @@ def read_truth(
         elif stream and path.is_file() and path.suffix != ".npz" and path.stat().st_size > _STREAMED:
             with suppress(LayoutError):  # a list of annotations can only be read as a whole
                 scenes = iter_annotations(path, annotator=annotator)
-                excluded = _excluded((image_id for image_id, _ in scenes.images), only)
+                excluded = () if only is None else {image_id for image_id, _ in scenes.images}.difference(only)
                 return Truth((), scenes.dataset, annotator, scenes, excluded, scenes.sources)
         if not isinstance(source, TargetCache):
             source = read_annotations(path, annotator=annotator)
     if isinstance(source, TargetCache):
-        images = _from_cache(source, annotator, only)
-        all_ids: Iterable[int] = source.image_ids.tolist()
+        images, all_ids = _from_cache(source, annotator, only), source.image_ids.tolist()
         dataset, sources = source.info.dataset, source.info.sources
     else:
-        scenes_ = source if isinstance(source, Scenes) else list(source)
-        images = _from_scenes(scenes_, annotator, only)
-        all_ids = scenes_.image_ids if isinstance(scenes_, Scenes) else [scene.image_id for scene in scenes_]
         dataset, sources = (source.dataset, source.sources) if isinstance(source, SceneSource) else ("custom", ())
+        if not isinstance(source, Scenes) or annotator not in ("first", "all"):
+            source = Scenes(list(source), list, dataset=dataset)  # in memory
+        images, all_ids = _from_scenes(source, annotator, only), source.image_ids
     if not images and annotator not in ("first", "all"):
         raise SelectionError(f"no annotations by {annotator!r}", fix="'first', 'all', or the name of an annotator")
-    return Truth(images, dataset, annotator, None, _excluded(all_ids, only), sources)
-
-
-def _excluded(ids: Iterable[int], only: Collection[int] | None) -> Collection[int]:
-    return () if only is None else {image_id for image_id in ids if image_id not in only}
+    return Truth(images, dataset, annotator, None, () if only is None else {*all_ids}.difference(only), sources)
 
 
 def _from_cache(cache: TargetCache, annotator: str, only: Collection[int] | None) -> _LazyImages:
@@ -176,10 +164,9 @@ def _from_cache(cache: TargetCache, annotator: str, only: Collection[int] | None
     return _LazyImages([entries[i].image_id for i in kept], lambda: [entries[i].file_name for i in kept], read)
 
 
-def _from_scenes(source: Iterable[Scene], annotator: str, only: Collection[int] | None) -> _LazyImages:
-    scenes: Sequence[Scene] = source if isinstance(source, Scenes) and annotator in ("first", "all") else list(source)
-    ids = scenes.image_ids if isinstance(scenes, Scenes) else [scene.image_id for scene in scenes]
-    authors = [""] * len(ids) if isinstance(scenes, Scenes) else [scene.annotator for scene in scenes]
+def _from_scenes(scenes: Scenes, annotator: str, only: Collection[int] | None) -> _LazyImages:
+    ids, by_name = scenes.image_ids, annotator not in ("first", "all")
+    authors = [scene.annotator for scene in scenes] if by_name else [""] * len(ids)
     kept = _select(ids, authors, annotator, only)
     ahead: dict[int, Scene] = {}
     last = -1
@@ -196,21 +183,13 @@ def _from_scenes(source: Iterable[Scene], annotator: str, only: Collection[int] 
         last = i
         return TruthImage.from_scene(ahead.pop(i))
 
-    def file_names() -> list[str]:
-        names = scenes.file_names if isinstance(scenes, Scenes) else [scene.file_name for scene in scenes]
-        return [names[place] for place in kept]
-
-    return _LazyImages([ids[place] for place in kept], file_names, read)
+    return _LazyImages([ids[i] for i in kept], lambda: list(map(scenes.file_names.__getitem__, kept)), read)
 
 
 def _select(ids: Sequence[int], authors: Sequence[str], annotator: str, only: Collection[int] | None) -> list[int]:
     """The positions of the entries to keep."""
-    kept: list[int] = []
-    kept_ids: set[int] = set()
-    for i, (image_id, author) in enumerate(zip(ids, authors, strict=True)):
-        if annotator not in ("first", "all", author) or (annotator != "all" and image_id in kept_ids):
-            continue
-        if only is None or image_id in only:
-            kept_ids.add(image_id)
-            kept.append(i)
-    return kept
+    entries = enumerate(zip(ids, authors, strict=True))
+    kept = [i for i, (_, author) in entries if annotator in ("first", "all", author)]
+    if only is not None:
+        kept = [i for i in kept if ids[i] in only]
+    return kept if annotator == "all" else sorted({ids[i]: i for i in reversed(kept)}.values())

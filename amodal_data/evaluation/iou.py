@@ -1,4 +1,4 @@
-"""IoU of masks: of counts, of dense masks, and of all run-length masks of an image, exact where it matters.
+"""IoU of masks: of counts, and of all run-length masks of an image, exact where it matters.
 
 Measured at the size of COCOA's validation set (132,300 predictions): pycocotools' IoU of all pairs takes 2.8 s, of the
 pairs that can reach IoU 0.5 still 1.7 s. hotcoco and ultrafast-pycocotools have wheels for few platforms and return
@@ -18,29 +18,17 @@ from amodal_data.errors import MaskError
 from amodal_data.masks.coco_strings import aligned_runs
 from amodal_data.masks.rle import RLE
 
+Integers = NDArray[np.int64]
 _MAX_INT32 = 2**31 - 1
-_MAX_INT32_PIXELS = 2**30
-"""Images with fewer pixels are decoded in 32 bits"""
-_MAX_LAYERS = 16
-"""Intervals in the fullest column of a mask up to which it is stored in layers"""
-_BLOCK = 2**18
-"""Intervals compared at once"""
+_MAX_INT32_PIXELS = 2**30  # images with fewer pixels are decoded in 32 bits
+_MAX_LAYERS = 16  # intervals in the fullest column of a mask up to which it is stored in layers
+_BLOCK = 2**18  # intervals compared at once
 
 
 def iou_of_counts(shared: Any, area_a: Any, area_b: Any) -> Any:
     """IoU from pixel counts, numbers, arrays or tensors that broadcast; 0 where both masks are empty."""
     union = area_a + area_b - shared
     return shared / (union + (union == 0))
-
-
-def dense_iou(a: Any, b: Any) -> Any:
-    """IoU of every mask of ``a`` with every mask of ``b``, [A, B]; 0 for two empty masks.
-
-    a, b: bool [A, P] and [B, P], numpy arrays (float64 result) or torch tensors (float32; exact below 2**24 pixels,
-    autocast disabled).
-    """
-    a, b = 1.0 * a, 1.0 * b
-    return iou_of_counts(a @ b.T, a.sum(1)[:, None], b.sum(1))
 
 
 class MaskSet:
@@ -51,7 +39,7 @@ class MaskSet:
     all 0 = no pixel.
     """
 
-    def __init__(self, size: tuple[int, int], on: NDArray[Any], off: NDArray[Any], ptr: NDArray[np.int64]) -> None:
+    def __init__(self, size: tuple[int, int], on: NDArray[Any], off: NDArray[Any], ptr: Integers) -> None:
         """``on`` to ``off``: the runs of mask n are ``ptr[n]:ptr[n + 1]``, positions counted on from mask to mask."""
         height, width = self.size = size
         full = off > on
@@ -178,7 +166,7 @@ def fractions_inside(masks: MaskSet, region: RLE) -> NDArray[np.float64]:
     return _shared_pixels(masks, single, _layers(single), rows, np.zeros_like(rows)) / np.maximum(masks.areas, 1)
 
 
-def _box_overlap(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:
+def _box_overlap(a: Integers, b: Integers) -> Integers:
     """Width and height of the intersection of boxes [..., 4] that broadcast, [..., 2]; not positive if disjoint."""
     return np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
 
@@ -191,7 +179,7 @@ class _Layers(NamedTuple):
 
     low: NDArray[np.int32]
     high: NDArray[np.int32]
-    depth: NDArray[np.int64]
+    depth: Integers
 
 
 def _layers(masks: MaskSet) -> _Layers:
@@ -210,14 +198,14 @@ def _layers(masks: MaskSet) -> _Layers:
     return _Layers(low, high, depth)
 
 
-def _shared_pixels(
-    a: MaskSet, b: MaskSet, layers: _Layers, rows: NDArray[np.int64], columns: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def _shared_pixels(a: MaskSet, b: MaskSet, layers: _Layers, rows: Integers, columns: Integers) -> Integers:
     """Pixels that mask rows[p] of ``a`` and mask columns[p] of ``b`` (stored in ``layers``) share, int64 [P]."""
     out = np.zeros(len(rows), np.int64)
     deep = layers.depth[columns] > _MAX_LAYERS
     for p in deep.nonzero()[0].tolist():
-        out[p] = _shared_by_runs(a, int(rows[p]), b, int(columns[p]))
+        n, m = int(rows[p]), int(columns[p])
+        ends = np.sort(np.concatenate([*_intervals(a, n), *_intervals(b, m)]), kind="stable")  # merges sorted parts
+        out[p] = (a.areas[n] + b.areas[m] - (ends[1::2] - ends[0::2]).sum()) // 2  # minus pixels in only one mask
     shallow = np.flatnonzero(~deep & (np.diff(a.ptr)[rows] > 0))
     sizes = np.diff(a.ptr)[rows[shallow]]
     for block in _blocks(sizes):
@@ -233,26 +221,14 @@ def _shared_pixels(
     return out
 
 
-def _blocks(sizes: NDArray[np.int64]) -> Iterator[slice]:
+def _blocks(sizes: Integers) -> Iterator[slice]:
     """Slices of neighboring entries whose sizes add up to about ``_BLOCK``."""
     block = sizes.cumsum() // _BLOCK
     edges = [0, *(np.flatnonzero(block[1:] != block[:-1]) + 1).tolist(), len(sizes)]
     return (slice(start, stop) for start, stop in pairwise(edges) if start < stop)
 
 
-def _shared_by_runs(a: MaskSet, n: int, b: MaskSet, m: int) -> int:
-    """Pixels that two masks of any shape share: pixels of the first up to each end of an interval of the second."""
-    (on, off), (starts, stops) = _intervals(a, n), _intervals(b, m)
-    total = np.append(0, np.cumsum(off - on))
-
-    def covered(places: NDArray[np.int64]) -> NDArray[np.int64]:
-        k = on.searchsorted(places, side="right")
-        return total[k] - np.maximum(0, off[k - 1] - places) * (k > 0)
-
-    return int((covered(stops) - covered(starts)).sum()) if len(on) else 0
-
-
-def _intervals(masks: MaskSet, n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _intervals(masks: MaskSet, n: int) -> tuple[Integers, Integers]:
     """First positions of the intervals of mask n, and those after the last."""
     part = slice(*masks.ptr[n : n + 2].tolist())
     columns = (masks.column[part].astype(np.int64) - n * masks.size[1]) * masks.size[0]

@@ -5,17 +5,16 @@ largest IoU at or above the threshold; on equal IoU the later one; an ignored on
 unmatched detection is neutral if its share in regions without annotation (COCO's crowds) reaches the threshold.
 """
 
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-THRESHOLDS = np.linspace(0.5, 0.95, 10)
-"""IoU thresholds 0.50:0.05:0.95, spelled as COCO does"""
-
-_LIMITS = np.minimum(THRESHOLDS, 1 - 1e-10)
-"""What an IoU must reach, as in COCOeval"""
+THRESHOLDS = np.linspace(0.5, 0.95, 10)  # IoU thresholds 0.50:0.05:0.95, spelled as COCO does
+_LIMITS = np.minimum(THRESHOLDS, 1 - 1e-10)  # what an IoU must reach, as in COCOeval
+_Candidates = dict[int, list[tuple[float, int, int]]]  # (value, column, number of thresholds reached) of each row
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,14 +68,11 @@ def match(iou: NDArray[np.float64], ignore: NDArray[np.bool_], unknown: NDArray[
     return Matches(np.array(list(matches), np.int64), hits, neutrals)
 
 
-def _grouped(
-    rows: NDArray[np.int64], values: NDArray[np.float64], columns: NDArray[np.int64]
-) -> dict[int, list[tuple[float, int, int]]]:
-    """(value, column, number of thresholds reached) of each row."""
-    groups: dict[int, list[tuple[float, int, int]]] = {}
+def _grouped(rows: NDArray[np.int64], values: NDArray[np.float64], columns: NDArray[np.int64]) -> _Candidates:
     reached = np.searchsorted(_LIMITS, values, side="right")
-    for row, *entry in zip(rows.tolist(), values.tolist(), columns.tolist(), reached.tolist(), strict=True):
-        groups.setdefault(row, []).append((entry[0], entry[1], entry[2]))
+    groups: _Candidates = defaultdict(list)
+    for row, value, column, n in zip(*(part.tolist() for part in (rows, values, columns, reached)), strict=True):
+        groups[row].append((value, column, n))
     return groups
 
 

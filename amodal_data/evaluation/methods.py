@@ -62,9 +62,8 @@ class Evaluation:
         if form == "csv":
             return table
         lines = card(protocol, settings | {"results": ()})
-        lines += [
-            f"  {name}: {files_text(report.settings['results']) or 'from Python'}" for name, report in reports.items()
-        ]
+        files = {name: files_text(report.settings["results"]) for name, report in reports.items()}
+        lines += [f"  {name}: {text or 'from Python'}" for name, text in files.items()]
         warnings = [f"warning: {name}: {text}" for name, report in reports.items() for text in report.warnings]
         if form == "latex":
             return "\n".join([*(f"% {line}" for line in [*lines, *warnings]), table])
@@ -104,16 +103,15 @@ def evaluate_all(
     """
     settings = Rules(**rules)
     settings.check(protocols)
-    methods: Methods = predictions if _has_names(predictions) else {_method_name(predictions): predictions}  # type: ignore[assignment,dict-item]
+    named = isinstance(predictions, Mapping) and predictions and all(isinstance(key, str) for key in predictions)
+    methods: Methods = predictions if named else {_method_name(predictions): predictions}  # type: ignore[assignment,dict-item]
     truth = read_truth(ground_truth, settings.annotator, only, stream=True)
     scores = {name: score(truth, source, protocols, settings) for name, source in methods.items()}
     for (a, score_a), (b, score_b) in combinations(scores.items(), 2):
         ids_a, ids_b = score_a.stats.image_ids, score_b.stats.image_ids
         if ids_a and ids_b and ids_a.isdisjoint(ids_b):
-            raise SelectionError(
-                f"{a} and {b} have no image in common: they are parts of one method, not two methods",
-                fix="--join scores them together (in Python: a list of the files)",
-            )
+            message = f"{a} and {b} have no image in common: they are parts of one method, not two methods"
+            raise SelectionError(message, fix="--join scores them together (in Python: a list of the files)")
     first, *later = scores
     differences = {name: _differences(scores[name], scores[first]) for name in later if scores[name].samples}
     return Evaluation({name: result.reports for name, result in scores.items()}, differences)
@@ -124,10 +122,6 @@ def _differences(a: Score, b: Score) -> dict[Protocol, Any]:
         protocol: difference(a.reports[protocol].figures, b.reports[protocol].figures, samples, b.samples[protocol])
         for protocol, samples in a.samples.items()
     }
-
-
-def _has_names(predictions: object) -> bool:
-    return isinstance(predictions, Mapping) and bool(predictions) and all(isinstance(key, str) for key in predictions)
 
 
 def _method_name(predictions: object) -> str:

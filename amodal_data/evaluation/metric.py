@@ -18,8 +18,9 @@ from amodal_data.scenes.scene import Source
 Figures = dict[str, Any]
 """Figures by name, in dicts of dicts: float, int or None (not available); of resampled images arrays, NaN = none"""
 
-Order = NDArray[np.int64]
-"""Positions of the updates by rising image id: no figure depends on the order of a file"""
+Order = NDArray[np.int64]  # positions of the updates by rising image id: no figure depends on the order of a file
+RECALLS = np.linspace(0, 1, 101)  # COCO's recalls 0:0.01:1
+_EPSILON = np.spacing(1)  # avoids division by 0, as in COCOeval
 
 
 class Metric(Protocol):
@@ -61,7 +62,7 @@ def run_metrics(truth: Truth, source: PredictionSource, make_metrics: Callable[[
         order = np.argsort(np.array(image_ids, np.int64), kind="stable")
         return MetricRun(metrics, order, stats, predictions.sources)
 
-    return OpenPredictions(source, truth).read(update)
+    return OpenPredictions.read(source, truth, update)
 
 
 def ratio(sums: NDArray[Any], counts: NDArray[Any]) -> Any:
@@ -71,3 +72,14 @@ def ratio(sums: NDArray[Any], counts: NDArray[Any]) -> Any:
     if ratios.ndim:
         return ratios
     return None if np.isnan(ratios) else float(ratios)
+
+
+def interpolated_precision(hits: NDArray[Any], detections: NDArray[Any], instances: int) -> NDArray[np.float64]:
+    """Precision at 101 recalls, interpolated as COCO does: monotonically falling, float64 [101].
+
+    hits, detections: for each hit by rank, the number of hits and of counted detections up to and including it.
+    Between two hits precision only falls, so other ranks are not needed. instances: ground truth that counts.
+    """
+    precision = hits / (detections + _EPSILON)
+    highest = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0)  # 0 at recalls that are not reached
+    return highest[np.searchsorted(hits / instances, RECALLS, side="left")]

@@ -52,8 +52,7 @@ _CARDS = {
 }
 """What the figures of a protocol measure, for the report"""
 
-_MAX_TIED_SHARE = 0.05
-"""Share of tied scores above which a report warns"""
+_MAX_TIED_SHARE = 0.05  # share of tied scores above which a report warns
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -82,13 +81,8 @@ class EvaluationReport:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as one JSON document; figures that are not available are None."""
-        document: dict[str, Any] = {
-            "schema": "amodal-data/evaluate/1",
-            "protocol": self.protocol,
-            "settings": self.settings,
-            **self.figures,
-            "warnings": list(self.warnings),
-        }
+        document: dict[str, Any] = {"schema": "amodal-data/evaluate/1", "protocol": self.protocol}
+        document |= {"settings": self.settings, **self.figures, "warnings": list(self.warnings)}
         if self.intervals is not None:
             document["intervals"] = self.intervals
         return document if self.diagnosis is None else document | {"errors": self.diagnosis.counts}
@@ -112,8 +106,7 @@ class EvaluationReport:
             lines += ["", *interval_lines(self.protocol, self.settings, self.figures, self.intervals)]
         if self.diagnosis is not None:
             rows = [(name, str(n), TYPES[name]) for name, n in self.diagnosis.counts.items()]
-            lines += ["", "types of errors"]
-            lines += [f"  {line}" for line in plain_table(rows, ("left", "right", "left"))]
+            lines += ["", "types of errors", *(f"  {line}" for line in plain_table(rows, ("left", "right", "left")))]
             lines += ["", f"worst images: {', '.join(str(image_id) for image_id in self.diagnosis.worst()[:5])}"]
         return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
 
@@ -135,11 +128,9 @@ class Rules:
     def check(self, protocols: Sequence[str]) -> None:
         """Raise :class:`SelectionError` for an unknown protocol, and for rules that none of the protocols has."""
         fix = f"known: {', '.join(PROTOCOLS)}"
-        for protocol in protocols:
-            if protocol not in PROTOCOLS:
-                raise SelectionError(f"no protocol {protocol!r}", fix=fix)
-        if not protocols:
-            raise SelectionError("no protocol selected", fix=fix)
+        unknown = [protocol for protocol in protocols if protocol not in PROTOCOLS]
+        if unknown or not protocols:
+            raise SelectionError(f"no protocol {unknown[0]!r}" if unknown else "no protocol selected", fix=fix)
         if "amodal" not in protocols and (self.compat is not None or self.errors):
             rule = "compat" if self.compat is not None else "errors"
             raise SelectionError(f"{rule!r} needs protocol 'amodal'")
@@ -253,13 +244,10 @@ def _provenance(truth: Truth, run: MetricRun, rules: Rules) -> dict[str, Any]:
 def _warnings(stats: PredictionStats, protocol: Protocol, metric: Metric) -> tuple[str, ...]:
     warnings = list(stats.warnings)
     if stats.tied_share > _MAX_TIED_SHARE and protocol in ("amodal", "coco"):
-        warnings.append(
-            f"{stats.tied_share:.0%} of the scores are tied within their image, so figures depend on the file order"
-        )
+        share = f"{stats.tied_share:.0%} of the scores"
+        warnings.append(f"{share} are tied within their image, so figures depend on the file order")
     if isinstance(metric, CocoMetric) and metric.lacks_classes(stats):
-        warnings.append(
-            "n/a: the ground truth has several classes, the predictions only one: classes were not predicted"
-        )
+        warnings.append("n/a: the ground truth has several classes, the predictions one: classes were not predicted")
     if protocol in ("order", "completion") and stats.lacks_visible:
         names = "R_hard, modal_vote" if protocol == "order" else "mIoU_occ_own_visible, occlusion_accuracy"
         warnings.append(f"n/a: no prediction has 'visible_mask' or 'levels', which {names} need")

@@ -6,6 +6,7 @@ differences is made.
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, Literal, NamedTuple
@@ -64,18 +65,11 @@ def columns(protocol: str, settings: Figures) -> list[Column]:
         places += [(f"AR_{name[0].upper()}", name, last) for name in OCCLUSION if name != "all"]
         return [Column(kind, heading, ("subsets", kind, *place)) for kind in KINDS for heading, *place in places]
     if protocol == "coco":
-        return [
-            Column(part, name, ("parts", part, name), detail=name not in _MAIN_COCO)
-            for part in PARTS
-            for name in FIGURES
-        ]
+        pairs = [(part, name) for part in PARTS for name in FIGURES]
+        return [Column(part, name, ("parts", part, name), detail=name not in _MAIN_COCO) for part, name in pairs]
     if protocol == "order":
-        groups = ["accuracy", "coverage", "accuracy_decided", "pairs"]
-        return [
-            Column(group, name, ("methods", name, group), detail=group != "accuracy")
-            for group in groups
-            for name in METHODS
-        ]
+        pairs = [(group, name) for group in ("accuracy", "coverage", "accuracy_decided", "pairs") for name in METHODS]
+        return [Column(group, name, ("methods", name, group), detail=group != "accuracy") for group, name in pairs]
     conventions = ("full", "occ_gt_visible", "occ_own_visible")
     means = [f"{mean}_{convention}" for mean in ("mIoU", "pooled_IoU") for convention in conventions]
     counts = ("instances", "occluded")
@@ -128,11 +122,14 @@ def single_table(protocol: str, settings: Figures, figures: Figures) -> list[str
     return plain_table(rows[1:] if protocol == "completion" else rows) if groups else ["n/a"]
 
 
-def plain_table(rows: Sequence[Sequence[str]], align: Sequence[str] | None = None) -> list[str]:
+def plain_table(rows: Sequence[Sequence[str]], align: Sequence[str] = ()) -> list[str]:
     """Aligned columns: the first to the left, the others to the right."""
+    return [line.rstrip() for line in _tabulate(rows, "plain", align=align).splitlines()]
+
+
+def _tabulate(rows: Sequence[Sequence[str]], form: str, heads: Sequence[str] = (), align: Sequence[str] = ()) -> str:
     align = align or ["left", *["right"] * (len(rows[0]) - 1)]
-    text = tabulate(rows, tablefmt="plain", colalign=align, disable_numparse=True)
-    return [line.rstrip() for line in text.splitlines()]
+    return tabulate(rows, heads, tablefmt=form, colalign=align, disable_numparse=True)
 
 
 def _text(value: float | None) -> str:
@@ -155,16 +152,10 @@ def methods_table(protocol: str, settings: Figures, rows: Sequence[Row], form: F
     """A row for each method, the best figure of each column marked; columns without any figure are left out."""
     if form == "csv":
         return _csv(protocol, rows)
-    filled = [
-        column
-        for column in main_columns(protocol, settings)
-        if any(value_at(row.figures, column.path) is not None for row in rows)
-    ]
-    best = [_best(rows, column) for column in filled]
-    cells = [
-        [row.name, *(_cell(row, column, value, form) for column, value in zip(filled, best, strict=True))]
-        for row in rows
-    ]
+    main = main_columns(protocol, settings)
+    filled = [column for column in main if any(value_at(row.figures, column.path) is not None for row in rows)]
+    best = [(column, _best(rows, column)) for column in filled]
+    cells = [[row.name, *(_cell(row, column, value, form) for column, value in best)] for row in rows]
     write = {"table": _text_table, "markdown": _markdown_table, "latex": _latex_table}[form]
     return write(filled, cells)
 
@@ -204,8 +195,7 @@ def _markdown_table(filled: Sequence[Column], cells: Sequence[Sequence[str]]) ->
     grouped = len({column.group for column in filled}) > 1
     heads = [f"{column.heading} ({column.group})" if grouped else column.heading for column in filled]
     rows = [[name.translate(_MARKDOWN), *row] for name, *row in cells]
-    align = ["left", *["right"] * len(filled)]
-    return tabulate(rows, ["method", *heads], tablefmt="pipe", colalign=align, disable_numparse=True)
+    return _tabulate(rows, "pipe", ["method", *heads])
 
 
 _LATEX = str.maketrans(
@@ -217,18 +207,14 @@ def _latex_table(filled: Sequence[Column], cells: Sequence[Sequence[str]]) -> st
     """A ``tabular`` for the package booktabs, each group as a heading over its columns."""
     heads = ["method", *(_latex_heading(column.heading) for column in filled)]
     rows = [[name.translate(_LATEX), *row] for name, *row in cells]
-    align = ["left", *["right"] * len(filled)]
-    text = tabulate(rows, heads, tablefmt="latex_raw", colalign=align, disable_numparse=True)
-    begin, _, head, _, *body, _, end = text.splitlines()
-    groups = list(dict.fromkeys(column.group for column in filled))
+    begin, _, head, _, *body, _, end = _tabulate(rows, "latex_raw", heads).splitlines()
+    sizes = Counter(column.group for column in filled)
     lines = [begin, r"\toprule"]
-    if len(groups) > 1:
-        sizes = [sum(column.group == group for column in filled) for group in groups]
-        spans = [
-            rf"\multicolumn{{{n}}}{{c}}{{{group.translate(_LATEX)}}}" for group, n in zip(groups, sizes, strict=True)
-        ]
+    if len(sizes) > 1:
+        spans = [rf"\multicolumn{{{n}}}{{c}}{{{group.translate(_LATEX)}}}" for group, n in sizes.items()]
         lines.append(" & ".join(["", *spans]) + r" \\")
-        lines.append("".join(rf"\cmidrule(lr){{{a}-{b - 1}}}" for a, b in pairwise(accumulate(sizes, initial=2))))
+        edges = pairwise(accumulate(sizes.values(), initial=2))
+        lines.append("".join(rf"\cmidrule(lr){{{a}-{b - 1}}}" for a, b in edges))
     return "\n".join([*lines, head, r"\midrule", *body, r"\bottomrule", end])
 
 

@@ -17,12 +17,10 @@ from numpy.typing import NDArray
 from amodal_data.evaluation.comparison import Comparison
 from amodal_data.evaluation.ground_truth import TruthImage
 from amodal_data.evaluation.matching import THRESHOLDS, Matches, match
-from amodal_data.evaluation.metric import Figures, Metric, Order
-from amodal_data.evaluation.protocols.precision_recall import RECALLS, interpolated_precision
+from amodal_data.evaluation.metric import RECALLS, Figures, Metric, Order, interpolated_precision
 from amodal_data.evaluation.results.scored_masks import PredictionStats, by_score
 
-KINDS = ("all", "things", "stuff")
-"""Kinds of instances that subsets keep"""
+KINDS = ("all", "things", "stuff")  # kinds of instances that subsets keep
 OCCLUSION = {"all": (0.0, np.inf), "none": (0.0, 1e-5), "partial": (1e-5, 0.25), "heavy": (0.25, 1.0)}
 """Ranges of occlusion rates, both ends included"""
 _LOW, _HIGH = np.array(list(OCCLUSION.values())).T[:, :, None]
@@ -47,9 +45,7 @@ class AmodalMetric(Metric):
         self._images.append(_ImageMatches(scores, matches, (~ignore).sum(axis=1)))
 
     def compute(self, order: Order, stats: PredictionStats) -> Figures:
-        """``subsets``: AP, AP50, AP75, ``AR<n>`` for each of ``max_dets``, and the number of instances, by kind and
-        occlusion; ``subsets_compat_sln`` with ``skip_empty``.
-        """
+        """``subsets`` (with ``skip_empty`` also ``subsets_compat_sln``): AP, AP50, AP75, AR<n> and instances."""
         ranking = _Ranking([self._images[i] for i in order.tolist()])
         figures = {"subsets": _nested(ranking.figures(self.max_dets))}
         if self._skip_empty:
@@ -85,10 +81,7 @@ class _ImageMatches(NamedTuple):
 
 
 class _Curve(NamedTuple):
-    """The matched detections by rank, for one subset and threshold.
-
-    ``hits``: their positions among all matched detections; ``neutral``: which of these are neutral, None = none.
-    """
+    """Matched detections by rank, of one subset and threshold: positions of hits; which are neutral, None = none."""
 
     hits: NDArray[np.int64]
     neutral: NDArray[np.bool_] | None
@@ -124,7 +117,10 @@ class _Ranking:
 
     def _curves(self) -> Iterator[_Curve]:
         for k in range(_BITS):
-            hit, neutral = (_bit(packed, k) for packed in (self._hit, self._neutral))
+            hit, neutral = (
+                (packed[:, k >> 3] >> np.uint8(k & 7) & np.uint8(1)).astype(bool)
+                for packed in (self._hit, self._neutral)
+            )
             yield _Curve(np.flatnonzero(hit), neutral if neutral.any() else None)
 
     def figures(
@@ -166,10 +162,6 @@ class _Ranking:
 
 def _mean(values: NDArray[np.float64]) -> float | None:
     return None if np.isnan(values).any() else float(values.mean())
-
-
-def _bit(packed: NDArray[np.uint8], k: int) -> NDArray[np.bool_]:
-    return (packed[:, k >> 3] >> np.uint8(k & 7) & np.uint8(1)).astype(bool)
 
 
 def ignored(image: TruthImage) -> NDArray[np.bool_]:

@@ -4,6 +4,7 @@ import contextlib
 import io
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -13,9 +14,8 @@ from pycocotools.cocoeval import COCOeval
 
 from amodal_data.errors import SelectionError
 from amodal_data.evaluation.comparison import Comparison
-from amodal_data.evaluation.metric import Figures, Metric, Order
-from amodal_data.evaluation.protocols.coco_bootstrap import class_matches, resampled_figures
-from amodal_data.evaluation.results.scored_masks import PredictionStats, ScoredMask
+from amodal_data.evaluation.metric import Figures, Metric, Order, interpolated_precision, ratio
+from amodal_data.evaluation.results.scored_masks import PredictionStats, ScoredMask, by_score
 from amodal_data.masks.rle import RLE
 from amodal_data.masks.windows import subtract
 
@@ -29,6 +29,8 @@ FIGURES = (
     *("AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large"),
 )
 """COCOeval's twelve figures, in the order of its ``stats``"""
+_AREAS = 4  # COCO's ranges of areas: all, small, medium, large
+_MAX_DETS = (1, 10, 100)
 _RESULT_KEYS = ("image_id", "category_id", "segmentation", "score")  # of rows for faster-coco-eval
 _CATEGORIES_AT_ONCE = 16  # in one COCOeval
 
@@ -49,9 +51,7 @@ class CocoMetric(Metric):
     """
 
     def __init__(self, *, boundary: bool = False) -> None:
-        """``boundary``: boundary IoU instead of mask IoU; needs ``faster-coco-eval`` (else
-        :class:`amodal_data.errors.SelectionError`).
-        """
+        """``boundary``: boundary IoU, not mask IoU (:class:`SelectionError` without ``faster-coco-eval``)."""
         self._boundary = boundary
         self._sizes: list[tuple[int, int]] = []
         self._rows: dict[str, list[tuple[Rows, Rows]]] = {part: [] for part in PARTS}
@@ -66,15 +66,11 @@ class CocoMetric(Metric):
         crowds = sorted({prediction.category_id for prediction in predictions}) if unknown.area else []
         self._sizes.append(targets.size)
         for part, targets_part in _PARTS.items():
-            annotations: Rows = []
-            results: Rows = []
-            for category, mask in zip(categories, targets.rles(targets_part), strict=True):
-                _add(annotations, category, mask)
-            for category in crowds:
-                _add(annotations, category, unknown, crowd=True)
-            for prediction in predictions:
-                if (predicted := _mask_of_part(prediction, part)) is not None:
-                    _add(results, prediction.category_id, predicted, prediction.score)
+            truth = zip(categories, targets.rles(targets_part), strict=True)
+            annotations = [_row(category, mask) for category, mask in truth if mask.area]
+            annotations += [_row(category, unknown, iscrowd=1) for category in crowds]
+            masks = [(prediction, _mask_of_part(prediction, part)) for prediction in predictions]
+            results = [_row(row.category_id, mask, score=row.score) for row, mask in masks if mask and mask.area]
             self._rows[part].append((annotations, results))
 
     def compute(self, order: Order, stats: PredictionStats) -> Figures:
@@ -82,39 +78,34 @@ class CocoMetric(Metric):
 
         A part is None if no prediction has it, or if predictions have no classes (:meth:`lacks_classes`).
         """
-        return {"parts": {part: self._part(part, order, stats) for part in PARTS}}
+        parts: Figures = dict.fromkeys(PARTS)
+        compute = _boundary_figures if self._boundary else _mask_figures
+        for part, content in self._contents(order, stats):
+            values = zip(FIGURES, compute(content), strict=True)
+            parts[part] = {name: None if value < 0 else value for name, value in values}
+        return {"parts": parts}
 
     def lacks_classes(self, stats: PredictionStats) -> bool:
         """Do predictions over several images have one class where the ground truth has several?"""
         return len(self.classes) > 1 and len(stats.categories) == 1 and len(stats.image_ids) > 1
 
-    def _part(self, part: str, order: Order, stats: PredictionStats) -> dict[str, float | None] | None:
-        content = self._content(part, order)
-        if self.lacks_classes(stats) or not content.results:
-            return None
-        values = _boundary_figures(content) if self._boundary else _mask_figures(content)
-        return {name: None if value < 0 else value for name, value in zip(FIGURES, values, strict=True)}
-
     def resample(self, order: Order, stats: PredictionStats, weights: NDArray[np.int64]) -> Figures:
         """``parts`` of resampled images; none for boundary IoU, whose library returns no matches by image."""
-        parts: Figures = {}
-        for part in PARTS:
-            content = self._content(part, order)
-            if self._boundary or self.lacks_classes(stats) or not content.results:
-                continue
-            classes = [matches for score in _evaluations(content) for matches in class_matches(score)]
-            parts[part] = dict(zip(FIGURES, resampled_figures(classes, weights), strict=True))
-        return {"parts": parts}
+        contents = () if self._boundary else self._contents(order, stats)
+        samples = ((part, _resampled_figures(content, weights)) for part, content in contents)
+        return {"parts": {part: dict(zip(FIGURES, values, strict=True)) for part, values in samples}}
 
-    def _content(self, part: str, order: Order) -> _Content:
-        """Images, annotations and results of a part, numbered from 1."""
-        content = _Content([], [], [])
-        for image_id, i in enumerate(order.tolist(), 1):
-            height, width = self._sizes[i]
-            content.images.append({"id": image_id, "height": height, "width": width})
-            for target, rows in zip(content[1:], self._rows[part][i], strict=True):
-                target += [row | {"id": n, "image_id": image_id} for n, row in enumerate(rows, len(target) + 1)]
-        return content
+    def _contents(self, order: Order, stats: PredictionStats) -> Iterator[tuple[str, _Content]]:
+        """Images, annotations and results of each available part, numbered from 1."""
+        for part in () if self.lacks_classes(stats) else PARTS:
+            content = _Content([], [], [])
+            for image_id, i in enumerate(order.tolist(), 1):
+                height, width = self._sizes[i]
+                content.images.append({"id": image_id, "height": height, "width": width})
+                for target, rows in zip(content[1:], self._rows[part][i], strict=True):
+                    target += [row | {"id": n, "image_id": image_id} for n, row in enumerate(rows, len(target) + 1)]
+            if content.results:
+                yield part, content
 
 
 def _mask_of_part(prediction: ScoredMask, part: str) -> RLE | None:
@@ -178,21 +169,82 @@ def _boundary_figures(content: _Content) -> list[float]:
 
 def _dataset(coco: Any, images: Rows, annotations: Rows) -> Any:
     """Fill an empty COCO object of either library."""
-    categories = sorted({annotation["category_id"] for annotation in annotations})
-    coco.dataset = {
-        "info": {},
-        "images": images,
-        "annotations": annotations,
-        "categories": [{"id": category, "name": str(category)} for category in categories],
-    }
+    ids = sorted({annotation["category_id"] for annotation in annotations})
+    categories = [{"id": category, "name": str(category)} for category in ids]
+    coco.dataset = {"info": {}, "images": images, "annotations": annotations, "categories": categories}
     with contextlib.redirect_stdout(io.StringIO()):
         coco.createIndex()
     return coco
 
 
-def _add(rows: Rows, category: int, mask: RLE, score: float | None = None, *, crowd: bool = False) -> None:
-    if not mask.area:
-        return
-    row: dict[str, Any] = {"category_id": category, "iscrowd": int(crowd), "segmentation": mask.to_coco()}
-    row["area"] = mask.area
-    rows.append(row if score is None else row | {"score": score})
+def _row(category: int, mask: RLE, **fields: float) -> dict[str, Any]:
+    return {"category_id": category, "iscrowd": 0, "segmentation": mask.to_coco(), "area": mask.area, **fields}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _ClassMatches:
+    """One category in one range of areas: its detections by falling score, [D].
+
+    ``image``: position of the image, from 0; ``rank`` within the image; ``hit``, ``neutral`` bool [T, D];
+    ``images``, ``instances``: images with the category, and the number of instances that count in each.
+    """
+
+    area: int
+    image: NDArray[np.int64]
+    rank: NDArray[np.int64]
+    hit: NDArray[np.bool_]
+    neutral: NDArray[np.bool_]
+    images: NDArray[np.int64]
+    instances: NDArray[np.int64]
+
+
+def _class_matches(score: Any) -> Iterator[_ClassMatches]:
+    """The matches of an evaluated COCOeval, its images numbered from 1, by category and range of areas."""
+    images = len(score.params.imgIds)
+    for start in range(0, len(score.evalImgs), images):
+        entries = [entry for entry in score.evalImgs[start : start + images] if entry is not None]
+        if not entries:
+            continue
+        order = by_score(np.concatenate([entry["dtScores"] for entry in entries]))
+        sizes = [len(entry["dtScores"]) for entry in entries]
+        ids = np.array([entry["image_id"] - 1 for entry in entries], np.int64)
+        matched = np.concatenate([entry["dtMatches"] for entry in entries], axis=1)[:, order] > 0
+        neutral = np.concatenate([entry["dtIgnore"] for entry in entries], axis=1)[:, order].astype(bool)
+        yield _ClassMatches(
+            area=start // images % _AREAS,
+            image=np.repeat(ids, sizes)[order],
+            rank=np.concatenate([np.arange(n) for n in sizes])[order],
+            hit=matched & ~neutral,
+            neutral=neutral,
+            images=ids,
+            instances=np.array([int((np.asarray(entry["gtIgnore"]) == 0).sum()) for entry in entries], np.int64),
+        )
+
+
+def _resampled_figures(content: _Content, weights: NDArray[np.int64]) -> list[NDArray[np.float64]]:
+    """COCO's twelve figures, float64 [B] each, with each image counted ``weights`` [B, I] times; NaN = none."""
+    classes = [matches for score in _evaluations(content) for matches in _class_matches(score)]
+    sums = np.zeros((12, 2, len(weights)))
+    for b, sample in enumerate(weights):
+        for matches in classes:
+            total = int((sample[matches.images] * matches.instances).sum())
+            if total:
+                _add_figures(sums[:, :, b], matches, sample[matches.image], total)
+    return [ratio(total, count) for total, count in sums]
+
+
+def _add_figures(sums: NDArray[np.float64], matches: _ClassMatches, weights: NDArray[np.int64], total: int) -> None:
+    """Add the figures of one category to their sums and counts, [12, 2]."""
+    curves = []
+    recalls = np.zeros((len(matches.hit), len(_MAX_DETS)))
+    for t, (hit, neutral) in enumerate(zip(matches.hit, matches.neutral, strict=True)):
+        detections, hits = np.cumsum(weights * ~neutral), np.flatnonzero(hit)
+        curves.append(interpolated_precision(np.cumsum(weights[hits]), detections[hits], total))
+        recalls[t] = [weights[hits][matches.rank[hits] < n].sum() / total for n in _MAX_DETS]
+    precision = np.array(curves)
+    if matches.area == 0:
+        figures = {0: precision, 1: precision[0], 2: precision[5]} | {6 + m: recalls[:, m] for m in range(3)}
+    else:
+        figures = {2 + matches.area: precision, 8 + matches.area: recalls[:, -1]}
+    for k, values in figures.items():
+        sums[k] += values.sum(), values.size

@@ -23,8 +23,7 @@ from amodal_data.evaluation.results.scored_masks import PredictionStats
 from amodal_data.layering.sem_dist import SAFE_CONFIDENCE, sem_dist_of_codes
 from amodal_data.masks.windows import Window, crop, window_of
 
-OCCLUDED = 0.05
-"""Hidden share at which an instance counts as occluded"""
+OCCLUDED = 0.05  # hidden share at which an instance counts as occluded
 
 _NEED_VISIBLE = ("mIoU_occ_own_visible", "pooled_IoU_occ_own_visible", "occlusion_accuracy")
 """Figures that need predictions with visible masks"""
@@ -41,6 +40,7 @@ _RATIOS = {
 }
 """The two sums whose ratio is each figure"""
 
+Mask = NDArray[np.bool_]
 _SUMS = tuple(dict.fromkeys(name for pair in _RATIOS.values() for name in pair))
 
 
@@ -60,7 +60,8 @@ class CompletionMetric(Metric):
             if window is None or not len(amodal_rle.switches):
                 continue
             amodal, visible = crop(amodal_rle, window), crop(visible_rle, window)
-            grid = grid_of(prediction, window) if prediction else _empty_grid(amodal.shape)
+            empty = np.zeros(amodal.shape, np.uint8)
+            grid = grid_of(prediction, window) if prediction else Grid(empty.view(bool), empty)
             predicted_visible = grid.inside & (grid.level == 0)
             hidden = amodal & ~visible
             sums["instances"] += 1
@@ -100,7 +101,7 @@ def _ratios(sums: NDArray[np.float64], stats: PredictionStats) -> dict[str, Any]
     }
 
 
-def _add_iou(sums: dict[str, float], name: str, a: NDArray[np.bool_], b: NDArray[np.bool_]) -> None:
+def _add_iou(sums: dict[str, float], name: str, a: Mask, b: Mask) -> None:
     """Add the IoU of two masks, and the pixels of their intersection and union."""
     shared, area_a, area_b = (np.count_nonzero(mask) for mask in (a & b, a, b))
     sums[name] += iou_of_counts(shared, area_a, area_b)
@@ -108,9 +109,7 @@ def _add_iou(sums: dict[str, float], name: str, a: NDArray[np.bool_], b: NDArray
     sums[f"{name}_union"] += area_a + area_b - shared
 
 
-def _codes(
-    image: TruthImage, n: int, amodal: NDArray[np.bool_], hidden: NDArray[np.bool_], window: Window
-) -> NDArray[np.uint8]:
+def _codes(image: TruthImage, n: int, amodal: Mask, hidden: Mask, window: Window) -> NDArray[np.uint8]:
     """The true level codes of instance n in a window, uint8 [h, w]."""
     codes = amodal.view(np.uint8) + hidden.view(np.uint8)
     for level in range(2, int(image.targets.table[:, n].max(initial=0))):
@@ -118,11 +117,7 @@ def _codes(
     return codes
 
 
-def _empty_grid(shape: tuple[int, ...]) -> Grid:
-    return Grid(np.zeros(shape, bool), np.zeros(shape, np.uint8))
-
-
-def _hidden_share(amodal: NDArray[np.bool_], visible: NDArray[np.bool_]) -> float:
+def _hidden_share(amodal: Mask, visible: Mask) -> float:
     area = np.count_nonzero(amodal)
     return (area - np.count_nonzero(amodal & visible)) / (area + 1e-6)
 

@@ -11,10 +11,8 @@ from amodal_data.evaluation.results.scored_masks import ScoredMask
 from amodal_data.masks.rle import iou
 from amodal_data.masks.windows import subtract
 
-_RIGHT = 0.5
-"""IoU at which an amodal or modal mask is right"""
-_PROPOSED = 0.1
-"""Amodal IoU below which an instance has no proposal"""
+_RIGHT = 0.5  # IoU at which an amodal or modal mask is right
+_PROPOSED = 0.1  # amodal IoU below which an instance has no proposal
 
 TYPES = {
     "right": "amodal IoU of 0.5 or more",
@@ -52,8 +50,8 @@ class ErrorMetric:
         for n, prediction in enumerate(assigned):
             counts[_type(comparison, n, prediction)] += 1
         counts["duplicate"] = _duplicates(comparison.iou.at_least(_RIGHT))
-        pairs = comparison.image.targets.pairs.tolist()
-        counts["order-flipped"] = sum(_flipped(assigned[front], assigned[back]) for front, back in pairs)
+        pairs = [(assigned[front], assigned[back]) for front, back in comparison.image.targets.pairs.tolist()]
+        counts["order-flipped"] = sum(a is not None and b is not None and order_of(a, b) < 0 for a, b in pairs)
         image = self.diagnosis.images.setdefault(comparison.image.image_id, dict.fromkeys(TYPES, 0))
         for name, count in counts.items():
             image[name] += count
@@ -80,7 +78,3 @@ def _duplicates(table: NDArray[np.float64]) -> int:
         return 0
     right = table.max(axis=1) >= _RIGHT
     return int(right.sum()) - len(set(table.argmax(axis=1)[right].tolist()))
-
-
-def _flipped(front: ScoredMask | None, back: ScoredMask | None) -> bool:
-    return front is not None and back is not None and front is not back and order_of(front, back) < 0

@@ -33,8 +33,7 @@ from amodal_data.layering.sem_dist import (
 from amodal_data.masks.rle import RLE
 
 PairSet = Literal["overlap", "bordering", "constraint"]
-Probable = tuple[NDArray[Any], NDArray[Any]]
-"""Confidence C [h, w] and level probabilities P [K, h, w]"""
+Probable = tuple[NDArray[Any], NDArray[Any]]  # confidence C [h, w] and level probabilities P [K, h, w]
 
 
 def _sign(value: float) -> int:
@@ -102,9 +101,7 @@ class OrderMetric(Metric):
         self._counts: list[NDArray[np.int64]] = []
 
     def update(self, comparison: Comparison) -> None:
-        """Apply all methods to the pairs of an image. Raises :class:`amodal_data.errors.SelectionError` for
-        ``constraint`` if the source does not keep them.
-        """
+        """Apply all methods to the pairs of an image. Raises :class:`SelectionError` if ``constraint`` is missing."""
         pairs = _pairs(comparison.image, self._pairs)
         assigned = comparison.assigned if pairs else []
         votes = np.array([list(pair_votes(assigned[a], assigned[b]).values()) for a, b in pairs], np.int64)
@@ -117,13 +114,9 @@ class OrderMetric(Metric):
         A method is None if it needs probabilities, or visible masks, and no prediction has any.
         """
         counts = np.array(self._counts, np.int64).reshape(-1, 3, len(METHODS)).sum(axis=0)
-        available = _available(stats)
-        return {
-            "methods": {
-                name: _shares(column) | {"pairs": int(column[0])} if name in available else None
-                for name, column in zip(METHODS, counts.T, strict=True)
-            }
-        }
+        available = [(name, counts[:, m]) for m, name in enumerate(METHODS) if name in _available(stats)]
+        shares = {name: _shares(column) | {"pairs": int(column[0])} for name, column in available}
+        return {"methods": dict.fromkeys(METHODS) | shares}
 
     def resample(self, order: Order, stats: PredictionStats, weights: NDArray[np.int64]) -> Figures:
         """``methods`` of resampled images."""
@@ -150,11 +143,11 @@ def _available(stats: PredictionStats) -> set[str]:
 
 
 def _pairs(image: TruthImage, pair_set: PairSet) -> list[tuple[int, int]]:
+    if pair_set == "constraint" and image.constraint is None:
+        fix = "score against the COCOA annotation file, not against a cache of it"
+        raise SelectionError("this ground truth lists no depth_constraint pairs", fix=fix)
     if pair_set == "constraint":
-        if image.constraint is None:
-            fix = "score against the COCOA annotation file, not against a cache of it"
-            raise SelectionError("this ground truth lists no depth_constraint pairs", fix=fix)
-        return list(image.constraint)
+        return list(image.constraint or ())
     pairs = [(int(front), int(back)) for front, back in image.targets.pairs]
     if pair_set == "overlap":
         return pairs
@@ -174,10 +167,8 @@ def pair_votes(a: ScoredMask | None, b: ScoredMask | None) -> dict[str, int]:
     if a is None or b is None or a is b:
         return votes
     votes |= {name: method(a, b) for name, method in _BY_MASK.items()}
-    window = (
-        shared_window(a, b) if a.has_visible or b.has_visible else None
-    )  # without visible masks, no other method decides
-    if window is not None:
+    # without visible masks, no other method decides
+    if (a.has_visible or b.has_visible) and (window := shared_window(a, b)) is not None:
         grid_a, grid_b = grid_of(a, window), grid_of(b, window)
         votes |= {name: method(grid_a, grid_b) for name, method in _BY_GRID.items()}
         p, q = grid_a.probable(), grid_b.probable()

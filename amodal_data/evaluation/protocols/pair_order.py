@@ -82,12 +82,9 @@ def order_of(a: ScoredMask, b: ScoredMask) -> int:
 
 def order_pairs(predictions: Sequence[ScoredMask]) -> NDArray[np.int32]:
     """The pairs of predictions with a depth order, int32 [E, 2] as (front, back), sorted."""
-    pairs = []
-    for i, j in combinations(range(len(predictions)), 2):
-        order = order_of(predictions[i], predictions[j])
-        if order:
-            pairs.append((i, j) if order > 0 else (j, i))
-    return np.array(sorted(pairs), np.int32).reshape(-1, 2)
+    orders = {(i, j): order_of(predictions[i], predictions[j]) for i, j in combinations(range(len(predictions)), 2)}
+    pairs = sorted((i, j) if order > 0 else (j, i) for (i, j), order in orders.items() if order)
+    return np.array(pairs, np.int32).reshape(-1, 2)
 
 
 def paste(channels: NDArray[np.float32], box: NDArray[np.floating], window: Window) -> NDArray[np.float32]:

@@ -29,14 +29,10 @@ from amodal_data.errors import AnnotationError, PredictionError
 from amodal_data.io.files import open_regular
 from amodal_data.readers.json_files import not_json
 
-_BLOCK = 2**16
-"""Bytes read at once"""
-_MAX_ROW = 2**30
-"""Bytes of one row"""
-_TRIES = 8
-"""Cuts that are tried before rows are decoded one by one"""
-_TAIL = 2**13
-"""Bytes at the end of a block that are searched for a cut first"""
+_BLOCK = 2**16  # bytes read at once
+_MAX_ROW = 2**30  # bytes of one row
+_TRIES = 8  # cuts that are tried before rows are decoded one by one
+_TAIL = 2**13  # bytes at the end of a block that are searched for a cut first
 _CUT = re.compile(rb"\}\s*,\s*(?=\{)")  # between two objects
 _SPACE = b" \t\r\n"  # JSON's white space
 _BOM = b"\xef\xbb\xbf"  # some editors write it
@@ -104,14 +100,12 @@ def _decompress(file: IO[bytes]) -> IO[bytes]:
 
 
 def _copy(source: Any) -> IO[bytes]:
-    file = TemporaryFile()  # noqa: SIM115 - the caller closes it
-    try:
+    with ExitStack() as stack:
+        file = stack.enter_context(TemporaryFile())
         shutil.copyfileobj(source, file, 2**20)
         file.seek(0)
-    except BaseException:
-        file.close()
-        raise
-    return file
+        stack.pop_all()
+        return file
 
 
 class Records:
@@ -178,19 +172,14 @@ class Records:
         except UnicodeDecodeError as error:
             raise self._error("the file is not UTF-8 text", line) from error
         except json.JSONDecodeError as error:
-            raise self._error_at(error, line) from error
+            truncated = error.pos >= len(error.doc.rstrip()) - 1 and error.msg != "Extra data"
+            fix = "the file ends too early: download or copy it again" if truncated else "check the file at that line"
+            raise self._error(error.msg, line + error.lineno - 1, fix) from error
         except (RecursionError, ValueError) as error:
             raise self._error(str(error), line) from error
 
-    def _error_at(self, error: json.JSONDecodeError, line: int) -> AnnotationError:
-        """The error with its line in the file, of a text that begins in ``line`` after one added character."""
-        truncated = error.pos >= len(error.doc.rstrip()) - 1 and error.msg != "Extra data"
-        place = f"{self.name}, line {line + error.lineno - 1}"
-        fix = "the file ends too early: download or copy it again" if truncated else "check the file at that line"
-        return AnnotationError(f"not JSON: {error.msg}", place=place, fix=fix)
-
-    def _error(self, message: str, line: int) -> AnnotationError:
-        return AnnotationError(f"not JSON: {message}", place=f"{self.name}, line {line}")
+    def _error(self, message: str, line: int, fix: str = "") -> AnnotationError:
+        return AnnotationError(f"not JSON: {message}", place=f"{self.name}, line {line}", fix=fix)
 
     def spans(self, block: Block) -> list[tuple[int, int]]:
         """Start and end of each row in the text of a block."""

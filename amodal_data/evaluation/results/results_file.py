@@ -42,10 +42,8 @@ _KEYS = {*_AMODAL_KEYS, *_VISIBILITY_KEYS, "image_id", "category_id", "score", "
          "category_name", "gt_id", "gt_region"}  # fmt: skip
 _MODAL_KEYS = ("inmodal_mask", "visible_segmentation", "modal_segmentation", "i_segm", "inmodal_seg", "modal_mask")
 """Names of the visible mask in other tools, which are not read"""
-_SIMILARITY = 0.8
-"""How similar an unknown key must be to a known one for a warning"""
-_EXACT_SCORES = 1e300
-"""Scores below this magnitude are taken as they are; larger ones are checked one by one"""
+_SIMILARITY = 0.8  # how similar an unknown key must be to a known one for a warning
+_EXACT_SCORES = 1e300  # scores below this magnitude are taken as they are; larger ones are checked one by one
 
 Size = tuple[int, int]
 
@@ -121,16 +119,10 @@ class ResultsFile:
         keys: Set[str] | None = None
         for block in self._records.blocks():
             for i, row in enumerate(block.rows, block.first):
-                if (
-                    type(row) is dict
-                    and row.keys() == keys
-                    and type(row["image_id"]) is int
-                    and row["image_id"] == current
-                ):
-                    rows.append(row)  # fast path: same image and same keys as the row before
-                    continue
-                image_id = self._image_id(row, i)
-                keys = row.keys() if "file_name" not in row else None
+                image_id = row["image_id"] if type(row) is dict and row.keys() == keys else None
+                if type(image_id) is not int or image_id != current:  # else a fast path: as the row before
+                    image_id = self._image_id(row, i)
+                    keys = row.keys() if "file_name" not in row else None
                 if image_id == current:
                     rows.append(row)
                     continue
@@ -202,17 +194,15 @@ class RowsOfImage:
 
         def build(n: int) -> ScoredMask:
             amodal = masks.rle(n)
-            fields = self._visibility(n, amodal) if has_visible else {}
+            fields = dict(self._fields[n]) if has_visible else {}
+            hidden = fields.pop("hidden", None)
+            if hidden is not None and "visible" not in fields:
+                fields["visible"] = subtract(amodal, hidden)
             return ScoredMask(amodal, float(scores[order[n]]), int(categories[n]), **fields)
 
+        keys = None if instances is None else [instances[n] for n in order]
         return ImagePredictions(
-            scores[order],
-            categories,
-            masks,
-            build,
-            instances=None if instances is None else [instances[n] for n in order],
-            has_visible=has_visible,
-            has_probabilities=self._sidecar is not None,
+            scores[order], categories, masks, build, keys, has_visible, has_probabilities=self._sidecar is not None
         )
 
     def _error(self, message: str, n: int) -> PredictionError:
@@ -283,34 +273,18 @@ class RowsOfImage:
                 raise self._error(f"{key}: {mask.message}", n)
             yield n, mask
 
-    def _visibility(self, n: int, amodal: RLE) -> dict[str, Any]:
-        """The fields of row n besides its amodal mask, which is given."""
-        levels, visible, hidden = tuple(self._levels.get(n, ())), self._visible.get(n), self._hidden.get(n)
-        if visible is None and hidden is not None:
-            visible = subtract(amodal, hidden)
-        box, probabilities = (None, None) if self._probabilities is None else (part[n] for part in self._probabilities)
-        return {"visible": visible, "levels": levels, "box": box, "probabilities": probabilities}
-
     @cached_property
-    def _levels(self) -> dict[int, list[RLE]]:
-        rows = [(n, values) for n, values in enumerate(self._values("levels")) if isinstance(values, list)]
-        levels: dict[int, list[RLE]] = defaultdict(list)
-        for n, mask in self._parse(((n, value) for n, values in rows for value in values), "levels"):
-            levels[n].append(mask)
-        return levels
-
-    @cached_property
-    def _visible(self) -> dict[int, RLE]:
-        return self._masks("visible_mask")
-
-    @cached_property
-    def _hidden(self) -> dict[int, RLE]:
-        return self._masks(*_HIDDEN_KEYS)
-
-    @cached_property
-    def _probabilities(self) -> tuple[NDArray[np.float32], NDArray[np.floating]] | None:
-        return None if self._sidecar is None else self._sidecar.rows(self._numbers)
-
-    def _masks(self, *keys: str) -> dict[int, RLE]:
-        values = ((n, value) for n, value in enumerate(self._values(*keys)) if value is not None)
-        return dict(self._parse(values, keys[0]))
+    def _fields(self) -> list[dict[str, Any]]:
+        """The values of each row besides its amodal mask, by field of :class:`ScoredMask`; ``hidden`` = hidden mask."""
+        fields: list[dict[str, Any]] = [{} for _ in self._rows]
+        levels = [(n, values) for n, values in enumerate(self._values("levels")) if isinstance(values, list)]
+        for n, mask in self._parse(((n, value) for n, values in levels for value in values), "levels"):
+            fields[n]["levels"] = (*fields[n].get("levels", ()), mask)
+        for field, keys in (("visible", ("visible_mask",)), ("hidden", _HIDDEN_KEYS)):
+            values = ((n, value) for n, value in enumerate(self._values(*keys)) if value is not None)
+            for n, mask in self._parse(values, keys[0]):
+                fields[n][field] = mask
+        if self._sidecar is not None:
+            for row, box, probabilities in zip(fields, *self._sidecar.rows(self._numbers), strict=True):
+                row |= {"box": box, "probabilities": probabilities}
+        return fields

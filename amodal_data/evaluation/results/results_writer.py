@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryFile
-from types import TracebackType
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,9 +70,7 @@ class ResultsWriter:
         self._no_sidecar |= shape is None or shape != self._shape
         return b"" if self._no_sidecar or mask.probabilities is None else mask.probabilities.astype("<f2").tobytes()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         with self._temporary:
             if isinstance(error, OSError):  # writing failed: keep the previous files
                 self._json.__exit__(kind, error, traceback)

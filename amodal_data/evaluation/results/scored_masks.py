@@ -11,8 +11,7 @@ from amodal_data.errors import PredictionError
 from amodal_data.evaluation.iou import MaskSet
 from amodal_data.masks.rle import RLE
 
-MAX_LEVELS = 254
-"""Levels of one prediction, as in a level table"""
+MAX_LEVELS = 254  # levels of one prediction, as in a level table
 
 InstanceKey = tuple[int, int | None]
 """The instance that a prediction was made for: its annotation id, and its region if that names several"""
@@ -50,12 +49,8 @@ class ScoredMask:
 
     def to_row(self, image_id: int) -> dict[str, Any]:
         """One row of a results file."""
-        row = {
-            "image_id": image_id,
-            "category_id": self.category_id,
-            "score": self.score,
-            "segmentation": self.amodal.to_coco(),
-        }
+        row: dict[str, Any] = {"image_id": image_id, "category_id": self.category_id, "score": self.score}
+        row["segmentation"] = self.amodal.to_coco()
         if self.name:
             row["category_name"] = self.name
         if self.instance is not None:
@@ -66,28 +61,21 @@ class ScoredMask:
         return row
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class ImagePredictions(Sequence[ScoredMask]):
-    """The predictions of one image by falling score (file order on ties); each is built on access.
+    """The predictions of one image by falling score (file order on ties); each is built on access, by ``build``.
 
     ``scores`` float64 [P], ``category_ids`` int64 [P], amodal ``masks``; ``instances`` they were made for, None =
     unknown; ``has_visible``, ``has_probabilities``: does any prediction have visible masks, or probabilities?
     """
 
-    def __init__(
-        self,
-        scores: NDArray[np.float64],
-        category_ids: NDArray[np.int64],
-        masks: MaskSet,
-        build: Callable[[int], ScoredMask],
-        *,
-        instances: Sequence[InstanceKey] | None = None,
-        has_visible: bool = False,
-        has_probabilities: bool = False,
-    ) -> None:
-        """All arguments are sorted by falling score."""
-        self.scores, self.category_ids, self.masks, self.instances = scores, category_ids, masks, instances
-        self.has_visible, self.has_probabilities = has_visible, has_probabilities
-        self._build = build
+    scores: NDArray[np.float64]
+    category_ids: NDArray[np.int64]
+    masks: MaskSet
+    build: Callable[[int], ScoredMask]
+    instances: Sequence[InstanceKey] | None = None
+    has_visible: bool = False
+    has_probabilities: bool = False
 
     @classmethod
     def from_masks(cls, masks: Iterable[ScoredMask], size: tuple[int, int]) -> "ImagePredictions":
@@ -110,7 +98,7 @@ class ImagePredictions(Sequence[ScoredMask]):
     def __getitem__(self, n: Any) -> Any:
         if not 0 <= n < len(self):
             raise IndexError(n)
-        return self._build(n)
+        return self.build(n)
 
 
 def by_score(scores: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -172,11 +160,18 @@ class Predictions:
         return self.images.get(image_id, ())
 
 
-def check_masks(image_id: int, masks: Iterable[ScoredMask], size: tuple[int, int]) -> list[ScoredMask]:
+def check_masks(image_id: int, predictions: Iterable[ScoredMask], size: tuple[int, int]) -> list[ScoredMask]:
     """Return the predictions of an image from Python. Raises :class:`PredictionError` as for files."""
-    checked = list(masks)
+    checked = list(predictions)
     for i, prediction in enumerate(checked):
-        _check(prediction, size, f"predictions of image {image_id}, entry {i}")
+        place = f"predictions of image {image_id}, entry {i}"
+        for mask in (prediction.amodal, *prediction.levels, prediction.visible):
+            if mask is not None and mask.size != size:
+                raise PredictionError(f"a mask is {mask.size}, the image {size} (height, width)", place=place)
+        if len(prediction.levels) > MAX_LEVELS:
+            raise PredictionError(f"{len(prediction.levels)} levels; at most {MAX_LEVELS} are supported", place=place)
+        if not np.isfinite(prediction.score):
+            raise PredictionError("a prediction has no finite 'score'", place=place)
     return checked
 
 
@@ -186,14 +181,3 @@ def check_image_id(image_id: int, image_ids: Container[int], place: str) -> int:
         fix = "score against the file the predictions were made for"
         raise PredictionError(f"image {image_id} is not in the ground truth", place=place, fix=fix)
     return image_id
-
-
-def _check(prediction: ScoredMask, size: tuple[int, int], place: str) -> None:
-    masks = [prediction.amodal, *prediction.levels, *([prediction.visible] if prediction.visible else [])]
-    for mask in masks:
-        if mask.size != size:
-            raise PredictionError(f"a mask is {mask.size}, the image {size} (height, width)", place=place)
-    if len(prediction.levels) > MAX_LEVELS:
-        raise PredictionError(f"{len(prediction.levels)} levels; at most {MAX_LEVELS} are supported", place=place)
-    if not np.isfinite(prediction.score):
-        raise PredictionError("a prediction has no finite 'score'", place=place)

@@ -20,12 +20,9 @@ from amodal_data.io.files import replaced
 from amodal_data.io.npz import open_archive
 
 _MAX_CHANNELS = 256
-_MAX_CELLS = 1024
-"""Cells along a side of the level probabilities"""
-_MAX_UNPACKED = 4 * 2**30
-"""Bytes of an unpacked compressed sidecar"""
-_BLOCK = 2**24
-"""Bytes copied, or probabilities checked, at once"""
+_MAX_CELLS = 1024  # cells along a side of the level probabilities
+_MAX_UNPACKED = 4 * 2**30  # bytes of an unpacked compressed sidecar
+_BLOCK = 2**24  # bytes copied, or probabilities checked, at once
 
 
 def sidecar_path(results: Path) -> Path:
@@ -78,7 +75,9 @@ def open_sidecar(results: Path) -> Sidecar | None:
     try:
         with open_archive(path) as archive:
             boxes, levels = archive.member("boxes"), archive.member("levels")
-            _check_shapes(boxes.shape, levels.shape)
+            square = len(levels.shape) == 4 and levels.shape[2] == levels.shape[3] <= _MAX_CELLS
+            if not square or boxes.shape != (levels.shape[0], 4) or not 2 <= levels.shape[1] <= _MAX_CHANNELS:
+                raise ValueError(f"boxes {boxes.shape} and levels {levels.shape}")
             if not all(member.dtype.kind == "f" and member.dtype.itemsize <= 8 for member in (boxes, levels)):
                 raise ValueError(f"boxes are {boxes.dtype}, levels {levels.dtype}")
             sidecar = Sidecar(path, archive.array(boxes, _MAX_UNPACKED), archive.array(levels, _MAX_UNPACKED))
@@ -86,12 +85,6 @@ def open_sidecar(results: Path) -> Sidecar | None:
     except ValueError as error:
         raise PredictionError(f"not a sidecar of predictions: {error}", place=str(path)) from error
     return sidecar
-
-
-def _check_shapes(boxes: tuple[int, ...], levels: tuple[int, ...]) -> None:
-    square = len(levels) == 4 and levels[2] == levels[3] <= _MAX_CELLS
-    if not square or boxes != (levels[0], 4) or not 2 <= levels[1] <= _MAX_CHANNELS:
-        raise ValueError(f"boxes {boxes} and levels {levels}")
 
 
 def _check_values(sidecar: Sidecar) -> None:

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -10,7 +9,7 @@ from support.scenes import random_masks
 from amodal_data import RLE
 from amodal_data.errors import MaskError
 from amodal_data.evaluation import iou as iou_module
-from amodal_data.evaluation.iou import IoUTable, MaskSet, dense_iou
+from amodal_data.evaluation.iou import IoUTable, MaskSet
 from amodal_data.masks.coco_strings import aligned_runs, decode_counts
 from amodal_data.masks.rle import iou
 
@@ -97,11 +96,3 @@ def test_runs_overflowing_to_the_image_size_are_refused():
     string = coco_mask.frPyObjects(runs, *size)["counts"]
     with pytest.raises(MaskError, match="do not fill"):
         MaskSet.from_strings([string, RLE(size, np.array([3], np.int32)).compressed()], size)
-
-
-@given(arrays(bool, (4, 30)), arrays(bool, (3, 30)))
-def test_dense_iou_equals_pycocotools(a, b):
-    expected = iou(*([RLE.from_mask(mask.reshape(5, 6)) for mask in masks] for masks in (a, b)))
-    assert np.array_equal(dense_iou(a, b), expected)
-    tensors = dense_iou(torch.from_numpy(a), torch.from_numpy(b))
-    assert np.array_equal(tensors.numpy(), expected.astype(np.float32))

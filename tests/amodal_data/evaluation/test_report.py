@@ -496,8 +496,8 @@ def test_categories_evaluated_in_groups_have_equal_figures(categories):
         mask[y : y + size + 3, x : x + size + 3] = True
         image_id, category = int(rng.integers(1, 9)), int(rng.integers(1, categories + 1))
         rows = annotations if rng.random() < 0.5 else results
-        score = None if rows is annotations else float(rng.random())
-        coco._add(rows, category, RLE.from_mask(mask), score)
+        score = {} if rows is annotations else {"score": float(rng.random())}
+        rows.append(coco._row(category, RLE.from_mask(mask), **score))
         rows[-1] |= {"id": len(rows), "image_id": image_id}
     with contextlib.redirect_stdout(io.StringIO()):
         datasets = [coco._dataset(COCO(), images, rows) for rows in (annotations, results)]
