@@ -2,17 +2,22 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test quick check format docs bench clean
+.PHONY: demo test test-all quick check format docs bench clean
 
 demo: .venv/.sln
 	$(BIN)/amodal-data demo demo --force
 	$(BIN)/sln demo demo/sln --force
 
+PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
+
 test: .venv/.dev
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(PYTEST) -m "not research"
+
+test-all: .venv/.dev
+	$(PYTEST)
 
 quick: .venv/.dev
-	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
+	$(PYTEST) -m "not research and not slow"
 
 check: .venv/.dev
 	$(BIN)/ruff check .

@@ -9,6 +9,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import pytest
 from hypothesis import HealthCheck, settings
 from support.commands import SHARED
+from support.process_server import ProcessServer
 
 REAL = SHARED / "data" / "cocoa-real"
 
@@ -25,3 +26,25 @@ def real():
     if not REAL.is_dir():
         pytest.skip("no real COCOA sample beside this checkout")
     return REAL / "COCO_amodal_sample.json"
+
+
+def pytest_configure(config):
+    """Each run of the tests has one process server, which its workers share."""
+    path = getattr(config, "workerinput", {}).get("process_server")
+    config.process_server = ProcessServer(path) if path else ProcessServer.launch()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    node.workerinput["process_server"] = node.config.process_server.path
+
+
+def pytest_unconfigure(config):
+    if not hasattr(config, "workerinput"):
+        config.process_server.close()
+
+
+@pytest.fixture(scope="session")
+def run_process(request):
+    """Runs ``amodal-data``, ``sln`` or a script in a process of its own; ``run_process.start`` does not wait."""
+    return request.config.process_server

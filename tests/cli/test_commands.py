@@ -3,20 +3,15 @@
 import json
 import re
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
-from support.commands import hears_ctrl_c, run_command
+from support.commands import run_command
 from typer.main import get_command
 
 from amodal_cli import data as data_program
 from amodal_cli import model as sln_program
 from amodal_data import write_cocoa
-
-COMMAND = Path(sys.executable).parent / "amodal-data"
 
 
 def run(*arguments, cwd=None, **environment):
@@ -196,25 +191,25 @@ def test_control_characters_of_file_names_are_escaped(tmp_path):
     assert "\\x1b[31m\\r.jpg" in result.stderr
 
 
-def test_ctrl_c_exits_with_130_and_leaves_no_file(tmp_path):
+def test_ctrl_c_exits_with_130_and_leaves_no_file(tmp_path, run_process):
     path = write_cocoa(tmp_path, 2, size=(64, 64), photos=False)
     content = json.loads(path.read_text())
     content["images"] = [{**content["images"][0], "id": n} for n in range(20_000)]
     content["annotations"] = [{**content["annotations"][0], "image_id": n, "id": n} for n in range(20_000)]
     path.write_text(json.dumps(content))
-    command = [COMMAND, "build-targets", path, "-o", tmp_path / "x.h5"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, preexec_fn=hears_ctrl_c)
-    process.stderr.readline()  # "...: 20000 annotated images": reading has ended, building has begun
-    time.sleep(0.3)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    with run_process.start("amodal-data", "build-targets", path, "-o", tmp_path / "x.h5") as process:
+        process.stderr.readline()  # "...: 20000 annotated images": reading has ended, building has begun
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
     assert process.returncode == 130
     assert [path.name for path in tmp_path.iterdir() if "h5" in path.name] == []
 
 
-def run_line(line):
+@pytest.fixture
+def run_line(run_process, tmp_path):
     """Run a program whose one command sets an interrupt note, runs a line, and takes a second more."""
-    program = f"""
+    program = """
 import signal, time, weakref
 from amodal_cli.shared.terminal import new_app, run, set_interrupt_note
 
@@ -229,25 +224,29 @@ app = new_app("tool", "about")
 @app.command("go")
 def go():
     set_interrupt_note("all is well")
-    {line}
+    LINE
     time.sleep(1)
 
 run(app, "tool")
 """
-    command = [sys.executable, "-c", program, "go"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, preexec_fn=hears_ctrl_c)
+
+    def run(line):
+        (tmp_path / "tool.py").write_text(program.replace("LINE", line))
+        return run_process(tmp_path / "tool.py", "go", timeout=60)
+
+    return run
 
 
 @pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
 @pytest.mark.parametrize("line", ["weakref.finalize(set(), signal.raise_signal, signal.{})", "wrapped(signal.{})"])
-def test_interruptions_in_callbacks_and_libraries_are_handled(number, line):
+def test_interruptions_in_callbacks_and_libraries_are_handled(run_line, number, line):
     result = run_line(line.format(number))
     assert result.returncode == 130
     assert result.stderr.splitlines()[-1] == "interrupted; all is well"
     assert "Traceback" not in result.stderr and "ignored" not in result.stderr
 
 
-def test_errors_in_callbacks_are_reported():
+def test_errors_in_callbacks_are_reported(run_line):
     result = run_line("weakref.finalize(set(), lambda: 1 / 0)")
     assert result.returncode == 0
     assert "ZeroDivisionError" in result.stderr

@@ -107,16 +107,17 @@ def test_a_missing_package_names_its_extra(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processors cannot be chosen here")
-def test_training_runs_with_one_processor(folder, tmp_path):
+def test_training_runs_with_one_processor(folder, tmp_path, run_process):
     """The default number of workers fits the processors; warnings are errors."""
     code = (
         "import os, sys, warnings\nos.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
         "from amodal_cli.model import main\nwarnings.simplefilter('error')\nmain()\n"
     )
+    (tmp_path / "one.py").write_text(code)
     settings = [part for setting in SMALL for part in ("--set", setting)]
     command = ["fit", folder / "c.h5", "--run", tmp_path / "run", "--steps", "2", "--device", "cpu", *settings]
-    result = subprocess.run([sys.executable, "-c", code, *map(str, command)], capture_output=True, text=True)
+    result = run_process(tmp_path / "one.py", *command)
     assert result.returncode == 0, result.stderr
     with_workers = [*command[:3], str(tmp_path / "workers"), *command[4:], "--set", "train.workers=2"]
-    result = subprocess.run([sys.executable, "-c", code, *map(str, with_workers)], capture_output=True, text=True)
+    result = run_process(tmp_path / "one.py", *with_workers)
     assert result.returncode == 0, result.stderr

@@ -43,29 +43,27 @@ def test_links_between_pages_lead_somewhere():
             assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
-def test_quickstart(tmp_path):
-    process = subprocess.run(
-        [sys.executable, ROOT / "examples" / "quickstart.py", tmp_path], capture_output=True, text=True
-    )
+def test_quickstart(tmp_path, run_process):
+    process = run_process(ROOT / "examples" / "quickstart.py", tmp_path)
     assert process.returncode == 0, process.stderr
     right, pairs = re.search(r"right for (\d+) of (\d+)", process.stdout).groups()
     assert right == pairs and int(pairs) > 5
     assert (tmp_path / "quickstart.png").exists()
 
 
-def test_the_gallery_draws_every_picture(tmp_path):
-    command = [sys.executable, ROOT / "examples" / "gallery.py", tmp_path]
-    process = subprocess.run(command, capture_output=True, text=True)
+@pytest.mark.research
+def test_the_gallery_draws_every_picture(tmp_path, run_process):
+    process = run_process(ROOT / "examples" / "gallery.py", tmp_path)
     assert process.returncode == 0, process.stderr
     for path in process.stdout.split():
         with Image.open(path) as picture:
             assert min(picture.size) >= 300 and len(picture.convert("RGB").getcolors(2**24)) > 100
 
 
-def test_the_level_plane_as_an_animation(tmp_path):
+def test_the_level_plane_as_an_animation(tmp_path, run_process):
     build_targets(read_cocoa(write_cocoa(tmp_path, 1, seed=1, size=(120, 160))), tmp_path / "t.h5")
-    command = [sys.executable, ROOT / "examples" / "level_plane.py", tmp_path / "t.h5", tmp_path / "p.webp"]
-    process = subprocess.run([*command, "--images", tmp_path, "--id", "1"], capture_output=True, text=True)
+    example, cache, picture = ROOT / "examples" / "level_plane.py", tmp_path / "t.h5", tmp_path / "p.webp"
+    process = run_process(example, cache, picture, "--images", tmp_path, "--id", "1")
     assert process.returncode == 0, process.stderr
     with Image.open(tmp_path / "p.webp") as picture:
         assert picture.n_frames == int(TargetCache(tmp_path / "t.h5")[0].table.max()) + 1
@@ -74,10 +72,10 @@ def test_the_level_plane_as_an_animation(tmp_path):
 BENCHMARK = ROOT / "benchmarks" / "synthetic_benchmark"
 
 
-@pytest.mark.slow
-def test_short_form_of_the_synthetic_benchmark(tmp_path):
-    command = [sys.executable, BENCHMARK, tmp_path, "--smoke", "--rgb"]
-    process = subprocess.run(command, capture_output=True, text=True)
+@pytest.mark.research
+def test_short_form_of_the_synthetic_benchmark(tmp_path, run_process):
+    command = [BENCHMARK, tmp_path, "--smoke", "--rgb"]
+    process = run_process(*command, timeout=1200)
     assert process.returncode == 0, process.stderr
     results = json.loads((tmp_path / "results.json").read_text())
     assert set(results["ways"]) == {"sln", "arcnn-visible", "arcnn"}
@@ -90,16 +88,14 @@ def test_short_form_of_the_synthetic_benchmark(tmp_path):
     for table in ("Table 1", "Table 2", "Table 3", "sln minus arcnn-visible, with decode and pass"):
         assert table in process.stdout
     assert "<svg" in (tmp_path / "differences.svg").read_text()
-    repeated = subprocess.run(command, capture_output=True, text=True)  # no work is repeated
+    repeated = run_process(*command)  # no work is repeated
     assert repeated.stdout == process.stdout.partition("Table 1")[1] + process.stdout.partition("Table 1")[2]
     for name in ("ablations", "pass_ablations"):
-        command = [sys.executable, BENCHMARK / f"{name}.py", tmp_path, "--smoke"]
-        process = subprocess.run(command, capture_output=True, text=True)
+        process = run_process(BENCHMARK / f"{name}.py", tmp_path, "--smoke", timeout=1200)
         assert process.returncode == 0, process.stderr
         rows = json.loads((tmp_path / f"{name}.json").read_text())
         assert len(rows) > 10 and all(np.isfinite(row["amodal"]["mean"]) for row in rows.values())
-    command = [sys.executable, BENCHMARK / "confirm.py", tmp_path, "--smoke"]
-    process = subprocess.run(command, capture_output=True, text=True)
+    process = run_process(BENCHMARK / "confirm.py", tmp_path, "--smoke", timeout=1200)
     assert process.returncode == 0, process.stderr
     sizes = json.loads((tmp_path / "confirmed" / "results.json").read_text())["sizes"]
     assert (
@@ -107,15 +103,14 @@ def test_short_form_of_the_synthetic_benchmark(tmp_path):
     )
 
 
-@pytest.mark.slow
-def test_short_form_of_the_end_to_end_benchmark(tmp_path):
-    command = [sys.executable, BENCHMARK / "end_to_end.py", tmp_path, "--smoke"]
-    process = subprocess.run(command, capture_output=True, text=True)
+@pytest.mark.research
+def test_short_form_of_the_end_to_end_benchmark(tmp_path, run_process):
+    process = run_process(BENCHMARK / "end_to_end.py", tmp_path, "--smoke", timeout=1200)
     assert process.returncode == 0, process.stderr
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["sizes"]["trunks"] == 1 and len(results["order_net"]) == 7 and "Table 3" in process.stdout
     assert len(list(tmp_path.glob("network_*_0.pt"))) == len(results["parameters"]) == 3
-    other = subprocess.run([sys.executable, BENCHMARK, tmp_path, "--smoke"], capture_output=True, text=True)
+    other = run_process(BENCHMARK, tmp_path, "--smoke")
     assert other.returncode == 1 and "other settings" in other.stderr
 
 
@@ -168,6 +163,7 @@ def test_rules_are_chosen_on_the_tune_split_and_kept_on_the_test_split(benchmark
     assert differences["AP"]["runs"] == [0, 0] and differences["AR10"]["difference"] is None
 
 
+@pytest.mark.research
 @pytest.mark.parametrize("tool", ["build", "hatchling"])
 def test_the_wheel_holds_four_things_and_runs_elsewhere(tmp_path, tool):
     """Built with each tool, and installed beside the dependencies of this environment."""
@@ -213,6 +209,7 @@ def test_examples_of_the_page_about_your_own_data(tmp_path, monkeypatch):
     assert layer_scene(scene).level_pixels().tolist() == [190 * 290 + 300 * 150 - 100 * 150, 100 * 150]
 
 
+@pytest.mark.research
 def test_the_site_builds_without_a_warning_and_knows_every_public_name(tmp_path):
     """`make docs`: strict, links checked; the reference has every name of ``__all__``."""
     program = Path(sys.executable).with_name("mkdocs")
@@ -246,6 +243,7 @@ def test_the_start_page_has_a_colab_badge_if_the_repository_is_set(monkeypatch):
     assert (ROOT / "examples" / "tour.ipynb").exists()
 
 
+@pytest.mark.research
 def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch):
     """Runs its cells in order and keeps the last value of each, as a notebook shows it."""
     notebook = json.loads((ROOT / "examples" / "tour.ipynb").read_text())

@@ -4,18 +4,15 @@ import itertools
 import json
 import os
 import random
-import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from support.commands import hears_ctrl_c
 from support.scenes import make_scene
 
 from amodal_data import TargetCache, build_targets, iter_annotations, merge_shards, read_annotations, verify_cache
@@ -29,8 +26,6 @@ from amodal_data.errors import (
     SelectionError,
 )
 from amodal_data.synthetic import write_cocoa, write_flat
-
-COMMAND = Path(sys.executable).parent / "amodal-data"
 
 
 def repeat_images(path, n, source=None):
@@ -53,6 +48,15 @@ def repeat_images(path, n, source=None):
 def large(tmp_path_factory):
     """2,300 images: three shards; more than a megabyte in the largest columns."""
     return repeat_images(tmp_path_factory.mktemp("large") / "COCO_amodal_train2014.json", 2300)
+
+
+@pytest.fixture
+def small(tmp_path_factory, monkeypatch):
+    """230 images, three shards as well, and the bytes of their cache."""
+    monkeypatch.setattr(build_module, "SHARD", 100)
+    path = repeat_images(tmp_path_factory.mktemp("small") / "COCO_amodal_train2014.json", 230)
+    build_targets(read_annotations(path), path.parent / "expected.h5")
+    return path, (path.parent / "expected.h5").read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -125,44 +129,45 @@ def test_a_cluster_needs_the_package_distributed():
 
 
 @pytest.mark.slow
-def test_kill_9_at_random_moments_then_resume(large, expected, tmp_path):
+def test_kill_9_at_random_moments_then_resume(large, expected, tmp_path, run_process):
     """The short form of benchmarks/kill_and_resume.py."""
     rng = random.Random(0)
     out = tmp_path / "c.h5"
-    command = [COMMAND, "build-targets", large, "-o", out, "-q", "--resume"]
+    command = ["amodal-data", "build-targets", large, "-o", out, "-q", "--resume"]
     start = time.time()
-    subprocess.run(command, check=True)
+    assert run_process(*command).returncode == 0
     duration = time.time() - start
     out.unlink()
     killed = 0
-    for _ in range(6):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        time.sleep(rng.uniform(0.1, 1.1) * duration)
-        process.send_signal(signal.SIGKILL)
-        killed += process.wait() == -signal.SIGKILL
+    for _ in range(6):  # each goes on from what the one before has left
+        with run_process.start(*command) as process:
+            time.sleep(rng.uniform(0.05, 0.7) * duration)
+            process.kill()
+        killed += process.returncode == -signal.SIGKILL
         if out.exists():
             assert out.read_bytes() == expected
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        assert out.read_bytes() == expected
-        assert listing(tmp_path) == ["c.h5"]
-        out.unlink()
+            out.unlink()
     assert killed >= 3
+    assert run_process(*command).returncode == 0
+    assert out.read_bytes() == expected
+    assert listing(tmp_path) == ["c.h5"]
 
 
-def interrupted_build(large, out, shards=1):
+def interrupted_build(path, out, shards=1):
     """Stop a build after some shards, as a crash would."""
 
     with pytest.raises(RuntimeError, match="crash"):
-        build_targets(read_annotations(large), out, on_image=_crash_after(shards * 20 + 3))
+        build_targets(read_annotations(path), out, on_image=_crash_after(shards * 2 + 1))
 
 
-def test_an_interrupted_build_is_kept_until_force_or_resume(large, expected, tmp_path, monkeypatch):
+def test_an_interrupted_build_is_kept_until_force_or_resume(small, tmp_path, monkeypatch):
+    path, expected = small
     out = tmp_path / "c.h5"
-    interrupted_build(large, out, 2)
+    interrupted_build(path, out, 2)
     assert listing(tmp_path) == ["c.h5.parts"]
-    assert listing(tmp_path / "c.h5.parts") == ["000000000.h5", "000001000.h5"]
+    assert listing(tmp_path / "c.h5.parts") == ["000000000.h5", "000000100.h5"]
     with pytest.raises(OutputExistsError, match="an interrupted build is here"):
-        build_targets(read_annotations(large), out)
+        build_targets(read_annotations(path), out)
     encoded = []
     original = build_module.make_encoder
     monkeypatch.setattr(
@@ -170,32 +175,33 @@ def test_an_interrupted_build_is_kept_until_force_or_resume(large, expected, tmp
         "make_encoder",
         lambda *how: lambda batches: (encoded.append(part.scenes) or part for part in original(*how)(batches)),
     )
-    report = build_targets(read_annotations(large), out, resume=True)
-    assert sum(encoded) == 300  # the two finished shards were not built again
+    report = build_targets(read_annotations(path), out, resume=True)
+    assert sum(encoded) == 30  # the two finished shards were not built again
     assert out.read_bytes() == expected
-    assert report.images == 2300 and report.instances == len(TargetCache(out).table())
+    assert report.images == 230 and report.instances == len(TargetCache(out).table())
     assert listing(tmp_path) == ["c.h5"]
-    assert build_targets(read_annotations(large), out, resume=True).images == 2300  # already finished
+    assert build_targets(read_annotations(path), out, resume=True).images == 230  # already finished
 
 
-def test_shards_of_other_sources_and_damaged_shards_are_built_again(large, expected, tmp_path):
+def test_shards_of_other_sources_and_damaged_shards_are_built_again(small, tmp_path):
+    path, expected = small
     out = tmp_path / "c.h5"
     for fault in ("other settings", "damaged", "truncated"):
-        interrupted_build(large, out)
+        interrupted_build(path, out)
         shard = tmp_path / "c.h5.parts" / "000000000.h5"
         if fault == "other settings":
             shutil.rmtree(shard.parent)
             with pytest.raises(RuntimeError):
-                build_targets(read_annotations(large, annotator="all"), out, on_image=_crash_after(25))
+                build_targets(read_annotations(path, annotator="all"), out, on_image=_crash_after(3))
         else:
             raw = bytearray(shard.read_bytes())
             raw[9000] ^= 4
             shard.write_bytes(raw if fault == "damaged" else raw[: len(raw) // 3])
-        build_targets(read_annotations(large), out, resume=True)
+        build_targets(read_annotations(path), out, resume=True)
         assert out.read_bytes() == expected
         out.unlink()
-    interrupted_build(large, out)
-    build_targets(read_annotations(large), out, force=True)
+    interrupted_build(path, out)
+    build_targets(read_annotations(path), out, force=True)
     assert out.read_bytes() == expected
     assert listing(tmp_path) == ["c.h5"]
 
@@ -223,52 +229,44 @@ def test_resuming_over_another_cache_is_refused(large, tmp_path):
         build_targets(read_annotations(large), tmp_path / "c.h5", resume=True)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.slow
-def test_signals_end_with_130_and_keep_finished_shards(large, expected, tmp_path, number):
-    big = repeat_images(tmp_path / "COCO_amodal_val2014.json", 9000)
+def test_signals_end_with_130_and_keep_finished_shards(large, tmp_path, run_process):
+    """SIGTERM, then SIGINT in the build that goes on."""
+    big = repeat_images(tmp_path / "COCO_amodal_val2014.json", 6000)
     out = tmp_path / "c.h5"
-    command = [COMMAND, "build-targets", big, "-o", out]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=hears_ctrl_c)
-    while not list(tmp_path.glob("c.h5.parts/*.h5")):
-        time.sleep(0.02)
-        assert process.poll() is None
-    process.send_signal(number)
-    stderr = process.communicate(timeout=60)[1]
-    assert process.returncode == 130
-    assert "continue with --resume" in stderr and "Traceback" not in stderr
-    assert not out.exists()
-    assert listing(tmp_path / "c.h5.parts")
-    assert subprocess.run([COMMAND, "build-targets", big, "-o", out, "--resume"], capture_output=True).returncode == 0
+    for parts, number in enumerate((signal.SIGTERM, signal.SIGINT)):
+        with run_process.start("amodal-data", "build-targets", big, "-o", out, "--resume") as process:
+            while len(list(tmp_path.glob("c.h5.parts/*.h5"))) <= parts:
+                time.sleep(0.02)
+                assert process.poll() is None
+            process.send_signal(number)
+            stderr = process.communicate(timeout=60)[1]
+        assert process.returncode == 130
+        assert "continue with --resume" in stderr and "Traceback" not in stderr
+        assert not out.exists()
+        assert len(listing(tmp_path / "c.h5.parts")) > parts
+    assert run_process("amodal-data", "build-targets", big, "-o", out, "--resume").returncode == 0
     assert listing(tmp_path) == [big.name, "c.h5", "small"]
 
 
-def limited(size):
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-
-    return limit
-
-
 @pytest.mark.parametrize("size", [20_000, 400_000, 1_500_000])
-def test_a_full_disk(large, expected, tmp_path, size):
+def test_a_full_disk(large, expected, tmp_path, size, run_process):
     """A file-size limit stands in for a full disk: writes fail in the same places."""
     out = tmp_path / "c.h5"
-    command = [COMMAND, "build-targets", large, "-o", out]
-    result = subprocess.run(command, preexec_fn=limited(size), capture_output=True, text=True)
+    command = ["amodal-data", "build-targets", large, "-o", out]
+    result = run_process(*command, file_size=size)
     assert result.returncode == 1, result.stderr
     assert "cannot write the cache" in result.stderr and "c.h5" in result.stderr
     assert "Traceback" not in result.stderr
     assert not out.exists()
-    assert subprocess.run([*command, "--resume"], capture_output=True).returncode == 0
+    assert run_process(*command, "--resume").returncode == 0
     assert out.read_bytes() == expected
     assert listing(tmp_path) == ["c.h5"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0 and not os.access("/proc", os.W_OK), reason="needs a read-only folder")
-def test_a_read_only_folder(large):
-    result = subprocess.run([COMMAND, "build-targets", large, "-o", "/proc/c.h5"], capture_output=True, text=True)
+def test_a_read_only_folder(large, run_process):
+    result = run_process("amodal-data", "build-targets", large, "-o", "/proc/c.h5")
     assert result.returncode == 1
     assert "cannot write the cache" in result.stderr and "/proc/c.h5" in result.stderr
 
@@ -337,19 +335,19 @@ def test_streams_that_cannot_be_read(tmp_path, content, error, message):
         iter_annotations(tmp_path / "missing.json")
 
 
-def test_the_commands_for_large_datasets(large, expected, tmp_path):
+def test_the_commands_for_large_datasets(large, expected, tmp_path, run_process):
     for i in (1, 2):
-        part = [COMMAND, "build-targets", large, "--shard", f"{i}/2", "--jobs", "2", "--stream", "-q"]
-        assert subprocess.run(part, cwd=tmp_path).returncode == 0
+        part = ["build-targets", large, "--shard", f"{i}/2", "--jobs", "2", "--stream", "-q"]
+        assert run_process("amodal-data", *part, cwd=tmp_path).returncode == 0
     shards = sorted(tmp_path.glob("*.h5"))
     assert [path.name for path in shards] == [f"COCO_amodal_train2014.shard-{i}-of-2.h5" for i in (1, 2)]
-    result = subprocess.run([COMMAND, "merge", *shards, "-o", "c.h5"], cwd=tmp_path, capture_output=True, text=True)
+    result = run_process("amodal-data", "merge", *shards, "-o", "c.h5", cwd=tmp_path)
     assert result.returncode == 0
     assert "2300 images" in result.stdout
     assert (tmp_path / "c.h5").read_bytes() == expected
-    result = subprocess.run([COMMAND, "merge", *shards, "-o", "c.h5"], cwd=tmp_path, capture_output=True)
+    result = run_process("amodal-data", "merge", *shards, "-o", "c.h5", cwd=tmp_path)
     assert result.returncode == 2
-    result = subprocess.run([COMMAND, "build-targets", large, "--shard", "x"], capture_output=True, text=True)
+    result = run_process("amodal-data", "build-targets", large, "--shard", "x")
     assert result.returncode == 2 and "1/3" in result.stderr
 
 
@@ -393,13 +391,14 @@ def test_damage_is_detected_and_never_read_as_wrong_levels(large, tmp_path):
             continue
 
 
-def test_a_dry_run_keeps_an_interrupted_build(large, tmp_path):
+def test_a_dry_run_keeps_an_interrupted_build(small, tmp_path):
+    path, _ = small
     out = tmp_path / "c.h5"
-    interrupted_build(large, out)
-    build_targets(read_annotations(large), out, dry_run=True)
+    interrupted_build(path, out)
+    build_targets(read_annotations(path), out, dry_run=True)
     assert listing(tmp_path) == ["c.h5.parts"]
     (tmp_path / "c.h5.parts" / "notes.txt").write_text("mine")
-    build_targets(read_annotations(large), out, force=True)
+    build_targets(read_annotations(path), out, force=True)
     assert listing(tmp_path / "c.h5.parts") == ["notes.txt"]
 
 
@@ -441,18 +440,19 @@ def test_streamed_findings_are_those_of_the_ordinary_reader(tmp_path):
         iter_annotations(path, annotator="eve")
 
 
-def test_resume_uses_only_shards_of_the_same_build(large, tmp_path):
+def test_resume_uses_only_shards_of_the_same_build(small, tmp_path):
+    path, _ = small
     out = tmp_path / "c.h5"
-    interrupted_build(large, out)
-    build_targets(read_annotations(large), out, shard=(1, 7), resume=True, force=True)
-    assert len(TargetCache(out)) == 328
+    interrupted_build(path, out)
+    build_targets(read_annotations(path), out, shard=(1, 7), resume=True, force=True)
+    assert len(TargetCache(out)) == 32
     with pytest.raises(OutputExistsError):
-        build_targets(read_annotations(large), out, resume=True)  # a shard is not the whole
+        build_targets(read_annotations(path), out, resume=True)  # a shard is not the whole
     raw = bytearray(out.read_bytes())
     raw[6000] ^= 1
     out.write_bytes(raw)
     with pytest.raises(OutputExistsError):
-        build_targets(read_annotations(large), out, shard=(1, 7), resume=True)  # nor is a damaged one
+        build_targets(read_annotations(path), out, shard=(1, 7), resume=True)  # nor is a damaged one
 
 
 def test_a_shard_is_verified_against_its_own_scenes(large, tmp_path):

@@ -4,8 +4,6 @@ import json
 import os
 import signal
 import struct
-import subprocess
-import sys
 import zipfile
 
 import h5py
@@ -247,7 +245,7 @@ def test_caches_replaced_while_open(scenes, tmp_path):
     assert os.read(read, 20) == b"refused"
 
 
-def test_control_characters_are_escaped_on_the_terminal(scenes, tmp_path):
+def test_control_characters_are_escaped_on_the_terminal(scenes, tmp_path, run_process):
     """Names from files are escaped wherever they are printed."""
     content = json.loads((scenes / "COCO_amodal_val2014.json").read_text())
     content["images"][0]["file_name"] = "\x1b]0;owned\x07.jpg"
@@ -257,8 +255,8 @@ def test_control_characters_are_escaped_on_the_terminal(scenes, tmp_path):
     for command in ("build-targets {p} -o {c}", "inspect {c} --findings", "verify {c} --annotations {p}",
                     "inspect {p} --findings", "evaluate {p} {p}"):  # fmt: skip
         arguments = [part.format(p=path, c=tmp_path / "c.h5") for part in command.split()]
-        result = subprocess.run([sys.executable, "-m", "amodal_cli.data", *arguments], capture_output=True)
-        assert b"\x1b" not in result.stdout + result.stderr and b"\x07" not in result.stdout + result.stderr, command
+        result = run_process("amodal-data", *arguments)
+        assert "\x1b" not in result.stdout + result.stderr and "\x07" not in result.stdout + result.stderr, command
 
 
 def test_results_with_too_many_levels(scenes, tmp_path):

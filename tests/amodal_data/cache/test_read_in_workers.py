@@ -35,11 +35,9 @@ def path(tmp_path_factory):
     return folder / "c.h5"
 
 
-METHODS = ("fork", "spawn", "forkserver")
-
-
 @pytest.mark.parametrize(
-    ("workers", "method", "preload"), [(3, "fork", True), *((w, m, False) for w in (1, 3) for m in METHODS)]
+    ("workers", "method", "preload"),
+    [(3, "fork", True), (1, "fork", False), (3, "fork", False), (2, "spawn", False), (2, "forkserver", False)],
 )
 def test_workers_read_the_same_as_the_main_process(path, monkeypatch, workers, method, preload):
     if not preload:
@@ -48,7 +46,10 @@ def test_workers_read_the_same_as_the_main_process(path, monkeypatch, workers, m
     data = Counts(cache)
     expected = [data[k] for k in range(len(data))]  # the file is open before the workers start
     assert all(map(_equal, DataLoader(data, batch_size=None), expected))
-    loader = DataLoader(data, batch_size=None, num_workers=workers, multiprocessing_context=method)
+    persistent = method != "fork"  # other new processes import torch once more, 3 s each
+    loader = DataLoader(
+        data, batch_size=None, num_workers=workers, multiprocessing_context=method, persistent_workers=persistent
+    )
     for _ in range(2):
         samples = list(loader)
         assert len(samples) == 12

@@ -2,8 +2,6 @@ import gzip
 import json
 import os
 import random
-import subprocess
-import sys
 import threading
 
 import numpy as np
@@ -177,10 +175,10 @@ def test_streamed_ground_truth_gives_equal_figures(scored, tmp_path, monkeypatch
 
 
 @pytest.mark.slow
-def test_results_from_standard_input(scored):
+def test_results_from_standard_input(scored, run_process):
     path, rows, expected = scored
-    command = [sys.executable, "-c", "from amodal_cli.data import main; main()", "evaluate", path, "-", "--json"]
-    process = subprocess.run(command, input=json.dumps(rows), capture_output=True, text=True, check=True)
+    process = run_process("amodal-data", "evaluate", path, "-", "--json", stdin=json.dumps(rows).encode())
+    assert process.returncode == 0, process.stderr
     assert json.loads(process.stdout)["subsets"] == expected[0]["subsets"]
 
 

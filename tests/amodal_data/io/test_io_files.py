@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -157,16 +156,11 @@ def test_the_error_names_the_process_that_writes(folder, tmp_path):
     assert run_command("amodal-data", "build-targets", source, "-o", out).returncode == 0
 
 
-def limited():
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-
-
 @pytest.mark.parametrize(
     "command", ["convert {c} --to coco -o {o}", "convert {c} --to table -o {o}", "inspect {c} --html {o}",
                 "inspect {c} --png {o}", "evaluate {c} {r} --csv {o}"],
 )  # fmt: skip
-def test_a_full_disk_keeps_the_previous_file(folder, tmp_path, command):
+def test_a_full_disk_keeps_the_previous_file(folder, tmp_path, command, run_process):
     """A file-size limit stands in for a full disk."""
     results = folder / "r.json"
     if not results.exists():
@@ -175,12 +169,8 @@ def test_a_full_disk_keeps_the_previous_file(folder, tmp_path, command):
     out = tmp_path / f"o{suffix}"
     out.write_text("precious")
     arguments = [part.format(c=folder / "c.h5", o=out, r=results) for part in command.split()]
-    code = "from amodal_cli.data import main; main()"
-    preload = "import csv, io\n" if "csv" in command else ""
-    run = [sys.executable, "-c", preload + code, *arguments, "--force"]
-    if "csv" in command or "table" in command:  # too short for the limit: make it shorter
-        run[2] = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20))\n" + run[2]
-    result = subprocess.run(run, preexec_fn=limited, capture_output=True, text=True)
+    size = 20 if "csv" in command or "table" in command else 2000  # less than the file
+    result = run_process("amodal-data", *arguments, "--force", file_size=size)
     assert result.returncode == 1 and "too large" in result.stderr and "this is a bug" not in result.stderr
     assert out.read_text() == "precious" and listing(tmp_path) == [out.name]
 

@@ -3,8 +3,6 @@
 import hashlib
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -53,14 +51,14 @@ def test_the_card_of_a_composed_set_has_licenses_and_record_sets(composed):
         assert all(name in row for row in document[key] for name in names)
 
 
-def test_the_command_writes_both_and_replaces_nothing(composed, tmp_path):
-    command = [sys.executable, "-m", "amodal_cli.data", "card", str(composed), "-o", str(tmp_path / "out")]
-    result = subprocess.run(command, capture_output=True, text=True)
+def test_the_command_writes_both_and_replaces_nothing(composed, tmp_path, run_process):
+    command = ["amodal-data", "card", composed, "-o", tmp_path / "out"]
+    result = run_process(*command)
     assert result.returncode == 0 and "places to fill in" in result.stderr and result.stdout == ""
     assert json.loads((tmp_path / "out" / "croissant.json").read_text())["datePublished"]
-    repeated = subprocess.run(command, capture_output=True, text=True)
+    repeated = run_process(*command)
     assert repeated.returncode == 2 and "--force" in repeated.stderr
-    assert subprocess.run([*command, "--force"], capture_output=True).returncode == 0
+    assert run_process(*command, "--force").returncode == 0
     with pytest.raises(SelectionError, match="no composed set"):
         describe_dataset(tmp_path)
     with pytest.raises(SelectionError, match="neither a cache nor"):

@@ -2,11 +2,7 @@
 
 import hashlib
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from dataclasses import replace
@@ -217,16 +213,15 @@ def test_a_dask_cluster_gives_the_same_bytes(bank, tmp_path):
 
 
 @pytest.mark.slow
-def test_kill_9_then_resume(modal, tmp_path):
-    command = [sys.executable, "-m", "amodal_cli.data", "compose", modal, "--images", modal.parent, "-n", "150",
+def test_kill_9_then_resume(modal, tmp_path, run_process):
+    command = ["amodal-data", "compose", modal, "--images", modal.parent, "-n", "150",
                "--size", "96", "128", "--seed", "4", "-q"]  # fmt: skip
-    subprocess.run([*map(str, command), "-o", str(tmp_path / "whole")], check=True, capture_output=True)
-    started = subprocess.Popen([*map(str, command), "-o", str(tmp_path / "killed")], stderr=subprocess.DEVNULL)
-    while not list((tmp_path / "killed").glob("blocks/*.json")):
-        time.sleep(0.02)
-    os.kill(started.pid, signal.SIGKILL)
-    started.wait()
-    subprocess.run([*map(str, command), "-o", str(tmp_path / "killed"), "--resume"], check=True, capture_output=True)
+    assert run_process(*command, "-o", tmp_path / "whole").returncode == 0
+    with run_process.start(*command, "-o", tmp_path / "killed") as process:
+        while not list((tmp_path / "killed").glob("blocks/*.json")):
+            time.sleep(0.02)
+        process.kill()
+    assert run_process(*command, "-o", tmp_path / "killed", "--resume").returncode == 0
     expected, resumed = digest(tmp_path / "whole"), digest(tmp_path / "killed")
     assert {name: resumed[name] for name in expected} == expected
     assert all(name.endswith(".part") or "lock" in name for name in resumed.keys() - expected.keys())
@@ -355,9 +350,8 @@ def test_real_objects():
 
 
 @pytest.mark.slow
-def test_the_recipe_from_a_coco_file_to_a_prediction(modal, tmp_path):
-    command = [sys.executable, ROOT / "examples" / "compose_coco.py", modal, modal.parent, tmp_path,
-               "--scenes", "8", "--steps", "3"]  # fmt: skip
-    result = subprocess.run(command, capture_output=True, text=True)
+def test_the_recipe_from_a_coco_file_to_a_prediction(modal, tmp_path, run_process):
+    example = ROOT / "examples" / "compose_coco.py"
+    result = run_process(example, modal, modal.parent, tmp_path, "--scenes", "8", "--steps", "3")
     assert result.returncode == 0, result.stderr
     assert "objects in 8 scenes" in result.stdout and "first held-out scene" in result.stdout

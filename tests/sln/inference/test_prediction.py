@@ -362,11 +362,8 @@ def test_predictors_say_which_device_is_missing():
 
 
 @pytest.mark.slow
-def test_train_tiny(tmp_path):
-    done = subprocess.run(
-        [sys.executable, ROOT / "examples" / "train_tiny.py", tmp_path, "--scenes", "8", "--steps", "6"],
-        capture_output=True, text=True,
-    )  # fmt: skip
+def test_train_tiny(tmp_path, run_process):
+    done = run_process(ROOT / "examples" / "train_tiny.py", tmp_path, "--scenes", "8", "--steps", "6")
     assert done.returncode == 0, done.stderr
     assert "held-out AP 0." in done.stdout and (tmp_path / "predictions.png").exists()
 
@@ -435,10 +432,9 @@ def test_order_and_maps_at_other_sizes_agree_with_the_full_ones(place):
 
 
 @pytest.mark.slow
-def test_true_codes_survive_the_networks_own_grid():
+def test_true_codes_survive_the_networks_own_grid(run_process):
     """Encode and decode at ROI resolution is the identity, and R right wherever the overlap meets the grid."""
-    command = [sys.executable, ROOT / "benchmarks" / "train_gates.py", "ceiling", "--scenes", "10"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = run_process(ROOT / "benchmarks" / "train_gates.py", "ceiling", "--scenes", "10")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("encode and decode equal 1.0000") == 2 and done.stdout.count("wrong 0") == 2
 
