@@ -1,3 +1,4 @@
+from .completion.completer import Completer, Prompts
 from .config.loading import load_config
 from .config.sections import Config
 from .data.dataset import CachedTargets
@@ -10,9 +11,11 @@ from .training.fit import Sources, fit, resume
 __all__ = [
     "SLN",
     "CachedTargets",
+    "Completer",
     "Config",
     "Prediction",
     "Predictor",
+    "Prompts",
     "Sources",
     "build",
     "evaluate_model",
