@@ -1,5 +1,6 @@
 """Settings and fixtures of all tests."""
 
+import fcntl
 import os
 
 # small networks and images: a second thread waits more than it works. Before numpy and torch are imported
@@ -48,3 +49,63 @@ def pytest_unconfigure(config):
 def run_process(request):
     """Runs ``amodal-data``, ``sln`` or a script in a process of its own; ``run_process.start`` does not wait."""
     return request.config.process_server
+
+
+def _made_once(tmp_path_factory, name, make):
+    """A folder of this run of the tests that the first worker fills; the others wait for it."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    with (root / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (root / f"{name}.made").exists():
+            make(root)
+            (root / f"{name}.made").touch()
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_scenes(tmp_path_factory):
+    """A folder of six synthetic scenes of 60 x 80 px with their images. Tests only read it and what is made of it."""
+    from amodal_data import write_cocoa
+
+    def make(root):
+        write_cocoa(root / "tiny", 6, seed=4, size=(60, 80), instances=(3, 4), force=True)
+
+    return _made_once(tmp_path_factory, "tiny-scenes", make) / "tiny"
+
+
+@pytest.fixture(scope="session")
+def tiny_cache(tmp_path_factory, tiny_scenes):
+    """The target cache of these scenes, beside them."""
+    from amodal_data import build_targets, read_cocoa
+
+    cache = tiny_scenes / "t.h5"
+    _made_once(tmp_path_factory, "tiny-cache", lambda root: build_targets(
+        read_cocoa(tiny_scenes / "COCO_amodal_val2014.json"), cache, force=True))  # fmt: skip
+    return cache
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory, tiny_cache):
+    """A run of two steps on this cache, beside it."""
+    pytest.importorskip("torch")
+    from support.networks import FEW_STEPS, small
+
+    import sln
+
+    run = tiny_cache.parent / "run"
+    sources = sln.Sources(tiny_cache, (tiny_cache.parent,))
+    _made_once(tmp_path_factory, "tiny-run", lambda root: sln.fit(small(*FEW_STEPS), sources, run, device="cpu"))
+    return run
+
+
+SLOWEST = (
+    "test_pages.py", "test_trainer.py", "test_build.py", "test_exported.py", "test_detector.py", "test_composing.py",
+    "test_shape_prior.py", "test_prediction.py", "test_read_in_workers.py",
+)  # fmt: skip
+"""Files that begin, so that no worker is left with one of them at the end."""
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: (*SLOWEST, item.path.name).index(item.path.name))

@@ -7,19 +7,16 @@ import sys
 
 import pytest
 from support.commands import run_command
+from support.networks import MODERN_SMALL
 
-from amodal_data import build_targets, read_cocoa, write_cocoa
-
-SMALL = ["data.size=64", "encoder.depth=10", "encoder.channels=8", "layering.width=8", "proposals.width=8",
-         "head.width=8", "head.layers=1", "train.batch=2", "train.log_every=2", "proposals.after_nms=20",
+SMALL = ["data.size=64", *MODERN_SMALL, "train.batch=2", "train.log_every=2", "proposals.after_nms=20",
          "predict.max_detections=5"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("words")
-    build_targets(read_cocoa(write_cocoa(folder, 3, size=(40, 50))), folder / "c.h5")
-    return folder
+def folder(tiny_cache):
+    """Scenes and their cache, ``t.h5``."""
+    return tiny_cache.parent
 
 
 FILES = {
@@ -47,9 +44,9 @@ def test_wrong_kinds_of_files_are_named(tmp_path, name):
 def test_folders_and_caches_in_place_of_files_are_named(folder, tmp_path):
     result = run_command("amodal-data", "build-targets", tmp_path, "-o", tmp_path / "c.h5")
     assert "nothing to read in this folder" in result.stderr and "-d FOLDER" in result.stderr
-    result = run_command("amodal-data", "build-targets", folder / "c.h5", "-o", tmp_path / "c.h5")
+    result = run_command("amodal-data", "build-targets", folder / "t.h5", "-o", tmp_path / "c.h5")
     assert "this is a target cache" in result.stderr and "annotation file it was made from" in result.stderr
-    result = run_command("sln", "predict", folder / "c.h5", folder / "val2014", "-o", tmp_path / "out")
+    result = run_command("sln", "predict", folder / "t.h5", folder / "val2014", "-o", tmp_path / "out")
     assert "this is a target cache, not a checkpoint" in result.stderr
 
 
@@ -84,7 +81,7 @@ def test_formulas_in_table_cells_are_quoted(folder, tmp_path):
 def test_training_without_a_terminal_prints_lines(folder, tmp_path):
     """One line per row of metrics; without a GPU and a preset also how long training would take."""
     settings = [part for setting in SMALL for part in ("--set", setting)]
-    fit = ["fit", folder / "c.h5", "--run", tmp_path / "run", "--steps", 4, "--device", "cpu", *settings]
+    fit = ["fit", folder / "t.h5", "--run", tmp_path / "run", "--steps", 4, "--device", "cpu", *settings]
     result = run_command("sln", *fit)
     assert result.returncode == 0, result.stderr
     lines = [line for line in result.stderr.splitlines() if line.startswith("step ")]
@@ -115,7 +112,7 @@ def test_training_runs_with_one_processor(folder, tmp_path, run_process):
     )
     (tmp_path / "one.py").write_text(code)
     settings = [part for setting in SMALL for part in ("--set", setting)]
-    command = ["fit", folder / "c.h5", "--run", tmp_path / "run", "--steps", "2", "--device", "cpu", *settings]
+    command = ["fit", folder / "t.h5", "--run", tmp_path / "run", "--steps", "2", "--device", "cpu", *settings]
     result = run_process(tmp_path / "one.py", *command)
     assert result.returncode == 0, result.stderr
     with_workers = [*command[:3], str(tmp_path / "workers"), *command[4:], "--set", "train.workers=2"]

@@ -1,12 +1,14 @@
 """Predictions without a network."""
 
 import numpy as np
-
-from sln.inference.prediction import Prediction
+import pytest
 
 
 def random_prediction(rng, n=5, size=(40, 50), levels=4, side=7):
     """What a network of no understanding would say: boxes that overlap, any probabilities."""
+    pytest.importorskip("torch")
+    from sln.inference.prediction import Prediction
+
     corner = rng.uniform(0, 20, (n, 2))
     boxes = np.concatenate([corner, corner + rng.uniform(8, 25, (n, 2))], 1).astype(np.float32)
     logits = rng.normal(0, 2, (n, levels + 1, side, side))

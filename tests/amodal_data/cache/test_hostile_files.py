@@ -9,7 +9,6 @@ import zipfile
 import h5py
 import numpy as np
 import pytest
-import torch
 from support import hostile_caches as hostile
 from support.scenes import make_scene, random_masks
 
@@ -132,6 +131,7 @@ def test_fifos_devices_and_folders_are_refused(scenes, tmp_path, kind):
         with pytest.raises(AmodalError, match=kind):
             in_time(call)
 
+    torch = pytest.importorskip("torch")
     from amodal_data import iter_annotations, read_annotations
     from amodal_data.io.images import read_photo
     from sln.weights.files import read_checkpoint

@@ -16,7 +16,6 @@ from amodal_data.evaluation.protocols.pair_order import grid_of, order_of
 from amodal_data.evaluation.results.sidecar import open_sidecar, sidecar_path
 from amodal_data.layering.sem_dist import instance_order, relative_depth
 from amodal_data.masks.windows import crop, from_crop, intersect_windows, subtract, window_of
-from sln.inference.folder import save_sem_dist
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -51,6 +50,8 @@ def test_without_probabilities_masks_decide_by_equations_4_and_5():
 def test_saved_sem_dist_maps_equal_the_prediction(tmp_path):
     """`predict --save npy` writes the map of the prediction: outside, L is 0."""
     prediction = random_prediction(np.random.default_rng(2))
+    from sln.inference.folder import save_sem_dist
+
     save_sem_dist(tmp_path / "m.npy", prediction, 0.0)
     saved, value = np.load(tmp_path / "m.npy"), prediction.sem_dist()
     assert np.abs(saved.astype(np.float32) - value).max() < 2e-3

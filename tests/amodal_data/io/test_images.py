@@ -12,28 +12,17 @@ import pytest
 from PIL import Image
 from support.commands import run_command
 
-from amodal_data import build_targets, read_cocoa, write_cocoa
 from amodal_data.errors import PhotoError
 from amodal_data.io.images import MAX_PIXELS, open_photo, photo_size, read_photo
 from amodal_data.readers.discovery import PhotoFinder
-from sln import Sources, fit, load, load_config
-from sln.inference.folder import find_inputs, predict_photos
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 90 90\n(owned) print flush\nshowpage\n%%EOF\n"
-SMALL = (
-    "data.size=64", "encoder.channels=8", "layering.width=16", "proposals.width=16", "head.width=16", "head.layers=2",
-    "proposals.after_nms=20", "predict.max_detections=5",
-)  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A run of one step, and a photo."""
-    folder = tmp_path_factory.mktemp("place")
-    build_targets(read_cocoa(write_cocoa(folder, 3, seed=4, size=(60, 80), instances=(2, 3))), folder / "t.h5")
-    config = load_config("tiny", settings=[*SMALL, "train.steps=1", "train.batch=2"], environment={})
-    fit(config, Sources(folder / "t.h5", (folder,)), folder / "run", device="cpu")
-    return folder
+@pytest.fixture
+def place(tiny_run):
+    """A trained network and its photos."""
+    return tiny_run.parent
 
 
 def png(width, height, path):
@@ -121,13 +110,19 @@ def test_photos_in_folders(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     os.mkfifo(tmp_path / "e.png")
+    pytest.importorskip("torch")
+    from sln.inference.folder import find_inputs
+
     inputs = find_inputs([tmp_path])
     assert [path.name for path in inputs.paths] == ["a.webp", "b.JPG", "c.tiff", "d.bmp"]
     assert [path.name for path in inputs.skipped] == ["e.png", "notes.txt"]
 
 
 def test_predictions_are_kept_after_an_interruption(place, tmp_path):
-    photos = sorted((place / "val2014").iterdir())
+    from sln import load
+    from sln.inference.folder import predict_photos
+
+    photos = sorted((place / "val2014").iterdir())[:3]
     predictor = load(place / "run", "cpu")
     predict_many = predictor.predict_many
     calls = []
@@ -160,6 +155,9 @@ def test_pictures_are_named_after_their_photos(place, tmp_path):
 def test_a_slim_photo_makes_no_slim_picture(place, tmp_path):
     Image.new("RGB", (2000, 12), "red").save(tmp_path / "wide.png")
     Image.new("RGB", (12, 2000), "red").save(tmp_path / "high.png")
+    from sln import load
+    from sln.inference.folder import predict_photos
+
     predict_photos(
         load(place / "run", "cpu"), [tmp_path / "wide.png", tmp_path / "high.png"], tmp_path / "out", ("png",)
     )

@@ -7,11 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from pycocotools import mask as coco_mask
 from support.coco_oracle import prepared, score_amodal
 from support.commands import ROOT, run_command
-from support.networks import MODERN_SMALL, one_square
 from support.scenes import make_scene, random_masks
 
 from amodal_data import (
@@ -34,9 +32,6 @@ from amodal_data.evaluation import ScoredMask
 from amodal_data.evaluation.ground_truth import Truth, TruthImage
 from amodal_data.evaluation.results.scored_masks import Predictions
 from amodal_data.export import export_coco
-from sln.config import load_config
-from sln.network.sln import build
-from sln.network.targets import Targets
 
 COCO128 = ROOT.parent / "shared" / "data" / "coco128" / "instances.json"
 
@@ -205,6 +200,9 @@ def test_both_protocols_ignore_detections_in_unknown_pixels():
 
 
 def test_unknown_pixels_are_neither_background_nor_depth():
+    torch = pytest.importorskip("torch")
+    from sln.network.targets import Targets
+
     rng = np.random.default_rng(13)
     regions = torch.from_numpy(rng.integers(0, 4, (2, 32, 32)).astype(np.int32))
     table = torch.from_numpy(rng.integers(0, 3, (2, 4, 2)).astype(np.uint8))
@@ -225,6 +223,12 @@ def test_unknown_pixels_are_neither_background_nor_depth():
 
 
 def test_negative_examples_avoid_unknown_pixels():
+    torch = pytest.importorskip("torch")
+    from support.networks import MODERN_SMALL, one_square
+
+    from sln.config import load_config
+    from sln.network.sln import build
+
     targets = one_square(1)
     everything = targets.unknown.clone()
     everything[:, 1] = True  # all that is no instance

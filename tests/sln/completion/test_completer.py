@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 from support.commands import run_command
-from support.networks import MODERN_SMALL, one_square
+from support.networks import FEW_STEPS, one_square
 
 import sln
-from amodal_data import RLE, build_targets, evaluate_all, read_cocoa, write_cocoa
+from amodal_data import RLE, evaluate_all
 from amodal_data.errors import PhotoError, PredictionError
 from sln.completion import completer as completing
 from sln.completion.completer import Completer, Prompts, _extent, pixel_owners, visible_prompts
@@ -24,17 +24,13 @@ from sln.network.roi_pool import ROIs, as_channels
 from sln.network.sln import build
 from sln.network.targets import Targets
 
-FEW = ("data.size=64", *MODERN_SMALL, "train.steps=2", "train.batch=2", "train.workers=0")
+FEW = ("data.size=64", *FEW_STEPS)
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """Scenes, a cache and a run of two steps."""
-    folder = tmp_path_factory.mktemp("place")
-    build_targets(read_cocoa(write_cocoa(folder, 4, seed=4, size=(60, 80), instances=(3, 4))), folder / "t.h5")
-    config = load_config("tiny", settings=FEW, environment={})
-    sln.fit(config, sln.Sources(folder / "t.h5", (folder,)), folder / "run", device="cpu")
-    return folder
+def place(tiny_run):
+    """The folder of scenes, a cache and a run of two steps."""
+    return tiny_run.parent
 
 
 @pytest.fixture(scope="module")

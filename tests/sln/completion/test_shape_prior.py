@@ -7,7 +7,6 @@ from safetensors.torch import save_file
 from support.networks import MODERN_SMALL, one_square
 
 import sln
-from amodal_data import build_targets, read_cocoa, write_cocoa
 from sln.completion.completer import Completer, Prompts
 from sln.completion.prior_training import fit_prior
 from sln.completion.shape_prior import GRID, PRIOR_FILE, ShapePrior, blend_with_prior, sample_shapes
@@ -105,10 +104,8 @@ def test_answers_heed_the_prior_where_its_windows_reach():
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("place")
-    build_targets(read_cocoa(write_cocoa(folder, 6, seed=4, size=(60, 80), instances=(3, 4))), folder / "t.h5")
-    return sln.CachedTargets(folder / "t.h5", [folder], load_config("tiny", settings=FEW, environment={}).data)
+def data(tiny_cache):
+    return sln.CachedTargets(tiny_cache, [tiny_cache.parent], load_config("tiny", settings=FEW, environment={}).data)
 
 
 def test_fit_prior_learns_and_is_reproducible(data):

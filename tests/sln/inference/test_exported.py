@@ -32,7 +32,11 @@ def network(kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind, form", [("v1", "onnx"), ("v2", "torch"), ("paper", "onnx"), ("arcnn", "torch")])
+@pytest.mark.parametrize(
+    "kind, form",
+    [("v1", "onnx"), ("v2", "torch"), ("paper", "torch"), ("arcnn", "torch"),
+     pytest.param("paper", "onnx", marks=pytest.mark.research)],
+)  # fmt: skip
 def test_exported_parts_equal_the_network(kind, form, tmp_path):
     if form == "onnx":
         pytest.importorskip("onnxruntime")

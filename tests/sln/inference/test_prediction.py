@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from support.commands import ROOT, run_command
+from support.networks import FEW_STEPS
 from support.oracle import roi_levels
 
 import sln as package
@@ -30,25 +31,11 @@ from sln.inference.predictor import Predictor, detection_scores
 from sln.network.sln import Detections
 from sln.network.targets import level_shares
 
-SMALL = (
-    "data.size=64",
-    "encoder.channels=8",
-    "layering.width=16",
-    "proposals.width=16",
-    "head.width=16",
-    "head.layers=2",
-)
-
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """Scenes, a cache and a run of two steps."""
-    folder = tmp_path_factory.mktemp("place")
-    scenes = write_cocoa(folder, 5, seed=4, size=(60, 80), instances=(2, 4))
-    build_targets(read_cocoa(scenes), folder / "t.h5")
-    config = load_config("tiny", settings=[*SMALL, "train.steps=2", "train.batch=4"], environment={})
-    fit(config, Sources(folder / "t.h5", (folder,)), folder / "run", device="cpu")
-    return folder
+def place(tiny_run):
+    """The folder of scenes, a cache and a run of two steps."""
+    return tiny_run.parent
 
 
 def from_truth(targets, out=28, levels=4):
@@ -207,7 +194,7 @@ def sln(*arguments, cwd=None, code=0, **environment):
 
 @pytest.mark.slow
 def test_the_commands_one_after_the_other(place, tmp_path):
-    settings = [part for setting in (*SMALL, "train.batch=4") for part in ("--set", setting)]
+    settings = [part for setting in ("data.size=64", *FEW_STEPS) for part in ("--set", setting)]
     run = tmp_path / "runs" / "one"
     fitted = sln("fit", place / "t.h5", "--run", run, "--preset", "tiny", "--steps", 2, *settings, "--json")
     assert json.loads(fitted.stdout)["last"]["step"] == 2
@@ -220,9 +207,9 @@ def test_the_commands_one_after_the_other(place, tmp_path):
     out = tmp_path / "out"
     sln("predict", run / "best.pt", place / "val2014", "-o", out, "--save", "coco,png,npy,html", "--min-score", 0)
     rows = json.loads((out / "predictions.json").read_text())
-    assert {row["image_id"] for row in rows} == {1, 2, 3, 4, 5} and rows[0]["file_name"].endswith(".jpg")
-    assert len(list((out / "overlays").iterdir())) == 10
-    assert '"id":5' in (out / "predictions.html").read_text()
+    assert {row["image_id"] for row in rows} == {1, 2, 3, 4, 5, 6} and rows[0]["file_name"].endswith(".jpg")
+    assert len(list((out / "overlays").iterdir())) == 12
+    assert '"id":6' in (out / "predictions.html").read_text()
     maps = np.load(out / "sem_dist" / f"{1:012d}.npy")
     assert maps.shape == (sum(row["image_id"] == 1 for row in rows), 60, 80)
     assert evaluate(place / "t.h5", out / "predictions.json", "order").figures["methods"]["R_joint"] is not None
@@ -279,7 +266,7 @@ def test_printed_settings_can_be_read_back(preset, tmp_path):
     [
         (("fit",), 2, "name a cache"),
         (("fit", "{t}", "--resume", "{run}"), 2, "--resume goes on"),
-        (("fit", "{t}", "--images", "{empty}"), 1, "5 of 5 photos not found"),
+        (("fit", "{t}", "--images", "{empty}"), 1, "6 of 6 photos not found"),
         (("fit", "{t}", "--device", "cuda", "--run", "{new}"), 3, "no CUDA device"),
         (("fit", "{t}", "--run", "{run}"), 2, "never reused"),
         (("fit", "{json}", "--run", "{new}"), 1, "target cache"),

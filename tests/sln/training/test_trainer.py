@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from support.commands import run_command
+from support.networks import MODERN_SMALL, PAPER_SMALL
 
 from amodal_data import build_targets, read_cocoa, write_cocoa
 from sln import CachedTargets, Sources, fit, load, load_config, resume
@@ -24,8 +25,7 @@ from sln.weights.files import SCHEMA, read_checkpoint, save_atomically, write_sa
 from sln.weights.pretrained import load_backbone
 
 SMALL = (
-    "data.size=64", "encoder.channels=8", "layering.width=16", "proposals.width=16", "head.width=16",
-    "head.layers=2", "train.batch=4", "train.rois=6", "train.log_every=2", "proposals.after_nms=20",
+    "data.size=64", *MODERN_SMALL, "train.batch=4", "train.log_every=2", "proposals.after_nms=20",
     "predict.max_detections=8",
 )  # fmt: skip
 STAGED = ("train.stages=[{name='glm'}, {name='rpn'}, {name='ilm'}, {name='joint'}]",)
@@ -72,7 +72,7 @@ def test_a_resumed_run_equals_an_uninterrupted_run(folder, tmp_path, settings, s
 
 
 def test_the_stages_of_the_paper(folder, tmp_path):
-    small = ("encoder.depth=10", "train.steps=8", "data.size=64", "train.lr=0.01")
+    small = (*PAPER_SMALL, "train.steps=8", "train.lr=0.01")
     run = fit(config(*small, preset="paper"), sources(folder), tmp_path / "run", device="cpu")
     rows = run.metrics()
     assert [row["stage"] for row in rows] == ["glm", "rpn", "ilm", "joint"]

@@ -8,6 +8,7 @@ import zipfile
 import pytest
 import torch
 from support.commands import run_command
+from support.networks import MODERN_SMALL, small
 
 from amodal_data import build_targets, read_cocoa, write_cocoa
 from sln import load_config
@@ -18,8 +19,7 @@ from sln.training.history import History
 from sln.weights.files import SCHEMA, read_checkpoint, save_atomically, write_safetensors
 from sln.weights.pretrained import load_backbone
 
-SMALL = ("data.size=64", "encoder.channels=8", "layering.width=8", "proposals.width=8", "head.width=8", "head.layers=1")
-CONFIG = load_config("tiny", settings=SMALL, environment={})
+CONFIG = small(*MODERN_SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +187,7 @@ def test_invalid_training_state_is_refused(tmp_path, key, value):
     from sln.training.trainer import Trainer
 
     build_targets(read_cocoa(write_cocoa(tmp_path, 2, size=(40, 40))), tmp_path / "t.h5")
-    config = load_config("tiny", settings=[*SMALL, "train.steps=5", "train.batch=2"], environment={})
+    config = small(*MODERN_SMALL, "train.steps=5", "train.batch=2")
     data = CachedTargets(tmp_path / "t.h5", [tmp_path], config.data)
     state = Trainer(config, data, device=torch.device("cpu"))
     state.step = 1
