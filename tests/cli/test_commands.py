@@ -194,11 +194,11 @@ def test_control_characters_of_file_names_are_escaped(tmp_path):
 def test_ctrl_c_exits_with_130_and_leaves_no_file(tmp_path, run_process):
     path = write_cocoa(tmp_path, 2, size=(64, 64), photos=False)
     content = json.loads(path.read_text())
-    content["images"] = [{**content["images"][0], "id": n} for n in range(20_000)]
-    content["annotations"] = [{**content["annotations"][0], "image_id": n, "id": n} for n in range(20_000)]
+    content["images"] = [{**content["images"][0], "id": n} for n in range(8_000)]
+    content["annotations"] = [{**content["annotations"][0], "image_id": n, "id": n} for n in range(8_000)]
     path.write_text(json.dumps(content))
     with run_process.start("amodal-data", "build-targets", path, "-o", tmp_path / "x.h5") as process:
-        process.stderr.readline()  # "...: 20000 annotated images": reading has ended, building has begun
+        process.stderr.readline()  # "...: 8000 annotated images": reading has ended, building has begun
         time.sleep(0.3)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)

@@ -157,7 +157,7 @@ def interrupted_build(path, out, shards=1):
     """Stop a build after some shards, as a crash would."""
 
     with pytest.raises(RuntimeError, match="crash"):
-        build_targets(read_annotations(path), out, on_image=_crash_after(shards * 2 + 1))
+        build_targets(read_annotations(path), out, on_image=_crash_after(shards * 2))
 
 
 def test_an_interrupted_build_is_kept_until_force_or_resume(small, tmp_path, monkeypatch):

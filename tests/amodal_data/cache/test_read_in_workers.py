@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-import torch
 from support.oracle import roi_levels
-from torch.utils.data import DataLoader, Dataset
 
 from amodal_data import TargetCache, build_targets, read_cocoa, write_cocoa
+
+torch = pytest.importorskip("torch")
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),  # fork, on purpose
@@ -14,7 +14,7 @@ pytestmark = [
 ]
 
 
-class Counts(Dataset):
+class Counts(torch.utils.data.Dataset):
     def __init__(self, cache):
         self.cache = cache
 
@@ -45,9 +45,9 @@ def test_workers_read_the_same_as_the_main_process(path, monkeypatch, workers, m
     cache = TargetCache(path)
     data = Counts(cache)
     expected = [data[k] for k in range(len(data))]  # the file is open before the workers start
-    assert all(map(_equal, DataLoader(data, batch_size=None), expected))
+    assert all(map(_equal, torch.utils.data.DataLoader(data, batch_size=None), expected))
     persistent = method != "fork"  # other new processes import torch once more, 3 s each
-    loader = DataLoader(
+    loader = torch.utils.data.DataLoader(
         data, batch_size=None, num_workers=workers, multiprocessing_context=method, persistent_workers=persistent
     )
     for _ in range(2):
