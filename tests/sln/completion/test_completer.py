@@ -273,7 +273,7 @@ def test_the_command_completes_a_file_and_the_protocol_scores_it(place, data, tm
     done = run_command("sln", "complete", place / "run", place / "val2014", "--prompts", tmp_path / "known.json",
                        "-o", tmp_path / "out", "--save", "coco,png,html", "--device", "cpu")  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert f"{len(rows)} instances in 4 images" in done.stdout
+    assert f"{len(rows)} instances in 6 images" in done.stdout
     written = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert {(r["gt_id"], r["gt_region"]) for r in written} == {(r["gt_id"], r["gt_region"]) for r in rows}
     if kind == "mask":
@@ -284,7 +284,7 @@ def test_the_command_completes_a_file_and_the_protocol_scores_it(place, data, tm
     assert figures["instances"] >= len(rows) and figures["mIoU_full"] > 0
     assert (tmp_path / "out" / "predictions.html").exists() and len(
         list((tmp_path / "out" / "overlays").iterdir())
-    ) == 8
+    ) == 12
 
 
 def test_rows_that_cannot_be_used_are_named_and_the_rest_is_done(place, data, tmp_path):
