@@ -46,6 +46,7 @@ def test_folders_and_caches_in_place_of_files_are_named(folder, tmp_path):
     assert "nothing to read in this folder" in result.stderr and "-d FOLDER" in result.stderr
     result = run_command("amodal-data", "build-targets", folder / "t.h5", "-o", tmp_path / "c.h5")
     assert "this is a target cache" in result.stderr and "annotation file it was made from" in result.stderr
+    pytest.importorskip("torch")
     result = run_command("sln", "predict", folder / "t.h5", folder / "val2014", "-o", tmp_path / "out")
     assert "this is a target cache, not a checkpoint" in result.stderr
 
@@ -80,6 +81,7 @@ def test_formulas_in_table_cells_are_quoted(folder, tmp_path):
 
 def test_training_without_a_terminal_prints_lines(folder, tmp_path):
     """One line per row of metrics; without a GPU and a preset also how long training would take."""
+    pytest.importorskip("torch")
     settings = [part for setting in SMALL for part in ("--set", setting)]
     fit = ["fit", folder / "t.h5", "--run", tmp_path / "run", "--steps", 4, "--device", "cpu", *settings]
     result = run_command("sln", *fit)
@@ -110,6 +112,7 @@ def test_training_runs_with_one_processor(folder, tmp_path, run_process):
         "import os, sys, warnings\nos.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
         "from amodal_cli.model import main\nwarnings.simplefilter('error')\nmain()\n"
     )
+    pytest.importorskip("torch")
     (tmp_path / "one.py").write_text(code)
     settings = [part for setting in SMALL for part in ("--set", setting)]
     command = ["fit", folder / "t.h5", "--run", tmp_path / "run", "--steps", "2", "--device", "cpu", *settings]

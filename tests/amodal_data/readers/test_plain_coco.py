@@ -111,6 +111,7 @@ def test_inspect_says_modal_and_fit_refuses_it(modal, tmp_path):
         == run_command("amodal-data", "inspect", modal, "--masks", "modal").stdout.split("\n\n")[1:]
     )
     assert run_command("amodal-data", "verify", cache, "--annotations", modal).returncode == 0
+    pytest.importorskip("torch")
     refused = run_command("sln", "fit", cache, "--images", tmp_path, "--run", tmp_path / "run", "--preset", "tiny")
     assert refused.returncode == 2 and "modal" in refused.stderr and not (tmp_path / "run").exists()
 

@@ -79,6 +79,7 @@ def test_modal_masks_of_any_layout_are_at_level_0(layout, cocoa, tmp_path):
     with TargetCache(tmp_path / "m.h5") as cache:
         assert cache.info.masks == "modal" and verify_cache(cache.path, scenes).ok
         assert all(targets.table.max(initial=0) <= 1 and not len(targets.pairs) for targets in cache)
+    pytest.importorskip("torch")
     refused = run_command("sln", "fit", tmp_path / "m.h5", "--images", tmp_path, "--run", tmp_path / "r")
     assert refused.returncode == 2 and "modal" in refused.stderr
 
