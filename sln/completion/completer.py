@@ -23,14 +23,7 @@ from amodal_data.errors import PhotoError, PredictionError
 from amodal_data.masks.rle import RLE
 from amodal_data.masks.windows import window_of
 from amodal_data.scenes.findings import Finding, Place
-from sln.completion.shape_prior import (
-    GRID,
-    MARGIN,
-    PRIOR_FILE,
-    ShapePrior,
-    blend_with_prior,
-    prior_inputs,
-)
+from sln.completion.shape_prior import GRID, MARGIN, PRIOR_FILE, ShapePrior, blend_with_prior, prior_inputs
 from sln.config import Category
 from sln.data.dataset import Frame, mirror_photo
 from sln.errors import WeightsError
@@ -43,20 +36,16 @@ from sln.network.sln import SLN
 from sln.network.targets import grid_pixels
 from sln.runtime.device import autocast
 
-WINDOW_MARGINS = (1.0, 0.3, 0.3)
-"""Margins of the windows that are looked at one after the other, in longer sides"""
+WINDOW_MARGINS = (1.0, 0.3, 0.3)  # Margins of the windows that are looked at one after the other, in longer sides
 MIN_EXTENSION = 0.1
 """Smallest extension beyond the visible box that the head may find, in sides of it: the width of a cell"""
-MIN_EXTENSION_PRIOR = 0.05
-"""The same for the shape prior, whose grid is finer"""
-PRIOR_WEIGHT = 0.4
-"""Weight of the shape prior beside the head"""
+MIN_EXTENSION_PRIOR = 0.05  # The same for the shape prior, whose grid is finer
+PRIOR_WEIGHT = 0.4  # Weight of the shape prior beside the head
 EXTENT_CONFIDENCE = 0.4
 """Confidence above which an object extends to a cell; below 0.5, because the ends of hidden parts are blurred"""
 PROMPTED_WEIGHT = 0.6
 """Weight of the prediction with prompts beside the one without, which the head has been trained on most"""
-MIN_MASK_PIXELS = 20
-"""Smallest predicted visible mask that is used instead of its box"""
+MIN_MASK_PIXELS = 20  # Smallest predicted visible mask that is used instead of its box
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,8 +7,7 @@ import torch
 from sln.completion.shape_prior import ShapePrior
 from sln.data.dataset import CachedTargets, batches, samples_of_step
 
-_RATE = 1.5e-3
-"""Highest learning rate"""
+_RATE = 1.5e-3  # Highest learning rate
 
 
 def fit_prior(

@@ -20,18 +20,13 @@ from sln.network.sampling import fractions, random_keys
 from sln.network.targets import Targets
 from sln.weights.files import check_tensors
 
-GRID = 56
-"""Cells a side of a window"""
-MARGIN = 1.0
-"""Margin of a window around the visible box, in longer sides"""
-PRIOR_FILE = "shape_prior.safetensors"
-"""The file in a run directory"""
+GRID = 56  # Cells a side of a window
+MARGIN = 1.0  # Margin of a window around the visible box, in longer sides
+PRIOR_FILE = "shape_prior.safetensors"  # The file in a run directory
 _SCHEMA = "sln-shape-prior/1"
 _SEED = 49979687
-_ALL_NEIGHBORS = 0.75
-"""Training: share of windows that show all other instances"""
-_NEIGHBOR_DROP = 0.3
-"""Training: share of other instances that are missing in the rest"""
+_ALL_NEIGHBORS = 0.75  # Training: share of windows that show all other instances
+_NEIGHBOR_DROP = 0.3  # Training: share of other instances that are missing in the rest
 
 
 class ShapePrior(nn.Module):

@@ -51,5 +51,4 @@ PRESETS: dict[Preset, dict[str, dict[str, Any]]] = {
             "log_every": 10,
         },
     },
-}
-"""What each preset changes from the default, which is ``modern``."""
+}  # What each preset changes from the default, which is ``modern``

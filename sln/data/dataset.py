@@ -26,8 +26,7 @@ from sln.data.photos import find_photos
 from sln.errors import TrainingError
 from sln.network.targets import Targets
 
-_MIN_SIDE = 2
-"""Shorter side, in pixels of the input, that the box of an instance needs to be in a sample"""
+_MIN_SIDE = 2  # Shorter side, in pixels of the input, that the box of an instance needs to be in a sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,8 +256,7 @@ def batches(dataset: CachedTargets, plan: Sequence[Sequence[tuple[int, int]]], w
             if "DataLoader worker" not in str(error):
                 raise
             raise TrainingError(
-                "a worker process that loads images was killed, perhaps for lack of memory",
-                fix="--set train.workers=0",
+                "a worker process that loads images was killed, perhaps for lack of memory", fix="--set train.workers=0"
             ) from error
         if batch is None:
             return

@@ -25,8 +25,7 @@ from sln.network.roi_pool import ROIs
 from sln.runtime.device import autocast
 
 _BATCH_SIZE = 8
-Progress = Callable[[int], None]
-"""Called with the number of images just finished"""
+Progress = Callable[[int], None]  # Called with the number of images just finished
 
 
 def whole_batches(data: CachedTargets, limit: int | None = None) -> Iterator[Batch]:

@@ -64,10 +64,7 @@ def comparison(rows: Sequence[ComparisonRow]) -> Image.Image:
     return panel_sheet(
         [_row(row, c, with_truth) for row, c in zip(rows, confident, strict=True)],
         titles,
-        {
-            1: striped_legend,
-            3 if with_truth else 2: lambda sheet, corner: sem_dist_legend(sheet, corner, deepest),
-        },
+        {1: striped_legend, 3 if with_truth else 2: lambda sheet, corner: sem_dist_legend(sheet, corner, deepest)},
     )
 
 
@@ -90,10 +87,7 @@ def _row(row: ComparisonRow, confident: _Confident, with_truth: bool) -> list[Pa
 def _without_truth(photo: Picture, confident: _Confident) -> list[Panel]:
     view, n = confident.layers.resized(_shape(photo)), most_hidden(confident.layers)
     caption = "no instance" if n is None else _describe(confident.prediction, n)
-    return [
-        _instances(photo, view, None, _count(confident)),
-        Panel(_sem_dist(photo, confident.prediction, n), caption),
-    ]
+    return [_instances(photo, view, None, _count(confident)), Panel(_sem_dist(photo, confident.prediction, n), caption)]
 
 
 def _with_truth(photo: Picture, truth: LayeredTargets, confident: _Confident) -> list[Panel]:

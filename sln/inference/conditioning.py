@@ -12,8 +12,7 @@ from torch import Tensor
 from amodal_data.masks.rle import RLE
 from amodal_data.masks.windows import Window, crop
 
-_HIDDEN_ODDS = 1.5
-"""Factor on the odds of a hidden part under another given mask, where it is inside from C > 0.4"""
+_HIDDEN_ODDS = 1.5  # Factor on the odds of a hidden part under another given mask, where it is inside from C > 0.4
 
 Answer = tuple[int, int | None]
 """The ground-truth instance that a prediction is made for: its annotation id, and its region where that has several"""

@@ -36,8 +36,7 @@ from sln.network.sln import SLN, Detections, detection_limits
 
 Program = Callable[..., tuple[Tensor, ...]]
 _SUFFIX = {"torch": ".pt2", "onnx": ".onnx"}
-SETTINGS = "exported.json"
-"""The file beside the parts"""
+SETTINGS = "exported.json"  # The file beside the parts
 _SCHEMA = "sln-exported/1"
 _ROIS = {"boxes": 100, "levels": 16, "context": 16}
 """P of each part: of a hundred proposals only few remain where an object is"""

@@ -12,8 +12,7 @@ from amodal_data.layering.sem_dist import condition_on_inside, median_level
 from amodal_data.masks.rle import RLE
 from amodal_data.masks.windows import Window, from_crop, intersect_windows
 
-_VALUES = 2**24
-"""Probabilities pasted at once: 64 MB"""
+_VALUES = 2**24  # Probabilities pasted at once: 64 MB
 Paste = Callable[[int, Window], NDArray[np.float32]]
 """Probabilities of instance n in a window of the photo, float32 [K + 1, h, w]"""
 

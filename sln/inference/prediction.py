@@ -29,12 +29,9 @@ from sln.network.roi_head import decode_levels
 if TYPE_CHECKING:
     from supervision import Detections
 
-_MIN_SCORE = 0.5
-"""Smallest score of predictions in pictures"""
-_MAX_OVERLAP = 0.5
-"""Pictures leave out predictions that overlap a better one above this IoU"""
-_STRIP = 2**22
-"""Pixels pasted at once"""
+_MIN_SCORE = 0.5  # Smallest score of predictions in pictures
+_MAX_OVERLAP = 0.5  # Pictures leave out predictions that overlap a better one above this IoU
+_STRIP = 2**22  # Pixels pasted at once
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -16,14 +16,10 @@ from sln.network.roi_pool import pool_pyramid
 from sln.network.sampling import FOREGROUND_IOU, match_boxes, pad_boxes, sample, shuffle_keys
 from sln.network.targets import MAX_UNKNOWN_SHARE, Targets
 
-POOLED = 7
-"""Cells a side that the box head sees of a proposal"""
-_SAMPLES = 2
-"""Sample points a side of such a cell"""
-_BETA = 1 / 9
-"""Where smooth L1 turns from quadratic to linear"""
-_SEED = 104729
-"""Added to a sample's seed, so that the box head samples other proposals than the RPN"""
+POOLED = 7  # Cells a side that the box head sees of a proposal
+_SAMPLES = 2  # Sample points a side of such a cell
+_BETA = 1 / 9  # Where smooth L1 turns from quadratic to linear
+_SEED = 104729  # Added to a sample's seed, so that the box head samples other proposals than the RPN
 
 
 class BoxDetections(NamedTuple):

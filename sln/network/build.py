@@ -17,8 +17,7 @@ from sln.network.roi_head import ConvStack, RoIHead
 from sln.network.roi_pool import PROMPT_MAPS, RoIPool
 from sln.network.rpn import ProposalHead, ProposalNetwork, PyramidHead
 
-_BASELINE_MASKS = {"arcnn": 1, "arcnn-visible": 2}
-"""Masks that the baseline heads predict"""
+_BASELINE_MASKS = {"arcnn": 1, "arcnn-visible": 2}  # Masks that the baseline heads predict
 
 
 class Parts(NamedTuple):

@@ -23,23 +23,15 @@ from sln.network.roi_pool import ROIs, as_channels
 from sln.network.sampling import fractions, random_keys
 from sln.network.targets import grid_points
 
-_GRID = 128
-"""Cells a side of the grid at most"""
-CONTEXT_MAPS = 5
-"""Maps besides those of the levels"""
-_MAX_VALUES = 2**24
-"""Probabilities pasted at once on a GPU: 64 MB"""
-_ORDER_SHARPNESS = 4.0
-"""Factor on the difference of expected levels in the probability that one instance is in front"""
+_GRID = 128  # Cells a side of the grid at most
+CONTEXT_MAPS = 5  # Maps besides those of the levels
+_MAX_VALUES = 2**24  # Probabilities pasted at once on a GPU: 64 MB
+_ORDER_SHARPNESS = 4.0  # Factor on the difference of expected levels in the probability that one instance is in front
 _SEED = 32452843
-TRUE_BOX_SCENES = 0.3
-"""Training: share of images whose ROIs are just the true boxes"""
-DROP_RATE = 0.15
-"""Training: share of instances that are missing in the other images"""
-UNLABELED_DUPLICATE_RATE = 0.2
-"""Training: share of further ROIs of an instance that pass for another object"""
-MIN_WEIGHT = 0.3
-"""Training: smallest weight of an ROI"""
+TRUE_BOX_SCENES = 0.3  # Training: share of images whose ROIs are just the true boxes
+DROP_RATE = 0.15  # Training: share of instances that are missing in the other images
+UNLABELED_DUPLICATE_RATE = 0.2  # Training: share of further ROIs of an instance that pass for another object
+MIN_WEIGHT = 0.3  # Training: smallest weight of an ROI
 
 
 class ContextStage(nn.Module):

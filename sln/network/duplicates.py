@@ -5,12 +5,9 @@ from torch import Tensor
 
 from sln.network.paste_masks import paste_in_parts
 
-_GRID = 256
-"""Pixels a side at most of the grid that masks are compared on"""
-_GROUP_IOU = 0.3
-"""One object: IoU of amodal masks above this"""
-_GROUP_OVERLAP = 0.5
-"""One object: the other shares more than this part of the smaller visible mask"""
+_GRID = 256  # Pixels a side at most of the grid that masks are compared on
+_GROUP_IOU = 0.3  # One object: IoU of amodal masks above this
+_GROUP_OVERLAP = 0.5  # One object: the other shares more than this part of the smaller visible mask
 
 
 def duplicates(

@@ -13,8 +13,7 @@ from sln.network.encoder import block, unit_range
 from sln.network.losses import log_tails, mean_over_processes
 from sln.network.targets import Targets
 
-STRIDE = 4
-"""Pixels of the input a side of a cell of the global layering map"""
+STRIDE = 4  # Pixels of the input a side of a cell of the global layering map
 
 
 class Fusion(nn.Module):

@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-_MAX_VALUES = 2**25
-"""Values pasted at once: 128 MB of float32"""
+_MAX_VALUES = 2**25  # Values pasted at once: 128 MB of float32
 
 
 def paste(probabilities: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:

@@ -15,24 +15,16 @@ from sln.network.sampling import LAST_KEY, fractions, random_keys, shuffle_keys
 from sln.network.targets import Targets, grid_points
 
 _SEED = 15485863
-MASK_PROMPTS = 0.5
-"""Training: share of prompts that are masks; the others are boxes"""
-WIDE_WINDOWS = 0.55
-"""Training: share of ROIs that are a wide window around the visible part"""
+MASK_PROMPTS = 0.5  # Training: share of prompts that are masks; the others are boxes
+WIDE_WINDOWS = 0.55  # Training: share of ROIs that are a wide window around the visible part
 NEAR_WINDOWS = 0.25
 """Training: share of ROIs that are a little wider than the amodal box; the rest are about the amodal box"""
-_NEAR_MARGIN = 0.3
-"""Largest margin of such a window, in longer sides"""
-_BOX_NOISE = 0.05
-"""Largest offset of an amodal box, in sides"""
-_NO_NEIGHBORS = 0.25
-"""Share of prompts without the masks of other instances"""
-_NEIGHBOR_DROP = 0.15
-"""Share of other instances that are missing elsewhere"""
-_PROMPT_NOISE = 0.05
-"""Largest offset of a box prompt, in sides"""
-_DRAWS = 12
-"""Random numbers a prompt"""
+_NEAR_MARGIN = 0.3  # Largest margin of such a window, in longer sides
+_BOX_NOISE = 0.05  # Largest offset of an amodal box, in sides
+_NO_NEIGHBORS = 0.25  # Share of prompts without the masks of other instances
+_NEIGHBOR_DROP = 0.15  # Share of other instances that are missing elsewhere
+_PROMPT_NOISE = 0.05  # Largest offset of a box prompt, in sides
+_DRAWS = 12  # Random numbers a prompt
 
 
 class SampledPrompts(NamedTuple):

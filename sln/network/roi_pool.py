@@ -11,8 +11,7 @@ from torchvision.ops.poolers import LevelMapper
 from sln.network.encoder import unit_range
 from sln.network.glm import STRIDE
 
-PROMPT_MAPS = 3
-"""Maps of a prompt, see :mod:`sln.network.prompts`"""
+PROMPT_MAPS = 3  # Maps of a prompt, see :mod:`sln.network.prompts`
 _LEVEL_OF = LevelMapper(2, 5)
 
 

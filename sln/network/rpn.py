@@ -14,10 +14,8 @@ from sln.network.losses import binary_loss, mean_over_processes
 from sln.network.sampling import sample, shuffle_keys
 from sln.network.targets import MAX_UNKNOWN_SHARE, Targets
 
-_BETA = 1 / 9
-"""Where smooth L1 turns from quadratic to linear"""
-_MAX_VALUES = 2**24
-"""IoUs of anchors with instances computed at once: 64 MB"""
+_BETA = 1 / 9  # Where smooth L1 turns from quadratic to linear
+_MAX_VALUES = 2**24  # IoUs of anchors with instances computed at once: 64 MB
 _NMS_FACTOR = 8
 """NMS first looks at this many times the boxes that are kept, and at as many times more if too few remain"""
 

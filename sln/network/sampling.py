@@ -11,14 +11,10 @@ from torchvision.ops import box_iou
 from sln.network.roi_pool import ROIs
 from sln.network.targets import Targets
 
-_GOLDEN = -7046029254386353131
-"""First odd constant of splitmix64, as int64"""
-_MIX = -4658895280553007687
-"""Second odd constant of splitmix64, as int64"""
-LAST_KEY = 2**63 - 1
-"""Key of candidates that must not be sampled"""
-FOREGROUND_IOU = 0.5
-"""Proposals with at least this IoU with an instance are trained as that instance"""
+_GOLDEN = -7046029254386353131  # First odd constant of splitmix64, as int64
+_MIX = -4658895280553007687  # Second odd constant of splitmix64, as int64
+LAST_KEY = 2**63 - 1  # Key of candidates that must not be sampled
+FOREGROUND_IOU = 0.5  # Proposals with at least this IoU with an instance are trained as that instance
 
 
 def random_keys(counters: Tensor, seeds: Tensor) -> Tensor:

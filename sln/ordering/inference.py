@@ -12,8 +12,7 @@ from amodal_data.scenes.occlusion_order import ResolvedOrder, resolve_order
 from sln.errors import WeightsError
 from sln.ordering.order_net import PairMaps, load_order, logits_of, make_pairs
 
-_EVIDENCE_SCALE = 10**6
-"""Resolution of probabilities as integer evidence: the order is resolved in integers"""
+_EVIDENCE_SCALE = 10**6  # Resolution of probabilities as integer evidence: the order is resolved in integers
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -23,8 +23,7 @@ from sln.weights.files import fill, read_content, save_atomically
 MapKind = Literal["masks", "sem-dist"]
 Depth = Literal[10, 18, 34, 50]
 SCHEMA = "sln-order/1"
-_MARGIN = 0.1
-"""Space around the two instances in their square, as a part of its side"""
+_MARGIN = 0.1  # Space around the two instances in their square, as a part of its side
 
 
 class OrderNet(nn.Module):

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
-_TIMEOUT = timedelta(hours=3)
-"""How long processes wait for the main one, which validates alone"""
+_TIMEOUT = timedelta(hours=3)  # How long processes wait for the main one, which validates alone
 
 
 def world_size() -> int:

@@ -26,8 +26,7 @@ from sln.runtime.distributed import World
 from sln.training.logs import LoggerCollection, RunLog
 from sln.training.trainer import Trainer
 
-_OVERLAYS = 4
-"""Images in an overlay picture"""
+_OVERLAYS = 4  # Images in an overlay picture
 Say = Callable[[str], None]
 Count = Callable[[int], None]
 OnRow = Callable[[Mapping[str, Any]], None]

@@ -14,12 +14,9 @@ from sln.runtime.device import memory_used
 from sln.runtime.distributed import World
 from sln.training.schedule import StageSpan, learning_rate
 
-_PAST_WEIGHT = 0.98
-"""Of the past in the smoothed training loss, per step"""
-_STEP_WEIGHT = 0.02
-"""Of the newest step in it"""
-_STEP_FIELDS = ("losses", "totals", "norms", "ids")
-"""Fields with one entry per step since the last row"""
+_PAST_WEIGHT = 0.98  # Of the past in the smoothed training loss, per step
+_STEP_WEIGHT = 0.02  # Of the newest step in it
+_STEP_FIELDS = ("losses", "totals", "norms", "ids")  # Fields with one entry per step since the last row
 _SCALAR_FIELDS = ("smoothed", "best", "row", "is_best")
 
 

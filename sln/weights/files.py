@@ -19,13 +19,10 @@ from amodal_data.io.files import open_regular, replaced, replaced_path
 from sln.config import Config
 from sln.errors import MachineError, WeightsError
 
-SCHEMA = "sln-checkpoint/1"
-"""Format of checkpoints and exported weights"""
-_EARLIER = "sln/checkpoint/"
-"""Start of the formats of development versions, which are refused"""
+SCHEMA = "sln-checkpoint/1"  # Format of checkpoints and exported weights
+_EARLIER = "sln/checkpoint/"  # Start of the formats of development versions, which are refused
 _FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
-_LARGEST = 16 * 2**30
-"""Bytes of a file of weights, or of the network it asks for"""
+_LARGEST = 16 * 2**30  # Bytes of a file of weights, or of the network it asks for
 
 
 Network = TypeVar("Network", bound=Any)

@@ -18,8 +18,7 @@ _PREFIXES = {
     "rpn.head.": "rpn.head.",
     "roi_heads.box_head.": "box_head.head.",
     "roi_heads.box_predictor.": "box_head.predictor.",
-}
-"""Prefixes of torchvision's Mask R-CNN and the same parts here"""
+}  # Prefixes of torchvision's Mask R-CNN and the same parts here
 _UNUSED = ("roi_heads.mask_head.", "roi_heads.mask_predictor.")
 _PREDICTOR = "box_head.predictor."
 _COCO_CLASSES = 91

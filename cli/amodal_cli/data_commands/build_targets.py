@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from amodal_data import BuildReport, Scenes
     from amodal_data.readers import SceneStream
 
-_SAME_LAYOUT = {"d2sa", "cocoa-cls"}
-"""Datasets whose files cannot be told apart by their layout."""
+_SAME_LAYOUT = {"d2sa", "cocoa-cls"}  # Datasets whose files cannot be told apart by their layout
 
 
 def build_targets(

@@ -11,8 +11,7 @@ from amodal_cli.shared.terminal import check_output, count_of, print_note, print
 if TYPE_CHECKING:
     from amodal_data.readers.classes import Coverage
 
-_MAX_NAMES = 20
-"""Names without a class that are printed one by one."""
+_MAX_NAMES = 20  # Names without a class that are printed one by one
 
 
 def classes(

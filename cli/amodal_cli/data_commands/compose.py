@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
 Part = Literal["all", "train", "val"]
 
-_MIN_SIZE = 64
-"""Smallest height and width of a scene, in pixels."""
+_MIN_SIZE = 64  # Smallest height and width of a scene, in pixels
 
 
 def compose(

@@ -14,10 +14,8 @@ if TYPE_CHECKING:
 
 Pick = Literal["hardest", "first", "random", "findings"]
 
-_SHEET_IMAGES = 6
-"""Images on the contact sheet by default."""
-_PAGE_IMAGES = 24
-"""Images on the page by default."""
+_SHEET_IMAGES = 6  # Images on the contact sheet by default
+_PAGE_IMAGES = 24  # Images on the page by default
 
 
 def inspect(

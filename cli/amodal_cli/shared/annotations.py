@@ -11,8 +11,7 @@ if TYPE_CHECKING:
     from amodal_data import Scenes
     from amodal_data.readers import ReadOptions, SceneStream
 
-LARGE_FILE = 500 * 10**6
-"""Bytes above which an annotation file is streamed."""
+LARGE_FILE = 500 * 10**6  # Bytes above which an annotation file is streamed
 
 CocoaFile = Annotated[Path | None, options.OutputFile(help="COCOA file that gives COCOA-cls its depth order.")]
 ClassTable = Annotated[Path | None, options.InputFile(help="Classes by name (TOML; see command classes).")]

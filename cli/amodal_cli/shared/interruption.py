@@ -10,10 +10,8 @@ import sys
 import threading
 from typing import Any, NoReturn
 
-_SIGNALS: list[int] = []
-"""Numbers of the signals received so far."""
-_RETRY_DELAY = 0.02
-"""Seconds until an interruption that was lost in a callback is raised again."""
+_SIGNALS: list[int] = []  # Numbers of the signals received so far
+_RETRY_DELAY = 0.02  # Seconds until an interruption that was lost in a callback is raised again
 
 
 def install_handlers() -> None:

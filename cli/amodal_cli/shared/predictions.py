@@ -16,10 +16,8 @@ OUTPUTS = {
     "png": ("overlays",),
     "npy": ("sem_dist",),
     "html": ("predictions.html",),
-}
-"""The files or folders of each output kind."""
-MAX_FINDINGS = 5
-"""Findings that are printed one by one."""
+}  # The files or folders of each output kind
+MAX_FINDINGS = 5  # Findings that are printed one by one
 
 Inputs = Annotated[list[Path], typer.Argument(exists=True, metavar="INPUT", help="Images, or folders of them.")]
 OutputFolder = Annotated[Path, options.OutputFolder("--output", "-o", help="Folder to write to.")]

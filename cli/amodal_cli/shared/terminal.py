@@ -15,10 +15,8 @@ from amodal_cli.shared.interruption import install_handlers, was_interrupted
 if TYPE_CHECKING:
     from amodal_data.scenes.findings import Finding
 
-DEBUG = {"on": False}
-"""Whether ``--debug`` was given: unexpected errors show their traceback."""
-_INTERRUPT_NOTES: list[str] = []
-"""What the last line of an interrupted command adds."""
+DEBUG = {"on": False}  # Whether ``--debug`` was given: unexpected errors show their traceback
+_INTERRUPT_NOTES: list[str] = []  # What the last line of an interrupted command adds
 _EXTRAS = {
     "pydantic": "sln", "tomlkit": "sln", "torch": "sln", "torchvision": "sln", "safetensors": "sln",
     "distributed": "distributed", "faster_coco_eval": "boundary", "datumaro": "formats", "yaml": "formats",

@@ -13,10 +13,8 @@ from amodal_cli.sln_commands.evaluate import evaluate
 from amodal_cli.sln_commands.fit import fit
 from amodal_cli.sln_commands.predict import predict
 
-_SIZE = 96
-"""Height and width of the scenes in pixels."""
-_OBJECTS = (2, 6)
-"""Minimum and maximum number of objects in a scene."""
+_SIZE = 96  # Height and width of the scenes in pixels
+_OBJECTS = (2, 6)  # Minimum and maximum number of objects in a scene
 
 
 def demo(

@@ -6,8 +6,7 @@ from typing import Annotated
 from amodal_cli.shared import options
 from amodal_cli.shared.terminal import check_output, count_of, print_note, print_result, progress
 
-_PNG_IMAGES = 6
-"""Images in the picture of ``--png``."""
+_PNG_IMAGES = 6  # Images in the picture of ``--png``
 
 
 def evaluate(

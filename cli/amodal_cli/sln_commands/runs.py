@@ -8,8 +8,7 @@ import typer
 from amodal_cli.shared import options
 from amodal_cli.shared.terminal import print_json, print_note, printable
 
-_RUNS = Path("runs")
-"""Folder of runs by default."""
+_RUNS = Path("runs")  # Folder of runs by default
 
 
 def runs(
