@@ -26,25 +26,21 @@ def complete_photos(
     share pixels findings; an image without rows has no instances. Raises
     :class:`amodal_data.errors.PredictionError` if the file has prompts of none of the images.
     """
-    ids = photo_ids(photos)
-    is_only = len(photos) == 1
-    if prompts.arrays is not None and not is_only:
-        raise PredictionError(
-            f"an array has the prompts of one image, found {len(photos)} images", place=str(prompts.path)
-        )
+    ids, is_only, problem = photo_ids(photos), len(photos) == 1, ""
     is_match = prompts.arrays is not None or (is_only and len(prompts.image_ids) == 1)
-    if not is_match and not set(ids) & set(prompts.image_ids):
-        raise PredictionError(
-            f"no row of these images: its rows belong to images {_first_ids(prompts.image_ids)}; "
-            f"by their file names, these are {_first_ids(ids)}",
-            place=str(prompts.path),
-        )
+    if prompts.arrays is not None and not is_only:
+        problem = f"an array has the prompts of one image, found {len(photos)} images"
+    elif not is_match and not set(ids) & set(prompts.image_ids):
+        rows, names = map(_first_ids, (prompts.image_ids, ids))
+        problem = f"no row of these images: its rows belong to images {rows}; by their file names, these are {names}"
+    if problem:
+        raise PredictionError(problem, place=str(prompts.path))
 
     def predict(opened: Sequence[OpenPhoto], report: PredictReport) -> list[Prediction]:
         predictions = []
         for photo in opened:
             rows = prompts.read(photo.image_id, photo.pixels.shape[:2], is_only=is_only)
-            report.problems += [f"{prompts.path.name}, {problem}" for problem in prompts.problems]
+            report.problems += [f"{prompts.path.name}, {text}" for text in prompts.problems]
             prompts.problems.clear()
             owner, findings = pixel_owners(rows, photo.path.name)
             report.findings += findings

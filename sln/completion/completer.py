@@ -1,8 +1,7 @@
 """Completion: whole objects for visible masks or boxes, whatever detected them.
 
 1. Predict in an enlarged window around the visible part, given the prompts. Shrink to the extent of the confidence,
-  three
-   times: the amodal box. With a shape prior and masks of others nearby, the prior gives the amodal box instead.
+   three times: the amodal box. With a shape prior and masks of others nearby, the prior gives the amodal box instead.
 2. Predict in that box with and without prompts, average, and blend with the prior.
 
 With boxes alone all is done twice: the visible masks found first tell the order, which tells how far objects extend.
@@ -37,14 +36,11 @@ from sln.network.targets import grid_pixels
 from sln.runtime.device import autocast
 
 WINDOW_MARGINS = (1.0, 0.3, 0.3)  # Margins of the windows that are looked at one after the other, in longer sides
-MIN_EXTENSION = 0.1
-"""Smallest extension beyond the visible box that the head may find, in sides of it: the width of a cell"""
+MIN_EXTENSION = 0.1  # Smallest extension of the head beyond the visible box, in sides of it: the width of a cell
 MIN_EXTENSION_PRIOR = 0.05  # The same for the shape prior, whose grid is finer
 PRIOR_WEIGHT = 0.4  # Weight of the shape prior beside the head
-EXTENT_CONFIDENCE = 0.4
-"""Confidence above which an object extends to a cell; below 0.5, because the ends of hidden parts are blurred"""
-PROMPTED_WEIGHT = 0.6
-"""Weight of the prediction with prompts beside the one without, which the head has been trained on most"""
+EXTENT_CONFIDENCE = 0.4  # An object extends to cells above; below 0.5, because the ends of hidden parts are blurred
+PROMPTED_WEIGHT = 0.6  # Of the prediction with prompts beside the one without, which the head was trained on most
 MIN_MASK_PIXELS = 20  # Smallest predicted visible mask that is used instead of its box
 
 
@@ -167,18 +163,17 @@ class Completer:
     def _complete(self, features: Features, frame: Frame, prompts: Prompts, owner: NDArray[np.int32]) -> Prediction:
         model = self.predictor.model
         prompted = _PromptedROIs(model, features, frame, prompts, owner)
-        prior = None if self.prior is None else prompted.ask_prior(self.prior)
+        prior = prompted.ask_prior(self.prior)
         boxes = prompted.amodal_boxes(prior)
         if len(prompts) and not prompted.has_mask.any():
             visible = visible_prompts(prompted.prediction(boxes, prompted.levels(boxes)), prompts)
             again = _PromptedROIs(model, features, frame, visible, pixel_owners(visible)[0])
-            prior = None if self.prior is None else again.ask_prior(self.prior)
+            prior = again.ask_prior(self.prior)
             boxes = again.amodal_boxes(prior)
         levels = PROMPTED_WEIGHT * prompted.levels(boxes)
         levels += (1 - PROMPTED_WEIGHT) * prompted.levels(boxes, prompted=False)
         if prior is not None:
-            weight = PRIOR_WEIGHT * prior.informed
-            levels = blend_with_prior(levels, boxes, prior.confidence, prior.windows, weight)
+            levels = blend_with_prior(levels, boxes, prior.confidence, prior.windows, PRIOR_WEIGHT * prior.informed)
         return prompted.prediction(boxes, levels)
 
 
@@ -221,13 +216,14 @@ class _PromptedROIs:
         boxes = self.boxes
         for margin in WINDOW_MARGINS:
             windows = windows_around(boxes, margin)
-            confidence = 1 - self.levels(windows)[:, 0].float()
-            extent = _extent(confidence, windows, self.boxes, MIN_EXTENSION)
+            extent = _extent(1 - self.levels(windows)[:, 0].float(), windows, self.boxes, MIN_EXTENSION)
             boxes = clip_boxes_to_image(extent, self.frame.resized)
         return boxes
 
-    def ask_prior(self, prior: ShapePrior) -> _PriorAnswer:
-        """The shape prior's confidence around each visible box."""
+    def ask_prior(self, prior: ShapePrior | None) -> _PriorAnswer | None:
+        """The shape prior's confidence around each visible box; None without a prior."""
+        if prior is None:
+            return None
         windows, length = windows_around(self.boxes, MARGIN), (self.boxes[:, 2:] - self.boxes[:, :2]).amax(1)
         owners, inside = self._owners(windows, GRID)
         visible = owners == torch.arange(len(owners), device=owners.device)[:, None, None]
@@ -252,30 +248,24 @@ class _PromptedROIs:
 
     def levels(self, windows: Tensor, *, prompted: bool = True) -> Tensor:
         """Level probabilities in windows [P, 4] of the input, one for each prompt, [P, K + 1, S, S]."""
-        number = len(windows)
         maps = self._prompt_maps(windows, self.model.roi_pool.out) if prompted else None
-        images = torch.zeros(number, dtype=torch.int64, device=windows.device)
+        images = torch.zeros(len(windows), dtype=torch.int64, device=windows.device)
         if len(self.features.photos) == 1:
             return self.model.predict_rois(self.features, ROIs.distinct(windows, images), maps)
         both = torch.cat([windows, mirror_boxes(windows, self.frame.resized[1])])
         maps = None if maps is None else torch.cat([maps, maps.flip(3)])
         rois = ROIs.distinct(both, torch.cat([images, images + 1]))
-        levels = self.model.predict_rois(self.features, rois, maps)
-        return (levels[:number] + levels[number:].flip(3)) / 2
+        levels, mirrored = self.model.predict_rois(self.features, rois, maps).chunk(2)
+        return (levels + mirrored.flip(3)) / 2
 
     def _prompt_maps(self, windows: Tensor, out: int) -> Tensor:
         """Prompt maps of :mod:`sln.network.prompts`, float32 [P, 3, out, out]."""
         owners, _ = self._owners(windows, out)
         instances = torch.arange(len(windows), device=windows.device)[:, None, None]
         has_mask = self.has_mask[:, None, None]
-        return torch.stack(
-            [
-                (owners == instances) & has_mask,
-                inside_boxes(windows, self.boxes, out),
-                (owners >= 0) & (owners != instances) & has_mask,
-            ],
-            1,
-        ).float()
+        visible, neighbors = owners == instances, (owners >= 0) & (owners != instances)
+        maps = [visible & has_mask, inside_boxes(windows, self.boxes, out), neighbors & has_mask]
+        return torch.stack(maps, 1).float()
 
     def _owners(self, windows: Tensor, out: int) -> tuple[Tensor, Tensor]:
         """The visible prompt at cell centers, -1 = none, and which centers are in the photo, both [P, out, out]."""
@@ -309,7 +299,6 @@ def _ends(profile: Tensor) -> tuple[Tensor, Tensor]:
 
 def _crossing(profile: Tensor, first: Tensor) -> Tensor:
     """Position, in cells, where a profile becomes confident before the center of cell ``first``."""
-    value = profile.gather(1, first[:, None])[:, 0]
-    before = profile.gather(1, (first - 1).clamp(min=0)[:, None])[:, 0]
+    value, before = profile.gather(1, torch.stack([first, (first - 1).clamp(min=0)], 1)).unbind(1)
     part = ((value - EXTENT_CONFIDENCE) / (value - before).clamp(min=1e-6)).clamp(0, 1)
     return torch.where(first > 0, first + 0.5 - part, 0.0)

@@ -14,14 +14,14 @@ from amodal_data.evaluation.results.json_rows import Index, open_records
 from amodal_data.io.files import open_regular
 from amodal_data.masks.polygons import usable_polygon
 from amodal_data.masks.rle import RLE, merge, parse_rle, rasterize
-from amodal_data.readers.json_files import integer, load_json, number
+from amodal_data.readers.json_files import coco_box, integer, load_json, number
 from sln.completion.completer import Prompts, boxes_of
 from sln.config import Category
 from sln.inference.conditioning import Answer
 
 _ARRAY_SUFFIXES = (".npy", ".npz")
+# Keys of a row's visible mask; rows with both have the amodal mask under ``segmentation``
 _MASK_KEYS = ("visible_mask", "segmentation")
-"""Keys of a row's visible mask; rows with both have the amodal mask under ``segmentation``"""
 
 Size = tuple[int, int]
 Box = tuple[float, float, float, float]
@@ -32,8 +32,7 @@ class PromptFile:
     """An open file of prompts; close it, or use it in ``with``.
 
     ``image_ids``: the images of its rows; ``rows``: the rows of an image id; ``arrays``: the prompts of an array file
-    for an image size (H, W); ``names``: class names by category id; ``problems``: rows that could not be used, and
-    why.
+    for an image size (H, W); ``names``: class names by category id; ``problems``: why rows could not be used.
     """
 
     path: Path
@@ -123,11 +122,10 @@ def _mask(value: Any, size: Size) -> RLE | None:
 
 def _box(value: Any, size: Size) -> Box | None:
     """COCO's x, y, width, height as x0, y0, x1, y1, clipped to the image; None if nothing remains."""
-    if not isinstance(value, Sequence) or len(value) != 4:
+    box = coco_box(value)
+    if box is None:
         return None
-    x, y, width, height = map(number, value)
-    if x is None or y is None or width is None or height is None:
-        return None
+    x, y, width, height = box
     x0, y0, x1, y1 = max(x, 0.0), max(y, 0.0), min(x + width, float(size[1])), min(y + height, float(size[0]))
     return (x0, y0, x1, y1) if x1 > x0 and y1 > y0 else None
 
@@ -179,9 +177,9 @@ def _load_array(path: Path) -> NDArray[Any]:
             content = np.load(file, allow_pickle=False)
             if isinstance(content, np.ndarray):
                 return content
-            names = [name for name in ("masks", "boxes") if name in content.files]
-            if names:
-                return np.asarray(content[names[0]])
+            for name in ("masks", "boxes"):
+                if name in content.files:
+                    return np.asarray(content[name])
             files = ", ".join(content.files)
     except (OSError, ValueError, EOFError, KeyError) as error:
         raise PredictionError(f"the array cannot be read: {error}", place=str(path)) from error
@@ -193,8 +191,8 @@ def _prompts_of_array(array: NDArray[Any], size: Size, path: Path) -> Prompts:
     if array.ndim == 2 and array.shape[1] == 4 and array.shape != size:
         boxes = array.astype(np.float64).clip(0, [size[1], size[0]] * 2)
         if not (boxes[:, 2:] > boxes[:, :2]).all():
-            message = "boxes must be x0, y0, x1, y1 with x0 < x1 and y0 < y1, inside the image"
-            raise PredictionError(message, place=str(path))
+            expected = "boxes must be x0, y0, x1, y1 with x0 < x1 and y0 < y1, inside the image"
+            raise PredictionError(expected, place=str(path))
         return Prompts.of_boxes(boxes, size)
     if array.shape == size and array.dtype.kind in "iu":
         array = array == np.unique(array[array > 0])[:, None, None]

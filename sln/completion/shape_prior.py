@@ -5,6 +5,7 @@ float32 [P, 4, 56, 56]: the visible mask of the instance, the visible masks of o
 longer side of the box as a part of the input's side (the same in all cells).
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,12 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import roi_align
 
-from amodal_data.io.files import replaced_path
+from sln.data.dataset import CachedTargets, batches, samples_of_step
 from sln.errors import WeightsError
 from sln.network.prompts import sample_instances, visible_neighbors, windows_around
 from sln.network.sampling import fractions, random_keys
 from sln.network.targets import Targets
-from sln.weights.files import check_tensors
+from sln.weights.files import open_safetensors, read_tensors, write_tensors
 
 GRID = 56  # Cells a side of a window
 MARGIN = 1.0  # Margin of a window around the visible box, in longer sides
@@ -26,6 +27,7 @@ PRIOR_FILE = "shape_prior.safetensors"  # The file in a run directory
 _SCHEMA = "sln-shape-prior/1"
 _SEED = 49979687
 _ALL_NEIGHBORS = 0.75  # Training: share of windows that show all other instances
+_RATE = 1.5e-3  # Training: highest learning rate
 _NEIGHBOR_DROP = 0.3  # Training: share of other instances that are missing in the rest
 
 
@@ -38,28 +40,20 @@ class ShapePrior(nn.Module):
 
     def __init__(self, width: int = 32) -> None:
         super().__init__()
-        low = GRID // 8
-        self.down = nn.ModuleList(
-            [
-                nn.Sequential(_layer(4, width, 2), _layer(width, width)),
-                nn.Sequential(_layer(width, 2 * width, 2), _layer(2 * width, 2 * width)),
-                nn.Sequential(
-                    _layer(2 * width, 4 * width, 2), _layer(4 * width, 4 * width), _layer(4 * width, 4 * width)
-                ),
-            ]
-        )
-        self.dense = nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(4 * width * low * low, 8 * width),
-            nn.ReLU(inplace=True),
-            nn.Linear(8 * width, 2 * width * low * low),
-            nn.Unflatten(1, (2 * width, low, low)),
-        )
-        self.up = nn.ModuleList(
-            [nn.ConvTranspose2d(6 * width, 2 * width, 2, 2), nn.ConvTranspose2d(2 * width, width, 2, 2)]
-        )
-        self.merge = nn.ModuleList([_layer(4 * width, 2 * width), _layer(2 * width, width)])
-        self.output = nn.ConvTranspose2d(width, 1, 2, 2)
+        fine, middle, coarse, low = width, 2 * width, 4 * width, GRID // 8
+        stages = [
+            (_layer(4, fine, 2), _layer(fine, fine)),
+            (_layer(fine, middle, 2), _layer(middle, middle)),
+            (_layer(middle, coarse, 2), _layer(coarse, coarse), _layer(coarse, coarse)),
+        ]
+        self.down = nn.ModuleList(nn.Sequential(*layers) for layers in stages)
+        hidden, cells = 2 * coarse, low * low
+        dense = nn.Linear(coarse * cells, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, middle * cells)
+        self.dense = nn.Sequential(nn.Flatten(), *dense, nn.Unflatten(1, (middle, low, low)))
+        up = nn.ConvTranspose2d(coarse + middle, middle, 2, 2), nn.ConvTranspose2d(middle, fine, 2, 2)
+        self.up = nn.ModuleList(up)
+        self.merge = nn.ModuleList([_layer(coarse, middle), _layer(middle, fine)])
+        self.output = nn.ConvTranspose2d(fine, 1, 2, 2)
 
     def forward(self, maps: Tensor) -> Tensor:
         """[P, 4, 56, 56] to [P, 56, 56]."""
@@ -94,27 +88,16 @@ class ShapePrior(nn.Module):
 
     def save(self, path: Path) -> None:
         """Write the weights as safetensors, whole or not at all."""
-        from safetensors.torch import save_file
-
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        with replaced_path(path) as temporary:
-            save_file(state, temporary, {"schema": _SCHEMA})
+        write_tensors(self, path, {"schema": _SCHEMA})
 
     @classmethod
     def load(cls, path: Path) -> "ShapePrior":
         """Read weights by :meth:`save`. Raises :class:`WeightsError` for anything else."""
-        from safetensors import SafetensorError, safe_open
-
         prior = cls()
-        try:
-            with safe_open(path, "pt") as file:
-                if (file.metadata() or {}).get("schema") != _SCHEMA:
-                    raise WeightsError("not a shape prior of sln fit", place=str(path))
-                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
-        except (OSError, RuntimeError, SafetensorError) as error:
-            raise WeightsError(f"not a safetensors file: {error}", place=str(path)) from error
-        check_tensors(prior.state_dict(), state, str(path))
-        prior.load_state_dict(state)
+        with open_safetensors(path) as file:
+            if (file.metadata() or {}).get("schema") != _SCHEMA:
+                raise WeightsError("not a shape prior of sln fit", place=str(path))
+            prior.load_state_dict(read_tensors(file, prior.state_dict(), str(path)))
         return prior.eval()
 
 
@@ -141,10 +124,10 @@ def prior_inputs(visible: Tensor, neighbors: Tensor, inside: Tensor, length: Ten
 
 
 def blend_with_prior(levels: Tensor, boxes: Tensor, confidence: Tensor, windows: Tensor, weight: Tensor) -> Tensor:
-    """Move the confidence of level probabilities [P, K + 1, S, S] in boxes [P, 4] towards the prior's by ``weight``
-    [P].
+    """Move the confidence of levels towards that of a prior.
 
-    confidence: [P, 56, 56] in windows [P, 4]; outside of them nothing changes.
+    levels: level probabilities [P, K + 1, S, S] in boxes [P, 4]; confidence: [P, 56, 56] in windows [P, 4], outside of
+    which nothing changes; weight: of the prior, [P].
     """
     rows = torch.arange(len(boxes), device=boxes.device)[:, None]
     corner, sides = windows[:, :2].repeat(1, 2), (windows[:, 2:] - windows[:, :2]).repeat(1, 2).clamp(min=1e-3)
@@ -176,3 +159,34 @@ def sample_shapes(targets: Targets, count: int) -> ShapeSamples:
     length = (visible[:, 2:] - visible[:, :2]).amax(1) / targets.regions.shape[-1]
     maps = prior_inputs(codes == 1, neighbors, inside, length)
     return ShapeSamples(maps, (codes > 0).float(), inside & (codes != 1))
+
+
+def fit_prior(
+    data: CachedTargets,
+    steps: int,
+    *,
+    batch: int,
+    windows: int,
+    seed: int = 0,
+    workers: int | str = 0,
+    device: str | torch.device = "cpu",
+    on_step: Callable[[int], None] = lambda _: None,
+) -> ShapePrior:
+    """Train a shape prior for ``steps`` steps of ``batch`` images and ``windows`` windows an image.
+
+    AdamW with one cosine. The same arguments give the same prior on one kind of device.
+    """
+    torch.manual_seed(seed)
+    prior = ShapePrior().to(device).train()
+    optimizer = torch.optim.AdamW(prior.parameters(), lr=_RATE, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    plan = [samples_of_step(step, len(data), batch, seed) for step in range(steps)]
+    for samples in batches(data, plan, workers):
+        loss = prior.loss(samples.targets.to(device), windows)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(prior.parameters(), 5.0)
+        optimizer.step()
+        schedule.step()
+        on_step(1)
+    return prior.cpu().eval()

@@ -14,8 +14,8 @@ from amodal_data.masks.windows import Window, crop
 
 _HIDDEN_ODDS = 1.5  # Factor on the odds of a hidden part under another given mask, where it is inside from C > 0.4
 
+# The ground-truth instance that a prediction is made for: its annotation id, and its region where that has several
 Answer = tuple[int, int | None]
-"""The ground-truth instance that a prediction is made for: its annotation id, and its region where that has several"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,8 +39,7 @@ class GivenMasks:
 
         - In its mask the instance is visible (level 0) with certainty.
         - Under another given mask it is hidden: level 0 becomes level 1, and the odds of being inside are raised by
-          1.5,
-          because predicted confidence is low where objects are hidden.
+          1.5, because predicted confidence is low where objects are hidden.
         - Elsewhere level 0 is excluded and the other levels share its probability; where only level 0 was likely, the
           instance is outside.
 

@@ -15,7 +15,7 @@ network's own modules (:class:`sln.network.roi_pool.RoIPool` with ``static`` sha
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +32,15 @@ from sln.network.build import build_rpn
 from sln.network.context import ContextStage, context_maps
 from sln.network.duplicates import group_duplicates
 from sln.network.roi_pool import PROMPT_MAPS, Features, ROIs
-from sln.network.sln import SLN, Detections, detection_limits
+from sln.network.sln import SLN, Detections
+from sln.network.targets import Sizes
 
 Program = Callable[..., tuple[Tensor, ...]]
 _SUFFIX = {"torch": ".pt2", "onnx": ".onnx"}
 SETTINGS = "exported.json"  # The file beside the parts
 _SCHEMA = "sln-exported/1"
+# P of each part: of a hundred proposals only few remain where an object is
 _ROIS = {"boxes": 100, "levels": 16, "context": 16}
-"""P of each part: of a hundred proposals only few remain where an object is"""
 
 
 class _Trunk(nn.Module):
@@ -113,7 +114,7 @@ def export_model(model: SLN, folder: Path, form: str) -> list[str]:
     if model.box_head is not None:
         model.box_head.static = True
     trunk = _Trunk(model).eval()
-    parts = {name: part for name, part in _parts(model, trunk).items() if part is not None}
+    parts = _parts(model, trunk)
     for name, (part, inputs) in parts.items():
         _write_part(part, inputs, folder / (name + _SUFFIX[form]), form)
     counts = {name: count for name, count in _ROIS.items() if name in parts}
@@ -125,7 +126,7 @@ def export_model(model: SLN, folder: Path, form: str) -> list[str]:
 
 
 @torch.no_grad()
-def _parts(model: SLN, trunk: _Trunk) -> dict[str, tuple[nn.Module, tuple[Tensor, ...]] | None]:
+def _parts(model: SLN, trunk: _Trunk) -> dict[str, tuple[nn.Module, tuple[Tensor, ...]]]:
     """The parts with inputs to trace them by."""
     side, out = model.config.data.size, model.roi_pool.out
     photo, box = torch.rand(1, 3, side, side), torch.tensor([[0.0, 0, side / 2, side / 2]])
@@ -133,18 +134,15 @@ def _parts(model: SLN, trunk: _Trunk) -> dict[str, tuple[nn.Module, tuple[Tensor
     *maps, layers, _, _ = trunk(photo)
     levels = _Levels(model).eval()
     inputs = (*maps, layers, photo, boxes, torch.zeros(len(boxes), PROMPT_MAPS, out, out))
-    head = None if model.box_head is None else _Boxes(model.box_head).eval()
-    context = None
+    parts: dict[str, tuple[nn.Module, tuple[Tensor, ...]]] = {"trunk": (trunk, (photo,))}
+    if model.box_head is not None:
+        parts["boxes"] = (_Boxes(model.box_head).eval(), (*maps, box.repeat(_ROIS["boxes"], 1)))
+    parts["levels"] = (levels, inputs)
     if model.context is not None:
         outputs = levels(*inputs)
         rois = ROIs.distinct(boxes, torch.zeros(len(boxes), dtype=torch.int64))
-        context = (_Context(model, model.context).eval(), (*outputs, context_maps(outputs[0], rois, side)))
-    return {
-        "trunk": (trunk, (photo,)),
-        "boxes": None if head is None else (head, (*maps, box.repeat(_ROIS["boxes"], 1))),
-        "levels": (levels, inputs),
-        "context": context,
-    }
+        parts["context"] = (_Context(model, model.context).eval(), (*outputs, context_maps(outputs[0], rois, side)))
+    return parts
 
 
 @torch.no_grad()
@@ -154,13 +152,11 @@ def _write_part(part: nn.Module, inputs: tuple[Tensor, ...], path: Path, form: s
         with replaced(path, "wb") as file:
             torch.export.save(program, file)
         return
+    try:
+        import onnxscript  # noqa: F401  torch.onnx needs it
+    except ImportError as error:
+        raise MachineError("onnx and onnxscript are not installed", fix='pip install "amodal-data[onnx]"') from error
     with replaced_path(path) as temporary:
-        try:
-            import onnxscript  # noqa: F401  torch.onnx needs it
-        except ImportError as error:
-            raise MachineError(
-                "onnx and onnxscript are not installed", fix='pip install "amodal-data[onnx]"'
-            ) from error
         torch.onnx.export(program, (), temporary, dynamo=True, external_data=False, verbose=False)
 
 
@@ -175,7 +171,7 @@ class ExportedModel:
         self._rpn = build_rpn(config.encoder.channels, config.proposals, config.detector).eval()
 
     @torch.no_grad()
-    def detect(self, images: Tensor, image_sizes: Sequence[tuple[int, int]] | None = None) -> list[Detections]:
+    def detect(self, images: Tensor, image_sizes: Sizes | None = None) -> list[Detections]:
         """Detections in each input, uint8 or float in [0, 1], [B, 3, side, side]; see :meth:`SLN.detect`."""
         side = self.config.data.size
         floats = images.float() / 255 if images.dtype == torch.uint8 else images
@@ -185,14 +181,11 @@ class ExportedModel:
     def _detect(self, photo: Tensor, size: tuple[int, int]) -> Detections:
         side, out = self.config.data.size, self.config.head.out
         *maps, layers, anchors, objectness = self._parts["trunk"](photo)
-        proposals, objectness_scores = self._rpn.filter_proposals(
-            anchors[None], objectness[None], [size], self._anchors
-        )
-        boxes, scores = proposals[0], objectness_scores[0]
+        (boxes,), (scores,) = self._rpn.filter_proposals(anchors[None], objectness[None], [size], self._anchors)
         classes = torch.zeros(len(boxes), dtype=torch.int64)
         if "boxes" in self._parts:
             probabilities, moved = self._run("boxes", tuple(maps), boxes)
-            boxes, scores, classes = filter_detections(moved, probabilities, size, detection_limits(self.config))
+            boxes, scores, classes = filter_detections(moved, probabilities, size, self.config.predict)
         prompts = torch.zeros(len(boxes), PROMPT_MAPS, out, out)
         levels, pooled, logits = self._run("levels", (*maps, layers, photo), boxes, prompts)
         objects = group_duplicates(levels, boxes, scores, side)

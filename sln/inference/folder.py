@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from amodal_data.cache import CachedImage
 from amodal_data.errors import PhotoError
 from amodal_data.evaluation import ResultsWriter
+from amodal_data.inspector.page import write_page
 from amodal_data.inspector.page_data import PageImage
 from amodal_data.io.files import folder_for, remove_leftovers, replaced_path, sole_writer
 from amodal_data.io.images import PHOTO_SUFFIXES, read_photo
@@ -23,7 +24,6 @@ from sln.inference.comparison import ComparisonRow, comparison
 from sln.inference.overlay import save_picture
 from sln.inference.prediction import Prediction
 from sln.inference.predictor import Predictor
-from sln.inference.report_page import write_predictions_page
 
 _RESULTS, _PAGE = "predictions.json", "predictions.html"
 
@@ -60,8 +60,9 @@ class OpenPhoto(NamedTuple):
     pixels: NDArray[np.uint8]
 
 
+# Predicts some images, in their order; problems and findings go to the report
 PredictBatch = Callable[[Sequence[OpenPhoto], PredictReport], list[Prediction]]
-"""Predicts some images, in their order; problems and findings go to the report"""
+Count = Callable[[int], None]  # Called with the number of images just finished
 
 
 def find_inputs(inputs: Iterable[Path]) -> InputPhotos:
@@ -72,12 +73,10 @@ def find_inputs(inputs: Iterable[Path]) -> InputPhotos:
     photos: list[Path] = []
     skipped: list[Path] = []
     for path in inputs:
-        if not path.is_dir():
-            photos.append(path)
-            continue
-        for file in sorted(file for file in path.rglob("*") if not file.is_dir()):
-            if not any(part.startswith(".") for part in file.relative_to(path).parts):
-                is_photo = file.suffix.lower() in PHOTO_SUFFIXES and file.is_file()
+        for file in sorted(file for file in path.rglob("*") if not file.is_dir()) if path.is_dir() else [path]:
+            is_hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
+            is_photo = file == path or (file.suffix.lower() in PHOTO_SUFFIXES and file.is_file())
+            if not is_hidden:
                 (photos if is_photo else skipped).append(file)
     if not photos:
         suffixes = ", ".join(sorted(PHOTO_SUFFIXES))
@@ -88,11 +87,11 @@ def find_inputs(inputs: Iterable[Path]) -> InputPhotos:
 def photo_ids(photos: Sequence[Path]) -> list[int]:
     """A unique image id for each file: the COCO id in its name, or the smallest free number from 1."""
     ids: list[int | None] = []
-    used: set[int] = set()
+    used: set[int | None] = set()
     for path in photos:
         number = coco_id(path.name)
-        ids.append(number if number not in used else None)
-        used |= {number} if number is not None else set()
+        ids.append(None if number in used else number)
+        used.add(number)
     free = (n for n in range(1, len(photos) + len(used) + 1) if n not in used)
     return [next(free) if number is None else number for number in ids]
 
@@ -143,7 +142,7 @@ def write_predictions_folder(
                 output = _Output(out, kinds, min_score, _picture_names(photos), report, results)
                 images = output.write(predict, photos, batch, on_photo)
                 if "html" in kinds:
-                    write_predictions_page(out / _PAGE, images, len(photos))
+                    write_page(out / _PAGE, images, title="predictions", facts={"photos": len(photos)})
                 else:
                     deque(images, maxlen=0)
         except KeyboardInterrupt:

@@ -13,8 +13,8 @@ from amodal_data.masks.rle import RLE
 from amodal_data.masks.windows import Window, from_crop, intersect_windows
 
 _VALUES = 2**24  # Probabilities pasted at once: 64 MB
+# Probabilities of instance n in a window of the photo, float32 [K + 1, h, w]
 Paste = Callable[[int, Window], NDArray[np.float32]]
-"""Probabilities of instance n in a window of the photo, float32 [K + 1, h, w]"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,9 +53,9 @@ class JointMasks:
         for strip in self._strips():
             for part, codes in self._decode(strip):
                 levels = switches[part.n]
-                for code in range(int(codes.max(initial=0)) + 1):
-                    if code == len(levels):
-                        levels.append([])
+                deepest = int(codes.max(initial=0))
+                levels += [[] for _ in range(len(levels), deepest + 1)]
+                for code in range(deepest + 1):
                     mask = from_crop(codes == code if code else codes > 0, part.window, self.size)
                     levels[code].append(mask.switches)
         return [tuple(_join(strips, self.size) for strips in levels) for levels in switches]
@@ -73,7 +73,8 @@ class JointMasks:
 
     def _decode(self, strip: slice) -> Iterator[tuple[_Part, NDArray[np.uint8]]]:
         """Each instance in its part of a strip, with its codes there."""
-        parts = [self._part(n, window, strip) for n, window in self._windows_in(strip)]
+        windows = [intersect_windows(window, (slice(0, self.size[0]), strip)) for window in self.windows]
+        parts = [self._part(n, window, strip) for n, window in enumerate(windows) if window is not None]
         counts = np.zeros((self.size[0], strip.stop - strip.start), np.int32)
         for part in parts:
             counts[part.crop] += part.inside
@@ -91,13 +92,6 @@ class JointMasks:
             codes = (part.inside * (1 + median_level(part.p))).astype(np.uint8)
             codes.put(rows, joint[n, columns[n]])
             yield part, codes
-
-    def _windows_in(self, strip: slice) -> Iterator[tuple[int, Window]]:
-        """Instances that may be in a strip, and their windows there."""
-        for n, window in enumerate(self.windows):
-            part = intersect_windows(window, (slice(0, self.size[0]), strip))
-            if part is not None:
-                yield n, part
 
     def _part(self, n: int, window: Window, strip: slice) -> _Part:
         rows, columns = window

@@ -84,15 +84,11 @@ class Prediction:
     @cached_property
     def _joint_masks(self) -> list[tuple[RLE, ...]] | None:
         """Masks of all instances, decoded jointly; None without a rule."""
-        if not self._is_joint:
+        if self.decoding == "none" or len(self) < 2:
             return None
         windows = [self._window(n) for n in range(len(self))]
         candidates = Candidates(self.scores, np.arange(len(self)) if self.objects is None else self.objects)
         return JointMasks(self.size, windows, self._paste, candidates, self.decoding).masks()
-
-    @property
-    def _is_joint(self) -> bool:
-        return self.decoding != "none" and len(self) > 1
 
     def _decode(self, threshold: float) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """Confidence and codes above a threshold, [P, H, W] each, every instance by itself."""
@@ -100,8 +96,7 @@ class Prediction:
         start = 0
         for part in paste_in_parts(*self._tensors(), self.size):
             if self.given is not None or self.hidden_threshold < 0.5:
-                pasted = [self._condition(maps, n, _whole(self.size)) for n, maps in enumerate(part, start)]
-                part = torch.stack(pasted)
+                part = torch.stack([self._condition(maps, n) for n, maps in enumerate(part, start)])
             rows = slice(start, start + len(part))
             confidence[rows], codes[rows] = (maps.numpy() for maps in decode_levels(part, threshold))
             start += len(part)
@@ -152,8 +147,7 @@ class Prediction:
         probabilities, boxes = self._tensors()
         scale = boxes.new_tensor([size[1] / self.size[1], size[0] / self.size[0]] * 2)
         pasted = paste(probabilities[n : n + 1], boxes[n : n + 1] * scale, size)[0]
-        decoded = decode_levels(self._condition(pasted, n, _whole(self.size))[None])
-        confidence, codes = (maps[0].numpy() for maps in decoded)
+        confidence, codes = (maps[0].numpy() for maps in decode_levels(self._condition(pasted, n)[None]))
         if self._joint_masks is not None:
             rows, columns = (((np.arange(n) + 0.5) * m / n).astype(int) for n, m in zip(size, self.size, strict=True))
             codes = np.zeros(size, np.uint8)
@@ -177,24 +171,18 @@ class Prediction:
             category = self.categories[n] if self.categories else Category(id=1)
             # probabilities know nothing of a given mask
             probabilities = self.probabilities[n].astype(np.float16) if self._given_mask(n) is None else None
-            self._scored[n] = ScoredMask(
-                amodal,
-                float(self.scores[n]),
-                category.id,
-                visible,
-                tuple(levels),
-                self.boxes[n],
-                probabilities,
-                category.name,
-                None if self.given is None else self.given.answers[n],
-            )
+            answer = None if self.given is None else self.given.answers[n]
+            values = (visible, tuple(levels), self.boxes[n], probabilities, category.name, answer)
+            self._scored[n] = ScoredMask(amodal, float(self.scores[n]), category.id, *values)
         return self._scored[n]
 
     def _single_masks(self, n: int) -> list[RLE]:
-        """Masks of instance n, decoded by itself."""
-        window = self._window(n)
-        masks = [] if window is None else _level_masks(self._window_codes(n, window), window, self.size)
-        return masks or [RLE(self.size, np.zeros(0, np.int32))] * 2
+        """Amodal and visible mask of instance n, decoded by itself, and those of level 1, 2, ... as far as there."""
+        if (window := self._window(n)) is None:
+            return [RLE(self.size, np.zeros(0, np.int32))] * 2
+        codes = self._window_codes(n, window)
+        levels = (codes == code for code in range(1, max(1, int(codes.max(initial=0))) + 1))
+        return [from_crop(mask, window, self.size) for mask in (codes > 0, *levels)]
 
     def _window(self, n: int) -> Window | None:
         """Pixels where instance n may be."""
@@ -213,7 +201,7 @@ class Prediction:
         """
         if len(self) and self.scores[0] < min_score:
             min_score = float(self.scores[0])
-        rows = [n for n in range(len(self)) if self.scores[n] >= min_score]
+        rows = np.flatnonzero(self.scores >= min_score).tolist()
         overlap = iou(masks := [self.scored_mask(n).amodal for n in rows], masks)
         kept: list[int] = []
         for i in range(len(rows)):
@@ -232,10 +220,7 @@ class Prediction:
     def save(
         self, path: str | Path, photo: NDArray[np.uint8] | str | Path | None = None, min_score: float = _MIN_SCORE
     ) -> None:
-        """Write :meth:`plot` to a picture file, by its suffix.
-
-        Raises :class:`amodal_data.errors.SelectionError` for a suffix of no picture.
-        """
+        """Write :meth:`plot` to a file. Raises :class:`amodal_data.errors.SelectionError` unless it is a picture."""
         save_picture(self.plot(photo, min_score), Path(path))
 
     def _repr_html_(self) -> str:
@@ -266,11 +251,9 @@ class Prediction:
         """Level codes of instance n in a window of the photo, pasted strip by strip: memory stays small."""
         rows, columns = window
         step = max(1, _STRIP // (columns.stop - columns.start))
-        strips = []
-        for top in range(rows.start, rows.stop, step):
-            part = (slice(top, min(top + step, rows.stop)), columns)
-            strips.append(decode_levels(torch.from_numpy(self._paste(n, part))[None])[1][0].numpy())
-        return np.concatenate(strips)
+        strips = [slice(top, min(top + step, rows.stop)) for top in range(rows.start, rows.stop, step)]
+        pasted = (torch.from_numpy(self._paste(n, (strip, columns))) for strip in strips)
+        return np.concatenate([decode_levels(part[None])[1][0].numpy() for part in pasted])
 
     def _paste(self, n: int, window: Window) -> NDArray[np.float32]:
         """Probabilities of instance n in a window of the photo, float32 [K + 1, h, w]."""
@@ -281,10 +264,10 @@ class Prediction:
         pasted = paste(probabilities[n : n + 1], boxes[n : n + 1] - corner, size)[0]
         return self._condition(pasted, n, window).numpy()
 
-    def _condition(self, pasted: torch.Tensor, n: int, window: Window) -> torch.Tensor:
-        """Pasted probabilities [K + 1, h, w], given the masks and the threshold of hidden parts."""
+    def _condition(self, pasted: torch.Tensor, n: int, window: Window | None = None) -> torch.Tensor:
+        """Probabilities [K + 1, h, w] pasted in a window (default all), given the masks and the hidden threshold."""
         if self.given is not None:
-            pasted = self.given.condition(pasted, n, window)
+            pasted = self.given.condition(pasted, n, window or (slice(0, self.size[0]), slice(0, self.size[1])))
         if self.hidden_threshold < 0.5 and self._given_mask(n) is None:
             return torch.from_numpy(raise_hidden(pasted.numpy()[None], self.hidden_threshold)[0])
         return pasted
@@ -294,7 +277,7 @@ class Prediction:
         if threshold == 0.5:
             return self.levels
         confidence, codes = self._decode(threshold)
-        if self._is_joint:
+        if self._joint_masks is not None:
             codes = np.where(self.levels > 0, self.levels, codes) * (confidence > threshold)
         return codes
 
@@ -304,14 +287,3 @@ def with_decoding(prediction: Prediction, settings: PredictConfig) -> Prediction
     if settings.decoding == "none":
         return prediction
     return replace(prediction, decoding=settings.decoding, hidden_threshold=settings.hidden_threshold)
-
-
-def _whole(size: tuple[int, int]) -> Window:
-    return slice(0, size[0]), slice(0, size[1])
-
-
-def _level_masks(codes: NDArray[np.uint8], window: Window, size: tuple[int, int]) -> list[RLE]:
-    """The amodal mask, the visible one, and those of level 1, 2, ... as far as there are any."""
-    deepest = max(1, int(codes.max(initial=0)))
-    masks = [codes > 0, *(codes == code for code in range(1, deepest + 1))]
-    return [from_crop(mask, window, size) for mask in masks]

@@ -23,8 +23,8 @@ from sln.network.roi_head import decode_levels
 from sln.network.sln import SLN, Detections, load_model
 from sln.runtime.device import autocast, pick_device
 
+# A photo by path (EXIF orientation applied), as uint8 [H, W, 3], or as a Pillow image (as it is)
 Photo = str | Path | NDArray[np.uint8] | Image.Image
-"""A photo by path (EXIF orientation applied), as uint8 [H, W, 3], or as a Pillow image (as it is)"""
 
 
 class Predictor:
@@ -64,13 +64,8 @@ class Predictor:
     def predict(self, photo: list[Photo] | tuple[Photo, ...]) -> list[Prediction]: ...
 
     def predict(self, photo: Photo | list[Photo] | tuple[Photo, ...]) -> Prediction | list[Prediction]:
-        """Predict one photo, or each of several.
-
-        Raises :class:`amodal_data.errors.PhotoError` if a photo cannot be used.
-        """
-        if isinstance(photo, list | tuple):
-            return self.predict_many(photo)
-        return self.predict_many([photo])[0]
+        """Predict one photo, or each of several. Raises :class:`amodal_data.errors.PhotoError` for unusable ones."""
+        return self.predict_many(photo) if isinstance(photo, list | tuple) else self.predict_many([photo])[0]
 
     def predict_many(self, photos: Iterable[Photo]) -> list[Prediction]:
         """Predict several photos as one batch."""
@@ -86,7 +81,7 @@ class Predictor:
         settings, categories = self.config.predict, self.config.detector.categories
         with autocast(self.device, self.config.train.precision):
             detections = self._detector.detect(self.to_device(images), [frame.resized for frame in frames])
-        return [_select(found, frame, settings, categories) for found, frame in zip(detections, frames, strict=True)]
+        return [_select(*pair, settings, categories) for pair in zip(detections, frames, strict=True)]
 
     def to_device(self, images: Tensor) -> Tensor:
         """Inputs on the network's device, channels last."""
@@ -125,28 +120,21 @@ def _select(
     detections: Detections, frame: Frame, settings: PredictConfig, categories: tuple[Category, ...] = ()
 ) -> Prediction:
     """Detections with some cell inside, best first; duplicates removed or with a lower score."""
-    scores = detection_scores(detections, settings)
-    duplicate = duplicates(
-        detections.probabilities, detections.boxes, scores, frame.side, settings.nms, settings.visible_nms
-    )
+    scores, ious = detection_scores(detections, settings), (settings.nms, settings.visible_nms)
+    duplicate = duplicates(detections.probabilities, detections.boxes, scores, frame.side, *ious)
     scores = torch.where(duplicate, scores * settings.duplicate_factor, scores)
     rows = scores.argsort(descending=True, stable=True)
     inside = (detections.probabilities[rows, 0] < 0.5).any(2).any(1)
     rows = rows[inside & ~(duplicate[rows] & (settings.duplicate_factor == 0))][: settings.max_detections]
     boxes = frame.to_photo(detections.boxes[rows])
     boxes = boxes.minimum(boxes.new_tensor([frame.photo[1], frame.photo[0]] * 2))  # off by a rounding error
-    columns = (boxes, scores[rows], detections.probabilities[rows])
-    prediction = Prediction(
-        frame.photo,
-        *(column.float().cpu().numpy() for column in columns),
-        tuple(categories[i] for i in detections.classes[rows].tolist()) if categories else (),
-        objects=detections.objects[rows].cpu().numpy(),
-    )
+    columns = (x.float().cpu().numpy() for x in (boxes, scores[rows], detections.probabilities[rows]))
+    classes = tuple(categories[i] for i in detections.classes[rows].tolist()) if categories else ()
+    prediction = Prediction(frame.photo, *columns, classes, objects=detections.objects[rows].cpu().numpy())
     return with_decoding(prediction, settings)
 
 
 def load(path: str | Path, device: str = "auto") -> Predictor:
     """A trained network, ready to predict: a run directory, a checkpoint, a ``.safetensors`` file or exported model."""
-    if (Path(path) / SETTINGS).exists():
-        return Predictor(load_exported(Path(path)))
-    return Predictor(load_model(path), device)
+    is_exported = (Path(path) / SETTINGS).exists()
+    return Predictor(load_exported(Path(path)) if is_exported else load_model(path), device)

@@ -1,6 +1,6 @@
-"""Inspector pages: predictions beside the ground truth, worst images first, or predictions alone."""
+"""Inspector page of predictions beside the ground truth, worst images first."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +25,9 @@ def write_report(
     rank = {image_id: i for i, image_id in enumerate(diagnosis.worst())}
     first = {image.image_id: i for i, image in reversed(list(enumerate(data.images)))}
     worst = sorted(predictions, key=lambda image_id: rank.get(image_id, len(rank)))[:_MAX_IMAGES]
-    images = (
-        PageImage(
-            data.images[first[image_id]],
-            data.cache[first[image_id]],
-            predictions[image_id],
-            data.photos[first[image_id]],
-            errors=diagnosis.images.get(image_id, {}),
-        )
-        for image_id in worst
-    )
-    return write_page(path, images, title=title, facts=facts)
 
+    def page_image(image_id: int) -> PageImage:
+        i, errors = first[image_id], diagnosis.images.get(image_id, {})
+        return PageImage(data.images[i], data.cache[i], predictions[image_id], data.photos[i], errors=errors)
 
-def write_predictions_page(path: Path, images: Iterable[PageImage], photos: int) -> int:
-    """Write a page of predictions, image by image; returns their number."""
-    return write_page(path, images, title="predictions", facts={"photos": photos})
+    return write_page(path, map(page_image, worst), title=title, facts=facts)

@@ -1,7 +1,6 @@
 """The box head: class and final amodal box of each proposal. torchvision's layers with our sampling."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -11,10 +10,11 @@ from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
+from sln.config import PredictConfig
 from sln.network.losses import mean_over_processes
 from sln.network.roi_pool import pool_pyramid
 from sln.network.sampling import FOREGROUND_IOU, match_boxes, pad_boxes, sample, shuffle_keys
-from sln.network.targets import MAX_UNKNOWN_SHARE, Targets
+from sln.network.targets import MAX_UNKNOWN_SHARE, Sizes, Targets
 
 POOLED = 7  # Cells a side that the box head sees of a proposal
 _SAMPLES = 2  # Sample points a side of such a cell
@@ -30,17 +30,6 @@ class BoxDetections(NamedTuple):
     boxes: Tensor
     scores: Tensor
     classes: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class DetectionLimits:
-    """Which detections are kept: class probability at least ``min_score``, box NMS at IoU ``nms`` in each class, at
-    most ``count`` an input.
-    """
-
-    min_score: float
-    nms: float
-    count: int
 
 
 class _Sample(NamedTuple):
@@ -73,18 +62,18 @@ class BoxHead(nn.Module):
 
     def losses(self, maps: Sequence[Tensor], proposals: Sequence[Tensor], targets: Targets) -> dict[str, Tensor]:
         """``classes``: cross-entropy; ``class_box``: smooth L1 of the true class's deltas; means over the sample."""
-        drawn = self._sample(list(proposals), targets)
-        counts = torch.bincount(drawn.images, minlength=len(proposals)).tolist()
-        logits, deltas = self(maps, list(drawn.boxes.split(counts)))
+        sampled = self._sample(list(proposals), targets)
+        counts = torch.bincount(sampled.images, minlength=len(proposals)).tolist()
+        logits, deltas = self(maps, list(sampled.boxes.split(counts)))
         with torch.autocast(logits.device.type, enabled=False):
-            target = self.coder.encode_single(drawn.target_boxes, drawn.boxes)
-            on = drawn.labels > 0
-            moved = deltas[on, drawn.labels[on]]
+            target = self.coder.encode_single(sampled.target_boxes, sampled.boxes)
+            on = sampled.labels > 0
+            moved = deltas[on, sampled.labels[on]]
             total = functional.smooth_l1_loss(moved, target[on], beta=_BETA, reduction="sum")
-            cross_entropy = functional.cross_entropy(logits, drawn.labels, reduction="sum")
+            cross_entropy = functional.cross_entropy(logits, sampled.labels, reduction="sum")
             return {
-                "classes": mean_over_processes(cross_entropy, len(drawn.labels)),
-                "class_box": mean_over_processes(total, len(drawn.labels)),
+                "classes": mean_over_processes(cross_entropy, len(sampled.labels)),
+                "class_box": mean_over_processes(total, len(sampled.labels)),
             }
 
     def _sample(self, proposals: list[Tensor], targets: Targets) -> _Sample:
@@ -109,26 +98,26 @@ class BoxHead(nn.Module):
         return boxes.view(len(deltas), -1, 4)
 
     def detect(
-        self,
-        maps: Sequence[Tensor],
-        proposals: list[Tensor],
-        image_sizes: Sequence[tuple[int, int]],
-        limits: DetectionLimits,
+        self, maps: Sequence[Tensor], proposals: list[Tensor], image_sizes: Sizes, rules: PredictConfig
     ) -> list[BoxDetections]:
-        """Detections of each input; ``image_sizes``: (H, W) of the photos, which contain all boxes."""
+        """Detections of each input; ``image_sizes``: of the photos, which contain all boxes."""
         logits, deltas = self(maps, proposals)
         boxes, counts = self.decode(deltas, proposals), [len(rows) for rows in proposals]
         parts = zip(boxes.split(counts), logits.softmax(-1).split(counts), image_sizes, strict=True)
-        return [filter_detections(*part, limits) for part in parts]
+        return [filter_detections(*part, rules) for part in parts]
 
 
 def filter_detections(
-    boxes: Tensor, probabilities: Tensor, image_size: tuple[int, int], limits: DetectionLimits
+    boxes: Tensor, probabilities: Tensor, image_size: tuple[int, int], rules: PredictConfig
 ) -> BoxDetections:
-    """Detections among the candidates of one input, [P, classes + 1, 4] and [P, classes + 1], background first."""
+    """Detections among the candidates of one input, [P, classes + 1, 4] and [P, classes + 1], background first.
+
+    Kept are class probabilities of at least ``min_score``, reduced by box NMS in each class, at most
+    ``max_detections``.
+    """
     boxes = clip_boxes_to_image(boxes[:, 1:], image_size)
-    likely = (probabilities[:, 1:] >= limits.min_score) & (boxes[..., 2:] > boxes[..., :2]).all(2)
+    likely = (probabilities[:, 1:] >= rules.min_score) & (boxes[..., 2:] > boxes[..., :2]).all(2)
     rows, classes = likely.nonzero(as_tuple=True)
     candidates, scores = boxes[rows, classes], probabilities[rows, 1 + classes]
-    kept = batched_nms(candidates, scores, classes, limits.nms)[: limits.count]
+    kept = batched_nms(candidates, scores, classes, rules.box_nms)[: rules.max_detections]
     return BoxDetections(candidates[kept], scores[kept], classes[kept])

@@ -37,22 +37,15 @@ def build_parts(config: Config) -> Parts:
     levels, layering, detector, head = config.layering.levels, config.layering, config.detector, config.head
     paper = detector.version == "paper"
     backbone = build_backbone(config.encoder, frozen=bool(config.encoder.weights or detector.weights))
+    norm = nn.BatchNorm2d if detector.version == "v2" else None
     encoder: Encoder | Pyramid = (
-        Encoder(backbone, config.encoder.channels)
-        if paper
-        else Pyramid(backbone, detector.channels, nn.BatchNorm2d if detector.version == "v2" else None)
+        Encoder(backbone, config.encoder.channels) if paper else Pyramid(backbone, detector.channels, norm)
     )
     channels = encoder.out_channels
-    fuse = None if paper else Fusion(channels, layering.width)
+    fuse, fused = (None, channels) if paper else (Fusion(channels, layering.width), layering.width)
     return Parts(
         encoder,
-        GlobalLayeringModule(
-            channels if fuse is None else layering.width,
-            layering.width,
-            levels,
-            see_photo=layering.see_photo,
-            fuse=fuse,
-        ),
+        GlobalLayeringModule(fused, layering.width, levels, see_photo=layering.see_photo, fuse=fuse),
         build_rpn(channels + levels * paper, config.proposals, detector),
         None if paper else build_box_head(detector),
         RoIPool(

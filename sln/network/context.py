@@ -13,6 +13,7 @@ Pairs are ordered by their expected levels over the cells they share. No gradien
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -100,28 +101,12 @@ def _maps_of_group(probabilities: Tensor, rois: ROIs, side: int) -> Tensor:
     front = _front_probability(inside, depth) * weights[:, 0] * neighbors  # [i, j]: j in front of i, by weight
     behind = weights[:, 0] * neighbors - front
     log_absent = torch.log1p(-(inside * weights).clamp(max=1 - 1e-4))
-    summands = torch.cat(
-        [
-            pasted[:, 1:] * weights[:, None],
-            (inside * weights)[:, None],
-            (depth * weights)[:, None],
-            log_absent[:, None],
-        ],
-        1,
-    )
-    sums = torch.einsum("ij,jcm->icm", (neighbors & leads).float(), summands)
-    count = sums[:, -3]
-    maps = torch.cat(
-        [
-            sums[:, :-3],
-            count[:, None],
-            (1 - torch.exp(sums[:, -1]))[:, None],
-            (sums[:, -2] / count.clamp(min=1e-3))[:, None],
-            torch.einsum("ij,jm->im", front, inside)[:, None],
-            torch.einsum("ij,jm->im", behind, inside)[:, None],
-        ],
-        1,
-    )
+    summands = [pasted[:, 1:] * weights[:, None], torch.stack([inside * weights, depth * weights, log_absent], 1)]
+    sums = torch.einsum("ij,jcm->icm", (neighbors & leads).float(), torch.cat(summands, 1))
+    count, total_depth, absent = sums[:, -3:].unbind(1)
+    ordered = [torch.einsum("ij,jm->im", pairs, inside) for pairs in (front, behind)]
+    others = [count, 1 - torch.exp(absent), total_depth / count.clamp(min=1e-3), *ordered]
+    maps = torch.cat([sums[:, :-3], torch.stack(others, 1)], 1)
     return _resample(maps.unflatten(2, (grid, grid)), scaled, probabilities.shape[-1])
 
 
@@ -167,4 +152,5 @@ def sample_context(rois: ROIs, seeds: Tensor) -> ROIs:
     strayed = ~chosen & (stray < UNLABELED_DUPLICATE_RATE) & ~true
     sampled = (MIN_WEIGHT + (1 - MIN_WEIGHT) * weight) * ((chosen & ~missing) | (strayed & (weight < 0.5)))
     unique = 10**6 + torch.arange(len(images), device=images.device)
-    return rois.with_detections(torch.where(strayed, unique, instances), torch.where(true, first.float(), sampled))
+    weights = torch.where(true, first.float(), sampled)
+    return replace(rois, objects=torch.where(strayed, unique, instances), weights=weights)

@@ -91,12 +91,8 @@ class Encoder(_NormalizedInput):
     def forward(self, images: Tensor) -> list[Tensor]:
         """images: uint8, or float in [0, 1], [B, 3, H, W]. Returns one map, float [B, 4 c, H / 4, W / 4], >= 0."""
         stages = self.backbone(self.normalized(images))
-        size = stages[0].shape[-2:]
-        reduced = [
-            functional.interpolate(reduce(x), size, mode="bilinear", align_corners=False)
-            for x, reduce in zip(stages, self.reduce, strict=True)
-        ]
-        return [torch.cat(reduced, 1).relu()]
+        reduced = [reduce(x) for x, reduce in zip(stages, self.reduce, strict=True)]
+        return [torch.cat([resize(x, stages[0]) for x in reduced], 1).relu()]
 
 
 class Pyramid(_NormalizedInput):
@@ -114,6 +110,11 @@ class Pyramid(_NormalizedInput):
         """images: uint8, or float in [0, 1], [B, 3, H, W]. Returns five maps, finest first."""
         stages = self.backbone(self.normalized(images))
         return list(self.fpn(OrderedDict((str(level), x) for level, x in enumerate(stages))).values())
+
+
+def resize(maps: Tensor, other: Tensor) -> Tensor:
+    """Maps [B, C, h, w] at the height and width of other maps, bilinear."""
+    return functional.interpolate(maps, other.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def unit_range(images: Tensor) -> Tensor:
@@ -141,13 +142,8 @@ def build_backbone(settings: EncoderConfig, *, frozen: bool) -> Backbone:
 
 def build_resnet(depth: int, *, frozen: bool = False, dilation: bool = False) -> ResNetBackbone:
     """A ResNet of 10, 18, 34, 50 or 101 layers; ``dilation``: its last stage dilated instead of strided."""
-    block_type, layers = _LAYERS[depth]
-    return ResNetBackbone(
-        block_type,
-        layers,
-        norm_layer=FrozenBatchNorm2d if frozen else None,
-        replace_stride_with_dilation=[False, False, dilation],
-    )
+    norm, dilated = FrozenBatchNorm2d if frozen else None, [False, False, dilation]
+    return ResNetBackbone(*_LAYERS[depth], norm_layer=norm, replace_stride_with_dilation=dilated)
 
 
 def _timm_backbone(name: str, *, frozen: bool) -> Backbone:

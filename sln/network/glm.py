@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from sln.network.encoder import block, unit_range
+from sln.network.encoder import block, resize, unit_range
 from sln.network.losses import log_tails, mean_over_processes
 from sln.network.targets import Targets
 
@@ -25,13 +24,8 @@ class Fusion(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """maps: [B, inputs, H / s, W / s], finest first; maps beyond ``levels`` are ignored."""
-        size = maps[0].shape[-2:]
-        return torch.stack(
-            [
-                functional.interpolate(reduce(features), size, mode="bilinear", align_corners=False)
-                for reduce, features in zip(self.reduce, maps, strict=False)
-            ]
-        ).sum(0)
+        reduced = [reduce(features) for reduce, features in zip(self.reduce, maps, strict=False)]
+        return torch.stack([resize(x, maps[0]) for x in reduced]).sum(0)
 
 
 class GlobalLayeringModule(nn.Module):
@@ -54,10 +48,7 @@ class GlobalLayeringModule(nn.Module):
         """Logits of the depth, [B, K + 1, H / 4, W / 4]; maps: finest first; images: uint8 or in [0, 1]."""
         features = maps[0] if self.fuse is None else self.fuse(maps)
         if self.see_photo:
-            small = functional.interpolate(
-                unit_range(images), features.shape[-2:], mode="bilinear", align_corners=False
-            )
-            features = torch.cat([features, small - 0.5], 1)
+            features = torch.cat([features, resize(unit_range(images), features) - 0.5], 1)
         return self.classify(self.hidden(features))
 
     @staticmethod

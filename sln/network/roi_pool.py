@@ -1,7 +1,7 @@
 """ROI pooling: from feature maps to what a head sees in each ROI. Training, inference and export share it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -53,10 +53,6 @@ class ROIs:
         """These ROIs and then others, without weights."""
         columns = ((getattr(self, name), getattr(rois, name)) for name in ("boxes", "images", "objects"))
         return ROIs(*(torch.cat(pair) for pair in columns))
-
-    def with_detections(self, objects: Tensor, weights: Tensor) -> "ROIs":
-        """The same ROIs with other objects and weights."""
-        return replace(self, objects=objects, weights=weights)
 
     def with_index(self) -> Tensor:
         """Float32 [P, 5]: the image's number, then the box. In bf16 edges would move by pixels."""
@@ -112,9 +108,8 @@ def pool_pyramid(
         return align(0, boxes)
     levels = _LEVEL_OF([boxes[:, 1:]])
     if static:
-        return torch.stack(
-            [align(level, boxes) * (levels == level)[:, None, None, None] for level in range(len(maps))]
-        ).sum(0)
+        parts = [align(level, boxes) * (levels == level)[:, None, None, None] for level in range(len(maps))]
+        return torch.stack(parts).sum(0)
     out = boxes.new_zeros(len(boxes), maps[0].shape[1], cells, cells)
     for level in range(len(maps)):
         rows = (levels == level).nonzero()[:, 0]

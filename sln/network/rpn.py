@@ -12,12 +12,11 @@ from torchvision.ops import batched_nms, box_iou
 
 from sln.network.losses import binary_loss, mean_over_processes
 from sln.network.sampling import sample, shuffle_keys
-from sln.network.targets import MAX_UNKNOWN_SHARE, Targets
+from sln.network.targets import MAX_UNKNOWN_SHARE, Sizes, Targets
 
 _BETA = 1 / 9  # Where smooth L1 turns from quadratic to linear
 _MAX_VALUES = 2**24  # IoUs of anchors with instances computed at once: 64 MB
-_NMS_FACTOR = 8
-"""NMS first looks at this many times the boxes that are kept, and at as many times more if too few remain"""
+_NMS_FACTOR = 8  # NMS first compares this many times the boxes that are kept, and as many times more if too few remain
 
 
 class ProposalHead(nn.Module):
@@ -70,15 +69,11 @@ class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]  # torchvisi
     """torchvision's RPN that keeps its scores, samples by seed and averages its losses over all processes."""
 
     def forward(
-        self,
-        maps: Sequence[Tensor],
-        side: int,
-        targets: Targets | None = None,
-        image_sizes: Sequence[tuple[int, int]] | None = None,
+        self, maps: Sequence[Tensor], side: int, targets: Targets | None = None, image_sizes: Sizes | None = None
     ) -> Proposals:
         """Proposals from features [B, C, H / s, W / s] of square inputs of ``side`` pixels.
 
-        image_sizes: (H, W) of the photos (default the whole input), which contain all boxes.
+        image_sizes: of the photos (default the whole input), which contain all boxes.
         """
         n = len(maps[0])
         objectness, deltas = self.head(list(maps))
@@ -94,13 +89,12 @@ class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]  # torchvisi
             return Proposals(*self.filter_proposals(decoded, logits.detach(), sizes, counts), losses)
 
     def filter_proposals(
-        self, boxes: Tensor, logits: Tensor, image_sizes: Sequence[tuple[int, int]], counts: list[int]
+        self, boxes: Tensor, logits: Tensor, image_sizes: Sizes, counts: list[int]
     ) -> tuple[list[Tensor], list[Tensor]]:
         """As torchvision's, for all images at once where possible: the best anchors of each level (``counts`` anchors
         long), inside the photos, reduced by NMS.
 
-        boxes: float32 [B, A, 4]; logits: float32 [B, A]; image_sizes: (H, W) of the photos. Returns boxes and scores
-        of each image.
+        boxes: float32 [B, A, 4]; logits: float32 [B, A]. Returns boxes and scores of each image.
         """
         levels = torch.repeat_interleave(torch.tensor(counts, device=boxes.device), output_size=sum(counts))
         best = self._get_top_n_idx(logits, counts)
@@ -111,16 +105,12 @@ class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]  # torchvisi
         scores = scores.masked_fill(small, -1)  # sorted last, they displace no other box
         scores, order = scores.sort(dim=1, descending=True, stable=True)
         boxes, levels = boxes.gather(1, order[..., None].expand(-1, -1, 4)), levels.gather(1, order)
-        kept_boxes, kept_scores = [], []
-        for image_boxes, image_scores, image_levels in zip(boxes, scores, levels, strict=True):
-            kept = self._nms(image_boxes, image_scores, image_levels)
-            kept = kept[image_scores[kept] >= 0]
-            kept_boxes.append(image_boxes[kept])
-            kept_scores.append(image_scores[kept])
-        return kept_boxes, kept_scores
+        kept = [self._nms(*image) for image in zip(boxes, scores, levels, strict=True)]
+        kept_boxes = [image[rows] for image, rows in zip(boxes, kept, strict=True)]
+        return kept_boxes, [image[rows] for image, rows in zip(scores, kept, strict=True)]
 
     def _nms(self, boxes: Tensor, scores: Tensor, levels: Tensor) -> Tensor:
-        """Rows that NMS keeps of sorted boxes, best first.
+        """Rows that NMS keeps of sorted boxes, best first, without those of negative scores.
 
         A box is never removed by a lower-scored one, so seldom more than the first of them have to be compared.
         """
@@ -129,7 +119,7 @@ class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]  # torchvisi
         while len(kept) < limit and compared < len(boxes):
             compared = _NMS_FACTOR * max(limit, compared)
             kept = batched_nms(boxes[:compared], scores[:compared], levels[:compared], self.nms_thresh)[:limit]
-        return kept
+        return kept[scores[kept] >= 0]
 
     def losses(self, logits: Tensor, deltas: Tensor, anchors: Tensor, targets: Targets) -> dict[str, Tensor]:
         """l_R: binary cross-entropy of sampled anchors and smooth L1 of the positive ones, means over the sample."""

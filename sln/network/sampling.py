@@ -78,8 +78,5 @@ def sample_rois(proposals: list[Tensor], targets: Targets, limit: int) -> ROIs:
     chosen = sample(valid & (overlap >= FOREGROUND_IOU), keys, limit, targets.present.sum(1))
     images, columns = torch.cat([targets.present, chosen], 1).nonzero(as_tuple=True)
     labeled = torch.arange(targets.present.shape[1], device=boxes.device).expand_as(targets.present)
-    return ROIs(
-        torch.cat([targets.boxes, boxes], 1)[images, columns],
-        images,
-        torch.cat([labeled, instances], 1)[images, columns],
-    )
+    rows, objects = torch.cat([targets.boxes, boxes], 1), torch.cat([labeled, instances], 1)
+    return ROIs(rows[images, columns], images, objects[images, columns])

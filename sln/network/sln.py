@@ -1,14 +1,13 @@
 """SLN, the Semantics Layering Network: Fig. 4 of the paper, left to right."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from sln.config import Config
-from sln.network.box_head import DetectionLimits
 from sln.network.build import Parts, build_parts
 from sln.network.context import context_maps, sample_context
 from sln.network.duplicates import group_duplicates
@@ -16,12 +15,12 @@ from sln.network.glm import STRIDE
 from sln.network.prompts import sample_prompts
 from sln.network.roi_pool import Features, ROIs
 from sln.network.sampling import sample_rois
-from sln.network.targets import Targets, one_hot_levels
+from sln.network.targets import Sizes, Targets, one_hot_levels
 from sln.weights.files import read_model
 from sln.weights.hub import HubModel
 
+# Boxes of Fig. 4 that have losses: l_G; l_R (with the box head's); l_I and l_M (with the context stage's)
 LOSSES = ("glm", "rpn", "ilm")
-"""Boxes of Fig. 4 that have losses: l_G; l_R (with the box head's); l_I and l_M (with the context stage's)"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,7 +133,7 @@ class SLN(HubModel):
         return Features(maps, self.glm.layers(self.glm(maps, images)).to(maps[0].dtype), images)
 
     @torch.no_grad()
-    def detect(self, images: Tensor, image_sizes: Sequence[tuple[int, int]] | None = None) -> list[Detections]:
+    def detect(self, images: Tensor, image_sizes: Sizes | None = None) -> list[Detections]:
         """Detections in each input; only box NMS has removed any.
 
         image_sizes: (H, W) of the photo in each input, which contains all boxes; the rest of the input is padding.
@@ -144,8 +143,8 @@ class SLN(HubModel):
         boxes, scores, _ = self.rpn(self.rpn_input(features), side, image_sizes=sizes)
         classes = [torch.zeros(len(rows), dtype=torch.int64, device=images.device) for rows in boxes]
         if self.box_head is not None:
-            found = self.box_head.detect(features.maps, boxes, sizes, detection_limits(self.config))
-            boxes, scores, classes = ([image[column] for image in found] for column in range(3))
+            kept = self.box_head.detect(features.maps, boxes, sizes, self.config.predict)
+            boxes, scores, classes = ([image[column] for image in kept] for column in range(3))
         counts = [len(rows) for rows in boxes]
         owners = torch.repeat_interleave(torch.tensor(counts, device=images.device))
         rois = ROIs.distinct(torch.cat(boxes), owners)
@@ -155,7 +154,7 @@ class SLN(HubModel):
         per_image = zip(probabilities.split(counts), boxes, scores, strict=True)
         objects = [group_duplicates(*image, side) for image in per_image]
         if self.context is not None:
-            rois = rois.with_detections(torch.cat(objects), torch.cat(scores))
+            rois = replace(rois, objects=torch.cat(objects), weights=torch.cat(scores))
             probabilities = self.roi_head.to_probabilities(self.apply_context(pooled, logits, rois, side))
         columns = zip(boxes, scores, classes, probabilities.split(counts), objects, strict=True)
         return [Detections(*image) for image in columns]
@@ -168,12 +167,6 @@ class SLN(HubModel):
         if self.context is not None:
             logits = self.apply_context(pooled, logits, rois, features.layers.shape[-1] * STRIDE)
         return self.roi_head.to_probabilities(logits)
-
-
-def detection_limits(config: Config) -> DetectionLimits:
-    """Which detections of the box head are kept, by the settings."""
-    rules = config.predict
-    return DetectionLimits(rules.min_score, rules.box_nms, rules.max_detections)
 
 
 def build(config: Config) -> SLN:

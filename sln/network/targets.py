@@ -17,6 +17,7 @@ from sln.network.roi_head import decode_levels
 
 SAMPLES = 3  # Sample points a side of each cell of an ROI; odd, so that inside and outside never tie
 MAX_UNKNOWN_SHARE = 0.5  # A box with a larger unknown share is no example of background
+Sizes = Sequence[tuple[int, int]]  # (H, W) of the photo in each input
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,9 +54,7 @@ class Targets:
 
         0 = no instance, -1 = outside the photo or unknown. The GLM's target.
         """
-        deepest = (
-            self.table.amax(2).long() if self.table.shape[2] else self.table.new_zeros(self.table.shape[:2]).long()
-        )
+        deepest = functional.pad(self.table, (0, 1)).amax(2).long()  # padded: there may be no instance
         deepest[self.unknown] = -1
         deepest[:, 0] = -1
         regions = self.regions[:, stride // 2 :: stride, stride // 2 :: stride].long()
@@ -82,9 +81,7 @@ class Targets:
 
     def roi_owners(self, boxes: Tensor, images: Tensor, out: int) -> Tensor:
         """The visible instance at the same cell centers, int64 [P, out, out]; -1 = none."""
-        visible = self.table == 1
-        if not visible.shape[2]:
-            return torch.full((len(boxes), out, out), -1, device=boxes.device)
+        visible = functional.pad(self.table == 1, (0, 1))  # padded: there may be no instance
         owner = torch.where(visible.any(2), visible.long().argmax(2), -1)
         return owner[images[:, None, None], self._roi_regions(boxes, images, out)]
 
@@ -111,17 +108,11 @@ class Targets:
 
         def pad(sample: "Targets") -> list[Tensor]:
             low, right = regions - sample.table.shape[1], instances - sample.table.shape[2]
-            return [
-                sample.regions,
-                functional.pad(sample.table, (0, right, 0, low)),
-                functional.pad(sample.unknown, (0, low)),
-                functional.pad(sample.boxes, (0, 0, 0, right)),
-                functional.pad(sample.visible_boxes, (0, 0, 0, right)),
-                functional.pad(sample.classes, (0, right)),
-                functional.pad(sample.present, (0, right)),
-                sample.image_ids,
-                sample.seeds,
-            ]
+            pads: dict[str, tuple[int, ...]] = {"table": (0, right, 0, low), "unknown": (0, low)}
+            pads |= dict.fromkeys(("boxes", "visible_boxes"), (0, 0, 0, right))
+            pads |= dict.fromkeys(("classes", "present"), (0, right))
+            columns = {f.name: getattr(sample, f.name) for f in fields(sample)}
+            return [functional.pad(x, pads[name]) if name in pads else x for name, x in columns.items()]
 
         return cls(*(torch.cat(column) for column in zip(*map(pad, samples), strict=True)))
 

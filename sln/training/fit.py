@@ -11,8 +11,7 @@ import torch
 
 from amodal_data.cache.header import read_digest
 from amodal_data.cache.read import TargetCache
-from sln.completion.prior_training import fit_prior
-from sln.completion.shape_prior import PRIOR_FILE
+from sln.completion.shape_prior import PRIOR_FILE, fit_prior
 from sln.config import Category, Config
 from sln.data.dataset import CachedTargets
 from sln.errors import ConfigError, RunError

@@ -7,7 +7,8 @@ is a :class:`WeightsError`.
 import json
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar, cast
 
@@ -59,8 +60,7 @@ def save_atomically(content: dict[str, Any], path: Path) -> None:
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """A checkpoint of ``sln fit``, loaded without running any code in it. Raises :class:`WeightsError`."""
     content = read_content(Path(path))
-    if not isinstance(content, dict):
-        content = {}
+    content = content if isinstance(content, dict) else {}
     _check_schema(content.get("schema"), str(path), "not a checkpoint of sln fit")
     if missing := {"config", "model"} - content.keys():
         raise WeightsError(f"a checkpoint without {' and '.join(sorted(missing))}", place=str(path))
@@ -85,8 +85,8 @@ def read_content(path: Path) -> Any:
         except WeightsError:
             raise
         except Exception as error:  # whatever unpickling makes of foreign or damaged bytes
-            said = str(error).split("\n")[0][:100]
-            raise WeightsError(f"not a checkpoint that can be read: {said}", place=str(path)) from error
+            message = str(error).split("\n")[0][:100]
+            raise WeightsError(f"not a checkpoint that can be read: {message}", place=str(path)) from error
 
 
 def _opened(path: Path) -> IO[bytes]:
@@ -98,9 +98,8 @@ def _opened(path: Path) -> IO[bytes]:
         raise WeightsError(f"cannot read the checkpoint: {error.strerror}", place=str(path)) from error
     if is_cache(path):
         file.close()
-        raise WeightsError(
-            "this is a target cache, not a checkpoint", place=str(path), fix="sln fit trains on it and writes best.pt"
-        )
+        fix = "sln fit trains on it and writes best.pt"
+        raise WeightsError("this is a target cache, not a checkpoint", place=str(path), fix=fix)
     return file
 
 
@@ -131,23 +130,25 @@ def read_model(path: str | Path, build: Callable[[Config], Network]) -> Network:
         model.from_run = path
         return model
     if path.suffix == ".safetensors":
-        return _from_safetensors(path, build)
-    content = read_checkpoint(path)
-    config = config_of(content["config"], path)
-    state = tensors_of(content.get("averaged", content["model"]), str(path))
-    check_tensors(_outline(config, path, build), state, str(path))
-    return _filled(build(config), state)
-
-
-def _filled(model: Network, state: Mapping[str, Tensor]) -> Network:
-    model.load_state_dict(dict(state))
+        with open_safetensors(path) as file:
+            metadata = file.metadata() or {}
+            _check_schema(metadata.get("schema"), str(path), "not exported by sln export")
+            config = config_of(metadata.get("config", ""), path)
+            state = read_tensors(file, _outline(config, path, build), str(path))
+    else:
+        content = read_checkpoint(path)
+        config = config_of(content["config"], path)
+        state = tensors_of(content.get("averaged", content["model"]), str(path))
+        check_tensors(_outline(config, path, build), state, str(path))
+    model = build(config)
+    model.load_state_dict(state)
     return model
 
 
 def config_of(values: Any, path: Path) -> Config:
-    """The settings of a checkpoint. Raises :class:`WeightsError` if they are not those of this version."""
+    """The settings of a checkpoint, also as JSON. Raises :class:`WeightsError` if they are not of this version."""
     try:
-        return Config.model_validate(values)
+        return Config.model_validate(json.loads(values) if isinstance(values, str) else values)
     except (ValueError, RecursionError) as error:
         raise WeightsError("its settings are not those of this version", place=str(path)) from error
 
@@ -158,8 +159,8 @@ def _outline(config: Config, path: Path, build: Callable[[Config], nn.Module]) -
         with torch.device("meta"):
             state = build(config).state_dict()
     except (RuntimeError, MemoryError, OverflowError, ValueError) as error:  # sizes beyond any number
-        said = str(error).splitlines()[0]
-        raise WeightsError(f"its settings ask for no network that there can be: {said}", place=str(path)) from error
+        message = str(error).splitlines()[0]
+        raise WeightsError(f"its settings ask for no network that there can be: {message}", place=str(path)) from error
     size = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
     if size > _LARGEST:
         raise WeightsError(f"its settings ask for a network of {size / 2**30:.0f} GiB", place=str(path))
@@ -168,14 +169,21 @@ def _outline(config: Config, path: Path, build: Callable[[Config], nn.Module]) -
 
 def write_safetensors(model: Any, path: Path) -> None:
     """The network as safetensors, its configuration in the metadata."""
+    write_tensors(model, path, {"schema": SCHEMA, "config": model.config.model_dump_json()})
+
+
+def write_tensors(module: nn.Module, path: Path, metadata: dict[str, str]) -> None:
+    """Write the tensors of a module as safetensors, whole or not at all."""
     from safetensors.torch import save_file
 
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     with replaced_path(path) as temporary:
-        save_file(state, temporary, {"schema": SCHEMA, "config": model.config.model_dump_json()})
+        save_file(state, temporary, metadata)
 
 
-def _from_safetensors(path: Path, build: Callable[[Config], Network]) -> Network:
+@contextmanager
+def open_safetensors(path: Path) -> Iterator[Any]:
+    """Open a safetensors file, as ``safetensors.safe_open`` does. Raises :class:`WeightsError` for any other file."""
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError as error:
@@ -184,43 +192,36 @@ def _from_safetensors(path: Path, build: Callable[[Config], Network]) -> Network
         with _opened(path) as opened:
             _check_size(opened, path)
         with safe_open(path, "pt") as file:
-            about = file.metadata() or {}
-            _check_schema(about.get("schema"), str(path), "not exported by sln export")
-            config = config_of(_settings(about, path), path)
-            wanted = _outline(config, path, build)
-            shapes = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  no mapping
-            _check_shapes(wanted, shapes, str(path))
-            state = {name: file.get_tensor(name) for name in shapes}
+            yield file
     except (OSError, RuntimeError, SafetensorError) as error:
         raise WeightsError(f"not a safetensors file: {error}", place=str(path)) from error
-    check_tensors(wanted, state, str(path))
-    return _filled(build(config), state)
 
 
-def _settings(about: Mapping[str, str], path: Path) -> Any:
-    try:
-        return json.loads(about["config"])
-    except (KeyError, ValueError, RecursionError) as error:
-        raise WeightsError("its settings cannot be read", place=str(path)) from error
+def read_tensors(file: Any, expected: Mapping[str, Tensor], place: str) -> dict[str, Tensor]:
+    """All tensors of :func:`open_safetensors`, their shapes checked first; see :func:`check_tensors`."""
+    shapes = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118  no mapping
+    _check_shapes(expected, shapes, place)
+    state = {name: file.get_tensor(name) for name in shapes}
+    check_tensors(expected, state, place)
+    return state
 
 
-def fill(module: nn.Module, found: Any, place: str) -> None:
+def fill(module: nn.Module, state: Any, place: str) -> None:
     """Load a state dict that may be anything. Raises :class:`WeightsError` if it does not fit the module."""
-    state = tensors_of(found, place)
-    check_tensors(module.state_dict(), state, place)
-    module.load_state_dict(state)
+    tensors = tensors_of(state, place)
+    check_tensors(module.state_dict(), tensors, place)
+    module.load_state_dict(tensors)
 
 
-def tensors_of(found: Any, place: str) -> dict[str, Tensor]:
+def tensors_of(state: Any, place: str) -> dict[str, Tensor]:
     """A state dict. Raises :class:`WeightsError` for anything else, or anything but ordinary tensors in it."""
-    if not isinstance(found, Mapping) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in found.items()
-    ):
+    rows = state.items() if isinstance(state, Mapping) else [(None, None)]
+    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in rows):
         raise WeightsError("not a dictionary of tensors", place=place)
-    odd = [name for name, tensor in found.items() if not _ordinary(tensor)]
+    odd = [name for name, tensor in state.items() if not _ordinary(tensor)]
     if odd:
         raise WeightsError(f"{odd[0]} is no ordinary dense tensor", place=place)
-    return dict(found)
+    return dict(state)
 
 
 def _ordinary(tensor: Tensor) -> bool:
@@ -232,28 +233,27 @@ def _ordinary(tensor: Tensor) -> bool:
     return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
-def check_tensors(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], place: str) -> None:
-    """Names, shapes and kinds of numbers must be those wanted, and all numbers finite."""
-    _check_shapes(wanted, {name: list(tensor.shape) for name, tensor in given.items()}, place)
+def check_tensors(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], place: str) -> None:
+    """Raise :class:`WeightsError` unless names, shapes and kinds of numbers are as expected, and all numbers finite."""
+    _check_shapes(expected, {name: list(tensor.shape) for name, tensor in tensors.items()}, place)
     tests: dict[str, Callable[[str, Tensor], bool]] = {
-        "of another kind of numbers": lambda name, own: own.is_floating_point() != wanted[name].is_floating_point(),
-        "not finite": lambda name, own: not bool(torch.isfinite(own).all()),
-        "negative": lambda name, own: name.endswith("running_var") and bool((own < 0).any()),
+        "of another kind of numbers": lambda name, x: x.is_floating_point() != expected[name].is_floating_point(),
+        "not finite": lambda name, x: not bool(torch.isfinite(x).all()),
+        "negative": lambda name, x: name.endswith("running_var") and bool((x < 0).any()),
     }
     for kind, test in tests.items():
-        if wrong := [name for name, tensor in given.items() if test(name, tensor)]:
+        if wrong := [name for name, tensor in tensors.items() if test(name, tensor)]:
             raise WeightsError(f"{len(wrong)} of its tensors are {kind} ({wrong[0]})", place=place,
                                fix="take an earlier checkpoint")  # fmt: skip
 
 
-def _check_shapes(wanted: Mapping[str, Tensor], given: Mapping[str, list[int]], place: str) -> None:
-    missing, extra = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
-    shapes = [
-        f"{name} is {given[name]}, expected {list(wanted[name].shape)}"
-        for name in sorted(given.keys() & wanted.keys())
-        if given[name] != list(wanted[name].shape)
-    ]
-    kinds = {"missing": missing, "unknown": extra, "of another shape": shapes}
+def _check_shapes(expected: Mapping[str, Tensor], shapes: Mapping[str, list[int]], place: str) -> None:
+    pairs = {name: (shapes[name], list(expected[name].shape)) for name in sorted(shapes.keys() & expected.keys())}
+    kinds = {
+        "missing": sorted(expected.keys() - shapes.keys()),
+        "unknown": sorted(shapes.keys() - expected.keys()),
+        "of another shape": [f"{name} is {x}, expected {y}" for name, (x, y) in pairs.items() if x != y],
+    }
     wrong = [f"{len(names)} {kind} ({names[0]}{', ...' * (len(names) > 1)})" for kind, names in kinds.items() if names]
     if wrong:
         raise WeightsError(f"tensors do not fit the network: {'; '.join(wrong)}", place=place)

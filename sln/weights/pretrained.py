@@ -22,9 +22,10 @@ _PREFIXES = {
 _UNUSED = ("roi_heads.mask_head.", "roi_heads.mask_predictor.")
 _PREDICTOR = "box_head.predictor."
 _COCO_CLASSES = 91
-_OLD_NAMES = ((r"^rpn\.head\.conv\.(weight|bias)$", r"rpn.head.conv.0.0.\1"),
-              (r"^(backbone\.fpn\.(?:inner|layer)_blocks\.\d)\.(weight|bias)$", r"\1.0.\2"))  # fmt: skip
-"""Names before torchvision 0.13, and since"""
+_OLD_NAMES = {
+    r"^rpn\.head\.conv\.(weight|bias)$": r"rpn.head.conv.0.0.\1",
+    r"^(backbone\.fpn\.(?:inner|layer)_blocks\.\d)\.(weight|bias)$": r"\1.0.\2",
+}  # Names before torchvision 0.13, and since
 _COUNTER = "num_batches_tracked"
 
 
@@ -47,18 +48,9 @@ def load_backbone(backbone: nn.Module, weights: str, depth: int) -> str:
     weights: ``imagenet``, or a torchvision checkpoint of Mask R-CNN (``backbone.body.*``) or of a plain ResNet.
     Raises :class:`WeightsError` if names or shapes differ.
     """
-    if weights == "imagenet":
-        from torchvision.models import get_model_weights
-
-        if depth == 10:
-            raise WeightsError(
-                "there are no ImageNet weights for a ResNet of 10 layers", fix="encoder.depth 18 or more"
-            )
-        content: Any = get_model_weights(f"resnet{depth}").DEFAULT.get_state_dict(progress=False)
-        place = f"torchvision resnet{depth}"
-    else:
-        content, place = read_content(Path(weights)), weights
-    state = _state_dict(content, place)
+    if weights == "imagenet" and depth == 10:
+        raise WeightsError("there are no ImageNet weights for a ResNet of 10 layers", fix="encoder.depth 18 or more")
+    state, place = _state_dict(weights, f"resnet{depth}" if weights == "imagenet" else "")
     prefix = "backbone.body."
     is_detector = any(name.startswith(prefix) for name in state)
     if is_detector:
@@ -69,29 +61,22 @@ def load_backbone(backbone: nn.Module, weights: str, depth: int) -> str:
 
 def _load_detector(model: Any, config: Config) -> Iterator[str]:
     """Load backbone, FPN, RPN and box head from torchvision's Mask R-CNN of the same version."""
-    place = config.detector.weights
-    if place == "coco":
-        content, place = _download(config.detector.version, config.encoder.depth)
-    else:
-        content = read_content(Path(place))
-    checkpoint = {_new_name(name): value for name, value in _state_dict(content, place).items()}
+    is_download = config.detector.weights == "coco"
+    if is_download and config.encoder.depth != 50:
+        raise WeightsError("torchvision's Mask R-CNN has a ResNet of 50 layers", fix="encoder.depth 50")
+    download = "maskrcnn_resnet50_fpn" + "_v2" * (config.detector.version == "v2") if is_download else ""
+    stored, place = _state_dict(config.detector.weights, download)
+    checkpoint = {_new_name(name): value for name, value in stored.items()}
     if not any(name.startswith("roi_heads.") for name in checkpoint):
-        raise WeightsError(
-            "this is not a Mask R-CNN of torchvision", place=place, fix="encoder.weights loads a backbone alone"
-        )
-    state, unused, unknown = {}, 0, []
-    for name, value in checkpoint.items():
-        prefix = next((prefix for prefix in _PREFIXES if name.startswith(prefix)), None)
-        if prefix is not None:
-            state[_PREFIXES[prefix] + name.removeprefix(prefix)] = value
-        elif name.startswith(_UNUSED):
-            unused += 1
-        else:
-            unknown.append(name)
-    if unknown:
+        fix = "encoder.weights loads a backbone alone"
+        raise WeightsError("this is not a Mask R-CNN of torchvision", place=place, fix=fix)
+    unused = [name for name in checkpoint if name.startswith(_UNUSED)]
+    prefixes = {name: prefix for name in checkpoint for prefix in _PREFIXES if name.startswith(prefix)}
+    if unknown := [name for name in checkpoint if name not in prefixes and name not in unused]:
         raise WeightsError(f"{len(unknown)} tensors do not belong to a Mask R-CNN ({unknown[0]})", place=place)
+    state = {_PREFIXES[part] + name.removeprefix(part): checkpoint[name] for name, part in prefixes.items()}
     yield from _load_parts(model, config.detector.categories, state, place)
-    yield f"not loaded: {unused} tensors of its mask head"
+    yield f"not loaded: {len(unused)} tensors of its mask head"
 
 
 def _load_parts(model: Any, categories: tuple[Category, ...], state: dict[str, Tensor], place: str) -> Iterator[str]:
@@ -100,7 +85,9 @@ def _load_parts(model: Any, categories: tuple[Category, ...], state: dict[str, T
     predictor = {name: state.pop(name) for name in list(state) if name.startswith(_PREDICTOR)}
     if rows is not None:
         classes = len(predictor[f"{_PREDICTOR}cls_score.bias"])
-        state |= {name: _select_classes(value, rows, classes) for name, value in predictor.items()}
+        for name, value in predictor.items():  # each class has one row (scores) or four (boxes)
+            fits = value.shape[0] % classes == 0  # else the check of shapes reports it
+            state[name] = value.view(classes, -1, *value.shape[1:])[rows].flatten(0, 1) if fits else value
     prefixes = tuple(prefix for prefix in _PREFIXES.values() if rows is not None or prefix != _PREDICTOR)
     _load(model, state, place, prefixes)
     for prefix in _PREFIXES.values():
@@ -128,22 +115,6 @@ def _class_rows(state: Mapping[str, Tensor], categories: tuple[Category, ...], b
     return list(range(len(bias))) if len(checkpoint_bias) == len(bias) else None
 
 
-def _select_classes(value: Tensor, rows: list[int], classes: int) -> Tensor:
-    """Rows of some of the ``classes``; each class has one row (scores) or four (boxes)."""
-    if value.shape[0] % classes:
-        return value  # the check of shapes reports it
-    return value.view(classes, -1, *value.shape[1:])[rows].flatten(0, 1)
-
-
-def _download(version: str, depth: int) -> tuple[Any, str]:
-    from torchvision.models import get_model_weights
-
-    if depth != 50:
-        raise WeightsError("torchvision's Mask R-CNN has a ResNet of 50 layers", fix="encoder.depth 50")
-    name = "maskrcnn_resnet50_fpn" + ("_v2" if version == "v2" else "")
-    return get_model_weights(name).DEFAULT.get_state_dict(progress=False), f"torchvision {name}"
-
-
 def _load_timm(backbone: Any, name: str, weights: str) -> str:
     """Load a backbone of timm from its download (``pretrained``) or a local checkpoint of the whole model."""
     import timm
@@ -152,11 +123,9 @@ def _load_timm(backbone: Any, name: str, weights: str) -> str:
     if is_local and not Path(weights).is_file():
         raise WeightsError("there is no such checkpoint", place=weights)
     options: dict[str, Any] = {"features_only": True, "out_indices": list(backbone.feature_info.out_indices)}
-    overlay = {"file": weights} if is_local else {}
+    options |= {"pretrained": True, "pretrained_cfg_overlay": {"file": weights} if is_local else {}}
     try:
-        models = [
-            timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **options) for copy in (1, 2)
-        ]
+        models = [timm.create_model(name, **options) for copy in (1, 2)]
     except Exception as error:  # timm raises anything for a foreign or damaged file
         message = str(error).splitlines()[0][:200]
         raise WeightsError(f"timm cannot load these weights: {message}", place=weights) from error
@@ -169,24 +138,31 @@ def _load_timm(backbone: Any, name: str, weights: str) -> str:
     return f"encoder: {_load(backbone, state, place)} tensors from {place}"
 
 
-def _state_dict(content: Any, place: str) -> dict[str, Tensor]:
-    """The state dict of a file: its content, or its entry ``model`` (torchvision's training scripts)."""
+def _state_dict(path: str, download: str) -> tuple[dict[str, Tensor], str]:
+    """The state dict of a torchvision model to ``download`` or of a file, and the name of that place.
+
+    A file holds it as its content, or as its entry ``model`` (torchvision's training scripts).
+    """
+    if download:
+        from torchvision.models import get_model_weights
+
+        return get_model_weights(download).DEFAULT.get_state_dict(progress=False), f"torchvision {download}"
+    content = read_content(Path(path))
     if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
         content = content["model"]
-    return tensors_of(content, place)
+    return tensors_of(content, path), path
 
 
 def _load(module: nn.Module, state: Mapping[str, Tensor], place: str, prefixes: tuple[str, ...] = ("",)) -> int:
     """Load exactly the tensors of the ``prefixes``, batch counters aside; returns their number."""
-    expected = {name: value for name, value in module.state_dict().items() if name.startswith(prefixes)}
-    expected = {name: value for name, value in expected.items() if not name.endswith(_COUNTER)}
-    tensors = {name: value for name, value in state.items() if not name.endswith(_COUNTER)}
+    full = {name: value for name, value in module.state_dict().items() if name.startswith(prefixes)}
+    expected, tensors = ({name: x for name, x in part.items() if not name.endswith(_COUNTER)} for part in (full, state))
     check_tensors(expected, tensors, place)
     module.load_state_dict(tensors, strict=False)
     return len(tensors)
 
 
 def _new_name(name: str) -> str:
-    for old, new in _OLD_NAMES:
+    for old, new in _OLD_NAMES.items():
         name = re.sub(old, new, name)
     return name

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from amodal_data.evaluation.results.scored_masks import ScoredMask
 from amodal_data.layering.sem_dist import condition_on_inside, instance_order, pair_order
+from amodal_data.masks.paste import paste_weights
 from amodal_data.masks.windows import Window, crop, intersect_windows, window_of, window_of_box
 
 
@@ -92,18 +93,10 @@ def paste(channels: NDArray[np.float32], box: NDArray[np.floating], window: Wind
 
     Outside the box the first channel (outside) is 1 and the others are 0.
     """
-    x0, y0, x1, y1 = (float(edge) for edge in box)
-    size = channels.shape[-1]
-    rows = (np.arange(window[0].start, window[0].stop) + 0.5 - y0) / max(y1 - y0, 1e-6) * size - 0.5
-    columns = (np.arange(window[1].start, window[1].stop) + 0.5 - x0) / max(x1 - x0, 1e-6) * size - 0.5
-    pasted = np.einsum("kij,hi,wj->khw", channels, _weights(rows, size), _weights(columns, size), optimize=True)
+    x0, y0, x1, y1 = np.asarray(box, np.float64)
+    centers_y, centers_x = (np.arange(part.start, part.stop) + 0.5 for part in window)
+    cells = np.arange(channels.shape[-1])
+    rows, columns = paste_weights(y0, y1, centers_y, cells), paste_weights(x0, x1, centers_x, cells)
+    pasted = np.einsum("kij,hi,wj->khw", channels, rows, columns, optimize=True)
     pasted[0] += 1 - pasted.sum(axis=0)
     return pasted.astype(np.float32)
-
-
-def _weights(places: NDArray[np.float64], size: int) -> NDArray[np.float64]:
-    """Bilinear weights of ``size`` cells at each place, [places, size]; border cells extend to the edge of the box."""
-    inside = (places >= -0.5) & (places <= size - 0.5)
-    clipped = places.clip(0, size - 1)
-    weights = np.maximum(0, 1 - np.abs(clipped[:, None] - np.arange(size)[None]))
-    return weights * inside[:, None]

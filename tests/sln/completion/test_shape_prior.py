@@ -8,8 +8,7 @@ from support.networks import MODERN_SMALL, one_square
 
 import sln
 from sln.completion.completer import Completer, Prompts
-from sln.completion.prior_training import fit_prior
-from sln.completion.shape_prior import GRID, PRIOR_FILE, ShapePrior, blend_with_prior, sample_shapes
+from sln.completion.shape_prior import GRID, PRIOR_FILE, ShapePrior, blend_with_prior, fit_prior, sample_shapes
 from sln.config import load_config
 from sln.data.dataset import batches
 from sln.errors import ConfigError, WeightsError

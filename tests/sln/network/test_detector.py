@@ -9,9 +9,9 @@ from torchvision.ops.poolers import LevelMapper
 
 import sln
 from amodal_data import TargetCache, build_targets, evaluate, read_d2sa, write_flat
-from sln.config import Category, load_config
+from sln.config import Category, PredictConfig, load_config
 from sln.errors import ConfigError, WeightsError
-from sln.network.box_head import DetectionLimits, filter_detections
+from sln.network.box_head import filter_detections
 from sln.network.roi_pool import Features, ROIs
 from sln.network.sln import build
 from sln.training.fit import with_categories
@@ -72,8 +72,9 @@ def test_other_classes_leave_the_last_layers_and_a_wrong_checkpoint_is_refused(t
     two = modern(f"detector.version={version}", f"detector.weights={path}", categories=THREE[:2])
     said = []
     ours = new_model(two, said.append)
-    assert any("classes are others" in line for line in said) and not any("boxes.predictor" in line for line in said)
-    assert ours.boxes.predictor.cls_score.out_features == 3
+    assert any("which has other classes" in line for line in said)
+    assert not any("box_head.predictor" in line for line in said)
+    assert ours.box_head.predictor.cls_score.out_features == 3
     body = ours.encoder.backbone.layer4[0].conv1.weight
     assert torch.equal(body, model.backbone.body.layer4[0].conv1.weight)
     other = modern(
@@ -209,11 +210,12 @@ def test_boxes_are_thinned_within_their_class():
     boxes = torch.tensor([[[0.0, 0, 1, 1]] + [[10.0, 10, 50, 50]] * 2, [[0.0, 0, 1, 1]] + [[10.0, 10, 50, 52]] * 2,
                           [[0.0, 0, 1, 1]] + [[90.0, 90, 120, 120]] * 2])  # fmt: skip
     probabilities = torch.tensor([[0.1, 0.6, 0.3], [0.1, 0.5, 0.4], [0.9, 0.02, 0.08]])
-    found = filter_detections(boxes, probabilities, (100, 100), DetectionLimits(0.05, 0.7, 10))
+    rules = [PredictConfig(min_score=0.05, box_nms=0.7, max_detections=n) for n in (10, 1, 9)]
+    found = filter_detections(boxes, probabilities, (100, 100), rules[0])
     assert found.scores.tolist() == pytest.approx([0.6, 0.4, 0.08]) and found.classes.tolist() == [0, 1, 1]
     assert found.boxes[2].tolist() == [90, 90, 100, 100]  # ends with the photo
-    assert len(filter_detections(boxes, probabilities, (100, 100), DetectionLimits(0.05, 0.7, 1)).boxes) == 1
-    assert len(filter_detections(boxes, probabilities, (80, 80), DetectionLimits(0.05, 0.7, 9)).boxes) == 2
+    assert len(filter_detections(boxes, probabilities, (100, 100), rules[1]).boxes) == 1
+    assert len(filter_detections(boxes, probabilities, (80, 80), rules[2]).boxes) == 2
 
 
 @pytest.fixture(scope="module")
