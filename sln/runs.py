@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from amodal_data.errors import AmodalError
-from amodal_data.io.files import folder_for, open_regular, remove_leftovers, replaced, sole_writer
+from amodal_data.io.files import folder_for, open_regular, remove_leftovers, replaced, sole_writer, write_text
 from sln.config import Config, commented, load_config
 from sln.errors import RunError
 
 _SCHEMA = "sln-run/1"
 _PACKAGES = ("amodal-data", "torch", "torchvision", "numpy")
+_METRICS = "metrics.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +39,7 @@ class Run:
 
     @property
     def best(self) -> Path:
-        """The best checkpoint: highest validation AP, or lowest smoothed training loss without a validation set.
-
-        In a stage ``shape_prior`` it is the newest one.
-        """
+        """The best checkpoint: highest validation AP, or lowest smoothed training loss without a validation set."""
         return self.path / "best.pt"
 
     @property
@@ -54,16 +52,12 @@ class Run:
         """The inspector page of the finished run."""
         return self.path / "report.html"
 
-    @property
-    def _metrics(self) -> Path:
-        return self.path / "metrics.jsonl"
-
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Lock the directory. Raises :class:`amodal_data.errors.InUseError` if another process trains here."""
         self.path.mkdir(parents=True, exist_ok=True)
         with sole_writer(self.path / ".lock", f"the run {self.path.name}"):
-            for file in (self.last, self.best, self.report, self._metrics, self.path / "metrics.csv"):
+            for file in (self.last, self.best, self.report, self.path / _METRICS, self.path / "metrics.csv"):
                 remove_leftovers(file)  # of a process that was killed while it saved
             yield
 
@@ -73,8 +67,7 @@ class Run:
         run = cls(path)
         run.refuse_used()
         folder_for(run.overlays)
-        with replaced(path / "config.toml") as file:
-            file.write(commented(config))
+        write_text(path / "config.toml", commented(config))
         environment = {
             "schema": _SCHEMA,
             **facts,
@@ -83,33 +76,29 @@ class Run:
             "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
             "command": sys.argv,
         }
-        with replaced(path / "env.json") as file:
-            file.write(json.dumps(environment, indent=2) + "\n")
+        write_text(path / "env.json", json.dumps(environment, indent=2) + "\n")
         return run
 
     def refuse_used(self) -> None:
         """Raise :class:`RunError` if there is a file at its path already; a lock file and empty folders are fine."""
-        path = self.path
-        is_empty = path.is_dir() and not any(file.is_file() and file.name != ".lock" for file in path.rglob("*"))
-        if path.exists() and not is_empty:
-            raise RunError("a run directory is made once and never reused", place=str(path),
+        files = (file for file in self.path.rglob("*") if file.is_file() and file.name != ".lock")
+        if self.path.exists() and (not self.path.is_dir() or any(files)):
+            raise RunError("a run directory is made once and never reused", place=str(self.path),
                            fix="choose another --run, or continue this run with --resume")  # fmt: skip
 
     @classmethod
     def resume(cls, path: Path) -> "Run":
         """An existing run with a checkpoint. Raises :class:`RunError` if it cannot be resumed."""
-        run = cls(path)
-        if not run.last.exists():
+        if not (run := cls(path)).last.exists():
             raise RunError("nothing to resume: no last.pt here", place=str(path), fix="start it with --run")
-        for target in (run.overlays, run._metrics):
+        for target in (run.overlays, path / _METRICS):
             if target.is_symlink():
                 raise RunError("refused to write through a symbolic link", place=str(target), fix="remove the link")
         return run
 
     def config(self) -> Config:
         """Its settings. Raises :class:`RunError` if this is not a run directory of this version."""
-        file = self.path / "config.toml"
-        if not file.exists():
+        if not (file := self.path / "config.toml").exists():
             raise RunError("not a run directory: no config.toml", place=str(self.path))
         self.environment()
         return load_config(file=file, environment={})
@@ -130,35 +119,34 @@ class Run:
 
     def metrics(self) -> list[dict[str, Any]]:
         """The rows of ``metrics.jsonl``, without a last row cut off by a crash. Raises :class:`RunError`."""
-        if not self._metrics.exists():
+        path = self.path / _METRICS
+        if not path.exists():
             return []
         try:
-            with open_regular(self._metrics) as file:
+            with open_regular(path) as file:
                 rows = [json.loads(line) for line in file.read().split(b"\n")[:-1]]
         except (OSError, ValueError, RecursionError) as error:
-            raise RunError(f"metrics.jsonl cannot be read: {error}", place=str(self._metrics)) from error
+            raise RunError(f"metrics.jsonl cannot be read: {error}", place=str(path)) from error
         if not all(isinstance(row, dict) and type(row.get("step")) is int for row in rows):
-            raise RunError("metrics.jsonl has a row without a step", place=str(self._metrics))
+            raise RunError("metrics.jsonl has a row without a step", place=str(path))
         return rows
 
     def add_metrics(self, row: Mapping[str, Any]) -> None:
         """Append one row."""
-        handle = os.open(self._metrics, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        handle = os.open(self.path / _METRICS, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         with os.fdopen(handle, "a") as file:
             file.write(json.dumps(row) + "\n")
 
     def rewind(self, step: int) -> None:
         """Delete rows above ``step``, the step of the checkpoint that the run continues from."""
         rows = [row for row in self.metrics() if row["step"] <= step]
-        with replaced(self._metrics) as file:
-            file.write("".join(json.dumps(row) + "\n" for row in rows))
+        write_text(self.path / _METRICS, "".join(json.dumps(row) + "\n" for row in rows))
 
     def write_table(self) -> None:
         """Write ``metrics.csv`` from ``metrics.jsonl``."""
         rows = [_flatten(row) for row in self.metrics()]
-        columns = list(dict.fromkeys(name for row in rows for name in row))
         with replaced(self.path / "metrics.csv", newline="") as file:
-            writer = csv.DictWriter(file, columns)
+            writer = csv.DictWriter(file, dict.fromkeys(name for row in rows for name in row))
             writer.writeheader()
             writer.writerows(rows)
 
@@ -177,8 +165,8 @@ def _summary(run: Run) -> dict[str, Any]:
         rows = run.metrics()
         last = rows[-1] if rows else {}
         figures = {"loss": last.get("total"), "ap": next((row["ap"] for row in reversed(rows) if "ap" in row), None)}
-        figures = {name: float(value) if isinstance(value, int | float) else None for name, value in figures.items()}
-        summary |= {"step": last.get("step", 0), "steps": run.config().train.steps, **figures}
+        summary |= {"step": last.get("step", 0), "steps": run.config().train.steps}
+        summary |= {name: float(value) for name, value in figures.items() if isinstance(value, int | float)}
         return summary | {"targets": str(run.environment().get("train", "")), "problem": ""}
     except (AmodalError, OSError, ValueError, KeyError, TypeError) as error:
         return summary | {"problem": str(error).split("\n")[0]}
@@ -188,5 +176,4 @@ def list_runs(folder: Path) -> list[dict[str, Any]]:
     """A summary of each run directory in a folder (or of the folder, if it is one), newest first."""
     folders = [folder, *(sorted(folder.iterdir()) if folder.is_dir() else [])]
     paths = [path for path in folders if (path / "env.json").exists() and (path / "config.toml").exists()]
-    paths.sort(key=lambda path: -path.stat().st_mtime)
-    return [_summary(Run(path)) for path in paths]
+    return [_summary(Run(path)) for path in sorted(paths, key=lambda path: -path.stat().st_mtime)]

@@ -79,6 +79,12 @@ def replaced(path: Path, mode: str = "w", **options: Any) -> Iterator[IO[Any]]:
         yield file
 
 
+def write_text(path: Path, text: str) -> None:
+    """Replace ``path`` by a file of UTF-8 text; see :func:`replaced_path`."""
+    with replaced(path) as file:
+        file.write(text)
+
+
 def remove_leftovers(path: Path) -> None:
     """Remove temporary files that killed writers of ``path`` left. Call it only as its :func:`sole_writer`."""
     for temporary in path.parent.glob(f".{glob.escape(path.name)}.????????.part"):

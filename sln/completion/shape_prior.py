@@ -63,8 +63,7 @@ class ShapePrior(nn.Module):
         x = torch.cat([stages[-1], self.dense(stages[-1])], 1)
         for up, merge, skip in zip(self.up, self.merge, (stages[2], stages[1]), strict=True):
             x = merge(torch.cat([up(x), skip], 1))
-        logits: Tensor = self.output(x)[:, 0]
-        return logits.float()
+        return self.output(x)[:, 0].float()
 
     def loss(self, targets: Targets, count: int) -> Tensor:
         """Cross-entropy of ``count`` partly hidden instances an image; 0 without any.

@@ -10,8 +10,13 @@ from amodal_data.layering.joint_decoding import DecodingRule
 
 Positive = Annotated[int, Field(ge=1, lt=2**31)]
 Small = Annotated[int, Field(ge=1, le=256)]
+Norm = Literal["auto", "batch", "frozen"]
+Precision = Literal["auto", "float32", "bf16"]
 Workers = Literal["auto"] | Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Scale = Annotated[float, Field(gt=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Layers = Annotated[int, Field(ge=0, le=64)]
 
 
 class _Section(BaseModel):
@@ -29,12 +34,8 @@ class DataConfig(_Section):
         description="Side of the square input in pixels; photos are fitted in, the rest is padding.",
     )
     flip: bool = Field(True, description="Mirror half of the training samples.")
-    crop: float = Field(
-        0.6, gt=0, le=1, description="Smallest side of a random crop, as a share of the photo; 1 = never crop."
-    )
-    jitter: float = Field(
-        0.3, ge=0, le=1, description="Strength of random brightness, contrast and saturation; 0 = none."
-    )
+    crop: Scale = Field(0.6, description="Smallest side of a random crop, as a share of the photo; 1 = never crop.")
+    jitter: Share = Field(0.3, description="Strength of random brightness, contrast and saturation; 0 = none.")
 
 
 class EncoderConfig(_Section):
@@ -43,12 +44,8 @@ class EncoderConfig(_Section):
     depth: Literal[10, 18, 34, 50, 101] = Field(50, description="Layers of the ResNet.")
     backbone: str = Field("", description='"timm:NAME" for a backbone of timm instead of the ResNet.')
     channels: Positive = Field(64, description="Version paper: channels of each reduced stage.")
-    norm: Literal["auto", "batch", "frozen"] = Field(
-        "auto", description="Normalization: frozen with pretrained weights, else batch."
-    )
-    weights: str = Field(
-        "", description='Weights of the backbone alone: a checkpoint, "imagenet" (timm: "pretrained"), or "".'
-    )
+    norm: Norm = Field("auto", description="Normalization; auto = frozen with pretrained weights, else batch.")
+    weights: str = Field("", description='Backbone weights: a checkpoint, "imagenet" (timm: "pretrained"), or "".')
     frozen: bool = Field(False, description="Keep the backbone's weights fixed; train only the other parts.")
     dilation: bool = Field(False, description="Dilate the last stage instead of striding.")
 
@@ -123,9 +120,7 @@ class HeadConfig(_Section):
     amodal: bool = Field(True, description="SLN: extra loss on the amodal mask, with weight loss.amodal.")
     refine: bool = Field(False, description="Add the paper's refinement block, which sees the sem-dist map.")
     prompts: bool = Field(True, description="Train with given visible masks and boxes, for sln complete.")
-    context: int = Field(
-        3, ge=0, le=64, description="3x3 layers of the context stage, which sees the other detections; 0 = off."
-    )
+    context: Layers = Field(3, description="3x3 layers of the context stage, which sees the other detections; 0 = off.")
 
 
 class LossConfig(_Section):
@@ -158,27 +153,21 @@ class TrainConfig(_Section):
 
     steps: Positive = Field(20000, description="Optimizer steps of all stages together.")
     batch: Positive = Field(8, description="Images per step, over all processes.")
-    accumulate: Positive = Field(
-        1, description="Parts that a batch is split into to save memory; their losses are averaged."
-    )
+    accumulate: Positive = Field(1, description="Parts that a batch is split into to save memory; losses are averaged.")
     rois: Positive = Field(32, description="ROIs per image that the head is trained on, ground-truth boxes first.")
     prompts: int = Field(8, ge=0, description="Prompted ROIs per image in addition.")
     optimizer: Literal["sgd", "adamw"] = Field("sgd", description="SGD with momentum 0.9, or AdamW.")
     lr: float = Field(0.01, gt=0, description="Highest learning rate.")
     weight_decay: float = Field(5e-4, ge=0, description="Weight decay, except on normalization layers and biases.")
-    warmup: float = Field(0.05, ge=0, lt=1, description="Share of each stage during which the learning rate rises.")
+    warmup: Fraction = Field(0.05, description="Share of each stage during which the learning rate rises.")
     schedule: Literal["cosine", "constant"] = Field("cosine", description="The learning rate after the warm-up.")
     clip: float = Field(5.0, ge=0, description="Largest norm of the gradient; 0 = no limit.")
     seed: int = Field(0, ge=0, description="Seed of the weights, the order of the photos and every random choice.")
-    workers: Workers = Field(
-        "auto", description="Processes that load photos; 0 = the training process itself, auto = up to 2."
+    workers: Workers = Field("auto", description="Processes that load photos; 0 = training process, auto = up to 2.")
+    ema: Fraction = Field(
+        0.0, description="Decay per step of an averaged copy of the weights, which is used; 0 = none."
     )
-    ema: float = Field(
-        0.0, ge=0, lt=1, description="Decay per step of an averaged copy of the weights, which is then used; 0 = none."
-    )
-    precision: Literal["auto", "float32", "bf16"] = Field(
-        "auto", description="bf16 on CUDA and float32 on the CPU, or one of them."
-    )
+    precision: Precision = Field("auto", description="Numbers in training; auto = bf16 on CUDA, float32 on the CPU.")
     save_every: Positive = Field(500, description="Steps between checkpoints.")
     validate_on: Positive = Field(100, description="Images of the validation set scored at each checkpoint.")
     log_every: Positive = Field(20, description="Steps between rows of metrics.")
@@ -195,13 +184,9 @@ class PredictConfig(_Section):
     box_nms: Share = Field(0.7, description="Version v1, v2: IoU of box NMS in each class, before masks are predicted.")
     nms: float = Field(0.5, ge=0, le=1, description="Duplicates: IoU of amodal masks above this; 1 = no mask NMS.")
     visible_nms: Share = Field(0.3, description="Duplicates: IoU of visible masks above this as well; 0 = any.")
-    duplicate_factor: Share = Field(
-        0.05, description="Factor on the score of duplicate detections (mask NMS); 0 removes them."
-    )
+    duplicate_factor: Share = Field(0.05, description="Factor on the score of duplicates (mask NMS); 0 removes them.")
     max_detections: Positive = Field(100, description="Largest number of instances per image.")
-    decoding: DecodingRule = Field(
-        "sinkhorn", description="Joint decoding of the levels of all instances; none: each by itself."
-    )
+    decoding: DecodingRule = Field("sinkhorn", description="Joint decoding of all instances' levels; none: each alone.")
     hidden_threshold: float = Field(
         0.4, ge=0.1, le=0.5, description="Joint decoding: confidence above which a hidden part is inside."
     )

@@ -26,6 +26,8 @@ from sln.data.photos import find_photos
 from sln.errors import TrainingError
 from sln.network.targets import Targets
 
+Box = tuple[float, float, float, float]
+Ids = Sequence[int]
 _MIN_SIDE = 2  # Shorter side, in pixels of the input, that the box of an instance needs to be in a sample
 
 
@@ -39,7 +41,7 @@ class Frame:
     side: int
     photo: tuple[int, int]
     resized: tuple[int, int]
-    box: tuple[float, float, float, float]
+    box: Box
 
     def to_photo(self, boxes: Tensor) -> Tensor:
         """Convert boxes [..., 4] from pixels of the input to pixels of the image."""
@@ -54,7 +56,7 @@ class Frame:
         return (boxes - boxes.new_tensor([x0, y0, x0, y0])) * scale
 
 
-def fit_in(photo: tuple[int, int], side: int, box: tuple[float, float, float, float] | None = None) -> Frame:
+def fit_in(photo: tuple[int, int], side: int, box: Box | None = None) -> Frame:
     """The frame that shows ``box`` of an image (default all of it) as large as ``side`` allows."""
     x0, y0, x1, y1 = box or (0.0, 0.0, float(photo[1]), float(photo[0]))
     scale = side / max(x1 - x0, y1 - y0)
@@ -108,16 +110,9 @@ class CachedTargets(Dataset[Batch]):
     """
 
     def __init__(
-        self,
-        cache: str | Path,
-        images: Iterable[str | Path],
-        settings: DataConfig,
-        seed: int = 0,
-        categories: Sequence[int] = (),
+        self, cache: str | Path, images: Iterable[str | Path], settings: DataConfig, seed: int = 0, categories: Ids = ()
     ) -> None:
-        self.cache = TargetCache(cache)
-        self.settings = settings
-        self.seed = seed
+        self.cache, self.settings, self.seed = TargetCache(cache), settings, seed
         self.categories = np.array(categories, np.int64)
         self.images = [self.cache.image(index) for index in range(len(self.cache))]
         sizes = [(image.file_name, image.size) for image in self.images]
@@ -148,9 +143,8 @@ class CachedTargets(Dataset[Batch]):
         image_id = self.images[index].image_id
         seed = hash((self.seed, image_id, epoch)) % 2**62
         canvas = on_canvas(photo[:, ::-1] if flip else photo, self.settings.size)
-        classes = np.zeros(len(targets.category_ids), np.int64)
-        if len(self.categories):
-            classes = (targets.category_ids[:, None] == self.categories).argmax(1)
+        ids = self.categories if len(self.categories) else np.zeros(1)
+        classes = (targets.category_ids[:, None] == ids).argmax(1)
         return Batch(canvas, _to_tensors(view, self.settings.size, image_id, seed, classes), (frame,))
 
 
@@ -161,9 +155,7 @@ def on_canvas(photo: NDArray[np.uint8], side: int) -> Tensor:
     return torch.from_numpy(canvas)
 
 
-def _random_box(
-    rng: np.random.Generator, size: tuple[int, int], min_scale: float
-) -> tuple[float, float, float, float] | None:
+def _random_box(rng: np.random.Generator, size: tuple[int, int], min_scale: float) -> Box | None:
     if min_scale >= 1:
         return None
     scale = rng.uniform(min_scale, 1)
@@ -189,30 +181,17 @@ def _to_tensors(view: ResizedTargets, side: int, image_id: int, seed: int, class
     height, width = view.size
     regions = np.zeros((side, side), np.int32)
     regions[:height, :width] = view.draw(np.arange(1, len(view.table) + 1, dtype=np.int32))
-    corners = _region_boxes(regions, len(view.table))
-    boxes, visible = (union_boxes(corners, rows).astype(np.float32) for rows in (view.table > 0, view.table == 1))
-    kept = (boxes[:, 2:] - boxes[:, :2]).min(axis=1) >= _MIN_SIDE
-    return Targets(
-        torch.from_numpy(regions)[None],
-        torch.from_numpy(np.pad(view.table[:, kept], [(1, 0), (0, 0)]))[None],
-        torch.from_numpy(np.append(False, view.unknown))[None],
-        torch.from_numpy(boxes[kept])[None],
-        torch.from_numpy(visible[kept])[None],
-        torch.from_numpy(classes)[kept][None],
-        torch.ones(1, int(kept.sum()), dtype=torch.bool),
-        torch.tensor([image_id]),
-        torch.tensor([seed]),
-    )
-
-
-def _region_boxes(regions: NDArray[np.int32], n: int) -> NDArray[np.int32]:
-    """Boxes of the n regions of a map (ids from 1), int32 [4, n], as :func:`union_boxes` takes them."""
-    corners = np.full((4, n), EMPTY_BOX, np.int32)
-    for region, window in enumerate(ndimage.find_objects(regions, n)):
+    corners = np.full((4, len(view.table)), EMPTY_BOX, np.int32)  # as union_boxes takes them
+    for region, window in enumerate(ndimage.find_objects(regions, len(view.table))):
         if window is not None:
             y, x = window
             corners[:, region] = x.start, y.start, -x.stop, -y.stop
-    return corners
+    boxes, visible = (union_boxes(corners, rows).astype(np.float32) for rows in (view.table > 0, view.table == 1))
+    kept = (boxes[:, 2:] - boxes[:, :2]).min(axis=1) >= _MIN_SIDE
+    table, unknown = np.pad(view.table[:, kept], [(1, 0), (0, 0)]), np.append(False, view.unknown)
+    columns = (regions, table, unknown, boxes[kept], visible[kept], classes[kept], np.ones(int(kept.sum()), bool))
+    ids = (torch.tensor([image_id]), torch.tensor([seed]))
+    return Targets(*(torch.from_numpy(column)[None] for column in columns), *ids)
 
 
 class _Batches(Dataset[Any]):
@@ -236,8 +215,7 @@ def samples_of_step(step: int, images: int, batch: int, seed: int) -> list[tuple
 
 @lru_cache(maxsize=4)  # steps need neighboring epochs only
 def _shuffled(images: int, seed: int, epoch: int) -> list[int]:
-    order: list[int] = np.random.default_rng([seed, epoch]).permutation(images).tolist()
-    return order
+    return np.random.default_rng([seed, epoch]).permutation(images).tolist()
 
 
 def batches(dataset: CachedTargets, plan: Sequence[Sequence[tuple[int, int]]], workers: int | str) -> Iterator[Batch]:
@@ -255,9 +233,8 @@ def batches(dataset: CachedTargets, plan: Sequence[Sequence[tuple[int, int]]], w
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
                 raise
-            raise TrainingError(
-                "a worker process that loads images was killed, perhaps for lack of memory", fix="--set train.workers=0"
-            ) from error
+            message = "a worker process that loads images was killed, perhaps for lack of memory"
+            raise TrainingError(message, fix="--set train.workers=0") from error
         if batch is None:
             return
         if isinstance(batch, AmodalError):

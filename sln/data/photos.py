@@ -33,14 +33,11 @@ def find_photos(images: Sequence[tuple[str, tuple[int, int]]], folders: Iterable
         if (height, width) != size:
             wrong.append(f"{path.name} is {width} x {height}, its targets {size[1]} x {size[0]}")
         paths.append(path)
-    problems = {"photos not found": missing, "photos do not fit their targets": wrong}
-    if missing or wrong:
-        message = "; ".join(_summary(f"{len(names)} of {len(images)} {problem}", names)
-                            for problem, names in problems.items() if names)  # fmt: skip
-        raise PhotoError(message, place=", ".join(map(str, folders)),
+    problems = []
+    for names, problem in ((missing, "photos not found"), (wrong, "photos do not fit their targets")):
+        rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        problems += [f"{len(names)} of {len(images)} {problem}: {', '.join(names[:3])}{rest}"] if names else []
+    if problems:
+        raise PhotoError("; ".join(problems), place=", ".join(map(str, folders)),
                          fix="--images names the folder that the targets were made for")  # fmt: skip
     return paths
-
-
-def _summary(title: str, names: list[str]) -> str:
-    return f"{title}: {', '.join(names[:3])}" + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from amodal_data import EvaluationReport, ScoredMask, evaluate, evaluate_all
 from amodal_data.evaluation import write_predictions
+from amodal_data.evaluation.iou import iou_of_counts
 from amodal_data.evaluation.report import PROTOCOLS, Protocol
 from amodal_data.io.images import read_photo
 from sln.data.dataset import Batch, CachedTargets, Frame, batches
@@ -30,9 +31,8 @@ Progress = Callable[[int], None]  # Called with the number of images just finish
 
 def whole_batches(data: CachedTargets, limit: int | None = None) -> Iterator[Batch]:
     """The images of a cache (the first ``limit``) without augmentation, in batches."""
-    images = range(len(data) if limit is None else min(limit, len(data)))
-    plan = [[(i, 0) for i in images[start : start + _BATCH_SIZE]] for start in range(0, len(images), _BATCH_SIZE)]
-    return batches(data, plan, 0)
+    images = [(i, 0) for i in range(len(data))][:limit]
+    return batches(data, [images[start : start + _BATCH_SIZE] for start in range(0, len(images), _BATCH_SIZE)], 0)
 
 
 def predict_dataset(
@@ -41,8 +41,8 @@ def predict_dataset(
     """Predict every image of a cache (the first ``limit``); predictions by image id."""
     predictions = {}
     for batch in whole_batches(data, limit):
-        ids = batch.targets.image_ids.tolist()
-        for image_id, prediction in zip(ids, predictor.predict_inputs(batch.images, batch.frames), strict=True):
+        rows = predictor.predict_inputs(batch.images, batch.frames)
+        for image_id, prediction in zip(batch.targets.image_ids.tolist(), rows, strict=True):
             predictions[image_id] = prediction.scored_masks()
             on_image(1)
     return predictions
@@ -52,9 +52,9 @@ def predict_dataset(
 class TruthBoxFigures:
     """Figures of the ROI head at ground-truth amodal boxes.
 
-    IoUs are means over instances at ROI resolution, for amodal, modal and hidden masks; None if there are no such
-    masks. Hidden masks are the predicted amodal mask without the true visible part (``hidden_iou``) or without the
-    predicted one (``own_hidden_iou``). ``order``: figures of protocol ``order`` for the same masks.
+    IoUs are means over instances at ROI resolution; None if there are no such masks. Hidden masks are the predicted
+    amodal mask without the true visible part (``hidden_iou``) or without the predicted one (``own_hidden_iou``).
+    ``order``: figures of protocol ``order`` for the same masks.
     """
 
     instances: int
@@ -76,8 +76,8 @@ def score_at_truth_boxes(predictor: Predictor, data: CachedTargets, limit: int |
         ids = batch.targets.image_ids.tolist()
         # of an image with several annotators the first counts, as in the protocols
         is_first = [ids.index(image_id) == i and image_id not in masks for i, image_id in enumerate(ids)]
-        present = inputs.targets.present & torch.tensor(is_first, device=device)[:, None]
-        owners, instances = present.nonzero(as_tuple=True)
+        counted = torch.tensor(is_first, device=device)[:, None]
+        owners, instances = (inputs.targets.present & counted).nonzero(as_tuple=True)
         boxes = inputs.targets.boxes[owners, instances]
         with autocast(device, config.train.precision):
             features = model.features(inputs.images.contiguous(memory_format=torch.channels_last))
@@ -95,37 +95,28 @@ def score_at_truth_boxes(predictor: Predictor, data: CachedTargets, limit: int |
 
 def to_prediction(predictor: Predictor, frame: Frame, boxes: Tensor, probabilities: Tensor) -> Prediction:
     """Level probabilities [P, K + 1, S, S] in boxes [P, 4] of the input as a prediction with scores 1."""
-    corners, levels = (value.float().cpu().numpy() for value in (frame.to_photo(boxes), probabilities))
-    prediction = Prediction(frame.photo, corners, np.ones(len(boxes), np.float32), levels)
-    return with_decoding(prediction, predictor.config.predict)
+    columns = (x.float().cpu().numpy() for x in (frame.to_photo(boxes), torch.ones(len(boxes)), probabilities))
+    return with_decoding(Prediction(frame.photo, *columns), predictor.config.predict)
 
 
 def _ious(codes: NDArray[np.uint8], truth: NDArray[np.uint8]) -> NDArray[np.float64]:
     """The four IoUs of :class:`TruthBoxFigures` from level codes [P, S, S], float64 [P, 4]; NaN = empty in truth."""
     visible, hidden = truth == 1, truth > 1
     pairs = (codes > 0, truth > 0), (codes == 1, visible), ((codes > 0) & ~visible, hidden), (codes > 1, hidden)
-    with np.errstate(invalid="ignore"):
-        columns = [
-            np.where(b.any((1, 2)), (a & b).sum((1, 2)) / (a | b).sum((1, 2)), np.nan)
-            for a, b in pairs
-        ]  # fmt: skip
-    return np.stack(columns, 1)
+    counts = [[mask.sum((1, 2)) for mask in (a & b, a, b)] for a, b in pairs]
+    return np.stack([np.where(true > 0, iou_of_counts(shared, area, true), np.nan) for shared, area, true in counts], 1)
 
 
 def amodal_ap(predictor: Predictor, data: CachedTargets, limit: int | None = None) -> float | None:
     """AP of amodal masks over all instances of the first ``limit`` images; None without ground truth."""
     predictions = predict_dataset(predictor, data, limit)
-    report = evaluate(data.cache, predictions, only=predictions.keys())
-    ap: float | None = report.figures["subsets"]["all"]["all"]["AP"]
-    return ap
+    return evaluate(data.cache, predictions, only=predictions.keys()).figures["subsets"]["all"]["all"]["AP"]
 
 
 def compare_with_truth(predictor: Predictor, data: CachedTargets, limit: int) -> Image.Image:
     """A picture of the first ``limit`` images: instances and sem-dist maps, true and predicted."""
-    rows = []
-    for i in range(min(limit, len(data))):
-        photo = read_photo(data.photos[i])
-        rows.append(ComparisonRow(data.images[i].file_name, photo, predictor.predict(photo), data.cache[i]))
+    photos = enumerate(map(read_photo, data.photos[:limit]))
+    rows = [ComparisonRow(data.images[i].file_name, x, predictor.predict(x), data.cache[i]) for i, x in photos]
     return comparison(rows)
 
 
@@ -153,14 +144,13 @@ class ModelReport:
         scores = self.reports["amodal"].figures["subsets"]["all"]["all"]
         joint = self.reports["order"].figures["methods"]["R_joint"] or {}
         figures = {"AP": scores["AP"], "AR100": scores["AR100"], "order by R joint": joint.get("accuracy")}
-        facts: dict[str, Any] = {name: _three_digits(value) for name, value in figures.items()}
-        facts |= {name: count for name, count in diagnosis.counts.items() if count}
-        return write_report(path, data, self.predictions, diagnosis, title=title, facts=facts)
+        facts = {name: _three_digits(value) for name, value in figures.items()}
+        counts = {name: count for name, count in diagnosis.counts.items() if count}
+        return write_report(path, data, self.predictions, diagnosis, title=title, facts=facts | counts)
 
     def __str__(self) -> str:
-        boxes = self.truth_boxes
-        ious = {"amodal IoU": boxes.amodal_iou, "modal IoU": boxes.modal_iou, "hidden IoU": boxes.hidden_iou}
-        line = ", ".join(f"{name} {_three_digits(value)}" for name, value in ious.items())
+        ious = {kind: getattr(self.truth_boxes, f"{kind}_iou") for kind in ("amodal", "modal", "hidden")}
+        line = ", ".join(f"{kind} IoU {_three_digits(value)}" for kind, value in ious.items())
         return "\n\n".join([*map(str, self.reports.values()), f"at ground-truth boxes: {line}"])
 
 
@@ -174,9 +164,8 @@ def evaluate_model(
     """Evaluate all protocols on the network's detections of the first ``limit`` images (default all)."""
     predictions = predict_dataset(predictor, data, limit, on_image)
     rules = predictor.config.predict
-    visible = f", visible {rules.visible_nms}" if rules.visible_nms else ""
-    factor = f", score x {rules.duplicate_factor}" if rules.duplicate_factor else ""
-    nms = f"mask IoU {rules.nms}{visible}{factor}" if rules.nms < 1 else "none"
-    only = predictions.keys()
-    scored = evaluate_all(data.cache, predictions, PROTOCOLS, nms=nms, given="image", errors=True, only=only)
+    nms = f"mask IoU {rules.nms}" + f", visible {rules.visible_nms}" * bool(rules.visible_nms)
+    nms += f", score x {rules.duplicate_factor}" * bool(rules.duplicate_factor)
+    options: dict[str, Any] = {"nms": nms if rules.nms < 1 else "none", "given": "image", "only": predictions.keys()}
+    scored = evaluate_all(data.cache, predictions, PROTOCOLS, errors=True, **options)
     return ModelReport(dict(scored.reports), score_at_truth_boxes(predictor, data, limit), predictions)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import concat_box_prediction_layers
 
-from amodal_data.io.files import open_regular, replaced, replaced_path
+from amodal_data.io.files import open_regular, replaced, replaced_path, write_text
 from sln.config import Config
 from sln.errors import MachineError, WeightsError
 from sln.network.box_head import BoxHead, filter_detections
@@ -119,8 +119,8 @@ def export_model(model: SLN, folder: Path, form: str) -> list[str]:
         _write_part(part, inputs, folder / (name + _SUFFIX[form]), form)
     counts = {name: count for name, count in _ROIS.items() if name in parts}
     header = {"schema": _SCHEMA, "form": form, "rois": counts, "anchors": trunk.anchor_counts, "parts": list(parts)}
-    with replaced(folder / SETTINGS) as file:
-        file.write(json.dumps({**header, "config": model.config.model_dump(mode="json")}, indent=1) + "\n")
+    content = {**header, "config": model.config.model_dump(mode="json")}
+    write_text(folder / SETTINGS, json.dumps(content, indent=1) + "\n")
     load_exported(folder)
     return [*(name + _SUFFIX[form] for name in parts), SETTINGS]
 

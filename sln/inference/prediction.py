@@ -128,8 +128,7 @@ class Prediction:
 
     def sem_dist(self) -> NDArray[np.float32]:
         """Sem-dist maps M = C - L (Eq. 1), float32 [P, H, W]; L is 0 outside, where C <= 0.5."""
-        maps: NDArray[np.float32] = sem_dist_of_codes(self.confidence, self.levels).astype(np.float32)
-        return maps
+        return sem_dist_of_codes(self.confidence, self.levels).astype(np.float32)
 
     def order(self) -> NDArray[np.int8]:
         """Depth order, int8 [P, P]: +1 = row in front of column, -1 behind, 0 = no overlap or undecided.

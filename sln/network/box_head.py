@@ -94,8 +94,7 @@ class BoxHead(nn.Module):
     def decode(self, deltas: Tensor, proposals: list[Tensor]) -> Tensor:
         """Boxes of all classes, float32 [P, classes + 1, 4]."""
         with torch.autocast(deltas.device.type, enabled=False):
-            boxes: Tensor = self.coder.decode(deltas.flatten(1), proposals)
-        return boxes.view(len(deltas), -1, 4)
+            return self.coder.decode(deltas.flatten(1), proposals).view(len(deltas), -1, 4)
 
     def detect(
         self, maps: Sequence[Tensor], proposals: list[Tensor], image_sizes: Sizes, rules: PredictConfig

@@ -101,8 +101,7 @@ def pool_pyramid(
 
     def align(level: int, part: Tensor) -> Tensor:
         scale = 1 / (STRIDE * 2**level)
-        pooled: Tensor = roi_align(maps[level].float(), part, (cells, cells), scale, samples, aligned=aligned)
-        return pooled
+        return roi_align(maps[level].float(), part, (cells, cells), scale, samples, aligned=aligned)
 
     if len(maps) == 1:
         return align(0, boxes)

@@ -51,8 +51,7 @@ class PyramidHead(RPNHead):  # type: ignore[misc]  # torchvision has no type hin
 def _in_float32(layer: nn.Module, hidden: Tensor) -> Tensor:
     """Output of a last layer in float32: in bf16 boxes would be off by pixels."""
     with torch.autocast(hidden.device.type, enabled=False):
-        output: Tensor = layer(hidden.float())
-    return output
+        return layer(hidden.float())
 
 
 class Proposals(NamedTuple):

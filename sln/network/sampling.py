@@ -63,8 +63,7 @@ def match_boxes(boxes: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
     The IoU is -1 in images without instances.
     """
     overlap = torch.vmap(box_iou)(boxes, targets.boxes).masked_fill(~targets.present[:, None], -1)
-    best: tuple[Tensor, Tensor] = overlap.max(2)
-    return best
+    return overlap.max(2)
 
 
 def sample_rois(proposals: list[Tensor], targets: Targets, limit: int) -> ROIs:

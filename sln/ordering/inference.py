@@ -35,20 +35,16 @@ def predict_order(
 ) -> PredictedOrder:
     """Predict the order of amodal masks, bool [N, H, W], with a file written by ``sln order fit --source masks``.
 
-    photo: uint8 [H, W, 3], required if the network was trained with ``--rgb``. A cycle is broken at its least
-    certain pair.
-
-    Raises :class:`WeightsError` for a network of sem-dist maps, ValueError if the photo is missing.
+    photo: uint8 [H, W, 3], required if the network was trained with ``--rgb``. A cycle is broken at its least certain
+    pair. Raises :class:`WeightsError` for a network of sem-dist maps, ValueError if the photo is missing.
     """
     net, source, size = load_order(Path(model))
     if source != "masks":
-        raise WeightsError(
-            "this OrderNet takes sem-dist maps, not masks", place=str(model), fix="sln order fit --source masks"
-        )
+        fix = "sln order fit --source masks"
+        raise WeightsError("this OrderNet takes sem-dist maps, not masks", place=str(model), fix=fix)
     if net.rgb and photo is None:
         raise ValueError("this OrderNet also needs the image: pass photo=")
-    masks = np.asarray(amodal, bool)
-    n = len(masks)
+    masks, n = np.asarray(amodal, bool), len(amodal)
     rows = masks.reshape(n, masks[0].size if n else 0).astype(np.float32)
     overlap = (rows @ rows.T > 0) & ~np.eye(n, dtype=bool)
     front, back = np.nonzero(np.triu(overlap))

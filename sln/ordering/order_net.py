@@ -6,7 +6,7 @@ Input: amodal masks or sem-dist maps of two instances, and optionally the image,
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -22,12 +22,13 @@ from sln.weights.files import fill, read_content, save_atomically
 
 MapKind = Literal["masks", "sem-dist"]
 Depth = Literal[10, 18, 34, 50]
+Photo = NDArray[np.uint8] | None  # [H, W, 3]
 SCHEMA = "sln-order/1"
 _MARGIN = 0.1  # Space around the two instances in their square, as a part of its side
 
 
 class OrderNet(nn.Module):
-    """A ResNet whose first layer takes two maps (and three colors); antisymmetric by construction.
+    """A ResNet whose first layer takes two maps (and three colors).
 
     ``forward(pairs)`` is s(a, b) - s(b, a): swapping the two instances flips the sign exactly.
     """
@@ -41,15 +42,11 @@ class OrderNet(nn.Module):
         self.score = nn.Linear(512 * (4 if depth == 50 else 1), 1)
 
     def forward(self, pairs: Tensor) -> Tensor:
-        """Logit that a is in front of b, float [B].
-
-        pairs: float [B, 2 or 5, S, S], the maps of a and b, then colors.
-        """
+        """Logit that a is in front of b, float [B], from the maps of a and b, then colors, float [B, 2 or 5, S, S]."""
         # one batch, so that normalization is the same for both orders
         features = self.backbone(torch.cat([pairs, _swap(pairs, 1)]))[-1].mean((2, 3))
         scores, swapped_scores = self.score(features)[:, 0].chunk(2)
-        difference: Tensor = scores - swapped_scores
-        return difference
+        return scores - swapped_scores
 
 
 def _swap(maps: Tensor, axis: int) -> Tensor:
@@ -62,35 +59,23 @@ def _swap(maps: Tensor, axis: int) -> Tensor:
 class PairMaps:
     """The instances of one image and its overlapping pairs.
 
-    ``maps`` float32 [N, H, W]: amodal masks or sem-dist maps; ``amodal`` bool [N, H, W]: the amodal masks;
-    ``present`` bool [N]: False if an instance has no map (nothing was predicted for it); ``pairs`` int [E, 2]:
-    (front, back); ``photo`` uint8 [H, W, 3], for ``rgb``.
+    ``maps`` float32 [N, H, W]: amodal masks or sem-dist maps; ``amodal`` bool [N, H, W]: the amodal masks; ``present``
+    bool [N]: False = no prediction; ``pairs`` int [E, 2]: (front, back); ``photo`` uint8 [H, W, 3], for ``rgb``.
     """
 
     maps: NDArray[np.float32]
     amodal: NDArray[np.bool_]
     present: NDArray[np.bool_]
     pairs: NDArray[np.integer]
-    photo: NDArray[np.uint8] | None = None
+    photo: Photo = None
 
     @classmethod
     def from_codes(
-        cls,
-        codes: NDArray[np.uint8],
-        source: MapKind,
-        present: NDArray[np.bool_],
-        pairs: NDArray[np.integer],
-        photo: NDArray[np.uint8] | None = None,
-        confidence: NDArray[np.float32] | None = None,
+        cls, codes: NDArray[Any], source: MapKind, present: NDArray[Any], pairs: NDArray[Any], photo: Photo = None
     ) -> "PairMaps":
-        """From level codes [N, H, W] (0 outside, 1 visible, 1 + k behind k): amodal masks, or ``M = C - L``.
-
-        confidence: C, float32 [N, H, W] in [0, 1]; 1 inside and 0 outside by default. L is 0 outside.
-        """
+        """From true level codes, uint8 [N, H, W] (0 outside, 1 visible, 1 + k behind k): their masks, or ``1 - L``."""
         amodal = codes > 0
-        maps = amodal
-        if source == "sem-dist":
-            maps = sem_dist_of_codes(amodal * 1.0 if confidence is None else confidence, codes)
+        maps = amodal if source == "masks" else sem_dist_of_codes(amodal * 1.0, codes)
         return cls(maps.astype(np.float32), amodal, present, pairs, photo)
 
 
@@ -112,18 +97,14 @@ def make_pairs(
 ) -> OrderPairs:
     """Crop all pairs (at most the first ``max_pairs``) to the square around them, the two in random order."""
     rng = np.random.default_rng(seed)
-    crops: list[Tensor] = []
-    first: list[float] = []
-    missing = 0
+    crops, first, missing = list[Tensor](), list[float](), 0
     for crop in _crops(images, size, rgb):
         if len(crops) == max_pairs:
             break
-        if crop is None:
-            missing += 1
-            continue
-        swap = bool(rng.random() < 0.5)
-        crops.append(_swap(crop, 0) if swap else crop)
-        first.append(0.0 if swap else 1.0)
+        missing += crop is None
+        if crop is not None:
+            first.append(float(rng.random() >= 0.5))
+            crops.append(crop if first[-1] else _swap(crop, 0))
     stacked = torch.stack(crops) if crops else torch.zeros(0, 2 + 3 * rgb, size, size, dtype=torch.float16)
     return OrderPairs(stacked, torch.tensor(first), missing)
 
@@ -133,13 +114,11 @@ def _crops(images: Iterable[PairMaps], size: int, rgb: bool) -> Iterator[Tensor 
     for image in images:
         for front, back in image.pairs.tolist():
             union = image.amodal[front] | image.amodal[back]
-            if not (image.present[front] and image.present[back] and union.any()):
-                yield None
-                continue
             planes = [torch.from_numpy(image.maps[n].astype(np.float32)) for n in (front, back)]
             if rgb and image.photo is not None:
                 planes += list(torch.tensor(image.photo).permute(2, 0, 1).float() / 255 - 0.5)
-            yield _square(torch.stack(planes), union, size).half()
+            usable = image.present[front] and image.present[back] and union.any()
+            yield _square(torch.stack(planes), union, size).half() if usable else None
 
 
 def _square(planes: Tensor, mask: NDArray[np.bool_], size: int) -> Tensor:
@@ -160,7 +139,6 @@ def fit_order(
     depth: Depth = 18,
     epochs: int = 4,
     batch: int = 32,
-    lr: float = 1e-3,
     seed: int = 0,
     device: str = "cpu",
     precision: str = "auto",
@@ -171,11 +149,11 @@ def fit_order(
     """
     if not len(pairs.crops):
         raise TrainingError("no overlapping pair to train on")
-    torch.manual_seed(seed)
     place = pick_device(device)
+    torch.manual_seed(seed)
     net = OrderNet(depth, rgb=pairs.crops.shape[1] == 5).to(place).to(memory_format=torch.channels_last)
     steps = epochs * max(1, len(pairs.crops) // batch)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     generator = torch.Generator().manual_seed(seed)
     order = torch.cat([torch.randperm(len(pairs.crops), generator=generator) for epoch in range(epochs + 1)])
@@ -203,8 +181,7 @@ def logits_of(net: OrderNet, pairs: OrderPairs, precision: str = "float32", batc
 
 def correct_pairs(net: OrderNet, pairs: OrderPairs, precision: str = "auto") -> NDArray[np.bool_]:
     """Pairs whose order the network predicts correctly, bool [n]; a logit of exactly 0 is incorrect."""
-    correct: NDArray[np.bool_] = ((logits_of(net, pairs, precision) * (2 * pairs.first - 1)) > 0).numpy()
-    return correct
+    return ((logits_of(net, pairs, precision) * (2 * pairs.first - 1)) > 0).numpy()
 
 
 class SavedOrderNet(NamedTuple):
@@ -218,20 +195,17 @@ class SavedOrderNet(NamedTuple):
 def save_order(net: OrderNet, path: Path, *, source: MapKind, size: int) -> None:
     """Write a network with the kind and size of the maps it was trained on."""
     settings = {"schema": SCHEMA, "depth": net.depth, "rgb": net.rgb, "source": source, "size": size}
-    weights = {name: value.cpu() for name, value in net.state_dict().items()}
-    save_atomically(settings | {"model": weights}, path)
+    save_atomically(settings | {"model": {name: value.cpu() for name, value in net.state_dict().items()}}, path)
 
 
 def load_order(path: Path) -> SavedOrderNet:
     """Read a file written by :func:`save_order`. Raises :class:`WeightsError` for anything else."""
     content = read_content(path)
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        raise WeightsError(
-            "not an OrderNet written by this version of sln order fit", place=str(path), fix="train it again"
-        )
-    settings: list[Any] = [content.get(name) for name in ("depth", "rgb", "source", "size")]
-    depth, rgb, source, size = settings
-    valid = depth in (10, 18, 34, 50) and type(rgb) is bool and source in ("masks", "sem-dist") and type(size) is int
+        message = "not an OrderNet written by this version of sln order fit"
+        raise WeightsError(message, place=str(path), fix="train it again")
+    depth, rgb, source, size = map(content.get, ("depth", "rgb", "source", "size"))
+    valid = depth in get_args(Depth) and source in get_args(MapKind) and type(rgb) is bool and type(size) is int
     if not valid or not 32 <= size <= 4096:
         raise WeightsError("invalid OrderNet settings", place=str(path))
     net = OrderNet(depth, rgb=rgb)

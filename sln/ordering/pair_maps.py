@@ -5,7 +5,6 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from amodal_data import LayeredTargets, ScoredMask
 from amodal_data.errors import PredictionError
@@ -15,11 +14,12 @@ from amodal_data.evaluation.ground_truth import Truth, read_truth
 from amodal_data.evaluation.protocols.pair_order import grid_of
 from amodal_data.inspector.layered_predictions import layered_predictions
 from amodal_data.io.images import read_photo
+from amodal_data.layering.sem_dist import sem_dist_of_codes
 from sln.config import DataConfig
 from sln.data.dataset import CachedTargets
 from sln.evaluation.evaluate import predict_dataset
 from sln.inference.predictor import load
-from sln.ordering.order_net import MapKind, OrderPairs, PairMaps, make_pairs
+from sln.ordering.order_net import MapKind, OrderPairs, PairMaps, Photo, make_pairs
 
 
 def order_pairs(
@@ -39,14 +39,10 @@ def order_pairs(
     """Collect the pairs of a cache's images (the first ``limit``) for an OrderNet.
 
     Maps come from the ground truth, from a ``model``, or from results files (``predictions``). photos: folders,
-    required for a model and for ``rgb``; device: of the model. For the rest see
-    :func:`sln.ordering.order_net.make_pairs`.
+    required for a model and for ``rgb``; device: of the model. For the rest see :func:`make_pairs`.
     """
-    truth = read_truth(cache, "all")
-    images: Mapping[int, Sequence[ScoredMask]] | None = None
-    if predictions:
-        images = read_predictions(list(predictions), truth).images
-    photo_files: Sequence[Path] | None = None
+    truth, photo_files = read_truth(cache, "all"), None
+    images = read_predictions(list(predictions), truth).images if predictions else None
     if model is not None or rgb:
         predictor = None if model is None else load(model, device)
         data = CachedTargets(cache, photos, DataConfig() if predictor is None else predictor.config.data)
@@ -73,8 +69,7 @@ def pair_maps(
     if source == "sem-dist" and predictions and not any(mask.visible for row in predictions.values() for mask in row):
         raise PredictionError("no visible masks: sem-dist maps would be the amodal masks again", fix="--source masks")
     for i, image in enumerate(islice(truth.images, limit)):
-        photo = None if photos is None else read_photo(photos[i])
-        targets = image.targets
+        photo, targets = None if photos is None else read_photo(photos[i]), image.targets
         if predictions is None:
             present = np.ones(len(targets.names), bool)
             yield PairMaps.from_codes(targets.levels(), source, present, targets.pairs, photo)
@@ -84,22 +79,17 @@ def pair_maps(
 
 
 def predicted_maps(
-    matches: Sequence[ScoredMask | None],
-    targets: LayeredTargets,
-    source: MapKind,
-    photo: NDArray[np.uint8] | None = None,
+    matches: Sequence[ScoredMask | None], targets: LayeredTargets, source: MapKind, photo: Photo = None
 ) -> PairMaps:
     """Maps of the predictions matched to the instances of ``targets`` (None = no match), and the true pairs.
 
-    Sem-dist maps use the predicted confidence if there is one.
+    Sem-dist maps use the predicted confidence if there is one. photo: uint8 [H, W, 3].
     """
     masks = {n: mask for n, mask in enumerate(matches) if mask is not None}
     present = np.array([mask is not None for mask in matches], bool)
     codes = np.zeros((len(matches), *targets.size), np.uint8)
     codes[present] = layered_predictions(list(masks.values()), targets.size).levels()
-    confidence = None
-    if source == "sem-dist":
-        confidence = np.zeros(codes.shape, np.float32)
-        for n, mask in masks.items():
-            confidence[n] = grid_of(mask, (slice(0, targets.size[0]), slice(0, targets.size[1]))).confidence
-    return PairMaps.from_codes(codes, source, present, targets.pairs, photo, confidence)
+    maps, whole = (codes > 0).astype(np.float32), (slice(0, targets.size[0]), slice(0, targets.size[1]))
+    for n, mask in masks.items() if source == "sem-dist" else ():
+        maps[n] = sem_dist_of_codes(grid_of(mask, whole).confidence.astype(np.float32), codes[n])
+    return PairMaps(maps, codes > 0, present, targets.pairs, photo)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from amodal_data.io.files import replaced_path
@@ -17,12 +18,7 @@ from sln.weights.files import SCHEMA, config_of, fill, read_checkpoint, save_ato
 
 
 def save(
-    path: Path,
-    model: SLN,
-    optimizer: torch.optim.Optimizer,
-    step: int,
-    history: History,
-    averaged: AveragedModel | None = None,
+    path: Path, model: SLN, optimizer: Optimizer, step: int, history: History, averaged: AveragedModel | None = None
 ) -> None:
     """Write the state after ``step`` steps atomically; ``averaged``: the running mean of the weights (EMA)."""
     content = {
@@ -38,11 +34,9 @@ def save(
     try:
         save_atomically(content, path)
     except OSError as error:
-        raise TrainingError(
-            f"a checkpoint cannot be written: {error.strerror}",
-            place=f"{path}, step {step}",
-            fix="free some space, then --resume: the previous checkpoint is intact",
-        ) from error
+        fix = "free some space, then --resume: the previous checkpoint is intact"
+        message = f"a checkpoint cannot be written: {error.strerror}"
+        raise TrainingError(message, place=f"{path}, step {step}", fix=fix) from error
 
 
 def keep_as_best(last: Path, best: Path) -> None:
@@ -77,7 +71,7 @@ def restore(path: Path, config: Config, model: SLN, averaged: AveragedModel | No
     return content
 
 
-def load_optimizer(optimizer: torch.optim.Optimizer, state: Any) -> None:
+def load_optimizer(optimizer: Optimizer, state: Any) -> None:
     """Load the state of an optimizer. Raises ValueError (or the error of torch) if it has other parameters."""
     optimizer.load_state_dict(state)
     for parameter, entries in optimizer.state.items():

@@ -93,7 +93,8 @@ def fit(
     if world.is_main:
         directory.refuse_used()
     config = with_categories(config, sources.train)
-    trainer = _trainer(config, sources, place, world, say, on_row, logs)
+    trainer = _trainer(config, sources, place, world, say)
+    trainer.on_row, trainer.loggers = on_row, LoggerCollection(logs if world.is_main else (), say)
     with directory.writing() if world.is_main else nullcontext(), closing(trainer.loggers):
         if world.is_main:
             surroundings = {"device": str(place), "processes": world.size, "threads": torch.get_num_threads()}
@@ -120,10 +121,10 @@ def resume(
     directory = Run.resume(Path(run))
     place, world = _join(device)
     sources = Sources.from_dict(directory.environment())
-    sources = replace(
-        sources, images=tuple(images) or sources.images, val_images=tuple(val_images) or sources.val_images
-    )
-    trainer = _trainer(directory.config(), sources, place, world, say, on_row, logs, fresh=False)
+    folders = {"images": tuple(images), "val_images": tuple(val_images)}
+    sources = replace(sources, **{name: paths for name, paths in folders.items() if paths})
+    trainer = _trainer(directory.config(), sources, place, world, say, fresh=False)
+    trainer.on_row, trainer.loggers = on_row, LoggerCollection(logs if world.is_main else (), say)
     with directory.writing() if world.is_main else nullcontext(), closing(trainer.loggers):
         trainer.run = directory
         trainer.resume(directory.last)
@@ -149,17 +150,11 @@ def _finish(trainer: Trainer, sources: Sources, say: Say) -> None:
     if run is None or not trainer.world.is_main or trainer.step < trainer.spans[-1].stop:
         return
     if config.completion.prior_steps and not (run.path / PRIOR_FILE).exists():
-        prior = fit_prior(
-            trainer.data,
-            config.completion.prior_steps,
-            batch=config.train.batch,
-            windows=config.train.prompts,
-            seed=config.train.seed,
-            workers=config.train.workers,
-            device=trainer.device,
-        )
+        steps, rules = config.completion.prior_steps, config.train
+        loading: dict[str, Any] = {"seed": rules.seed, "workers": rules.workers, "device": trainer.device}
+        prior = fit_prior(trainer.data, steps, batch=rules.batch, windows=rules.prompts, **loading)
         prior.save(run.path / PRIOR_FILE)
-        say(f"{run.path / PRIOR_FILE}: shape prior, {config.completion.prior_steps} steps")
+        say(f"{run.path / PRIOR_FILE}: shape prior, {steps} steps")
     data = trainer.data
     if sources.val is not None:
         data = CachedTargets(sources.val, sources.val_images or sources.images, config.data)
@@ -171,8 +166,7 @@ def _finish(trainer: Trainer, sources: Sources, say: Say) -> None:
 
 def check(config: Config, sources: Sources, *, device: str = "auto") -> dict[str, Any]:
     """Try one batch of every stage: seconds, memory and how long the whole run will take."""
-    place = pick_device(device)
-    config = with_categories(config, sources.train)
+    place, config = pick_device(device), with_categories(config, sources.train)
     trainer = _trainer(config, sources, place, World(), lambda _: None)
     stages: list[dict[str, Any]] = []
     for span in trainer.spans:
@@ -222,15 +216,7 @@ def _join(device: str) -> tuple[torch.device, World]:
 
 
 def _trainer(
-    config: Config,
-    sources: Sources,
-    device: torch.device,
-    world: World,
-    say: Say,
-    on_row: OnRow = lambda _: None,
-    logs: Iterable[RunLog] = (),
-    *,
-    fresh: bool = True,
+    config: Config, sources: Sources, device: torch.device, world: World, say: Say, *, fresh: bool = True
 ) -> Trainer:
     for cache in filter(None, (sources.train, sources.val)):
         with TargetCache(cache, hold=False) as opened:
@@ -248,18 +234,8 @@ def _trainer(
         picture = compare_with_truth(Predictor(model, str(device)), data if val is None else val, _OVERLAYS)
         save_picture(picture, path)
 
-    return Trainer(
-        config,
-        data,
-        device=device,
-        world=world,
-        validate=None if val is None else validate,
-        draw=draw,
-        say=say,
-        on_row=on_row,
-        loggers=LoggerCollection(logs if world.is_main else (), say),
-        fresh=fresh,
-    )
+    check_ap = None if val is None else validate
+    return Trainer(config, data, device=device, world=world, validate=check_ap, draw=draw, say=say, fresh=fresh)
 
 
 def _open(cache: Path, images: Iterable[Path], config: Config, say: Say) -> CachedTargets:

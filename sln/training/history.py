@@ -41,10 +41,8 @@ class History:
 
     def add(self, losses: dict[str, Tensor], total: Tensor, norm: Tensor, ids: Tensor) -> None:
         """Record one step."""
-        self.losses.append(losses)
-        self.totals.append(total)
-        self.norms.append(norm)
-        self.ids.append(ids)
+        for name, value in zip(_STEP_FIELDS, (losses, total, norm, ids), strict=True):
+            getattr(self, name).append(value)
 
     def average(self, world: World) -> None:
         """Replace losses by their means over all processes, so that a checkpoint of the main one holds them."""
@@ -76,8 +74,7 @@ class History:
         if len({len(losses), len(totals), len(norms), len(ids)}) > 1 or any(value.ndim for value in scalars):
             raise ValueError("losses, totals, norms and ids do not match")
         history = cls(losses, totals, norms, ids, **{name: content[name] for name in _SCALAR_FIELDS})
-        figures = (history.smoothed, history.best)
-        if any(value is not None and type(value) is not float for value in figures):
+        if not {type(history.smoothed), type(history.best)} <= {float, type(None)}:
             raise ValueError("smoothed or best is not a number")
         if len({frozenset(row) for row in losses}) > 1:
             raise ValueError("steps have different losses")
@@ -105,8 +102,8 @@ class History:
             "gradient": float(torch.stack(self.norms).mean()),
             "images_per_s": len(totals) * config.train.batch / max(seconds, 1e-9),
         }
-        memory = memory_used(self.norms[0].device)
-        self.row |= {} if memory is None else {"memory_gib": memory}
+        if (memory := memory_used(self.norms[0].device)) is not None:
+            self.row["memory_gib"] = memory
         self.losses, self.totals, self.norms, self.ids = [], [], [], []
 
     def _finite_totals(self, step: int, world: World) -> list[float]:
@@ -114,16 +111,13 @@ class History:
         norms = torch.stack(self.norms).tolist()
         for total, norm, ids in zip(totals, norms, self.ids, strict=True):
             if not (math.isfinite(total) and math.isfinite(norm)):
-                raise TrainingError(
-                    f"the loss is not finite ({total}, gradient norm {norm})",
-                    place=f"step {step}, images {', '.join(map(str, ids.tolist()))}",
-                    fix="lower train.lr, or check these images",
-                )
+                message = f"the loss is not finite ({total}, gradient norm {norm})"
+                place = f"step {step}, images {', '.join(map(str, ids.tolist()))}"
+                raise TrainingError(message, place=place, fix="lower train.lr, or check these images")
         return totals
 
     def update_best(self, score: float) -> bool:
         """Whether ``score`` is the best so far; it is stored then."""
-        if self.best is not None and score <= self.best:
-            return False
-        self.best = score
-        return True
+        if is_best := self.best is None or score > self.best:
+            self.best = score
+        return is_best

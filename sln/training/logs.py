@@ -5,6 +5,7 @@ main process calls it. A logger that raises is disabled and training continues.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partialmethod
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -53,8 +54,7 @@ class TensorBoardLog:
         """Open the files and hide later steps of an interrupted run."""
         from torch.utils.tensorboard import SummaryWriter
 
-        purge = step + 1 if step else None
-        self._writer = SummaryWriter(str(self.folder), purge_step=purge)
+        self._writer = SummaryWriter(str(self.folder), purge_step=step + 1 if step else None)
 
     def row(self, row: Row) -> None:
         """Add the values of a row as scalars."""
@@ -89,26 +89,6 @@ class LoggerCollection:
         self._logs = list(logs)
         self._say = say
 
-    def begin(self, step: int) -> None:
-        """See :class:`RunLog`."""
-        self._call("begin", step)
-
-    def row(self, row: Row) -> None:
-        """See :class:`RunLog`."""
-        self._call("row", row)
-
-    def overlay(self, step: int, path: Path) -> None:
-        """See :class:`RunLog`."""
-        self._call("overlay", step, path)
-
-    def checkpoint(self, step: int, path: Path) -> None:
-        """See :class:`RunLog`."""
-        self._call("checkpoint", step, path)
-
-    def close(self) -> None:
-        """See :class:`RunLog`."""
-        self._call("close")
-
     def _call(self, method: str, *values: Any) -> None:
         for log in list(self._logs):
             try:
@@ -116,3 +96,9 @@ class LoggerCollection:
             except Exception as error:  # a server that is down, or a full disk, must not end training
                 self._logs.remove(log)
                 self._say(f"warning: {type(log).__name__} is disabled: {type(error).__name__}: {error}")
+
+    begin = partialmethod(_call, "begin")
+    row = partialmethod(_call, "row")
+    overlay = partialmethod(_call, "overlay")
+    checkpoint = partialmethod(_call, "checkpoint")
+    close = partialmethod(_call, "close")

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sln.config import Config
@@ -39,19 +40,12 @@ def new_model(config: Config, say: Say = lambda _: None, *, pretrained: bool = T
     return model
 
 
-def averaged_copy(model: SLN, decay: float) -> AveragedModel | None:
-    """A copy of the network that averages its weights exponentially, with ``decay`` per step; None for 0."""
-    if not decay:
-        return None
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay)).requires_grad_(False)
-
-
 class Trainer:
     """Trains a network step by step.
 
     ``step`` counts finished steps. With ``run``, process 0 writes metrics and checkpoints. ``fresh`` False: a
-    checkpoint will be loaded, so pretrained weights are not needed. ``on_row`` and ``loggers`` receive rows of metrics,
-    on process 0 alone.
+    checkpoint will be loaded, so pretrained weights are not needed. Set ``on_row`` and ``loggers`` to receive rows of
+    metrics, on process 0 alone.
     """
 
     def __init__(
@@ -65,8 +59,6 @@ class Trainer:
         validate: Callable[[SLN], Mapping[str, float | None]] | None = None,
         draw: Callable[[SLN, Path], None] | None = None,
         say: Say = lambda _: None,
-        on_row: Callable[[Mapping[str, Any]], None] = lambda _: None,
-        loggers: LoggerCollection | None = None,
         fresh: bool = True,
     ) -> None:
         if not len(data):
@@ -75,11 +67,14 @@ class Trainer:
         self.world = world or World()
         if config.train.batch % (self.world.size * config.train.accumulate):
             raise ConfigError(f"train.batch {config.train.batch} cannot be shared by {self.world.size} processes")
-        self.validate, self.draw, self.on_row = validate, draw, on_row
-        self.loggers = loggers or LoggerCollection()
+        self.validate, self.draw = validate, draw
+        self.on_row: Callable[[Mapping[str, Any]], None] = lambda _: None
+        self.loggers = LoggerCollection()
         self.spans = stage_spans(config.train)
         self.model = new_model(config, say, pretrained=fresh).to(device).to(memory_format=torch.channels_last)
-        self.averaged = averaged_copy(self.model, config.train.ema)
+        average = get_ema_multi_avg_fn(config.train.ema)  # exponential, with this decay per step
+        copy = AveragedModel(self.model, multi_avg_fn=average).requires_grad_(False) if config.train.ema else None
+        self.averaged: AveragedModel | None = copy
         self.step = 0
         self.history = History()
         self._between_steps = True  # the state may be saved
@@ -99,15 +94,11 @@ class Trainer:
             raise WeightsError(f"its state cannot be restored: {error}", place=str(checkpoint)) from error
         if self.run is not None and self.world.is_main:
             self.run.rewind(self.step)
-            self._skip_written_row(self.run)
-
-    def _skip_written_row(self, run: Run) -> None:
-        """A row that the checkpoint holds may have been written after it."""
-        rows = run.metrics()
-        if self.history.row is not None and rows and rows[-1]["step"] == self.step:
-            self.history.row = None
-            scores = [row["ap"] or 0.0 for row in rows if "ap" in row]
-            self.history.best = max(scores, default=self.history.best)
+            rows = self.run.metrics()
+            if self.history.row is not None and rows and rows[-1]["step"] == self.step:  # written after the checkpoint
+                self.history.row = None
+                scores = [row["ap"] or 0.0 for row in rows if "ap" in row]
+                self.history.best = max(scores, default=self.history.best)
 
     def train(self, stop_at: int | None = None, on_step: Callable[[int], None] = lambda _: None) -> None:
         """Train to the end, or until ``stop_at`` steps are done, as if interrupted there.
@@ -177,10 +168,9 @@ class Trainer:
         self.wrapped: nn.Module = self.world.wrap(self.model, self.device)
         train = self.config.train
         groups = parameter_groups(self.model, train.weight_decay)
-        if train.optimizer == "sgd":
-            self.optimizer: torch.optim.Optimizer = torch.optim.SGD(groups, lr=train.lr, momentum=0.9)
-        else:
-            self.optimizer = torch.optim.AdamW(groups, lr=train.lr)
+        self.optimizer: Optimizer = (
+            SGD(groups, train.lr, momentum=0.9) if train.optimizer == "sgd" else AdamW(groups, train.lr)
+        )
         self.history.smoothed = None
         if self.validate is None:
             self.history.best = None  # losses of different stages do not compare; AP does
@@ -197,17 +187,14 @@ class Trainer:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            count = train.batch // self.world.size
-            raise out_of_memory_error(
-                self.device, self.config.data.size, count, train.accumulate, train.rois
-            ) from error
+            sizes = (self.config.data.size, train.batch // self.world.size, train.accumulate, train.rois)
+            raise out_of_memory_error(self.device, *sizes) from error
         trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         norm = nn.utils.clip_grad_norm_(trained, train.clip or float("inf"))
         self.optimizer.step()
         if self.averaged is not None:
             self.averaged.update_parameters(self.model)
-        total = total_loss(losses, self.config.loss)
-        self.history.add(losses, total, norm, batch.targets.image_ids)
+        self.history.add(losses, total_loss(losses, self.config.loss), norm, batch.targets.image_ids)
         self.step += 1
         self._between_steps = True
 
@@ -231,18 +218,17 @@ class Trainer:
         The checkpoint is written first and holds the row: if validation is cut off, a resumed run finishes the row.
         """
         history = self.history
+        save_due = self._save_due()
         if history.row is None:
             span = next(span for span in self.spans if span.start < self.step <= span.stop)
+            seconds = time.perf_counter() - started
             try:
-                history.make_row(
-                    self.config, self.step, span, len(self.data), time.perf_counter() - started, self.world
-                )
+                history.make_row(self.config, self.step, span, len(self.data), seconds, self.world)
             except TrainingError as error:
                 error.message += f"; the last good checkpoint is {self.run.last}" if self.run else ""
                 raise
-            chosen = self._save_due() and self.validate is None
+            chosen = save_due and self.validate is None
             history.is_best = chosen and history.update_best(-(history.smoothed or 0.0))
-        save_due = self._save_due()
         if save_due:
             self._save()
         self._between_steps = False

@@ -24,8 +24,6 @@ SCHEMA = "sln-checkpoint/1"  # Format of checkpoints and exported weights
 _EARLIER = "sln/checkpoint/"  # Start of the formats of development versions, which are refused
 _FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 _LARGEST = 16 * 2**30  # Bytes of a file of weights, or of the network it asks for
-
-
 Network = TypeVar("Network", bound=Any)
 
 
@@ -60,8 +58,8 @@ def save_atomically(content: dict[str, Any], path: Path) -> None:
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """A checkpoint of ``sln fit``, loaded without running any code in it. Raises :class:`WeightsError`."""
     content = read_content(Path(path))
-    content = content if isinstance(content, dict) else {}
-    _check_schema(content.get("schema"), str(path), "not a checkpoint of sln fit")
+    schema = content.get("schema") if isinstance(content, dict) else None
+    _check_schema(schema, str(path), "not a checkpoint of sln fit")
     if missing := {"config", "model"} - content.keys():
         raise WeightsError(f"a checkpoint without {' and '.join(sorted(missing))}", place=str(path))
     return content
@@ -105,9 +103,7 @@ def _opened(path: Path) -> IO[bytes]:
 
 def _check_size(file: IO[bytes], path: Path) -> None:
     """A file must not be, nor unpack to, more than any checkpoint is."""
-    size = file.seek(0, 2)
-    file.seek(0)
-    if size > _LARGEST:
+    if (size := file.seek(0, 2)) > _LARGEST:
         raise WeightsError(f"{size / 2**30:.0f} GiB are more than a checkpoint has", place=str(path))
     if zipfile.is_zipfile(file):
         file.seek(0)
@@ -226,9 +222,8 @@ def tensors_of(state: Any, place: str) -> dict[str, Tensor]:
 
 def _ordinary(tensor: Tensor) -> bool:
     """Dense, of real numbers, and with memory behind all of it: sizes may be larger than what is stored."""
-    if tensor.layout is not torch.strided or tensor.is_complex() or tensor.is_quantized or tensor.is_meta:
-        return False
-    if tensor.is_floating_point() and tensor.dtype not in _FLOATS:
+    dense = tensor.layout is torch.strided and not (tensor.is_complex() or tensor.is_quantized or tensor.is_meta)
+    if not dense or (tensor.is_floating_point() and tensor.dtype not in _FLOATS):
         return False
     return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 

@@ -75,10 +75,10 @@ def model_card(model: HubModel) -> str:
     config, run = model.config, model.from_run
     names = [category.name or str(category.id) for category in config.detector.categories]
     backbone = config.encoder.backbone or f"ResNet-{config.encoder.depth}"
-    size = f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters"
+    network = f"{backbone}, detector {config.detector.version}, input {config.data.size} px, "
+    network += f"{config.layering.levels} levels, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters"
     return _CARD.format(
-        network=f"{backbone}, detector {config.detector.version}, input {config.data.size} px, "
-        f"{config.layering.levels} levels, {size}",
+        network=network,
         classes=", ".join(names) if any(names) else "one, class-agnostic",
         training="unknown run" if run is None else _training(Run(run)),
     )
@@ -113,9 +113,8 @@ Training: {training}.
 def _training(run: Run) -> str:
     """One sentence on a run: steps, data, best validation AP, package versions."""
     facts, rows, steps = run.environment(), run.metrics(), run.config().train.steps
-    done = rows[-1]["step"] if rows else 0
     data = f"{Path(str(facts.get('train'))).name} (SHA-256 {str(facts.get('train_digest'))[:16]})"
     versions = ", ".join(f"{name} {version}" for name, version in dict(facts.get("packages", {})).items())
     scored = [row["ap"] for row in rows if row.get("ap") is not None]
     score = f"best amodal AP {max(scored):.3f} on {Path(str(facts.get('val'))).name}" if scored else "not validated"
-    return f"{done} of {steps} steps on {data}; {score}; {versions}"
+    return f"{rows[-1]['step'] if rows else 0} of {steps} steps on {data}; {score}; {versions}"

@@ -52,11 +52,9 @@ def load_backbone(backbone: nn.Module, weights: str, depth: int) -> str:
         raise WeightsError("there are no ImageNet weights for a ResNet of 10 layers", fix="encoder.depth 18 or more")
     state, place = _state_dict(weights, f"resnet{depth}" if weights == "imagenet" else "")
     prefix = "backbone.body."
-    is_detector = any(name.startswith(prefix) for name in state)
-    if is_detector:
-        state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-    count = _load(backbone, {name: value for name, value in state.items() if not name.startswith("fc.")}, place)
-    return f"encoder: {count} tensors from {place}{' (Mask R-CNN)' if is_detector else ''}"
+    body = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    kept = {name: value for name, value in (body or state).items() if not name.startswith("fc.")}
+    return f"encoder: {_load(backbone, kept, place)} tensors from {place}{' (Mask R-CNN)' if body else ''}"
 
 
 def _load_detector(model: Any, config: Config) -> Iterator[str]:
@@ -131,8 +129,7 @@ def _load_timm(backbone: Any, name: str, weights: str) -> str:
         raise WeightsError(f"timm cannot load these weights: {message}", place=weights) from error
     state, copied = (model.state_dict() for model in models)
     # timm ignores unknown names, so a tensor that it did not load is random and differs between two models
-    missing = [key for key, value in state.items() if not torch.equal(value.nan_to_num(), copied[key].nan_to_num())]
-    if missing:
+    if missing := [name for name, x in state.items() if not torch.equal(x.nan_to_num(), copied[name].nan_to_num())]:
         raise WeightsError(f"{len(missing)} tensors of {name} are not in this file ({missing[0]})", place=weights)
     place = weights if is_local else f"timm {name}"
     return f"encoder: {_load(backbone, state, place)} tensors from {place}"
@@ -155,8 +152,8 @@ def _state_dict(path: str, download: str) -> tuple[dict[str, Tensor], str]:
 
 def _load(module: nn.Module, state: Mapping[str, Tensor], place: str, prefixes: tuple[str, ...] = ("",)) -> int:
     """Load exactly the tensors of the ``prefixes``, batch counters aside; returns their number."""
-    full = {name: value for name, value in module.state_dict().items() if name.startswith(prefixes)}
-    expected, tensors = ({name: x for name, x in part.items() if not name.endswith(_COUNTER)} for part in (full, state))
+    parts = {name: x for name, x in module.state_dict().items() if name.startswith(prefixes)}
+    expected, tensors = ({k: x for k, x in part.items() if not k.endswith(_COUNTER)} for part in (parts, state))
     check_tensors(expected, tensors, place)
     module.load_state_dict(tensors, strict=False)
     return len(tensors)

@@ -103,9 +103,9 @@ def test_cocos_classes_are_taken_by_name(tmp_path):
                     categories=((7, "dog"), (9, "person")))  # fmt: skip
     ours = new_model(config)
     rows = [0, 18, 1]  # background, dog, person of COCO's 91
-    assert torch.equal(ours.boxes.predictor.cls_score.weight, model.roi_heads.box_predictor.cls_score.weight[rows])
+    assert torch.equal(ours.box_head.predictor.cls_score.weight, model.roi_heads.box_predictor.cls_score.weight[rows])
     deltas = model.roi_heads.box_predictor.bbox_pred.weight.view(91, 4, -1)[rows].flatten(0, 1)
-    assert torch.equal(ours.boxes.predictor.bbox_pred.weight, deltas)
+    assert torch.equal(ours.box_head.predictor.bbox_pred.weight, deltas)
 
 
 def test_names_of_torchvision_before_0_13_are_known(tmp_path):
