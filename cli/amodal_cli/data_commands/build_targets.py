@@ -10,7 +10,7 @@ from amodal_cli.shared.annotations import ClassTable, CocoaFile, InstancesFile, 
 from amodal_cli.shared.terminal import check_output, count_of, print_findings, print_note, print_result, progress
 
 if TYPE_CHECKING:
-    from amodal_data import BuildReport, Scenes
+    from amodal_data import Scenes
     from amodal_data.readers import SceneStream
 
 _SAME_LAYOUT = {"d2sa", "cocoa-cls"}  # Datasets whose files cannot be told apart by their layout
@@ -54,6 +54,8 @@ def build_targets(
       amodal-data build-targets d2sa -d D2SA --split train --jobs 8 --resume
     """
     import amodal_data
+    from amodal_data.errors import SelectionError
+    from amodal_data.readers.catalogue import DATASETS
 
     paths, split_name = _annotation_files(dataset, annotations, data, split)
     part = options.parse_shard(shard)
@@ -61,8 +63,10 @@ def build_targets(
     check_output(target, force=force or dry_run or resume, inputs=[*paths, *([cocoa] if cocoa else [])])
     reading = options.reading_options(masks, order, importer, pattern, visible_pattern)
     scenes = add_classes(read_scenes(paths, annotator, cocoa, limit, reading, stream), classes, instances)
-    _check_layout(dataset, scenes)
-    names = ", ".join(str(path) for path in paths)
+    layouts = {dataset, scenes.dataset}
+    if dataset in DATASETS and len(scenes) and len(layouts) > 1 and layouts != _SAME_LAYOUT:
+        raise SelectionError(f"this is a file of {scenes.dataset}, not of {dataset}")
+    names = ", ".join(map(str, paths))
     suffix = f", split {split_name}" if split_name else ""
     print_note(f"{names}: {count_of(len(scenes), 'annotated image')}{suffix}", quiet=quiet)
     _report_images(scenes, [*(images or []), *([data] if data else [])], quiet)
@@ -72,7 +76,11 @@ def build_targets(
             scenes, target, jobs=jobs, scheduler=scheduler, shard=part, resume=resume, force=force, dry_run=dry_run,
             on_image=advance,
         )  # fmt: skip
-    _print_report(report, dry_run=dry_run, quiet=quiet, as_json=as_json)
+    print_findings(report.findings, quiet=quiet)
+    counts = f"{count_of(report.images, 'image')}, {count_of(report.instances, 'instance')}"
+    print_result(f"{report.path}: {counts}, {report.seconds:.2f} s", report.to_dict(), as_json=as_json)
+    hint = f"dry run: {report.path} not written" if dry_run else f"next: amodal-data inspect {report.path}"
+    print_note(hint, quiet=quiet)
     if not report.images and report.findings:
         print_note("error: no image is left; the findings say why")
         raise typer.Exit(1)
@@ -99,16 +107,6 @@ def _annotation_files(
     return list(files.paths), files.split
 
 
-def _check_layout(dataset: str, scenes: "Scenes | SceneStream") -> None:
-    """Refuse annotations of another dataset than the one named."""
-    from amodal_data.errors import SelectionError
-    from amodal_data.readers.catalogue import DATASETS
-
-    names = {dataset, scenes.dataset}
-    if dataset in DATASETS and len(scenes) and len(names) > 1 and names != _SAME_LAYOUT:
-        raise SelectionError(f"this is a file of {scenes.dataset}, not of {dataset}")
-
-
 def _report_images(scenes: "Scenes | SceneStream", folders: list[Path], quiet: bool) -> None:
     from amodal_data.readers.discovery import PhotoFinder
 
@@ -116,15 +114,5 @@ def _report_images(scenes: "Scenes | SceneStream", folders: list[Path], quiet: b
         return
     finder = PhotoFinder(folders)
     missing = [name for name in scenes.file_names if finder.find(name) is None]
-    text = f"{len(scenes) - len(missing)} of {len(scenes)} photos found"
-    if missing:
-        text += f"; missing: {', '.join(missing[:3])}" + (", ..." if len(missing) > 3 else "")
-    print_note(text)
-
-
-def _print_report(report: "BuildReport", *, dry_run: bool, quiet: bool, as_json: bool) -> None:
-    print_findings(report.findings, quiet=quiet)
-    counts = f"{count_of(report.images, 'image')}, {count_of(report.instances, 'instance')}"
-    print_result(f"{report.path}: {counts}, {report.seconds:.2f} s", report.to_dict(), as_json=as_json)
-    hint = f"dry run: {report.path} not written" if dry_run else f"next: amodal-data inspect {report.path}"
-    print_note(hint, quiet=quiet)
+    names = f"; missing: {', '.join(missing[:3])}{', ...' * (len(missing) > 3)}" if missing else ""
+    print_note(f"{len(scenes) - len(missing)} of {len(scenes)} photos found{names}")

@@ -24,7 +24,7 @@ def card(
     """
     import datetime
 
-    from amodal_data.io.files import replaced
+    from amodal_data.io.files import write_text
     from amodal_data.publishing import croissant, dataset_card, describe_dataset
 
     folder = out or (source if source.is_dir() else source.parent)
@@ -38,6 +38,5 @@ def card(
     today = datetime.date.today().isoformat()
     metadata = json.dumps(croissant(description, license=license, url=url, published=today), indent=1)
     for file, content in zip(files, (text, f"{metadata}\n"), strict=True):
-        with replaced(file) as opened:
-            opened.write(content)
+        write_text(file, content)
     print_note(f"{files[0]}: {text.count('FILL IN')} places to fill in; {files[1]}", quiet=quiet)

@@ -32,7 +32,7 @@ def classes(
       amodal-data classes COCO_amodal_val2014.json --write classes.toml
     """
     from amodal_data import read_annotations
-    from amodal_data.io.files import replaced
+    from amodal_data.io.files import write_text
     from amodal_data.readers.classes import as_toml, coverage, read_class_names
 
     if write is not None:
@@ -41,8 +41,7 @@ def classes(
     report = coverage(read_annotations(source, **options.reading_options(masks, order, None, None, None)), names)
     print_result(_describe(report), report.to_dict(), as_json=as_json)
     if write is not None:
-        with replaced(write) as file:
-            file.write(as_toml(names, report))
+        write_text(write, as_toml(names, report))
         print_note(f"next: edit {write}, then amodal-data build-targets --classes {write}", quiet=quiet)
 
 

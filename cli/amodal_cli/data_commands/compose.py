@@ -2,16 +2,13 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from amodal_cli.shared import options
 from amodal_cli.shared.annotations import is_large
 from amodal_cli.shared.terminal import count_of, print_findings, print_note, print_result, progress
-
-if TYPE_CHECKING:
-    from amodal_data.synthetic.composing import ComposeReport, ObjectBank
 
 Part = Literal["all", "train", "val"]
 
@@ -68,7 +65,12 @@ def compose(
     )  # fmt: skip
     sources = count_of(len(bank.backgrounds), "image")
     print_note(f"{count_of(len(bank.cutouts), 'unoccluded object')} in {sources}", quiet=quiet)
-    _warn_of_licenses(bank)
+    used = {image.license for image in bank.backgrounds}
+    if forbidden := {number: name for number, name in bank.no_derivatives.items() if number in used}:
+        names = ", ".join(f"{number} ({name})" for number, name in sorted(forbidden.items()))
+        allowed = " ".join(f"--licenses {number}" for number in sorted(used - forbidden.keys() - {0}))
+        hint = f"; to leave them out: {allowed}" if allowed else ""
+        print_note(f"warning: images under licenses {names} must not be shared in derived works{hint}")
     spec = composing.SceneSpec(size, (low, high), occluded, tuple(classes or ()), balance)
     numbers = options.parse_shard(shard)
     kept = "finished scenes are kept; continue with --resume"
@@ -77,27 +79,11 @@ def compose(
             bank, output, n, seed=seed, spec=spec, jobs=jobs, scheduler=scheduler, shard=numbers, resume=resume,
             force=force, on_scene=advance,
         )  # fmt: skip
-    _print_report(report, quiet=quiet, as_json=as_json)
-
-
-def _warn_of_licenses(bank: "ObjectBank") -> None:
-    """Warn if a license forbids derived works, which composed scenes are."""
-    used = {image.license for image in bank.backgrounds}
-    if forbidden := {number: name for number, name in bank.no_derivatives.items() if number in used}:
-        names = ", ".join(f"{number} ({name})" for number, name in sorted(forbidden.items()))
-        options = " ".join(f"--licenses {number}" for number in sorted(used - forbidden.keys() - {0}))
-        hint = f"; to leave them out: {options}" if options else ""
-        print_note(f"warning: images under licenses {names} must not be shared in derived works{hint}")
-
-
-def _print_report(report: "ComposeReport", *, quiet: bool, as_json: bool) -> None:
-    from amodal_data.synthetic.composing import FLAT
-
     print_findings(report.findings, quiet=quiet)
     counts = f"{count_of(report.scenes, 'scene')}, {count_of(report.instances, 'instance')}"
     text = f"{report.folder}: {counts} of {count_of(report.cutouts, 'object')}, {report.seconds:.1f} s\nhidden part: "
     text += ", ".join(f"to {float(edge):.0%} {share:.1%}" for edge, share in report.occlusion.items())
     print_result(text, report.to_dict(), as_json=as_json)
-    hint = f"next: amodal-data build-targets {report.folder / FLAT}"
+    hint = f"next: amodal-data build-targets {report.folder / composing.FLAT}"
     waiting = "other shards are missing; the last one writes the annotations"
     print_note(hint if report.complete else waiting, quiet=quiet)

@@ -1,7 +1,8 @@
 """``amodal-data convert``: annotations or targets in the layouts that other tools read."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -9,10 +10,6 @@ from amodal_cli.shared import options
 from amodal_cli.shared.terminal import check_output, count_of, print_findings, print_note, print_result, progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from amodal_data import LayeredTargets
-    from amodal_data.cache import CachedImage
     from amodal_data.scenes.findings import Finding
 
 Layout = Literal["cocoa", "d2sa", "coco", "coco-modal", "datumaro", "yolo", "records", "table", "results"]
@@ -72,9 +69,7 @@ def convert(
         print_note(f"{conversion.layout} cannot store: {count:,} {content}", quiet=quiet)
 
 
-def _fix_order(
-    images: "Iterable[tuple[CachedImage, LayeredTargets]]", swaps: list[int]
-) -> "Iterator[tuple[CachedImage, LayeredTargets]]":
+def _fix_order(images: Iterable[tuple[Any, Any]], swaps: list[int]) -> Iterator[tuple[Any, Any]]:
     """Order instances as their visible masks show; append the number of swapped pairs of each image to ``swaps``."""
     from amodal_data.layering.visible_order import reorder
 

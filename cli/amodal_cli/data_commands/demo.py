@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from amodal_cli.data_commands.build_targets import build_targets
 from amodal_cli.data_commands.inspect import inspect
 from amodal_cli.data_commands.synth import synth
@@ -14,7 +12,7 @@ from amodal_cli.shared.terminal import print_note
 
 
 def demo(
-    folder: Annotated[Path, typer.Argument(file_okay=False, metavar="DIR", help="Folder to write to.")] = Path("demo"),
+    folder: Annotated[Path, options.Folder(help="Folder to write to.")] = Path("demo"),
     n: Annotated[int, options.Number("-n", min=1, help="Number of scenes.")] = 24,
     force: options.Force = False,
 ) -> None:

@@ -6,7 +6,8 @@ from typing import Annotated, Literal, cast, get_args
 import typer
 
 from amodal_cli.shared import options
-from amodal_cli.shared.terminal import check_output, print_json, print_note, printable
+from amodal_cli.shared.terminal import check_output, print_json, print_note
+from amodal_data.io.text import printable
 
 Pairs = Literal["overlap", "bordering", "constraint"]
 TableFormat = Literal["table", "markdown", "latex", "csv", "json"]
@@ -14,9 +15,7 @@ Protocol = Literal["amodal", "coco", "order", "completion"]
 
 
 def evaluate(
-    ground_truth: Annotated[
-        Path, typer.Argument(exists=True, metavar="GROUND_TRUTH", help="Annotation file or cache.")
-    ],
+    ground_truth: Annotated[Path, typer.Argument(exists=True, metavar="GROUND_TRUTH", help="Annotations or cache.")],
     predictions: Annotated[
         list[Path], typer.Argument(metavar="PREDICTIONS", help="Results files (also .gz); - reads standard input.")
     ],

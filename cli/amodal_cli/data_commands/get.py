@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from amodal_cli.shared import options
-from amodal_cli.shared.terminal import check_output, count_of, print_note, print_result, printable
+from amodal_cli.shared.terminal import check_output, count_of, print_note, print_result
+from amodal_data.io.text import printable
 
 if TYPE_CHECKING:
     from amodal_data.readers.catalogue import Dataset
@@ -31,7 +32,7 @@ def get(
       amodal-data get cocoa
       amodal-data get cocoa -d COCOA --missing urls.txt
     """
-    from amodal_data.io.files import replaced
+    from amodal_data.io.files import write_text
     from amodal_data.readers.catalogue import DATASETS
     from amodal_data.readers.inventory import annotation_inventory, missing_photos
 
@@ -54,19 +55,13 @@ def get(
     if urls and not as_json:
         print_note(f"next: amodal-data get {dataset} -d {data} --missing urls.txt")
     if missing is not None:
-        with replaced(missing) as file:
-            file.writelines(f"{printable(url or name)}\n" for name, url in urls.items())
+        write_text(missing, "".join(f"{printable(url or name)}\n" for name, url in urls.items()))
         print_note(f"{missing}: {count_of(len(urls), 'missing image')}")
 
 
 def _describe(dataset: "Dataset", files: "list[FileStatus]", missing: int, folder: Path | None) -> str:
-    lines = [
-        dataset.title,
-        f"  page     {dataset.page}",
-        f"  license  {dataset.license}",
-        f"  images   {dataset.photos}",
-    ]
-    lines += ["  files    put these into one folder and pass it with -d:"]
+    lines = [dataset.title, f"  page     {dataset.page}", f"  license  {dataset.license}"]
+    lines += [f"  images   {dataset.photos}", "  files    put these into one folder and pass it with -d:"]
     for part in dataset.parts:
         if "*" not in part.name:
             objects = f", {part.annotations:,} objects" if part.annotations else ""

@@ -1,16 +1,13 @@
 """``amodal-data inspect``: counts, statistics and pictures of a cache or annotation file."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from amodal_cli.shared import options
-from amodal_cli.shared.terminal import check_output, count_of, print_json, print_note, printable, progress
-
-if TYPE_CHECKING:
-    from amodal_data import Summary
-    from amodal_data.inspector.dataset import TargetDataset
+from amodal_cli.shared.terminal import check_output, count_of, print_json, print_note, progress
+from amodal_data.io.text import printable
 
 Pick = Literal["hardest", "first", "random", "findings"]
 
@@ -54,7 +51,10 @@ def inspect(
     with progress("reading", len(dataset), quiet=quiet) as advance:
         summary = dataset.summary(on_image=advance)
     outputs = [(path, limit or size) for path, size in ((png, _SHEET_IMAGES), (page, _PAGE_IMAGES)) if path is not None]
-    pictures = [(path, _select(dataset, summary, pick, size, image_ids, compare)) for path, size in outputs]
+    if compare is not None and pick == "hardest" and not image_ids:  # the worst predictions
+        pictures = [(path, dataset.worst(compare)[:size]) for path, size in outputs]
+    else:
+        pictures = [(path, dataset.choose(pick, size, summary, image_ids or [])) for path, size in outputs]
     if as_json:
         print_json(summary.to_dict())
     else:
@@ -92,12 +92,3 @@ def _check_options(
         raise typer.BadParameter("--id chooses images for --png or --html: add one of them")
     if compare is not None and page is None:
         raise typer.BadParameter("--compare shows predictions on the page: add --html FILE")
-
-
-def _select(
-    dataset: "TargetDataset", summary: "Summary", pick: Pick, limit: int, ids: list[int] | None, compare: Path | None
-) -> list[int]:
-    """Return the positions of the images to show; with predictions the worst ones by default."""
-    if compare is not None and pick == "hardest" and not ids:
-        return dataset.worst(compare)[:limit]
-    return dataset.choose(pick, limit, summary, ids or [])

@@ -13,7 +13,7 @@ Layout = Literal["cocoa", "d2sa", "cocoa-cls", "kins"]
 
 
 def synth(
-    out_dir: Annotated[Path, typer.Argument(file_okay=False, metavar="DIR", help="Folder to write to.")],
+    out_dir: Annotated[Path, options.Folder(help="Folder to write to.")],
     force: options.Force = False,
     layout: Annotated[Layout, typer.Option(help="Annotation layout to write.")] = "cocoa",
     split: Annotated[options.Split, typer.Option(help="Split in the file names.")] = "val",

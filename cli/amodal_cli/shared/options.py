@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # Kinds of arguments and options: a number, a share, a file or folder that exists or is written
 ExistingFile = partial(typer.Argument, exists=True, dir_okay=False)
+Folder = partial(typer.Argument, metavar="DIR", file_okay=False)
 Number = partial(typer.Option, metavar="N")
 Share = partial(typer.Option, metavar="SHARE", min=0)
 InputFile = partial(typer.Option, metavar="FILE", exists=True)
@@ -36,13 +37,8 @@ Stream = Annotated[bool | None, typer.Option(help="Read the file in pieces [abov
 # How to read files that do not state it
 MaskKind = Literal["amodal", "modal"]
 Masks = Annotated[MaskKind | None, typer.Option(help="Treat masks as amodal (whole objects) or modal (visible parts).")]
-Order = Annotated[
-    str | None,
-    typer.Option(
-        metavar="RULE",
-        help="Depth order: front-first, back-first, field:NAME (small = front), field:-NAME, or none (unknown).",
-    ),
-]
+_RULES = "Depth order: front-first, back-first, field:NAME (small = front), field:-NAME, or none (unknown)."
+Order = Annotated[str | None, typer.Option(metavar="RULE", help=_RULES)]
 Importer = Annotated[str | None, Name("--format", help="Read with Datumaro's importer of this name.")]
 Pattern = Annotated[str | None, Text(help="Match names of PNG masks with {image}, {object}, {name}, {order}.")]
 VisiblePattern = Annotated[str | None, Text(help="Match names of visible PNG masks likewise.")]

@@ -21,10 +21,8 @@ MAX_FINDINGS = 5  # Findings that are printed one by one
 
 Inputs = Annotated[list[Path], typer.Argument(exists=True, metavar="INPUT", help="Images, or folders of them.")]
 OutputFolder = Annotated[Path, options.OutputFolder("--output", "-o", help="Folder to write to.")]
-Save = Annotated[
-    str,
-    typer.Option(metavar="KINDS", help="Outputs: coco (results), png (overlays), npy (sem-dist maps), html (page)."),
-]
+_KINDS = "Outputs: coco (results), png (overlays), npy (sem-dist maps), html (page)."
+Save = Annotated[str, typer.Option(metavar="KINDS", help=_KINDS)]
 
 
 def find_images(inputs: list[Path], folder: Path, kinds: list[str], *, force: bool, quiet: bool) -> tuple[Path, ...]:
@@ -49,8 +47,8 @@ def print_report(schema: str, report: "PredictReport", images: int, folder: Path
         print_note(str(finding))
     if len(report.findings) > MAX_FINDINGS:
         print_note(f"and {count_of(len(report.findings) - MAX_FINDINGS, 'more finding')}")
-    document: dict[str, Any] = {"schema": schema, "path": str(folder)}
-    document |= {"photos": report.photos, "instances": report.instances}
+    counts = {"photos": report.photos, "instances": report.instances}
+    document: dict[str, Any] = {"schema": schema, "path": str(folder), **counts}
     document |= {"findings": list(map(str, report.findings))} if report.findings else {}
     text = f"{folder}: {count_of(report.instances, 'instance')} in {count_of(report.photos, 'image')}"
     print_result(text, document | {"problems": report.problems}, as_json=as_json)

@@ -11,23 +11,22 @@ import typer
 from typer.core import TyperGroup
 
 from amodal_cli.shared.interruption import install_handlers, was_interrupted
+from amodal_data.io.text import printable
 
 if TYPE_CHECKING:
     from amodal_data.scenes.findings import Finding
 
 DEBUG = {"on": False}  # Whether ``--debug`` was given: unexpected errors show their traceback
 _INTERRUPT_NOTES: list[str] = []  # What the last line of an interrupted command adds
-_EXTRAS = {
+_EXTRAS = {  # The extra that installs each optional package
     "pydantic": "sln", "tomlkit": "sln", "torch": "sln", "torchvision": "sln", "safetensors": "sln",
     "distributed": "distributed", "faster_coco_eval": "boundary", "datumaro": "formats", "yaml": "formats",
     "fiftyone": "fiftyone", "supervision": "supervision", "pyarrow": "parquet", "tensorboard": "tensorboard",
 }  # fmt: skip
-"""The extra that installs each optional package."""
-_SYNONYMS = {
+_SYNONYMS = {  # Names that other tools use for these commands
     "train": "fit", "infer": "predict", "test": "evaluate", "eval": "evaluate", "build": "build-targets",
     "check": "verify", "view": "inspect", "show": "inspect", "download": "get",
 }  # fmt: skip
-"""Names that other tools use for these commands."""
 
 
 class _CommandGroup(TyperGroup):
@@ -114,26 +113,17 @@ def _report_error(error: Exception) -> int:
     if isinstance(error, ModuleNotFoundError) and (extra := _EXTRAS.get(str(error.name).partition(".")[0])):
         print_note(f'error: the package {error.name!r} is not installed\n  fix: pip install "amodal-data[{extra}]"')
         return 3
-    if isinstance(error, MemoryError):
+    if isinstance(error, AmodalError):
+        print_note(f"error: {error}")
+    elif isinstance(error, MemoryError):
         print_note("error: not enough memory\n  fix: use a smaller input or a machine with more memory")
-        return 1
-    if isinstance(error, OSError) and not isinstance(error, AmodalError):
+    elif isinstance(error, OSError):
         print_note(f"error: {error.strerror or error}" + (f"\n  at:  {error.filename}" if error.filename else ""))
-        return 1
-    if not isinstance(error, AmodalError):
+    else:
         print_note(f"error: {type(error).__name__}: {error}")
         print_note("  fix: this is a bug; pass --debug before the command to see where it happened")
-        return 1
-    print_note(f"error: {error}")
-    if isinstance(error, MachineError):
-        return 3
     usage = LayoutError | OutputExistsError | SelectionError | InUseError | ConfigError | RunError
-    return 2 if isinstance(error, usage) else 1
-
-
-def printable(text: str) -> str:
-    """Escape control characters, which file names and labels may contain; line ends stay."""
-    return "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text)
+    return 3 if isinstance(error, MachineError) else 2 if isinstance(error, usage) else 1
 
 
 def count_of(n: int, noun: str) -> str:

@@ -12,9 +12,7 @@ from amodal_cli.shared.terminal import progress
 def complete(
     model: options.Model,
     inputs: predictions.Inputs,
-    prompts: Annotated[
-        Path, options.InputFile(dir_okay=False, help="Visible masks or boxes: COCO JSON, .npy or .npz.")
-    ],
+    prompts: Annotated[Path, options.InputFile(dir_okay=False, help="Visible masks or boxes: COCO JSON, .npy, .npz.")],
     out: predictions.OutputFolder,
     save: predictions.Save = "coco,png",
     force: options.Force = False,

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from amodal_cli.data_commands.build_targets import build_targets
 from amodal_cli.data_commands.synth import synth
 from amodal_cli.shared import options
@@ -18,9 +16,7 @@ _OBJECTS = (2, 6)  # Minimum and maximum number of objects in a scene
 
 
 def demo(
-    folder: Annotated[Path, typer.Argument(file_okay=False, metavar="DIR", help="Folder to write to.")] = Path(
-        "demo-sln"
-    ),
+    folder: Annotated[Path, options.Folder(help="Folder to write to.")] = Path("demo-sln"),
     force: options.Force = False,
     n: Annotated[int, options.Number("-n", min=4, help="Number of scenes to train on.")] = 400,
     steps: Annotated[int, options.Number(min=1, help="Number of optimizer steps; 250 take some minutes.")] = 250,
@@ -35,12 +31,12 @@ def demo(
     from sln.runtime.environment import require_torch
 
     require_torch()
-    results = folder / "predictions"
-    run = folder / "run"
+    results, run = folder / "predictions", folder / "run"
     for path in (run / "last.pt", results / "predictions.json", folder / "predictions.png"):
         refuse_existing(path, force=force)
-    if run.exists():
-        _remove_run(run)
+    for pattern in ("overlays/step_*.png", "*.pt", "metrics.*", ".lock", "config.toml", "env.json", "report.html"):
+        for file in run.glob(pattern):  # of an earlier demo: only the files that this package writes there
+            file.unlink()
     splits: tuple[tuple[options.Split, int, int], ...] = (("train", n, 0), ("val", max(4, n // 10), 1))
     for split, scenes, seed in splits:
         shape = f"--min-objects {_OBJECTS[0]} --max-objects {_OBJECTS[1]} --height {_SIZE} --width {_SIZE}"
@@ -57,10 +53,3 @@ def demo(
     predict(run, [folder / "val2014"], results, force=force)
     print_note(f"$ sln evaluate {run} {folder}/val.h5 --images {folder} --png {folder}/predictions.png")
     evaluate(run, folder / "val.h5", [folder], png=folder / "predictions.png", force=force)
-
-
-def _remove_run(run: Path) -> None:
-    """Remove the run of an earlier demo: only the files that this package writes there."""
-    for pattern in ("overlays/step_*.png", "*.pt", "metrics.*", ".lock", "config.toml", "env.json", "report.html"):
-        for file in run.glob(pattern):
-            file.unlink()

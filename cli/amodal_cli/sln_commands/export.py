@@ -24,11 +24,10 @@ def export(
       sln export runs/first/best.pt -o model.safetensors
       sln export runs/first/best.pt --as onnx -o model
     """
-    if form == "safetensors" and output.suffix != ".safetensors":
-        raise typer.BadParameter(
-            f"writes a .safetensors file, found {output.name!r}; for a folder add --as torch or onnx"
-        )
     if form == "safetensors":
+        if output.suffix != ".safetensors":
+            message = f"writes a .safetensors file, found {output.name!r}; for a folder add --as torch or onnx"
+            raise typer.BadParameter(message)
         check_output(output, force=force, inputs=[model])
     from sln.runtime.environment import require_torch
 

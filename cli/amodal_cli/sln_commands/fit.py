@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,7 +17,6 @@ from amodal_cli.shared.terminal import Advance, print_note, print_result, progre
 if TYPE_CHECKING:
     from sln import Config, Sources
     from sln.runs import Run
-    from sln.training.logs import RunLog
 
 Head = Literal["sln", "sln-noglm", "arcnn", "arcnn-visible"]
 Log = Literal["tensorboard"]
@@ -74,8 +74,11 @@ def fit(
         return
     if run is None and not _is_first_process():
         raise typer.BadParameter("training with several processes needs a run directory: add --run DIR")
-    folder = run or _unused_name(train)
-    slow = preset is None and config_file is None and _is_cpu(device)
+    names = (Path("runs") / f"{train.stem}-{number:03d}" for number in count(1))
+    folder = run or next(path for path in names if not path.exists())
+    from sln.runtime.device import pick_device
+
+    slow = preset is None and config_file is None and pick_device(device).type == "cpu"
     reporter = FitProgress(folder, config.train.steps, quiet=quiet, estimate=slow)
     if slow:
         text = f"note: no GPU here, and preset modern ({config.data.size} px) needs one; --preset tiny trains on a CPU"
@@ -87,7 +90,11 @@ def _train(start: "Callable[..., Run]", reporter: "FitProgress", log: Log | None
     """Train with a progress bar and print the result; only the first of several processes prints."""
     with progress("training", reporter.steps, quiet=reporter.quiet) as advance:
         reporter.advance = advance
-        logs = _logs(log, reporter.run)
+        logs = []
+        if log is not None and _is_first_process():
+            from sln.training.logs import TensorBoardLog
+
+            logs.append(TensorBoardLog(reporter.run / "tensorboard"))
         run = start(say=reporter.on_note, on_step=reporter.on_step, on_row=reporter.on_row, logs=logs)
     if not _is_first_process():
         return
@@ -97,21 +104,6 @@ def _train(start: "Callable[..., Run]", reporter: "FitProgress", log: Log | None
     print_result(text, {"schema": "sln/fit/1", "run": str(run.path), "last": last}, as_json=as_json)
     if not as_json:
         print_note(f"next: sln predict {run.path}/best.pt IMAGES -o predictions", quiet=reporter.quiet)
-
-
-def _logs(log: Log | None, run: Path) -> "list[RunLog]":
-    """Return the loggers of ``--log``; only the first process logs."""
-    if log is None or not _is_first_process():
-        return []
-    from sln.training.logs import TensorBoardLog
-
-    return [TensorBoardLog(run / "tensorboard")]
-
-
-def _is_cpu(device: str) -> bool:
-    from sln.runtime.device import pick_device
-
-    return pick_device(device).type == "cpu"
 
 
 class FitProgress:
@@ -146,11 +138,6 @@ class FitProgress:
             hours = (time.monotonic() - self.start_time) * self.steps / 3600
             print_note(f"at this pace all {self.steps:,} steps take {hours:,.1f} hours", quiet=self.quiet)
 
-    def _time_left(self) -> str:
-        pace = (time.monotonic() - self.start_time) / max(1, self.step - self.first_step)
-        seconds = pace * (self.steps - self.step)
-        return f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"
-
     def on_row(self, row: Mapping[str, Any]) -> None:
         """Show a row of metrics: its loss behind the bar, or all of it as a line."""
         if not self.print_lines:
@@ -158,7 +145,9 @@ class FitProgress:
             return
         losses = ", ".join(f"{name} {value:.3f}" for name, value in row["losses"].items())
         ap = f", AP {row['ap']:.3f}" if row.get("ap") is not None else ""
-        pace = f"{row['images_per_s']:.1f} images/s, {self._time_left()} left"
+        seconds = (time.monotonic() - self.start_time) / max(1, self.step - self.first_step) * (self.steps - self.step)
+        left = f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"
+        pace = f"{row['images_per_s']:.1f} images/s, {left} left"
         print_note(f"step {row['step']} of {self.steps}: loss {row['total']:.3f} ({losses}){ap}, {pace}")
 
 
@@ -177,11 +166,3 @@ def _check(config: "Config", sources: "Sources", device: str, as_json: bool) -> 
     memory = "" if report["memory_gib"] is None else f", {report['memory_gib']:.1f} GiB"
     text += f"an epoch takes {report['seconds_per_epoch'] / 60:.1f} min, all steps {report['hours']:.2f} h{memory}"
     print_result(text, report, as_json=as_json)
-
-
-def _unused_name(cache: Path) -> Path:
-    """Return the first of ``runs/NAME-001``, ``runs/NAME-002``, ... that does not exist."""
-    number = 1
-    while (folder := Path("runs") / f"{cache.stem}-{number:03d}").exists():
-        number += 1
-    return folder

@@ -57,10 +57,8 @@ def order_fit(
     require_torch()
     from sln.ordering.order_net import fit_order, save_order
 
-    data = _read_pairs(
-        train, source, images, model=model, predictions=predictions or (), rgb=rgb, size=size, max_pairs=pairs,
-        limit=limit, seed=seed, device=device,
-    )  # fmt: skip
+    maps = {"model": model, "predictions": predictions or (), "limit": limit, "device": device}
+    data = _read_pairs(train, source, images, rgb=rgb, size=size, max_pairs=pairs, seed=seed, **maps)
     text = f"{count_of(len(data.first), 'pair')}, {data.missing} skipped because an instance has no prediction"
     print_note(text, quiet=quiet)
     save_order(fit_order(data, epochs=epochs, seed=seed, device=device), output, source=source, size=size)
@@ -89,11 +87,9 @@ def order_evaluate(
     from sln.runtime.device import pick_device
 
     network, source, size = load_order(net)
-    network = network.to(pick_device(device))
-    data = _read_pairs(
-        val, source, images, model=model, predictions=predictions or (), rgb=network.rgb, size=size, limit=limit,
-        device=device,
-    )  # fmt: skip
+    network.to(pick_device(device))
+    maps = {"model": model, "predictions": predictions or (), "limit": limit, "device": device}
+    data = _read_pairs(val, source, images, rgb=network.rgb, size=size, **maps)
     total, right = len(data.first) + data.missing, int(correct_pairs(network, data).sum())
     accuracy = right / total if total else None
     text = f"{right} of {total} pairs right" + ("" if accuracy is None else f" ({accuracy:.3f}), by {source}")

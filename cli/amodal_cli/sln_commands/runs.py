@@ -6,13 +6,14 @@ from typing import Annotated
 import typer
 
 from amodal_cli.shared import options
-from amodal_cli.shared.terminal import print_json, print_note, printable
+from amodal_cli.shared.terminal import print_json, print_note
+from amodal_data.io.text import printable
 
 _RUNS = Path("runs")  # Folder of runs by default
 
 
 def runs(
-    folder: Annotated[Path, typer.Argument(file_okay=False, metavar="DIR", help="Folder of run directories.")] = _RUNS,
+    folder: Annotated[Path, options.Folder(help="Folder of run directories.")] = _RUNS,
     as_json: options.Json = False,
 ) -> None:
     """List the runs in a folder, newest first, with steps, loss and AP.
