@@ -101,8 +101,8 @@ def pixel_owners(prompts: Prompts, file: str = "") -> tuple[NDArray[np.int32], l
         if mask is None:
             continue
         inside = mask.decode()
-        taken = owner[inside]
-        for first, count in zip(*np.unique(taken[taken >= 0], return_counts=True), strict=True):
+        owners = owner[inside]
+        for first, count in zip(*np.unique(owners[owners >= 0], return_counts=True), strict=True):
             shared[int(first), n] = int(count)
         owner[inside & (owner < 0)] = n
     return owner, [Finding("prompts-overlap", Place(file), f"masks {a} and {b} share {count} pixels; {a} keeps them")
@@ -167,9 +167,9 @@ class Completer:
         boxes = prompted.amodal_boxes(prior)
         if len(prompts) and not prompted.has_mask.any():
             visible = visible_prompts(prompted.prediction(boxes, prompted.levels(boxes)), prompts)
-            again = _PromptedROIs(model, features, frame, visible, pixel_owners(visible)[0])
-            prior = again.ask_prior(self.prior)
-            boxes = again.amodal_boxes(prior)
+            second = _PromptedROIs(model, features, frame, visible, pixel_owners(visible)[0])
+            prior = second.ask_prior(self.prior)
+            boxes = second.amodal_boxes(prior)
         levels = PROMPTED_WEIGHT * prompted.levels(boxes)
         levels += (1 - PROMPTED_WEIGHT) * prompted.levels(boxes, prompted=False)
         if prior is not None:
@@ -252,9 +252,9 @@ class _PromptedROIs:
         images = torch.zeros(len(windows), dtype=torch.int64, device=windows.device)
         if len(self.features.photos) == 1:
             return self.model.predict_rois(self.features, ROIs.distinct(windows, images), maps)
-        both = torch.cat([windows, mirror_boxes(windows, self.frame.resized[1])])
+        pairs = torch.cat([windows, mirror_boxes(windows, self.frame.resized[1])])
         maps = None if maps is None else torch.cat([maps, maps.flip(3)])
-        rois = ROIs.distinct(both, torch.cat([images, images + 1]))
+        rois = ROIs.distinct(pairs, torch.cat([images, images + 1]))
         levels, mirrored = self.model.predict_rois(self.features, rois, maps).chunk(2)
         return (levels + mirrored.flip(3)) / 2
 
@@ -293,8 +293,8 @@ def _ends(profile: Tensor) -> tuple[Tensor, Tensor]:
     confident = profile > EXTENT_CONFIDENCE
     start = _crossing(profile, confident.long().argmax(1))
     stop = cells - _crossing(profile.flip(1), confident.flip(1).long().argmax(1))
-    some = confident.any(1)
-    return torch.where(some, start / cells, 0.5), torch.where(some, stop / cells, 0.5)
+    reached = confident.any(1)
+    return torch.where(reached, start / cells, 0.5), torch.where(reached, stop / cells, 0.5)
 
 
 def _crossing(profile: Tensor, first: Tensor) -> Tensor:

@@ -190,8 +190,7 @@ def _to_tensors(view: ResizedTargets, side: int, image_id: int, seed: int, class
     kept = (boxes[:, 2:] - boxes[:, :2]).min(axis=1) >= _MIN_SIDE
     table, unknown = np.pad(view.table[:, kept], [(1, 0), (0, 0)]), np.append(False, view.unknown)
     columns = (regions, table, unknown, boxes[kept], visible[kept], classes[kept], np.ones(int(kept.sum()), bool))
-    ids = (torch.tensor([image_id]), torch.tensor([seed]))
-    return Targets(*(torch.from_numpy(column)[None] for column in columns), *ids)
+    return Targets(*(torch.from_numpy(column)[None] for column in (*columns, np.array(image_id), np.array(seed))))
 
 
 class _Batches(Dataset[Any]):

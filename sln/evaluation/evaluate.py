@@ -12,9 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from amodal_data import EvaluationReport, ScoredMask, evaluate, evaluate_all
-from amodal_data.evaluation import write_predictions
+from amodal_data.evaluation import PROTOCOLS, Protocol, write_predictions
 from amodal_data.evaluation.iou import iou_of_counts
-from amodal_data.evaluation.report import PROTOCOLS, Protocol
 from amodal_data.io.images import read_photo
 from sln.data.dataset import Batch, CachedTargets, Frame, batches
 from sln.inference.comparison import ComparisonRow, comparison
@@ -95,8 +94,9 @@ def score_at_truth_boxes(predictor: Predictor, data: CachedTargets, limit: int |
 
 def to_prediction(predictor: Predictor, frame: Frame, boxes: Tensor, probabilities: Tensor) -> Prediction:
     """Level probabilities [P, K + 1, S, S] in boxes [P, 4] of the input as a prediction with scores 1."""
-    columns = (x.float().cpu().numpy() for x in (frame.to_photo(boxes), torch.ones(len(boxes)), probabilities))
-    return with_decoding(Prediction(frame.photo, *columns), predictor.config.predict)
+    corners, levels = (x.float().cpu().numpy() for x in (frame.to_photo(boxes), probabilities))
+    prediction = Prediction(frame.photo, corners, np.ones(len(boxes), np.float32), levels)
+    return with_decoding(prediction, predictor.config.predict)
 
 
 def _ious(codes: NDArray[np.uint8], truth: NDArray[np.uint8]) -> NDArray[np.float64]:

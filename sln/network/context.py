@@ -105,8 +105,8 @@ def _maps_of_group(probabilities: Tensor, rois: ROIs, side: int) -> Tensor:
     sums = torch.einsum("ij,jcm->icm", (neighbors & leads).float(), torch.cat(summands, 1))
     count, total_depth, absent = sums[:, -3:].unbind(1)
     ordered = [torch.einsum("ij,jm->im", pairs, inside) for pairs in (front, behind)]
-    others = [count, 1 - torch.exp(absent), total_depth / count.clamp(min=1e-3), *ordered]
-    maps = torch.cat([sums[:, :-3], torch.stack(others, 1)], 1)
+    summary = [count, 1 - torch.exp(absent), total_depth / count.clamp(min=1e-3), *ordered]
+    maps = torch.cat([sums[:, :-3], torch.stack(summary, 1)], 1)
     return _resample(maps.unflatten(2, (grid, grid)), scaled, probabilities.shape[-1])
 
 

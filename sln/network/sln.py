@@ -96,8 +96,8 @@ class SLN(HubModel):
         rois, prompts = sample_rois(proposals, targets, train.rois), None
         if self.roi_head.prompted:
             prompted = sample_prompts(targets, train.prompts, out)
-            none = prompted.maps.new_zeros(len(rois), *prompted.maps.shape[1:])
-            rois, prompts = rois.joined(prompted.rois), torch.cat([none, prompted.maps])
+            blank = prompted.maps.new_zeros(len(rois), *prompted.maps.shape[1:])
+            rois, prompts = rois.joined(prompted.rois), torch.cat([blank, prompted.maps])
         if len(rois):
             shares = one_hot_levels(targets.roi_shares(rois.boxes, rois.images, rois.objects, out, levels))
         else:  # photos without instances: the head takes part, with nothing to learn

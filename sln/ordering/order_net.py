@@ -204,7 +204,8 @@ def load_order(path: Path) -> SavedOrderNet:
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         message = "not an OrderNet written by this version of sln order fit"
         raise WeightsError(message, place=str(path), fix="train it again")
-    depth, rgb, source, size = map(content.get, ("depth", "rgb", "source", "size"))
+    settings: list[Any] = [content.get(name) for name in ("depth", "rgb", "source", "size")]
+    depth, rgb, source, size = settings
     valid = depth in get_args(Depth) and source in get_args(MapKind) and type(rgb) is bool and type(size) is int
     if not valid or not 32 <= size <= 4096:
         raise WeightsError("invalid OrderNet settings", place=str(path))

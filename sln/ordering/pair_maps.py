@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,7 +43,7 @@ def order_pairs(
     required for a model and for ``rgb``; device: of the model. For the rest see :func:`make_pairs`.
     """
     truth, photo_files = read_truth(cache, "all"), None
-    images = read_predictions(list(predictions), truth).images if predictions else None
+    images: Mapping[int, Any] | None = read_predictions(list(predictions), truth).images if predictions else None
     if model is not None or rgb:
         predictor = None if model is None else load(model, device)
         data = CachedTargets(cache, photos, DataConfig() if predictor is None else predictor.config.data)

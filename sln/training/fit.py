@@ -121,7 +121,7 @@ def resume(
     directory = Run.resume(Path(run))
     place, world = _join(device)
     sources = Sources.from_dict(directory.environment())
-    folders = {"images": tuple(images), "val_images": tuple(val_images)}
+    folders: dict[str, Any] = {"images": tuple(images), "val_images": tuple(val_images)}
     sources = replace(sources, **{name: paths for name, paths in folders.items() if paths})
     trainer = _trainer(directory.config(), sources, place, world, say, fresh=False)
     trainer.on_row, trainer.loggers = on_row, LoggerCollection(logs if world.is_main else (), say)
