@@ -26,8 +26,7 @@ from synthetic_benchmark.truth_boxes import predictions_at_truth
 from amodal_data.evaluation.bootstrap import intervals, sample_weights
 from sln import CachedTargets, Predictor, load, load_config
 from sln.completion.completer import Completer, Prompts
-from sln.completion.prior_training import fit_prior
-from sln.completion.shape_prior import PRIOR_FILE
+from sln.completion.shape_prior import PRIOR_FILE, fit_prior
 from sln.training.trainer import Trainer
 from sln.weights.files import write_safetensors
 

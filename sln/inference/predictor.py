@@ -128,10 +128,9 @@ def _select(
     rows = rows[inside & ~(duplicate[rows] & (settings.duplicate_factor == 0))][: settings.max_detections]
     boxes = frame.to_photo(detections.boxes[rows])
     boxes = boxes.minimum(boxes.new_tensor([frame.photo[1], frame.photo[0]] * 2))  # off by a rounding error
-    values = (boxes, scores[rows], detections.probabilities[rows])
-    corners, confidence, levels = (x.float().cpu().numpy() for x in values)
+    corners, levels = (x.float().cpu().numpy() for x in (boxes, detections.probabilities[rows]))
     classes = tuple(categories[i] for i in detections.classes[rows].tolist()) if categories else ()
-    objects = detections.objects[rows].cpu().numpy()
+    objects, confidence = detections.objects[rows].cpu().numpy(), scores[rows].float().cpu().numpy()
     prediction = Prediction(frame.photo, corners, confidence, levels, classes, objects=objects)
     return with_decoding(prediction, settings)
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from amodal_data.evaluation.iou import dense_iou
+from amodal_data.evaluation.iou import iou_of_counts
 from sln.network.paste_masks import paste_in_parts
 
 _GRID = 256  # Pixels a side at most of the grid that masks are compared on
@@ -26,10 +26,9 @@ def duplicates(
         return duplicate.to(scores.device)
     order = scores.argsort(descending=True, stable=True)
     amodal, visible = _masks(probabilities[order], boxes[order], side)
-    with torch.autocast(amodal.device.type, enabled=False):
-        same = dense_iou(amodal, amodal) > amodal_iou
-        if visible_iou > 0:
-            same &= dense_iou(visible, visible) > visible_iou
+    same = _iou(amodal) > amodal_iou
+    if visible_iou > 0:
+        same &= _iou(visible) > visible_iou
     same = same.cpu()
     for i in range(len(order)):
         if not duplicate[i]:
@@ -47,9 +46,7 @@ def group_duplicates(probabilities: Tensor, boxes: Tensor, scores: Tensor, side:
     amodal, visible = _masks(probabilities[order], boxes[order], side)
     areas = visible.sum(1)
     smaller = torch.minimum(areas[:, None], areas).clamp(min=1)
-    with torch.autocast(amodal.device.type, enabled=False):
-        shared = visible.float() @ visible.float().T
-        same = ((dense_iou(amodal, amodal) > _GROUP_IOU) & (shared > _GROUP_OVERLAP * smaller)).cpu()
+    same = ((_iou(amodal) > _GROUP_IOU) & (_shared(visible) > _GROUP_OVERLAP * smaller)).cpu()
     group = torch.full((len(order),), -1)
     for i in range(len(order)):
         if group[i] < 0:
@@ -66,3 +63,15 @@ def _masks(probabilities: Tensor, boxes: Tensor, side: int) -> tuple[Tensor, Ten
     parts = paste_in_parts(three, boxes * (grid / side), (grid, grid))
     amodal = torch.cat([part[:, 0] < 0.5 for part in parts]).flatten(1)
     return amodal, amodal & torch.cat([part[:, 1] >= part[:, 2] for part in parts]).flatten(1)
+
+
+def _iou(masks: Tensor) -> Tensor:
+    """IoU of all pairs of masks, bool [P, pixels], float32 [P, P]; 0 for two empty ones."""
+    areas = masks.sum(1)
+    return iou_of_counts(_shared(masks), areas[:, None], areas)
+
+
+def _shared(masks: Tensor) -> Tensor:
+    """Pixels that all pairs of masks share, float32 [P, P]."""
+    with torch.autocast(masks.device.type, enabled=False):
+        return masks.float() @ masks.float().T

@@ -6,8 +6,7 @@ from typing import Annotated, Literal, cast, get_args
 import typer
 
 from amodal_cli.shared import options
-from amodal_cli.shared.terminal import check_output, print_json, print_note
-from amodal_data.io.text import printable
+from amodal_cli.shared.terminal import check_output, print_json, print_note, printable
 
 Pairs = Literal["overlap", "bordering", "constraint"]
 TableFormat = Literal["table", "markdown", "latex", "csv", "json"]

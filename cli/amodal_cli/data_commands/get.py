@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from amodal_cli.shared import options
-from amodal_cli.shared.terminal import check_output, count_of, print_note, print_result
-from amodal_data.io.text import printable
+from amodal_cli.shared.terminal import check_output, count_of, print_note, print_result, printable
 
 if TYPE_CHECKING:
     from amodal_data.readers.catalogue import Dataset

@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from amodal_cli.shared import options
-from amodal_cli.shared.terminal import check_output, count_of, print_json, print_note, progress
-from amodal_data.io.text import printable
+from amodal_cli.shared.terminal import check_output, count_of, print_json, print_note, printable, progress
 
 Pick = Literal["hardest", "first", "random", "findings"]
 

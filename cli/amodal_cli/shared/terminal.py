@@ -11,7 +11,6 @@ import typer
 from typer.core import TyperGroup
 
 from amodal_cli.shared.interruption import install_handlers, was_interrupted
-from amodal_data.io.text import printable
 
 if TYPE_CHECKING:
     from amodal_data.scenes.findings import Finding
@@ -124,6 +123,11 @@ def _report_error(error: Exception) -> int:
         print_note("  fix: this is a bug; pass --debug before the command to see where it happened")
     usage = LayoutError | OutputExistsError | SelectionError | InUseError | ConfigError | RunError
     return 3 if isinstance(error, MachineError) else 2 if isinstance(error, usage) else 1
+
+
+def printable(text: str) -> str:
+    """Escape control characters, which file names and labels may contain; line ends stay."""
+    return "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text)
 
 
 def count_of(n: int, noun: str) -> str:

@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from amodal_cli.shared import options
-from amodal_cli.shared.terminal import print_json, print_note
-from amodal_data.io.text import printable
+from amodal_cli.shared.terminal import print_json, print_note, printable
 
 _RUNS = Path("runs")  # Folder of runs by default
 
