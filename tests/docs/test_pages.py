@@ -116,7 +116,7 @@ def commands(text):
 
 def shortened(text):
     for long, short in SHORTER.items():
-        text = text.replace(long, short)
+        text = re.sub(re.escape(long) + r"(?!\d)", short, text)  # not the beginning of a longer number
     return text
 
 
