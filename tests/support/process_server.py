@@ -144,19 +144,19 @@ class ForkedProcess:
 
     def communicate(self, timeout=None):
         """All that is left of stdout and stderr, after the end of the process."""
-        texts, end = {self.stdout: b"", self.stderr: b""}, time.monotonic() + (timeout or 1e9)
+        texts, end = {self.stdout: b"", self.stderr: b""}, None if timeout is None else time.monotonic() + timeout
         with selectors.DefaultSelector() as selector:
             for pipe in texts:
                 selector.register(pipe, selectors.EVENT_READ)
             while selector.get_map():
-                if not (ready := selector.select(max(0, end - time.monotonic()))):
+                if not (ready := selector.select(_left(end))):
                     raise subprocess.TimeoutExpired(str(self.pid), timeout)
                 for key, _ in ready:
                     part = os.read(key.fd, 65536)
                     texts[key.fileobj] += part
                     if not part:
                         selector.unregister(key.fileobj)
-        self.wait(max(0, end - time.monotonic()))
+        self.wait(_left(end))
         self._close()
         return tuple(text.decode() for text in texts.values())
 
@@ -172,6 +172,11 @@ class ForkedProcess:
             self.kill()
         self.wait()
         self._close()
+
+
+def _left(end):
+    """Seconds until a time, at least 0; None without one."""
+    return None if end is None else max(0, end - time.monotonic())
 
 
 def _connect(path):
