@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.commands import ROOT, run_command
+from support.networks import FEW_STEPS
 from support.scenes import modal_photos
 
 import amodal_data as ad
@@ -46,7 +47,7 @@ SHORTER = {
     "-n 20000": "-n 4",
     "--intervals 200": "--intervals 10",
     "intervals=200": "intervals=10",
-    "sln fit ": "sln fit --preset tiny --steps 2 ",
+    "sln fit ": f"sln fit --preset tiny {' '.join(f'--set {setting}' for setting in FEW_STEPS)} ",
     "sln order fit ": "sln order fit --epochs 1 ",
     "prior_steps=1000": "prior_steps=2",
 }
@@ -94,8 +95,8 @@ def home(tmp_path_factory):
     rows = [{"image_id": 1, "category_id": 1, "score": 0.9, "segmentation": ad.RLE.from_mask(masks[0]).to_coco()}]
     (folder / "results.json").write_text(json.dumps(rows))
     (folder / "masks.json").write_text(json.dumps(rows))
-    process = run_command("sln", "fit", "train.h5", "--images", "data", "--preset", "tiny", "--steps", "2", "--run",
-                       "runs/first", cwd=folder)  # fmt: skip
+    fit = shortened("sln fit train.h5 --images data --run runs/first")
+    process = run_command(*shlex.split(fit), cwd=folder)
     assert process.returncode == 0, process.stderr
     return folder
 
@@ -144,7 +145,7 @@ def test_every_documented_block_of_python_runs(text, workspace, monkeypatch):
     photo = read_photo(workspace / "photo.jpg") if "photo)" in text else None
     names = {
         "sln": sln, "photo": photo, "masks": np.load("masks.npy"), "wandb": wandb(), "sources": sources(),
-        "config": sln.load_config("tiny", settings=["train.steps=2", "train.log_every=1"]),
+        "config": sln.load_config("tiny", settings=[*FEW_STEPS, "train.log_every=1"]),
     }  # fmt: skip
     exec(compile(shortened(text).replace('"runs/first", logs', '"runs/logged", logs'), "block", "exec"), names)
     assert ("push_to_hub" in text) == bool(pushed)
@@ -188,7 +189,7 @@ def test_the_readme_is_short_and_begins_with_a_picture():
     assert len(text.split()) <= 650 and text.index("![") < text.index("```sh") < 2500
 
 
-@pytest.mark.slow
+@pytest.mark.research
 def test_a_fresh_process_walks_the_readmes_path(tmp_path):
     """The same commands in a shell, on less data."""
     path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
