@@ -63,7 +63,7 @@ def on_files(files: Files, config: Any) -> Files:
     """Add the generated pages."""
     pages = {
         "index.md": _readme(config["extra"]["repository"]),
-        "changes.md": (ROOT / "CHANGELOG.md").read_text(),
+        "changes.md": _local(ROOT / "CHANGELOG.md"),
         "contributing.md": _local(ROOT / "CONTRIBUTING.md"),
         "commands.md": _commands(),
         **{f"api/{name}.md": _reference(name, modules) for name, modules in API.items()},
@@ -96,6 +96,7 @@ def _local(path: Path) -> str:
     text = re.sub(r"\]\(docs/([^)]+)\)", r"](\1)", text)
     text = text.replace("](CHANGELOG.md)", "](changes.md)").replace("](CONTRIBUTING.md)", "](contributing.md)")
     text = text.replace("](README.md)", "](index.md)")
+    text = re.sub(r"\[([^\]]+)\]\(LICENSE\)", r"\1", text)  # not a page of the site
     return re.sub(r"\[([^\]]+)\]\((?!https?:|#)[^)]+\.(?:py|toml|yml|cff|ipynb)\)", r"`\1`", text)
 
 
