@@ -42,8 +42,8 @@ SKIPPED = {
 
 SHORTER = {
     "-n 200": "-n 4",
-    "-n 40": "-n 4",
-    "--steps 100": "--steps 2",
+    "-n 20": "-n 4",
+    "--steps 50": "--steps 2",
     "-n 20000": "-n 4",
     "--intervals 200": "--intervals 10",
     "intervals=200": "intervals=10",

@@ -431,6 +431,7 @@ def test_annotators_are_selected_by_name(scenes, tmp_path):
 
 
 def test_boundary_ap_of_exact_masks(scenes):
+    pytest.importorskip("faster_coco_eval")
     parts = evaluate(*scenes, "coco", boundary=True).figures["parts"]
     assert all(parts[part]["AP"] > 0.99 for part in ("amodal", "visible", "hidden"))
 
