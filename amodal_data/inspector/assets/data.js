@@ -89,8 +89,8 @@ class Layers {
 
   // Who of two is in front, as the package decided it (semdist.pair_order; for the truth its order): 1 = a, -1 = b.
   order(a, b) {
-    const told = ([front, back]) => this.pairs.some((pair) => pair[0] === front && pair[1] === back);
-    return told([a, b]) ? 1 : told([b, a]) ? -1 : 0;
+    const listed = ([front, back]) => this.pairs.some((pair) => pair[0] === front && pair[1] === back);
+    return listed([a, b]) ? 1 : listed([b, a]) ? -1 : 0;
   }
 }
 

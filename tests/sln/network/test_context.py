@@ -1,4 +1,4 @@
-"""The scene pass: what the others say, drawn plainly; and what training shows it."""
+"""The context stage: context maps beside a plain reference, and what is sampled in training."""
 
 import pytest
 import torch
@@ -116,7 +116,7 @@ def test_training_shows_true_boxes_and_what_a_detector_leaves():
     assert (objects[true] == torch.tensor([0, 1, 2] * 3)).all()
     known = torch.stack([((objects == n) & (weights > 0)).sum(1) for n in range(3)], 1)
     assert known.max() == 1  # of an instance at most one region counts
-    assert (known == 0).any() and (objects >= 10**6).any()  # some are missing, some are doubles nobody knows
+    assert (known == 0).any() and (objects >= 10**6).any()  # some are missing, some are unmatched duplicates
     assert weights.min() == 0 and weights.max() <= 1
 
 

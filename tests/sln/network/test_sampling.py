@@ -42,7 +42,7 @@ def test_all_images_at_once_are_what_torchvision_does_with_each(monkeypatch):
     scores, shown, each = torch.randn(3, 800), [(64, 64), (50, 40), (64, 30)], [700, 100]
     thinned_alike(proposals, decoded, scores, shown, each)
     monkeypatch.setattr("sln.network.rpn._NMS_FACTOR", 2)
-    proposals._post_nms_top_n["training"] = 7  # of doubles, the best of all, more have to be looked at than 14
+    proposals._post_nms_top_n["training"] = 7  # duplicates are removed, so more than 14 proposals are needed
     crowd = torch.cat([decoded[:, :1] + 0.1 * torch.rand(3, 100, 4), decoded[:, 100:]], 1)
     thinned_alike(proposals, crowd, torch.cat([scores[:, :100] + 9, scores[:, 100:]], 1), shown, each)
 
