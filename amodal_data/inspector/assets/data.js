@@ -87,7 +87,7 @@ class Layers {
     return depth;
   }
 
-  // Who of two is in front, as the package decided it (semdist.pair_order; for the truth its order): 1 = a, -1 = b.
+  // Which of two is in front, as Python decided it (instance_order; the ground truth has its own): 1 = a, -1 = b.
   order(a, b) {
     const listed = ([front, back]) => this.pairs.some((pair) => pair[0] === front && pair[1] === back);
     return listed([a, b]) ? 1 : listed([b, a]) ? -1 : 0;
