@@ -9,11 +9,12 @@ from PIL import Image
 
 from amodal_data.cache import CachedImage
 from amodal_data.inspector.drawing import as_image, draw_count_map, draw_instances, draw_levels, draw_sem_dist
-from amodal_data.inspector.drawing.labels import printable, sem_dist_legend, striped_legend, swatches, write_labels
+from amodal_data.inspector.drawing.labels import sem_dist_legend, striped_legend, swatches, write_labels
 from amodal_data.inspector.drawing.panels import label_places
 from amodal_data.inspector.drawing.sheets import PANEL_WIDTH, Legend, Panel, panel_sheet, panel_size
 from amodal_data.inspector.summary import most_hidden
 from amodal_data.io.images import read_display_photo
+from amodal_data.io.text import printable
 from amodal_data.layering.targets import LayeredTargets
 
 _TITLES = ("photo", "instances, hidden parts striped", "count map", "levels, most hidden instance", "its sem-dist map")

@@ -163,12 +163,12 @@ class Completer:
     def _complete(self, features: Features, frame: Frame, prompts: Prompts, owner: NDArray[np.int32]) -> Prediction:
         model = self.predictor.model
         prompted = _PromptedROIs(model, features, frame, prompts, owner)
-        prior = prompted.ask_prior(self.prior)
+        prior = prompted.query_prior(self.prior)
         boxes = prompted.amodal_boxes(prior)
         if len(prompts) and not prompted.has_mask.any():
             visible = visible_prompts(prompted.prediction(boxes, prompted.levels(boxes)), prompts)
             second = _PromptedROIs(model, features, frame, visible, pixel_owners(visible)[0])
-            prior = second.ask_prior(self.prior)
+            prior = second.query_prior(self.prior)
             boxes = second.amodal_boxes(prior)
         levels = PROMPTED_WEIGHT * prompted.levels(boxes)
         levels += (1 - PROMPTED_WEIGHT) * prompted.levels(boxes, prompted=False)
@@ -177,7 +177,7 @@ class Completer:
         return prompted.prediction(boxes, levels)
 
 
-class _PriorAnswer(NamedTuple):
+class _PriorOutput(NamedTuple):
     """Confidence of a shape prior, [P, 56, 56], in windows [P, 4] of the input; ``informed`` bool [P]: the instance's
     mask is known, and masks of others near it.
     """
@@ -202,7 +202,7 @@ class _PromptedROIs:
         self.boxes = frame.to_input(torch.from_numpy(prompts.boxes)).to(device)
         self.has_mask = torch.tensor([mask is not None for mask in prompts.masks], dtype=torch.bool, device=device)
 
-    def amodal_boxes(self, prior: _PriorAnswer | None) -> Tensor:
+    def amodal_boxes(self, prior: _PriorOutput | None) -> Tensor:
         """Amodal boxes in the photo, [P, 4]: by the prior where it is informed, else by the head."""
         if prior is None:
             return self._boxes_by_head()
@@ -220,7 +220,7 @@ class _PromptedROIs:
             boxes = clip_boxes_to_image(extent, self.frame.resized)
         return boxes
 
-    def ask_prior(self, prior: ShapePrior | None) -> _PriorAnswer | None:
+    def query_prior(self, prior: ShapePrior | None) -> _PriorOutput | None:
         """The shape prior's confidence around each visible box; None without a prior."""
         if prior is None:
             return None
@@ -229,7 +229,7 @@ class _PromptedROIs:
         visible = owners == torch.arange(len(owners), device=owners.device)[:, None, None]
         neighbors = (owners >= 0) & ~visible
         confidence = prior.confidence(prior_inputs(visible, neighbors, inside, length / self.frame.side))
-        return _PriorAnswer(windows, confidence, self.has_mask & neighbors.flatten(1).any(1))
+        return _PriorOutput(windows, confidence, self.has_mask & neighbors.flatten(1).any(1))
 
     def prediction(self, boxes: Tensor, probabilities: Tensor) -> Prediction:
         """The prediction of level probabilities in amodal boxes [P, 4], given the masks."""

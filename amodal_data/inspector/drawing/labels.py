@@ -19,11 +19,6 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
-def printable(text: str) -> str:
-    """Escape the control characters of foreign text, such as those in file names and labels."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def write_labels(picture: Image.Image, places: Sequence[tuple[int, int, int]], texts: Sequence[str], size: int) -> None:
     """Write ``texts[n]`` centered on each (n, x, y), dark on a pale plate, inside the picture.
 

@@ -6,7 +6,8 @@ from typing import Annotated, Literal, cast, get_args
 import typer
 
 from amodal_cli.shared import options
-from amodal_cli.shared.terminal import check_output, print_json, print_note, printable
+from amodal_cli.shared.terminal import check_output, print_json, print_note
+from amodal_data.io.text import printable
 
 Pairs = Literal["overlap", "bordering", "constraint"]
 TableFormat = Literal["table", "markdown", "latex", "csv", "json"]
@@ -70,7 +71,7 @@ def evaluate(
     if as_json or form == "json":
         print_json(evaluation.to_dict())
     else:
-        print(printable(evaluation.to_text(form)))
+        print(printable(evaluation.to_text(form), keep_lines=True))
     if table is not None:
         with replaced(table, newline="") as file:
             evaluation.reports["amodal"].write_images(file)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from amodal_cli.shared import options
-from amodal_cli.shared.terminal import check_output, count_of, print_note, print_result, printable
+from amodal_cli.shared.terminal import check_output, count_of, print_note, print_result
+from amodal_data.io.text import printable
 
 if TYPE_CHECKING:
     from amodal_data.readers.catalogue import Dataset
@@ -54,7 +55,7 @@ def get(
     if urls and not as_json:
         print_note(f"next: amodal-data get {dataset} -d {data} --missing urls.txt")
     if missing is not None:
-        write_text(missing, "".join(f"{printable(url or name)}\n" for name, url in urls.items()))
+        write_text(missing, "".join(f"{printable(url or name, keep_lines=True)}\n" for name, url in urls.items()))
         print_note(f"{missing}: {count_of(len(urls), 'missing image')}")
 
 

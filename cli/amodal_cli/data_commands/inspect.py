@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 import typer
 
 from amodal_cli.shared import options
-from amodal_cli.shared.terminal import check_output, count_of, print_json, print_note, printable, progress
+from amodal_cli.shared.terminal import check_output, count_of, print_json, print_note, progress
+from amodal_data.io.text import printable
 
 Pick = Literal["hardest", "first", "random", "findings"]
 
@@ -57,7 +58,7 @@ def inspect(
     if as_json:
         print_json(summary.to_dict())
     else:
-        print(printable(str(summary)))
+        print(printable(str(summary), keep_lines=True))
         for finding in summary.findings if findings else ():
             print_note(str(finding))
         if not pictures:

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from amodal_cli.shared.interruption import install_handlers, was_interrupted
+from amodal_data.io.text import printable
 
 if TYPE_CHECKING:
     from amodal_data.scenes.findings import Finding
@@ -125,11 +126,6 @@ def _report_error(error: Exception) -> int:
     return 3 if isinstance(error, MachineError) else 2 if isinstance(error, usage) else 1
 
 
-def printable(text: str) -> str:
-    """Escape control characters, which file names and labels may contain; line ends stay."""
-    return "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text)
-
-
 def count_of(n: int, noun: str) -> str:
     """Return a count with its noun: ``"1 image"``, ``"2 images"``."""
     return f"{n} {noun}{'s' * (n != 1)}"
@@ -138,7 +134,7 @@ def count_of(n: int, noun: str) -> str:
 def print_note(text: str, *, quiet: bool = False) -> None:
     """Print a note, warning or error to stderr, unless quiet."""
     if not quiet:
-        print(printable(text), file=sys.stderr)
+        print(printable(text, keep_lines=True), file=sys.stderr)
 
 
 def print_findings(findings: "Sequence[Finding]", *, quiet: bool) -> dict[str, int]:
@@ -161,7 +157,7 @@ def print_result(text: object, document: dict[str, Any], *, as_json: bool) -> No
     if as_json:
         print_json(document)
     else:
-        print(printable(str(text)))
+        print(printable(str(text), keep_lines=True))
 
 
 class Advance(Protocol):

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from amodal_cli.shared import options
-from amodal_cli.shared.terminal import print_json, print_note, printable
+from amodal_cli.shared.terminal import print_json, print_note
+from amodal_data.io.text import printable
 
 _RUNS = Path("runs")  # Folder of runs by default
 
@@ -33,4 +34,5 @@ def runs(
         loss = "" if row["loss"] is None else f"loss {row['loss']:.3f}"
         score = "" if row["ap"] is None else f"AP {row['ap']:.3f}"
         steps = f"{row['step']:>8} of {row['steps']:<8}"
-        print(printable(f"{row['run']:<28}{steps}{loss:<14}{score:<10}{row['problem'] or row['targets']}"))
+        line = f"{row['run']:<28}{steps}{loss:<14}{score:<10}{row['problem'] or row['targets']}"
+        print(printable(line, keep_lines=True))
