@@ -142,8 +142,9 @@ class Completer:
     ) -> Prediction:
         """Amodal masks and levels for the prompts of one photo, in their order.
 
-        A given mask is level 0 of its instance, pixel by pixel. owner: int32 [H, W] by :func:`pixel_owners`, computed
-        unless given. mirror: look at the mirrored photo as well, for a little more quality in twice the time.
+        photo: uint8 RGB [H, W, 3], a Pillow image or the path of one. owner: int32 [H, W] by :func:`pixel_owners`,
+        -1 = no prompt; computed unless given. mirror: look at the mirrored photo as well, for a little more quality in
+        twice the time. A given mask is level 0 of its instance, pixel by pixel.
 
         Raises :class:`sln.errors.WeightsError` if the network was trained without prompts,
         :class:`amodal_data.errors.PhotoError` if the photo cannot be used or has another size than the prompts.

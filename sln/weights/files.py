@@ -27,7 +27,7 @@ _LARGEST = 16 * 2**30  # Bytes of a file of weights, or of the network it asks f
 Network = TypeVar("Network", bound=Any)
 
 
-class _Remembering:
+class _WriteErrorRecorder:
     """A file that keeps the error of a failed write: torch.save turns it into one that says nothing."""
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -48,7 +48,7 @@ class _Remembering:
 def save_atomically(content: dict[str, Any], path: Path) -> None:
     """Write a checkpoint so that there is always a whole one. Raises OSError if the disk does not take it."""
     with replaced(path, "wb") as file:
-        out = _Remembering(file)
+        out = _WriteErrorRecorder(file)
         try:
             torch.save(content, cast(IO[bytes], out))
         except (OSError, RuntimeError) as error:
