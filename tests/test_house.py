@@ -70,7 +70,7 @@ def test_imported_libraries_are_declared():
         == {"timm", "onnxruntime", "onnxscript", "huggingface_hub", "supervision", "tensorboard"}
         <= optional
     )
-    ours = {"datumaro", "distributed", "faster_coco_eval", "fiftyone", "pyarrow", "supervision", "yaml"}
+    ours = {"datumaro", "distributed", "faster_coco_eval", "fiftyone", "pyarrow", "supervision"}
     assert used["amodal_data"] - base == ours <= optional
     assert used["amodal_cli"] - base <= optional
     assert names(extras["sln"]) | base <= set().union(*used.values()) | {"packaging"}

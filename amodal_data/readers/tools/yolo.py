@@ -9,6 +9,7 @@ from amodal_data.errors import AnnotationError, LayoutError, PhotoError
 from amodal_data.io.images import PHOTO_SUFFIXES, photo_size
 from amodal_data.readers.json_files import read_bytes
 from amodal_data.readers.tools.coco_builder import CocoBuilder, digest_of
+from amodal_data.readers.yaml_files import read_yaml
 from amodal_data.scenes.scene import Source
 
 
@@ -19,12 +20,13 @@ def yolo_as_coco(folder: Path) -> tuple[CocoBuilder, Source]:
     number. Lines with four numbers are boxes; they are skipped with a finding, as are labels without an image file.
     Image ids count from 1 in order of name.
 
-    Raises :class:`LayoutError` if there is no label, ModuleNotFoundError if there is a YAML file and no PyYAML.
+    Raises :class:`LayoutError` if there is no label.
     """
     labels = sorted((folder / "labels").rglob("*.txt"))
     if not labels:
         raise LayoutError("no labels/**/*.txt here", place=str(folder))
-    builder, digests, names = CocoBuilder(folder.name), [], _class_names(folder)
+    builder, digests = CocoBuilder(folder.name), []
+    names = _class_names(folder, builder)
     builder.labels = [names[number] for number in sorted(names)]
     images = [path for path in sorted((folder / "images").rglob("*")) if path.suffix.lower() in PHOTO_SUFFIXES]
     photos = {_relative_name(path, folder / "images"): path for path in images}
@@ -43,14 +45,13 @@ def _relative_name(path: Path, folder: Path) -> str:
     return path.relative_to(folder).with_suffix("").as_posix()
 
 
-def _class_names(folder: Path) -> dict[int, str]:
+def _class_names(folder: Path, builder: CocoBuilder) -> dict[int, str]:
     """Class names by number, from the first YAML file that has some: a list, or a mapping of numbers to names."""
     for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
-        import yaml  # an extra, needed only here
-
         try:
-            content = yaml.safe_load(read_bytes(path))
-        except (AnnotationError, yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError):
+            content = read_yaml(path)
+        except AnnotationError as error:
+            builder.report("annotation-malformed", f"{path.name}: {error.message}")
             continue
         names = content.get("names") if isinstance(content, dict) else None
         names = dict(enumerate(names)) if isinstance(names, list) else names

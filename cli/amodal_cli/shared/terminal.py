@@ -20,7 +20,7 @@ DEBUG = {"on": False}  # Whether ``--debug`` was given: unexpected errors show t
 _INTERRUPT_NOTES: list[str] = []  # What the last line of an interrupted command adds
 _EXTRAS = {  # The extra that installs each optional package
     "pydantic": "sln", "tomlkit": "sln", "torch": "sln", "torchvision": "sln", "safetensors": "sln",
-    "distributed": "distributed", "faster_coco_eval": "boundary", "datumaro": "formats", "yaml": "formats",
+    "distributed": "distributed", "faster_coco_eval": "boundary", "datumaro": "formats",
     "fiftyone": "fiftyone", "supervision": "supervision", "pyarrow": "parquet", "tensorboard": "tensorboard",
 }  # fmt: skip
 _SYNONYMS = {  # Names that other tools use for these commands
