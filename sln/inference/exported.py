@@ -12,12 +12,17 @@ Everything without a fixed shape lies between the parts, in :meth:`ExportedModel
 the maps of the others, and any number of ROIs, P at a time. ``boxes`` is missing in the paper's version, ``context``
 without a context stage. ``exported.json`` holds the network's settings and the numbers above. The parts run the
 network's own modules (:class:`sln.network.roi_pool.RoIPool` with ``static`` shapes).
+
+Programs are code, so they run only where a user names ``exported.json``. Files of ``torch.export`` that also hold
+pickles or compiled libraries are refused before torch opens them.
 """
 
 import json
+import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +46,11 @@ SETTINGS = "exported.json"  # The file beside the parts
 _SCHEMA = "sln-exported/1"
 # P of each part: of a hundred proposals only few remain where an object is
 _ROIS = {"boxes": 100, "levels": 16, "context": 16}
+# What a program of torch.export consists of: tensors as plain bytes, JSON, and no inputs to unpickle
+_PLAIN_MEMBERS = re.compile(
+    r"models/model\.json|data/weights/(weight_\d+|model_weights_config\.json)|archive_(format|version)|byteorder|"
+    r"data/constants/(tensor_\d+|model_constants_config\.json)|data/sample_inputs/model\.pt|\.data/(version|serialization_id)"
+)
 
 
 class _Trunk(nn.Module):
@@ -149,6 +159,7 @@ def _parts(model: SLN, trunk: _Trunk) -> dict[str, tuple[nn.Module, tuple[Tensor
 def _write_part(part: nn.Module, inputs: tuple[Tensor, ...], path: Path, form: str) -> None:
     program = torch.export.export(part, inputs)
     if form == "torch":
+        program.example_inputs = None  # torch would pickle them
         with replaced(path, "wb") as file:
             torch.export.save(program, file)
         return
@@ -219,6 +230,8 @@ def load_exported(folder: Path) -> ExportedModel:
             header = json.load(file)
         if header["schema"] != _SCHEMA:
             raise ValueError(f"schema {header['schema']!r:.40}")
+        if not set(header["parts"]) <= {"trunk", *_ROIS}:
+            raise ValueError("it names parts that no network has")
         config, form = Config.model_validate(header["config"]), header["form"]
         load = {"torch": _torch_part, "onnx": _onnx_part}[form]
         parts = {name: load(folder / (name + _SUFFIX[form])) for name in header["parts"]}
@@ -231,13 +244,31 @@ def load_exported(folder: Path) -> ExportedModel:
 
 
 def _torch_part(path: Path) -> Program:
-    program = torch.export.load(path).module()
+    with open_regular(path) as file:
+        _refuse_pickles(file, path.name)
+        program = torch.export.load(file).module()
 
     def run(*inputs: Tensor) -> tuple[Tensor, ...]:
         outputs = program(*inputs)
         return outputs if isinstance(outputs, tuple) else (outputs,)
 
     return run
+
+
+def _refuse_pickles(file: IO[bytes], name: str) -> None:
+    """Raise ValueError unless a program holds plain tensors and JSON only. The file is rewound."""
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+        members = {entry.filename.partition("/")[2]: entry for entry in entries}
+        roots = {entry.filename.partition("/")[0] for entry in entries}
+        plain = len(members) == len(entries) and len(roots) == 1 and all(map(_PLAIN_MEMBERS.fullmatch, members))
+        if not plain or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise ValueError(f"{name} holds more than tensors and JSON")
+        configs = [json.loads(archive.read(members[key])) for key in members if key.endswith("_config.json")]
+        pickled = [part["use_pickle"] is not False for config in configs for part in config["config"].values()]
+        if any(pickled) or members["data/sample_inputs/model.pt"].file_size:
+            raise ValueError(f"{name} holds pickled parts, which could run any code")
+    file.seek(0)
 
 
 def _onnx_part(path: Path) -> Program:

@@ -136,6 +136,15 @@ def _select(
 
 
 def load(path: str | Path, device: str = "auto") -> Predictor:
-    """A trained network, ready to predict: a run directory, a checkpoint, a ``.safetensors`` file or exported model."""
-    is_exported = (Path(path) / SETTINGS).exists()
-    return Predictor(load_exported(Path(path)) if is_exported else load_model(path), device)
+    """A trained network, ready to predict: a run directory, a checkpoint or a ``.safetensors`` file.
+
+    An exported model runs only if ``path`` is its ``exported.json``, because its programs are code: a run directory
+    that also holds programs gives its checkpoint. Raises :class:`sln.errors.WeightsError` for anything else.
+    """
+    path = Path(path)
+    if path.name == SETTINGS:
+        return Predictor(load_exported(path.parent), device)
+    if (path / SETTINGS).exists() and not any((path / name).exists() for name in ("best.pt", "last.pt")):
+        fix = f"if you trust it, name {path / SETTINGS} to run its programs"
+        raise WeightsError("this folder holds an exported model, not a checkpoint", place=str(path), fix=fix)
+    return Predictor(load_model(path), device)

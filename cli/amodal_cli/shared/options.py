@@ -26,7 +26,7 @@ Name = partial(typer.Option, metavar="NAME")
 # Input
 Source = Annotated[Path, typer.Argument(exists=True, metavar="SOURCE", help="Cache, or annotation file or folder.")]
 CacheFile = Annotated[Path, ExistingFile(metavar="CACHE", help="Cache of targets.")]
-Model = Annotated[Path, typer.Argument(exists=True, metavar="MODEL", help="Checkpoint, exported model, or run.")]
+Model = Annotated[Path, typer.Argument(exists=True, metavar="MODEL", help="Run, checkpoint, or exported.json.")]
 ImageFolders = Annotated[list[Path] | None, InputFolder("--images", help="Folder of images; repeatable.")]
 CachedImages = Annotated[list[Path] | None, InputFolder("--images", help="Folder of images [the cache's].")]
 Annotator = Annotated[str, Name("--annotator", help="Choose among several annotators: first, all, or a name.")]

@@ -17,12 +17,15 @@ def export(
     force: options.Force = False,
     form: Annotated[ModelFormat, typer.Option("--as", help="Weights or programs of fixed shapes.")] = "safetensors",
 ) -> None:
-    """Export a network: weights with settings, or programs that run without this package. predict reads all of them.
+    """Export a network: weights with settings, or programs that run without this package.
+
+    predict reads NAME.safetensors, and runs the programs of a folder if you name its exported.json.
 
     \b
     Examples:
       sln export runs/first/best.pt -o model.safetensors
       sln export runs/first/best.pt --as onnx -o model
+      sln predict model/exported.json photos -o predictions
     """
     if form == "safetensors":
         if output.suffix != ".safetensors":

@@ -1,6 +1,9 @@
 """Networks as programs and on the hub: the same figures as the network itself."""
 
 import json
+import os
+import pickle
+import zipfile
 
 import pytest
 import torch
@@ -65,10 +68,10 @@ def test_the_command_exports_and_predicts_with_the_parts(tmp_path):
 
     Image.new("RGB", (80, 60), (200, 30, 30)).save(tmp_path / "a.png")
     whole = sln.load(tmp_path / "a.pt", "cpu").predict(tmp_path / "a.png")
-    part = sln.load(tmp_path / "parts").predict(tmp_path / "a.png")
+    part = sln.load(tmp_path / "parts" / "exported.json").predict(tmp_path / "a.png")
     assert part.scores == pytest.approx(whole.scores, abs=1e-4) and part.categories == whole.categories
     with pytest.raises(WeightsError, match="exported model"):
-        _ = sln.load(tmp_path / "parts").model
+        _ = sln.load(tmp_path / "parts" / "exported.json").model
     about = (tmp_path / "parts" / "exported.json").read_text()
     (tmp_path / "parts" / "exported.json").write_text(json.dumps(json.loads(about) | {"rois": {"boxes": 100}}))
     with pytest.raises(WeightsError, match="not a usable exported model"):
@@ -77,6 +80,76 @@ def test_the_command_exports_and_predicts_with_the_parts(tmp_path):
     (tmp_path / "parts" / "levels.pt2").write_bytes(b"nothing")
     with pytest.raises(WeightsError, match="not a usable exported model"):
         load_exported(tmp_path / "parts")
+
+
+class RunsCode:
+    """A pickle of this makes a folder where it is loaded."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def hostile_program(path, payload, change="pickle"):
+    """A ``trunk.pt2`` as torch.export writes it, whose only weight is a pickle."""
+    part = torch.export.export(torch.nn.Linear(2, 2), (torch.zeros(1, 2),))
+    part.example_inputs = None
+    torch.export.save(part, path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    root = next(iter(members)).partition("/")[0]
+    config = json.loads(members[f"{root}/data/weights/model_weights_config.json"])
+    if change == "pickle":
+        config["config"]["weight"]["use_pickle"] = True
+        members[f"{root}/data/weights/model_weights_config.json"] = json.dumps(config).encode()
+        members[f"{root}/data/weights/{config['config']['weight']['path_name']}"] = payload
+    else:
+        members[f"{root}/{change}"] = payload
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def exported_folder(folder, model):
+    header = {"schema": "sln-exported/1", "form": "torch", "rois": {}, "anchors": [], "parts": ["trunk"]}
+    (folder / "exported.json").write_text(json.dumps(header | {"config": model.config.model_dump(mode="json")}))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [("pickle", "pickled parts"), ("data/sample_inputs/model.pt", "pickled parts"), ("data/weights/model.pt", "more"),
+     ("data/constants/custom_obj_0", "more"), ("data/aotinductor/model/a.so", "more"), ("serialized.pt", "more")],
+)  # fmt: skip
+def test_programs_that_would_run_code_are_refused_before_torch_opens_them(change, message, tmp_path):
+    exported_folder(tmp_path, network("v1"))
+    hostile_program(tmp_path / "trunk.pt2", pickle.dumps(RunsCode(tmp_path / "ran")), change)
+    with pytest.raises(WeightsError, match=message):
+        sln.load(tmp_path / "exported.json")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_folder_never_runs_programs(tmp_path):
+    """Only the name of ``exported.json`` does; a checkpoint beside the programs is what a folder gives."""
+    model = network("v1")
+    exported_folder(tmp_path, model)
+    hostile_program(tmp_path / "trunk.pt2", pickle.dumps(RunsCode(tmp_path / "ran")))
+    with pytest.raises(WeightsError, match=r"holds an exported model(.|\n)*name .*exported\.json"):
+        sln.load(tmp_path)
+    content = {"schema": SCHEMA, "config": model.config.model_dump(mode="json"), "model": model.state_dict()}
+    save_atomically(content, tmp_path / "best.pt")
+    assert isinstance(sln.load(tmp_path, "cpu").model, sln.SLN)
+    sln.Completer.load(tmp_path, "cpu")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_an_exported_model_names_its_own_parts_only(tmp_path):
+    exported_folder(tmp_path, network("v1"))
+    content = json.loads((tmp_path / "exported.json").read_text())
+    (tmp_path / "exported.json").write_text(json.dumps(content | {"parts": ["../other/trunk"]}))
+    with pytest.raises(WeightsError, match="parts that no network has"):
+        load_exported(tmp_path)
 
 
 def test_the_hub_saves_and_loads_a_network_with_its_card(tmp_path):
