@@ -10,8 +10,7 @@ from pathlib import Path
 
 import amodal_data as ad
 import sln
-from amodal_data.synthetic.composing.cutouts import build_object_bank
-from amodal_data.synthetic.composing.scene_writer import FLAT, compose
+from amodal_data.synthetic.composing import FLAT, build_object_bank, compose
 
 
 def main(file: Path, images: Path, out: Path, scenes: int, steps: int, licenses: list[int]) -> None:

@@ -25,6 +25,7 @@ SPECIAL_FILES = {
     stat.S_IFBLK: "a device",
 }
 LOCK_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW  # Flags to open a lock file with
+_POLL = 0.05  # Seconds between two tries to get a lock
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}  # Errors of file systems that have no locks
 
 
@@ -100,15 +101,23 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def sole_writer(lock: Path, output: str) -> Iterator[None]:
-    """Be the only writer of ``output`` until the block ends.
+def sole_writer(lock: Path, output: str, *, wait: float = 0) -> Iterator[None]:
+    """Be the only writer of ``output`` until the block ends. wait: seconds to wait for another writer.
 
     ``lock`` is a file that exists only meanwhile and records its holder. The operating system locks it, so a killed
     process leaves nothing to clean up. On file systems without locks its existence is the lock. Raises
-    :class:`InUseError` at once if another process or thread holds it. (The library ``filelock`` leaves its file beside
+    :class:`InUseError` if another process or thread holds it then. (The library ``filelock`` leaves its file beside
     the output, does not record the holder, and fails with ENOLCK.)
     """
-    handle = _acquire_lock(lock, output)
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            handle = _acquire_lock(lock, output)
+            break
+        except InUseError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(_POLL)
     try:
         yield
     finally:

@@ -17,8 +17,7 @@ from typing import Any
 
 import amodal_data as ad
 import sln
-from amodal_data.synthetic.composing.cutouts import build_object_bank
-from amodal_data.synthetic.composing.scene_writer import FLAT, compose
+from amodal_data.synthetic.composing import FLAT, build_object_bank, compose
 
 VAL_SHARE = 0.3
 """Share of images that are held out."""

@@ -2,11 +2,14 @@
 
 from amodal_data.synthetic.composing.arrangement import OCCLUSION, SceneSpec
 from amodal_data.synthetic.composing.cutouts import ObjectBank, Rules, build_object_bank
-from amodal_data.synthetic.composing.scene_writer import COCOA, FLAT, SCHEMA, ComposeReport, compose
+from amodal_data.synthetic.composing.scene_writer import MAX_OBJECTS, MAX_SCENES, SCHEMA, ComposeReport, compose
+from amodal_data.synthetic.composing.set_folder import COCOA, FLAT
 
 __all__ = [
     "COCOA",
     "FLAT",
+    "MAX_OBJECTS",
+    "MAX_SCENES",
     "OCCLUSION",
     "SCHEMA",
     "ComposeReport",

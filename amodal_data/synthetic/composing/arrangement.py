@@ -14,6 +14,7 @@ from PIL import Image
 from scipy.ndimage import maximum_filter
 from scipy.signal import fftconvolve
 
+from amodal_data.errors import SelectionError
 from amodal_data.io.images import scaled_mask
 from amodal_data.masks.windows import window_of_pixels
 from amodal_data.synthetic.composing.cutouts import Background, Cutout, ObjectBank
@@ -93,7 +94,25 @@ class Planner:
         self.bank, self.spec = bank, spec
         self.shares = spec.shares()
         self.counts = np.zeros(len(self.shares))
-        pasted = [n for n, c in enumerate(bank.cutouts) if not spec.classes or c.name in spec.classes]
+        self.left_out: set[str] = set()
+        self._choose()
+
+    def leave_out(self, photo: str) -> None:
+        """Use nothing of the photo at a path any more. Raises :class:`SelectionError` if nothing else is left."""
+        self.left_out.add(photo)
+        self._choose()
+        if not len(self.pasted):
+            raise SelectionError("no photo with an object to paste can be decoded", place=photo, fix="fetch them again")
+
+    def _choose(self) -> None:
+        """List the backgrounds and the cut-outs to use, these also in groups to choose among."""
+        bank, spec = self.bank, self.spec
+        self.backgrounds = [n for n, b in enumerate(bank.backgrounds) if str(b.photo) not in self.left_out]
+        pasted = [
+            n
+            for n, cutout in enumerate(bank.cutouts)
+            if (not spec.classes or cutout.name in spec.classes) and str(cutout.photo) not in self.left_out
+        ]
         self.pasted = np.array(pasted)
         self.groups = [self.pasted]
         if spec.balance:
@@ -102,7 +121,7 @@ class Planner:
 
     def arrange(self, rng: np.random.Generator, number: int) -> Arrangement:
         """Scene ``number``. Its front object cycles through all cut-outs, so each appears unoccluded at least once."""
-        size, index = self.spec.size, int(rng.integers(len(self.bank.backgrounds)))
+        size, index = self.spec.size, self.backgrounds[int(rng.integers(len(self.backgrounds)))]
         background = self.bank.backgrounds[index]
         box, flip = _random_box(rng, background.size, size), bool(rng.random() < 0.5)
         unknown, natives = self._native_objects(background, box, flip)

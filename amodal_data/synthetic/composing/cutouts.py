@@ -22,7 +22,7 @@ from amodal_data.readers.discovery import PhotoFinder
 from amodal_data.readers.json_files import integer, load_json, text
 from amodal_data.readers.plain_coco import plain_scenes
 from amodal_data.readers.stream import SceneStream, items_of, iter_annotations
-from amodal_data.scenes.findings import Finding, Place
+from amodal_data.scenes.findings import Finding, Place, count_findings
 from amodal_data.scenes.scene import Scene, Scenes
 
 _FRAME = 2  # Pixels from the frame within which a mask counts as cut off
@@ -130,14 +130,23 @@ def build_object_bank(
             backgrounds.append(replace(photo.background, whole=numbers))
     if unknown := sorted(set(classes) - set(names.values())):
         raise SelectionError(f"no object of class {unknown[0]!r}", fix=f"choose of {', '.join(sorted(names.values()))}")
-    if not any(not classes or cutout.name in classes for cutout in cutouts):
-        raise SelectionError("no whole object to compose scenes from", place=str(path),
-                             fix="loosen the rules (contact, smallest), or allow more licenses or classes")  # fmt: skip
     findings = (*content.scenes.file_findings, *(finding for photo in ordered for finding in photo.findings))
+    if not any(not classes or cutout.name in classes for cutout in cutouts):
+        raise _no_cutouts(findings, path)
     (source,) = content.scenes.sources
     return ObjectBank(
         tuple(cutouts), tuple(backgrounds), findings, names, content.no_derivatives, (source.name, source.sha256)
     )
+
+
+def _no_cutouts(findings: Sequence[Finding], path: str | Path) -> SelectionError:
+    """The error of a bank without objects to paste, with what was left out and why."""
+    counts = count_findings(findings)
+    reasons = ", ".join(f"{number} {code}" for code, number in counts.items()) or "the file has no objects of this part"
+    fix = "loosen the rules (contact, smallest), or allow more licenses or classes"
+    if counts.get("photo-missing"):
+        fix = "name the folder of the images (--images)"
+    return SelectionError(f"no whole object to compose scenes from: {reasons}", place=str(path), fix=fix)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

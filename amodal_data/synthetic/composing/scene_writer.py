@@ -1,51 +1,48 @@
-"""Write composed scenes as photos and annotations, in blocks.
+"""Compose scenes as photos and annotations, in blocks.
 
-A block depends on the object bank, the scene spec, the seed and its number only, so any process can make it, at any
-time. Its annotations are written last: a block whose file exists is complete. When all are, they are joined.
+A block depends on the object bank, the photos, the scene spec, the seed and its number only, so any process can make
+it, at any time. Its annotations are written last. When all blocks are complete, they are joined.
 """
 
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import lru_cache
-from itertools import chain
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
 
 from amodal_data.cache import CachedImage
 from amodal_data.cache.parallel import run_parallel, shard_range
-from amodal_data.errors import OutputExistsError, SelectionError
+from amodal_data.errors import PhotoError, SelectionError
 from amodal_data.export import export_coco
 from amodal_data.export.cocoa import cocoa_annotation
-from amodal_data.io.files import folder_for, refuse_existing, replaced, sole_writer
-from amodal_data.io.images import read_photo
+from amodal_data.io.files import folder_for
 from amodal_data.layering.targets import layer_scene
 from amodal_data.masks.rle import RLE
 from amodal_data.masks.windows import from_crop
-from amodal_data.scenes.findings import Finding, count_findings
+from amodal_data.scenes.findings import Finding, Place, count_findings
 from amodal_data.scenes.occlusion_order import from_ranks
 from amodal_data.scenes.scene import Instance, Scene
 from amodal_data.synthetic.composing.arrangement import Arrangement, Planner, SceneSpec, shares
 from amodal_data.synthetic.composing.blending import paint
 from amodal_data.synthetic.composing.cutouts import ObjectBank
+from amodal_data.synthetic.composing.decoded_photos import DecodedPhotos
+from amodal_data.synthetic.composing.set_folder import BLOCK, SetFolder
 from amodal_data.synthetic.photo import save_photo
 
-BLOCK = 50  # Scenes in a block; each block meets the target shares by itself
-COCOA = "COCO_amodal.json"
-"""Annotations in COCOA's layout"""
-FLAT = "instances.json"
-"""Annotations in MVTec's amodal COCO layout, with classes"""
 SCHEMA = "amodal-data/composed/1"
 """Value of ``schema`` in ``compose.json``"""
-_FOLDERS = ("images", "blocks")  # Folders of a composed set
 _QUALITY = 92  # JPEG quality of photos
 _BATCHES = 8  # Batches of blocks that each process gets, one after the other
-_CACHED_PHOTOS = 256  # Photos kept decoded
+_KEPT_BYTES = 2**28  # Bytes of photos that a process keeps decoded
+MAX_SCENES = 10_000_000
+"""Most scenes of a set"""
+MAX_OBJECTS = 100
+"""Most objects to paste into a scene"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +59,8 @@ class ComposeReport:
     cutouts: int
     occlusion: Mapping[str, float]
     findings: tuple[Finding, ...]
-    seconds: float
-    complete: bool
+    seconds: float = 0.0
+    complete: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-ready values."""
@@ -87,33 +84,42 @@ def compose(
     force: bool = False,
     on_scene: Callable[[int], None] = lambda _: None,
 ) -> ComposeReport:
-    """Compose ``n`` scenes: photos in ``images/``, annotations in :data:`COCOA` and :data:`FLAT`.
+    """Compose ``n`` scenes: photos in ``images/``, annotations in ``COCO_amodal.json`` and ``instances.json``.
 
     Annotations have classes, depths, and where each object comes from. Scenes depend on bank, spec and ``seed``, not on
     ``jobs`` (processes), ``scheduler`` (address of a Dask cluster that sees folder and photos), ``shard`` (i, n), part
     i of n from 1, or ``resume``. Raises :class:`OutputExistsError` if the folder is in use and neither ``resume`` nor
-    ``force`` is given, or if it was begun with other settings.
+    ``force`` is given, or if it was begun with other settings. A photo that cannot be decoded is a finding, and other
+    photos are used.
     """
-    start, folder, spec = time.perf_counter(), Path(folder), spec or SceneSpec()
-    if n < 1 or spec.objects[0] < 1 or spec.objects[1] < spec.objects[0]:
-        raise SelectionError("compose at least one scene, with at least one object")
+    start, spec = time.perf_counter(), spec or SceneSpec()
+    _check_request(n, spec, shard, force=force)
+    blocks = range(-(-n // BLOCK))
+    part = blocks if shard is None else shard_range(len(blocks), shard)
+    name = "all" if shard is None else f"{shard[0]}-of-{shard[1]}"
+    settings = json.dumps(_settings(bank, n, seed, spec), indent=1) + "\n"
+    target = SetFolder(folder_for(Path(folder)), n, settings)
+    with target.lock_part(name):
+        with target.lock():
+            target.begin(name, resume=resume or shard is not None, force=force)
+        missing = target.missing(part)
+        on_scene(sum(len(target.scenes_of(block)) for block in part if block not in set(missing)))
+        for count in _run(_Work(bank, spec, seed, target), missing, jobs, scheduler):
+            on_scene(count)
+        with target.lock():
+            report = _report(target, part, bank)
+            complete = target.join(bank.names)
+        return replace(report, complete=complete, seconds=time.perf_counter() - start)
+
+
+def _check_request(n: int, spec: SceneSpec, shard: tuple[int, int] | None, *, force: bool) -> None:
+    if not 1 <= n <= MAX_SCENES or not 1 <= spec.objects[0] <= spec.objects[1] <= MAX_OBJECTS:
+        limits = f"1 to {MAX_SCENES:,} scenes of 1 to {MAX_OBJECTS} objects"
+        raise SelectionError(f"compose makes {limits}, found {n:,} of {spec.objects[0]:,} to {spec.objects[1]:,}")
     if force and shard is not None:
         raise SelectionError(
             "force would delete the scenes of other shards", fix="leave it out, or delete the folder first"
         )
-    blocks = range(-(-n // BLOCK))
-    part = blocks if shard is None else shard_range(len(blocks), shard)
-    _begin(folder, _settings(bank, n, seed, spec), resume=resume or shard is not None, force=force)
-    with sole_writer(folder / f".lock-{part.start}", f"part of {folder.name}"):
-        work = _Work(bank, spec, seed, n, folder)
-        missing = [block for block in part if not _block_path(folder, block).exists()]
-        on_scene(sum(min(BLOCK, n - block * BLOCK) for block in part if block not in set(missing)))
-        for count in _run(work, missing, jobs, scheduler):
-            on_scene(count)
-    complete = all(_block_path(folder, block).exists() for block in blocks)
-    if complete:
-        _join(folder, blocks, bank)
-    return _report(folder, part, bank, time.perf_counter() - start, complete=complete)
 
 
 def _settings(bank: ObjectBank, n: int, seed: int, spec: SceneSpec) -> dict[str, Any]:
@@ -133,41 +139,14 @@ def _settings(bank: ObjectBank, n: int, seed: int, spec: SceneSpec) -> dict[str,
     }
 
 
-def _begin(folder: Path, settings: dict[str, Any], *, resume: bool, force: bool) -> None:
-    """Create the folder, or check that it was begun with the same settings."""
-    path, content = folder / "compose.json", json.dumps(settings, indent=1) + "\n"
-    if not path.exists():
-        for name in _FOLDERS:  # not made by compose, so never ours to delete
-            refuse_existing(folder / name, force=False)
-    if path.exists() and not force:
-        if not resume:
-            refuse_existing(path, force=False)
-        if path.read_text() != content:
-            raise OutputExistsError(
-                "it was begun with other settings", place=str(path), fix="choose another folder, or use --force"
-            )
-    for name in _FOLDERS:
-        folder_for(folder / name)
-    if force:
-        for old in (*(folder / "blocks").glob("*.json"), *(folder / "images").glob("[0-9]" * 12 + ".jpg")):
-            old.unlink()
-    with replaced(path) as file:
-        file.write(content)
-
-
-def _block_path(folder: Path, block: int) -> Path:
-    return folder / "blocks" / f"{block:06d}.json"
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class _Work:
-    """All that a block depends on; travels to other processes."""
+    """All that a block depends on, and where it goes; travels to other processes."""
 
     bank: ObjectBank
     spec: SceneSpec
     seed: int
-    n: int
-    folder: Path
+    target: SetFolder
 
     def make_blocks(self, blocks: Sequence[int]) -> int:
         """As :meth:`make` for several blocks."""
@@ -175,17 +154,33 @@ class _Work:
 
     def make(self, block: int) -> int:
         """Render and annotate the scenes of a block; returns their number."""
-        planner = Planner(self.bank, self.spec)
+        planner, problems = Planner(self.bank, self.spec), dict[str, str]()
         images: list[dict[str, Any]] = []
-        for number in range(block * BLOCK, min(self.n, (block + 1) * BLOCK)):
-            scene = planner.arrange(np.random.default_rng([self.seed, number, 0]), number)
-            photo = paint(np.random.default_rng([self.seed, number, 1]), scene, self.bank, _photo)
-            name = f"{number + 1:012d}.jpg"
-            save_photo(self.folder / "images" / name, photo, _QUALITY)
-            images.append(_annotate(scene, self.bank, number + 1, name, self.seed))
-        with replaced(_block_path(self.folder, block)) as file:
-            json.dump(images, file)
+        for number in self.target.scenes_of(block):
+            scene, photo = self._render(planner, number, problems)
+            path = self.target.photo_path(number)
+            save_photo(path, photo, _QUALITY)
+            images.append(_annotate(scene, self.bank, number + 1, path, self.seed))
+        self.target.write_block(block, images, list(problems.items()))
         return len(images)
+
+    def _render(self, planner: Planner, number: int, problems: dict[str, str]) -> tuple[Arrangement, NDArray[np.uint8]]:
+        """Scene ``number`` and its photo, uint8 [H, W, 3].
+
+        If a photo cannot be decoded, its scene is arranged anew without it; ``problems`` gets its path and the reason.
+        """
+        attempt: tuple[int, ...] = ()
+        while True:
+            counts = planner.counts.copy()
+            scene = planner.arrange(np.random.default_rng([self.seed, number, 0, *attempt]), number)
+            try:
+                return scene, paint(np.random.default_rng([self.seed, number, 1, *attempt]), scene, self.bank, _PHOTOS)
+            except PhotoError as error:
+                if error.place in planner.left_out:
+                    raise
+                problems[error.place] = error.message
+                planner.leave_out(error.place)
+                planner.counts, attempt = counts, (len(planner.left_out),)
 
 
 def _run(work: _Work, blocks: Sequence[int], jobs: int, scheduler: str | None) -> Iterator[int]:
@@ -196,9 +191,17 @@ def _run(work: _Work, blocks: Sequence[int], jobs: int, scheduler: str | None) -
     return run_parallel(work.make_blocks, batches, jobs=jobs, scheduler=scheduler, ordered=False)
 
 
-@lru_cache(_CACHED_PHOTOS)
-def _photo(path: str) -> Image.Image:
-    return Image.fromarray(read_photo(Path(path)))
+_PHOTOS = DecodedPhotos(_KEPT_BYTES)
+
+
+def _photo_findings(target: SetFolder, blocks: Sequence[int], bank: ObjectBank) -> list[Finding]:
+    """A finding for each photo that could not be decoded while some blocks were made."""
+    problems = {path: message for block in blocks for path, message in (target.read_block(block) or ((), ()))[1]}
+    return [
+        Finding("photo-unusable", Place(bank.source[0], background.image_id), f"{photo.name}: {problems[str(photo)]}")
+        for background in bank.backgrounds
+        if str(photo := background.photo) in problems
+    ]
 
 
 def to_scene(arrangement: Arrangement, bank: ObjectBank, image_id: int, file_name: str) -> Scene:
@@ -214,12 +217,14 @@ def to_scene(arrangement: Arrangement, bank: ObjectBank, image_id: int, file_nam
     return Scene(image_id, file_name, (height, width), tuple(instances), order, unknown=unknown)
 
 
-def _annotate(arrangement: Arrangement, bank: ObjectBank, image_id: int, file_name: str, seed: int) -> dict[str, Any]:
+def _annotate(arrangement: Arrangement, bank: ObjectBank, image_id: int, photo: Path, seed: int) -> dict[str, Any]:
     """A scene in both layouts: ``image``, ``cocoa`` (one annotation) and ``flat`` (one per instance)."""
+    file_name = photo.name
     scene = to_scene(arrangement, bank, image_id, file_name)
     targets, background = layer_scene(scene), bank.backgrounds[arrangement.background]
     image = {"id": image_id, "file_name": file_name, "height": scene.size[0], "width": scene.size[1]}
     image |= {"license": background.license, "backdrop": background.image_id, "seed": seed}
+    image |= {"bytes": photo.stat().st_size}
     origins = []
     for placement in arrangement.objects:
         cutout = bank.cutouts[placement.cutout]
@@ -234,36 +239,14 @@ def _annotate(arrangement: Arrangement, bank: ObjectBank, image_id: int, file_na
     return {"image": image, "cocoa": cocoa, "flat": flat}
 
 
-def _join(folder: Path, blocks: range, bank: ObjectBank) -> None:
-    """Write the annotation files of the whole set, block by block; ids of annotations count from 1."""
-    categories = [{"id": number, "name": name} for number, name in sorted(bank.names.items())]
-    for name, part in ((COCOA, "cocoa"), (FLAT, "flat")):
-        with replaced(folder / name) as file:
-            file.write('{"images": [')
-            _write_rows(file, (scene["image"] for scene in _scenes(folder, blocks)))
-            file.write('], "annotations": [')
-            lists = ([scene[part]] if part == "cocoa" else scene[part] for scene in _scenes(folder, blocks))
-            numbered = enumerate(chain.from_iterable(lists), 1)
-            _write_rows(file, (annotation | {"id": number} for number, annotation in numbered))
-            file.write(f'], "categories": {json.dumps(categories)}}}\n' if part == "flat" else "]}\n")
-
-
-def _write_rows(file: Any, rows: Iterator[Any]) -> None:
-    for i, row in enumerate(rows):
-        file.write((", " if i else "") + json.dumps(row))
-
-
-def _scenes(folder: Path, blocks: Iterable[int]) -> Iterator[Any]:
-    for block in blocks:
-        yield from json.loads(_block_path(folder, block).read_text())
-
-
-def _report(folder: Path, blocks: Sequence[int], bank: ObjectBank, seconds: float, *, complete: bool) -> ComposeReport:
+def _report(target: SetFolder, blocks: Sequence[int], bank: ObjectBank) -> ComposeReport:
+    """The report on some blocks before they are joined."""
     scenes, rates, pasted = 0, [], set()
-    for scene in _scenes(folder, blocks):
+    for annotation in target.annotations(blocks):
         scenes += 1
-        for region in scene["cocoa"]["regions"]:
+        for region in annotation["regions"]:
             rates.append(region["occlude_rate"])
             if not region["donor"]["at_home"]:
                 pasted.add((region["donor"]["image_id"], region["donor"]["annotation_id"]))
-    return ComposeReport(folder, scenes, len(rates), len(pasted), shares(rates), bank.findings, seconds, complete)
+    findings = (*bank.findings, *_photo_findings(target, blocks, bank))
+    return ComposeReport(target.path, scenes, len(rates), len(pasted), shares(rates), findings)

@@ -52,10 +52,13 @@ def compose(
     """
     from amodal_data.synthetic import composing
 
-    match = re.fullmatch(r"(\d+)(?:-(\d*))?", objects)
+    match = re.fullmatch(r"(\d{1,9})(?:-(\d{0,9}))?", objects)
     low, high = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-    if not 1 <= low <= high:
-        raise typer.BadParameter(f"--objects takes A-B such as 2-8, found {objects!r}")
+    if not 1 <= low <= high <= composing.MAX_OBJECTS:
+        limit = f"up to {composing.MAX_OBJECTS}"
+        raise typer.BadParameter(f"--objects takes A-B such as 2-8, {limit}, found {objects[:20]!r}")
+    if n > composing.MAX_SCENES:
+        raise typer.BadParameter(f"-n is at most {composing.MAX_SCENES:,}, found {n:,}")
     if min(size) < _MIN_SIZE:
         raise typer.BadParameter(f"--size is at least {_MIN_SIZE} {_MIN_SIZE}, found {size[0]} {size[1]}")
     bank = composing.build_object_bank(
