@@ -234,7 +234,8 @@ def rasterize_batch(images: Sequence[tuple[Sequence[NDArray[np.float64]], tuple[
     strings = [mask["counts"] for masks in encoded for mask in masks]
     sizes = [size for (_, size), n in zip(images, counts, strict=True) for _ in range(n)]
     masks = []
-    for mask in _from_strings(strings, sizes, np.int32):
+    large = any(height * width >= 2**30 for height, width in sizes)  # beyond what int32 is safe for
+    for mask in _from_strings(strings, sizes, np.int64 if large else np.int32):
         if isinstance(mask, MaskError):
             raise mask
         masks.append(mask)

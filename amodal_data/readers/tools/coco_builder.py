@@ -14,6 +14,8 @@ from amodal_data.readers.mask_decoder import MaskDecoder, decode_masks
 from amodal_data.scenes.findings import Finding, Place
 
 _ELLIPSE_CORNERS = 64  # of the polygon that stands for an ellipse
+_FREE_PIXELS = 2**30  # Pixels that the masks of any file may expand to
+_PIXELS_A_BYTE = 1000  # More of them for each byte of a file; a pair of runs of a row is about eight bytes
 
 
 class CocoBuilder:
@@ -28,6 +30,22 @@ class CocoBuilder:
         self._groups: dict[Hashable, dict[str, Any]] = {}
         self._ids: set[int] = set()
         self._next_id = 1
+        self._pixels_left = 0
+
+    def open_file(self, length: int) -> None:
+        """Begin a file of so many bytes, which bounds the pixels of its masks."""
+        self._pixels_left = _FREE_PIXELS + _PIXELS_A_BYTE * length
+
+    def expand(self, height: int, width: int, size: tuple[int, int]) -> None:
+        """Ask before a mask of (height, width) is expanded to pixels, in an image of ``size`` (H, W).
+
+        Raises ValueError if it is larger than the image, or the masks of the file have too many pixels together.
+        """
+        if height > size[0] or width > size[1]:
+            raise ValueError(f"its mask is {width} x {height}, larger than the image, {size[1]} x {size[0]}")
+        self._pixels_left -= height * width
+        if self._pixels_left < 0:
+            raise ValueError(f"the masks of this small file would have more than {_FREE_PIXELS:,} pixels")
 
     def report(self, code: str, message: str, image_id: int = -1) -> None:
         """Add a finding."""

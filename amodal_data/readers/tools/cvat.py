@@ -44,6 +44,7 @@ def cvat_as_coco(path: Path) -> tuple[CocoBuilder, Source]:
     if root.tag != "annotations":
         raise LayoutError(f"XML, but not of CVAT for images: its root is <{root.tag:.40}>", place=str(path))
     builder = CocoBuilder(path.name)
+    builder.open_file(len(raw))
     builder.labels = [name for label in root.iterfind("meta//label/name") if (name := (label.text or "").strip())]
     for image in root.iter("image"):
         _add_image(builder, image)
@@ -64,7 +65,7 @@ def _add_image(builder: CocoBuilder, image: Any) -> None:
                 builder.report("shape-left-out", f"number {n} is a <{shape.tag}>", image_id)
             continue
         try:
-            mask = _mask(shape, image_size({"height": size[0], "width": size[1]}))
+            mask = _mask(shape, image_size({"height": size[0], "width": size[1]}), builder)
         except ValueError as error:
             builder.report("region-malformed", f"<{shape.tag}> number {n}: {error}", image_id)
             continue
@@ -75,7 +76,7 @@ def _add_image(builder: CocoBuilder, image: Any) -> None:
         builder.add_object(image_id, shape.get("label", ""), mask, group=group, **fields)
 
 
-def _mask(shape: Any, size: tuple[int, int] | None) -> Any:
+def _mask(shape: Any, size: tuple[int, int] | None, builder: CocoBuilder) -> Any:
     """A shape as COCO's polygons or RLE; None for a mask in an image without a size. Raises ValueError."""
     if shape.tag == "polygon":
         return [[float(x) for pair in shape.get("points", "").split(";") for x in _pair(pair)]]
@@ -85,7 +86,7 @@ def _mask(shape: Any, size: tuple[int, int] | None) -> Any:
     if shape.tag == "ellipse":
         x, y, half_width, half_height = (float(shape.get(key, "nan")) for key in ("cx", "cy", "rx", "ry"))
         return [_rotate(shape, ellipse(x, y, half_width, half_height))]
-    return None if size is None else _decode_runs(shape, size)
+    return None if size is None else _decode_runs(shape, size, builder)
 
 
 def _rotate(shape: Any, corners: NDArray[np.float64]) -> list[float]:
@@ -106,7 +107,7 @@ def _pair(text: str) -> list[str]:
     return pair
 
 
-def _decode_runs(shape: Any, size: tuple[int, int]) -> Any:
+def _decode_runs(shape: Any, size: tuple[int, int], builder: CocoBuilder) -> Any:
     """A mask of CVAT as an RLE: run lengths row by row inside a box, background first."""
     runs = [int(part) for part in shape.get("rle", "").split(",")]
     left, top, width, height = (int(shape.get(key, "-1")) for key in ("left", "top", "width", "height"))
@@ -114,6 +115,7 @@ def _decode_runs(shape: Any, size: tuple[int, int]) -> Any:
         raise ValueError("its box is not inside the image")
     if min(runs) < 0 or sum(runs) != width * height or width * height > MAX_PIXELS:
         raise ValueError(f"its runs cover {sum(runs)} pixels, its box {width * height}")
+    builder.expand(height, width, size)
     mask = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
     return from_crop(mask, (slice(top, top + height), slice(left, left + width)), size).to_coco()
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.errors import AnnotationError, LayoutError, PhotoError
-from amodal_data.io.images import read_mask
+from amodal_data.io.images import open_photo, read_mask
 from amodal_data.masks.windows import from_crop
 from amodal_data.readers.annotation_index import image_size
 from amodal_data.readers.json_files import load_json, number, stem_of, text
@@ -40,6 +40,7 @@ def labelme_as_coco(path: Path) -> tuple[CocoBuilder, Source]:
             builder.report("annotation-malformed", f"{file.name}: {error.message}")
             continue
         digests.append(source.sha256.encode())
+        builder.open_file(file.stat().st_size)
         if is_labelme(content):
             _add_image(builder, content, file)
         else:
@@ -56,7 +57,7 @@ def _add_image(builder: CocoBuilder, content: Mapping[str, Any], file: Path) -> 
     image_id = builder.add_image(stem_of(text(content.get("imagePath"))) or f"{file.stem}.jpg", size)
     for n, shape in enumerate(content["shapes"]):
         try:
-            mask = _mask(shape, image_size({"height": size[0], "width": size[1]}))
+            mask = _mask(shape, image_size({"height": size[0], "width": size[1]}), builder)
         except (ValueError, PhotoError) as error:
             builder.report("region-malformed", f"{file.name}, shape {n}: {error}", image_id)
             continue
@@ -65,7 +66,7 @@ def _add_image(builder: CocoBuilder, content: Mapping[str, Any], file: Path) -> 
         builder.add_object(image_id, text(shape.get("label")), mask, group=group, **fields)
 
 
-def _mask(shape: Any, size: tuple[int, int] | None) -> Any:
+def _mask(shape: Any, size: tuple[int, int] | None, builder: CocoBuilder) -> Any:
     """A shape as COCO's polygons or RLE. Raises ValueError for what has no area."""
     if not isinstance(shape, Mapping):
         raise ValueError("it is not an object")
@@ -75,7 +76,7 @@ def _mask(shape: Any, size: tuple[int, int] | None) -> Any:
     if kind in ("rectangle", "mask") and len(points) in (2, 4):
         (x0, y0), (x1, y1) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
         if kind == "mask":
-            return _decode_png(shape.get("mask"), round(x0), round(y0), size)
+            return None if size is None else _decode_png(shape.get("mask"), (round(x0), round(y0)), size, builder)
         return [[x0, y0, x1, y0, x1, y1, x0, y1]]
     if kind == "circle" and len(points) == 2:
         radius = float(np.hypot(*(points[1] - points[0])))
@@ -94,15 +95,19 @@ def _points(value: Any) -> NDArray[np.float64]:
     return np.array(flat, np.float64).reshape(-1, 2)
 
 
-def _decode_png(value: Any, x: int, y: int, size: tuple[int, int] | None) -> Any:
-    """A PNG in base64, with its upper left corner at (x, y), as an RLE; None for an image without a size."""
-    if size is None:
-        return None
+def _decode_png(value: Any, corner: tuple[int, int], size: tuple[int, int], builder: CocoBuilder) -> Any:
+    """A PNG in base64, with its upper left corner at (x, y), as an RLE. Raises ValueError if it is not in the image."""
     try:
         raw = io.BytesIO(base64.b64decode(value, validate=True))
     except (binascii.Error, TypeError) as error:
         raise ValueError("its mask is not base64") from error
+    with open_photo(Path("mask"), raw) as header:
+        height, width = header.height, header.width
+    builder.expand(height, width, size)
+    x, y = corner
+    if not (-width < x < size[1] and -height < y < size[0]):
+        raise ValueError("its mask lies outside the image")
     mask = read_mask(Path("mask"), raw)[max(0, -y) :, max(0, -x) :]
     x, y = max(0, x), max(0, y)
-    mask = mask[: max(0, size[0] - y), : max(0, size[1] - x)]
+    mask = mask[: size[0] - y, : size[1] - x]
     return from_crop(mask, (slice(y, y + mask.shape[0]), slice(x, x + mask.shape[1])), size).to_coco()

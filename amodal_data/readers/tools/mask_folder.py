@@ -1,5 +1,6 @@
 """A folder of PNG masks, one an object: ``IMAGE/OBJECT.png`` or any other naming that a pattern describes."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def masks_as_coco(folder: Path, pattern: str = PATTERN, visible: str | None = No
     for path, fields in amodal:
         if path in visible_paths or (mask := _read(builder, path)) is None:
             continue
-        digests += [path.name.encode(), mask.compressed()]
+        digests += [os.fsencode(path.name), mask.compressed()]
         if fields["image"] not in images:
             images[fields["image"]] = builder.add_image(f"{fields['image']}.png", mask.size), mask.size
         image_id, size = images[fields["image"]]

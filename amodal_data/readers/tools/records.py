@@ -31,7 +31,7 @@ def records_as_coco(records: Iterable[Any], categories: Any = None) -> dict[str,
     ids = {_image_id(record) for record in records if isinstance(record, Mapping)}
     images: list[Any] = []
     annotations: list[Any] = []
-    numbers: dict[str, int] = {}
+    numbers = _ClassIds()
     free = (number for number in count(1) if number not in ids)
     for record in records:
         if not isinstance(record, Mapping):
@@ -43,7 +43,7 @@ def records_as_coco(records: Iterable[Any], categories: Any = None) -> dict[str,
         images.append({"id": image_id, "file_name": name, "height": record.get("height"), "width": record.get("width")})
         for annotation in _annotations(record) or []:
             annotations.append(_complete(annotation, image_id, len(annotations) + 1, numbers))
-    categories = categories or [{"id": number, "name": name} for name, number in numbers.items()]
+    categories = categories or [{"id": number, "name": name} for name, number in numbers.ids.items()]
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
@@ -83,8 +83,23 @@ def _annotations(record: Mapping[str, Any]) -> list[Any] | None:
     return None
 
 
-def _complete(annotation: Any, image_id: int, annotation_id: int, numbers: dict[str, int]) -> Any:
-    """An annotation with ids, ``category_id`` and ``bbox`` as in COCO; ``numbers``: class name -> id, extended here."""
+class _ClassIds:
+    """The ids of class names, ``ids``; a new name without an id gets the next one after the highest."""
+
+    def __init__(self) -> None:
+        self.ids: dict[str, int] = {}
+        self._highest = 0
+
+    def add(self, name: str, number: int | None = None) -> int:
+        """The id of a class; the first ``number`` that comes with a name is its id."""
+        if name not in self.ids:
+            self.ids[name] = self._highest + 1 if number is None else number
+            self._highest = max(self._highest, self.ids[name])
+        return self.ids[name]
+
+
+def _complete(annotation: Any, image_id: int, annotation_id: int, numbers: _ClassIds) -> Any:
+    """An annotation with ids, ``category_id`` and ``bbox`` as in COCO; ``numbers`` gets its class."""
     if not isinstance(annotation, Mapping):
         return annotation
     fields = {key: value for key, value in annotation.items() if value is not None}  # tables have None in empty cells
@@ -92,9 +107,9 @@ def _complete(annotation: Any, image_id: int, annotation_id: int, numbers: dict[
     label = text(fields.get("category") or fields.get("label") or fields.get("name"))
     category_id = integer(fields.get("category_id"))
     if category_id is None:
-        fields["category_id"] = numbers.setdefault(label, max(numbers.values(), default=0) + 1) if label else 1
+        fields["category_id"] = numbers.add(label) if label else 1
     elif label:
-        numbers.setdefault(label, category_id)
+        numbers.add(label, category_id)
     box = fields.get("bbox")
     if fields.get("bbox_mode") == _XYXY and isinstance(box, list) and len(box) == 4:
         try:

@@ -1,5 +1,6 @@
 """YOLO's segmentation labels (Ultralytics): a text file an image, a polygon a line, in fractions of the image."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def yolo_as_coco(folder: Path) -> tuple[CocoBuilder, Source]:
         except AnnotationError as error:
             builder.report("annotation-malformed", f"{path.name}: {error.message}")
             continue
-        digests.append(path.name.encode() + raw)
+        digests.append(os.fsencode(path.name) + raw)
         _add_image(builder, path, raw, photos.get(_relative_name(path, folder / "labels")), names)
     return builder, Source(folder.name, digest_of(digests))
 
@@ -70,7 +71,7 @@ def _add_image(builder: CocoBuilder, path: Path, raw: bytes, photo: Path | None,
         builder.report("photo-unusable", f"{photo.name}: {error.message}")
         return
     image_id = builder.add_image(photo.name, size)
-    for n, line in enumerate(raw.decode("utf-8", "replace").splitlines(), 1):
+    for n, line in enumerate(raw.decode("utf-8-sig", "replace").splitlines(), 1):
         if not line.strip():
             continue
         try:
@@ -85,6 +86,8 @@ def _add_image(builder: CocoBuilder, path: Path, raw: bytes, photo: Path | None,
 def _parse_line(line: str) -> tuple[int, Any]:
     """Class and coordinates, float64 [2 n], of a line. Raises ValueError if it is not a polygon."""
     first, *rest = line.split()
+    if "_" in line:  # Python reads 1_0 as 10
+        raise ValueError("a number with an underscore")
     values = np.array([float(part) for part in rest], np.float64)
     if len(values) == 4:
         raise ValueError("a box, not a polygon")

@@ -44,14 +44,14 @@ def cut_photos(modal, folder, names):
 
 def test_photos_that_cannot_be_decoded_are_findings_and_others_are_used(modal, tmp_path):
     bank = cut_photos(modal, tmp_path / "photos", {"3.png", "7.png"})
-    report = compose(bank, tmp_path / "a", 60, spec=TINY)
+    report = compose(bank, tmp_path / "a", 52, spec=TINY)
     lost = [finding.place.image_id for finding in report.findings if finding.code == "photo-unusable"]
-    assert report.complete and report.scenes == 60 and lost == [3, 7]
+    assert report.complete and report.scenes == 52 and lost == [3, 7]
     images = json.loads((tmp_path / "a" / COCOA).read_text())["images"]
     assert not {image["backdrop"] for image in images} & {3, 7}
-    compose(bank, tmp_path / "jobs", 60, spec=TINY, jobs=2)
-    compose(bank, tmp_path / "resumed", 60, spec=TINY, shard=(2, 2))
-    compose(bank, tmp_path / "resumed", 60, spec=TINY, resume=True)
+    compose(bank, tmp_path / "jobs", 52, spec=TINY, jobs=2)
+    compose(bank, tmp_path / "resumed", 52, spec=TINY, shard=(2, 2))
+    compose(bank, tmp_path / "resumed", 52, spec=TINY, resume=True)
     assert contents(tmp_path / "a") == contents(tmp_path / "jobs") == contents(tmp_path / "resumed")
     nothing = cut_photos(modal, tmp_path / "all", {photo.name for photo in modal.parent.glob("*.png")})
     with pytest.raises(SelectionError, match=r"no photo .* can be decoded"):
@@ -79,15 +79,15 @@ def test_force_touches_nothing_while_another_process_composes(bank, tmp_path):
         with sole_writer(tmp_path / lock, "it"), pytest.raises(InUseError, match="is being written by process"):
             compose(bank, tmp_path, 120, seed=2, spec=TINY, force=True)
         assert contents(tmp_path) == before
-    compose(bank, tmp_path, 60, seed=2, spec=TINY, force=True)
+    compose(bank, tmp_path, 20, seed=2, spec=TINY, force=True)
     assert {image["seed"] for image in json.loads((tmp_path / FLAT).read_text())["images"]} == {2}
     assert not (tmp_path / "blocks").exists()
 
 
 def test_blocks_of_other_settings_and_damaged_ones_are_made_again(bank, tmp_path):
-    compose(bank, tmp_path / "good", 120, seed=2, spec=TINY)
-    compose(bank, tmp_path / "other", 120, seed=1, spec=TINY, shard=(1, 3))
-    compose(bank, tmp_path / "a", 120, seed=2, spec=TINY, shard=(3, 3))
+    compose(bank, tmp_path / "good", 101, seed=2, spec=TINY)
+    compose(bank, tmp_path / "other", 101, seed=1, spec=TINY, shard=(1, 3))
+    compose(bank, tmp_path / "a", 101, seed=2, spec=TINY, shard=(3, 3))
     foreign = (tmp_path / "other" / "blocks" / "000000.json").read_bytes()
     (tmp_path / "a" / "blocks" / "000000.json").write_bytes(foreign)
     own = tmp_path / "a" / "blocks" / "000002.json"
@@ -96,9 +96,9 @@ def test_blocks_of_other_settings_and_damaged_ones_are_made_again(bank, tmp_path
                    sound.replace('"is_stuff"', '"is_stiff"', 1).replace("0.", "1.", 1).encode(), None):  # fmt: skip
         own.unlink()
         os.mkfifo(own) if damage is None else own.write_bytes(damage)
-        assert compose(bank, tmp_path / "a", 120, seed=2, spec=TINY, shard=(3, 3)).scenes == 20
+        assert compose(bank, tmp_path / "a", 101, seed=2, spec=TINY, shard=(3, 3)).scenes == 1
         assert own.read_text() == sound
-    assert compose(bank, tmp_path / "a", 120, seed=2, spec=TINY, resume=True).complete
+    assert compose(bank, tmp_path / "a", 101, seed=2, spec=TINY, resume=True).complete
     assert contents(tmp_path / "a") == contents(tmp_path / "good")
 
 
@@ -156,6 +156,6 @@ def test_endless_requests_are_refused(bank, modal, tmp_path):
 
 def test_findings_count_photos_once(modal, tmp_path):
     bank = cut_photos(modal, tmp_path / "photos", {"1.png"})
-    report = compose(bank, tmp_path / "a", 110, spec=TINY)
+    report = compose(bank, tmp_path / "a", 55, spec=TINY)
     assert Counter(finding.code for finding in report.findings)["photo-unusable"] == 1
     assert np.isclose(sum(report.occlusion.values()), 1, atol=0.01)
