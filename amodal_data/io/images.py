@@ -1,18 +1,20 @@
 """Open image files safely, with errors that name the file and the reason.
 
 Only regular files of a few formats are opened. Pillow detects the format by content, and would run Ghostscript for EPS.
-The header is checked for size and shape before anything is decoded.
+The header is checked for size and shape before anything is decoded. Photos are turned upright, as their EXIF data says:
+so do the tools that people annotate with.
 """
 
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from amodal_data.errors import PhotoError
 from amodal_data.io.files import open_regular
@@ -22,6 +24,50 @@ PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".
 """Suffixes of photos in a folder"""
 MAX_PIXELS = 100_000_000  # Photos with more pixels are refused
 MAX_ASPECT = 200  # Photos whose longer side is more than this many times the shorter one are refused
+_ORIENTATION = 0x0112  # EXIF tag
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""How to turn a photo upright, by its EXIF orientation"""
+
+
+STORED_PIXELS_FIX = (
+    "draw the annotations on the upright photo, or remove its EXIF orientation (exiftool -Orientation= PHOTO)"
+)
+"""What to do where annotations were drawn on the stored pixels of a photo"""
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoHeader:
+    """What a photo says before its pixels.
+
+    ``size``: upright (H, W); ``stored_size``: (H, W) of the stored pixels; ``orientation``: EXIF orientation, 1 to 8,
+    where 1 = stored upright.
+    """
+
+    size: tuple[int, int]
+    stored_size: tuple[int, int]
+    orientation: int
+
+    @property
+    def is_turned(self) -> bool:
+        """Are the stored pixels turned or mirrored to make the photo upright?"""
+        return self.orientation != 1
+
+    def misfit(self, size: tuple[int, int]) -> str:
+        """Why the photo does not fit annotations of ``size`` (H, W), for a message; ``""`` = it does."""
+        if self.size == size:
+            return ""
+        problem = f"is {self.size[1]} x {self.size[0]}, but its annotations {size[1]} x {size[0]}"
+        if self.stored_size != size:
+            return problem
+        return f"{problem}: they were drawn on the stored pixels, which EXIF orientation {self.orientation} turns"
 
 
 @contextmanager
@@ -59,29 +105,45 @@ def open_photo(path: Path, file: IO[bytes] | None = None) -> Iterator[Image.Imag
         raise PhotoError(message, place=str(path), fix="" if reason else "fetch it again") from error
 
 
-def photo_size(path: Path) -> tuple[int, int]:
-    """(H, W) of a photo by its header; nothing is decoded. Raises :class:`PhotoError`."""
+def read_header(path: Path) -> PhotoHeader:
+    """The size of a photo, and how it is turned; no pixel is decoded. Raises :class:`PhotoError`."""
     with open_photo(path) as image:
-        return image.height, image.width
+        stored, orientation = (image.height, image.width), _orientation(image)
+    return PhotoHeader(stored[::-1] if orientation >= 5 else stored, stored, orientation)
+
+
+def photo_size(path: Path) -> tuple[int, int]:
+    """(H, W) of an upright photo by its header. Raises :class:`PhotoError`."""
+    return read_header(path).size
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation of an image that is open but not decoded. Pillow turns TIFF by itself."""
+    if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):
+        return 1  # asking a PNG for data behind its pixels would decode them
+    orientation = image.getexif().get(_ORIENTATION, 1)
+    return orientation if orientation in _TURNS else 1
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    orientation = _orientation(image)
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 
 def read_photo(
     path: Path,
     size: tuple[int, int] | None = None,
     box: tuple[float, float, float, float] | None = None,
-    *,
-    upright: bool = False,
 ) -> NDArray[np.uint8]:
-    """Decode a photo to RGB, uint8 [H, W, 3].
+    """Decode a photo to upright RGB, uint8 [H, W, 3]; the EXIF orientation is applied.
 
-    size: scale it to (H, W); box: only this part of it, (x0, y0, x1, y1). upright: apply the EXIF orientation. Leave it
-    out for training, because annotations are taken to cover the pixels as stored. Raises :class:`PhotoError` if the
-    photo is missing, truncated, huge or no photo.
+    size: scale it to (H, W); box: only this part of it, (x0, y0, x1, y1). Raises :class:`PhotoError` if the photo is
+    missing, truncated, huge or no photo.
     """
     with open_photo(path) as image:
         if image.mode.startswith(("I", "F")):
             raise PhotoError(f"{image.mode} pixels, not 8 bits a channel", place=str(path), fix="convert it first")
-        photo = (ImageOps.exif_transpose(image) if upright else image).convert("RGB")
+        photo = _upright(image).convert("RGB")
     if size is not None:
         photo = photo.resize((size[1], size[0]), Image.Resampling.BILINEAR, box=box)
     return np.asarray(photo)
@@ -99,7 +161,7 @@ def read_display_photo(
         return None, "no photo"
     try:
         with open_photo(path) as image:
-            upright = ImageOps.exif_transpose(image)
+            upright = _upright(image)
             photo = upright if (upright.height, upright.width) == size else image
             if (photo.height, photo.width) != size:
                 return None, f"the photo is {image.width} x {image.height}"

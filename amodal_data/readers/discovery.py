@@ -2,14 +2,15 @@
 
 import os
 import re
+import unicodedata
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from amodal_data.errors import AnnotationError, SelectionError
 from amodal_data.io.images import PHOTO_SUFFIXES
 from amodal_data.readers.catalogue import DATASETS
-from amodal_data.readers.json_files import stem_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +54,23 @@ def find_annotations(folder: Path, dataset: str, split: str | None = None) -> An
 
 
 class PhotoFinder:
-    """Find image files by name, else by the COCO id in the name.
+    """Find image files by name, else by the COCO id in the name, else by the name without its suffix.
 
-    Each folder is searched two levels deep (``train2014/``, ``images/val/``). Only files inside these folders are ever
-    returned, so a name in an annotation file cannot lead out of them.
+    Each folder is searched two levels deep (``train2014/``, ``images/val/``); links are followed. Only files found in
+    this way are ever returned, so a name in an annotation file cannot lead out of these folders. A name with an accent
+    is the same whether the letter and its accent are one character or two (Unicode NFC and NFD).
     """
 
     def __init__(self, folders: Sequence[Path]) -> None:
-        self._by_name: dict[str, list[Path]] = {}
-        self._by_id: dict[int | None, list[Path]] = {}
+        self._by_name: dict[str, list[Path]] = defaultdict(list)
+        self._by_id: dict[int | None, list[Path]] = defaultdict(list)
+        self._by_stem: dict[str, list[Path]] = defaultdict(list)
         for path in dict.fromkeys(path for folder in folders for path in _photos(folder.resolve(), depth=2)):
-            self._by_name.setdefault(path.name, []).append(path)
-            if (number := coco_id(path.name)) is not None:
-                self._by_id.setdefault(number, []).append(path)
+            name = _composed(path.name)
+            self._by_name[name].append(path)
+            self._by_stem[PurePath(name).stem].append(path)
+            if (number := coco_id(name)) is not None:
+                self._by_id[number].append(path)
 
     def find(self, file_name: str) -> Path | None:
         """The first of :meth:`candidates`; None if there is none."""
@@ -73,10 +78,16 @@ class PhotoFinder:
 
     def candidates(self, file_name: str) -> list[Path]:
         """All files that may be ``file_name``; only those in the folders it names, if there are any."""
-        name = stem_of(file_name)
-        paths = self._by_name.get(name) or self._by_id.get(coco_id(name), [])
-        parts = tuple(part for part in re.split(r"[\\/]", file_name) if part not in ("", "."))
-        return [path for path in paths if path.parts[-len(parts) :] == parts] or paths
+        parts = tuple(part for part in re.split(r"[\\/]", _composed(file_name)) if part not in ("", "."))
+        name = parts[-1] if parts else ""
+        stem = PurePath(name).stem
+        paths = self._by_name.get(name) or self._by_id.get(coco_id(name)) or self._by_stem.get(stem, [])
+        chosen = [path for path in paths if tuple(map(_composed, path.parts[-len(parts) :])) == parts] or paths
+        return list({path.resolve(): path for path in reversed(chosen)}.values())[::-1]  # links to one file are one
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def coco_id(name: str) -> int | None:
@@ -86,13 +97,14 @@ def coco_id(name: str) -> int | None:
 
 
 def _photos(root: Path, depth: int) -> Iterator[Path]:
+    """The image files in a folder and ``depth`` levels below it, in order of name; links are followed."""
     folders = [root]
     while folders and depth >= 0:
         subfolders: list[Path] = []
         for folder in folders:
-            for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-                if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(root):
-                    continue
+            with os.scandir(folder) as entries:
+                listed = sorted(entries, key=lambda entry: entry.name)
+            for entry in listed:
                 if entry.is_dir():
                     subfolders.append(Path(entry.path))
                 elif Path(entry.name).suffix.lower() in PHOTO_SUFFIXES and entry.is_file():

@@ -106,7 +106,7 @@ class CachedTargets(Dataset[Batch]):
 
     cache: path of a finished cache. images: folders of image files. categories: ids of the classes, in order; class
     0 without them, and for any other id. Image files are found here and their headers checked; raises
-    :class:`amodal_data.errors.PhotoError` that lists those that are missing or do not fit.
+    :class:`amodal_data.errors.PhotoError` that lists those that are missing or do not fit. ``turned``: how many photos their EXIF data turns upright.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class CachedTargets(Dataset[Batch]):
         self.categories = np.array(categories, np.int64)
         self.images = [self.cache.image(index) for index in range(len(self.cache))]
         sizes = [(image.file_name, image.size) for image in self.images]
-        self.photos = find_photos(sizes, [Path(folder) for folder in images])
+        self.photos, self.turned = find_photos(sizes, [Path(folder) for folder in images])
 
     def __repr__(self) -> str:
         return f"CachedTargets({self.cache.path.name!r:.80}, {len(self):,} images, {self.settings.size} px)"

@@ -190,7 +190,7 @@ class _Output:
 
     def _open(self, image_id: int, path: Path) -> OpenPhoto | None:
         try:
-            return OpenPhoto(image_id, path, read_photo(path, upright=True))
+            return OpenPhoto(image_id, path, read_photo(path))
         except PhotoError as error:
             self.report.problems.append(f"{error.message}: {error.place}")
             return None

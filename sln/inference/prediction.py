@@ -213,7 +213,7 @@ class Prediction:
 
         photo: uint8 [H, W, 3] or its path; None = grey. At most 1280 pixels on the longer side.
         """
-        pixels = read_photo(Path(photo), upright=True) if isinstance(photo, str | Path) else photo
+        pixels = read_photo(Path(photo)) if isinstance(photo, str | Path) else photo
         return draw_overlay(self.confident(min_score)[0].scored_masks(), self.size, pixels)
 
     def save(

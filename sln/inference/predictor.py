@@ -91,7 +91,7 @@ class Predictor:
 def prepare_photo(photo: Photo, side: int) -> tuple[Tensor, Frame]:
     """A photo as input, uint8 [1, 3, side, side], and where it lies in it."""
     if isinstance(photo, str | Path):
-        image = Image.fromarray(read_photo(Path(photo), upright=True))
+        image = Image.fromarray(read_photo(Path(photo)))
     elif isinstance(photo, Image.Image):
         if photo.mode.startswith(("I", "F")):
             raise PhotoError(f"{photo.mode} pixels, not 8 bits a channel", fix="convert it first")

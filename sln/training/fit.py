@@ -164,10 +164,12 @@ def _finish(trainer: Trainer, sources: Sources, say: Say) -> None:
     say(f"{run.report}: the {count} worst images")
 
 
-def check(config: Config, sources: Sources, *, device: str = "auto") -> dict[str, Any]:
+def check(
+    config: Config, sources: Sources, *, device: str = "auto", say: Say = lambda _: None
+) -> dict[str, Any]:
     """Try one batch of every stage: seconds, memory and how long the whole run will take."""
     place, config = pick_device(device), with_categories(config, sources.train)
-    trainer = _trainer(config, sources, place, World(), lambda _: None)
+    trainer = _trainer(config, sources, place, World(), say)
     stages: list[dict[str, Any]] = []
     for span in trainer.spans:
         trainer.step = span.start
@@ -242,4 +244,6 @@ def _open(cache: Path, images: Iterable[Path], config: Config, say: Say) -> Cach
     categories = [category.id for category in config.detector.categories]
     data = CachedTargets(cache, images, config.data, config.train.seed, categories)
     say(f"{cache}: {len(data)} images of {data.cache.info.dataset}, all photos found")
+    if data.turned:
+        say(f"{data.turned} of these photos are turned upright, as their EXIF orientation says")
     return data

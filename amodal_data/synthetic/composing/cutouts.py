@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from amodal_data.errors import PhotoError, SelectionError
-from amodal_data.io.images import photo_size
+from amodal_data.io.images import read_header
 from amodal_data.masks.rle import RLE, merge
 from amodal_data.masks.windows import Window, crop, window_of
 from amodal_data.readers.discovery import PhotoFinder
@@ -201,12 +201,10 @@ def _open_scenes(path: Path, stream: bool) -> _Content:
 def _photo_problem(photo: Path, size: tuple[int, int]) -> str | None:
     """Why a photo cannot be used, by its header; None = it can."""
     try:
-        height, width = photo_size(photo)
+        problem = read_header(photo).misfit(size)
     except PhotoError as error:
-        return f"{photo.name}: {error.message}"
-    if (height, width) == size:
-        return None
-    return f"{photo.name} is {width} x {height}, but its masks are {size[1]} x {size[0]}"
+        problem = error.message
+    return f"{photo.name} {problem}" if problem else None
 
 
 def _licenses(images: Any) -> dict[int, int]:

@@ -156,10 +156,10 @@ def _is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _check(config: "Config", sources: "Sources", device: str, as_json: bool) -> None:
+def _check(config: "Config", sources: "Sources", device: str, as_json: bool, quiet: bool) -> None:
     from sln.training.fit import check
 
-    report = check(config, sources, device=device)
+    report = check(config, sources, device=device, say=partial(print_note, quiet=quiet))
     text = f"{report['images']} images, {report['parameters'] / 1e6:.1f} M parameters, {report['device']}\n"
     for stage in report["stages"]:
         text += f"  stage {stage['stage']:<6}{stage['steps']:>7} steps of {stage['seconds']:.2f} s\n"
