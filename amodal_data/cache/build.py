@@ -227,4 +227,5 @@ def _provenance(scenes: Iterable[Scene]) -> CacheInfo:
         sources=source.sources if source is not None else (),
         settings=source.settings if source is not None else {},
         rasterizer=f"pycocotools {version('pycocotools')}",
+        categories=source.categories if source is not None else {},
     )

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,10 @@ USER_BLOCK = 512  # Bytes in front of the HDF5 data
 
 @dataclass(frozen=True, slots=True, repr=False)
 class CacheInfo:
-    """Provenance of a cache: format and package version, dataset, source files, settings, rasterizer."""
+    """Provenance of a cache: format and package version, dataset, source files, settings, rasterizer.
+
+    ``categories``: id -> name of the classes that the source files list, in their order, used or not.
+    """
 
     format_version: int
     package_version: str
@@ -26,6 +29,7 @@ class CacheInfo:
     sources: tuple[Source, ...]
     settings: dict[str, str]
     rasterizer: str
+    categories: dict[int, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         content = f"{self.dataset}, {self.masks} masks, {len(self.sources)} sources"

@@ -141,14 +141,19 @@ class TargetCache(Sequence[LayeredTargets]):
             ]
 
     def categories(self) -> dict[int, str]:
-        """The names of all category ids, sorted; "" if the instances of a category have different names."""
+        """The names of all category ids: those that the source files list, in their order, then others by id.
+
+        The name of a class that is not listed is "" if its instances have different names.
+        """
         with self._wrap_errors():
             ids, starts = self._column("instances")[:]["category_id"], self._column("ptr")[:]["instances"].tolist()
             names: dict[int, set[str]] = {}
             for start, (_, _, *instances) in zip(starts, self._texts(), strict=False):
                 for category, name in zip(ids[start:].tolist(), instances, strict=False):
                     names.setdefault(category, set()).add(name)
-        return {category: "".join(texts) if len(texts) == 1 else "" for category, texts in sorted(names.items())}
+        listed = self.info.categories
+        rest = {category: "".join(texts) if len(texts) == 1 else "" for category, texts in sorted(names.items())}
+        return listed | {number: name for number, name in rest.items() if number not in listed}
 
     def _texts(self) -> Iterator[list[str]]:
         """The texts of every image: file name, annotator, names of instances."""
@@ -260,7 +265,8 @@ class TargetCache(Sequence[LayeredTargets]):
                 raise CacheFormatError("its provenance is missing or invalid")
             if not settings.get("limit", "0").isdecimal():
                 raise CacheFormatError(f"its setting 'limit' is {settings['limit']!r:.40}")
-            info = CacheInfo(version, package, dataset, sources, settings, rasterizer)
+            categories = {int(number): str(name) for number, name in json.loads(attributes.get("categories", "[]"))}
+            info = CacheInfo(version, package, dataset, sources, settings, rasterizer, categories)
             if info.masks not in ("amodal", "modal") or info.masks != attributes["masks"]:
                 raise CacheFormatError("it does not record whether its masks are amodal or modal")
             scene_range = Range(0, scenes, scenes) if shard is None else Range(**json.loads(shard))

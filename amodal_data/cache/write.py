@@ -134,6 +134,7 @@ def _attributes(info: CacheInfo, scenes: Range) -> dict[str, str | int]:
         "rasteriser": info.rasterizer,
         "coding": CODING,
         "pixel_order": PIXEL_ORDER,
+        "categories": canonical_json(list(info.categories.items())),
         "scenes": scenes.stop - scenes.start,
     }
     return attributes if scenes.whole else attributes | {"shard": canonical_json(asdict(scenes))}

@@ -1,7 +1,7 @@
 """Targets as COCO: MVTec's amodal layout, amodal masks with a depth, or modal masks."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from amodal_data.cache import CachedImage, Images
@@ -13,8 +13,14 @@ from amodal_data.masks.windows import window_of
 from amodal_data.scenes.occlusion_order import z_order
 
 
-def export_coco(images: Images, masks: Literal["amodal", "modal", "plain"] = "amodal") -> dict[str, Any]:
-    """Export to COCO's instances layout. Image ids are kept, annotation ids count from 1.
+def export_coco(
+    images: Images,
+    masks: Literal["amodal", "modal", "plain"] = "amodal",
+    categories: Mapping[int, str] | None = None,
+) -> dict[str, Any]:
+    """Export to COCO's instances layout. Image and class ids are kept, annotation ids count from 1.
+
+    categories: id -> name of the classes to list, in their order, used or not; others that occur follow by id.
 
     ``amodal``: amodal masks with ``visible_mask``, ``invisible_mask``, ``occlude_rate`` and ``occl_depth``, MVTec's
     names; :func:`amodal_data.read_d2sa` reads the file back. ``plain``: amodal masks with ``occl_depth`` alone, for
@@ -36,10 +42,11 @@ def export_coco(images: Images, masks: Literal["amodal", "modal", "plain"] = "am
             x0, y0, x1, y1 = box_of(mask)
             crowd = {"segmentation": mask.to_coco(), "area": mask.area, "bbox": [x0, y0, x1 - x0, y1 - y0]}
             annotations.append(ids | crowd | {"iscrowd": 1})
-    categories = [{"id": category, "name": unique_name(labels)} for category, labels in sorted(names.items())]
+    classes = all_classes(categories, names)
     for annotation in annotations:
-        annotation.setdefault("category_id", min(names, default=1))
-    return {"images": rows, "annotations": annotations, "categories": categories}
+        annotation.setdefault("category_id", min(classes, default=1))
+    listed = [{"id": category, "name": name} for category, name in classes.items()]
+    return {"images": rows, "annotations": annotations, "categories": listed}
 
 
 def images_once(images: Images) -> Iterator[tuple[CachedImage, LayeredTargets]]:
@@ -88,6 +95,10 @@ def _instances(targets: LayeredTargets, masks: str) -> Iterator[tuple[str, dict[
         yield name, fields
 
 
-def unique_name(names: set[str]) -> str:
-    """The name of a category: the one that all its instances bear, else "object"."""
-    return next(iter(names)) if len(names) == 1 else "object"
+def all_classes(listed: Mapping[int, str] | None, used: Mapping[int, set[str]]) -> dict[int, str]:
+    """The classes to write: those listed, in their order, then others by id; used: names of the instances of each.
+
+    A class that is not listed bears the name that all its instances bear, else "object".
+    """
+    rest = {number: names for number, names in sorted(used.items()) if number not in (listed or {})}
+    return {**(listed or {}), **{n: next(iter(names)) if len(names) == 1 else "object" for n, names in rest.items()}}

@@ -24,14 +24,14 @@ from amodal_data.layering.level_table import level_table, levels_from_order
 from amodal_data.layering.targets import LayeredTargets
 from amodal_data.scenes.occlusion_order import from_ranks, z_order
 
-_EXPORTERS: dict[str, Callable[[Images], Any]] = {
-    "cocoa": export_cocoa,
-    "d2sa": export_coco,
-    "coco": lambda images: export_coco(images, "plain"),
-    "coco-modal": lambda images: export_coco(images, "modal"),
+_EXPORTERS: dict[str, Callable[[Images, Mapping[int, str]], Any]] = {
+    "cocoa": lambda images, _: export_cocoa(images),
+    "d2sa": lambda images, classes: export_coco(images, "amodal", classes),
+    "coco": lambda images, classes: export_coco(images, "plain", classes),
+    "coco-modal": lambda images, classes: export_coco(images, "modal", classes),
     "datumaro": export_datumaro,
     "records": export_records,
-    "results": export_results,
+    "results": lambda images, _: export_results(images),
 }
 LAYOUTS = (*_EXPORTERS, "yolo", "table")  # that :func:`convert` writes
 _FOR_MODAL = ("coco-modal", "datumaro", "yolo", "table")  # layouts that do not claim to hold amodal masks
@@ -52,10 +52,19 @@ class Conversion:
         return {"schema": "amodal-data/convert/1", **asdict(self), "path": str(self.path)}
 
 
-def convert(images: Images, path: Path, layout: str, *, masks: str = "amodal", force: bool = False) -> Conversion:
+def convert(
+    images: Images,
+    path: Path,
+    layout: str,
+    *,
+    masks: str = "amodal",
+    categories: Mapping[int, str] | None = None,
+    force: bool = False,
+) -> Conversion:
     """Write targets in one of :data:`LAYOUTS`: JSON; a table (``.parquet`` or CSV); a folder for ``yolo``.
 
-    masks: what the masks of ``images`` cover, ``"amodal"`` or ``"modal"``. Raises
+    masks: what the masks of ``images`` cover, ``"amodal"`` or ``"modal"``. categories: id -> name of the classes to
+    list, used or not; others that occur are added. Raises
     :class:`amodal_data.errors.OutputExistsError` if ``path`` exists and ``force`` is False,
     :class:`amodal_data.errors.SelectionError` for modal masks in a layout of amodal ones, KeyError for another layout.
     """
@@ -63,16 +72,16 @@ def convert(images: Images, path: Path, layout: str, *, masks: str = "amodal", f
         problem = f"{layout} stores whole objects, but these masks cover visible parts only"
         raise SelectionError(problem, fix=f"use {', '.join(_FOR_MODAL)}")
     refuse_existing(path, force=force)
-    counted = _CountedImages(images, layout)
+    counted, classes = _CountedImages(images, layout), categories or {}
     if layout == "yolo":
-        counted.lost["masks that no polygon reproduces"] += export_yolo(counted, path)
+        counted.lost["masks that no polygon reproduces"] += export_yolo(counted, path, classes)
     elif layout == "table" and path.suffix == ".parquet":
         export_parquet(counted, path)
     elif layout == "table":
         with replaced(path, newline="") as file:
             export_table(counted, file)
     else:
-        content = _EXPORTERS[layout](counted)
+        content = _EXPORTERS[layout](counted, classes)
         with replaced(path) as file:
             json.dump(content, file)
     lost = {loss: count for loss, count in counted.lost.items() if count}

@@ -1,20 +1,21 @@
 """Targets as Datumaro's own JSON, with ``z_order``."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 from amodal_data.cache import Images
-from amodal_data.export.coco import unique_name
+from amodal_data.export.coco import all_classes
 from amodal_data.layering.consistency import occlusion_rates
 from amodal_data.scenes.occlusion_order import z_order
 
 
-def export_datumaro(images: Images) -> dict[str, Any]:
+def export_datumaro(images: Images, categories: Mapping[int, str] | None = None) -> dict[str, Any]:
     """Export to Datumaro's own JSON: amodal masks; the nearer an instance, the higher its ``z_order``.
 
-    Attributes: ``occlusion_rate``, ``is_stuff``, ``name``.
+    Attributes: ``occlusion_rate``, ``is_stuff``, ``name``. categories: classes to list, see :func:`export_coco`.
     """
-    labels: dict[int, int] = {}
+    labels = {category: label for label, category in enumerate(categories or {})}
     names: dict[int, set[str]] = defaultdict(set)
     items = []
     for image, targets in images:
@@ -23,7 +24,7 @@ def export_datumaro(images: Images) -> dict[str, Any]:
         annotations = []
         for n, category in enumerate(targets.category_ids.tolist()):
             label = labels.setdefault(category, len(labels))
-            names[label].add(targets.names[n])
+            names[category].add(targets.names[n])
             annotations.append({
                 "id": n, "type": "mask", "group": 0, "label_id": label, "z_order": int(depth[n]),
                 "rle": rles[n].to_coco(),
@@ -35,5 +36,6 @@ def export_datumaro(images: Images) -> dict[str, Any]:
             "id": name, "annotations": annotations, "attr": {"id": image.image_id},
             "image": {"path": image.file_name, "size": list(image.size)},
         })  # fmt: skip
-    categories = [{"name": unique_name(names[label]), "parent": "", "attributes": []} for label in range(len(names))]
-    return {"info": {}, "categories": {"label": {"labels": categories, "attributes": []}}, "items": items}
+    classes = all_classes(categories, names)
+    listed = [{"name": classes[category], "parent": "", "attributes": []} for category in labels]
+    return {"info": {}, "categories": {"label": {"labels": listed, "attributes": []}}, "items": items}

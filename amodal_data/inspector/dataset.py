@@ -64,6 +64,12 @@ class TargetDataset:
         return origin.info.masks if isinstance(origin, TargetCache) else origin.settings.get("masks", "amodal")
 
     @property
+    def categories(self) -> dict[int, str]:
+        """id -> name of the classes that the source lists, used or not, in its order."""
+        origin = self.origin
+        return origin.info.categories if isinstance(origin, TargetCache) else origin.categories
+
+    @property
     def image_ids(self) -> list[int]:
         """Id of the image at each position; no image is layered for it."""
         return [int(image_id) for image_id in self.origin.image_ids]

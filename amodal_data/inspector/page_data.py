@@ -24,7 +24,8 @@ from amodal_data.io.images import read_display_photo
 from amodal_data.layering.consistency import occlusion_rates
 from amodal_data.layering.targets import LayeredTargets
 from amodal_data.masks.rle import iou
-from amodal_data.scenes.findings import CODES, Finding
+from amodal_data.scenes.finding_codes import CODES
+from amodal_data.scenes.findings import Finding
 
 _LONGEST = 640  # Longer side of an image on the page, at most, pixels
 _PHOTO_BYTES = 96_000  # Size of a photo as JPEG, at most if one of these qualities allows it

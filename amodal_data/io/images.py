@@ -24,6 +24,7 @@ PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".
 """Suffixes of photos in a folder"""
 MAX_PIXELS = 100_000_000  # Photos with more pixels are refused
 MAX_ASPECT = 200  # Photos whose longer side is more than this many times the shorter one are refused
+_SOFT_EDGES = 0.9  # Least share of black and white pixels in a mask whose other values are soft edges
 _ORIENTATION = 0x0112  # EXIF tag
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -170,14 +171,60 @@ def read_display_photo(
         return None, error.message
 
 
-def read_mask(path: Path, file: IO[bytes] | None = None) -> NDArray[np.bool_]:
-    """Read a mask stored as a picture, bool [H, W]: inside where any color channel is not 0; alpha is ignored.
+@dataclass(frozen=True, slots=True, eq=False)
+class MaskPicture:
+    """A mask that was stored as a picture: ``mask`` bool [H, W]; ``is_gray``: it had gray values, cut at the middle."""
 
-    file: read from this instead of from ``path``. Raises :class:`PhotoError`.
+    mask: NDArray[np.bool_]
+    is_gray: bool
+
+
+def read_mask(path: Path, file: IO[bytes] | None = None, *, alpha: bool = False) -> MaskPicture:
+    """Read a mask stored as a picture; black is outside.
+
+    Gray values of a lossy format or of soft edges are cut at the middle: 128 and more is inside. file: read from this
+    instead of from ``path``. alpha: the picture is a cutout, whose opaque pixels are inside. Raises
+    :class:`PhotoError` if it cannot be read, or has several values other than black: a map of several objects.
     """
+    values, is_lossy = _read_values(path, file, alpha=alpha)
+    distinct = np.unique(values)
+    if not is_lossy and not alpha and (len(distinct) == 1 or (len(distinct) == 2 and distinct[0] == 0)):
+        return MaskPicture(values != 0, False)
+    extremes = np.isin(values, (0, 255)).mean()
+    if distinct[-1] <= 255 and (is_lossy or alpha or (distinct[-1] == 255 and extremes >= _SOFT_EDGES)):
+        return MaskPicture(values >= 128, bool(extremes < 1))
+    shown = ", ".join(str(value) for value in distinct[:4].tolist()) + ", ..." * (len(distinct) > 4)
+    message = f"not a mask of one object: it holds {len(distinct)} values ({shown})"
+    fix = 'read a map of instances with a pattern without {object}, a cutout with "{alpha}" in it'
+    raise PhotoError(message, place=str(path), fix=fix)
+
+
+def read_instance_map(path: Path) -> NDArray[np.int64]:
+    """Read a picture in which each object has a value or color of its own: int64 [H, W], 0 = black = background.
+
+    Raises :class:`PhotoError` if it cannot be read, or is stored in a lossy format, which blurs the values.
+    """
+    values, is_lossy = _read_values(path, None, alpha=False)
+    if is_lossy:
+        raise PhotoError("a map of instances in a lossy format", place=str(path), fix="save it as PNG")
+    return values
+
+
+def _read_values(path: Path, file: IO[bytes] | None, *, alpha: bool) -> tuple[NDArray[np.int64], bool]:
+    """The gray values of a picture, or its colors as numbers, int64 [H, W]; and whether its format is lossy."""
     with open_photo(path, file) as image:
-        values = np.asarray(image.convert("RGB") if image.mode in ("RGBA", "PA", "RGBX", "CMYK", "LA") else image)
-    return np.asarray(values.any(axis=2) if values.ndim == 3 else values != 0)
+        is_lossy = image.format == "JPEG"
+        if alpha:
+            if "A" not in image.getbands() and "transparency" not in image.info:
+                raise PhotoError("no alpha channel", place=str(path), fix="leave {alpha} out of the pattern")
+            return np.asarray(image.convert("RGBA"))[..., 3].astype(np.int64), is_lossy
+        if image.mode in ("1", "L", "LA") or image.mode.startswith(("I", "F")):
+            values = np.asarray(image.convert("L") if image.mode in ("1", "LA") else image).astype(np.int64)
+            return values, is_lossy
+        colors = np.asarray(image.convert("RGB")).astype(np.int64)
+    red, green, blue = colors[..., 0], colors[..., 1], colors[..., 2]
+    is_gray = is_lossy or ((red == green) & (green == blue)).all()
+    return (colors.max(axis=2) if is_gray else red << 16 | green << 8 | blue), is_lossy
 
 
 def scaled_mask(

@@ -5,6 +5,7 @@ ASCII 48, bit 5 = more follows, bit 4 of the last one = sign; from the fourth nu
 two before is stored.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,7 +56,9 @@ def aligned_runs(strings: Sequence[bytes], kind: Integer = np.int64) -> Runs:
     joined = b"".join(strings)
     chars = np.frombuffer(joined, np.uint8) - np.uint8(48)  # wraps: characters below '0' end up above 63
     if chars.max(initial=0) > 63:
-        raise MaskError("an RLE string holds a character outside '0'..'o'")
+        is_base64 = len(joined) % 4 == 0 and re.fullmatch(rb"[A-Za-z0-9+/]+={0,2}", joined)
+        hint = "; it looks like base64: decode it first (base64.b64decode)" if is_base64 else ""
+        raise MaskError(f"an RLE string holds a character outside '0'..'o'{hint}")
     if any(s and s[-1] >= 80 for s in strings):
         raise MaskError("an RLE string ends in the middle of a number")
     continues = chars >= 32

@@ -22,6 +22,7 @@ from amodal_data.errors import LayoutError, MaskError
 from amodal_data.masks.rle import RLE, merge, parse_rle
 from amodal_data.masks.windows import subtract
 from amodal_data.readers.annotation_index import AnnotationIndex, annotation_keys, list_keys, top_level
+from amodal_data.readers.categories import Categories
 from amodal_data.readers.json_files import coco_box, integer, load_json, number
 from amodal_data.readers.mask_decoder import Annotation, ImageRecord, MaskDecoder, decode_masks
 from amodal_data.scenes.findings import Finding
@@ -121,14 +122,23 @@ def amodal_coco_scenes(
     """The scenes of parsed content in a flat layout. cocoa: see :func:`read_cocoa_cls`; findings: those of the file."""
     images, annotations = top_level(content, path)
     index = AnnotationIndex(source.name, images, annotations)
-    records = index.records(_FlatRecord, content.get("categories"), layout=LAYOUTS[layout])
+    categories = Categories.read(content.get("categories"), annotations)
+    records = index.records(_FlatRecord, categories, layout=LAYOUTS[layout])
     sources, settings, findings = [source], {"layout": layout}, [*findings, *index.findings]
     if cocoa is not None:
         positions = {image_id: n for n, image_id in enumerate(cocoa.image_ids)}
         places = [positions.get(record.image_id, len(cocoa)) for record in records]
         records = [replace(record, reference=cocoa[n : n + 1]) for record, n in zip(records, places, strict=True)]
         sources += cocoa.sources
-    return Scenes(records, _read_records, dataset=dataset, settings=settings, sources=sources, file_findings=findings)
+    return Scenes(
+        records,
+        _read_records,
+        dataset=dataset,
+        settings=settings,
+        sources=sources,
+        file_findings=findings,
+        categories=categories.names,
+    )
 
 
 def _read_records(records: Sequence[_FlatRecord]) -> list[Scene]:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from amodal_data.errors import LayoutError
-from amodal_data.readers.json_files import integer, stem_of, text
+from amodal_data.readers.categories import Categories
+from amodal_data.readers.json_files import identifier, integer, stem_of, text
 from amodal_data.readers.mask_decoder import Annotation, ImageRecord
 from amodal_data.scenes.findings import Finding, Place
 
@@ -24,13 +25,14 @@ class AnnotationIndex:
         self.images: dict[int, Any] = {}
         self.by_image: dict[int, list[Annotation]] = defaultdict(list)
         self.findings: list[Finding] = []
+        self._text_ids: dict[str, int] = {}
         self.add_images(images)
         ids: set[int] = set()
         for index, annotation in enumerate(annotations):
             image_id = self.image_of(index, annotation, regions=regions)
             if image_id is None:
                 continue
-            annotation_id = integer(annotation.get("id"))
+            annotation_id = identifier(annotation.get("id"))
             if annotation_id is not None and annotation_id in ids:
                 self.report("duplicate-id", f"annotations[{index}] repeats id {annotation_id}", image_id)
             ids.add(-1 if annotation_id is None else annotation_id)
@@ -41,9 +43,17 @@ class AnnotationIndex:
         self.findings.append(Finding(code, Place(self.source, image_id), message))
 
     def add_images(self, images: list[Any], start: int = 0) -> None:
-        """Add entries of the image list, numbered from ``start``; skip those whose id is missing or repeated."""
+        """Add entries of the image list, numbered from ``start``; skip those whose id is missing or repeated.
+
+        If all ids are texts that are no numbers, images are numbered from 1 in the order of the list.
+        """
         for index, image in enumerate(images, start):
-            image_id = integer(image.get("id")) if isinstance(image, Mapping) else None
+            value = image.get("id") if isinstance(image, Mapping) else None
+            if isinstance(value, str) and identifier(value) is None and len(self._text_ids) == index:
+                self._text_ids.setdefault(value, index + 1)
+                if not index:
+                    self.report("ids-are-text", f"images[0] has the id {value!r:.40}")
+            image_id = self.number_of(value)
             if image_id is None:
                 self.report("annotation-malformed", f"images[{index}] has no integer 'id'")
             elif image_id in self.images:
@@ -51,34 +61,37 @@ class AnnotationIndex:
             else:
                 self.images[image_id] = image
 
+    def number_of(self, value: object) -> int | None:
+        """The image id that a file means by a number or a text; None = it lists no such image."""
+        if self._text_ids:
+            return self._text_ids.get(value) if isinstance(value, str) else None
+        return identifier(value)
+
     def image_of(self, index: int, annotation: Any, *, regions: bool) -> int | None:
         """The image id of annotation number ``index``; None, and a finding, if the annotation cannot be used."""
         if not isinstance(annotation, Mapping) or (regions and not isinstance(annotation.get("regions"), list)):
             problem = "has no list 'regions'" if regions else "is not an object"
             self.report("annotation-malformed", f"annotations[{index}] {problem}")
             return None
-        image_id = integer(annotation.get("image_id"))
+        image_id = self.number_of(annotation.get("image_id"))
         if image_id is None or image_id not in self.images:
             self.report("image-unknown", f"annotations[{index}] names image {annotation.get('image_id')!r:.40}")
             return None
         return image_id
 
-    def records(self, kind: type[R], categories: object, **fields: Any) -> list[R]:
+    def records(self, kind: type[R], categories: Categories, **fields: Any) -> list[R]:
         """A record of class ``kind`` for every image that has annotations and a size; the others are reported.
 
-        ``categories``: the list of the file; ``fields``: those that ``kind`` adds to :class:`ImageRecord`.
+        ``categories``: the classes of the file; ``fields``: those that ``kind`` adds to :class:`ImageRecord`.
         """
         records = []
-        entries = [entry for entry in categories if isinstance(entry, Mapping)] if isinstance(categories, list) else []
-        ids = {integer(entry.get("id")): text(entry.get("name")) for entry in entries}
-        names = {number: name for number, name in ids.items() if number is not None}
         for image_id, image, annotations in self.annotated():
             size = image_size(image)
             if size is None:
                 self.report("image-size-unknown", "no usable 'height' and 'width'", image_id)
                 continue
             name = text(image.get("file_name")) or stem_of(text(image.get("coco_url")))
-            records.append(kind(image_id, name, size, annotations, self.source, names, **fields))
+            records.append(kind(image_id, name, size, annotations, self.source, categories, **fields))
         return records
 
     def annotated(self) -> Iterator[tuple[int, Mapping[str, Any], list[Annotation]]]:

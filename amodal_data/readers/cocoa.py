@@ -16,7 +16,8 @@ from typing import Any
 from amodal_data.errors import LayoutError, MaskError, SelectionError
 from amodal_data.masks.rle import RLE, parse_rle
 from amodal_data.readers.annotation_index import AnnotationIndex, annotation_keys, image_size, list_keys, top_level
-from amodal_data.readers.json_files import integer, load_json, number, stem_of, text
+from amodal_data.readers.categories import Categories
+from amodal_data.readers.json_files import identifier, integer, load_json, number, stem_of, text
 from amodal_data.readers.mask_decoder import Annotation, ImageRecord, MaskDecoder, decode_masks
 from amodal_data.scenes.findings import Finding, Place
 from amodal_data.scenes.occlusion_order import from_ranks, parse_depth_constraint, ranks_from_order
@@ -87,7 +88,7 @@ def _with_images(annotations: list[Any]) -> tuple[list[Any], list[Any]]:
     """An image for each ``image_id``, or for each annotation that has none."""
     images, completed = {}, []
     for n, annotation in enumerate(annotations):
-        given = integer(annotation.get("image_id"))
+        given = identifier(annotation.get("image_id"))
         image_id = n if given is None else given
         images[image_id] = {"id": image_id, "file_name": stem_of(text(annotation.get("url")))}
         completed.append({**annotation, "image_id": image_id})
@@ -106,7 +107,9 @@ def _records(index: AnnotationIndex, annotator: str) -> list[_CocoaRecord]:
                 index.report("image-size-unknown", "no usable 'height' and 'width'", image_id)
                 continue
             name = text(image.get("file_name")) or stem_of(text(annotation.get("url")))
-            records.append(_CocoaRecord(image_id, name, size, annotation["regions"], index.source, {}, annotation))
+            records.append(
+                _CocoaRecord(image_id, name, size, annotation["regions"], index.source, Categories(), annotation)
+            )
     return records
 
 
@@ -157,7 +160,7 @@ def _scene(record: _CocoaRecord, decoder: MaskDecoder) -> Scene:
 
 
 def _instance(record: _CocoaRecord, mask: RLE, index: int, rank: int | None) -> Instance:
-    region, annotation_id = record.annotations[index], integer(record.annotation.get("id"))
+    region, annotation_id = record.annotations[index], identifier(record.annotation.get("id"))
     return Instance(
         amodal=mask,
         annotation_id=-1 if annotation_id is None else annotation_id,

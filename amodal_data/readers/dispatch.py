@@ -12,6 +12,7 @@ from amodal_data.errors import AnnotationError, LayoutError, SelectionError
 from amodal_data.readers.amodal_coco import amodal_coco_scenes, dataset_of, layout_of
 from amodal_data.readers.annotation_index import annotation_keys, list_keys, top_level
 from amodal_data.readers.cocoa import check_annotator, cocoa_scenes
+from amodal_data.readers.foreign_formats import refuse_foreign
 from amodal_data.readers.json_files import load_json
 from amodal_data.readers.plain_coco import plain_scenes, unknown_layout
 from amodal_data.readers.sln_release import read_sln_release
@@ -34,6 +35,7 @@ class ReadOptions(TypedDict, total=False):
     form: str | None
     pattern: str | None
     visible_pattern: str | None
+    crowds: str | None
 
 
 def read_annotations(
@@ -46,6 +48,7 @@ def read_annotations(
     form: str | None = None,
     pattern: str | None = None,
     visible_pattern: str | None = None,
+    crowds: str | None = None,
 ) -> Scenes:
     """Read annotation files of any supported layout, which is recognized by the keys inside.
 
@@ -58,6 +61,7 @@ def read_annotations(
     Several files of one layout become one sequence. If their image ids collide, those of the later file are shifted,
     and a finding reports it. annotator: see :func:`read_cocoa`; cocoa: see :func:`read_cocoa_cls`. masks, order: what
     the masks cover and their order, if the file does not say it, see :func:`read_coco`; they are never guessed.
+    crowds: what ``iscrowd`` means, see :func:`read_coco`.
 
     Raises :class:`LayoutError` with the keys of the file if its layout is unknown, :class:`SelectionError` if the files
     have different layouts, and :class:`AnnotationError` if a file cannot be read.
@@ -67,7 +71,7 @@ def read_annotations(
         raise SelectionError("no annotation file given")
     if len({path.resolve() for path in files}) < len(files):
         raise SelectionError("the same annotation file is named twice", place=", ".join(map(str, files)))
-    reader = _Reader(annotator, cocoa, masks, order, form, pattern, visible_pattern)
+    reader = _Reader(annotator, cocoa, masks, order, form, pattern, visible_pattern, crowds)
     scenes = reduce(_concatenate, map(reader.read, files))
     options = {"form": form, "pattern": pattern, "visible_pattern": visible_pattern}
     scenes.settings.update({name: value for name, value in options.items() if value is not None})
@@ -75,19 +79,24 @@ def read_annotations(
 
 
 def read_records(
-    records: Iterable[Mapping[str, Any]], *, masks: str | None = None, order: str | None = None, name: str = "records"
+    records: Iterable[Mapping[str, Any]],
+    *,
+    masks: str | None = None,
+    order: str | None = None,
+    crowds: str | None = None,
+    name: str = "records",
 ) -> Scenes:
     """Read records in memory: rows of a ``datasets.Dataset``, detectron2's dicts, or your own.
 
     A record has ``file_name``, ``height``, ``width``, perhaps ``image_id``, and ``annotations`` (or ``objects``: a list
-    of objects, or one list a field). An object has ``segmentation`` (polygons, COCO's RLE, or a mask [H, W]),
-    ``category_id`` or ``category``, and the fields that hold its order or visible mask. NumPy values are accepted, and
-    the size of a PIL image under ``image``. ``findings`` of the scenes report what is skipped. masks, order: see
-    :func:`read_coco`. Raises as :func:`read_annotations`.
+    of objects, or one list a field). An object has ``segmentation`` (polygons, COCO's RLE, or a mask [H, W] of any
+    number type), ``category_id`` or ``category``, and the fields that hold its order or visible mask. NumPy values are
+    accepted, and the size of a PIL image under ``image``. ``findings`` of the scenes report what is skipped. masks,
+    order, crowds: see :func:`read_coco`. Raises as :func:`read_annotations`.
     """
     content = records_as_coco(to_json_values(record) for record in records)
     source = Source(name, digest_of([orjson.dumps(content, default=str)]))
-    return _Reader(masks=masks, order=order).read_json(content, Path(name), source)
+    return _Reader(masks=masks, order=order, crowds=crowds).read_json(content, Path(name), source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +110,7 @@ class _Reader:
     form: str | None = None
     pattern: str | None = None
     visible_pattern: str | None = None
+    crowds: str | None = None
 
     def read(self, path: Path) -> Scenes:
         """The scenes of one file or folder."""
@@ -115,10 +125,13 @@ class _Reader:
         if path.suffix.lower() == ".xml":
             return self._read_built(*cvat_as_coco(path), path, "cvat")
         content, source = load_json(path)
+        refuse_foreign(content, str(path))
         if is_labelme(content):
             return self._read_built(*labelme_as_coco(path), path, "labelme")
         if is_datumaro(content):
             return self._read_built(datumaro_as_coco(content, path.name), source, path, "datumaro")
+        if isinstance(content, dict) and isinstance(content.get("image"), dict):  # SA-1B: a file an image
+            content = [{**content["image"], "annotations": content.get("annotations")}]
         return self.read_json(records_as_coco(content) if is_records(content) else content, path, source)
 
     def _read_folder(self, path: Path) -> Scenes:
@@ -126,10 +139,12 @@ class _Reader:
             return self._read_masks(path)
         if (path / "labels").is_dir():
             return self._read_built(*yolo_as_coco(path), path, "yolo")
-        kinds = {entry.suffix.lower() for entry in path.iterdir() if entry.is_file()}
-        if ".npz" in kinds:
+        if splits := [entry.name for entry in sorted(path.iterdir()) if (entry / "labels").is_dir()]:
+            problem = f"YOLO's splits lie in folders of their own: {', '.join(splits)}"
+            raise SelectionError(problem, place=str(path), fix=f"name one of them, such as {path / splits[0]}")
+        if any(entry.suffix.lower() == ".npz" for entry in path.iterdir()):
             return read_sln_release(path)
-        if ".json" in kinds:
+        if any(file.suffix.lower() == ".json" for file in path.rglob("*")):
             return self._read_built(*labelme_as_coco(path), path, "labelme")
         if any(path.glob("*/*.png")):
             return self._read_masks(path)
@@ -147,12 +162,13 @@ class _Reader:
 
     def _read_built(self, builder: CocoBuilder, source: Source, path: Path, layout: str) -> Scenes:
         content = builder.to_coco()
-        return plain_scenes(content, path, source, self.masks, self.order, layout=layout, findings=builder.findings)
+        options: dict[str, Any] = {"layout": layout, "crowds": self.crowds, "findings": builder.findings}
+        return plain_scenes(content, path, source, self.masks, self.order, **options)
 
     def read_json(self, content: Any, path: Path, source: Source) -> Scenes:
         """The scenes of parsed JSON: plain COCO if masks or order are given, else the layout of its keys."""
         if self.masks is not None or self.order is not None:
-            return plain_scenes(content, path, source, self.masks, self.order)
+            return plain_scenes(content, path, source, self.masks, self.order, crowds=self.crowds)
         annotations = content.get("annotations") if isinstance(content, dict) else content
         annotations = annotations if isinstance(annotations, list) else []
         if any(isinstance(entry, Mapping) and "regions" in entry for entry in [content, *annotations]):
@@ -171,11 +187,29 @@ class _Reader:
         return amodal_coco_scenes(content, path, source, dataset_of(layout, path.name), layout or "mvtec", self.cocoa)
 
 
+def _common_classes(scenes: Scenes, later: Scenes) -> tuple[Scenes, list[Finding]]:
+    """The later scenes with class ids that mean the same in both files, and a finding if they had to change."""
+    known, listed = scenes.categories, later.categories
+    if all(known.get(number, name) == name for number, name in listed.items()):
+        return later, []
+    by_name = {name: number for number, name in known.items()}
+    free, ids = max((*known, *listed)) + 1, dict[int, int]()
+    for number, name in listed.items():
+        ids[number] = by_name.get(name, free)
+        free += name not in by_name
+    moved = [f"{name!r:.40} {number} -> {ids[number]}" for number, name in listed.items() if number != ids[number]]
+    place = Place(later.sources[0].name if later.sources else "")
+    renumbered = later.renumbered(ids, {ids[number]: name for number, name in listed.items()})
+    return renumbered, [Finding("classes-renumbered", place, ", ".join(moved[:5]) + ", ..." * (len(moved) > 5))]
+
+
 def _concatenate(scenes: Scenes, later: Scenes) -> Scenes:
     if scenes.dataset != later.dataset or scenes.settings != later.settings:
         raise SelectionError(f"files of different layouts: {scenes.dataset} and {later.dataset}")
+    later, findings = _common_classes(scenes, later)
     if set(scenes.image_ids).isdisjoint(later.image_ids):
-        return scenes.followed_by(later)
+        return scenes.followed_by(later, findings)
     shift = max(scenes.image_ids) + 1 - min(later.image_ids)
     place = Place(later.sources[0].name if later.sources else "")
-    return scenes.followed_by(later.shifted(shift), [Finding("ids-shifted", place, f"{shift} added to every image id")])
+    findings.append(Finding("ids-shifted", place, f"{shift} added to every image id"))
+    return scenes.followed_by(later.shifted(shift), findings)

@@ -46,12 +46,17 @@ def load_json(path: Path) -> tuple[Any, Source]:
 
 _AS_COCO = "export it from its tool as COCO JSON with whole (amodal) masks"
 _AS_CVAT = "rename it to .xml if it is of CVAT for images, or pass --format NAME for a format that Datumaro imports"
+_AS_RESULTS = "for results, have the tool write COCO's JSON (detectron2's COCOEvaluator, mmdetection's format_only)"
 _FORMATS = (
     (b"amodal-targets\n", "a target cache", "name the annotation file it was made from"),
     (b"\x89HDF", "an HDF5 file", "name an annotation file"),
     (b"<", "XML", _AS_CVAT),
     (b"\xef\xbb\xbf<", "XML", _AS_CVAT),
-    (b"PK", "a zip archive", "unpack it and name the annotation file inside"),
+    (b"PK", "a zip archive, as are files of PyTorch", f"unpack it and name the annotation file inside; {_AS_RESULTS}"),
+    (b"\x80\x02", "a pickle", _AS_RESULTS),
+    (b"\x80\x03", "a pickle", _AS_RESULTS),
+    (b"\x80\x04", "a pickle", _AS_RESULTS),
+    (b"\x80\x05", "a pickle", _AS_RESULTS),
     (b"\x1f\x8b", "gzip", "gunzip it first"),
     (b"\xff\xd8", "a JPEG image", "pass image files with --images"),
     (b"\x89PNG", "a PNG image", "pass image files with --images"),
@@ -97,6 +102,13 @@ def integer(value: object) -> int | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if type(value) is int and -(2**63) <= value < 2**63 else None
+
+
+def identifier(value: object) -> int | None:
+    """An id as :func:`integer` reads it, or as text of digits; None for anything else."""
+    if isinstance(value, str) and len(value) < 20 and value.isascii() and value.removeprefix("-").isdigit():
+        value = int(value)
+    return integer(value)
 
 
 def number(value: object) -> float | None:

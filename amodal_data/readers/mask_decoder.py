@@ -1,7 +1,7 @@
 """One image with its raw annotations: decode their masks, polygons and RLEs of any kind, and make its scene."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from amodal_data.errors import MaskError, MaskSizeError
 from amodal_data.masks.polygons import LONGEST, self_intersecting, usable_polygon, well_inside
 from amodal_data.masks.rle import RLE, merge, parse_rles, rasterize_batch
-from amodal_data.readers.json_files import integer
+from amodal_data.readers.categories import Categories
+from amodal_data.readers.json_files import identifier
 from amodal_data.scenes.findings import Finding, Place
 from amodal_data.scenes.scene import Instance, Scene
 
@@ -51,7 +52,7 @@ class MaskDecoder:
             if isinstance(value, dict):
                 self.rles.append((index, value))
             elif isinstance(value, list) and value:
-                parts = [_as_points(part) for part in (value if isinstance(value[0], list) else [value])]
+                parts = [_as_points(part) for part in _flat_polygons(value)]
                 usable = [(index, points) for points in parts if points is not None]
                 if len(usable) == len(parts):
                     self.polygons += usable
@@ -103,7 +104,7 @@ class MaskDecoder:
 class ImageRecord:
     """One image with its raw annotations; layouts extend it by what else they need to make a scene.
 
-    ``size``: (H, W); ``source``: name of the file; ``categories``: id -> name.
+    ``size``: (H, W); ``source``: name of the file; ``categories``: the classes that it lists.
     """
 
     image_id: int
@@ -111,7 +112,7 @@ class ImageRecord:
     size: tuple[int, int]
     annotations: Sequence[Annotation]
     source: str
-    categories: Mapping[int, str]
+    categories: Categories
 
     def masks(self, key: str, *, optional: bool = False, codes: Sequence[str] = EMPTY_AND_EQUAL) -> MaskDecoder:
         """A decoder that holds the mask under ``key`` of every annotation; see :meth:`MaskDecoder.add_all`."""
@@ -122,27 +123,38 @@ class ImageRecord:
     def instance(self, index: int, amodal: RLE, **fields: Any) -> Instance:
         """The instance of one annotation, with its ids and class name; ``fields``: others of :class:`Instance`."""
         annotation = self.annotations[index]
-        annotation_id, category = integer(annotation.get("id")), integer(annotation.get("category_id"))
+        annotation_id, (category, _) = (
+            identifier(annotation.get("id")),
+            self.categories.find(annotation.get("category_id")),
+        )
         return Instance(
             amodal=amodal,
             annotation_id=-1 if annotation_id is None else annotation_id,
             region_index=index,
-            category_id=1 if category is None else category,
-            name=self.categories.get(-1 if category is None else category, ""),
+            category_id=category,
+            name=self.categories.names.get(category, ""),
             **fields,
         )
 
     def scene(self, instances: Iterable[Instance], findings: Iterable[Finding], **fields: Any) -> Scene:
         """The scene of this image; ``fields``: others of :class:`Scene`."""
+        instances = tuple(instances)
         return Scene(
             image_id=self.image_id,
             file_name=self.file_name,
             size=self.size,
-            instances=tuple(instances),
-            findings=tuple(findings),
+            instances=instances,
+            findings=(*findings, *self._unlisted(instances)),
             source=self.source,
             **fields,
         )
+
+    def _unlisted(self, instances: Iterable[Instance]) -> Iterator[Finding]:
+        """A finding for each instance whose class the file does not list."""
+        for index in (instance.region_index for instance in instances):
+            _, problem = self.categories.find(self.annotations[index].get("category_id"))
+            if problem:
+                yield Finding("class-unknown", Place(self.source, self.image_id, index), problem)
 
 
 def decode_masks(images: Sequence[MaskDecoder]) -> Sequence[MaskDecoder]:
@@ -169,6 +181,22 @@ def decode_masks(images: Sequence[MaskDecoder]) -> Sequence[MaskDecoder]:
         image.accept_rles([next(decoded) for _ in image.rles])
         image.accept_polygons(masks)
     return images
+
+
+def _flat_polygons(value: list[Any]) -> list[Any]:
+    """The polygons of a ``segmentation``: one or several, each ``[x, y, x, y, ...]`` or pairs ``[[x, y], ...]``."""
+    if not isinstance(value[0], list):
+        return [value]
+    if len(value) > 2 and all(_is_pair(part) for part in value):
+        return [[number for pair in value for number in pair]]
+    return [
+        [number for pair in part for number in pair] if isinstance(part, list) and all(map(_is_pair, part)) else part
+        for part in value
+    ]
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and not isinstance(value[0], list)
 
 
 def _as_points(value: object) -> NDArray[np.float64] | None:

@@ -17,6 +17,7 @@ from amodal_data.errors import LayoutError, SelectionError
 from amodal_data.masks.rle import merge
 from amodal_data.readers.amodal_coco import layout_of
 from amodal_data.readers.annotation_index import AnnotationIndex, annotation_keys, list_keys, top_level
+from amodal_data.readers.categories import Categories
 from amodal_data.readers.json_files import load_json, number
 from amodal_data.readers.mask_decoder import ImageRecord, MaskDecoder, decode_masks
 from amodal_data.readers.order_rules import ORDER_OPTIONS, OrderRule, choose_rule, default_rule
@@ -27,24 +28,26 @@ from amodal_data.scenes.scene import Scene, Scenes, Source, StoredValues
 
 @dataclass(frozen=True, slots=True)
 class _PlainRecord(ImageRecord):
-    """``rule`` None: masks are modal."""
+    """``rule`` None: masks are modal. ``keep_crowds``: annotations with ``iscrowd`` are objects."""
 
     rule: OrderRule | None
+    keep_crowds: bool
 
 
-def read_coco(path: str | Path, *, masks: str = "modal", order: str | None = None) -> Scenes:
+def read_coco(path: str | Path, *, masks: str = "modal", order: str | None = None, crowds: str | None = None) -> Scenes:
     """Read a plain COCO file: ``instances_train2017.json``, or what a tool exports as COCO.
 
     masks: ``"modal"`` = visible parts, ``"amodal"`` = whole objects. order, for amodal masks: ``front-first`` or
     ``back-first`` (the list is in order), ``field:NAME`` (small values in front), ``field:-NAME`` (large values in
     front), ``none`` (overlaps stay ambiguous); by default the field that is known to hold it (``occl_depth``,
-    ``z_order``, ``attributes.z_order``, ...). Crowds (``iscrowd``) are not instances: their pixels are unknown.
+    ``z_order``, ``attributes.z_order``, ...). crowds: None or ``"unknown"``: an annotation with ``iscrowd`` 1 is a
+    group, whose pixels are unknown; ``"keep"``: it is one object, as where a tool sets ``iscrowd`` for every RLE.
 
     Raises :class:`amodal_data.errors.AnnotationError` if it is not JSON, and :class:`amodal_data.errors.LayoutError` if
     it is JSON of another layout or the order is unknown.
     """
     content, source = load_json(Path(path))
-    return plain_scenes(content, Path(path), source, masks, order)
+    return plain_scenes(content, Path(path), source, masks, order, crowds=crowds)
 
 
 def plain_scenes(
@@ -55,20 +58,32 @@ def plain_scenes(
     order: str | None = None,
     *,
     layout: str = "coco",
+    crowds: str | None = None,
     findings: Sequence[Finding] = (),
 ) -> Scenes:
-    """The scenes of parsed content in COCO's layout. masks, order: see :func:`read_coco`; findings: those of the file.
+    """The scenes of parsed content in COCO's layout; findings: those of the file; others: see :func:`read_coco`.
 
     Raises :class:`LayoutError` if it has no lists ``images`` and ``annotations``, or masks or order are unknown.
     """
     images, annotations = top_level(content, path)
+    if crowds not in (None, "unknown", "keep"):
+        raise SelectionError(f"crowds are 'unknown' or 'keep', found {crowds!r:.40}")
     settings, rule = plain_settings(masks, order, annotation_keys(annotations), path, layout)
     if rule is not None and rule.field and annotations and set(rule.ranks(annotations)) == {None}:
         raise LayoutError(f"no annotation has a number under {rule.field!r}", place=str(path), fix="change --order")
+    settings |= {"crowds": crowds} if crowds == "keep" else {}
     index = AnnotationIndex(source.name, images, annotations)
-    records = index.records(_PlainRecord, content.get("categories"), rule=rule)
-    findings = [*findings, *index.findings]
-    return Scenes(records, _read_records, dataset=layout, settings=settings, sources=[source], file_findings=findings)
+    categories = Categories.read(content.get("categories"), annotations)
+    records = index.records(_PlainRecord, categories, rule=rule, keep_crowds=crowds == "keep")
+    return Scenes(
+        records,
+        _read_records,
+        dataset=layout,
+        settings=settings,
+        sources=[source],
+        file_findings=[*findings, *index.findings],
+        categories=categories.names,
+    )
 
 
 def plain_settings(
@@ -119,6 +134,7 @@ def _read_records(records: Sequence[_PlainRecord]) -> list[Scene]:
 def _scene(record: _PlainRecord, decoder: MaskDecoder) -> Scene:
     masks, annotations, rule = decoder.masks, record.annotations, record.rule
     crowds = [index for index in sorted(masks) if annotations[index].get("iscrowd") in (1, True)]
+    crowds = [] if record.keep_crowds else crowds
     for index in crowds:
         decoder.report("crowd-unknown", index, f"{masks[index].area} px")
     all_ranks = rule.ranks(annotations) if rule else [None] * len(annotations)

@@ -8,6 +8,7 @@ published ones do, this is the order of :func:`read_annotations`, and a cache ge
 
 import hashlib
 from array import array
+from codecs import BOM_UTF8
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from amodal_data.io.files import open_regular
 from amodal_data.readers.amodal_coco import amodal_coco_scenes, dataset_of, layout_of
 from amodal_data.readers.annotation_index import AnnotationIndex, annotation_keys, image_size
 from amodal_data.readers.cocoa import check_annotator, cocoa_scenes
-from amodal_data.readers.json_files import integer, text
+from amodal_data.readers.json_files import identifier, text
 from amodal_data.readers.plain_coco import plain_scenes, plain_settings, unknown_layout
 from amodal_data.scenes.findings import Finding, Place
 from amodal_data.scenes.scene import Scene, Scenes, Source
@@ -37,19 +38,30 @@ def iter_annotations(
     cocoa: Scenes | None = None,
     masks: str | None = None,
     order: str | None = None,
+    crowds: str | None = None,
 ) -> "SceneStream":
     """Read one annotation file with lists ``images`` and ``annotations``, without ever holding all of it in memory.
 
-    annotator, cocoa, masks, order: as in :func:`read_annotations`. Images without ``height`` and ``width`` are skipped
-    with a finding. Raises as that does, and :class:`AnnotationError` for NaN, which the streaming parser rejects.
+    annotator, cocoa, masks, order, crowds: as in :func:`read_annotations`. Images without ``height`` and ``width`` are
+    skipped with a finding. Raises as that does, and :class:`AnnotationError` for NaN, which the streaming parser
+    rejects.
     """
-    return SceneStream(Path(path), annotator, cocoa, masks, order)
+    return SceneStream(Path(path), annotator, cocoa, masks, order, crowds)
 
 
 class SceneStream:
     """Scenes of a file that is read anew in every iteration, in batches or one by one; not indexable."""
 
-    def __init__(self, path: Path, annotator: str, cocoa: Scenes | None, masks: str | None, order: str | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        annotator: str,
+        cocoa: Scenes | None,
+        masks: str | None,
+        order: str | None,
+        crowds: str | None = None,
+    ) -> None:
+        self._crowds = crowds
         self._path, self._annotator, self._cocoa = path, annotator, cocoa
         self._masks, self._order = masks, order
         self._index = AnnotationIndex(path.name, [], [])
@@ -61,7 +73,7 @@ class SceneStream:
         self._read_images()
         self._count_annotations()
         empty = self._scenes([], {})
-        self.dataset, self.settings = empty.dataset, empty.settings
+        self.dataset, self.settings, self.categories = empty.dataset, empty.settings, empty.categories
         if self._layout == "cocoa":
             check_annotator(annotator, self._total, path)
         self._window = (0, self._total)
@@ -132,11 +144,11 @@ class SceneStream:
             usable = isinstance(annotation, Mapping)
             if usable and self._layout == "cocoa":
                 usable = isinstance(annotation.get("regions"), list)
-            image_id = integer(annotation.get("image_id")) if usable else None
+            image_id = self._index.number_of(annotation.get("image_id")) if usable else None
             position = None if image_id is None else self._positions.get(image_id)
             if position is None or not self._heights[position]:
                 continue
-            waiting[position].append(annotation)
+            waiting[position].append({**annotation, "image_id": image_id})
             if len(waiting[position]) == self._counts[position]:
                 complete.append(position)
             if len(complete) == size:
@@ -157,7 +169,7 @@ class SceneStream:
         if self._layout == "cocoa":
             return cocoa_scenes(content, path, source, self._annotator)
         if self._layout == "coco":
-            return plain_scenes(content, path, source, self._masks, self._order)
+            return plain_scenes(content, path, source, self._masks, self._order, crowds=self._crowds)
         dataset = dataset_of(self._layout, path.name)
         return amodal_coco_scenes(content, path, source, dataset, self._layout, self._cocoa)
 
@@ -206,6 +218,7 @@ class SceneStream:
     def _count(self, regions: bool) -> tuple[set[str], set[int]]:
         """Read all annotations once: their keys, and the ids of images with an annotation by the chosen annotator."""
         keys: set[str] = set()
+        classes: set[str] = set()
         by_annotator: set[int] = set()
         ids, images, numbers = array("q"), array("q"), array("q")
         findings: list[tuple[int, Finding]] = []
@@ -220,7 +233,9 @@ class SceneStream:
             self._counts[self._positions[image_id]] += 1
             if annotation.get("author") == self._annotator:
                 by_annotator.add(image_id)
-            if (annotation_id := integer(annotation.get("id"))) is not None:
+            if isinstance(annotation.get("category_id"), str):
+                classes.add(annotation["category_id"])
+            if (annotation_id := identifier(annotation.get("id"))) is not None:
                 ids.append(annotation_id)
                 images.append(image_id)
                 numbers.append(n)
@@ -229,6 +244,7 @@ class SceneStream:
             findings.append((numbers[k], Finding("duplicate-id", Place(self._index.source, images[k]), message)))
         findings.sort(key=lambda row: row[0])
         self._index.findings = [*earlier, *(finding for _, finding in findings)]
+        self._categories = self._categories or [{"id": name, "name": name} for name in sorted(classes)]
         return keys, by_annotator
 
     def _choose_layout(self, keys: set[str]) -> str:
@@ -261,6 +277,8 @@ class SceneStream:
 def items_of(path: Path, prefix: str) -> Iterator[Any]:
     """Values of a JSON file under a prefix (``images.item``). Raises :class:`AnnotationError`."""
     with _annotation_errors(path), open_regular(path) as file:
+        if file.read(len(BOM_UTF8)) != BOM_UTF8:
+            file.seek(0)
         yield from ijson.items(file, prefix, use_float=True)
 
 
@@ -279,4 +297,9 @@ def _annotation_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         raise AnnotationError(f"cannot read the file: {error.strerror}", place=str(path)) from error
     except (ijson.JSONError, ValueError) as error:
-        raise AnnotationError(f"not JSON: {str(error).splitlines()[0]}", place=str(path)) from error
+        problem, *excerpt = str(error).splitlines()
+        constants = [name for name in ("NaN", "Infinity") if any(name in line for line in excerpt)]
+        if constants:
+            problem = f"{constants[0]} is no number in JSON"
+        fix = "write null instead, or read the file whole (--no-stream)"
+        raise AnnotationError(f"not JSON: {problem}", place=str(path), fix=fix if constants else "") from error

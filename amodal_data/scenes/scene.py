@@ -135,6 +135,7 @@ class SceneSource(Protocol):
     dataset: str
     settings: dict[str, str]
     sources: tuple[Source, ...]
+    categories: dict[int, str]
 
     @property
     def file_findings(self) -> tuple[Finding, ...]:
@@ -159,7 +160,8 @@ class Scenes(Sequence[Scene]):
     """The annotated images of one or more files; each is checked and rasterized when you index or iterate.
 
     Slicing and pickling are cheap, because records are held, not masks. ``read`` turns records into scenes.
-    ``sources``: the files; ``settings``: how they are read; ``file_findings``: findings about the files as a whole.
+    ``sources``: the files; ``settings``: how they are read; ``file_findings``: findings about the files as a whole;
+    ``categories``: id -> name of the classes that they list, in their order, used or not; {} = they list none.
     """
 
     def __init__(
@@ -171,7 +173,9 @@ class Scenes(Sequence[Scene]):
         settings: Mapping[str, str] | None = None,
         sources: Sequence[Source] = (),
         file_findings: Sequence[Finding] = (),
+        categories: Mapping[int, str] | None = None,
     ) -> None:
+        self.categories = dict(categories or {})
         self._records, self._read = records, read
         self.dataset, self.settings, self.sources = dataset, dict(settings or {}), tuple(sources)
         self._file_findings = tuple(file_findings)
@@ -233,13 +237,28 @@ class Scenes(Sequence[Scene]):
         """The same scenes with ``by`` added to every image id."""
         return self._copy(_records=[replace(record, image_id=record.image_id + by) for record in self._records])
 
-    def mapped(self, change: Callable[[Scene], Scene], settings: Mapping[str, str]) -> "Scenes":
-        """Apply ``change`` to each scene when it is read; ``settings`` are added to those of the scenes."""
-        return self._copy(_read=partial(_read_mapped, self._read, change), settings={**self.settings, **settings})
+    def renumbered(self, ids: Mapping[int, int], categories: Mapping[int, str]) -> "Scenes":
+        """The same scenes with other class ids; ``ids``: old id -> new id; ``categories``: the new ones."""
+        changed: Any = self._records  # only records with classes have any to renumber
+        records = [replace(record, categories=record.categories.renumbered(ids)) for record in changed]
+        return self._copy(_records=records, categories=dict(categories))
+
+    def mapped(
+        self, change: Callable[[Scene], Scene], settings: Mapping[str, str], categories: Mapping[int, str]
+    ) -> "Scenes":
+        """Apply ``change`` to each scene when it is read; ``settings`` are added to those of the scenes.
+
+        categories: the classes after the change.
+        """
+        settings = {**self.settings, **settings}
+        return self._copy(
+            _read=partial(_read_mapped, self._read, change), settings=settings, categories=dict(categories)
+        )
 
     def followed_by(self, other: "Scenes", findings: Sequence[Finding] = ()) -> "Scenes":
         """Append the scenes of another file of the same layout, and findings about the two."""
         return self._copy(
+            categories={**self.categories, **other.categories},
             _records=[*self._records, *other._records],
             sources=(*self.sources, *other.sources),
             _file_findings=(*self.file_findings, *other.file_findings, *findings),

@@ -106,7 +106,9 @@ class CachedTargets(Dataset[Batch]):
 
     cache: path of a finished cache. images: folders of image files. categories: ids of the classes, in order; class
     0 without them, and for any other id. Image files are found here and their headers checked; raises
-    :class:`amodal_data.errors.PhotoError` that lists those that are missing or do not fit. ``turned``: how many photos their EXIF data turns upright.
+    :class:`amodal_data.errors.PhotoError` that lists those that are missing or do not fit.
+
+    ``turned``: number of photos that their EXIF data turns upright.
     """
 
     def __init__(

@@ -164,9 +164,7 @@ def _finish(trainer: Trainer, sources: Sources, say: Say) -> None:
     say(f"{run.report}: the {count} worst images")
 
 
-def check(
-    config: Config, sources: Sources, *, device: str = "auto", say: Say = lambda _: None
-) -> dict[str, Any]:
+def check(config: Config, sources: Sources, *, device: str = "auto", say: Say = lambda _: None) -> dict[str, Any]:
     """Try one batch of every stage: seconds, memory and how long the whole run will take."""
     place, config = pick_device(device), with_categories(config, sources.train)
     trainer = _trainer(config, sources, place, World(), say)

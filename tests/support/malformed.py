@@ -167,7 +167,9 @@ def _raw_regions(tree, scene):
     if not isinstance(images, list) or len({str(i.get("id")) for i in images if isinstance(i, dict)}) < len(images):
         return None
     dicts = [a for a in tree["annotations"] if isinstance(a, dict) and not isinstance(a.get("image_id"), bool)]
-    annotations = [a for a in dicts if a.get("image_id") == scene.image_id]
+    if any(isinstance(i, dict) and isinstance(i.get("id"), str) and not i["id"].isdigit() for i in images):
+        return None
+    annotations = [a for a in dicts if str(a.get("image_id")).removesuffix(".0") == str(scene.image_id)]
     if scene.total_order:
         annotations = [a for a in annotations if isinstance(a.get("regions"), list)]
         return [r.get("segmentation") if isinstance(r, dict) else None for r in annotations[0]["regions"]]

@@ -22,7 +22,7 @@ def classes_from_instances(scenes: Scenes, instances: Scenes, *, min_iou: float 
     if positions.keys().isdisjoint(scenes.image_ids):
         raise SelectionError("no image is in both files", fix="name the COCO file of the same images")
     digest = instances.sources[0].sha256 if instances.sources else ""
-    return scenes.mapped(_ClassMatcher(instances, positions, min_iou), {"instances": digest})
+    return scenes.mapped(_ClassMatcher(instances, positions, min_iou), {"instances": digest}, instances.categories)
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,8 @@ def _plain(name: str) -> str:
 
 def with_classes(scenes: Scenes, names: ClassNames) -> Scenes:
     """Give every instance the class that its name stands for, and the name of this class; else class ``other``."""
-    return scenes.mapped(partial(_classify, names), {"classes": names.digest})
+    categories = dict(sorted({*names.table.values(), names.other}))
+    return scenes.mapped(partial(_classify, names), {"classes": names.digest}, categories)
 
 
 def _classify(names: ClassNames, scene: Scene) -> Scene:

@@ -2,7 +2,8 @@
 
 import hashlib
 import math
-from collections.abc import Hashable, Mapping, Sequence
+import re
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,17 @@ _PIXELS_A_BYTE = 1000  # More of them for each byte of a file; a pair of runs of
 
 
 class CocoBuilder:
-    """Images and objects of one file or folder. ``findings``: problems met; ``labels``: classes in the tool's order."""
+    """Images and objects of one file or folder.
+
+    ``findings``: problems met. ``classes``: id -> name of the classes that the tool lists, in its order; other classes
+    get the ids after these.
+    """
 
     def __init__(self, source: str) -> None:
         self.source = source
         self.images: list[dict[str, Any]] = []
         self.findings: list[Finding] = []
-        self.labels: list[str] = []
+        self.classes: dict[int, str] = {}
         self._objects: list[dict[str, Any]] = []
         self._groups: dict[Hashable, dict[str, Any]] = {}
         self._ids: set[int] = set()
@@ -46,6 +51,10 @@ class CocoBuilder:
         self._pixels_left -= height * width
         if self._pixels_left < 0:
             raise ValueError(f"the masks of this small file would have more than {_FREE_PIXELS:,} pixels")
+
+    def list_classes(self, names: Iterable[str]) -> None:
+        """Number the classes that the tool lists from 1, in its order."""
+        self.classes = dict(enumerate(dict.fromkeys(names), 1))
 
     def report(self, code: str, message: str, image_id: int = -1) -> None:
         """Add a finding."""
@@ -72,10 +81,15 @@ class CocoBuilder:
             self._objects.append(entry)
 
     def to_coco(self) -> dict[str, Any]:
-        """COCO's dict; class ids count from 1, in the order of ``labels``, then by name."""
-        labels = list(dict.fromkeys(self.labels))
-        names = [*labels, *sorted({entry["label"] for entry in self._objects} - set(labels))]
-        numbers = {name: n for n, name in enumerate(names, 1)}
+        """COCO's dict; ids of classes that are not listed follow by name, 2 before 10."""
+        numbers = {name: number for number, name in reversed(self.classes.items())}
+        others = {entry["label"] for entry in self._objects if "category_id" not in entry} - numbers.keys()
+        numbered = {entry["category_id"]: entry["label"] for entry in self._objects if "category_id" in entry}
+        if self.classes:  # a number that is not listed has no name, and is reported as such
+            numbered = {}
+        listed = self.classes | dict(sorted(numbered.items()))
+        names = listed | dict(enumerate(sorted(others, key=natural_key), max(listed, default=0) + 1))
+        numbers = {name: number for number, name in reversed(names.items())}
         images = {image["id"]: image for image in self.images}
         annotations = []
         for n, entry in enumerate(self._objects):
@@ -83,9 +97,16 @@ class CocoBuilder:
             mask, findings = _merge_parts(entry["parts"], images[entry["image_id"]])
             place = Place(self.source, entry["image_id"], n)
             self.findings += [Finding(finding.code, place, finding.message) for finding in findings]
-            annotations.append({"id": n + 1, "category_id": numbers[entry["label"]], "segmentation": mask, **fields})
-        categories = [{"id": number, "name": name} for name, number in numbers.items()]
+            category = {"category_id": numbers.get(entry["label"])}
+            annotations.append({"id": n + 1, **category, "segmentation": mask, **fields})
+        categories = [{"id": number, "name": name} for number, name in names.items()]
         return {"images": self.images, "annotations": annotations, "categories": categories}
+
+
+def natural_key(name: str) -> list[tuple[bool, int, str]]:
+    """A sort key by which 2 comes before 10."""
+    parts = [(n % 2 == 0, part.lstrip("0") if n % 2 else part) for n, part in enumerate(re.split(r"([0-9]+)", name))]
+    return [(is_text, 0 if is_text else len(part), part) for is_text, part in parts if part or not is_text]
 
 
 def _merge_parts(parts: Sequence[Any], image: Mapping[str, Any]) -> tuple[Any, list[Finding]]:

@@ -41,11 +41,17 @@ def cvat_as_coco(path: Path) -> tuple[CocoBuilder, Source]:
         raise AnnotationError("XML with a document type or entities is refused", place=str(path)) from error
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise AnnotationError(f"not XML: {error}", place=str(path)) from error
+    if root.tag == "annotation" and root.find("object") is not None:
+        kind = (
+            "LabelMe's old XML" if root.find("object/polygon") is not None else "Pascal VOC's XML, which has boxes only"
+        )
+        raise LayoutError(f"this is {kind}, which is not read", place=str(path), fix="convert it to COCO with masks")
     if root.tag != "annotations":
         raise LayoutError(f"XML, but not of CVAT for images: its root is <{root.tag:.40}>", place=str(path))
     builder = CocoBuilder(path.name)
     builder.open_file(len(raw))
-    builder.labels = [name for label in root.iterfind("meta//label/name") if (name := (label.text or "").strip())]
+    labels = (label.text or "" for label in root.iterfind("meta//label/name"))
+    builder.list_classes(name.strip() for name in labels if name.strip())
     for image in root.iter("image"):
         _add_image(builder, image)
     if not builder.images and root.find("track") is not None:

@@ -1,6 +1,6 @@
 """Datumaro: its own JSON, and, through its importers, every other format that it reads."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ def datumaro_as_coco(content: Mapping[str, Any], name: str) -> CocoBuilder:
     builder = CocoBuilder(name)
     labels = _object(_object(content, "categories"), "label").get("labels")
     labels = labels if isinstance(labels, list) else []
-    builder.labels = [text(label.get("name")) if isinstance(label, Mapping) else "" for label in labels]
+    names = [text(label.get("name")) if isinstance(label, Mapping) else "" for label in labels]
+    builder.list_classes(names)
     for item in content["items"]:
         if not isinstance(item, Mapping):
             builder.report("annotation-malformed", f"an item is an object, found {type(item).__name__}")
@@ -40,7 +41,7 @@ def datumaro_as_coco(content: Mapping[str, Any], name: str) -> CocoBuilder:
         annotations = item.get("annotations")
         for n, annotation in enumerate(annotations if isinstance(annotations, list) else []):
             if isinstance(annotation, Mapping):
-                _add(builder, image_id, n, annotation)
+                _add(builder, image_id, n, annotation, names)
             else:
                 builder.report("region-malformed", f"annotation {n} is not an object", image_id)
     return builder
@@ -51,13 +52,13 @@ def _object(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _add(builder: CocoBuilder, image_id: int, n: int, annotation: Mapping[str, Any]) -> None:
+def _add(builder: CocoBuilder, image_id: int, n: int, annotation: Mapping[str, Any], names: Sequence[str]) -> None:
     kind = annotation.get("type")
     if kind not in ("polygon", "mask"):
         builder.report("shape-left-out", f"annotation {n} is a {kind!r:.40}", image_id)
         return
     mask = [annotation.get("points")] if kind == "polygon" else annotation.get("rle")
-    names, label = builder.labels, integer(annotation.get("label_id"))
+    label = integer(annotation.get("label_id"))
     attributes, group = _object(annotation, "attributes"), integer(annotation.get("group")) or None
     name = names[label] if label is not None and 0 <= label < len(names) else text(attributes.get("name"))
     builder.add_object(image_id, name, mask, group=group, z_order=annotation.get("z_order"), attributes=attributes)
@@ -78,13 +79,15 @@ def import_as_coco(path: Path, form: str) -> CocoBuilder:
         raise LayoutError(f"Datumaro cannot read this as {form!r}: {problem}", place=str(path)) from error
     labels = dataset.categories().get(datumaro.AnnotationType.label)
     builder = CocoBuilder(path.name)
-    builder.labels = [label.name for label in labels.items] if labels else []
+    names = [label.name for label in labels.items] if labels else []
+    builder.list_classes(names)
     for item in items:
         size = getattr(item.media, "size", None) or (None, None)
-        file_name = Path(getattr(item.media, "path", "") or item.id).name
+        suffix = Path(getattr(item.media, "path", "") or item.id).suffix
+        file_name = item.id if item.id.endswith(suffix) else f"{item.id}{suffix}"  # an id keeps its folders
         image_id = builder.add_image(file_name, (size[0], size[1]), integer(item.attributes.get("id")))
         for n, annotation in enumerate(item.annotations):
-            _add(builder, image_id, n, _to_json_values(annotation))
+            _add(builder, image_id, n, _to_json_values(annotation), names)
     return builder
 
 

@@ -14,6 +14,7 @@ from amodal_data.errors import AnnotationError, LayoutError, PhotoError
 from amodal_data.io.images import open_photo, read_mask
 from amodal_data.masks.windows import from_crop
 from amodal_data.readers.annotation_index import image_size
+from amodal_data.readers.class_lists import read_class_names
 from amodal_data.readers.json_files import load_json, number, stem_of, text
 from amodal_data.readers.tools.coco_builder import CocoBuilder, digest_of, ellipse
 from amodal_data.scenes.scene import Source
@@ -27,12 +28,15 @@ def is_labelme(content: object) -> bool:
 def labelme_as_coco(path: Path) -> tuple[CocoBuilder, Source]:
     """Read one labelme file, or all in a folder and below in order of name. Image ids count from 1.
 
+    Classes are numbered by ``classes.txt`` or ``labels.txt`` in the folder or above it, else by name.
     Shapes are polygons, rectangles, circles (64 corners) and masks; others have no area and are skipped with a finding.
     ``description`` and ``flags`` are kept, so ``field:description`` or ``field:flags.NAME`` may be the order. Raises
     :class:`LayoutError` if no file is labelme's.
     """
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() == ".json") if path.is_dir() else [path]
     builder, digests = CocoBuilder(path.name), []
+    if path.is_dir():
+        builder.list_classes(read_class_names(path, builder).values())
     for file in files:
         try:
             content, source = load_json(file)
@@ -42,7 +46,7 @@ def labelme_as_coco(path: Path) -> tuple[CocoBuilder, Source]:
         digests.append(source.sha256.encode())
         builder.open_file(file.stat().st_size)
         if is_labelme(content):
-            _add_image(builder, content, file)
+            _add_image(builder, content, file, path)
         else:
             problem = "is not labelme's: no list 'shapes' or no 'imageHeight'"
             builder.report("annotation-malformed", f"{file.name} {problem}")
@@ -52,9 +56,20 @@ def labelme_as_coco(path: Path) -> tuple[CocoBuilder, Source]:
     return builder, Source(path.name, digest_of(digests))
 
 
-def _add_image(builder: CocoBuilder, content: Mapping[str, Any], file: Path) -> None:
+def _photo_name(image_path: str, file: Path, root: Path) -> str:
+    """The photo of a labelme file, as a path below the folder that is read; ``image_path`` is relative to the file."""
+    folder = file.parent.relative_to(root) if root.is_dir() else Path()
+    parts = list(folder.parts)
+    for part in image_path.replace("\\", "/").split("/"):
+        parts = parts[:-1] if part == ".." else [*parts, part] if part not in ("", ".") else parts
+    is_absolute = image_path[:1] in ("/", "\\") or image_path[1:2] == ":"
+    name = stem_of(image_path) or f"{file.stem}.jpg"
+    return "/".join(parts) if parts and parts[-1] == name and not is_absolute else (folder / name).as_posix()
+
+
+def _add_image(builder: CocoBuilder, content: Mapping[str, Any], file: Path, root: Path) -> None:
     size = content.get("imageHeight"), content.get("imageWidth")
-    image_id = builder.add_image(stem_of(text(content.get("imagePath"))) or f"{file.stem}.jpg", size)
+    image_id = builder.add_image(_photo_name(text(content.get("imagePath")), file, root), size)
     for n, shape in enumerate(content["shapes"]):
         try:
             mask = _mask(shape, image_size({"height": size[0], "width": size[1]}), builder)
@@ -62,6 +77,7 @@ def _add_image(builder: CocoBuilder, content: Mapping[str, Any], file: Path) -> 
             builder.report("region-malformed", f"{file.name}, shape {n}: {error}", image_id)
             continue
         group = shape.get("group_id") if isinstance(shape.get("group_id"), int | str) else None
+        group = None if group == "" else group  # as some tools write that there is none
         fields = {key: shape[key] for key in ("description", "flags") if key in shape}
         builder.add_object(image_id, text(shape.get("label")), mask, group=group, **fields)
 
@@ -71,7 +87,7 @@ def _mask(shape: Any, size: tuple[int, int] | None, builder: CocoBuilder) -> Any
     if not isinstance(shape, Mapping):
         raise ValueError("it is not an object")
     points, kind = _points(shape.get("points")), shape.get("shape_type") or "polygon"
-    if kind == "polygon":
+    if kind in ("polygon", "rotation"):  # the latter is X-AnyLabeling's turned rectangle
         return [points.ravel().tolist()]
     if kind in ("rectangle", "mask") and len(points) in (2, 4):
         (x0, y0), (x1, y1) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
@@ -107,7 +123,7 @@ def _decode_png(value: Any, corner: tuple[int, int], size: tuple[int, int], buil
     x, y = corner
     if not (-width < x < size[1] and -height < y < size[0]):
         raise ValueError("its mask lies outside the image")
-    mask = read_mask(Path("mask"), raw)[max(0, -y) :, max(0, -x) :]
+    mask = read_mask(Path("mask"), raw).mask[max(0, -y) :, max(0, -x) :]
     x, y = max(0, x), max(0, y)
     mask = mask[: size[0] - y, : size[1] - x]
     return from_crop(mask, (slice(y, y + mask.shape[0]), slice(x, x + mask.shape[1])), size).to_coco()

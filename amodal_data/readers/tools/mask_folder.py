@@ -1,41 +1,51 @@
-"""A folder of PNG masks, one an object: ``IMAGE/OBJECT.png`` or any other naming that a pattern describes."""
+"""A folder of masks as pictures: one an object, ``IMAGE/OBJECT.png``, or any other naming that a pattern describes."""
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from scipy import ndimage
+
 from amodal_data.errors import LayoutError, PhotoError, SelectionError
-from amodal_data.io.images import read_mask
+from amodal_data.io.images import read_instance_map, read_mask
 from amodal_data.masks.rle import RLE
+from amodal_data.masks.windows import from_crop
+from amodal_data.readers.class_lists import read_class_names
 from amodal_data.readers.json_files import integer
-from amodal_data.readers.tools.coco_builder import CocoBuilder, digest_of
+from amodal_data.readers.tools.coco_builder import CocoBuilder, digest_of, natural_key
 from amodal_data.scenes.scene import Source
 
 PATTERN = "{image}/{object}.png"  # how masks are named by default
-_FIELDS = {"image", "object", "name", "order"}
+_FIELDS = {"image", "object", "name", "order", "alpha"}
 _FIELD = re.compile(r"\{(\w+)\}")
 
 
 def masks_as_coco(folder: Path, pattern: str = PATTERN, visible: str | None = None) -> tuple[CocoBuilder, Source]:
-    """Read the masks of a folder; pixels that are not 0 in any channel are inside.
+    """Read the masks of a folder; black pixels are outside.
 
     pattern: path below the folder, with ``{image}`` and ``{object}``, and perhaps ``{name}`` (the class) and
-    ``{order}``. Objects are listed by ``{object}``, numbers by value. visible: the pattern of the visible masks, if
-    there are any. Image ids count from 1 in order of name.
+    ``{order}``. Without ``{object}``, a file is a map of instances: each value or color other than black is an object.
+    ``{alpha}`` stands for nothing: files are cutouts, whose opaque pixels are inside. Objects are listed by
+    ``{object}``, numbers by value. visible: the pattern of the visible masks, if there are any. Classes are numbered by
+    ``classes.txt`` in the folder or above it, else by name. Image ids count from 1 in order of name.
 
-    Raises :class:`SelectionError` for a pattern without the two fields, :class:`LayoutError` if no file matches.
+    Raises :class:`SelectionError` for a pattern without ``{image}``, :class:`LayoutError` if no file matches, or if
+    black and white seem to be exchanged.
     """
-    amodal = _matching_files(folder, pattern)
-    if not amodal:
+    files = _matching_files(folder, pattern)
+    if not files:
         raise LayoutError(f"no mask is called {pattern}", place=str(folder), fix="name them with --pattern")
-    visible_rows = _matching_files(folder, visible) if visible else []
-    visible_files = {(fields["image"], fields["object"]): path for path, fields in visible_rows}
-    visible_paths = set(visible_files.values())  # which the pattern of amodal masks may match too
-    builder, digests, images = CocoBuilder(folder.name), [], dict[str, tuple[int, tuple[int, int]]]()
-    for path, fields in amodal:
-        if path in visible_paths or (mask := _read(builder, path)) is None:
-            continue
+    builder = CocoBuilder(folder.name)
+    builder.list_classes(read_class_names(folder, builder).values())
+    visible_files = _matching_files(folder, visible) if visible else []
+    visible_paths = {path for path, _ in visible_files}  # which the pattern of amodal masks may match too
+    amodal = _MaskFiles(builder, [row for row in files if row[0] not in visible_paths], pattern)
+    seen = {key: mask for _, key, _, mask in _MaskFiles(builder, visible_files, visible or "")}
+    digests, images, borders = [], dict[str, tuple[int, tuple[int, int]]](), 0
+    for path, key, fields, mask in amodal:
         digests += [os.fsencode(path.name), mask.compressed()]
         if fields["image"] not in images:
             images[fields["image"]] = builder.add_image(f"{fields['image']}.png", mask.size), mask.size
@@ -44,41 +54,90 @@ def masks_as_coco(folder: Path, pattern: str = PATTERN, visible: str | None = No
             message = f"{path.name} is {mask.size} (height, width), the first mask of its image {size}"
             builder.report("rle-wrong-size", message, image_id)
             continue
+        if _covers_border(mask):
+            borders += 1
+            builder.report("mask-at-border", path.name, image_id)
         values: dict[str, Any] = {"file": path.name}
         if (order := integer(float(fields["order"])) if fields.get("order", "").isdecimal() else None) is not None:
             values["order"] = order
-        visible_path = visible_files.get((fields["image"], fields["object"]))
-        if visible_path is not None and (visible_mask := _read(builder, visible_path)) is not None:
-            digests.append(visible_mask.compressed())
-            values["visible_mask"] = visible_mask.to_coco()
+        if key in seen:
+            digests.append(seen[key].compressed())
+            values["visible_mask"] = seen[key].to_coco()
         builder.add_object(image_id, fields.get("name", "object"), mask.to_coco(), **values)
+    if borders and borders == amodal.count:
+        problem = "every mask covers the border of its image: black and white seem to be exchanged"
+        raise LayoutError(problem, place=str(folder), fix="invert the masks, so that the background is black")
     return builder, Source(folder.name, digest_of(digests))
 
 
-def _matching_files(folder: Path, pattern: str) -> list[tuple[Path, dict[str, str]]]:
+_Key = tuple[str, str]  # an image and an object in it
+_Fields = dict[str, str]
+
+
+class _MaskFiles:
+    """The masks in some files: path, key, fields of the name and mask of each. Those that cannot be read are findings.
+
+    ``count``: how many masks were read so far.
+    """
+
+    def __init__(self, builder: CocoBuilder, files: list[tuple[Path, _Fields]], pattern: str) -> None:
+        self.count = 0
+        self._builder, self._files = builder, files
+        self._are_maps, self._alpha = "{object}" not in pattern, "{alpha}" in pattern
+
+    def __iter__(self) -> Iterator[tuple[Path, _Key, _Fields, RLE]]:
+        for path, fields in self._files:
+            try:
+                masks = self._read_map(path) if self._are_maps else self._read_mask(path, fields["object"])
+            except PhotoError as error:
+                remedy = f"; {error.fix}" if error.fix else ""
+                self._builder.report("mask-unusable", f"{path.name}: {error.message}{remedy}")
+                continue
+            self.count += len(masks)
+            yield from ((path, (fields["image"], name), fields, mask) for name, mask in masks.items())
+
+    def _read_map(self, path: Path) -> dict[str, RLE]:
+        values = read_instance_map(path)
+        numbers, positions = np.unique(values, return_inverse=True)
+        positions = positions.reshape(values.shape)
+        if len(numbers) > _MOST_VALUES:
+            raise PhotoError(f"{len(numbers)} values are more than a map of instances has", place=str(path))
+        masks = {}
+        for n, window in enumerate(ndimage.find_objects(positions + 1)):
+            if numbers[n] and window is not None:
+                masks[str(numbers[n])] = from_crop(positions[window] == n, window, values.shape)
+        return masks
+
+    def _read_mask(self, path: Path, name: str) -> dict[str, RLE]:
+        picture = read_mask(path, alpha=self._alpha)
+        if picture.is_gray:
+            self._builder.report("mask-gray", path.name)
+        return {name: RLE.from_mask(picture.mask)}
+
+
+_MOST_VALUES = 5000  # Objects in a map of instances; photos passed as maps have more colors
+
+
+def _covers_border(mask: RLE) -> bool:
+    """Is every pixel at the border of the image inside, but not every pixel of the image?"""
+    inside = mask.decode()
+    edges = (inside[0], inside[-1], inside[:, 0], inside[:, -1])
+    return all(edge.all() for edge in edges) and not inside.all()
+
+
+def _matching_files(folder: Path, pattern: str) -> list[tuple[Path, _Fields]]:
     """Files that match a pattern, and the fields in their paths, sorted by image and object."""
     names = _FIELD.findall(pattern)
-    if not {"image", "object"} <= set(names) <= _FIELDS or len(names) > len(set(names)):
-        fix = "use {image} and {object}, perhaps {name} and {order}, each once"
+    if not {"image"} <= set(names) <= _FIELDS or len(names) > len(set(names)):
+        fix = "use {image} and {object}, perhaps {name}, {order} and {alpha}, each once"
         raise SelectionError(f"not a pattern of masks: {pattern!r}", fix=fix)
-    parts = _FIELD.split(pattern)  # text and field names in turn
+    parts = _FIELD.split(pattern.replace("{alpha}", ""))  # text and field names in turn
     expression = "".join(f"(?P<{part}>[^/]+?)" if n % 2 else re.escape(part) for n, part in enumerate(parts))
     files = []
     for path in folder.glob("/".join(["*"] * (pattern.count("/") + 1))):
         match = re.fullmatch(expression, path.relative_to(folder).as_posix(), re.IGNORECASE)
         if match and path.is_file():
             files.append((path, match.groupdict()))
-    return sorted(files, key=lambda row: (_natural(row[1]["image"]), _natural(row[1]["object"]), row[0].name))
-
-
-def _natural(name: str) -> list[tuple[bool, int, str]]:
-    """A sort key by which 2 comes before 10."""
-    return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", name)]
-
-
-def _read(builder: CocoBuilder, path: Path) -> RLE | None:
-    try:
-        return RLE.from_mask(read_mask(path))
-    except PhotoError as error:
-        builder.report("rle-malformed", f"{path.name}: {error.message}")
-        return None
+    return sorted(
+        files, key=lambda row: (*(natural_key(row[1].get(key, "")) for key in ("image", "object")), row[0].name)
+    )

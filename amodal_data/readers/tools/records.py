@@ -5,8 +5,12 @@ from itertools import count
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from amodal_data.errors import MaskError
+from amodal_data.masks.arrays import as_array, binary_mask
 from amodal_data.masks.rle import RLE
+from amodal_data.readers.annotation_index import image_size
 from amodal_data.readers.json_files import integer, text
 
 _LIST_KEYS = ("annotations", "objects", "instances")
@@ -47,24 +51,42 @@ def records_as_coco(records: Iterable[Any], categories: Any = None) -> dict[str,
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
-def to_json_values(value: Any) -> Any:
+def to_json_values(value: Any, size: tuple[int, int] | None = None) -> Any:
     """A record as JSON would have it: NumPy numbers as numbers, masks [H, W] as RLE, other arrays as lists.
 
-    The size of a PIL image under ``image`` stands for a missing ``height`` and ``width``.
+    Masks may have any number type, the shape [1, H, W], and be tensors or PIL images. The size of a PIL image under
+    ``image`` stands for a missing ``height`` and ``width``. size: (H, W) of the image, if known; an array of this size
+    is a mask.
     """
     if isinstance(value, Mapping):
-        record = {str(key): to_json_values(part) for key, part in value.items()}
         picture: Any = value.get("image")
-        if hasattr(picture, "size") and not isinstance(picture, np.ndarray) and len(picture.size) == 2:
-            del record["image"]
-            record.setdefault("width", int(picture.size[0]))
-            record.setdefault("height", int(picture.size[1]))
-        return record
-    if isinstance(value, np.ndarray) and value.ndim == 2 and (value.dtype == bool or value.dtype == np.uint8):
-        return RLE.from_mask(value).to_coco()
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    return [to_json_values(part) for part in value] if isinstance(value, list | tuple) else value
+        fields = {str(key): part for key, part in value.items()}
+        if hasattr(picture, "getbands"):
+            del fields["image"]
+            fields = {"width": int(picture.size[0]), "height": int(picture.size[1])} | fields
+        size = image_size(fields) or size
+        return {key: to_json_values(part, size) for key, part in fields.items()}
+    if (array := as_array(value)) is not None:
+        return _array_to_json(array, size)
+    if isinstance(value, np.generic):
+        return value.item()
+    return [to_json_values(part, size) for part in value] if isinstance(value, list | tuple) else value
+
+
+def _array_to_json(array: NDArray[Any], size: tuple[int, int] | None) -> Any:
+    """A mask as RLE, corners [N, 2] as one flat polygon, anything else as lists."""
+    shape = array.shape[1:] if array.ndim == 3 and array.shape[0] == 1 else array.shape
+    if len(shape) == 2 and (shape == size or array.dtype in (bool, np.uint8) or _looks_binary(array)):
+        try:
+            return RLE.from_mask(binary_mask(array)).to_coco()
+        except MaskError as error:
+            return f"not a mask: {error.message}"
+    return [array.ravel().tolist()] if array.ndim == 2 and array.shape[1] == 2 else array.tolist()
+
+
+def _looks_binary(array: NDArray[Any]) -> bool:
+    """Are all values 0 and 1, or 0 and 255? Then it is a mask, also if it has not the size of its image."""
+    return bool(array.size) and array.dtype.kind in "iuf" and set(np.unique(array).tolist()) <= {0, 1, 255}
 
 
 def _image_id(record: Mapping[str, Any]) -> int | None:

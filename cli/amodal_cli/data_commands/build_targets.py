@@ -7,7 +7,15 @@ import typer
 
 from amodal_cli.shared import options
 from amodal_cli.shared.annotations import ClassTable, CocoaFile, InstancesFile, add_classes, read_scenes
-from amodal_cli.shared.terminal import check_output, count_of, print_findings, print_note, print_result, progress
+from amodal_cli.shared.terminal import (
+    check_output,
+    count_of,
+    print_findings,
+    print_note,
+    print_result,
+    progress,
+    refuse_nothing_left,
+)
 
 if TYPE_CHECKING:
     from amodal_data import Scenes
@@ -27,6 +35,7 @@ def build_targets(
     importer: options.Importer = None,
     pattern: options.Pattern = None,
     visible_pattern: options.VisiblePattern = None,
+    crowds: options.Crowds = None,
     annotator: options.Annotator = "first",
     cocoa: CocoaFile = None,
     classes: ClassTable = None,
@@ -61,7 +70,7 @@ def build_targets(
     part = options.parse_shard(shard)
     target = output or Path(f"{paths[0].stem}{f'.shard-{part[0]}-of-{part[1]}' if part else ''}.h5")
     check_output(target, force=force or dry_run or resume, inputs=[*paths, *([cocoa] if cocoa else [])])
-    reading = options.reading_options(masks, order, importer, pattern, visible_pattern)
+    reading = options.reading_options(masks, order, importer, pattern, visible_pattern, crowds)
     scenes = add_classes(read_scenes(paths, annotator, cocoa, limit, reading, stream), classes, instances)
     layouts = {dataset, scenes.dataset}
     if dataset in DATASETS and len(scenes) and len(layouts) > 1 and layouts != _SAME_LAYOUT:
@@ -79,11 +88,10 @@ def build_targets(
     print_findings(report.findings, quiet=quiet)
     counts = f"{count_of(report.images, 'image')}, {count_of(report.instances, 'instance')}"
     print_result(f"{report.path}: {counts}, {report.seconds:.2f} s", report.to_dict(), as_json=as_json)
+    if not report.instances and part is None:
+        refuse_nothing_left(report.findings, None if dry_run else report.path)
     hint = f"dry run: {report.path} not written" if dry_run else f"next: amodal-data inspect {report.path}"
     print_note(hint, quiet=quiet)
-    if not report.images and report.findings:
-        print_note("error: no image is left; the findings say why")
-        raise typer.Exit(1)
     if report.errors > (0 if strict else report.errors if max_bad is None else max_bad):
         raise typer.Exit(1)
 

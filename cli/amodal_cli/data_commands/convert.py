@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from amodal_cli.shared import options
-from amodal_cli.shared.terminal import check_output, count_of, print_findings, print_note, print_result, progress
+from amodal_cli.shared.terminal import (
+    check_output,
+    count_of,
+    print_findings,
+    print_note,
+    print_result,
+    progress,
+    refuse_nothing_left,
+)
 
 if TYPE_CHECKING:
     from amodal_data.scenes.findings import Finding
@@ -24,6 +32,7 @@ def convert(
     importer: options.Importer = None,
     pattern: options.Pattern = None,
     visible_pattern: options.VisiblePattern = None,
+    crowds: options.Crowds = None,
     force: options.Force = False,
     fix_order: Annotated[bool, typer.Option("--fix-order", help="Correct the order by visible masks.")] = False,
     quiet: options.Quiet = False,
@@ -52,19 +61,21 @@ def convert(
     from amodal_data.inspector.dataset import open_dataset
 
     check_output(output, force=force, inputs=[source])
-    dataset = open_dataset(source, **options.reading_options(masks, order, importer, pattern, visible_pattern))
+    dataset = open_dataset(source, **options.reading_options(masks, order, importer, pattern, visible_pattern, crowds))
     findings: list[Finding] = []
     swaps: list[int] = []
     with progress("converting", len(dataset), quiet=quiet) as advance:
         images = dataset.iterate(findings, advance)
         images = _fix_order(images, swaps) if fix_order else images
-        conversion = export.convert(images, output, to, masks=dataset.masks, force=force)
+        conversion = export.convert(images, output, to, masks=dataset.masks, categories=dataset.categories, force=force)
     if fix_order:
         pairs, changed = count_of(sum(swaps), "pair"), count_of(sum(n > 0 for n in swaps), "image")
         print_note(f"order corrected: {pairs} in {changed}", quiet=quiet)
     counts = print_findings(findings, quiet=quiet)
     text = f"{conversion.path}: {count_of(conversion.images, 'image')}, {count_of(conversion.instances, 'instance')}"
     print_result(text, {**conversion.to_dict(), "findings": counts}, as_json=as_json)
+    if not conversion.instances:
+        refuse_nothing_left(findings, conversion.path)
     for content, count in conversion.lost.items():
         print_note(f"{conversion.layout} cannot store: {count:,} {content}", quiet=quiet)
 

@@ -23,6 +23,6 @@ def explain(
     if code is not None and code not in CODES:
         raise SelectionError(f"no finding code is called {code!r}", fix=options.suggest_name(code, list(CODES)))
     rows = {name: asdict(CODES[name]) for name in ([code] if code else CODES)}
-    template = "{name} ({severity})\n  {meaning}\n  What is done: {action}."
+    template = "{name} ({severity})\n  {meaning}\n  What is done: {action}.\n  What you can do: {remedy}"
     text = "\n".join(template.format(name=name, **row) for name, row in rows.items())
     print_result(text, {"schema": "amodal-data/explain/1", "codes": rows}, as_json=as_json)

@@ -23,6 +23,7 @@ def inspect(
     importer: options.Importer = None,
     pattern: options.Pattern = None,
     visible_pattern: options.VisiblePattern = None,
+    crowds: options.Crowds = None,
     compare: Annotated[Path | None, options.InputFile(dir_okay=False, help="Predictions to show on the page.")] = None,
     png: Annotated[Path | None, options.OutputFile(help="Write a contact sheet.")] = None,
     page: Annotated[Path | None, options.OutputFile("--html", help="Write an interactive page.")] = None,
@@ -47,7 +48,7 @@ def inspect(
     from amodal_data.io.files import replaced_path
 
     _check_options(source, png, page, compare, image_ids, force)
-    dataset = open_dataset(source, **options.reading_options(masks, order, importer, pattern, visible_pattern))
+    dataset = open_dataset(source, **options.reading_options(masks, order, importer, pattern, visible_pattern, crowds))
     with progress("reading", len(dataset), quiet=quiet) as advance:
         summary = dataset.summary(on_image=advance)
     outputs = [(path, limit or size) for path, size in ((png, _SHEET_IMAGES), (page, _PAGE_IMAGES)) if path is not None]

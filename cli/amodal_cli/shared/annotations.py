@@ -36,7 +36,13 @@ def read_scenes(
         raise typer.BadParameter("--stream reads one file; build each and join them with amodal-data merge")
     scenes: Scenes | SceneStream
     if stream:
-        scenes = iter_annotations(paths[0], masks=rules.get("masks"), order=rules.get("order"), **common)
+        scenes = iter_annotations(
+            paths[0],
+            masks=rules.get("masks"),
+            order=rules.get("order"),
+            crowds=rules.get("crowds", "unknown"),
+            **common,
+        )
     else:
         scenes = read_annotations(paths, **common, **rules)
     return scenes if limit is None else scenes.first(limit)

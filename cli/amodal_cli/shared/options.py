@@ -39,8 +39,15 @@ MaskKind = Literal["amodal", "modal"]
 Masks = Annotated[MaskKind | None, typer.Option(help="Treat masks as amodal (whole objects) or modal (visible parts).")]
 _RULES = "Depth order: front-first, back-first, field:NAME (small = front), field:-NAME, or none (unknown)."
 Order = Annotated[str | None, typer.Option(metavar="RULE", help=_RULES)]
+Crowds = Annotated[
+    Literal["unknown", "keep"] | None,
+    typer.Option(help="Keep annotations with iscrowd 1 as objects, or [unknown] pixels."),
+]
 Importer = Annotated[str | None, Name("--format", help="Read with Datumaro's importer of this name.")]
-Pattern = Annotated[str | None, Text(help="Match names of PNG masks with {image}, {object}, {name}, {order}.")]
+Pattern = Annotated[
+    str | None,
+    Text(help="Match names of masks with {image}, {object}, {name}, {order}; no {object}: a map of instances."),
+]
 VisiblePattern = Annotated[str | None, Text(help="Match names of visible PNG masks likewise.")]
 
 # Settings of the network
@@ -66,10 +73,22 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document inst
 
 
 def reading_options(
-    masks: MaskKind | None, order: str | None, importer: str | None, pattern: str | None, visible_pattern: str | None
+    masks: MaskKind | None,
+    order: str | None,
+    importer: str | None,
+    pattern: str | None,
+    visible_pattern: str | None,
+    crowds: str | None = None,
 ) -> "ReadOptions":
     """Return the reading options of a command as keyword arguments of the readers."""
-    return {"masks": masks, "order": order, "form": importer, "pattern": pattern, "visible_pattern": visible_pattern}
+    return {
+        "masks": masks,
+        "order": order,
+        "form": importer,
+        "pattern": pattern,
+        "visible_pattern": visible_pattern,
+        "crowds": crowds,
+    }
 
 
 def parse_shard(value: str | None) -> tuple[int, int] | None:

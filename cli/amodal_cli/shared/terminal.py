@@ -147,6 +147,23 @@ def print_findings(findings: "Sequence[Finding]", *, quiet: bool) -> dict[str, i
     return counts
 
 
+def refuse_nothing_left(findings: "Sequence[Finding]", output: Path | None) -> NoReturn:
+    """Remove an output without any object, say why it has none, and exit with 1."""
+    from amodal_data.scenes.findings import count_findings
+
+    reasons = [finding for finding in findings if finding.severity != "info"] or findings
+    counts = count_findings(reasons)
+    if output is not None and output.is_file():
+        output.unlink()
+    print_note("error: no object is left" + (", because of these findings:" if counts else ": the input has none"))
+    for code, n in list(counts.items())[:5]:
+        first = next(finding for finding in reasons if finding.code == code)
+        print_note(f"  {n} {code}, such as {first.place}: {first.message}")
+    if counts:
+        print_note(f"  fix: amodal-data explain {max(counts, key=lambda code: counts[code])}")
+    raise typer.Exit(1)
+
+
 def print_json(document: dict[str, Any]) -> None:
     """Print the one JSON document of a command to stdout."""
     print(json.dumps(document, indent=2))

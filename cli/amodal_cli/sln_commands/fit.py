@@ -70,7 +70,7 @@ def fit(
     config = load_config(preset, config_file, settings or [], values)
     sources = sln.Sources(train, options.image_folders(images, train), val, tuple(val_images or ()))
     if check:
-        _check(config, sources, device, as_json)
+        _check(config, sources, device, as_json, quiet)
         return
     if run is None and not _is_first_process():
         raise typer.BadParameter("training with several processes needs a run directory: add --run DIR")

@@ -155,7 +155,9 @@ def test_unknown_pixels_and_classes(tmp_path):
     (result.path / "images" / "train").mkdir(parents=True)
     Image.new("RGB", (30, 20)).save(result.path / "images" / "train" / "a.png")
     scenes = read_annotations(result.path, masks="modal")
-    assert [instance.name for instance in scenes[0].instances] == ["cup: 'blue'"] and scenes.file_names == ["a.png"]
+    assert [instance.name for instance in scenes[0].instances] == ["cup: 'blue'"] and scenes.file_names == [
+        "train/a.png"
+    ]
 
 
 def test_rings_rasterize_back_to_any_mask():
@@ -178,11 +180,12 @@ def test_labels_of_yolo(tmp_path):
     (tmp_path / "data.yaml").write_text("names:\n  0: cat\n  1: dog\n")
     scenes = read_annotations(tmp_path, masks="amodal", order="front-first")
     (scene,) = scenes
-    assert scene.size == (20, 40) and [item.name for item in scene.instances] == ["dog", "3"]
-    assert [item.category_id for item in scene.instances] == [2, 3]  # data.yaml's own order, cat or not
+    assert scene.size == (20, 40) and [item.name for item in scene.instances] == ["dog", ""]
+    assert [item.category_id for item in scene.instances] == [2, 4]  # the numbers of data.yaml + 1, cat or not
     assert scene.instances[0].amodal.area == 200
     codes = [item.code for item in scenes.file_findings]
     assert sorted(codes) == ["photo-missing"] + ["region-malformed"] * 3
+    assert [finding.code for finding in scene.findings] == ["class-unknown"]
 
 
 @pytest.mark.parametrize("layout", OUT)

@@ -52,19 +52,33 @@ def test_names_never_lead_outside(tmp_path):
     inside, outside = tmp_path / "photos", tmp_path / "secret"
     touch(outside / "a.jpg")
     touch(inside / "b.jpg")
-    (inside / "a.jpg").symlink_to(outside / "a.jpg")
-    (inside / "way_out").symlink_to(outside)
+    (inside / "linked.jpg").symlink_to(outside / "a.jpg")  # links are the user's own, and are followed
     (inside / "c.jpg").symlink_to(inside / "b.jpg")
     finder = PhotoFinder([inside])
     for name in (
         "a.jpg",
         "../secret/a.jpg",
         str(outside / "a.jpg"),
-        "way_out/a.jpg",
         "..\\secret\\a.jpg",
         "",
         "..",
     ):
         assert finder.find(name) is None
     assert finder.find("somewhere/else/b.jpg") == inside / "b.jpg"
-    assert finder.find("c.jpg") == inside / "c.jpg"
+    assert finder.find("linked.jpg") == inside / "linked.jpg"
+    assert finder.candidates("c.jpg") == [inside / "c.jpg"]
+
+
+def test_accents_links_and_other_suffixes(tmp_path):
+    """NFC and NFD are one name, two links to a file are one photo, and masks may have another suffix."""
+    (tmp_path / "store").mkdir()
+    accented = touch(tmp_path / "photos" / "Cafe\u0301.jpg")
+    for split in ("train", "val"):
+        (tmp_path / "photos" / split).mkdir()
+        (tmp_path / "photos" / split / "a.jpg").symlink_to(touch(tmp_path / "store" / "a.jpg"))
+    (tmp_path / "photos" / "loop").symlink_to(tmp_path / "photos")
+    finder = PhotoFinder([tmp_path / "photos"])
+    assert finder.find("Caf\u00e9.jpg") == accented
+    assert len(finder.candidates("a.jpg")) == 1
+    assert finder.find("val/a.jpg").parts[-2:] == ("val", "a.jpg")
+    assert finder.find("a.png") == finder.find("a.jpg") and finder.find("b.png") is None

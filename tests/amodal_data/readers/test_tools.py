@@ -187,7 +187,10 @@ def test_shapes_of_labelme(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps(content))
     scenes = read_annotations(tmp_path / "a.json", masks="amodal", order="back-first")
     (scene,) = scenes
-    assert scene.file_name == "a.jpg" and [finding.code for finding in scenes.file_findings] == ["region-malformed"] * 4
+    assert (
+        scene.file_name == "photos/a.jpg"
+        and [finding.code for finding in scenes.file_findings] == ["region-malformed"] * 4
+    )
     whole = [instance.amodal.decode() for instance in scene.instances]
     assert whole[0].sum() == 60 and whole[0][4:10, 5:15].all()
     assert abs(whole[1].sum() - np.pi * 36) < 4
@@ -288,7 +291,7 @@ def test_options_that_do_not_fit_the_file_are_refused(cocoa, tmp_path):
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "a.txt").write_text("0 0 0 1 0 1 1")
     built = run_command("amodal-data", "build-targets", tmp_path, "--masks", "modal", "-o", tmp_path / "c.h5")
-    assert built.returncode == 1 and "no image is left" in built.stderr and "photo-missing" in built.stderr
+    assert built.returncode == 1 and "no object is left" in built.stderr and "photo-missing" in built.stderr
 
 
 def test_unordered_overlaps_are_reported(cocoa, tmp_path):
@@ -327,8 +330,8 @@ def test_masks_are_named_by_a_pattern(tmp_path):
     assert [[instance.name for instance in scene.instances] for scene in scenes] == [["cup", "cup"], ["box"]]
     assert [[instance.amodal.area for instance in scene.instances] for scene in scenes] == [[30, 10], [300]]
     assert [[instance.order for instance in scene.instances] for scene in scenes] == [[1, 2], [1]]
-    assert {finding.code for finding in scenes.file_findings} == {"rle-malformed", "rle-wrong-size"}
-    for pattern in ("{image}.png", "{object}/{image}{image}.png", "{image}{object}{colour}"):
+    assert {finding.code for finding in scenes.file_findings} == {"mask-unusable", "rle-wrong-size"}
+    for pattern in ("{object}.png", "{object}/{image}{image}.png", "{image}{object}{colour}"):
         with pytest.raises(SelectionError, match="not a pattern"):
             read_annotations(tmp_path, masks="amodal", pattern=pattern)
     with pytest.raises(LayoutError, match="no mask is called"):
