@@ -3,10 +3,9 @@
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from amodal_data.errors import PredictionError
 from sln.completion.completer import Completer, pixel_owners
 from sln.completion.prompt_files import PromptFile
-from sln.inference.folder import OpenPhoto, PredictReport, photo_ids, write_predictions_folder
+from sln.inference.folder import OpenPhoto, PredictReport, write_predictions_folder
 from sln.inference.prediction import Prediction
 
 
@@ -24,22 +23,14 @@ def complete_photos(
 
     mirror: average with the prediction of the mirrored image. Rows that cannot be used are problems, masks that
     share pixels findings; an image without rows has no instances. Raises
-    :class:`amodal_data.errors.PredictionError` if the file has prompts of none of the images.
+    :class:`amodal_data.errors.PredictionError` if the file does not say which rows belong to which image.
     """
-    ids, is_only, problem = photo_ids(photos), len(photos) == 1, ""
-    is_match = prompts.arrays is not None or (is_only and len(prompts.image_ids) == 1)
-    if prompts.arrays is not None and not is_only:
-        problem = f"an array has the prompts of one image, found {len(photos)} images"
-    elif not is_match and not set(ids) & set(prompts.image_ids):
-        rows, names = map(_first_ids, (prompts.image_ids, ids))
-        problem = f"no row of these images: its rows belong to images {rows}; by their file names, these are {names}"
-    if problem:
-        raise PredictionError(problem, place=str(prompts.path))
+    positions = dict(zip(photos, prompts.match(photos), strict=True))
 
     def predict(opened: Sequence[OpenPhoto], report: PredictReport) -> list[Prediction]:
         predictions = []
         for photo in opened:
-            rows = prompts.read(photo.image_id, photo.pixels.shape[:2], is_only=is_only)
+            rows = prompts.read(positions[photo.path], photo.pixels.shape[:2])
             report.problems += [f"{prompts.path.name}, {text}" for text in prompts.problems]
             prompts.problems.clear()
             owner, findings = pixel_owners(rows, photo.path.name)
@@ -48,7 +39,3 @@ def complete_photos(
         return predictions
 
     return write_predictions_folder(predict, photos, out, kinds, on_photo=on_photo)
-
-
-def _first_ids(ids: Sequence[int]) -> str:
-    return ", ".join(map(str, sorted(ids)[:3])) + (", ..." if len(ids) > 3 else "")

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 from amodal_data.errors import MaskError, PredictionError
 from amodal_data.evaluation.results.json_rows import Index, open_records
 from amodal_data.io.files import open_regular
+from amodal_data.io.image_names import ImageNames
 from amodal_data.masks.polygons import usable_polygon
 from amodal_data.masks.rle import RLE, merge, parse_rle, rasterize
-from amodal_data.readers.json_files import coco_box, integer, load_json, number
+from amodal_data.readers.categories import Categories
+from amodal_data.readers.discovery import coco_id
+from amodal_data.readers.json_files import coco_box, identifier, integer, load_json, number, text
 from sln.completion.completer import Prompts, boxes_of
 from sln.config import Category
 from sln.inference.conditioning import Answer
@@ -24,6 +27,31 @@ _ARRAY_SUFFIXES = (".npy", ".npz")
 _MASK_KEYS = ("visible_mask", "segmentation")
 
 Size = tuple[int, int]
+
+
+class ImageKey(NamedTuple):
+    """An image as a file names it: its id, None = none, and its file name, ``""`` = none."""
+
+    id: int | str | None
+    file_name: str
+
+    @classmethod
+    def of(cls, row: Any, key: str = "image_id") -> "ImageKey":
+        """The image of a row, or with ``key`` "id" that of an entry of ``images``."""
+        if not isinstance(row, Mapping):
+            return cls(None, "")
+        number = identifier(row.get(key))
+        return cls(text(row.get(key)) or None if number is None else number, text(row.get("file_name")))
+
+    @property
+    def is_named(self) -> bool:
+        """Has it a file name, or a text as id?"""
+        return bool(self.file_name) or isinstance(self.id, str)
+
+    def __str__(self) -> str:
+        return self.file_name or ("rows without an image" if self.id is None else f"image {self.id}")
+
+
 Box = tuple[float, float, float, float]
 
 
@@ -31,12 +59,13 @@ Box = tuple[float, float, float, float]
 class PromptFile:
     """An open file of prompts; close it, or use it in ``with``.
 
-    ``image_ids``: the images of its rows; ``rows``: the rows of an image id; ``arrays``: the prompts of an array file
-    for an image size (H, W); ``names``: class names by category id; ``problems``: why rows could not be used.
+    ``images``: the images of its rows, as the file names them; ``rows``: the rows of one, by position; ``arrays``: the
+    prompts of an array file for an image size (H, W); ``names``: class names by category id; ``problems``: why rows
+    could not be used.
     """
 
     path: Path
-    image_ids: Sequence[int]
+    images: Sequence[ImageKey]
     rows: Callable[[int], list[Any]]
     arrays: Callable[[Size], Prompts] | None = None
     names: Mapping[int, str] = field(default_factory=dict)
@@ -49,19 +78,56 @@ class PromptFile:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def read(self, image_id: int, size: Size, *, is_only: bool = False) -> Prompts:
-        """The prompts of an image of ``size`` (H, W).
+    def match(self, photos: Sequence[Path]) -> list[list[int]]:
+        """Positions in ``images`` of the images that each photo is; [] = the file has no rows of it.
 
-        is_only: there is only one image; a file with rows of one image then belongs to it, whatever its id. Raises
-        :class:`PredictionError` for arrays that do not fit the image.
+        File names decide, with their folders where these tell two apart; then ids: the COCO id in a photo's name, or a
+        name that is a number. Rows of one image that is not named belong to the only photo. Raises
+        :class:`PredictionError` if nothing matches, or if an image may be several photos or a photo several images.
+        """
+        if self.arrays is not None:
+            if len(photos) != 1:
+                problem = f"an array has the prompts of one image, found {len(photos)} images"
+                raise PredictionError(problem, place=str(self.path), fix="complete the images one by one")
+            return [[]]
+        if len(photos) == 1 and len(self.images) == 1 and not self.images[0].is_named:
+            return [[0]]
+        names = ImageNames((_number_in(path), path.as_posix()) for path in photos)
+        matches: list[list[int]] = [[] for _ in photos]
+        for position, image in enumerate(self.images):
+            places = names.find(image.id, image.file_name)
+            if len(places) > 1:
+                shown = ", ".join(str(photos[place]) for place in places[:3])
+                raise PredictionError(f"{image} may be each of several photos: {shown}", place=str(self.path),
+                                      fix="write file names with their folders into the file")  # fmt: skip
+            for place in places:
+                matches[place].append(position)
+        for path, positions in zip(photos, matches, strict=True):
+            named = {self.images[position].file_name for position in positions} - {""}
+            if len(named) > 1:
+                raise PredictionError(f"{path} may be each of several images: {', '.join(sorted(named)[:3])}",
+                                      place=str(self.path), fix="complete the folders one by one")  # fmt: skip
+        if self.images and not any(matches):
+            listed = (", ".join(map(str, side[:3])) + ", ..." * (len(side) > 3) for side in (self.images, photos))
+            problem = "the prompts are of other images: the file is about {}; the photos are {}".format(*listed)
+            raise PredictionError(problem, place=str(self.path), fix="write the photos' names as file_name")
+        return matches
+
+    def read(self, positions: Sequence[int], size: Size) -> Prompts:
+        """The prompts of the images at some positions, all of ``size`` (H, W).
+
+        Raises :class:`PredictionError` for arrays that do not fit the image.
         """
         if self.arrays is not None:
             return self.arrays(size)
-        if is_only and len(self.image_ids) == 1:
-            image_id = self.image_ids[0]
-        rows = [_Row.read(row, size, self.names) for row in self.rows(image_id)]
-        usable = [row for row in rows if isinstance(row, _Row)]
-        self.problems += [f"image {image_id}, row {i}: {row}" for i, row in enumerate(rows) if isinstance(row, str)]
+        usable: list[_Row] = []
+        for position in positions:
+            for n, values in enumerate(self.rows(position)):
+                row = _Row.read(values, size, self.names)
+                if isinstance(row, str):
+                    self.problems.append(f"{self.images[position]}, row {n}: {row}")
+                else:
+                    usable.append(row)
         return Prompts(
             size,
             np.array([row.box for row in usable], np.float32).reshape(-1, 4),
@@ -70,6 +136,12 @@ class PromptFile:
             tuple(row.category for row in usable),
             tuple(row.answer for row in usable),
         )
+
+
+def _number_in(photo: Path) -> int | None:
+    """The image id that the name of a photo holds: a COCO id, or the whole name as a number; None = none."""
+    number = coco_id(photo.name)
+    return identifier(photo.stem) if number is None else number
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +169,7 @@ class _Row:
         score = number(row.get("score", 1.0))
         if score is None or not 0 <= score <= 1:
             return f"its score is not a number from 0 to 1: {row['score']!r:.40}"
-        stored_id = integer(row.get("category_id"))
+        stored_id = identifier(row.get("category_id"))
         category_id = 1 if stored_id is None else stored_id
         name = row.get("category_name") or names.get(category_id, "")
         category = Category(id=category_id, name=name if isinstance(name, str) else "")
@@ -144,17 +216,13 @@ def open_prompts(path: Path) -> PromptFile:
     if start[:1] == b"{" and any(key in start for key in (b'"annotations"', b'"images"', b'"info"')):
         return _open_annotations(path)
     records = open_records(path)
+    numbers: dict[ImageKey, int] = {}
     try:
-        index = Index(records, lambda row, position: _image_id(row))
+        index = Index(records, lambda row, position: numbers.setdefault(ImageKey.of(row), len(numbers)))
     except BaseException:
         records.close()
         raise
-    return PromptFile(path, index.image_ids(), lambda image_id: index.image(image_id).rows, close=records.close)
-
-
-def _image_id(row: Any) -> int:
-    image_id = integer(row.get("image_id")) if isinstance(row, Mapping) else None
-    return -1 if image_id is None else image_id
+    return PromptFile(path, tuple(numbers), lambda position: index.image(position).rows, close=records.close)
 
 
 def _open_annotations(path: Path) -> PromptFile:
@@ -162,13 +230,15 @@ def _open_annotations(path: Path) -> PromptFile:
     annotations = content.get("annotations")
     if not isinstance(annotations, list):
         raise PredictionError("'annotations' is not a list", place=str(path))
-    by_image: dict[int, list[Any]] = defaultdict(list)
+    listed = content.get("images") if isinstance(content.get("images"), list) else []
+    images = {key.id: key for key in (ImageKey.of(entry, "id") for entry in listed)}
+    by_image: dict[ImageKey, list[Any]] = defaultdict(list)
     for row in annotations:
-        by_image[_image_id(row)].append(row)
-    categories = content.get("categories")
-    rows = [row for row in categories if isinstance(row, Mapping)] if isinstance(categories, list) else []
-    names = {row["id"]: str(row.get("name", "")) for row in rows if integer(row.get("id"))}
-    return PromptFile(path, tuple(by_image), lambda image_id: by_image.get(image_id, []), names=names)
+        key = ImageKey.of(row)
+        by_image[images.get(key.id, key) if not key.file_name else key].append(row)
+    names = Categories.read(content.get("categories"), annotations).names
+    rows = list(by_image.values())
+    return PromptFile(path, tuple(by_image), lambda position: rows[position], names=names)
 
 
 def _load_array(path: Path) -> NDArray[Any]:

@@ -1,5 +1,6 @@
 """Predict many images and write results, overlays and maps to a folder."""
 
+import os
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import nullcontext
@@ -139,7 +140,7 @@ def write_predictions_folder(
         writer = ResultsWriter(out / _RESULTS) if "coco" in kinds else nullcontext()
         try:
             with writer as results:
-                output = _Output(out, kinds, min_score, _picture_names(photos), report, results)
+                output = _Output(out, kinds, min_score, photo_names(photos), _picture_names(photos), report, results)
                 images = output.write(predict, photos, batch, on_photo)
                 if "html" in kinds:
                     write_page(out / _PAGE, images, title="predictions", facts={"photos": len(photos)})
@@ -153,6 +154,14 @@ def write_predictions_folder(
             (out / name).unlink(missing_ok=True)
     report.written += [name for kind, name in files.items() if kind in kinds and (out / name).exists()]
     return report
+
+
+def photo_names(photos: Sequence[Path]) -> dict[Path, str]:
+    """The file name to write for each photo; with the folders that tell photos apart, if some have the same name."""
+    if len({path.name for path in photos}) == len(photos):
+        return {path: path.name for path in photos}
+    root = os.path.commonpath([path.absolute().parent for path in photos])
+    return {path: path.absolute().relative_to(root).as_posix() for path in photos}
 
 
 def _picture_names(photos: Sequence[Path]) -> dict[Path, str]:
@@ -169,6 +178,7 @@ class _Output:
     folder: Path
     kinds: Collection[str]
     min_score: float
+    names: dict[Path, str]
     picture_names: dict[Path, str]
     report: PredictReport
     results: ResultsWriter | None
@@ -210,10 +220,10 @@ class _Output:
             self.report.written.append(f"sem_dist/{array.name}")
         masks = [mask for mask in prediction.scored_masks() if mask.score >= self.min_score]
         if self.results is not None:
-            self.results.add(image_id, masks, path.name)
+            self.results.add(image_id, masks, self.names[path])
         self.report.photos += 1
         self.report.instances += len(masks)
-        return PageImage(CachedImage(image_id, path.name, prediction.size), predictions=masks, photo=path)
+        return PageImage(CachedImage(image_id, self.names[path], prediction.size), predictions=masks, photo=path)
 
 
 def save_sem_dist(path: Path, prediction: Prediction, min_score: float) -> None:

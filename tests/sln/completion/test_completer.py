@@ -315,19 +315,19 @@ def test_annotations_and_arrays_are_prompts_too(place, data, tmp_path):
     numbers = (masks * np.arange(1, len(masks) + 1)[:, None, None]).sum(0).astype(np.uint16)
     np.save(tmp_path / "map.npy", numbers)
     for name in ("masks.npy", "sam.npz", "map.npy"):
-        found = open_prompts(tmp_path / name).read(1, size)
+        found = open_prompts(tmp_path / name).read([], size)
         assert [mask.decode().tolist() for mask in found.masks] == masks.tolist()
     np.save(tmp_path / "boxes.npy", np.array([[1.0, 2, 30, 40]]))
-    assert open_prompts(tmp_path / "boxes.npy").read(1, size).boxes.tolist() == [[1, 2, 30, 40]]
+    assert open_prompts(tmp_path / "boxes.npy").read([], size).boxes.tolist() == [[1, 2, 30, 40]]
     content = {"images": [{"id": 7}], "categories": [{"id": 3, "name": "cup"}],
                "annotations": [{"image_id": 7, "category_id": 3, "bbox": [1, 2, 3, 4]}]}  # fmt: skip
     (tmp_path / "coco.json").write_text(json.dumps(content))
-    found = open_prompts(tmp_path / "coco.json").read(99, size, is_only=True)
+    found = open_prompts(tmp_path / "coco.json").read([0], size)
     assert found.categories[0].name == "cup" and found.boxes.tolist() == [[1, 2, 4, 6]] and found.masks == (None,)
     for bad in (np.zeros((2, 5, 5)), np.array([[5.0, 5, 1, 1]]), np.zeros((1, *size), bool), np.array(["a"])):
         np.save(tmp_path / "bad.npy", bad)
         with pytest.raises(PredictionError):
-            open_prompts(tmp_path / "bad.npy").read(1, size)
+            open_prompts(tmp_path / "bad.npy").read([], size)
     np.save(tmp_path / "object.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(PredictionError, match="the array cannot be read"):
         open_prompts(tmp_path / "object.npy")
@@ -337,13 +337,62 @@ def test_prompts_of_other_photos_are_an_error_that_says_whose(place, data, tmp_p
     (tmp_path / "known.json").write_text(json.dumps([{"image_id": 999, "bbox": [1, 1, 5, 5]}]))
     done = run_command("sln", "complete", place / "run", place / "val2014", "--prompts", tmp_path / "known.json",
                        "-o", tmp_path / "out", "--device", "cpu")  # fmt: skip
-    assert done.returncode == 1 and "its rows belong to images 999" in done.stderr
+    assert done.returncode == 1 and "the file is about image 999; the photos are" in done.stderr
     several = [{"image_id": image, "bbox": [1, 1, 5, 5]} for image in (998, 999)]
     (tmp_path / "several.json").write_text(json.dumps(several))
     done = run_command("sln", "complete", place / "run", data.photos[0], "--prompts", tmp_path / "several.json",
                        "-o", tmp_path / "out", "--device", "cpu")  # fmt: skip
-    assert done.returncode == 1 and "its rows belong to images 998, 999" in done.stderr
+    assert done.returncode == 1 and "the file is about image 998, image 999; the photos are" in done.stderr
     np.save(tmp_path / "boxes.npy", np.array([[1.0, 2, 30, 40]]))
     done = run_command("sln", "complete", place / "run", place / "val2014", "--prompts", tmp_path / "boxes.npy",
                        "-o", tmp_path / "out", "--device", "cpu")  # fmt: skip
     assert done.returncode == 1 and "an array has the prompts of one image" in done.stderr
+
+
+def matched(path, rows, photos):
+    """Which rows of a results file each photo gets, by their box."""
+    path.write_text(json.dumps(rows))
+    with open_prompts(path) as prompts:
+        return [prompts.read(places, (40, 60)).boxes[:, 0].tolist() for places in prompts.match(photos)]
+
+
+def test_file_names_say_which_photo_prompts_belong_to(tmp_path):
+    """Never the place of a photo in a folder: names first, with folders; then ids that stand in a photo's name."""
+    photos = [tmp_path / name for name in ("a.jpg", "day1/b.jpg", "day2/b.jpg", "7.jpg", "Cafe\u0301.jpg")]
+    rows = [
+        {"image_id": 2, "file_name": "a.jpg", "bbox": [1, 1, 5, 5]},
+        {"image_id": 1, "file_name": "D:\\set\\day2\\b.jpg", "bbox": [2, 1, 5, 5]},
+        {"image_id": 7, "bbox": [3, 1, 5, 5]},
+        {"image_id": "caf\u00e9", "bbox": [4, 1, 5, 5]},
+        {"image_id": "Caf\u00e9", "bbox": [5, 1, 5, 5]},
+        {"image_id": 3, "file_name": "elsewhere.jpg", "bbox": [6, 1, 5, 5]},
+        {"image_id": 2, "file_name": "a.jpg", "bbox": [7, 1, 5, 5]},
+    ]
+    assert matched(tmp_path / "p.json", rows, photos) == [[1, 7], [], [2], [3], [5]]
+    for wrong, message in (
+        ([{"image_id": 1, "file_name": "b.jpg", "bbox": [1, 1, 5, 5]}], "may be each of several photos"),
+        ([{"image_id": 1, "bbox": [1, 1, 5, 5]}], "the file is about image 1; the photos are"),
+        ([{"file_name": "x.jpg", "bbox": [1, 1, 5, 5]}], "the file is about x.jpg"),
+        ([{"file_name": f"{n}/a.jpg", "bbox": [1, 1, 5, 5]} for n in (1, 2)], "may be each of several images"),
+    ):
+        with pytest.raises(PredictionError, match=message):
+            matched(tmp_path / "p.json", wrong, photos)
+    assert matched(tmp_path / "p.json", [{"bbox": [1, 1, 5, 5]}], photos[:1]) == [[1]]
+    with pytest.raises(PredictionError, match="of other images"):
+        matched(tmp_path / "p.json", [{"file_name": "b.jpg", "bbox": [1, 1, 5, 5]}], photos[:1])
+
+
+def test_annotations_name_their_photos(tmp_path):
+    content = {
+        "images": [{"id": 1, "file_name": "c.jpg"}, {"id": "x", "file_name": "a.jpg"}],
+        "annotations": [{"image_id": 1, "bbox": [1, 1, 5, 5]}, {"image_id": "x", "bbox": [2, 1, 5, 5]}],
+    }
+    assert matched(tmp_path / "p.json", content, [tmp_path / "a.jpg", tmp_path / "c.jpg"]) == [[2], [1]]
+
+
+def test_photos_of_one_name_are_written_with_their_folders(tmp_path):
+    from sln.inference.folder import photo_names
+
+    photos = [tmp_path / "day1" / "a.jpg", tmp_path / "day2" / "a.jpg"]
+    assert list(photo_names(photos).values()) == ["day1/a.jpg", "day2/a.jpg"]
+    assert photo_names(photos[:1]) == {photos[0]: "a.jpg"}

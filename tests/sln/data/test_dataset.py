@@ -151,7 +151,7 @@ def broken(kind):
     [
         ("missing", "1 of 3 photos not found: COCO_val2014_000000000002.jpg"),
         ("text", "not a photo this package can read"),
-        ("other_size", "is 50 x 50, its targets 80 x 60"),
+        ("other_size", "is 50 x 50, but its annotations 80 x 60"),
         ("bomb", "more than 100,000,000 pixels"),
     ],
 )

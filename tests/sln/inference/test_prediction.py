@@ -404,11 +404,11 @@ def test_several_photos_of_one_name_are_told_apart_or_refused(tmp_path):
     for folder in ("training", "testing"):
         (tmp_path / folder / "image_2").mkdir(parents=True)
         Image.new("RGB", (8, 6)).save(tmp_path / folder / "image_2" / "000000.png")
-    (found,) = find_photos([("training/image_2/000000.png", (6, 8))], [tmp_path])
+    (found,) = find_photos([("training/image_2/000000.png", (6, 8))], [tmp_path]).paths
     assert found.parts[-3] == "training"
     with pytest.raises(PhotoError, match="2 times"):
         find_photos([("000000.png", (6, 8))], [tmp_path])
-    assert find_photos([("000000.png", (6, 8))], [tmp_path / "testing"])[0].parts[-3] == "testing"
+    assert find_photos([("000000.png", (6, 8))], [tmp_path / "testing"]).paths[0].parts[-3] == "testing"
 
 
 def test_order_and_maps_at_other_sizes_agree_with_the_full_ones(place):
