@@ -30,7 +30,7 @@ def binary_mask(value: NDArray[Any]) -> NDArray[np.bool_]:
         return array
     values = np.unique(array)
     if not np.isfinite(values).all():
-        raise MaskError(f"a mask holds values that are not finite ({array.dtype})")
+        raise MaskError(f"{array.dtype}, not finite")
     if len(values) == 0 or set(values.tolist()) <= {0, values[-1]}:
         return array > 0 if len(values) and values[0] >= 0 else array != 0
     if array.dtype.kind == "f" and values[0] >= 0 and values[-1] <= 1:

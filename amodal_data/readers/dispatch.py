@@ -139,7 +139,11 @@ class _Reader:
             return self._read_masks(path)
         if (path / "labels").is_dir():
             return self._read_built(*yolo_as_coco(path), path, "yolo")
-        if splits := [entry.name for entry in sorted(path.iterdir()) if (entry / "labels").is_dir()]:
+        if splits := [
+            entry.name
+            for entry in sorted(path.iterdir())
+            if (entry / "labels").is_dir() and (entry / "images").is_dir()
+        ]:
             problem = f"YOLO's splits lie in folders of their own: {', '.join(splits)}"
             raise SelectionError(problem, place=str(path), fix=f"name one of them, such as {path / splits[0]}")
         if any(entry.suffix.lower() == ".npz" for entry in path.iterdir()):

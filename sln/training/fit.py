@@ -207,6 +207,17 @@ def with_categories(config: Config, cache: Path) -> Config:
     return config.model_copy(update={"detector": detector.model_copy(update={"categories": named})})
 
 
+def check_same_classes(train: Path, val: Path) -> None:
+    """Raise :class:`ConfigError` if two caches use a class id for different classes."""
+    first, second = TargetCache(train).categories(), TargetCache(val).categories()
+    for number in first.keys() & second.keys():
+        names = first[number], second[number]
+        if all(names) and len(set(names)) == 2:
+            problem = f"class {number} is {names[0]!r:.40} in {train.name}, but {names[1]!r:.40} here"
+            fix = "build both with the same list of classes (categories, data.yaml, classes.txt or --classes)"
+            raise ConfigError(problem, place=str(val), fix=fix)
+
+
 def _join(device: str) -> tuple[torch.device, World]:
     place = pick_device(device)
     if place.type == "cuda" and "LOCAL_RANK" in os.environ:
@@ -223,6 +234,8 @@ def _trainer(
             if opened.info.masks == "modal":
                 raise ConfigError("its masks are modal, so it has no hidden parts to learn", place=str(cache),
                                   fix="train on whole objects; compose makes amodal scenes of modal masks")  # fmt: skip
+    if sources.val is not None:
+        check_same_classes(sources.train, sources.val)
     data = _open(sources.train, sources.images, config, say)
     val = _open(sources.val, sources.val_images or sources.images, config, say) if sources.val else None
 
