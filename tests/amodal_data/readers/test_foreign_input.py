@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from PIL import Image
+from support.commands import run_command
 
 from amodal_data import read_annotations, read_records
 from amodal_data.errors import AnnotationError, LayoutError, SelectionError
 from amodal_data.export import convert
 from amodal_data.inspector.dataset import open_dataset
 from amodal_data.readers.stream import iter_annotations
-from tests.support.commands import run_command
 
 SIZE = (40, 60)
 SQUARE = [5, 5, 15, 5, 15, 15, 5, 15]  # 100 px

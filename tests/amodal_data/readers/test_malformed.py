@@ -1,6 +1,7 @@
 import shutil
 from collections import Counter
 
+from support.foreign_input import check_foreign_case, foreign_case
 from support.malformed import case, check_file
 from support.malformed_tools import check_tool_file, tool_case
 
@@ -48,3 +49,16 @@ def test_thousands_of_malformed_files_of_tools_never_crash_or_lie(tmp_path):
             raise AssertionError(f"seed {seed}") from error
         shutil.rmtree(folder)
     assert min(outcomes[kind] for kind in ("refused", "findings", "read")) > 100, outcomes
+
+
+def test_thousands_of_odd_files_are_right_or_say_why(tmp_path):
+    outcomes = Counter()
+    for seed in range(1500):
+        folder = tmp_path / "case"
+        folder.mkdir()
+        try:
+            outcomes[check_foreign_case(foreign_case(seed, folder), folder)] += 1
+        except Exception as error:
+            raise AssertionError(f"seed {seed}") from error
+        shutil.rmtree(folder)
+    assert outcomes["refused"] > 10 and min(outcomes["findings"], outcomes["read"]) > 100, outcomes
