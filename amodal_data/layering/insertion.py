@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.layering.level_table import ambiguous_regions, level_table, unique_columns
+from amodal_data.layering.level_table import ambiguous_regions, distinct_instances, level_table
 from amodal_data.layering.partition import check_region_count
 from amodal_data.masks.rle import RLE
 
@@ -48,7 +48,7 @@ def insert_front(
     n = table.shape[1]
     in_front = np.zeros((n, n), bool)
     in_front[pairs[:, 0], pairs[:, 1]] = True
-    first, unique_of = unique_columns(table)  # equal columns count once
+    first, unique_of = distinct_instances(table, table > 0, in_front)
     amodal, order = table[source][:, first] > 0, in_front[np.ix_(first, first)]
     hidden = level_table(amodal, np.zeros_like(amodal), order)[:, unique_of]
     codes = np.where(inside[:, None], hidden, table[source])

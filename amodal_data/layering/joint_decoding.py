@@ -10,8 +10,8 @@ nothing else is in front. The rules start from the level probabilities, given th
 - ``none``: every instance keeps its median level.
 
 From front to back, each instance gets its median level (:func:`amodal_data.layering.sem_dist.median_level`), or the
-next one that is free behind all before it. A gap stays, because something unknown is in front. Duplicate detections of
-one object do not count each other. Detections scored below 0.5 weigh in by their score but do not reserve a level.
+next one that is free behind all before it. A gap stays, because something unknown is in front. Detections scored below
+0.5 weigh in by their score but do not reserve a level, and do not count better detections of their own object.
 
 Shapes: N instances, K levels, M pixels. Only the instances that are inside a pixel are decoded there.
 """
@@ -40,22 +40,35 @@ class Candidates:
 
     ``scores`` float [N] in [0, 1]: how likely each exists. ``objects`` int64 [N]: equal for duplicate detections of one
     object. ``leaders`` bool [N]: the one detection that stands for its object; None = the one of the best score.
+
+    A detection of score 0.5 or more is shown as an object, so it is one: it leaves the object that a better detection
+    stands for, and gets an object of its own.
     """
 
     scores: NDArray[np.floating]
     objects: NDArray[np.int64]
     leaders: NDArray[np.bool_] | None = None
 
-    def find_leaders(self) -> NDArray[np.bool_]:
-        """Which detections stand for their objects, bool [N]."""
-        if self.leaders is not None:
-            return self.leaders
+    def __post_init__(self) -> None:
+        leaders = self._best() if self.leaders is None else self.leaders
+        apart = ~leaders & (self.scores >= MIN_SCORE)
+        own = np.where(apart, -1 - np.arange(len(apart)), self.objects)
+        object.__setattr__(self, "objects", own)
+        object.__setattr__(self, "leaders", leaders | apart)
+
+    def _best(self) -> NDArray[np.bool_]:
+        """The detection of the best score of each object, bool [N]."""
         order = np.lexsort((-self.scores, self.objects))
         first = np.ones(len(order), bool)
         first[1:] = self.objects[order[1:]] != self.objects[order[:-1]]
         leaders = np.zeros(len(order), bool)
         leaders[order[first]] = True
         return leaders
+
+    def find_leaders(self) -> NDArray[np.bool_]:
+        """Which detections stand for their objects, bool [N]."""
+        assert self.leaders is not None
+        return self.leaders
 
     def select(self, indices: NDArray[np.integer]) -> "Candidates":
         """Some of the instances; each stands for its object if it does so among all."""
@@ -69,8 +82,8 @@ def decode_jointly(
 
     inside: bool [N, M]. probabilities: float32 [N, K, M], level 0 first, given that the pixel is inside.
 
-    At every pixel, the codes of instances scored 0.5 or more are all different, duplicates aside. So at most one is 1,
-    and some may be above K. Pixels covered by one instance keep the median level, as do all pixels for rule ``none`` or
+    At every pixel, the codes of instances scored 0.5 or more are all different. So at most one is 1, and some may be
+    above K. Pixels covered by one instance keep the median level, as do all pixels for rule ``none`` or
     K = 1.
     """
     codes, counts = np.zeros(inside.shape, np.uint8), inside.sum(0)

@@ -98,11 +98,15 @@ def find_layers(
     if not scene.total_order:
         return levels_from_masks(amodal, visible, areas, scene)
     if not stored:
-        table = levels_from_order(amodal, scene.in_front)
-        return Layers(table, scene.in_front, ambiguous_regions(amodal, scene.in_front))
+        first, unique_of = distinct_instances(amodal, amodal, scene.in_front)
+        order = scene.in_front[np.ix_(first, first)]
+        table = levels_from_order(amodal[:, first], order)
+        return Layers(table[:, unique_of], scene.in_front, ambiguous_regions(amodal[:, first], order))
     modal = amodal & (pairwise_counts(amodal, scene.in_front) == 0)  # as the order gives it
     modal[:, stored] = amodal[:, stored] & visible
-    return Layers(level_table(amodal, modal, scene.in_front), scene.in_front, np.zeros(len(amodal), bool))
+    first, unique_of = distinct_instances(amodal.astype(np.uint8) + modal, amodal, scene.in_front)
+    table = level_table(amodal[:, first], modal[:, first], scene.in_front[np.ix_(first, first)])
+    return Layers(table[:, unique_of], scene.in_front, np.zeros(len(amodal), bool))
 
 
 def levels_from_masks(amodal: Flags, visible: Flags, areas: NDArray[np.float64], scene: Scene) -> Layers:
@@ -140,6 +144,21 @@ def unique_columns(table: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.i
     places: dict[bytes, int] = {}
     unique_of = np.array([places.setdefault(column.tobytes(), len(places)) for column in table.T], np.int64)
     return np.unique(unique_of, return_index=True)[1].astype(np.int64), unique_of
+
+
+def distinct_instances(
+    table: NDArray[Any], amodal: Flags, in_front: Flags
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The instances that count, int64, and for each instance its place among those, int64 [N].
+
+    Twins are one object that is listed twice: they are equal everywhere in the table ([R, N]), neither is in front of
+    the other, and both have the same order with every instance that they overlap. Only the first of them counts.
+    """
+    first, unique_of = unique_columns(table)
+    if len(first) == table.shape[1]:
+        return first, unique_of
+    order = in_front & (pairwise_counts(amodal.T, amodal) > 0)
+    return unique_columns(np.vstack([unique_of[None], order, order.T]))
 
 
 def intersection_areas(visible: Flags, hidden: Flags, areas: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -5,16 +5,24 @@ from pycocotools import mask as coco_mask
 
 
 def levels(amodal, visible, in_front):
-    """Level codes [N, H, W] pixel by pixel from the definition.
+    """Level codes [N, H, W] pixel by pixel from the definition; twins count once.
 
     amodal, visible: bool [N, H, W]; in_front[j, i] iff j is in front of i.
     """
+    listed = [j for j in range(len(amodal)) if not any(are_twins(j, k, amodal, visible, in_front) for k in range(j))]
     hidden = amodal & ~visible
     codes = np.zeros(amodal.shape, np.int64)
     for i in range(len(amodal)):
-        behind = sum((hidden[j] for j in range(len(amodal)) if in_front[j, i]), np.zeros(amodal.shape[1:], int))
+        behind = sum((hidden[j] for j in listed if in_front[j, i]), np.zeros(amodal.shape[1:], int))
         codes[i] = np.where(visible[i], 1, np.where(hidden[i], 2 + behind, 0))
     return codes
+
+
+def are_twins(a, b, amodal, visible, in_front):
+    """Is one object listed twice, with equal masks and the same order with all others that it overlaps?"""
+    touched = [i for i in range(len(amodal)) if (amodal[i] & amodal[a]).any()]
+    same = all(in_front[a, i] == in_front[b, i] and in_front[i, a] == in_front[i, b] for i in touched)
+    return same and np.array_equal(amodal[a], amodal[b]) and np.array_equal(visible[a], visible[b])
 
 
 def painted(amodal, in_front):

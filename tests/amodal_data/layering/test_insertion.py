@@ -31,6 +31,23 @@ def test_insertion_equals_layering_the_extended_scene():
         assert_equal_scenes(inserted, expected, [*range(1, len(masks)), 0])
 
 
+def test_twins_count_once_whether_built_or_inserted():
+    """Instances with equal masks and no order between them are one object that is listed twice."""
+    rng = np.random.default_rng(5)
+    twins = 0
+    for _ in range(2000):
+        masks = random_masks(rng, int(rng.integers(2, 7)))
+        masks[1:] = masks[1 + rng.integers(0, len(masks) - 1, len(masks) - 1)]
+        ranks = rng.integers(1, 4, len(masks) - 1)
+        before = layer_scene(make_scene(masks[1:], ranks))
+        expected = layer_scene(make_scene(masks, np.append(0, ranks)))
+        assert_equal_scenes(before.insert_front(RLE.from_mask(masks[0])), expected, [*range(1, len(masks)), 0])
+        twins += len({(mask.tobytes(), rank) for mask, rank in zip(masks[1:], ranks, strict=True)}) < len(ranks)
+    assert twins > 300
+    square = np.ones((1, 2, 2), bool).repeat(4, 0)
+    assert [int(codes[0, 0]) for codes in layer_scene(make_scene(square, [1, 1, 1, 2])).levels()] == [1, 1, 1, 2]
+
+
 def test_inserting_from_back_to_front_builds_the_scene():
     rng = np.random.default_rng(1)
     for _ in range(200):

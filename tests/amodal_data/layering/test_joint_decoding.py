@@ -84,7 +84,7 @@ def test_codes_equal_the_definition_pixel_by_pixel(rule, seed):
 def test_levels_of_a_pixel_differ_and_do_not_depend_on_the_order_of_instances(seed, rule, n, levels):
     inside, p, candidates = random_scene(seed, n, levels)
     codes = decode_jointly(inside, p, candidates, rule)
-    reserves = candidates.find_leaders() & (candidates.scores >= 0.5)
+    reserves = candidates.scores >= 0.5  # sure ones, also if a better detection is of the same object
     for column in range(codes.shape[1]):
         reserved = codes[reserves & inside[:, column], column]
         assert len(set(reserved)) == len(reserved)  # all different, so at most one is visible
@@ -122,7 +122,7 @@ def test_ground_truth_is_unchanged(rule, name):
 def test_duplicates_do_not_count_each_other(rule):
     codes = np.array([[1, 1, 2], [1, 1, 2], [2, 0, 1], [2, 0, 1]])
     inside, p = to_one_hot(codes, 4)
-    candidates = Candidates(np.array([0.9, 0.5, 0.8, 0.3]), np.array([0, 0, 1, 1]))
+    candidates = Candidates(np.array([0.9, 0.4, 0.8, 0.3]), np.array([0, 0, 1, 1]))
     assert (decode_jointly(inside, p, candidates, rule) == codes).all()
 
 
