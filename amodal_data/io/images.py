@@ -150,6 +150,26 @@ def read_photo(
     return np.asarray(photo)
 
 
+def photo_pixels(photo: object) -> NDArray[np.uint8]:
+    """A photo in any form as upright RGB, uint8 [H, W, 3].
+
+    photo: a path; a Pillow image, whose EXIF orientation is applied; or uint8 [H, W, 3], [H, W, 1] or [H, W] (gray), or
+    [H, W, 4], whose last channel is left out. Raises :class:`PhotoError` for anything else.
+    """
+    if isinstance(photo, str | Path):
+        return read_photo(Path(photo))
+    if isinstance(photo, Image.Image):
+        if photo.mode.startswith(("I", "F")):
+            raise PhotoError(f"{photo.mode} pixels, not 8 bits a channel", fix="convert it first")
+        return np.asarray(_upright(photo).convert("RGB"))
+    if not isinstance(photo, np.ndarray):
+        raise PhotoError(f"a photo is a path, a Pillow image or an array, found {type(photo).__name__}")
+    pixels = photo[..., None] if photo.ndim == 2 else photo
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4):
+        raise PhotoError(f"an array photo is uint8 [H, W, 3], found {photo.dtype} {list(photo.shape)}")
+    return np.ascontiguousarray(pixels[..., :3]) if pixels.shape[2] > 1 else pixels.repeat(3, axis=2)
+
+
 def read_display_photo(
     path: Path | None, size: tuple[int, int], shape: tuple[int, int]
 ) -> tuple[Image.Image | None, str]:

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from amodal_data.errors import PhotoError
-from amodal_data.io.images import read_photo
+from amodal_data.io.images import photo_pixels
 from sln.config import Category, Config, PredictConfig
 from sln.data.dataset import Frame, fit_in, on_canvas
 from sln.errors import WeightsError
@@ -90,18 +89,7 @@ class Predictor:
 
 def prepare_photo(photo: Photo, side: int) -> tuple[Tensor, Frame]:
     """A photo as input, uint8 [1, 3, side, side], and where it lies in it."""
-    if isinstance(photo, str | Path):
-        image = Image.fromarray(read_photo(Path(photo)))
-    elif isinstance(photo, Image.Image):
-        if photo.mode.startswith(("I", "F")):
-            raise PhotoError(f"{photo.mode} pixels, not 8 bits a channel", fix="convert it first")
-        image = photo.convert("RGB")
-    else:
-        if not isinstance(photo, np.ndarray):
-            raise PhotoError(f"a photo is a path, a PIL image or an array, found {type(photo).__name__}")
-        if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3:
-            raise PhotoError(f"an array photo is uint8 [H, W, 3], found {photo.dtype} {list(photo.shape)}")
-        image = Image.fromarray(photo)
+    image = Image.fromarray(photo_pixels(photo))
     frame = fit_in((image.height, image.width), side)
     resized = image.resize(frame.resized[::-1], Image.Resampling.BILINEAR)
     return on_canvas(np.asarray(resized), side), frame

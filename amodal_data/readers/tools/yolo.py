@@ -44,8 +44,11 @@ def yolo_as_coco(folder: Path) -> tuple[CocoBuilder, Source]:
             builder.report("photo-missing", f"no image file for {path.name} below images/, so its size is unknown")
         else:
             _add_image(builder, photo.relative_to(folder / "images"), photo, path, raw)
-    for photo in photos.values():  # without labels: nothing is annotated in them
-        _add_image(builder, photo.relative_to(folder / "images"), photo, photo, b"")
+    labeled = {path.parent.relative_to(folder / "labels") for path in labels}
+    for photo in photos.values():
+        name = photo.relative_to(folder / "images")
+        if name.parent in labeled:  # nothing is in it; other folders hold splits without labels
+            _add_image(builder, name, photo, photo, b"")
     return builder, Source(folder.name, digest_of(digests))
 
 
