@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from amodal_data.cache import TargetCache, is_cache
 from amodal_data.errors import LayoutError, SelectionError
+from amodal_data.io.image_names import ImageNames
 from amodal_data.layering.consistency import occlusion_rates
 from amodal_data.layering.targets import LayeredTargets, layer_scene
 from amodal_data.masks.rle import RLE
 from amodal_data.readers import SceneStream, iter_annotations, read_annotations
-from amodal_data.readers.json_files import stem_of
 from amodal_data.scenes.scene import Scene, Scenes, SceneSource, Source
 
 _STREAMED = 64 * 2**20  # bytes of an annotation file above which it is streamed, not held in memory
@@ -47,6 +47,13 @@ class TruthImage:
         targets, masks = layer_scene(scene), tuple(instance.amodal for instance in scene.instances)
         constraint = scene.constraint if scene.total_order else None
         return cls(scene.image_id, targets, occlusion_rates(*targets.areas()), constraint, scene.file_name, masks)
+
+    def highest_rates(self) -> NDArray[np.float64]:
+        """Occlusion rates if all pixels whose visibility is unknown were hidden, float64 [N]; else as ``rates``."""
+        if not self.targets.ambiguous.any():
+            return self.rates
+        areas, visible = self.targets.areas()
+        return occlusion_rates(areas, visible - self.targets.undecided_areas())
 
     def amodal_masks(self) -> Sequence[RLE]:
         """The amodal mask of each instance."""
@@ -106,28 +113,47 @@ class Truth:
             if scene.image_id in self.image_ids:
                 yield TruthImage.from_scene(scene)
 
-    def names(self) -> dict[int, str]:
-        """The file name of every image id, without folders; "" if unknown."""
+    @cached_property
+    def file_names(self) -> dict[int, str]:
+        """The file name of every image id, as annotated; "" if unknown."""
         if self.stream is not None:
             pairs: Iterable[tuple[int, str]] = self.stream.images
         elif isinstance(self.images, _LazyImages):
             pairs = zip(self.images.ids, self.images.file_names(), strict=True)
         else:
             pairs = ((image.image_id, image.file_name) for image in self.images)
-        return {image_id: stem_of(name) for image_id, name in pairs}
+        return dict(pairs)
+
+    @cached_property
+    def ids(self) -> Sequence[int]:
+        """The image ids, in the order of ``file_names``."""
+        return list(self.file_names)
+
+    @cached_property
+    def names(self) -> ImageNames:
+        """The images by id and file name, in the order of ``file_names``."""
+        return ImageNames(self.file_names.items())
 
 
 TruthSource = str | Path | Scenes | TargetCache | Iterable[Scene]
 
 
 def read_truth(
-    source: TruthSource, annotator: str = "first", only: Collection[int] | None = None, *, stream: bool = False
+    source: TruthSource,
+    annotator: str = "first",
+    only: Collection[int] | None = None,
+    *,
+    masks: str | None = None,
+    order: str | None = None,
+    stream: bool = False,
 ) -> Truth:
     """Read ground truth from an annotation file, a cache, or scenes; each image is layered on demand.
 
     annotator: for images with several annotators, ``"first"`` keeps the first entry, ``"all"`` keeps all (each is
     scored against the same predictions), any other value the entries by that name. only: image ids to keep,
-    None = all. stream: do not hold a large annotation file in memory.
+    None = all. masks, order: see :func:`read_annotations`. stream: do not hold a large annotation file in memory.
+
+    Raises :class:`SelectionError` if masks or order are given for anything but an annotation file.
     """
     if isinstance(source, str | Path):
         path = Path(source)
@@ -135,11 +161,14 @@ def read_truth(
             source = TargetCache(path, hold=path.stat().st_size <= _CACHE_IN_MEMORY)
         elif stream and path.is_file() and path.suffix != ".npz" and path.stat().st_size > _STREAMED:
             with suppress(LayoutError):  # a list of annotations can only be read as a whole
-                scenes = iter_annotations(path, annotator=annotator)
+                scenes = iter_annotations(path, annotator=annotator, masks=masks, order=order)
                 excluded = () if only is None else {image_id for image_id, _ in scenes.images}.difference(only)
                 return Truth((), scenes.dataset, annotator, scenes, excluded, scenes.sources)
         if not isinstance(source, TargetCache):
-            source = read_annotations(path, annotator=annotator)
+            source, masks, order = read_annotations(path, annotator=annotator, masks=masks, order=order), None, None
+    if masks is not None or order is not None:
+        fix = "leave out masks and order (--masks, --order), or name the annotation file"
+        raise SelectionError("this ground truth already says what its masks cover", fix=fix)
     if isinstance(source, TargetCache):
         images, all_ids = _from_cache(source, annotator, only), source.image_ids.tolist()
         dataset, sources = source.info.dataset, source.info.sources

@@ -91,6 +91,8 @@ def evaluate_all(
     protocols: Sequence[Protocol] = ("amodal",),
     *,
     only: Collection[int] | None = None,
+    masks: str | None = None,
+    order: str | None = None,
     **rules: Any,
 ) -> Evaluation:
     """Score one or several methods by any protocols, each method in one pass over the images.
@@ -105,7 +107,7 @@ def evaluate_all(
     settings.check(protocols)
     named = isinstance(predictions, Mapping) and predictions and all(isinstance(key, str) for key in predictions)
     methods: Methods = predictions if named else {_method_name(predictions): predictions}  # type: ignore[assignment,dict-item]
-    truth = read_truth(ground_truth, settings.annotator, only, stream=True)
+    truth = read_truth(ground_truth, settings.annotator, only, masks=masks, order=order, stream=True)
     scores = {name: score(truth, source, protocols, settings) for name, source in methods.items()}
     for (a, score_a), (b, score_b) in combinations(scores.items(), 2):
         ids_a, ids_b = score_a.stats.image_ids, score_b.stats.image_ids
@@ -125,21 +127,29 @@ def _differences(a: Score, b: Score) -> dict[Protocol, Any]:
 
 
 def _method_name(predictions: object) -> str:
-    if not isinstance(predictions, str | Path) or str(predictions).startswith(("-", "/dev/", "/proc/")):
+    if not isinstance(predictions, str | Path) or _is_pipe(predictions):
         return "predictions"
     return Path(predictions).name.split(".")[0]
 
 
+def _is_pipe(path: str | Path) -> bool:
+    return str(path).startswith(("-", "/dev/", "/proc/"))
+
+
 def name_methods(paths: Sequence[Path], *, join: bool = False) -> dict[str, PredictionSource]:
-    """Name results files as methods: each by the shortest end of its path that is unique.
+    """Name results files as methods: each by the shortest end of its path that is unique, pipes by their number.
 
     join: treat the files as parts of one method, named after the first. Raises :class:`SelectionError` for a file that
     is listed twice.
     """
     if join or len(paths) == 1:
         return {_method_name(paths[0]): paths[0] if len(paths) == 1 else list(paths)}
-    for parts in range(1, 1 + max(len(path.parts) for path in paths)):
-        names = ["/".join([*path.parts[-parts:-1], _method_name(path)]) for path in paths]
+    limit = max(len(path.parts) for path in paths) if len({*paths}) == len(paths) else 0
+    for parts in range(1, 1 + limit):
+        names = [
+            f"pipe {n}" if _is_pipe(path) else "/".join([*path.parts[-parts:-1], _method_name(path)])
+            for n, path in enumerate(paths, 1)
+        ]
         if len(set(names)) == len(names):
             return dict(zip(names, paths, strict=True))
     raise SelectionError("the same results file is named twice", place=", ".join(map(str, paths)))

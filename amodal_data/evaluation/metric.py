@@ -38,12 +38,16 @@ class Metric(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class MetricRun:
-    """The result of a pass: updated metrics, ``order`` int64 [I] of the images, ``stats``, results files."""
+    """The result of a pass: updated metrics, ``order`` int64 [I] of the images, ``stats``, results files.
+
+    ``order_unknown``: instances that may be visible or hidden in places, because their order is unknown.
+    """
 
     metrics: Sequence[Metric]
     order: Order
     stats: PredictionStats
     sources: Sequence[Source] = ()
+    order_unknown: int = 0
 
 
 def run_metrics(truth: Truth, source: PredictionSource, make_metrics: Callable[[], Sequence[Metric]]) -> MetricRun:
@@ -53,14 +57,16 @@ def run_metrics(truth: Truth, source: PredictionSource, make_metrics: Callable[[
     """
 
     def update(predictions: OpenPredictions) -> MetricRun:
-        metrics, stats, image_ids = make_metrics(), PredictionStats(), []
+        metrics, stats, image_ids, unknown = make_metrics(), PredictionStats(), [], 0
         for comparison in comparisons(truth, predictions, stats):
             image_ids.append(comparison.image.image_id)
+            if comparison.image.targets.ambiguous.any():
+                unknown += int(np.count_nonzero(comparison.image.targets.undecided_areas()))
             for metric in metrics:
                 metric.update(comparison)
         stats.warnings += predictions.warnings
         order = np.argsort(np.array(image_ids, np.int64), kind="stable")
-        return MetricRun(metrics, order, stats, predictions.sources)
+        return MetricRun(metrics, order, stats, predictions.sources, unknown)
 
     return OpenPredictions.read(source, truth, update)
 

@@ -140,14 +140,14 @@ class Rules:
         if protocol == "amodal":
             return AmodalMetric(self.max_dets, skip_empty=self.compat == "sln")
         if protocol == "coco":
-            return CocoMetric(boundary=self.boundary)
+            return CocoMetric(self.max_dets, boundary=self.boundary)
         return OrderMetric(self.pairs) if protocol == "order" else CompletionMetric()
 
     def settings(self, protocol: Protocol) -> dict[str, Any]:
         """The rules of a protocol for its report."""
         rules: dict[Protocol, dict[str, Any]] = {
             "amodal": {"max_dets": sorted(self.max_dets)},
-            "coco": {"iou": "boundary" if self.boundary else "mask"},
+            "coco": {"iou": "boundary" if self.boundary else "mask", "max_dets": sorted(self.max_dets)},
             "order": {"pairs": self.pairs},
             "completion": {},
         }
@@ -184,7 +184,7 @@ def score(truth: Truth, predictions: PredictionSource, protocols: Sequence[Proto
             protocol,
             _provenance(truth, run, rules) | rules.settings(protocol),
             metric.compute(run.order, run.stats),
-            _warnings(run.stats, protocol, metric),
+            _warnings(run, protocol, metric),
             errors[0].diagnosis if errors and protocol == "amodal" else None,
             intervals(samples[protocol]) if protocol in samples else None,
         )
@@ -206,6 +206,8 @@ def evaluate(
     errors: bool = False,
     intervals: int = 0,
     only: Collection[int] | None = None,
+    masks: str | None = None,
+    order: str | None = None,
 ) -> EvaluationReport:
     """Score ``predictions`` against ``ground_truth`` by one protocol; neither is changed.
 
@@ -214,8 +216,9 @@ def evaluate(
     which skips images without detections. annotator: see :func:`read_truth`. boundary: boundary IoU in protocol
     ``coco``. nms, given: notes for the report, how duplicates were removed and what the method had as input (the
     image, boxes, visible masks). errors: count types of errors (protocol ``amodal``). intervals: number of bootstrap
-    samples for 95% confidence intervals, 0 = none. only: image ids to score. For several protocols or methods use
-    :func:`evaluate_all`.
+    samples for 95% confidence intervals, 0 = none. only: image ids to score. masks, order: what the masks of an
+    annotation file cover and their order, if it does not say so, see :func:`amodal_data.read_annotations`. For several
+    protocols or methods use :func:`evaluate_all`.
 
     Raises :class:`amodal_data.errors.PredictionError` for predictions that cannot be scored.
     """
@@ -223,7 +226,7 @@ def evaluate(
     rules.check([protocol])
     if isinstance(predictions, Mapping) and any(isinstance(key, str) for key in predictions):
         raise SelectionError("several methods by name", fix="evaluate_all(ground_truth, {name: predictions})")
-    truth = read_truth(ground_truth, annotator, only, stream=True)
+    truth = read_truth(ground_truth, annotator, only, masks=masks, order=order, stream=True)
     return score(truth, predictions, [protocol], rules).reports[protocol]
 
 
@@ -241,14 +244,45 @@ def _provenance(truth: Truth, run: MetricRun, rules: Rules) -> dict[str, Any]:
     }
 
 
-def _warnings(stats: PredictionStats, protocol: Protocol, metric: Metric) -> tuple[str, ...]:
+_NEEDS_ORDER: dict[Protocol, str] = {
+    "amodal": "so figures by occlusion are n/a where they depend on it",
+    "coco": "so visible and hidden parts are n/a",
+    "order": "so pairs of unknown order are left out",
+    "completion": "so all figures of hidden parts and levels are n/a",
+}
+"""What is missing if the ground truth does not know the order of some instances"""
+
+
+def _warnings(run: MetricRun, protocol: Protocol, metric: Metric) -> tuple[str, ...]:
+    stats = run.stats
     warnings = list(stats.warnings)
+    if run.order_unknown:
+        text = f"the ground truth does not say the depth order of {run.order_unknown:,} overlapping instances"
+        warnings.append(f"{text}, {_NEEDS_ORDER[protocol]}; if you know the order, read the annotations with --order")
     if stats.tied_share > _MAX_TIED_SHARE and protocol in ("amodal", "coco"):
         share = f"{stats.tied_share:.0%} of the scores"
         warnings.append(f"{share} are tied within their image, so figures depend on the file order")
     if isinstance(metric, CocoMetric) and metric.lacks_classes(stats):
         warnings.append("n/a: the ground truth has several classes, the predictions one: classes were not predicted")
     if protocol in ("order", "completion") and stats.lacks_visible:
-        names = "R_hard, modal_vote" if protocol == "order" else "mIoU_occ_own_visible, occlusion_accuracy"
+        completion = "mIoU_occ_own_visible, occlusion_accuracy, sem_dist_error"
+        names = "R_hard, modal_vote" if protocol == "order" else completion
         warnings.append(f"n/a: no prediction has 'visible_mask' or 'levels', which {names} need")
+    if isinstance(metric, CocoMetric) and (extra := sorted(stats.categories - metric.classes)) and metric.classes:
+        warnings.append(_class_warning(extra, sorted(metric.classes), stats.categories))
+    if protocol == "completion" and not stats.has_levels and not stats.lacks_visible and stats.rows:
+        warnings.append("n/a: no prediction has 'levels', which sem_dist_error needs")
     return tuple(warnings)
+
+
+def _class_warning(extra: list[int], classes: list[int], predicted: set[int]) -> str:
+    """The warning about predicted class ids that no instance of the ground truth has."""
+    text = f"no instance of the ground truth has class {_list(extra)}, so predictions of it do not count"
+    shift = next((n for n in (1, -1) if {category + n for category in predicted} <= {*classes}), 0)
+    if shift:
+        return f"{text}; the class ids seem to count from {min(predicted)}: {'add' if shift > 0 else 'subtract'} 1"
+    return f"{text}; use the class ids of the ground truth ({_list(classes)}) as 'category_id'"
+
+
+def _list(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers[:5])) + ", ..." * (len(numbers) > 5)

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 from tabulate import tabulate
 
 from amodal_data.evaluation.protocols.amodal import KINDS, OCCLUSION
-from amodal_data.evaluation.protocols.cocoeval import FIGURES, PARTS
+from amodal_data.evaluation.protocols.cocoeval import PARTS, figure_names
 from amodal_data.evaluation.protocols.order import METHODS
 
 Format = Literal["table", "markdown", "latex", "csv"]
@@ -24,7 +24,7 @@ FORMATS: tuple[Format, ...] = ("table", "markdown", "latex", "csv")
 Figures = Mapping[str, Any]
 
 _CARD = ("input", "population", "averaging", "threshold", "classes")  # settings with a line of their own
-_MAIN_COCO = ("AP", "AP50", "AP75", "AR100")  # of COCO's figures, in tables of several methods
+_MAIN_COCO = ("AP", "AP50", "AP75")  # of COCO's figures, beside the last AR, in tables of several methods
 
 
 class Column(NamedTuple):
@@ -65,8 +65,9 @@ def columns(protocol: str, settings: Figures) -> list[Column]:
         places += [(f"AR_{name[0].upper()}", name, last) for name in OCCLUSION if name != "all"]
         return [Column(kind, heading, ("subsets", kind, *place)) for kind in KINDS for heading, *place in places]
     if protocol == "coco":
-        pairs = [(part, name) for part in PARTS for name in FIGURES]
-        return [Column(part, name, ("parts", part, name), detail=name not in _MAIN_COCO) for part, name in pairs]
+        pairs = [(part, name) for part in PARTS for name in figure_names(settings["max_dets"])]
+        main = (*_MAIN_COCO, f"AR{settings['max_dets'][-1]}")
+        return [Column(part, name, ("parts", part, name), detail=name not in main) for part, name in pairs]
     if protocol == "order":
         pairs = [(group, name) for group in ("accuracy", "coverage", "accuracy_decided", "pairs") for name in METHODS]
         return [Column(group, name, ("methods", name, group), detail=group != "accuracy") for group, name in pairs]

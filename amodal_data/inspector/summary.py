@@ -14,6 +14,7 @@ from amodal_data.scenes.findings import Finding, count_findings
 _RATES = ("not hidden", "up to 25 %", "up to 50 %", "up to 75 %", "above 75 %")
 _RATE_EDGES = (1e-9, 0.25, 0.5, 0.75)
 """Occlusion rates up to which an instance belongs to each of :data:`_RATES` but the last"""
+_UNKNOWN = "order unknown"
 _BAR = 24  # Length of the longest bar, characters
 
 
@@ -24,7 +25,9 @@ class Summary:
     ``level_pixels[k]``: pixels at level k, summed over instances. ``hidden_share``: instances by occlusion rate, in the
     bins 0, (0, 0.25], (0.25, 0.5], (0.5, 0.75], (0.75, 1]. ``deepest[k]``: instances whose deepest level is k.
     ``hardest``: positions of images, most hidden pixels first. ``pixels``: of all images. ``ambiguous_pixels``: where
-    the order of two hidden instances is unknown. ``unknown_pixels``: where there may be objects that are not annotated.
+    the order of instances is unknown. ``undecided_pixels``: of instances, where they may be visible or hidden for that
+    reason; they count at no level, and the ``undecided`` instances that have such pixels in no bin of ``hidden_share``
+    and ``deepest``. ``unknown_pixels``: where there may be objects that are not annotated.
     ``masks``: ``"amodal"`` or ``"modal"``.
     """
 
@@ -37,6 +40,8 @@ class Summary:
     fully_hidden: int = 0
     pixels: int = 0
     ambiguous_pixels: int = 0
+    undecided_pixels: int = 0
+    undecided: int = 0
     unknown_pixels: int = 0
     level_pixels: list[int] = field(default_factory=list)
     hidden_share: list[int] = field(default_factory=lambda: [0] * len(_RATES))
@@ -70,6 +75,8 @@ class Summary:
             "fully_hidden": self.fully_hidden,
             "ambiguous_pixels": self.ambiguous_pixels,
             "ambiguous_share": self.ambiguous_pixels / max(self.pixels, 1),
+            "undecided_pixels": self.undecided_pixels,
+            "undecided": self.undecided,
             "unknown_pixels": self.unknown_pixels,
             "level_pixels": {str(level): n for level, n in enumerate(self.level_pixels)},
             "hidden_share": dict(zip(_RATES, self.hidden_share, strict=True)),
@@ -90,16 +97,20 @@ class Summary:
             blocks.append("modal masks: visible parts only; hidden parts are unknown")
         for pixels, text in (
             (self.unknown_pixels, "unknown pixels ({:.2%}): there may be objects that are not annotated"),
-            (self.ambiguous_pixels, "ambiguous pixels ({:.2%}): the order of hidden instances is unknown"),
+            (self.ambiguous_pixels, "ambiguous pixels ({:.2%}): the order of instances is unknown"),
         ):
             if pixels:
                 blocks.append(f"{pixels:,} {text.format(pixels / self.pixels)}")
         levels = {f"level {level}" + " (visible)" * (level == 0): n for level, n in enumerate(self.level_pixels)}
+        rates = dict(zip(_RATES, self.hidden_share, strict=True))
+        deepest = {f"level {level}": n for level, n in enumerate(self.deepest)}
+        if self.undecided:
+            levels[_UNKNOWN], rates[_UNKNOWN], deepest[_UNKNOWN] = self.undecided_pixels, self.undecided, self.undecided
         caps = [f"{k}: {share:.2%}" for k, share in enumerate(self.lost_at_cap(), 1) if share > 0]
         blocks += [
             _bars("pixels per level", levels),
-            _bars("instances by hidden part", dict(zip(_RATES, self.hidden_share, strict=True))),
-            _bars("instances by deepest level", {f"level {level}": n for level, n in enumerate(self.deepest)}),
+            _bars("instances by hidden part", rates),
+            _bars("instances by deepest level", deepest),
             "pixels merged by a cap at K levels\n  " + (", ".join(caps) or "none at any K"),
             _findings_block(self.findings),
         ]
@@ -143,15 +154,18 @@ def summarize(
     hidden_pixels = []
     for _, targets in images:
         areas, visible = targets.areas()
-        level_pixels = targets.level_pixels()
+        level_pixels, undecided = targets.level_pixels(), targets.undecided_areas()
         levels[: len(level_pixels)] += level_pixels
-        codes = targets.table.max(axis=0, initial=0)
+        levels[0] -= undecided.sum()
+        codes = targets.table.max(axis=0, initial=0)[undecided == 0]
         deepest += np.bincount(codes[codes > 0] - 1, minlength=256)
-        rates = occlusion_rates(areas, visible)[areas > 0]
+        rates = occlusion_rates(areas, visible)[(areas > 0) & (undecided == 0)]
         rate_counts += np.bincount(np.digitize(rates, _RATE_EDGES, right=True), minlength=len(_RATES))
         summary.images += 1
         summary.pixels += targets.size[0] * targets.size[1]
         summary.ambiguous_pixels += targets.ambiguous_pixels()
+        summary.undecided_pixels += int(undecided.sum())
+        summary.undecided += int(np.count_nonzero(undecided))
         summary.unknown_pixels += int(targets.region_areas()[targets.unknown].sum())
         summary.instances += len(areas)
         summary.things += int((~targets.is_stuff).sum())

@@ -65,6 +65,12 @@ class ImageNames:
         return _index([path[: -len(path.rsplit("/", 1)[-1])] + _stem(path.rsplit("/", 1)[-1]) for path in self._paths])
 
 
+def may_be_same(a: str, b: str) -> bool:
+    """May two paths name one file: is one of them the end of the other?"""
+    shorter, longer = sorted((_normal(a), _normal(b)), key=len)
+    return longer == shorter or longer.endswith(f"/{shorter}")
+
+
 def _normal(path: str) -> str:
     parts = unicodedata.normalize("NFC", path).replace("\\", "/").split("/")
     return "/".join(part for part in parts if part not in ("", "."))

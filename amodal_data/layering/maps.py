@@ -25,12 +25,23 @@ class LevelViews(ABC):
 
     size: tuple[int, int]
     table: NDArray[np.uint8]
+    ambiguous: NDArray[np.bool_]
     unknown: NDArray[np.bool_]
 
     def __repr__(self) -> str:
         height, width = self.size
         deepest = max(int(self.table.max(initial=0)) - 1, 0)
         return f"{type(self).__name__}({height} x {width}, {self.table.shape[1]} instances, levels to {deepest})"
+
+    @property
+    def visibility_unknown(self) -> Mask:
+        """Regions where nobody knows which instance is visible, bool [R]: ambiguous, and code 1 of several instances.
+
+        There code 1 means visible or hidden. In the other ambiguous regions only levels of hidden parts are unknown.
+        """
+        if not self.ambiguous.any():
+            return self.ambiguous
+        return self.ambiguous & ((self.table == 1).sum(axis=1) > 1)
 
     @abstractmethod
     def draw(self, values: NDArray[Any]) -> NDArray[Any]:
@@ -127,6 +138,11 @@ class ResizedTargets(LevelViews):
     def table(self) -> NDArray[np.uint8]:  # type: ignore[override]
         """The level codes of the source, uint8 [R, N]."""
         return self.source.table
+
+    @property
+    def ambiguous(self) -> NDArray[np.bool_]:  # type: ignore[override]
+        """Regions of the source where the order of instances is unknown, bool [R]."""
+        return self.source.ambiguous
 
     @property
     def unknown(self) -> NDArray[np.bool_]:  # type: ignore[override]

@@ -48,7 +48,7 @@ class LayeredTargets(LevelViews):
     table: NDArray[np.uint8]
     """uint8 [R, N] level codes: 0 outside, 1 visible, 1 + k hidden by k instances"""
     ambiguous: NDArray[np.bool_]
-    """bool [R]: two instances of unknown order are hidden here; neither counts the other"""
+    """bool [R]: two instances of unknown order are here, neither counts the other; see ``visibility_unknown``"""
     unknown: NDArray[np.bool_]
     """bool [R]: objects may be here that are not among the instances"""
     annotation_ids: NDArray[np.int64]
@@ -200,6 +200,11 @@ class LayeredTargets(LevelViews):
         matrix[self.pairs[:, 0], self.pairs[:, 1]] = True
         return matrix
 
+    def undecided_areas(self) -> NDArray[np.int64]:
+        """Pixels of each instance that may be visible or hidden (``visibility_unknown``), int64 [N]; 0 = none."""
+        undecided = (self.table == 1) & self.visibility_unknown[:, None]
+        return covered_areas(undecided, self.region_areas())
+
     def ambiguous_pixels(self) -> int:
         """Number of pixels whose levels may be too low because two hidden instances have no known order."""
         return int(self.region_areas()[self.ambiguous].sum())
@@ -288,5 +293,7 @@ def _layer(scene: Scene, visible: Sequence[RLE | None]) -> tuple[LayeredTargets,
     )
     findings = layers.findings
     if scene.total_order and (pixels := targets.ambiguous_pixels()):  # the order leaves overlapping instances open
-        findings.append(Finding("order-open", Place(scene.source, scene.image_id), f"{pixels} px"))
+        equal = len({instance.order for instance in instances}) == 1 and instances[0].order > 0
+        code = "order-equal" if equal else "order-open"
+        findings.append(Finding(code, Place(scene.source, scene.image_id), f"{pixels} px"))
     return targets, findings

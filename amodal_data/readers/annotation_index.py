@@ -80,12 +80,12 @@ class AnnotationIndex:
         return image_id
 
     def records(self, kind: type[R], categories: Categories, **fields: Any) -> list[R]:
-        """A record of class ``kind`` for every image that has annotations and a size; the others are reported.
+        """A record of class ``kind`` for every image that has a size, in the order of :meth:`entries`.
 
         ``categories``: the classes of the file; ``fields``: those that ``kind`` adds to :class:`ImageRecord`.
         """
         records = []
-        for image_id, image, annotations in self.annotated():
+        for image_id, image, annotations in self.entries():
             size = image_size(image)
             if size is None:
                 self.report("image-size-unknown", "no usable 'height' and 'width'", image_id)
@@ -94,13 +94,19 @@ class AnnotationIndex:
             records.append(kind(image_id, name, size, annotations, self.source, categories, **fields))
         return records
 
-    def annotated(self) -> Iterator[tuple[int, Mapping[str, Any], list[Annotation]]]:
-        """Id, entry and annotations of every image that has annotations; the others are reported."""
+    def entries(self) -> Iterator[tuple[int, Mapping[str, Any], list[Annotation]]]:
+        """Id, entry and annotations of every image: first those with annotations, then the others, which are reported.
+
+        Both in file order, so images without objects change no position of the others.
+        """
+        annotated = {image_id for image_id, annotations in self.by_image.items() if annotations}
         for image_id, image in self.images.items():
-            if annotations := self.by_image.get(image_id, []):
-                yield image_id, image, annotations
-            else:
+            if image_id in annotated:
+                yield image_id, image, self.by_image[image_id]
+        for image_id, image in self.images.items():
+            if image_id not in annotated:
                 self.report("image-unannotated", "no annotation names it", image_id)
+                yield image_id, image, []
 
 
 def top_level(content: Any, path: Path) -> tuple[list[Any], list[Any]]:

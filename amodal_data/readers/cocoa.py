@@ -97,7 +97,9 @@ def _with_images(annotations: list[Any]) -> tuple[list[Any], list[Any]]:
 
 def _records(index: AnnotationIndex, annotator: str) -> list[_CocoaRecord]:
     records = []
-    for image_id, image, annotations in index.annotated():
+    for image_id, image, annotations in index.entries():
+        if not annotations and annotator in ("first", "all"):
+            annotations = [{"regions": []}]
         if len(annotations) > 1 and annotator == "first":
             index.report("several-annotators", f"{len(annotations)} annotations", image_id)
         by_author = [entry for entry in annotations if annotator in ("first", "all", entry.get("author"))]

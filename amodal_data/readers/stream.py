@@ -2,8 +2,9 @@
 
 The first passes read the image list, count the annotations of each image and hash the file. The last pass yields scenes
 as their annotations come in. Memory holds some 150 bytes an image and what is being read, never the file. Images come
-in the order in which their annotations are complete. If a file lists images and annotations in the same order, as
-published ones do, this is the order of :func:`read_annotations`, and a cache gets the same bytes.
+in the order in which their annotations are complete, and those without annotations last. If a file lists images and
+annotations in the same order, as published ones do, this is the order of :func:`read_annotations`, and a cache gets the
+same bytes.
 """
 
 import hashlib
@@ -85,14 +86,14 @@ class SceneStream:
 
     @property
     def file_names(self) -> list[str]:
-        """File name of every annotated image; scenes are not read."""
-        return [self._name(position) for position, count in enumerate(self._counts) if count]
+        """File name of every image that has a scene; scenes are not read."""
+        return [name for _, name in self.images]
 
     @property
     def images(self) -> list[tuple[int, str]]:
         """Id and file name of every image that has a scene; scenes are not read."""
-        rows = enumerate(zip(self._ids, self._counts, self._heights, strict=True))
-        return [(image_id, self._name(position)) for position, (image_id, count, height) in rows if count and height]
+        annotated = [position for position, count in enumerate(self._counts) if count and self._heights[position]]
+        return [(self._ids[position], self._name(position)) for position in [*annotated, *self._empty()]]
 
     def __repr__(self) -> str:
         return f"SceneStream({self.dataset}: {len(self)} images from {self._path.name!r:.80})"
@@ -154,8 +155,15 @@ class SceneStream:
             if len(complete) == size:
                 yield self._scenes(complete, waiting)
                 complete = []
-        if complete:
-            yield self._scenes(complete, waiting)
+        complete += self._empty()
+        for start in range(0, len(complete), size):
+            yield self._scenes(complete[start : start + size], waiting)
+
+    def _empty(self) -> list[int]:
+        """The positions of images without annotations; none if one annotator is chosen by name."""
+        if self._layout == "cocoa" and self._annotator not in ("first", "all"):
+            return []
+        return [position for position, count in enumerate(self._counts) if not count and self._heights[position]]
 
     def _scenes(self, positions: list[int], waiting: dict[int, list[Any]]) -> Scenes:
         """The scenes of some complete images, made by the reader of the layout."""
@@ -163,7 +171,7 @@ class SceneStream:
             {"id": self._ids[n], "file_name": self._name(n), "height": self._heights[n], "width": self._widths[n]}
             for n in positions
         ]
-        annotations = [annotation for n in positions for annotation in waiting.pop(n)]
+        annotations = [annotation for n in positions for annotation in waiting.pop(n, ())]
         content = {"images": images, "annotations": annotations, "categories": self._categories}
         path, source = self._path, self.sources[0]
         if self._layout == "cocoa":
@@ -214,6 +222,7 @@ class SceneStream:
             self._total = int(counts.sum())
         else:
             self._total = sum(1 for image_id in by_annotator if counts[self._positions[image_id]])
+        self._total += len(self._empty())
 
     def _count(self, regions: bool) -> tuple[set[str], set[int]]:
         """Read all annotations once: their keys, and the ids of images with an annotation by the chosen annotator."""
@@ -264,13 +273,15 @@ class SceneStream:
     def _report_images(self) -> None:
         """Report images without annotations or size, in file order, as the reader of the layout does."""
         cocoa = self._layout == "cocoa"
-        for image_id, count, height in zip(self._ids, self._counts, self._heights, strict=True):
+        by_name = cocoa and self._annotator not in ("first", "all")
+        rows = list(zip(self._ids, self._counts, self._heights, strict=True))
+        for image_id, count, height in [*(row for row in rows if row[1]), *(row for row in rows if not row[1])]:
             if not count:
                 self._index.report("image-unannotated", "no annotation names it", image_id)
             elif cocoa and count > 1 and self._annotator == "first":
                 self._index.report("several-annotators", f"{count} annotations", image_id)
-            if count and not height:
-                for _ in range(count if cocoa and self._annotator == "all" else 1):
+            if not height and (count or not by_name):
+                for _ in range(count if count and cocoa and self._annotator == "all" else 1):
                     self._index.report("image-size-unknown", "no usable 'height' and 'width'", image_id)
 
 

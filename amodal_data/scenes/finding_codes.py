@@ -40,7 +40,7 @@ CODES: dict[str, Code] = {
         "warning", "The class of an instance is not among 'categories'.", "kept, without a name",
         "Add the class to 'categories', or correct the annotation's category_id."),
     "image-unannotated": Code(
-        "info", "An image has no annotation.", "image skipped",
+        "info", "An image has no annotation.", "kept as an image without objects",
         "Nothing has to be done if the image shows no object."),
     "image-size-unknown": Code(
         "error", "Neither the file nor a mask gives the image size.", "image skipped",
@@ -116,6 +116,9 @@ CODES: dict[str, Code] = {
     "order-unsaid": Code(
         "warning", "The order field of an instance holds no number.", "its overlaps are ambiguous",
         "Write a number into the order field, or choose another one with --order."),
+    "order-equal": Code(
+        "warning", "All instances of an image have the same order, and some overlap.", "overlaps marked ambiguous",
+        "Pass --order back-first if later shapes lie in front, as in CVAT, or set the order in your tool."),
     "order-open": Code(
         "info", "Two instances overlap, and their order is unknown.", "overlap marked ambiguous",
         "Give the pair an order, in the file or with --order."),

@@ -190,7 +190,8 @@ def _to_tensors(view: ResizedTargets, side: int, image_id: int, seed: int, class
             corners[:, region] = x.start, y.start, -x.stop, -y.stop
     boxes, visible = (union_boxes(corners, rows).astype(np.float32) for rows in (view.table > 0, view.table == 1))
     kept = (boxes[:, 2:] - boxes[:, :2]).min(axis=1) >= _MIN_SIDE
-    table, unknown = np.pad(view.table[:, kept], [(1, 0), (0, 0)]), np.append(False, view.unknown)
+    table = np.pad(view.table[:, kept], [(1, 0), (0, 0)])
+    unknown = np.append(False, view.unknown | view.visibility_unknown)
     columns = (regions, table, unknown, boxes[kept], visible[kept], classes[kept], np.ones(int(kept.sum()), bool))
     return Targets(*(torch.from_numpy(column)[None] for column in (*columns, np.array(image_id), np.array(seed))))
 

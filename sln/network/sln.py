@@ -99,7 +99,9 @@ class SLN(HubModel):
             blank = prompted.maps.new_zeros(len(rois), *prompted.maps.shape[1:])
             rois, prompts = rois.joined(prompted.rois), torch.cat([blank, prompted.maps])
         if len(rois):
-            shares = one_hot_levels(targets.roi_shares(rois.boxes, rois.images, rois.objects, out, levels))
+            objects = rois.boxes, rois.images, rois.objects
+            shares = one_hot_levels(targets.roi_shares(*objects, out, levels))
+            shares = shares * targets.roi_decided(*objects, out)[:, None]  # shares of 0 do not count
         else:  # photos without instances: the head takes part, with nothing to learn
             zero = rois.images.new_zeros(1)
             rois, prompts = ROIs(rois.boxes.new_tensor([[0, 0, 16, 16]]), zero, zero), None

@@ -25,10 +25,10 @@ class Targets:
     """The targets of B images of one size [H, W].
 
     ``regions`` int32 [B, H, W]: row of ``table``; row 0 is outside the photo. ``table`` uint8 [B, R, N]: level codes.
-    ``unknown`` bool [B, R]: unlabeled objects may be there. ``boxes`` float32 [B, N, 4]: amodal boxes (x0, y0, x1, y1)
-    in pixels of the input, half-open; ``visible_boxes``: the same of visible parts, all 0 = nothing is visible.
-    ``classes`` int64 [B, N], from 0. ``present`` bool [B, N]: False = padding. ``image_ids`` and ``seeds`` int64 [B]:
-    seeds of the random sampling.
+    ``unknown`` bool [B, R]: unlabeled objects may be there, or nobody knows which instance is visible. ``boxes``
+    float32 [B, N, 4]: amodal boxes (x0, y0, x1, y1) in pixels of the input, half-open; ``visible_boxes``: the same of
+    visible parts, all 0 = nothing is visible. ``classes`` int64 [B, N], from 0. ``present`` bool [B, N]: False =
+    padding. ``image_ids`` and ``seeds`` int64 [B]: seeds of the random sampling.
     """
 
     regions: Tensor
@@ -48,6 +48,11 @@ class Targets:
     def part(self, images: slice) -> "Targets":
         """The targets of some of the images."""
         return Targets(*(getattr(self, f.name)[images] for f in fields(self)))
+
+    @property
+    def visibility_unknown(self) -> Tensor:
+        """Unknown regions that several instances claim as visible, bool [B, R]: their order is unknown."""
+        return self.unknown & ((self.table == 1).sum(2) > 1)
 
     def depth(self, stride: int) -> Tensor:
         """Largest code over the instances at every ``stride``-th pixel, int64 [B, H / stride, W / stride].
@@ -81,9 +86,16 @@ class Targets:
 
     def roi_owners(self, boxes: Tensor, images: Tensor, out: int) -> Tensor:
         """The visible instance at the same cell centers, int64 [P, out, out]; -1 = none."""
-        visible = functional.pad(self.table == 1, (0, 1))  # padded: there may be no instance
+        visible = (self.table == 1) & ~self.visibility_unknown[..., None]
+        visible = functional.pad(visible, (0, 1))  # padded: there may be no instance
         owner = torch.where(visible.any(2), visible.long().argmax(2), -1)
         return owner[images[:, None, None], self._roi_regions(boxes, images, out)]
+
+    def roi_decided(self, boxes: Tensor, images: Tensor, instances: Tensor, out: int) -> Tensor:
+        """Cell centers where the level of the instance is known, bool [P, out, out]; outside the instance all are."""
+        regions, images = self._roi_regions(boxes, images, out), images[:, None, None]
+        covered = self.table[images, regions, instances[:, None, None]] > 0
+        return ~(covered & self.visibility_unknown[images, regions])
 
     def roi_inside(self, boxes: Tensor, images: Tensor, out: int) -> Tensor:
         """Cell centers inside the photo, bool [P, out, out]."""

@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from amodal_data.cache.header import read_digest
 from amodal_data.cache.read import TargetCache
+from amodal_data.cache.schema import AMBIGUOUS
 from sln.completion.shape_prior import PRIOR_FILE, fit_prior
 from sln.config import Category, Config
 from sln.data.dataset import CachedTargets
@@ -257,4 +259,19 @@ def _open(cache: Path, images: Iterable[Path], config: Config, say: Say) -> Cach
     say(f"{cache}: {len(data)} images of {data.cache.info.dataset}, all photos found")
     if data.turned:
         say(f"{data.turned} of these photos are turned upright, as their EXIF orientation says")
+    _say_gaps(data.cache, say)
     return data
+
+
+def _say_gaps(cache: TargetCache, say: Say) -> None:
+    """Say how many images have no objects, and how many instance pixels have no known order."""
+    if empty := int((np.diff(cache.column("ptr")["instances"]) == 0).sum()):
+        say(f"{cache.path}: {empty} of {len(cache)} images have no objects; they train as background")
+    if not (cache.column("flags") & AMBIGUOUS).any():
+        return
+    pixels = np.array([(targets.undecided_areas().sum(), targets.areas()[0].sum()) for targets in cache], np.int64)
+    undecided, covered = pixels.sum(axis=0)
+    if undecided:
+        share = undecided / covered
+        say(f"warning: {cache.path}: the depth order of {share:.1%} of the instance pixels is unknown, so their levels "
+            "are not learned; if you know the order, build the cache with --order")  # fmt: skip

@@ -172,7 +172,8 @@ def _raw_regions(tree, scene):
     annotations = [a for a in dicts if str(a.get("image_id")).removesuffix(".0") == str(scene.image_id)]
     if scene.total_order:
         annotations = [a for a in annotations if isinstance(a.get("regions"), list)]
-        return [r.get("segmentation") if isinstance(r, dict) else None for r in annotations[0]["regions"]]
+        regions = annotations[0]["regions"] if annotations else []
+        return [r.get("segmentation") if isinstance(r, dict) else None for r in regions]
     if any("a_segm" in a or "amodal_segm" in a for a in annotations):
         return None
     return [a.get("segmentation") for a in annotations]

@@ -4,7 +4,8 @@ Class-agnostic, on amodal masks, IoU 0.50:0.05:0.95. Twelve subsets: all, things
 occlusion (rates [0, 1e-5], [1e-5, 0.25], [0.25, 1], both ends included). Ground truth outside a subset is ignored:
 detections that match it are neutral. Every unmatched detection is a false positive in every subset, unless it lies in
 a region without annotation. An image without detections is all misses; one without ground truth contributes its false
-positives. Figures over a subset without ground truth are not available (None).
+positives. Figures over a subset without ground truth are not available (None), nor are those of a subset to which an
+instance may or may not belong, because the depth order of its overlaps is unknown.
 """
 
 from collections.abc import Iterator, Sequence
@@ -42,7 +43,7 @@ class AmodalMetric(Metric):
         ignore = ignored(comparison.image)
         matches = match(comparison.iou.at_least(THRESHOLDS[0])[:last], ignore, comparison.unknown[:last])
         scores = comparison.predictions.scores[:last].copy()  # a view would keep all scores in memory
-        self._images.append(_ImageMatches(scores, matches, (~ignore).sum(axis=1)))
+        self._images.append(_ImageMatches(scores, matches, (~ignore).sum(axis=1), unclear(comparison.image)))
 
     def compute(self, order: Order, stats: PredictionStats) -> Figures:
         """``subsets`` (with ``skip_empty`` also ``subsets_compat_sln``): AP, AP50, AP75, AR<n> and instances."""
@@ -73,11 +74,14 @@ def _nested(subsets: Sequence[Figures]) -> Figures:
 
 
 class _ImageMatches(NamedTuple):
-    """The falling scores of an image, its matches, and how many instances count in each subset, int64 [12]."""
+    """The falling scores of an image, its matches, how many instances count in each subset, int64 [12], and in which
+    subsets it is unknown whether one does, bool [12].
+    """
 
     scores: NDArray[np.float64]
     matches: Matches
     instances: NDArray[np.int64]
+    unclear: NDArray[np.bool_]
 
 
 class _Curve(NamedTuple):
@@ -108,6 +112,7 @@ class _Ranking:
         self._hit = np.concatenate([empty, *(image.matches.hit for image in images)])[by_rank]
         self._neutral = np.concatenate([empty, *(image.matches.neutral for image in images)])[by_rank]
         self.instances = np.array([image.instances for image in images], np.int64).reshape(-1, len(_SUBSETS))
+        self.unclear = np.logical_or.reduce([image.unclear for image in images] or [np.zeros(len(_SUBSETS), bool)])
         self.empty = sizes == 0
 
     @cached_property
@@ -139,7 +144,7 @@ class _Ranking:
         recall = np.full((_BITS, len(max_dets)), np.nan)
         for k, curve in enumerate(self.curves if weights is not None else self._curves()):
             total = totals[k // len(THRESHOLDS)]
-            if not total:
+            if not total or self.unclear[k // len(THRESHOLDS)]:
                 continue
             hits, hit_weights = curve.hits, match_weights[curve.hits]
             detections = ranks[hits]
@@ -154,9 +159,11 @@ class _Ranking:
                 "AP50": _mean(precisions[0]),
                 "AP75": _mean(precisions[5]),
                 **{f"AR{n}": _mean(recalls[:, m]) for m, n in enumerate(max_dets)},
-                "instances": int(total),
+                "instances": None if unclear else int(total),
             }
-            for precisions, recalls, total in zip(precision.reshape(shape), recall.reshape(shape), totals, strict=True)
+            for precisions, recalls, total, unclear in zip(
+                precision.reshape(shape), recall.reshape(shape), totals, self.unclear, strict=True
+            )
         ]
 
 
@@ -170,3 +177,12 @@ def ignored(image: TruthImage) -> NDArray[np.bool_]:
     kinds = np.array([np.ones(len(rates), bool), ~stuff, stuff])
     in_range = (rates >= _LOW) & (rates <= _HIGH)
     return ~(kinds[:, None] & in_range).reshape(len(_SUBSETS), len(rates))
+
+
+def unclear(image: TruthImage) -> NDArray[np.bool_]:
+    """The subsets to which an instance may or may not belong, as its order is unknown, bool [12]."""
+    stuff, lowest, highest = image.targets.is_stuff, image.rates, image.highest_rates()
+    kinds = np.array([np.ones(len(lowest), bool), ~stuff, stuff])
+    inside = (lowest >= _LOW) & (highest <= _HIGH)
+    outside = (highest < _LOW) | (lowest > _HIGH)
+    return (kinds[:, None] & ~(inside | outside)).any(axis=2).ravel()

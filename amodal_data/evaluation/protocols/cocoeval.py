@@ -3,7 +3,7 @@
 import contextlib
 import io
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -24,15 +24,17 @@ Rows = list[dict[str, Any]]
 _PARTS: dict[str, Literal["amodal", "modal", "hidden"]] = {"amodal": "amodal", "visible": "modal", "hidden": "hidden"}
 """Parts of a mask, and their names in targets"""
 PARTS = tuple(_PARTS)
-FIGURES = (
-    *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
-    *("AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large"),
-)
-"""COCOeval's twelve figures, in the order of its ``stats``"""
-_AREAS = 4  # COCO's ranges of areas: all, small, medium, large
-_MAX_DETS = (1, 10, 100)
+DEFAULT_MAX_DETS = (1, 10, 100)
+_SIZES = ("small", "medium", "large")  # COCO's ranges of areas
+_AREAS = 1 + len(_SIZES)  # the first range is all areas
 _RESULT_KEYS = ("image_id", "category_id", "segmentation", "score")  # of rows for faster-coco-eval
 _CATEGORIES_AT_ONCE = 16  # in one COCOeval
+
+
+def figure_names(max_dets: Sequence[int] = DEFAULT_MAX_DETS) -> tuple[str, ...]:
+    """COCOeval's figures, in the order of its ``stats``; AP and the figures by area are at the last of ``max_dets``."""
+    precision = ("AP", "AP50", "AP75", *(f"AP_{size}" for size in _SIZES))
+    return (*precision, *(f"AR{n}" for n in max_dets), *(f"AR_{size}" for size in _SIZES))
 
 
 class _Content(NamedTuple):
@@ -50,17 +52,21 @@ class CocoMetric(Metric):
     have one of them: equal figures without a cost that is quadratic in the categories.
     """
 
-    def __init__(self, *, boundary: bool = False) -> None:
-        """``boundary``: boundary IoU, not mask IoU (:class:`SelectionError` without ``faster-coco-eval``)."""
-        self._boundary = boundary
+    def __init__(self, max_dets: Sequence[int] = DEFAULT_MAX_DETS, *, boundary: bool = False) -> None:
+        """max_dets: detections of a class and image that count, the best first.
+
+        boundary: boundary IoU, not mask IoU (:class:`SelectionError` without ``faster-coco-eval``)."""
+        self.max_dets, self._boundary = tuple(sorted(max_dets)), boundary
         self._sizes: list[tuple[int, int]] = []
         self._rows: dict[str, list[tuple[Rows, Rows]]] = {part: [] for part in PARTS}
         self.classes: set[int] = set()
+        self._order_unknown = False
 
     def update(self, comparison: Comparison) -> None:
         """Keep the masks of an image; instances and predictions without a pixel in a part are left out of it."""
         targets = comparison.image.targets
         categories = targets.category_ids.tolist()
+        self._order_unknown |= bool(targets.visibility_unknown.any())
         self.classes.update(categories)
         predictions, unknown = list(comparison.predictions), targets.unknown_rle()
         crowds = sorted({prediction.category_id for prediction in predictions}) if unknown.area else []
@@ -74,14 +80,15 @@ class CocoMetric(Metric):
             self._rows[part].append((annotations, results))
 
     def compute(self, order: Order, stats: PredictionStats) -> Figures:
-        """``parts``: COCO's twelve figures for each of PARTS; not available is None.
+        """``parts``: COCO's figures for each of PARTS; not available is None.
 
-        A part is None if no prediction has it, or if predictions have no classes (:meth:`lacks_classes`).
+        A part is None if no prediction has it (without any prediction all are 0), or if predictions have no classes
+        (:meth:`lacks_classes`). So are visible and hidden parts if the ground truth does not know them.
         """
         parts: Figures = dict.fromkeys(PARTS)
         compute = _boundary_figures if self._boundary else _mask_figures
         for part, content in self._contents(order, stats):
-            values = zip(FIGURES, compute(content), strict=True)
+            values = zip(figure_names(self.max_dets), compute(content, self.max_dets), strict=True)
             parts[part] = {name: None if value < 0 else value for name, value in values}
         return {"parts": parts}
 
@@ -92,19 +99,21 @@ class CocoMetric(Metric):
     def resample(self, order: Order, stats: PredictionStats, weights: NDArray[np.int64]) -> Figures:
         """``parts`` of resampled images; none for boundary IoU, whose library returns no matches by image."""
         contents = () if self._boundary else self._contents(order, stats)
-        samples = ((part, _resampled_figures(content, weights)) for part, content in contents)
-        return {"parts": {part: dict(zip(FIGURES, values, strict=True)) for part, values in samples}}
+        samples = ((part, _resampled_figures(content, weights, self.max_dets)) for part, content in contents)
+        names = figure_names(self.max_dets)
+        return {"parts": {part: dict(zip(names, values, strict=True)) for part, values in samples}}
 
     def _contents(self, order: Order, stats: PredictionStats) -> Iterator[tuple[str, _Content]]:
         """Images, annotations and results of each available part, numbered from 1."""
-        for part in () if self.lacks_classes(stats) else PARTS:
+        parts = PARTS[:1] if self._order_unknown else PARTS
+        for part in () if self.lacks_classes(stats) else parts:
             content = _Content([], [], [])
             for image_id, i in enumerate(order.tolist(), 1):
                 height, width = self._sizes[i]
                 content.images.append({"id": image_id, "height": height, "width": width})
                 for target, rows in zip(content[1:], self._rows[part][i], strict=True):
                     target += [row | {"id": n, "image_id": image_id} for n, row in enumerate(rows, len(target) + 1)]
-            if content.results:
+            if content.results or not stats.rows:
                 yield part, content
 
 
@@ -116,10 +125,11 @@ def _mask_of_part(prediction: ScoredMask, part: str) -> RLE | None:
     return subtract(prediction.amodal, prediction.visible)
 
 
-def _evaluations(content: _Content) -> Iterator[Any]:
+def _evaluations(content: _Content, max_dets: Sequence[int]) -> Iterator[Any]:
     """Evaluated COCOevals of a few categories each."""
     truth, predictions = (_dataset(COCO(), content.images, rows) for rows in content[1:])
     score = COCOeval(truth, predictions, "segm")
+    score.params.maxDets = list(max_dets)
     images: dict[int, set[int]] = defaultdict(set)
     for row in [*content.annotations, *content.results]:
         images[row["category_id"]].add(row["image_id"])
@@ -132,39 +142,46 @@ def _evaluations(content: _Content) -> Iterator[Any]:
         yield score
 
 
-def _mask_figures(content: _Content) -> list[float]:
-    """COCOeval's twelve figures."""
-    sums = np.zeros((2, len(FIGURES)))
-    for score in _evaluations(content):
+def _mask_figures(content: _Content, max_dets: Sequence[int]) -> list[float]:
+    """COCOeval's figures; -1 = not available."""
+    sums = np.zeros((2, len(figure_names(max_dets))))
+    for score in _evaluations(content, max_dets):
         with contextlib.redirect_stdout(io.StringIO()):
             score.accumulate()
         sums += _sums(score)
+    return _means(sums)
+
+
+def _means(sums: NDArray[np.float64]) -> list[float]:
     return [float(total / n) if n else -1.0 for total, n in sums.T]
 
 
 def _sums(score: Any) -> NDArray[np.float64]:
-    """For each of COCO's twelve figures the sum of the values it averages, and their number, float64 [2, 12]."""
+    """For each of COCO's figures the sum of the values it averages, and their number, float64 [2, F]."""
     precision, recall = score.eval["precision"][..., -1], score.eval["recall"]  # [T, R, K, A], [T, K, A, M]
     means = [precision[:, :, :, 0], precision[0, :, :, 0], precision[5, :, :, 0]]
     means += [precision[:, :, :, size] for size in (1, 2, 3)]
-    means += [recall[:, :, 0, limit] for limit in range(3)] + [recall[:, :, size, -1] for size in (1, 2, 3)]
+    means += [recall[:, :, 0, limit] for limit in range(recall.shape[3])] + [
+        recall[:, :, size, -1] for size in (1, 2, 3)
+    ]
     defined = [values[values > -1] for values in means]  # -1: no ground truth
     return np.array([[values.sum() for values in defined], [values.size for values in defined]])
 
 
-def _boundary_figures(content: _Content) -> list[float]:
+def _boundary_figures(content: _Content, max_dets: Sequence[int]) -> list[float]:
     try:
         import faster_coco_eval as faster
     except ImportError as error:
         fix = 'pip install "amodal-data[boundary]"'
         raise SelectionError("boundary AP needs the package 'faster-coco-eval'", fix=fix) from error
     truth = _dataset(faster.COCO(), content.images, content.annotations)
-    predictions = truth.loadRes([{key: row[key] for key in _RESULT_KEYS} for row in content.results])
+    rows = [{key: row[key] for key in _RESULT_KEYS} for row in content.results]
+    predictions = truth.loadRes(rows) if rows else _dataset(faster.COCO(), content.images, rows)
     score = faster.COCOeval_faster(truth, predictions, "boundary", print_function=lambda *_: None)
+    score.params.maxDets = list(max_dets)
     score.evaluate()
     score.accumulate()
-    score.summarize()
-    return list(map(float, score.stats[:12]))
+    return _means(_sums(score))
 
 
 def _dataset(coco: Any, images: Rows, annotations: Rows) -> Any:
@@ -221,30 +238,38 @@ def _class_matches(score: Any) -> Iterator[_ClassMatches]:
         )
 
 
-def _resampled_figures(content: _Content, weights: NDArray[np.int64]) -> list[NDArray[np.float64]]:
-    """COCO's twelve figures, float64 [B] each, with each image counted ``weights`` [B, I] times; NaN = none."""
-    classes = [matches for score in _evaluations(content) for matches in _class_matches(score)]
-    sums = np.zeros((12, 2, len(weights)))
+def _resampled_figures(
+    content: _Content, weights: NDArray[np.int64], max_dets: Sequence[int]
+) -> list[NDArray[np.float64]]:
+    """COCO's figures, float64 [B] each, with each image counted ``weights`` [B, I] times; NaN = none."""
+    classes = [matches for score in _evaluations(content, max_dets) for matches in _class_matches(score)]
+    sums = np.zeros((len(figure_names(max_dets)), 2, len(weights)))
     for b, sample in enumerate(weights):
         for matches in classes:
             total = int((sample[matches.images] * matches.instances).sum())
             if total:
-                _add_figures(sums[:, :, b], matches, sample[matches.image], total)
+                _add_figures(sums[:, :, b], matches, sample[matches.image], total, max_dets)
     return [ratio(total, count) for total, count in sums]
 
 
-def _add_figures(sums: NDArray[np.float64], matches: _ClassMatches, weights: NDArray[np.int64], total: int) -> None:
-    """Add the figures of one category to their sums and counts, [12, 2]."""
-    curves = []
-    recalls = np.zeros((len(matches.hit), len(_MAX_DETS)))
+def _add_figures(
+    sums: NDArray[np.float64],
+    matches: _ClassMatches,
+    weights: NDArray[np.int64],
+    total: int,
+    max_dets: Sequence[int],
+) -> None:
+    """Add the figures of one category to their sums and counts, [F, 2]."""
+    curves, limits = [], len(max_dets)
+    recalls = np.zeros((len(matches.hit), limits))
     for t, (hit, neutral) in enumerate(zip(matches.hit, matches.neutral, strict=True)):
         detections, hits = np.cumsum(weights * ~neutral), np.flatnonzero(hit)
         curves.append(interpolated_precision(np.cumsum(weights[hits]), detections[hits], total))
-        recalls[t] = [weights[hits][matches.rank[hits] < n].sum() / total for n in _MAX_DETS]
+        recalls[t] = [weights[hits][matches.rank[hits] < n].sum() / total for n in max_dets]
     precision = np.array(curves)
     if matches.area == 0:
-        figures = {0: precision, 1: precision[0], 2: precision[5]} | {6 + m: recalls[:, m] for m in range(3)}
+        figures = {0: precision, 1: precision[0], 2: precision[5]} | {6 + m: recalls[:, m] for m in range(limits)}
     else:
-        figures = {2 + matches.area: precision, 8 + matches.area: recalls[:, -1]}
+        figures = {2 + matches.area: precision, 5 + limits + matches.area: recalls[:, -1]}
     for k, values in figures.items():
         sums[k] += values.sum(), values.size

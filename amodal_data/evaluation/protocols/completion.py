@@ -49,11 +49,13 @@ class CompletionMetric(Metric):
 
     def __init__(self) -> None:
         self._sums: list[NDArray[np.float64]] = []
+        self._order_unknown = False
 
     def update(self, comparison: Comparison) -> None:
         """Compare every instance of an image with its prediction."""
         sums = dict.fromkeys(_SUMS, 0.0)
         image = comparison.image
+        self._order_unknown |= bool(image.targets.visibility_unknown.any())
         masks = zip(image.amodal_masks(), image.targets.rles("modal"), comparison.assigned, strict=True)
         for n, (amodal_rle, visible_rle, prediction) in enumerate(masks):
             window = window_of(amodal_rle, *([prediction.amodal] if prediction else []))
@@ -78,27 +80,32 @@ class CompletionMetric(Metric):
     def compute(self, order: Order, stats: PredictionStats) -> Figures:
         """``completion``: numbers of instances and of occluded ones, and the figures above.
 
-        None if there is nothing to average, and for figures that need visible masks if no prediction has one.
+        None if there is nothing to average, and for figures that need visible masks or levels if no prediction has any,
+        or the hidden parts of the ground truth if its order is unknown.
         """
         totals = self._by_image(order).sum(axis=0)
-        counts = {name: int(totals[_SUMS.index(name)]) for name in ("instances", "occluded")}
-        return {"completion": counts | _ratios(totals, stats)}
+        counts: Figures = {name: int(totals[_SUMS.index(name)]) for name in ("instances", "occluded")}
+        if self._order_unknown:
+            counts["occluded"] = None
+        return {"completion": counts | self._ratios(totals, stats)}
 
     def resample(self, order: Order, stats: PredictionStats, weights: NDArray[np.int64]) -> Figures:
         """``completion`` of resampled images."""
-        figures = _ratios(weights @ self._by_image(order), stats)
+        figures = self._ratios(weights @ self._by_image(order), stats)
         return {"completion": {name: values for name, values in figures.items() if values is not None}}
 
     def _by_image(self, order: Order) -> NDArray[np.float64]:
         return np.array(self._sums).reshape(-1, len(_SUMS))[order]
 
-
-def _ratios(sums: NDArray[np.float64], stats: PredictionStats) -> dict[str, Any]:
-    missing = _NEED_VISIBLE if stats.lacks_visible else ()
-    return {
-        name: None if name in missing else ratio(sums[..., _SUMS.index(total)], sums[..., _SUMS.index(count)])
-        for name, (total, count) in _RATIOS.items()
-    }
+    def _ratios(self, sums: NDArray[np.float64], stats: PredictionStats) -> dict[str, Any]:
+        missing = {*_NEED_VISIBLE} if stats.lacks_visible else set()
+        missing |= {"sem_dist_error"} if not stats.has_levels else set()
+        missing |= {"occlusion_accuracy"} if not stats.rows else set()
+        missing |= _RATIOS.keys() - {"mIoU_full", "pooled_IoU_full"} if self._order_unknown else set()
+        return {
+            name: None if name in missing else ratio(sums[..., _SUMS.index(total)], sums[..., _SUMS.index(count)])
+            for name, (total, count) in _RATIOS.items()
+        }
 
 
 def _add_iou(sums: dict[str, float], name: str, a: Mask, b: Mask) -> None:

@@ -7,7 +7,6 @@ sidecar (:mod:`amodal_data.evaluation.results.sidecar`).
 """
 
 import difflib
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from functools import cached_property
 from operator import itemgetter
@@ -27,12 +26,12 @@ from amodal_data.evaluation.results.scored_masks import (
     InstanceKey,
     ScoredMask,
     by_score,
-    check_image_id,
 )
 from amodal_data.evaluation.results.sidecar import Sidecar, open_sidecar
+from amodal_data.io.image_names import may_be_same
 from amodal_data.masks.rle import RLE, parse_rles
 from amodal_data.masks.windows import subtract
-from amodal_data.readers.json_files import integer, number, stem_of
+from amodal_data.readers.json_files import integer, number, text
 from amodal_data.scenes.scene import Source
 
 _AMODAL_KEYS = ("segmentation", "amodalMask")
@@ -42,6 +41,7 @@ _KEYS = {*_AMODAL_KEYS, *_VISIBILITY_KEYS, "image_id", "category_id", "score", "
          "category_name", "gt_id", "gt_region"}  # fmt: skip
 _MODAL_KEYS = ("inmodal_mask", "visible_segmentation", "modal_segmentation", "i_segm", "inmodal_seg", "modal_mask")
 """Names of the visible mask in other tools, which are not read"""
+_FIX_IMAGES = "give each row the integer id of its image in the ground truth as 'image_id', or its 'file_name' there"
 _SIMILARITY = 0.8  # how similar an unknown key must be to a known one for a warning
 _EXACT_SCORES = 1e300  # scores below this magnitude are taken as they are; larger ones are checked one by one
 
@@ -70,6 +70,9 @@ class ResultsFile:
             self.close()
             raise
         self._index: Index | None = None
+        self._key: tuple[Any, Any] | None = None  # image_id and file_name of the last row, and their image
+        self._last_id = -1
+        self._meant: dict[int, str] = {}  # the file name that the rows of an image give it
 
     def images(self) -> Iterator[tuple[int, "RowsOfImage"]]:
         """Image ids and their rows, in file order; by rising id after :meth:`index`.
@@ -135,34 +138,54 @@ class ResultsFile:
         if current is not None:
             yield ImageRows(current, list(range(first, first + len(rows))), rows)
 
-    @cached_property
-    def _file_names(self) -> tuple[Mapping[int, str], Mapping[str, Sequence[int]]]:
-        names = self._truth.names()
-        ids: dict[str, list[int]] = defaultdict(list)
-        for image_id, name in names.items():
-            ids[name].append(image_id)
-        return names, ids
-
     def _image_id(self, row: Any, i: int) -> int:
-        """The id of a row's image; a ``file_name`` of the ground truth takes precedence over the id."""
+        """The id of a row's image, see :meth:`amodal_data.io.image_names.ImageNames.find`."""
         place = f"{self.path}, row {i}"
-        image_id = integer(row.get("image_id")) if isinstance(row, Mapping) else None
-        if isinstance(row, Mapping) and "annotations" in row:
-            raise PredictionError("this is an annotation file, not a list of predictions", place=str(self.path))
-        if image_id is None:
+        if not isinstance(row, Mapping):
             fix = "a results file is a list of predictions, or a line for each"
-            raise PredictionError("a prediction has no integer 'image_id'", place=place, fix=fix)
+            raise PredictionError("a prediction is not an object", place=place, fix=fix)
+        if "annotations" in row:
+            raise PredictionError("this is an annotation file, not a list of predictions", place=str(self.path))
         self._keys.update(row)
-        if "file_name" in row:
-            name = stem_of(row["file_name"]) if isinstance(row["file_name"], str) else ""
-            names, ids = self._file_names
-            if name and names.get(image_id) not in ("", name):
-                if len(ids.get(name, ())) != 1:
-                    count = f"{len(ids[name])} images" if name in ids else "no image"
-                    fix = "score against the file the predictions were made for"
-                    raise PredictionError(f"{count} called {name!r} in the ground truth", place=place, fix=fix)
-                return ids[name][0]
-        return image_id if image_id in self._truth.excluded else check_image_id(image_id, self._truth.image_ids, place)
+        key = row.get("image_id"), row.get("file_name")
+        if self._key is None or key != self._key:
+            self._last_id = self._find(*key, place)
+            self._key = key
+        return self._last_id
+
+    def _find(self, value: Any, file_name: Any, place: str) -> int:
+        truth, name = self._truth, text(file_name)
+        image_id = value if isinstance(value, str) else integer(value)
+        if not name and isinstance(image_id, int) and (image_id in truth.excluded or image_id in truth.image_ids):
+            return image_id
+        if image_id is None and not name:
+            value_text = "" if value is None else f", its 'image_id' is {value!r:.40}"
+            fix = f"a results file is a list of predictions, or a line for each; {_FIX_IMAGES}"
+            raise PredictionError(f"a prediction names no image{value_text}", place=place, fix=fix)
+        positions = truth.names.find(image_id, name)
+        if not positions and image_id in truth.excluded and isinstance(image_id, int):
+            return image_id
+        if len(positions) != 1:
+            raise self._not_one_image(image_id, name, positions, place)
+        matched = truth.ids[positions[0]]
+        if name and not may_be_same(self._meant.setdefault(matched, name), name):
+            message = f"{self._meant[matched]!r} and {name!r} are one image of the ground truth, image {matched}"
+            fix = "use its file names, with the folders that tell images apart"
+            raise PredictionError(message, place=place, fix=fix)
+        return matched
+
+    def _not_one_image(
+        self, image_id: int | str | None, name: str, positions: Sequence[int], place: str
+    ) -> PredictionError:
+        names = list(self._truth.file_names.items())
+        label = f"image {image_id!r:.60}" * (image_id is not None) + f" {name!r:.80}" * bool(name)
+        entries = [names[position] for position in positions] or names
+        examples = ", ".join(f"{number} ({file_name!r:.80})" for number, file_name in entries[:3])
+        examples += ", ..." * (len(entries) > 3)
+        if positions:
+            fix = "add the folder to 'file_name', or give the integer id as 'image_id'"
+            return PredictionError(f"{label.strip()} is one of several: {examples}", place=place, fix=fix)
+        return PredictionError(f"{label.strip()} is not in the ground truth: {examples}", place=place, fix=_FIX_IMAGES)
 
 
 class RowsOfImage:
@@ -190,6 +213,9 @@ class RowsOfImage:
         has_visible = self._sidecar is not None or any(
             value not in (None, []) for key in _VISIBILITY_KEYS if key in self._keys for value in self._values(key)
         )
+        has_levels = self._sidecar is not None or (
+            has_visible and "levels" in self._keys and any(isinstance(value, list) for value in self._values("levels"))
+        )
         categories = self._categories()
 
         def build(n: int) -> ScoredMask:
@@ -202,7 +228,7 @@ class RowsOfImage:
 
         keys = None if instances is None else [instances[n] for n in order]
         return ImagePredictions(
-            scores[order], categories, masks, build, keys, has_visible, has_probabilities=self._sidecar is not None
+            scores[order], categories, masks, build, keys, has_visible, has_levels, self._sidecar is not None
         )
 
     def _error(self, message: str, n: int) -> PredictionError:

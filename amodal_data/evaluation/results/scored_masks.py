@@ -66,7 +66,8 @@ class ImagePredictions(Sequence[ScoredMask]):
     """The predictions of one image by falling score (file order on ties); each is built on access, by ``build``.
 
     ``scores`` float64 [P], ``category_ids`` int64 [P], amodal ``masks``; ``instances`` they were made for, None =
-    unknown; ``has_visible``, ``has_probabilities``: does any prediction have visible masks, or probabilities?
+    unknown; ``has_visible``, ``has_levels``, ``has_probabilities``: does any prediction have visible masks, levels, or
+    probabilities?
     """
 
     scores: NDArray[np.float64]
@@ -75,6 +76,7 @@ class ImagePredictions(Sequence[ScoredMask]):
     build: Callable[[int], ScoredMask]
     instances: Sequence[InstanceKey] | None = None
     has_visible: bool = False
+    has_levels: bool = False
     has_probabilities: bool = False
 
     @classmethod
@@ -83,12 +85,14 @@ class ImagePredictions(Sequence[ScoredMask]):
         unsorted = list(masks)
         order = by_score(np.array([mask.score for mask in unsorted], np.float64))
         ranked = [unsorted[i] for i in order.tolist()]
+        has_visible = any(mask.has_visible for mask in ranked)
         return cls(
             np.array([mask.score for mask in ranked], np.float64),
             np.array([mask.category_id for mask in ranked], np.int64),
             MaskSet.from_masks([mask.amodal for mask in ranked], size),
             ranked.__getitem__,
-            has_visible=any(mask.has_visible for mask in ranked),
+            has_visible=has_visible,
+            has_levels=has_visible,  # masks from Python that have visible parts have all their levels
             has_probabilities=any(mask.probabilities is not None for mask in ranked),
         )
 
@@ -110,13 +114,14 @@ def by_score(scores: NDArray[np.float64]) -> NDArray[np.int64]:
 class PredictionStats:
     """Statistics of predictions: rows, tied scores, ids of their images, categories, warnings about their files.
 
-    ``has_visible``, ``has_probabilities``, ``names_instances``: does any prediction have visible masks, probabilities,
-    or the instance it was made for?
+    ``has_visible``, ``has_levels``, ``has_probabilities``, ``names_instances``: does any prediction have visible masks,
+    levels, probabilities, or the instance it was made for?
     """
 
     rows: int = 0
     tied: int = 0
     has_visible: bool = False
+    has_levels: bool = False
     has_probabilities: bool = False
     names_instances: bool = False
     image_ids: set[int] = field(default_factory=set)
@@ -130,6 +135,7 @@ class PredictionStats:
         self.rows += len(predictions)
         self.tied += int(np.count_nonzero(equal[1:] | equal[:-1]))
         self.has_visible |= predictions.has_visible
+        self.has_levels |= predictions.has_levels
         self.has_probabilities |= predictions.has_probabilities
         self.names_instances |= predictions.instances is not None
         if len(predictions):

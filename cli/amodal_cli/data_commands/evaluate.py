@@ -19,6 +19,8 @@ def evaluate(
     predictions: Annotated[
         list[Path], typer.Argument(metavar="PREDICTIONS", help="Results files (also .gz); - reads standard input.")
     ],
+    masks: options.Masks = None,
+    order: options.Order = None,
     annotator: options.Annotator = "first",
     join: Annotated[bool, typer.Option("--join", help="Join the results files into one method.")] = False,
     table: Annotated[Path | None, options.OutputFile("--csv", help="Write errors per image; implies --errors.")] = None,
@@ -45,6 +47,7 @@ def evaluate(
     \b
     Examples:
       amodal-data evaluate val.h5 predictions.json
+      amodal-data evaluate val.json predictions.json --masks amodal --order front-first
       amodal-data evaluate val.h5 mine.json theirs.json -p amodal,order --intervals 1000
       amodal-data evaluate val.h5 predictions.json --csv errors.csv --format markdown
     """
@@ -65,8 +68,8 @@ def evaluate(
 
     evaluation = evaluate_all(
         ground_truth, name_methods(predictions, join=join), names, max_dets=[int(part) for part in limits],
-        annotator=annotator, pairs=pairs, boundary=boundary, compat=compat, nms=nms, given=given,
-        errors=errors or table is not None, intervals=intervals,
+        masks=masks, order=order, annotator=annotator, pairs=pairs, boundary=boundary, compat=compat, nms=nms,
+        given=given, errors=errors or table is not None, intervals=intervals,
     )  # fmt: skip
     if as_json or form == "json":
         print_json(evaluation.to_dict())

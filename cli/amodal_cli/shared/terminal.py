@@ -16,6 +16,7 @@ from amodal_data.io.text import printable
 if TYPE_CHECKING:
     from amodal_data.scenes.findings import Finding
 
+_ORDER_CODES = ("order-equal",)  # Findings whose remedy is printed at once: an option was probably forgotten
 DEBUG = {"on": False}  # Whether ``--debug`` was given: unexpected errors show their traceback
 _INTERRUPT_NOTES: list[str] = []  # What the last line of an interrupted command adds
 _EXTRAS = {  # The extra that installs each optional package
@@ -139,11 +140,14 @@ def print_note(text: str, *, quiet: bool = False) -> None:
 
 def print_findings(findings: "Sequence[Finding]", *, quiet: bool) -> dict[str, int]:
     """Print how often each finding code occurs, unless quiet; return these counts."""
-    from amodal_data.scenes.findings import count_findings
+    from amodal_data.scenes.findings import CODES, count_findings
 
     counts = count_findings(findings)
     if counts:
         print_note("findings: " + ", ".join(f"{n} {code}" for code, n in counts.items()), quiet=quiet)
+    for code in (code for code in counts if code in _ORDER_CODES):
+        meaning = f"{code}: {CODES[code].meaning.rstrip('.')} ({CODES[code].action})"
+        print_note(f"{CODES[code].severity}: {meaning}\n  fix: {CODES[code].remedy}", quiet=quiet)
     return counts
 
 

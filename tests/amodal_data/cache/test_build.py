@@ -435,7 +435,7 @@ def test_streamed_findings_are_those_of_the_ordinary_reader(tmp_path):
     content["annotations"].append(7)
     path.write_text(json.dumps(content))
     assert list(iter_annotations(path).file_findings) == list(read_annotations(path).file_findings)
-    assert sorted(scene.image_id for scene in iter_annotations(path)) == [1, 2, 3]
+    assert sorted(scene.image_id for scene in iter_annotations(path)) == [1, 2, 3, 900]
     with pytest.raises(SelectionError, match="no annotations by 'eve'"):
         iter_annotations(path, annotator="eve")
 

@@ -39,7 +39,7 @@ def swap_order(annotations):
     [
         (swap_order, "a fresh build differs"),
         (lambda annotations: annotations[0]["regions"][0].update(name="other"), "a fresh build differs in text"),
-        (lambda annotations: annotations.pop(), "1 images more than its sources"),
+        (lambda annotations: annotations.pop(), "a fresh build has 1 findings"),
         (lambda annotations: annotations[0]["regions"][0].update(area=1), "area 1.0 in the file"),
         (lambda annotations: annotations[0].update(author="x"), "built from COCO_amodal_val2014.json"),
     ],

@@ -153,7 +153,7 @@ def test_figures_without_visible_masks_are_not_available(scenes, tmp_path):
     completion = evaluate(scenes / "COCO_amodal_val2014.json", tmp_path / "bare.json", "completion")
     figures = completion.figures["completion"]
     assert figures["mIoU_occ_own_visible"] is figures["occlusion_accuracy"] is None and figures["mIoU_full"] == 1
-    assert "occlusion_accuracy need" in str(completion)
+    assert "occlusion_accuracy, sem_dist_error need" in str(completion)
     whole = evaluate(scenes / "COCO_amodal_val2014.json", scenes / "r.json", "completion")
     assert whole.figures["completion"]["occlusion_accuracy"] == 1 and not whole.warnings[1:]
 

@@ -266,7 +266,8 @@ def changed_rows(scenes, **change):
     ("change", "message"),
     [
         ({"image_id": 999}, "image 999 is not in the ground truth"),
-        ({"image_id": "x"}, "no integer 'image_id'"),
+        ({"image_id": "x"}, "image 'x' is not in the ground truth"),
+        ({"image_id": 1.5}, "names no image, its 'image_id' is 1.5"),
         ({"score": None}, "no finite 'score'"),
         ({"score": float("nan")}, "no finite 'score'"),
         ({"segmentation": None}, "has no 'segmentation'"),
@@ -477,8 +478,9 @@ def test_malformed_sidecars_are_refused(scenes, tmp_path, content):
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("max_dets", [(1, 10, 100), (2, 3, 5), (1,), (1, 2, 3, 4)])
 @pytest.mark.parametrize("categories", [1, 5, 40])
-def test_categories_evaluated_in_groups_have_equal_figures(categories):
+def test_categories_evaluated_in_groups_have_equal_figures(categories, max_dets):
     """The oracle is the original COCOeval, over all categories and images at once."""
     import contextlib
     import io
@@ -503,12 +505,29 @@ def test_categories_evaluated_in_groups_have_equal_figures(categories):
     with contextlib.redirect_stdout(io.StringIO()):
         datasets = [coco._dataset(COCO(), images, rows) for rows in (annotations, results)]
         score = COCOeval(*datasets, "segm")
+        score.params.maxDets = list(max_dets)
         score.evaluate()
         score.accumulate()
-        score.summarize()
-    assert coco._mask_figures(coco._Content(images, annotations, results)) == pytest.approx(
-        score.stats.tolist(), abs=1e-12
+        if max_dets == (1, 10, 100):  # COCOeval's own summary has no other limits
+            score.summarize()
+    figures_ = coco._mask_figures(coco._Content(images, annotations, results), max_dets)
+    precision, recall = score.eval["precision"][..., -1], score.eval["recall"]
+    assert figures_ == pytest.approx(
+        score.stats.tolist()
+        if max_dets == (1, 10, 100)
+        else [
+            *(_mean_of(part) for part in (precision[..., 0], precision[0, ..., 0], precision[5, ..., 0])),
+            *(_mean_of(precision[..., size]) for size in (1, 2, 3)),
+            *(_mean_of(recall[:, :, 0, limit]) for limit in range(len(max_dets))),
+            *(_mean_of(recall[:, :, size, -1]) for size in (1, 2, 3)),
+        ],
+        abs=1e-12,
     )
+
+
+def _mean_of(values):
+    defined = values[values > -1]
+    return defined.mean() if defined.size else -1
 
 
 def test_sem_dist_error_equals_the_mean_over_pixels():

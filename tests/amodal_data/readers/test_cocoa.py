@@ -242,7 +242,7 @@ def test_problems_of_the_lists_are_reported(tmp_path):
         "text",
     ]
     scenes = read_cocoa(write(tmp_path, *annotations, images=images))
-    assert [s.image_id for s in scenes] == [3]
+    assert [(s.image_id, len(s.instances)) for s in scenes] == [(3, 1), (4, 0)]
     expected = ["annotation-malformed"] * 4 + [
         "duplicate-id",
         "image-size-unknown",
