@@ -60,7 +60,9 @@ class Comparison:
     @cached_property
     def assigned(self) -> list[ScoredMask | None]:
         """For each instance its prediction, or None."""
-        return [None if row is None else self.predictions[row] for row in self.assigned_rows]
+        masks: dict[int | None, ScoredMask | None] = {None: None}
+        masks |= {row: self.predictions[row] for row in {*self.assigned_rows} - {None}}
+        return [masks[row] for row in self.assigned_rows]
 
     def _rows_by_key(self) -> list[int | None]:
         targets = self.image.targets

@@ -129,6 +129,8 @@ def pair_order(a: tuple[Any, Any], b: tuple[Any, Any], c: float = 0.5) -> int:
 def same_levels(a: tuple[Any, Any], b: tuple[Any, Any]) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     """Two ``(C, P)`` with the same number of levels; levels that one of them lacks get probability 0."""
     levels = max(len(a[1]), len(b[1]))
+    if len(a[1]) == len(b[1]):
+        return a, b
     a, b = ((c, np.pad(p, [(0, levels - len(p)), *[(0, 0)] * (p.ndim - 1)])) for c, p in (a, b))
     return a, b
 

@@ -82,10 +82,10 @@ def score_at_truth_boxes(predictor: Predictor, data: CachedTargets, limit: int |
             features = model.features(inputs.images.contiguous(memory_format=torch.channels_last))
             levels = model.predict_rois(features, ROIs.distinct(boxes, owners))
         shares = inputs.targets.roi_shares(boxes, owners, instances, config.head.out, config.layering.levels)
-        rows = _ious(decode_levels(levels)[1].cpu().numpy(), decode_levels(shares)[1].cpu().numpy())
+        figures = _ious(decode_levels(levels)[1].cpu().numpy(), decode_levels(shares)[1].cpu().numpy())
         unclear = inputs.targets.visibility_unknown.any(1)[owners].cpu().numpy()
-        rows[unclear, 1:] = np.nan  # visible and hidden parts are unknown
-        ious.append(rows)
+        figures[unclear, 1:] = np.nan  # visible and hidden parts are unknown
+        ious.append(figures)
         for i in np.flatnonzero(is_first).tolist():
             rows = owners == i
             masks[ids[i]] = to_prediction(predictor, batch.frames[i], boxes[rows], levels[rows]).scored_masks()

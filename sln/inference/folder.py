@@ -137,7 +137,7 @@ def write_predictions_folder(
     with sole_writer(out / ".lock", f"the folder {out.name}"):
         for name in (_RESULTS, "predictions.npz", _PAGE):
             remove_leftovers(out / name)
-        writer = ResultsWriter(out / _RESULTS) if "coco" in kinds else nullcontext()
+        writer = ResultsWriter(out / _RESULTS, min_score) if "coco" in kinds else nullcontext()
         try:
             with writer as results:
                 output = _Output(out, kinds, min_score, photo_names(photos), _picture_names(photos), report, results)

@@ -1,12 +1,13 @@
 """Types of errors, counted for each instance, as they matter in amodal segmentation."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.evaluation.comparison import Comparison
-from amodal_data.evaluation.protocols.pair_order import order_of
+from amodal_data.evaluation.protocols.pair_order import Grids, order_of
 from amodal_data.evaluation.results.scored_masks import ScoredMask
 from amodal_data.masks.rle import iou
 from amodal_data.masks.windows import subtract
@@ -50,12 +51,24 @@ class ErrorMetric:
         for n, prediction in enumerate(assigned):
             counts[_type(comparison, n, prediction)] += 1
         counts["duplicate"] = _duplicates(comparison.iou.at_least(_RIGHT))
-        pairs = [(assigned[front], assigned[back]) for front, back in comparison.image.targets.pairs.tolist()]
-        counts["order-flipped"] = sum(a is not None and b is not None and order_of(a, b) < 0 for a, b in pairs)
+        counts["order-flipped"] = _flipped(comparison)
         image = self.diagnosis.images.setdefault(comparison.image.image_id, dict.fromkeys(TYPES, 0))
         for name, count in counts.items():
             image[name] += count
             self.diagnosis.counts[name] += count
+
+
+def _flipped(comparison: Comparison) -> int:
+    """Number of overlapping pairs whose predictions are in the wrong order."""
+    assigned, rows, grids = comparison.assigned, comparison.assigned_rows, Grids()
+    pairs = Counter((rows[front], rows[back]) for front, back in comparison.image.targets.pairs.tolist())
+    masks = dict(zip(rows, assigned, strict=True))
+    count = 0
+    for (front, back), n in pairs.items():
+        a, b = masks[front], masks[back]
+        if a is not None and b is not None and a is not b:
+            count += n * (order_of(a, b, grids) < 0)
+    return count
 
 
 def _type(comparison: Comparison, n: int, prediction: ScoredMask | None) -> str:

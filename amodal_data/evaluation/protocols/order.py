@@ -9,7 +9,7 @@ Methods on probabilities decide where C_A C_B > c**2, c = 0.5. The pairs overlap
 passes, pixels that reach half of the pair's largest C_A C_B decide.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -19,7 +19,7 @@ from amodal_data.errors import SelectionError
 from amodal_data.evaluation.comparison import Comparison
 from amodal_data.evaluation.ground_truth import TruthImage
 from amodal_data.evaluation.metric import Figures, Metric, Order, ratio
-from amodal_data.evaluation.protocols.pair_order import Grid, grid_of, hard_depth, shared_window
+from amodal_data.evaluation.protocols.pair_order import Grid, Grids, hard_depth
 from amodal_data.evaluation.results.scored_masks import PredictionStats, ScoredMask
 from amodal_data.layering.sem_dist import (
     instance_order,
@@ -103,8 +103,7 @@ class OrderMetric(Metric):
     def update(self, comparison: Comparison) -> None:
         """Apply all methods to the pairs of an image. Raises :class:`SelectionError` if ``constraint`` is missing."""
         pairs = _pairs(comparison.image, self._pairs)
-        assigned = comparison.assigned if pairs else []
-        votes = np.array([list(pair_votes(assigned[a], assigned[b]).values()) for a, b in pairs], np.int64)
+        votes = np.array(list(_votes(comparison, pairs)), np.int64)
         votes = votes.reshape(-1, len(METHODS))
         self._counts.append(np.array([(votes == votes).sum(0), (votes != 0).sum(0), (votes == 1).sum(0)]))
 
@@ -158,20 +157,33 @@ def _pairs(image: TruthImage, pair_set: PairSet) -> list[tuple[int, int]]:
     return [(a, b) for a, b in pairs if (grown[a] & modal[b]).any()]
 
 
-def pair_votes(a: ScoredMask | None, b: ScoredMask | None) -> dict[str, int]:
+def _votes(comparison: Comparison, pairs: Sequence[tuple[int, int]]) -> Iterator[list[int]]:
+    """The votes of all methods for each pair of instances; several instances may share a prediction."""
+    assigned, rows, grids = comparison.assigned if pairs else [], comparison.assigned_rows if pairs else [], Grids()
+    votes: dict[tuple[int | None, int | None], list[int]] = {}
+    for a, b in pairs:
+        key = rows[a], rows[b]
+        if key not in votes:
+            votes[key] = list(pair_votes(assigned[a], assigned[b], grids).values())
+        yield votes[key]
+
+
+def pair_votes(a: ScoredMask | None, b: ScoredMask | None, grids: Grids | None = None) -> dict[str, int]:
     """The vote of each method: +1 = a in front, -1 = b in front, 0 = undecided.
 
-    All are 0 if a prediction is missing, or if both are the same.
+    All are 0 if a prediction is missing, or if both are the same. grids: of the other pairs of the image.
     """
+    grids = grids or Grids()
     votes = dict.fromkeys(METHODS, 0)
     if a is None or b is None or a is b:
         return votes
     votes |= {name: method(a, b) for name, method in _BY_MASK.items()}
     # without visible masks, no other method decides
-    if (a.has_visible or b.has_visible) and (window := shared_window(a, b)) is not None:
-        grid_a, grid_b = grid_of(a, window), grid_of(b, window)
-        votes |= {name: method(grid_a, grid_b) for name, method in _BY_GRID.items()}
+    if (a.has_visible or b.has_visible) and (window := grids.shared_window(a, b)) is not None:
+        grid_a, grid_b = grids.of(a, window), grids.of(b, window)
         p, q = grid_a.probable(), grid_b.probable()
+        replaced = () if p is None or q is None else _BY_PROBABILITY
+        votes |= {name: method(grid_a, grid_b) for name, method in _BY_GRID.items() if name not in replaced}
         if p is not None and q is not None:
             threshold = pair_threshold(p, q)
             p, q = same_levels(p, q)

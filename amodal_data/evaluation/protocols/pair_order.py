@@ -13,6 +13,8 @@ from amodal_data.layering.sem_dist import condition_on_inside, instance_order, p
 from amodal_data.masks.paste import paste_weights
 from amodal_data.masks.windows import Window, crop, intersect_windows, window_of, window_of_box
 
+_SMALL = 2**12  # pixels of the window of a prediction up to which its grid is kept, about 100 KB
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grid:
@@ -31,9 +33,39 @@ class Grid:
         """C: as predicted, or 0 and 1."""
         return self.inside * np.float32(1) if self.soft is None else self.soft
 
+    def cut(self, window: Window, part: Window) -> "Grid":
+        """The part of a grid in ``window`` that lies in another window inside it."""
+        rows, columns = (slice(p.start - w.start, p.stop - w.start) for p, w in zip(part, window, strict=True))
+        soft = None if self.soft is None else self.soft[rows, columns]
+        probabilities = None if self.probabilities is None else self.probabilities[:, rows, columns]
+        return Grid(self.inside[rows, columns], self.level[rows, columns], soft, probabilities)
+
     def probable(self) -> tuple[NDArray[Any], NDArray[Any]] | None:
         """``(C, P)`` as predicted; None without probabilities."""
         return None if self.soft is None or self.probabilities is None else (self.soft, self.probabilities)
+
+
+class Grids:
+    """Grids of predictions for many pairs: one of few pixels is made once, in its own window, and cut for each pair."""
+
+    def __init__(self) -> None:
+        self._small: dict[int, tuple[ScoredMask, Window | None, Grid | None]] = {}
+
+    def of(self, prediction: ScoredMask, window: Window) -> Grid:
+        """The prediction inside a window, which lies in the one where the prediction may be; as :func:`grid_of`."""
+        _, extent, grid = self._entry(prediction)
+        return grid_of(prediction, window) if extent is None or grid is None else grid.cut(extent, window)
+
+    def shared_window(self, a: ScoredMask, b: ScoredMask) -> Window | None:
+        """The window in which both predictions may lie, which alone decides their order; None if they are disjoint."""
+        return intersect_windows(self._entry(a)[1], self._entry(b)[1])
+
+    def _entry(self, prediction: ScoredMask) -> tuple[ScoredMask, Window | None, Grid | None]:
+        if (entry := self._small.get(id(prediction))) is None:
+            extent = _window(prediction)
+            entry = prediction, extent, grid_of(prediction, extent) if extent and _pixels(extent) <= _SMALL else None
+            self._small[id(prediction)] = entry
+        return entry
 
 
 def hard_depth(a: Grid, b: Grid) -> NDArray[np.int8]:
@@ -56,9 +88,9 @@ def grid_of(prediction: ScoredMask, window: Window) -> Grid:
     return Grid(amodal, level, *condition_on_inside(pasted))
 
 
-def shared_window(a: ScoredMask, b: ScoredMask) -> Window | None:
-    """The window in which both predictions may lie, which alone decides their order; None if they are disjoint."""
-    return intersect_windows(_window(a), _window(b))
+def _pixels(window: Window) -> int:
+    rows, columns = window
+    return int((rows.stop - rows.start) * (columns.stop - columns.start))
 
 
 def _window(prediction: ScoredMask) -> Window | None:
@@ -67,23 +99,26 @@ def _window(prediction: ScoredMask) -> Window | None:
     return window_of_box(prediction.box, prediction.amodal.size)
 
 
-def order_of(a: ScoredMask, b: ScoredMask) -> int:
+def order_of(a: ScoredMask, b: ScoredMask, grids: Grids) -> int:
     """The depth order of two predictions: +1 = a in front, -1 = b in front, 0 = disjoint or undecided.
 
     :func:`amodal_data.layering.sem_dist.pair_order` if both have probabilities, else Eq. 4-5 on their masks; the two
     are equal if every probability is 0 or 1.
     """
-    window = shared_window(a, b) if a.has_visible and b.has_visible else None
+    window = grids.shared_window(a, b) if a.has_visible and b.has_visible else None
     if window is None:
         return 0
-    grid_a, grid_b = grid_of(a, window), grid_of(b, window)
+    grid_a, grid_b = grids.of(a, window), grids.of(b, window)
     p, q = grid_a.probable(), grid_b.probable()
     return instance_order(hard_depth(grid_a, grid_b)) if p is None or q is None else pair_order(p, q)
 
 
 def order_pairs(predictions: Sequence[ScoredMask]) -> NDArray[np.int32]:
     """The pairs of predictions with a depth order, int32 [E, 2] as (front, back), sorted."""
-    orders = {(i, j): order_of(predictions[i], predictions[j]) for i, j in combinations(range(len(predictions)), 2)}
+    grids = Grids()
+    orders = {
+        (i, j): order_of(predictions[i], predictions[j], grids) for i, j in combinations(range(len(predictions)), 2)
+    }
     pairs = sorted((i, j) if order > 0 else (j, i) for (i, j), order in orders.items() if order)
     return np.array(pairs, np.int32).reshape(-1, 2)
 

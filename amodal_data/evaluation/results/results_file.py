@@ -72,7 +72,7 @@ class ResultsFile:
         self._index: Index | None = None
         self._key: tuple[Any, Any] | None = None  # image_id and file_name of the last row, and their image
         self._last_id = -1
-        self._meant: dict[int, str] = {}  # the file name that the rows of an image give it
+        self._given_names: dict[int, str] = {}  # the file name that the rows of an image give it
 
     def images(self) -> Iterator[tuple[int, "RowsOfImage"]]:
         """Image ids and their rows, in file order; by rising id after :meth:`index`.
@@ -105,14 +105,20 @@ class ResultsFile:
 
     @property
     def warnings(self) -> list[str]:
-        """Unknown keys that resemble a known one."""
+        """Unknown keys that resemble a known one, and a threshold of scores that the sidecar states."""
         names = {
             key: "visible_mask"
             if key in _MODAL_KEYS
             else next(iter(difflib.get_close_matches(key, _KEYS, 1, _SIMILARITY)), "")
             for key in sorted(self._keys - _KEYS)
         }
-        return [f"{self.path.name}: {key!r} is not read; did you mean {name!r}?" for key, name in names.items() if name]
+        texts = [f"{key!r} is not read; did you mean {name!r}?" for key, name in names.items() if name]
+        if self._sidecar is not None and self._sidecar.min_score > 0:
+            texts.append(
+                f"predictions with a score below {self._sidecar.min_score:g} were not written, so AP and AR are lower "
+                "than those of sln evaluate, which scores all; predict with --min-score 0"
+            )
+        return [f"{self.path.name}: {text}" for text in texts]
 
     def _contiguous(self) -> Iterator[ImageRows]:
         finished: set[int] = set()
@@ -168,8 +174,8 @@ class ResultsFile:
         if len(positions) != 1:
             raise self._not_one_image(image_id, name, positions, place)
         matched = truth.ids[positions[0]]
-        if name and not may_be_same(self._meant.setdefault(matched, name), name):
-            message = f"{self._meant[matched]!r} and {name!r} are one image of the ground truth, image {matched}"
+        if name and not may_be_same(self._given_names.setdefault(matched, name), name):
+            message = f"{self._given_names[matched]!r} and {name!r} are one image of the ground truth, image {matched}"
             fix = "use its file names, with the folders that tell images apart"
             raise PredictionError(message, place=place, fix=fix)
         return matched

@@ -31,8 +31,9 @@ class ResultsWriter:
     sidecar is omitted (and an old one removed) if a prediction has no box or probabilities.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, min_score: float = 0.0) -> None:
+        """min_score: predictions with a lower score are not added; the sidecar says so."""
+        self.path, self._min_score = path, min_score
         self._json, self._temporary = ExitStack(), ExitStack()
         self._boxes: list[NDArray[np.floating]] = []
         self._shape: tuple[int, ...] | None = None
@@ -85,7 +86,7 @@ class ResultsWriter:
                 sidecar.unlink(missing_ok=True)  # a sidecar of other predictions must not be read with these
             if self._written.rows and not self._no_sidecar and self._shape is not None:
                 self._levels.truncate(self._written.levels)
-                write_sidecar(sidecar, self._boxes[: self._written.rows], self._levels, self._shape)
+                write_sidecar(sidecar, self._boxes[: self._written.rows], self._levels, self._shape, self._min_score)
 
 
 def write_predictions(

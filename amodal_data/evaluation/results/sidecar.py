@@ -2,12 +2,14 @@
 
 ``boxes`` float32 [P, 4] and ``levels`` float16 [P, K + 1, S, S], probabilities, channel 0 = outside. Both are stored
 uncompressed, so that single rows can be read. Compressed archives (``numpy.savez_compressed``) are unpacked as a whole.
+``min_score``, a number: rows with a lower score were not written.
 """
 
 import math
 import mmap
 import zipfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 
 from amodal_data.errors import PredictionError
 from amodal_data.io.files import replaced
-from amodal_data.io.npz import open_archive
+from amodal_data.io.npz import Archive, open_archive
 
 _MAX_CHANNELS = 256
 _MAX_CELLS = 1024  # cells along a side of the level probabilities
@@ -37,6 +39,7 @@ class Sidecar:
     path: Path
     boxes: NDArray[np.floating]
     levels: NDArray[np.floating]
+    min_score: float = 0.0
 
     def rows(self, numbers: Sequence[int]) -> tuple[NDArray[np.float32], NDArray[np.floating]]:
         """Read boxes and probabilities of some rows; they do not stay in memory."""
@@ -80,11 +83,23 @@ def open_sidecar(results: Path) -> Sidecar | None:
                 raise ValueError(f"boxes {boxes.shape} and levels {levels.shape}")
             if not all(member.dtype.kind == "f" and member.dtype.itemsize <= 8 for member in (boxes, levels)):
                 raise ValueError(f"boxes are {boxes.dtype}, levels {levels.dtype}")
-            sidecar = Sidecar(path, archive.array(boxes, _MAX_UNPACKED), archive.array(levels, _MAX_UNPACKED))
+            min_score = _number(archive, "min_score")
+            arrays = archive.array(boxes, _MAX_UNPACKED), archive.array(levels, _MAX_UNPACKED)
+            sidecar = Sidecar(path, *arrays, min_score)
             _check_values(sidecar)
     except ValueError as error:
         raise PredictionError(f"not a sidecar of predictions: {error}", place=str(path)) from error
     return sidecar
+
+
+def _number(archive: Archive, name: str) -> float:
+    """A number of the archive; 0 if it is missing."""
+    with suppress(KeyError):
+        member = archive.member(name)
+        if member.shape or member.dtype != np.float64:
+            raise ValueError(f"{name!r} is no number")
+        return float(archive.array(member, member.size))
+    return 0.0
 
 
 def _check_values(sidecar: Sidecar) -> None:
@@ -98,11 +113,20 @@ def _check_values(sidecar: Sidecar) -> None:
         _release(sidecar.levels)
 
 
-def write_sidecar(path: Path, boxes: Sequence[NDArray[np.floating]], levels: IO[bytes], shape: tuple[int, ...]) -> None:
+def write_sidecar(
+    path: Path,
+    boxes: Sequence[NDArray[np.floating]],
+    levels: IO[bytes],
+    shape: tuple[int, ...],
+    min_score: float = 0.0,
+) -> None:
     """Write a sidecar; ``levels`` is a file of float16 values, row after row of ``shape`` [K + 1, S, S]."""
     with replaced(path, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         with archive.open("boxes.npy", "w") as out:
             np.lib.format.write_array(out, np.array(boxes, np.float32).reshape(-1, 4), allow_pickle=False)
+        if min_score > 0:
+            with archive.open("min_score.npy", "w") as out:
+                np.lib.format.write_array(out, np.array(min_score, np.float64), allow_pickle=False)
         with archive.open("levels.npy", "w", force_zip64=True) as out:
             header: dict[str, Any] = {"descr": "<f2", "fortran_order": False, "shape": (len(boxes), *shape)}
             np.lib.format.write_array_header_1_0(out, header)

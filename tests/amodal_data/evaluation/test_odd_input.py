@@ -17,7 +17,8 @@ from support.commands import run_command
 from amodal_data import RLE, build_targets, evaluate, evaluate_all, read_annotations, verify_cache
 from amodal_data.cache import TargetCache
 from amodal_data.errors import PredictionError, SelectionError
-from amodal_data.evaluation import PROTOCOLS, name_methods
+from amodal_data.evaluation import PROTOCOLS, ScoredMask, name_methods
+from amodal_data.evaluation.results.results_writer import ResultsWriter
 
 HEIGHT, WIDTH = 40, 60
 
@@ -266,3 +267,39 @@ def test_subsets_that_do_not_depend_on_the_order_are_scored(tmp_path):
     assert subsets["all"]["none"]["AP"] is subsets["all"]["partial"]["AP"] is None
     assert subsets["all"]["heavy"]["instances"] == 0
     assert subsets["stuff"]["none"]["instances"] == 0
+
+
+def test_inspect_names_unknown_order(tmp_path):
+    path, cache = unordered(tmp_path), tmp_path / "c.h5"
+    build_targets(read_annotations(path, masks="amodal", order="none"), cache)
+    output = run_command("amodal-data", "inspect", cache)
+    lines = [line.split() for line in output.stdout.splitlines()]
+    assert ["not", "hidden", "1", "33.3%"] in [line[:4] for line in lines]
+    assert ["order", "unknown", "2", "66.7%"] in [line[:4] for line in lines]
+    assert "50 ambiguous pixels (0.69%)" in output.stdout
+    summary = json.loads(run_command("amodal-data", "inspect", cache, "--json").stdout)
+    assert (summary["undecided"], summary["undecided_pixels"], summary["level_pixels"]["0"]) == (2, 100, 200)
+
+
+def test_equal_orders_of_overlapping_objects_are_a_warning_with_a_remedy(tmp_path):
+    for values, code in (((0, 0, 0), "order-equal"), ((1, 1, 2), "order-open"), ((1, 2, 3), "")):
+        shifts = zip((1, 2, 3), (5, 12, 40), values, strict=True)
+        path = truth_file(tmp_path, [annotation(n, 1, x, 5, z_order=z) for n, x, z in shifts])
+        output = run_command(
+            "amodal-data", "build-targets", path, "--masks", "amodal", "--dry-run", "-o", tmp_path / "c.h5"
+        )
+        assert not code or f"1 {code}" in output.stderr
+        assert ("warning: order-equal" in output.stderr) == ("--order back-first" in output.stderr) == (values[0] == 0)
+
+
+def test_a_threshold_of_scores_is_named(tmp_path):
+    path = truth_file(tmp_path, [flat(annotation(1, 1, 5, 5))])
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[5:15, 5:15] = True
+    box, levels = np.array([5, 5, 15, 15], np.float32), np.full((3, 4, 4), 1 / 3, np.float16)
+    prediction = ScoredMask(RLE.from_mask(mask), 0.9, box=box, probabilities=levels)
+    for min_score in (0.0, 0.05):
+        with ResultsWriter(tmp_path / "r.json", min_score) as out:
+            out.add(1, [prediction])
+        warnings = evaluate(path, tmp_path / "r.json").warnings
+        assert any("score below 0.05 were not written" in text for text in warnings) == (min_score > 0)

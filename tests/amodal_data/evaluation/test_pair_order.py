@@ -12,7 +12,7 @@ from amodal_data import RLE, ScoredMask, evaluate, layer_scene, write_cocoa
 from amodal_data.errors import PredictionError
 from amodal_data.evaluation import ResultsWriter, read_predictions, read_truth, write_predictions
 from amodal_data.evaluation.protocols.order import pair_votes
-from amodal_data.evaluation.protocols.pair_order import grid_of, order_of
+from amodal_data.evaluation.protocols.pair_order import Grids, grid_of, order_of
 from amodal_data.evaluation.results.sidecar import open_sidecar, sidecar_path
 from amodal_data.layering.sem_dist import instance_order, relative_depth
 from amodal_data.masks.windows import crop, from_crop, intersect_windows, subtract, window_of
@@ -31,9 +31,9 @@ def test_the_order_of_a_pair_is_consistent(tmp_path, seed):
     for a in range(5):
         for b in range(5):
             if a != b:
-                assert order[a, b] == order_of(masks[a], masks[b]) == -order[b, a]
+                assert order[a, b] == order_of(masks[a], masks[b], Grids()) == -order[b, a]
                 assert order[a, b] == pair_votes(masks[a], masks[b])["R_joint"]
-                assert order[a, b] == order_of(read[a], read[b])
+                assert order[a, b] == order_of(read[a], read[b], Grids())
 
 
 def test_without_probabilities_masks_decide_by_equations_4_and_5():
@@ -42,9 +42,11 @@ def test_without_probabilities_masks_decide_by_equations_4_and_5():
         codes = rng.integers(0, 4, (2, 9, 8)).astype(np.uint8)
         a, b = (ScoredMask.from_codes(part, 0.5) for part in codes)
         levels = codes.astype(int) - 1
-        assert order_of(a, b) == instance_order(relative_depth((codes[0] > 0, levels[0]), (codes[1] > 0, levels[1])))
+        assert order_of(a, b, Grids()) == instance_order(
+            relative_depth((codes[0] > 0, levels[0]), (codes[1] > 0, levels[1]))
+        )
     bare = ScoredMask(RLE.from_mask(np.ones((9, 8))), 0.5)
-    assert order_of(bare, bare) == order_of(a, bare) == 0
+    assert order_of(bare, bare, Grids()) == order_of(a, bare, Grids()) == 0
 
 
 def test_saved_sem_dist_maps_equal_the_prediction(tmp_path):

@@ -1,11 +1,13 @@
 """Samples: images and targets equal dense crops of the whole image."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from amodal_data import TargetCache, build_targets, read_cocoa, write_cocoa
+from amodal_data import TargetCache, build_targets, read_annotations, read_cocoa, write_cocoa
 from amodal_data.errors import PhotoError
 from amodal_data.io.images import read_photo
 from sln.config import DataConfig
@@ -213,3 +215,43 @@ def test_a_cache_replaced_under_workers_raises(tmp_path):
     build_targets(read_cocoa(other), tmp_path / "t.h5", force=True)
     with pytest.raises(CacheFormatError, match="replaced"):
         list(batches(data, [[(0, 0), (1, 0)]], 2))
+
+
+@pytest.fixture(scope="module")
+def unordered(tmp_path_factory):
+    """A photo with two objects of 20 x 20 px that share 10 columns, order unknown, and a photo without objects."""
+    folder = tmp_path_factory.mktemp("unordered")
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (64, 64)).save(folder / name)
+    images = [{"id": n, "file_name": f"{name}.png", "height": 64, "width": 64} for n, name in enumerate("ab", 1)]
+    squares = [[x, 10, x + 20, 10, x + 20, 30, x, 30] for x in (10, 20)]
+    objects = [{"id": n, "image_id": 1, "segmentation": [square]} for n, square in enumerate(squares, 1)]
+    (folder / "gt.json").write_text(json.dumps({"images": images, "annotations": objects}))
+    build_targets(read_annotations(folder / "gt.json", masks="amodal", order="none"), folder / "t.h5")
+    return folder
+
+
+def test_pixels_of_unknown_order_are_not_learned(unordered):
+    targets = Targets.stack([opened(unordered)[i].targets for i in range(2)])
+    shared = torch.zeros(64, 64, dtype=torch.bool)
+    shared[10:30, 20:30] = True
+    assert torch.equal(targets.depth(1)[0] == -1, shared)
+    assert not (targets.depth(1)[1] != 0).any() and not targets.present[1].any()  # the photo without objects
+    boxes = torch.tensor([[10.0, 10, 30, 30], [20, 10, 40, 30]])
+    images, instances = torch.zeros(2).long(), torch.arange(2)
+    decided = targets.roi_decided(boxes, images, instances, 20)
+    assert torch.equal(decided[0], ~shared[10:30, 10:30]) and torch.equal(decided[1], ~shared[10:30, 20:40])
+    owners = targets.roi_owners(boxes, images, 20)
+    assert torch.equal(owners[0] == -1, shared[10:30, 10:30])
+    known = targets.roi_decided(boxes + 12, images, instances, 20)[0]
+    assert known[8:, 8:].all()  # beyond the overlap everything is known
+
+
+def test_training_says_what_it_cannot_learn(unordered):
+    from sln.training.fit import _say_gaps
+
+    notes = []
+    _say_gaps(TargetCache(unordered / "t.h5"), notes.append)
+    assert "1 of 2 images have no objects" in notes[0]
+    assert "warning" in notes[1] and "depth order of 50.0% of the instance pixels is unknown" in notes[1]
+    assert "--order" in notes[1]
