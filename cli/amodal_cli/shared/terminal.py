@@ -140,7 +140,8 @@ def print_note(text: str, *, quiet: bool = False) -> None:
 
 def print_findings(findings: "Sequence[Finding]", *, quiet: bool) -> dict[str, int]:
     """Print how often each finding code occurs, unless quiet; return these counts."""
-    from amodal_data.scenes.findings import CODES, count_findings
+    from amodal_data.scenes.finding_codes import CODES
+    from amodal_data.scenes.findings import count_findings
 
     counts = count_findings(findings)
     if counts:
