@@ -166,7 +166,7 @@ def _raw_regions(tree, scene):
     images = tree.get("images") if isinstance(tree, dict) else None
     if not isinstance(images, list) or len({str(i.get("id")) for i in images if isinstance(i, dict)}) < len(images):
         return None
-    dicts = [a for a in tree["annotations"] if isinstance(a, dict) and not isinstance(a.get("image_id"), bool)]
+    dicts = [a for a in tree.get("annotations", []) if isinstance(a, dict) and not isinstance(a.get("image_id"), bool)]
     if any(isinstance(i, dict) and isinstance(i.get("id"), str) and not i["id"].isdigit() for i in images):
         return None
     annotations = [a for a in dicts if str(a.get("image_id")).removesuffix(".0") == str(scene.image_id)]
