@@ -4,6 +4,7 @@ The file as a whole is checked when it is opened, each image when it is read. On
 refused.
 """
 
+import math
 from typing import Any
 
 import h5py
@@ -42,13 +43,24 @@ def _open_column(file: h5py.File, name: str) -> h5py.Dataset:
         raise CacheFormatError(f"column {name!r} is {column.dtype} {column.shape}, not {template.dtype}")
     length = column.shape[0]
     plan = column.id.get_create_plist()
-    filters = {plan.get_filter(k)[0] for k in range(plan.get_nfilters())}
+    filters = [plan.get_filter(k)[0] for k in range(plan.get_nfilters())]
     chunks = (min(CHUNKS[name], length), *template.shape[1:]) if length else None
-    if column.chunks != chunks or not filters <= FILTERS:
+    if column.chunks != chunks or not set(filters) <= FILTERS or len(filters) > len(set(filters)):
         raise CacheFormatError(f"column {name!r} is not stored as a cache stores it")
     if chunks and column.id.get_num_chunks() != -(-length // chunks[0]):
         raise CacheFormatError(f"column {name!r} declares {length} rows but does not hold them")
+    if chunks:
+        _check_stored_chunks(column, name)
     return column
+
+
+def _check_stored_chunks(column: h5py.Dataset, name: str) -> None:
+    """Raise :class:`CacheFormatError` for a chunk stored in more bytes than its rows have; HDF5 would inflate it."""
+    sizes: list[int] = []
+    column.id.chunk_iter(lambda chunk: sizes.append(chunk.size))
+    plain = math.prod(column.chunks) * column.dtype.itemsize
+    if max(sizes) > plain + plain // 8 + 64:  # deflate adds little to what it cannot compress
+        raise CacheFormatError(f"column {name!r} has a chunk of {max(sizes)} bytes for {plain} bytes of rows")
 
 
 def check_pointers(ptr: NDArray[Any], lengths: dict[str, int]) -> None:

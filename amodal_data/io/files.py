@@ -39,6 +39,15 @@ def open_regular(path: str | Path) -> BufferedReader:
     return os.fdopen(handle, "rb")
 
 
+def copy_bounded(source: IO[bytes], target: IO[bytes], limit: int) -> None:
+    """Copy a file of at most ``limit`` bytes. Raises OSError at the first byte beyond."""
+    while block := source.read(2**20):
+        limit -= len(block)
+        if limit < 0:
+            raise OSError(errno.EFBIG, "it unpacks to far more than its size tells")
+        target.write(block)
+
+
 def refuse_existing(path: Path, *, force: bool) -> None:
     """Raise :class:`OutputExistsError` if ``path`` exists, unless ``force``."""
     if path.exists() and not force:

@@ -11,8 +11,8 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import stat
+import sys
 import zlib
 from array import array
 from collections.abc import Callable, Iterator
@@ -26,11 +26,13 @@ import numpy as np
 import orjson
 
 from amodal_data.errors import AnnotationError, PredictionError
-from amodal_data.io.files import open_regular
+from amodal_data.io.files import copy_bounded, open_regular
 from amodal_data.readers.json_files import not_json
 
 _BLOCK = 2**16  # bytes read at once
 _MAX_ROW = 2**30  # bytes of one row
+_MAX_RATIO = 100  # a gzip file may unpack to so many times its size; rows of results compress 3 to 20 times
+_FREE_BYTES = 2**26  # and any file to so many bytes more
 _TRIES = 8  # cuts that are tried before rows are decoded one by one
 _TAIL = 2**13  # bytes at the end of a block that are searched for a cut first
 _CUT = re.compile(rb"\}\s*,\s*(?=\{)")  # between two objects
@@ -93,16 +95,17 @@ def _decompress(file: IO[bytes]) -> IO[bytes]:
     if not packed:
         return file
     try:
+        size = os.fstat(file.fileno()).st_size
         with gzip.open(file) as content:
-            return _copy(content)
+            return _copy(content, _FREE_BYTES + _MAX_RATIO * size)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise OSError(errno.EINVAL, f"not a complete gzip file ({error})") from error
 
 
-def _copy(source: Any) -> IO[bytes]:
+def _copy(source: Any, limit: int = sys.maxsize) -> IO[bytes]:
     with ExitStack() as stack:
         file = stack.enter_context(TemporaryFile())
-        shutil.copyfileobj(source, file, 2**20)
+        copy_bounded(source, file, limit)
         file.seek(0)
         stack.pop_all()
         return file

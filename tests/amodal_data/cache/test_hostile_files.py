@@ -5,6 +5,7 @@ import os
 import signal
 import struct
 import zipfile
+import zlib
 
 import h5py
 import numpy as np
@@ -288,3 +289,32 @@ def test_a_cycle_of_instances_is_no_order():
     with pytest.raises(SceneError, match="contains a cycle"):
         make_scene(masks, in_front=cycle)
     assert make_scene(masks, in_front=np.triu(np.ones((3, 3), bool), 1)).total_order
+
+
+def test_a_chunk_that_would_inflate_to_gigabytes_is_refused_unread(scenes, tmp_path):
+    path = tmp_path / "a.h5"
+    path.write_bytes((scenes / "c.h5").read_bytes())
+    with h5py.File(path, "r+") as file:
+        file["findings" if len(file["findings"]) else "text"].id.write_direct_chunk(
+            (0,), zlib.compress(bytes(2**28), 9)
+        )
+    hostile.repair(path)
+    with pytest.raises(CacheFormatError, match=r"has a chunk of \d+ bytes for"):
+        in_time(lambda: TargetCache(path))
+
+
+def test_a_column_may_be_compressed_once(scenes, tmp_path):
+    path = tmp_path / "a.h5"
+    path.write_bytes((scenes / "c.h5").read_bytes())
+    with h5py.File(path, "r+") as file:
+        data = file["text"][:]
+        del file["text"]
+        plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plan.set_chunk((len(data),))
+        plan.set_deflate(1)
+        plan.set_deflate(1)
+        space = h5py.h5s.create_simple((len(data),))
+        h5py.h5d.create(file.id, b"text", h5py.h5t.STD_U8LE, space, plan).write(h5py.h5s.ALL, h5py.h5s.ALL, data)
+    hostile.repair(path)
+    with pytest.raises(CacheFormatError, match="not stored as a cache stores it"):
+        TargetCache(path)

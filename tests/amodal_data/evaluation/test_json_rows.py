@@ -197,3 +197,14 @@ def test_masks_of_excluded_images_are_not_parsed(scored, tmp_path, monkeypatch):
             figures(source, {99: []}, "amodal", only=[2])
     monkeypatch.setattr(ground_truth, "_STREAMED", 10)
     assert figures(path, tmp_path / "spoilt.json", "amodal", only=[2, 5]) == expected
+
+
+def test_a_gzip_file_that_unpacks_to_far_more_than_results_do_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(json_rows, "_FREE_BYTES", 1000)
+    path = tmp_path / "r.json.gz"
+    for length in (10**5, 10**7):
+        path.write_bytes(gzip.compress(b"[" + b" " * length + b"]"))
+        with pytest.raises(AnnotationError, match="unpacks to far more than its size tells"):
+            open_records(path)
+    path.write_bytes(gzip.compress(b"[" + b" " * 900 + b"]"))
+    open_records(path).close()
