@@ -3,6 +3,7 @@
 Work travels as small batches of raw records, results as a few large arrays.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -16,6 +17,7 @@ from amodal_data.layering.targets import layer_with_findings
 from amodal_data.scenes.findings import Finding, Place
 from amodal_data.scenes.scene import Scene, SceneSource
 
+_ADDRESS = re.compile(r"((tcp|tls|wss?)://)?[^\s/]+:\d{1,5}|inproc://[^\s/]+/\d+/\d+")
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 Encoder = Callable[[Iterable[Iterable[Scene]]], Iterator[MemoryPart]]
@@ -66,6 +68,8 @@ def run_parallel(
 @contextmanager
 def _cluster(scheduler: str) -> Iterator[None]:
     """Run joblib's work on the Dask cluster at ``scheduler`` until the block ends."""
+    if not _ADDRESS.fullmatch(scheduler):  # with such an address, distributed's threads keep the process alive
+        raise SelectionError(f"{scheduler!r:.80} is no address of a Dask scheduler", fix="use tcp://HOST:PORT")
     try:
         from distributed import Client
     except ImportError as error:

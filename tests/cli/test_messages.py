@@ -121,3 +121,16 @@ def test_training_runs_with_one_processor(folder, tmp_path, run_process):
     with_workers = [*command[:3], str(tmp_path / "workers"), *command[4:], "--set", "train.workers=2"]
     result = run_process(tmp_path / "one.py", *with_workers)
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_every_terminal_can_print_bars_and_names(encoding, folder, tmp_path):
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    command = [sys.executable, "-m", "amodal_cli.data", "inspect"]
+    result = subprocess.run([*command, folder / "t.h5"], capture_output=True, env=environment)
+    assert result.returncode == 0 and ("█" if encoding == "utf-8" else "#").encode(encoding) * 5 in result.stdout
+    path = tmp_path / "caf\u00e9\u2192.json"
+    path.write_text("[")
+    result = subprocess.run([*command, path], capture_output=True, env=environment)
+    expected = {"ascii": rb"caf\xe9\u2192", "latin-1": b"caf\xe9\\u2192", "utf-8": "caf\u00e9\u2192".encode()}
+    assert result.returncode == 1 and expected[encoding] in result.stderr, result.stderr

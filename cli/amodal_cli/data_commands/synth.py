@@ -18,12 +18,16 @@ def synth(
     layout: Annotated[Layout, typer.Option(help="Annotation layout to write.")] = "cocoa",
     split: Annotated[options.Split, typer.Option(help="Split in the file names.")] = "val",
     photos: Annotated[bool, typer.Option("--photos/--no-photos", help="Render images too.")] = True,
-    n: Annotated[int, options.Number("-n", min=1, help="Number of scenes.")] = 24,
+    n: Annotated[int, options.Number("-n", min=1, max=10**7, help="Number of scenes.")] = 24,
     seed: options.Seed = 0,
     height: Annotated[int, options.Number(min=16, help="Image height in pixels.")] = 480,
     width: Annotated[int, options.Number(min=16, help="Image width in pixels.")] = 640,
-    fewest: Annotated[int, options.Number("--min-objects", min=0, help="Minimum number of objects in a scene.")] = 5,
-    most: Annotated[int, options.Number("--max-objects", min=0, help="Maximum number of objects in a scene.")] = 12,
+    fewest: Annotated[
+        int, options.Number("--min-objects", min=0, max=1000, help="Minimum number of objects in a scene.")
+    ] = 5,
+    most: Annotated[
+        int, options.Number("--max-objects", min=0, max=1000, help="Maximum number of objects in a scene.")
+    ] = 12,
     quiet: options.Quiet = False,
 ) -> None:
     """Write synthetic scenes with exact ground truth: images and annotations in a published layout.

@@ -1,9 +1,11 @@
 """What every command does the same way: exit codes, errors, progress, notes and JSON."""
 
+import codecs
 import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Protocol
 
@@ -24,6 +26,7 @@ _EXTRAS = {  # The extra that installs each optional package
     "distributed": "distributed", "faster_coco_eval": "boundary", "datumaro": "formats",
     "fiftyone": "fiftyone", "supervision": "supervision", "pyarrow": "parquet", "tensorboard": "tensorboard",
 }  # fmt: skip
+_PLAIN = {"█": "#", "━": "-", "…": "..."}  # ASCII for symbols of bars
 _SYNONYMS = {  # Names that other tools use for these commands
     "train": "fit", "infer": "predict", "test": "evaluate", "eval": "evaluate", "build": "build-targets",
     "check": "verify", "view": "inspect", "show": "inspect", "download": "get",
@@ -81,6 +84,7 @@ def run(app: typer.Typer, name: str) -> NoReturn:
     0 done, 1 the work failed or the data has errors, 2 usage or config, 3 environment, 130 interrupted.
     """
     install_handlers()
+    _accept_all_characters()
     try:
         app(prog_name=name)
     except SystemExit as stop:
@@ -95,6 +99,21 @@ def run(app: typer.Typer, name: str) -> NoReturn:
             raise
         sys.exit(_report_error(error))
     sys.exit(0)
+
+
+def _accept_all_characters() -> None:
+    """Let terminals without a character print another one instead of ending the command."""
+    codecs.register_error("plain", _plain_character)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="plain")
+
+
+def _plain_character(error: UnicodeError) -> tuple[str | bytes, int]:
+    """An ASCII symbol for a symbol of our own, an escape such as ``\\xe9`` for any other character."""
+    if isinstance(error, UnicodeEncodeError) and (plain := _PLAIN.get(error.object[error.start])):
+        return plain, error.start + 1
+    return codecs.backslashreplace_errors(error)
 
 
 def set_interrupt_note(*notes: str) -> None:
