@@ -3,7 +3,7 @@
 Each command runs in its own process. Time is CPU time, memory the largest resident set, both with the start of the
 interpreter. When N doubles, time may grow by a factor of 2.3 and memory by 2.2.
 
-    python benchmarks/growth.py [instances points pixels categories detections images]
+    python benchmarks/growth.py [instances points pixels categories detections images masks names cut]
 """
 
 import argparse
@@ -13,10 +13,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 TIME = 2.3
 """Largest growth of CPU time when N doubles."""
@@ -150,9 +152,57 @@ def images(folder: Path, n: int) -> Iterator[tuple[str, tuple[float, float]]]:
     yield from chain(folder, annotations)
 
 
+def masks(folder: Path, n: int) -> Iterator[tuple[str, tuple[float, float]]]:
+    """PNG masks, ten an image, each with its visible mask."""
+    root, rng = folder / f"masks{n}", np.random.default_rng(0)
+    for i in range(n):
+        pixels = np.zeros((48, 64), np.uint8)
+        y, x = rng.integers(0, (24, 40))
+        pixels[y : y + 20, x : x + 20] = 255
+        for name in ("whole", "seen"):
+            path = root / f"{i // 10}" / f"{i % 10}.{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+    patterns = ("--pattern", "{image}/{object}.whole.png", "--visible-pattern", "{image}/{object}.seen.png")
+    yield "build-targets, PNG masks", cost("build-targets", root, "-o", folder / "m.h5", "--force", *patterns)
+
+
+def names(folder: Path, n: int) -> Iterator[tuple[str, tuple[float, float]]]:
+    """Annotations of records, one class name for each sixteen, eight an image."""
+    rng = np.random.default_rng(0)
+    rows = [
+        {"image_id": i + 1, "height": 200, "width": 200, "annotations": [
+            {"label": f"name {rng.integers(n // 16)}", "segmentation": [polygon]}
+            for polygon in scattered(rng, 8, 200, 60)
+        ]} for i in range(n // 8)
+    ]  # fmt: skip
+    path = folder / "records.json"
+    path.write_text(json.dumps(rows))
+    options = ("--masks", "amodal", "--order", "none")
+    yield "build-targets, records", cost("build-targets", path, "-o", folder / "r.h5", "--force", *options)
+
+
+def cut(folder: Path, n: int) -> Iterator[tuple[str, tuple[float, float]]]:
+    """Photos to compose from, every other one cut off, ten scenes for each hundred."""
+    root = folder / f"cut{n}"
+    root.mkdir(exist_ok=True)
+    photo = BytesIO()
+    Image.effect_noise((160, 120), 50).convert("RGB").save(photo, "PNG")
+    content = photo.getvalue()
+    images = [{"id": i, "file_name": f"{i}.png", "height": 120, "width": 160} for i in range(1, n + 1)]
+    for image in images:
+        (root / image["file_name"]).write_bytes(content if image["id"] % 2 else content[:500])
+    rows = [{"id": i, "image_id": i, "category_id": 1, "segmentation": [box(30, 30, 60, 50)]} for i in range(1, n + 1)]
+    path = folder / "modal.json"
+    path.write_text(json.dumps({"images": images, "annotations": rows, "categories": [{"id": 1, "name": "a"}]}))
+    options = ("-n", n // 10, "--size", 96, 128, "--force")
+    yield "compose, cut photos", cost("compose", path, "--images", root, "-o", folder / "set", *options)
+
+
 KINDS = {
     "instances": (instances, 625), "points": (points, 62_500), "pixels": (pixels, 10_000_000),
     "categories": (categories, 2_000), "detections": (detections, 20_000), "images": (images, 1_000),
+    "masks": (masks, 2_000), "names": (names, 20_000), "cut": (cut, 1_000),
 }  # fmt: skip
 
 

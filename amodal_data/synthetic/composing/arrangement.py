@@ -95,33 +95,37 @@ class Planner:
         self.shares = spec.shares()
         self.counts = np.zeros(len(self.shares))
         self.left_out: set[str] = set()
-        self._choose()
-
-    def leave_out(self, photo: str) -> None:
-        """Use nothing of the photo at a path any more. Raises :class:`SelectionError` if nothing else is left."""
-        self.left_out.add(photo)
-        self._choose()
-        if not len(self.pasted):
-            raise SelectionError("no photo with an object to paste can be decoded", place=photo, fix="fetch them again")
-
-    def _choose(self) -> None:
-        """List the backgrounds and the cut-outs to use, these also in groups to choose among."""
-        bank, spec = self.bank, self.spec
-        self.backgrounds = [n for n, b in enumerate(bank.backgrounds) if str(b.photo) not in self.left_out]
-        pasted = [
-            n
-            for n, cutout in enumerate(bank.cutouts)
-            if (not spec.classes or cutout.name in spec.classes) and str(cutout.photo) not in self.left_out
-        ]
+        self.backgrounds = np.arange(len(bank.backgrounds))
+        pasted = [n for n, c in enumerate(bank.cutouts) if not spec.classes or c.name in spec.classes]
         self.pasted = np.array(pasted)
         self.groups = [self.pasted]
         if spec.balance:
             categories = sorted({bank.cutouts[n].category_id for n in pasted})
             self.groups = [np.array([n for n in pasted if bank.cutouts[n].category_id == c]) for c in categories]
+        self._numbers: dict[str, tuple[list[int], list[int]]] = {}
+
+    def leave_out(self, photo: str) -> None:
+        """Use nothing of the photo at a path any more. Raises :class:`SelectionError` if nothing else is left."""
+        self.left_out.add(photo)
+        backgrounds, cutouts = self._numbers_by_photo()[photo]
+        self.backgrounds = np.setdiff1d(self.backgrounds, backgrounds)
+        self.pasted = np.setdiff1d(self.pasted, cutouts)
+        self.groups = [rest for group in self.groups if len(rest := np.setdiff1d(group, cutouts))]
+        if not len(self.pasted):
+            raise SelectionError("no photo with an object to paste can be decoded", place=photo, fix="fetch them again")
+
+    def _numbers_by_photo(self) -> dict[str, tuple[list[int], list[int]]]:
+        """The numbers of the backgrounds and of the cut-outs of each photo, by its path."""
+        if not self._numbers:
+            for n, background in enumerate(self.bank.backgrounds):
+                self._numbers.setdefault(str(background.photo), ([], []))[0].append(n)
+            for n, cutout in enumerate(self.bank.cutouts):
+                self._numbers.setdefault(str(cutout.photo), ([], []))[1].append(n)
+        return self._numbers
 
     def arrange(self, rng: np.random.Generator, number: int) -> Arrangement:
         """Scene ``number``. Its front object cycles through all cut-outs, so each appears unoccluded at least once."""
-        size, index = self.spec.size, self.backgrounds[int(rng.integers(len(self.backgrounds)))]
+        size, index = self.spec.size, int(self.backgrounds[int(rng.integers(len(self.backgrounds)))])
         background = self.bank.backgrounds[index]
         box, flip = _random_box(rng, background.size, size), bool(rng.random() < 0.5)
         unknown, natives = self._native_objects(background, box, flip)
