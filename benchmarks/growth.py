@@ -183,7 +183,7 @@ def names(folder: Path, n: int) -> Iterator[tuple[str, tuple[float, float]]]:
 
 
 def cut(folder: Path, n: int) -> Iterator[tuple[str, tuple[float, float]]]:
-    """Photos to compose from, every other one cut off, ten scenes for each hundred."""
+    """Photos to compose from, one in ten cut off, ten scenes for each hundred."""
     root = folder / f"cut{n}"
     root.mkdir(exist_ok=True)
     photo = BytesIO()
@@ -191,7 +191,7 @@ def cut(folder: Path, n: int) -> Iterator[tuple[str, tuple[float, float]]]:
     content = photo.getvalue()
     images = [{"id": i, "file_name": f"{i}.png", "height": 120, "width": 160} for i in range(1, n + 1)]
     for image in images:
-        (root / image["file_name"]).write_bytes(content if image["id"] % 2 else content[:500])
+        (root / image["file_name"]).write_bytes(content if image["id"] % 10 else content[:500])
     rows = [{"id": i, "image_id": i, "category_id": 1, "segmentation": [box(30, 30, 60, 50)]} for i in range(1, n + 1)]
     path = folder / "modal.json"
     path.write_text(json.dumps({"images": images, "annotations": rows, "categories": [{"id": 1, "name": "a"}]}))
