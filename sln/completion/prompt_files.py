@@ -1,7 +1,9 @@
 """Read prompts (visible masks or boxes) from COCO results or annotations, ``.npy`` or ``.npz``."""
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +15,7 @@ from amodal_data.errors import MaskError, PredictionError
 from amodal_data.evaluation.results.json_rows import Index, open_records
 from amodal_data.io.files import open_regular
 from amodal_data.io.image_names import ImageNames
+from amodal_data.io.npz import open_archive
 from amodal_data.masks.polygons import usable_polygon
 from amodal_data.masks.rle import RLE, merge, parse_rle, rasterize
 from amodal_data.readers.categories import Categories
@@ -23,6 +26,7 @@ from sln.config import Category
 from sln.inference.conditioning import Answer
 
 _ARRAY_SUFFIXES = (".npy", ".npz")
+_MAX_BYTES = 2**32  # of the masks of an image
 # Keys of a row's visible mask; rows with both have the amodal mask under ``segmentation``
 _MASK_KEYS = ("visible_mask", "segmentation")
 
@@ -242,30 +246,46 @@ def _open_annotations(path: Path) -> PromptFile:
 
 
 def _load_array(path: Path) -> NDArray[Any]:
+    """The array of a file, whose header is checked against the file's size before memory is allocated."""
     try:
         with open_regular(path) as file:
-            content = np.load(file, allow_pickle=False)
-            if isinstance(content, np.ndarray):
-                return content
-            for name in ("masks", "boxes"):
-                if name in content.files:
-                    return np.asarray(content[name])
-            files = ", ".join(content.files)
-    except (OSError, ValueError, EOFError, KeyError) as error:
+            if file.read(2) == b"PK":
+                return _array_of_archive(path)
+            file.seek(0)
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(file)
+            declared, stored = math.prod(shape) * dtype.itemsize, path.stat().st_size - file.tell()
+            if declared > stored:
+                raise ValueError(f"it declares {declared} bytes and has {stored}")
+            file.seek(0)
+            return np.asarray(np.load(file, allow_pickle=False))
+    except (OSError, ValueError, EOFError, TypeError, SyntaxError, OverflowError) as error:
         raise PredictionError(f"the array cannot be read: {error}", place=str(path)) from error
-    raise PredictionError(f"no array 'masks' or 'boxes', found {files or 'none'}", place=str(path))
+
+
+def _array_of_archive(path: Path) -> NDArray[Any]:
+    with open_archive(path) as archive:
+        for name in ("masks", "boxes"):
+            with suppress(KeyError):
+                return np.asarray(archive.array(archive.member(name), _MAX_BYTES))
+    raise PredictionError("no array 'masks' or 'boxes'", place=str(path), fix="save it as np.savez(FILE, masks=...)")
 
 
 def _prompts_of_array(array: NDArray[Any], size: Size, path: Path) -> Prompts:
     shape = list(array.shape)
-    if array.ndim == 2 and array.shape[1] == 4 and array.shape != size:
+    if array.ndim == 2 and array.shape[1] == 4 and array.shape != size and array.dtype.kind in "iuf":
         boxes = array.astype(np.float64).clip(0, [size[1], size[0]] * 2)
         if not (boxes[:, 2:] > boxes[:, :2]).all():
             expected = "boxes must be x0, y0, x1, y1 with x0 < x1 and y0 < y1, inside the image"
             raise PredictionError(expected, place=str(path))
         return Prompts.of_boxes(boxes, size)
     if array.shape == size and array.dtype.kind in "iu":
-        array = array == np.unique(array[array > 0])[:, None, None]
+        numbers = np.unique(array[array > 0])
+        if (count := len(numbers) * array.size) > _MAX_BYTES:
+            problem = f"a label map of {len(numbers)} objects needs {count / 2**30:.1f} GiB"
+            raise PredictionError(problem, place=str(path), fix="is it a depth map? Number the objects 1, 2, 3, ...")
+        array = array == numbers[:, None, None]
     masks = array[:, 0] if array.ndim == 4 and array.shape[1] == 1 else array
     if masks.ndim != 3 or masks.shape[1:] != size or masks.dtype.kind not in "biuf":
         expected = f"boxes [P, 4], masks [P, {size[0]}, {size[1]}] or a label map"
