@@ -25,7 +25,6 @@ def export(
     Examples:
       sln export runs/first/best.pt -o model.safetensors
       sln export runs/first/best.pt --as onnx -o model
-      sln predict model/exported.json photos -o predictions
     """
     if form == "safetensors":
         if output.suffix != ".safetensors":

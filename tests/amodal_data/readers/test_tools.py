@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.commands import ROOT, run_command
+from support.oracle import are_twins
 from support.scenes import make_scene, random_masks
 from support.tool_layouts import LAYOUTS, by_image, in_base64, png, written
 
@@ -126,14 +127,15 @@ def test_overlaps_of_unordered_pairs_are_ambiguous():
         targets = layer_scene(make_scene(masks, in_front=front)) if len(masks) else None
         if targets is None:
             continue
-        behind = np.array([sum((masks[j] for j in range(len(masks)) if front[j, i]), np.zeros(masks.shape[1:], int))
+        once = [j for j in range(len(masks)) if not any(are_twins(j, k, masks, masks, front) for k in range(j))]
+        behind = np.array([sum((masks[j] for j in once if front[j, i]), np.zeros(masks.shape[1:], int))
                            for i in range(len(masks))])  # fmt: skip
         assert np.array_equal(targets.levels(), np.where(masks, 1 + behind, 0))
-        pairs = [masks[i] & masks[j] for i in range(len(masks)) for j in range(i) if not front[i, j] | front[j, i]]
+        pairs = [masks[i] & masks[j] for i in once for j in once if j < i and not front[i, j] | front[j, i]]
         unordered = np.any([np.zeros(masks.shape[1:], bool), *pairs], axis=0)
         assert np.array_equal(targets.draw(targets.ambiguous), unordered)
         trials += unordered.any()
-    assert trials > 100
+    assert trials > 80
 
 
 def test_an_annotation_without_a_number_is_reported(cocoa, tmp_path):
