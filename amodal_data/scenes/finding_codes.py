@@ -42,6 +42,9 @@ CODES: dict[str, Code] = {
     "image-unannotated": Code(
         "info", "An image has no annotation.", "kept as an image without objects",
         "Nothing has to be done if the image shows no object."),
+    "image-not-begun": Code(
+        "info", "A task of CVAT lists an image without any shape.", "image skipped",
+        "Nothing has to be done. To use it as an image without objects, export the task as COCO."),
     "image-size-unknown": Code(
         "error", "Neither the file nor a mask gives the image size.", "image skipped",
         "Write 'height' and 'width' of the image into the file."),

@@ -54,15 +54,19 @@ def cvat_as_coco(path: Path) -> tuple[CocoBuilder, Source]:
     builder.list_classes(name.strip() for name in labels if name.strip())
     for image in root.iter("image"):
         _add_image(builder, image)
-    if not builder.images and root.find("track") is not None:
+    has_images = next(root.iter("image"), None) is not None
+    if not has_images and root.find("track") is not None:
         fix = "export the job as 'CVAT for images 1.1'"
         raise LayoutError("no <image> in this file, but tracks of a video", place=str(path), fix=fix)
-    if not builder.images:
+    if not has_images:
         raise LayoutError("no <image> in this file", place=str(path))
     return builder, Source(path.name, hashlib.sha256(raw).hexdigest())
 
 
 def _add_image(builder: CocoBuilder, image: Any) -> None:
+    if not len(image):  # a task lists all its images, those that nobody has come to yet too
+        builder.report("image-not-begun", f"{image.get('name', '')!r:.60} has no shape")
+        return
     size = _integer(image.get("height")), _integer(image.get("width"))
     image_id = builder.add_image(image.get("name", ""), size, _integer(image.get("id")))
     for n, shape in enumerate(image):
