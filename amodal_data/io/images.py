@@ -213,8 +213,8 @@ def read_mask(path: Path, file: IO[bytes] | None = None, *, alpha: bool = False)
     extremes = np.isin(values, (0, 255)).mean()
     if distinct[-1] <= 255 and (is_lossy or alpha or (distinct[-1] == 255 and extremes >= _SOFT_EDGES)):
         return MaskPicture(values >= 128, bool(extremes < 1))
-    shown = ", ".join(str(value) for value in distinct[:4].tolist()) + ", ..." * (len(distinct) > 4)
-    message = f"not a mask of one object: it holds {len(distinct)} values ({shown})"
+    examples = ", ".join(str(value) for value in distinct[:4].tolist()) + ", ..." * (len(distinct) > 4)
+    message = f"not a mask of one object: it holds {len(distinct)} values ({examples})"
     fix = 'read a map of instances with a pattern without {object}, a cutout with "{alpha}" in it'
     raise PhotoError(message, place=str(path), fix=fix)
 

@@ -51,10 +51,10 @@ class Candidates:
 
     def __post_init__(self) -> None:
         leaders = self._best() if self.leaders is None else self.leaders
-        apart = ~leaders & (self.scores >= MIN_SCORE)
-        own = np.where(apart, -1 - np.arange(len(apart)), self.objects)
-        object.__setattr__(self, "objects", own)
-        object.__setattr__(self, "leaders", leaders | apart)
+        separate = ~leaders & (self.scores >= MIN_SCORE)
+        objects = np.where(separate, -1 - np.arange(len(separate)), self.objects)
+        object.__setattr__(self, "objects", objects)
+        object.__setattr__(self, "leaders", leaders | separate)
 
     def _best(self) -> NDArray[np.bool_]:
         """The detection of the best score of each object, bool [N]."""

@@ -31,9 +31,11 @@ def binary_mask(value: NDArray[Any]) -> NDArray[np.bool_]:
     values = np.unique(array)
     if not np.isfinite(values).all():
         raise MaskError(f"{array.dtype}, not finite")
-    if len(values) == 0 or set(values.tolist()) <= {0, values[-1]}:
-        return array > 0 if len(values) and values[0] >= 0 else array != 0
-    if array.dtype.kind == "f" and values[0] >= 0 and values[-1] <= 1:
+    if array.dtype.kind == "f" and len(values) and values[0] >= 0 and values[-1] <= 1:
         return array >= 0.5
-    shown = ", ".join(f"{x:g}" for x in values[:4].tolist())
-    raise MaskError(f"{array.dtype} with {len(values)} values ({shown}) is not a mask: pass array == value per object")
+    if len(values) == 0 or set(values.tolist()) <= {0, values[-1]}:
+        return array != 0
+    examples = ", ".join(f"{x:g}" for x in values[:4].tolist())
+    raise MaskError(
+        f"{array.dtype} with {len(values)} values ({examples}) is not a mask: pass array == value per object"
+    )

@@ -193,11 +193,11 @@ class _Reader:
 
 def _common_classes(scenes: Scenes, later: Scenes) -> tuple[Scenes, list[Finding]]:
     """The later scenes with class ids that mean the same in both files, and a finding if they had to change."""
-    known, listed = scenes.categories, later.categories
-    if all(known.get(number, name) == name for number, name in listed.items()):
+    classes, listed = scenes.categories, later.categories
+    if all(classes.get(number, name) == name for number, name in listed.items()):
         return later, []
-    by_name = {name: number for number, name in known.items()}
-    free, ids = max((*known, *listed)) + 1, dict[int, int]()
+    by_name = {name: number for number, name in classes.items()}
+    free, ids = max((*classes, *listed)) + 1, dict[int, int]()
     for number, name in listed.items():
         ids[number] = by_name.get(name, free)
         free += name not in by_name

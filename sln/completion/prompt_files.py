@@ -101,8 +101,8 @@ class PromptFile:
         for position, image in enumerate(self.images):
             places = names.find(image.id, image.file_name)
             if len(places) > 1:
-                shown = ", ".join(str(photos[place]) for place in places[:3])
-                raise PredictionError(f"{image} may be each of several photos: {shown}", place=str(self.path),
+                examples = ", ".join(str(photos[place]) for place in places[:3])
+                raise PredictionError(f"{image} may be each of several photos: {examples}", place=str(self.path),
                                       fix="write file names with their folders into the file")  # fmt: skip
             for place in places:
                 matches[place].append(position)

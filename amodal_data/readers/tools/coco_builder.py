@@ -83,12 +83,12 @@ class CocoBuilder:
     def to_coco(self) -> dict[str, Any]:
         """COCO's dict; ids of classes that are not listed follow by name, 2 before 10."""
         numbers = {name: number for number, name in reversed(self.classes.items())}
-        others = {entry["label"] for entry in self._objects if "category_id" not in entry} - numbers.keys()
+        unlisted = {entry["label"] for entry in self._objects if "category_id" not in entry} - numbers.keys()
         numbered = {entry["category_id"]: entry["label"] for entry in self._objects if "category_id" in entry}
         if self.classes:  # a number that is not listed has no name, and is reported as such
             numbered = {}
         listed = self.classes | dict(sorted(numbered.items()))
-        names = listed | dict(enumerate(sorted(others, key=natural_key), max(listed, default=0) + 1))
+        names = listed | dict(enumerate(sorted(unlisted, key=natural_key), max(listed, default=0) + 1))
         numbers = {name: number for number, name in reversed(names.items())}
         images = {image["id"]: image for image in self.images}
         annotations = []

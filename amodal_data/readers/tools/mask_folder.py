@@ -43,7 +43,7 @@ def masks_as_coco(folder: Path, pattern: str = PATTERN, visible: str | None = No
     visible_files = _matching_files(folder, visible) if visible else []
     visible_paths = {path for path, _ in visible_files}  # which the pattern of amodal masks may match too
     amodal = _MaskFiles(builder, [row for row in files if row[0] not in visible_paths], pattern)
-    seen = {key: mask for _, key, _, mask in _MaskFiles(builder, visible_files, visible or "")}
+    visible_masks = {key: mask for _, key, _, mask in _MaskFiles(builder, visible_files, visible or "")}
     digests, images, borders = [], dict[str, tuple[int, tuple[int, int]]](), 0
     for path, key, fields, mask in amodal:
         digests += [os.fsencode(path.name), mask.compressed()]
@@ -60,9 +60,9 @@ def masks_as_coco(folder: Path, pattern: str = PATTERN, visible: str | None = No
         values: dict[str, Any] = {"file": path.name}
         if (order := integer(float(fields["order"])) if fields.get("order", "").isdecimal() else None) is not None:
             values["order"] = order
-        if key in seen:
-            digests.append(seen[key].compressed())
-            values["visible_mask"] = seen[key].to_coco()
+        if key in visible_masks:
+            digests.append(visible_masks[key].compressed())
+            values["visible_mask"] = visible_masks[key].to_coco()
         builder.add_object(image_id, fields.get("name", "object"), mask.to_coco(), **values)
     if borders and borders == amodal.count:
         problem = "every mask covers the border of its image: black and white seem to be exchanged"
