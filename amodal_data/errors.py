@@ -17,12 +17,22 @@ AmodalError
 └── OutputExistsError      the output exists and would have been overwritten
 """
 
+import re
+from typing import ClassVar
+
+_VALUES = r"amodal|modal|front-first|back-first|keep|all|cpu|masks|[0-9.]+|[A-Z]{2,}"  # of options, in remedies
+_FLAGS = ("force", "join", "resume")  # Options without a value
+_ARGUMENTS = {"format": "form", "license": "licenses"}  # Options whose argument in Python has another name
+
 
 class AmodalError(Exception):
     """An error that names what is wrong, where it is, and what to do.
 
-    ``str()`` gives at most three lines: the message, ``at:`` the place, ``fix:`` the remedy.
+    ``str()`` gives at most three lines: the message, ``at:`` the place, ``fix:`` the remedy. Remedies name options of
+    the commands (``fix``); outside the commands, ``str()`` names the arguments instead: ``masks="modal"``.
     """
+
+    in_command: ClassVar[bool] = False  # Set by the commands
 
     def __init__(self, message: str, *, place: str = "", fix: str = "") -> None:
         super().__init__(message)
@@ -31,11 +41,26 @@ class AmodalError(Exception):
         self.fix = fix
 
     def __str__(self) -> str:
-        lines = [self.message, self.place and f"  at:  {self.place}", self.fix and f"  fix: {self.fix}"]
+        fix = self.fix if self.in_command else _in_python(self.fix)
+        lines = [self.message, self.place and f"  at:  {self.place}", fix and f"  fix: {fix}"]
         return "\n".join(line for line in lines if line)
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.message, self.place, self.fix)
+
+
+def _in_python(fix: str) -> str:
+    """A remedy with arguments instead of options."""
+    fix = re.sub(r"--set ([\w.]+=)", r"the setting \1", fix)
+    return re.sub(rf"--([a-z][a-z-]*)(?: ({_VALUES})\b)?", _argument, fix)
+
+
+def _argument(match: re.Match[str]) -> str:
+    name = _ARGUMENTS.get(match[1], match[1].replace("-", "_"))
+    if match[1] in _FLAGS:
+        return f"{name}=True"
+    value = match[2] or "..."
+    return f"{name}={value}" if not value[0].isalpha() else f'{name}="{value}"'
 
 
 def _rebuild(kind: type[AmodalError], message: str, place: str, fix: str) -> AmodalError:

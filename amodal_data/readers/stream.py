@@ -312,5 +312,5 @@ def _annotation_errors(path: Path) -> Iterator[None]:
         constants = [name for name in ("NaN", "Infinity") if any(name in line for line in excerpt)]
         if constants:
             problem = f"{constants[0]} is no number in JSON"
-        fix = "write null instead, or read the file whole (--no-stream)"
+        fix = "write null instead, or read the file whole (read_annotations, --no-stream)"
         raise AnnotationError(f"not JSON: {problem}", place=str(path), fix=fix if constants else "") from error

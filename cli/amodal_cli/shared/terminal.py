@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from amodal_cli.shared.interruption import install_handlers, was_interrupted
+from amodal_data.errors import AmodalError
 from amodal_data.io.text import printable
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def run(app: typer.Typer, name: str) -> NoReturn:
 
     0 done, 1 the work failed or the data has errors, 2 usage or config, 3 environment, 130 interrupted.
     """
+    AmodalError.in_command = True
     install_handlers()
     _accept_all_characters()
     try:
@@ -127,7 +129,7 @@ def _print_interrupted() -> None:
 
 def _report_error(error: Exception) -> int:
     """Print an error with its place and remedy; return the exit code."""
-    from amodal_data.errors import AmodalError, InUseError, LayoutError, OutputExistsError, SelectionError
+    from amodal_data.errors import InUseError, LayoutError, OutputExistsError, SelectionError
     from sln.errors import ConfigError, MachineError, RunError
 
     if isinstance(error, ModuleNotFoundError) and (extra := _EXTRAS.get(str(error.name).partition(".")[0])):

@@ -424,7 +424,7 @@ def test_streams_take_a_byte_order_mark_and_name_nan(tmp_path):
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps(coco([{}])).encode())
     assert len(next(iter(iter_annotations(path, masks="modal"))).instances) == 1
     path.write_text(json.dumps(coco([{"score": float("nan")}])))
-    with pytest.raises(AnnotationError, match=r"NaN is no number(.|\n)*--no-stream"):
+    with pytest.raises(AnnotationError, match=r"NaN is no number(.|\n)*read_annotations"):
         iter_annotations(path, masks="modal")
 
 

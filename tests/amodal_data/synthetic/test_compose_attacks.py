@@ -137,7 +137,7 @@ def test_shards_without_blocks_do_not_lock_their_neighbors(bank, tmp_path):
 
 
 def test_why_there_is_no_object_to_compose_from(modal, tmp_path):
-    with pytest.raises(SelectionError, match=r"no whole object .*: 10 photo-missing(.|\n)*--images"):
+    with pytest.raises(SelectionError, match=r"no whole object .*: 10 photo-missing(.|\n)*images="):
         build_object_bank(modal, [tmp_path])
     with pytest.raises(SelectionError, match="10 license-left-out"):
         build_object_bank(modal, [modal.parent], licenses=[77])

@@ -526,7 +526,7 @@ def test_a_full_disk_keeps_the_checkpoint_of_before(folder, tmp_path, monkeypatc
     run = fit(chosen, sources(folder), tmp_path / "run", device="cpu", stop_at=2)
     before = run.last.read_bytes()
     monkeypatch.setattr("sln.weights.files._WriteErrorRecorder.write", full)
-    with pytest.raises(TrainingError, match=r"No space left on device(.|\n)*free some space, then --resume"):
+    with pytest.raises(TrainingError, match=r"No space left on device(.|\n)*free some space, then resume=True"):
         resume(run.path, device="cpu")
     assert run.last.read_bytes() == before and not list(run.path.glob(".*.part"))
 
