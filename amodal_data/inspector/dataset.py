@@ -74,6 +74,12 @@ class TargetDataset:
         """Id of the image at each position; no image is layered for it."""
         return [int(image_id) for image_id in self.origin.image_ids]
 
+    @property
+    def file_names(self) -> list[str]:
+        """File name of the image at each position."""
+        origin = self.origin
+        return [image.file_name for image in origin.images()] if isinstance(origin, TargetCache) else origin.file_names
+
     def read(self, index: int) -> tuple[CachedImage, LayeredTargets]:
         """Image ``index`` and its targets. Raises :class:`LevelsError` if no level table can hold them."""
         image, _ = self._layer(index)
@@ -146,7 +152,7 @@ class TargetDataset:
 
         predictions: a results file; each image then has its predictions and its counts of errors.
         """
-        finder = PhotoFinder(photo_folders)
+        finder = PhotoFinder(photo_folders, self.file_names)
         by_image: dict[int, list[Finding]] = {}
         for finding in findings:
             by_image.setdefault(finding.place.image_id, []).append(finding)
@@ -177,5 +183,5 @@ class TargetDataset:
 
     def contact_sheet(self, positions: Sequence[int], photo_folders: Sequence[Path]) -> Image.Image:
         """Contact sheet of the images at ``positions``."""
-        finder, images = PhotoFinder(photo_folders), (self.read(position) for position in positions)
+        finder, images = PhotoFinder(photo_folders, self.file_names), (self.read(position) for position in positions)
         return contact_sheet([(image, targets, finder.find(image.file_name)) for image, targets in images])

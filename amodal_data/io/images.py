@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -219,32 +219,77 @@ def read_mask(path: Path, file: IO[bytes] | None = None, *, alpha: bool = False)
     raise PhotoError(message, place=str(path), fix=fix)
 
 
-def read_instance_map(path: Path) -> NDArray[np.int64]:
-    """Read a picture in which each object has a value or color of its own: int64 [H, W], 0 = black = background.
+class InstanceMap(NamedTuple):
+    """A picture in which each object has a value or color of its own.
+
+    ``values``: int64 [H, W], 0 = background. ``has_void``: it had the value 255 beside objects numbered from 1, which
+    marks pixels that nobody labeled; they are 0.
+    """
+
+    values: NDArray[np.int64]
+    has_void: bool
+
+
+def read_instance_map(path: Path) -> InstanceMap:
+    """Read a map of instances: by index if it has a palette, else by gray value or color; 0 and black are background.
 
     Raises :class:`PhotoError` if it cannot be read, or is stored in a lossy format, which blurs the values.
     """
-    values, is_lossy = _read_values(path, None, alpha=False)
-    if is_lossy:
-        raise PhotoError("a map of instances in a lossy format", place=str(path), fix="save it as PNG")
-    return values
+    with open_photo(path) as image:
+        if image.format == "JPEG":
+            raise PhotoError("a map of instances in a lossy format", place=str(path), fix="save it as PNG")
+        values = np.asarray(image).astype(np.int64) if image.mode == "P" else _gray_or_color(image)
+    objects = np.unique(values)
+    objects = objects[objects > 0]
+    has_void = len(objects) > 1 and objects[-1] == 255 and (objects[:-1] == np.arange(1, len(objects))).all()
+    return InstanceMap(np.where(values == 255, 0, values) if has_void else values, bool(has_void))
 
 
 def _read_values(path: Path, file: IO[bytes] | None, *, alpha: bool) -> tuple[NDArray[np.int64], bool]:
     """The gray values of a picture, or its colors as numbers, int64 [H, W]; and whether its format is lossy."""
     with open_photo(path, file) as image:
         is_lossy = image.format == "JPEG"
+        opacity = _opacity(image)
         if alpha:
-            if "A" not in image.getbands() and "transparency" not in image.info:
-                raise PhotoError("no alpha channel", place=str(path), fix="leave {alpha} out of the pattern")
-            return np.asarray(image.convert("RGBA"))[..., 3].astype(np.int64), is_lossy
-        if image.mode in ("1", "L", "LA") or image.mode.startswith(("I", "F")):
-            values = np.asarray(image.convert("L") if image.mode in ("1", "LA") else image).astype(np.int64)
-            return values, is_lossy
-        colors = np.asarray(image.convert("RGB")).astype(np.int64)
+            if opacity is None:
+                raise PhotoError("no transparency", place=str(path), fix="leave {alpha} out of the pattern")
+            return opacity, is_lossy
+        if is_lossy:
+            return np.asarray(image.convert("RGB")).max(axis=2).astype(np.int64), is_lossy
+        values = _palette_values(image) if image.mode == "P" else _gray_or_color(image)
+    if opacity is not None and not np.array_equal(opacity >= 128, values != 0) and opacity.min() < opacity.max():
+        fix = 'if it is a cutout, write "{alpha}" into the pattern: "{image}/{object}{alpha}.png"'
+        raise PhotoError("a picture with transparent pixels", place=str(path), fix=fix)
+    return values, is_lossy
+
+
+def _opacity(image: Image.Image) -> NDArray[np.int64] | None:
+    """The alpha channel, int64 [H, W] in 0 to 255; None = the picture has none."""
+    if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
+        return None
+    return np.asarray(image.convert("RGBA"))[..., 3].astype(np.int64)
+
+
+def _gray_or_color(image: Image.Image) -> NDArray[np.int64]:
+    """Gray values, or colors as numbers, int64 [H, W]; 0 = black."""
+    if image.mode in ("1", "L", "LA"):
+        return np.asarray(image.convert("L")).astype(np.int64)
+    if image.mode.startswith(("I", "F")):
+        return np.asarray(image).astype(np.int64)
+    colors = np.asarray(image.convert("RGB")).astype(np.int64)
     red, green, blue = colors[..., 0], colors[..., 1], colors[..., 2]
-    is_gray = is_lossy or ((red == green) & (green == blue)).all()
-    return (colors.max(axis=2) if is_gray else red << 16 | green << 8 | blue), is_lossy
+    is_gray = ((red == green) & (green == blue)).all()
+    return red if is_gray else red << 16 | green << 8 | blue
+
+
+def _palette_values(image: Image.Image) -> NDArray[np.int64]:
+    """The indices of a picture with a palette, int64 [H, W]; black is 0 where it is one of two colors."""
+    indices, colors = np.asarray(image).astype(np.int64), np.asarray(image.convert("RGB"))
+    used, first = np.unique(indices, return_index=True)
+    is_black = ~colors.reshape(-1, 3)[first].any(axis=1)
+    if len(used) <= 2 and is_black.sum() == len(used) - 1:  # by color, whichever index comes first
+        return np.where(indices == used[is_black.argmin()], 1, 0)
+    return indices
 
 
 def scaled_mask(

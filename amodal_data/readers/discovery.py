@@ -3,8 +3,8 @@
 import os
 import re
 import unicodedata
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -59,9 +59,14 @@ class PhotoFinder:
     Each folder is searched two levels deep (``train2014/``, ``images/val/``); links are followed. Only files found in
     this way are ever returned, so a name in an annotation file cannot lead out of these folders. A name with an accent
     is the same whether the letter and its accent are one character or two (Unicode NFC and NFD).
+
+    names: all file names of the dataset. Where two of them differ only in their folders, a file must lie in the folder
+    that its name says: one photo never serves two images.
     """
 
-    def __init__(self, folders: Sequence[Path]) -> None:
+    def __init__(self, folders: Sequence[Path], names: Iterable[str] = ()) -> None:
+        bases = Counter(_parts(name)[-1:] for name in dict.fromkeys(names))
+        self._repeated = {base[0] for base, count in bases.items() if base and count > 1}
         self._by_name: dict[str, list[Path]] = defaultdict(list)
         self._by_id: dict[int | None, list[Path]] = defaultdict(list)
         self._by_stem: dict[str, list[Path]] = defaultdict(list)
@@ -73,17 +78,24 @@ class PhotoFinder:
                 self._by_id[number].append(path)
 
     def find(self, file_name: str) -> Path | None:
-        """The first of :meth:`candidates`; None if there is none."""
-        return next(iter(self.candidates(file_name)), None)
+        """The file that is ``file_name``; None if there is none, or if several may be it."""
+        candidates = self.candidates(file_name)
+        return candidates[0] if len(candidates) == 1 else None
 
     def candidates(self, file_name: str) -> list[Path]:
         """All files that may be ``file_name``; only those in the folders it names, if there are any."""
-        parts = tuple(part for part in re.split(r"[\\/]", _composed(file_name)) if part not in ("", "."))
+        parts = _parts(file_name)
         name = parts[-1] if parts else ""
         stem = PurePath(name).stem
         paths = self._by_name.get(name) or self._by_id.get(coco_id(name)) or self._by_stem.get(stem, [])
-        chosen = [path for path in paths if tuple(map(_composed, path.parts[-len(parts) :])) == parts] or paths
+        chosen = [path for path in paths if tuple(map(_composed, path.parts[-len(parts) :])) == parts]
+        chosen = chosen or ([] if name in self._repeated else paths)
         return list({path.resolve(): path for path in reversed(chosen)}.values())[::-1]  # links to one file are one
+
+
+def _parts(file_name: str) -> tuple[str, ...]:
+    """Folders and name of a file, whichever slashes separate them."""
+    return tuple(part for part in re.split(r"[\\/]", _composed(file_name)) if part not in ("", "."))
 
 
 def _composed(name: str) -> str:

@@ -152,8 +152,13 @@ class _Reader:
             return self._read_built(*labelme_as_coco(path), path, "labelme")
         if any(path.glob("*/*.png")):
             return self._read_masks(path)
+        if (path.parent / "images").is_dir() and path.name == "labels":
+            raise SelectionError(
+                "these are YOLO's labels", place=str(path), fix=f"name the folder above: {path.parent}"
+            )
         problem = "nothing to read in this folder: no labelme or YOLO labels, no masks IMAGE/OBJECT.png"
-        fix = "name an annotation file, or a dataset with -d FOLDER; pass --pattern for masks with other names, "
+        fix = "name an annotation file, or a dataset with -d FOLDER; pass --pattern for masks with other names "
+        fix += '(maps of instances: --pattern "{image}.png"), '
         raise AnnotationError(problem, place=str(path), fix=f"{fix}or --format NAME for a format that Datumaro imports")
 
     def _read_masks(self, path: Path) -> Scenes:

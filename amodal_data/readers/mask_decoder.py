@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.errors import MaskError, MaskSizeError
-from amodal_data.masks.polygons import LONGEST, self_intersecting, usable_polygon, well_inside
+from amodal_data.masks.polygons import LONGEST, overshoot, self_intersecting, usable_polygon, well_inside
 from amodal_data.masks.rle import RLE, merge, parse_rles, rasterize_batch
 from amodal_data.readers.categories import Categories
 from amodal_data.readers.json_files import identifier
@@ -80,14 +80,24 @@ class MaskDecoder:
             repaired.append((index, polygon))
             for code in codes:
                 self.report(code, index, f"{len(points)} values, {_span(points)}")
+        self._check_exchanged_size([polygon for _, polygon in repaired if polygon is not None])
         dropped = {index for index, polygon in repaired if polygon is None}
         self.polygons = [(i, polygon) for i, polygon in repaired if polygon is not None and i not in dropped]
+
+    def _check_exchanged_size(self, polygons: Sequence[NDArray[np.float64]]) -> None:
+        """Report once if polygons leave the image, but all would lie in it with height and width exchanged."""
+        exchanged = self.size[::-1]
+        leaves = any(overshoot(polygon, self.size) > 1 for polygon in polygons)
+        if self.size != exchanged and leaves and all(overshoot(polygon, exchanged) <= 1 for polygon in polygons):
+            self.report("size-exchanged", -1, f"{self.size[0]} high, {self.size[1]} wide")
 
     def accept_polygons(self, masks: Sequence[RLE]) -> None:
         """Take the rasterized polygons; several of one annotation become their union."""
         parts = defaultdict(list)
-        for (index, _), mask in zip(self.polygons, masks, strict=True):
+        for (index, points), mask in zip(self.polygons, masks, strict=True):
             parts[index].append(mask)
+            if len(mask.switches) <= 2 and points.min() >= 0 and points.max() <= 1:
+                self.report("polygon-in-fractions", index, _span(points))
         for index, rles in parts.items():
             self.masks[index] = rles[0] if len(rles) == 1 else merge(rles)
         first: dict[bytes, int] = {}
@@ -173,7 +183,7 @@ def decode_masks(images: Sequence[MaskDecoder]) -> Sequence[MaskDecoder]:
         image.report("polygon-very-long", index, f"{len(points[n]) // 2} points")
     for n in np.flatnonzero(self_intersecting([points[n] for n in short])).tolist():
         image, index = owners[short[n]]
-        image.report("polygon-self-intersecting", index, "not valid for shapely")
+        image.report("polygon-self-intersecting", index, "its outline crosses or touches itself")
     rasterized = rasterize_batch([([polygon for _, polygon in image.polygons], image.size) for image in images])
     rles = [value for image in images for _, value in image.rles]
     decoded = iter(parse_rles(rles, [image.size for image in images for _ in image.rles]))

@@ -32,13 +32,13 @@ CODES: dict[str, Code] = {
         "Add the image to 'images', or correct the annotation's image_id."),
     "ids-are-text": Code(
         "info", "Image ids are texts, not numbers.", "images numbered from 1, in file order",
-        "Nothing has to be done. Results find their images by file_name."),
+        "Write file_name into results: it finds the image, whatever its id."),
     "classes-renumbered": Code(
         "info", "Two files use a class id for different classes.", "classes of the later file renumbered, by name",
         "Nothing has to be done. To choose the ids yourself, pass a table of classes with --classes."),
     "class-unknown": Code(
         "warning", "The class of an instance is not among 'categories'.", "kept, without a name",
-        "Add the class to 'categories', or correct the annotation's category_id."),
+        "Add the class to the list ('categories', data.yaml, classes.txt), or correct the annotation."),
     "image-unannotated": Code(
         "info", "An image has no annotation.", "kept as an image without objects",
         "Nothing has to be done if the image shows no object."),
@@ -47,7 +47,7 @@ CODES: dict[str, Code] = {
         "Nothing has to be done. To use it as an image without objects, export the task as COCO."),
     "image-size-unknown": Code(
         "error", "Neither the file nor a mask gives the image size.", "image skipped",
-        "Write 'height' and 'width' of the image into the file."),
+        "Write 'height' and 'width' (labelme: imageHeight, imageWidth) of the image into the file."),
     "annotation-malformed": Code(
         "error", "An entry is not an object with the expected fields.", "entry skipped",
         "Open the file at the place named, and correct or remove the entry."),
@@ -63,7 +63,7 @@ CODES: dict[str, Code] = {
         "Draw the instance again, or correct its entry."),
     "segmentation-missing": Code(
         "error", "An instance has no usable mask.", "instance skipped",
-        "Draw a mask. A box alone says nothing about levels."),
+        "Draw a mask; a box alone says nothing about levels. In Python, pass a bool array [H, W]."),
     "shape-left-out": Code(
         "warning", "A shape has no area, or its kind is not supported.", "shape skipped",
         "Draw the object as a polygon or a mask."),
@@ -78,7 +78,7 @@ CODES: dict[str, Code] = {
         "Check the last corner: an x without a y."),
     "polygon-far-outside": Code(
         "warning", "A coordinate lies beyond 16 times the longer side.", "polygon clipped to that window",
-        "Check whether its coordinates belong to this image and are in pixels."),
+        "Check whether its coordinates belong to this image, in pixels (in fractions for YOLO)."),
     "polygon-outside": Code(
         "info", "A polygon reaches more than 1 px outside the image.", "clipped to the image",
         "Nothing has to be done if the object reaches beyond the photo."),
@@ -106,6 +106,15 @@ CODES: dict[str, Code] = {
     "mask-gray": Code(
         "warning", "A mask has gray values: a lossy format or soft edges.", "cut at the middle",
         "Save masks as PNG without smoothing to get exact pixels."),
+    "mask-void": Code(
+        "warning", "A map of instances has the value 255 beside objects numbered from 1.", "taken as not labeled",
+        "If it is an object, give it the next number."),
+    "polygon-in-fractions": Code(
+        "warning", "All coordinates of a tiny polygon lie between 0 and 1.", "read as pixels",
+        "If they are shares of the image, multiply x by its width and y by its height."),
+    "size-exchanged": Code(
+        "warning", "Polygons leave the image, but would fit if height and width were exchanged.", "read as written",
+        "Look at the photo: if it is as wide as the file says it is high, exchange 'height' and 'width'."),
     "mask-at-border": Code(
         "warning", "A mask covers the whole border of its image.", "kept as it is",
         "Look at the mask: if black and white are exchanged, invert it."),
@@ -165,7 +174,7 @@ CODES: dict[str, Code] = {
     # sources of composed scenes
     "photo-missing": Code(
         "warning", "No folder holds the image file.", "image skipped",
-        "Name its folder with --images."),
+        "Name its folder with --images. For YOLO, put it into images/ beside labels/."),
     "photo-turned": Code(
         "info", "The EXIF data of a photo say that it is stored turned.", "turned upright",
         "Nothing has to be done if the annotations were drawn on the upright photo, as most tools show it."),

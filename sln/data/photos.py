@@ -21,7 +21,7 @@ def find_photos(images: Sequence[tuple[str, tuple[int, int]]], folders: Iterable
 
     Raises one :class:`PhotoError` that counts and lists files that are missing, unreadable or of another size.
     """
-    finder = PhotoFinder(list(folders))
+    finder = PhotoFinder(list(folders), [name for name, _ in images])
     paths: list[Path] = []
     missing: list[str] = []
     wrong: list[str] = []

@@ -37,13 +37,15 @@ def masks_as_coco(folder: Path, pattern: str = PATTERN, visible: str | None = No
     """
     files = _matching_files(folder, pattern)
     if not files:
-        raise LayoutError(f"no mask is called {pattern}", place=str(folder), fix="name them with --pattern")
+        example = next((path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.*"))), "none")
+        fix = f"correct --pattern; one of the files is {example}"
+        raise LayoutError(f"no mask is called {pattern}", place=str(folder), fix=fix)
     builder = CocoBuilder(folder.name)
     builder.list_classes(read_class_names(folder, builder).values())
     visible_files = _matching_files(folder, visible) if visible else []
     visible_paths = {path for path, _ in visible_files}  # which the pattern of amodal masks may match too
-    amodal = _MaskFiles(builder, [row for row in files if row[0] not in visible_paths], pattern)
-    visible_masks = {key: mask for _, key, _, mask in _MaskFiles(builder, visible_files, visible or "")}
+    amodal = _MaskFiles(builder, [row for row in files if row[0] not in visible_paths], pattern, folder)
+    visible_masks = {key: mask for _, key, _, mask in _MaskFiles(builder, visible_files, visible or "", folder)}
     digests, images, borders = [], dict[str, tuple[int, tuple[int, int]]](), 0
     for path, key, fields, mask in amodal:
         digests += [os.fsencode(path.name), mask.compressed()]
@@ -56,7 +58,7 @@ def masks_as_coco(folder: Path, pattern: str = PATTERN, visible: str | None = No
             continue
         if _covers_border(mask):
             borders += 1
-            builder.report("mask-at-border", path.name, image_id)
+            builder.report("mask-at-border", path.relative_to(folder).as_posix(), image_id)
         values: dict[str, Any] = {"file": path.name}
         if (order := integer(float(fields["order"])) if fields.get("order", "").isdecimal() else None) is not None:
             values["order"] = order
@@ -80,8 +82,9 @@ class _MaskFiles:
     ``count``: how many masks were read so far.
     """
 
-    def __init__(self, builder: CocoBuilder, files: list[tuple[Path, _Fields]], pattern: str) -> None:
+    def __init__(self, builder: CocoBuilder, files: list[tuple[Path, _Fields]], pattern: str, folder: Path) -> None:
         self.count = 0
+        self._folder = folder
         self._builder, self._files = builder, files
         self._are_maps, self._alpha = "{object}" not in pattern, "{alpha}" in pattern
 
@@ -91,13 +94,18 @@ class _MaskFiles:
                 masks = self._read_map(path) if self._are_maps else self._read_mask(path, fields["object"])
             except PhotoError as error:
                 remedy = f"; {error.fix}" if error.fix else ""
-                self._builder.report("mask-unusable", f"{path.name}: {error.message}{remedy}")
+                self._builder.report("mask-unusable", f"{self._name(path)}: {error.message}{remedy}")
                 continue
             self.count += len(masks)
             yield from ((path, (fields["image"], name), fields, mask) for name, mask in masks.items())
 
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self._folder).as_posix()
+
     def _read_map(self, path: Path) -> dict[str, RLE]:
-        values = read_instance_map(path)
+        values, has_void = read_instance_map(path)
+        if has_void:
+            self._builder.report("mask-void", self._name(path))
         numbers, positions = np.unique(values, return_inverse=True)
         positions = positions.reshape(values.shape)
         if len(numbers) > _MOST_VALUES:
@@ -111,7 +119,7 @@ class _MaskFiles:
     def _read_mask(self, path: Path, name: str) -> dict[str, RLE]:
         picture = read_mask(path, alpha=self._alpha)
         if picture.is_gray:
-            self._builder.report("mask-gray", path.name)
+            self._builder.report("mask-gray", self._name(path))
         return {name: RLE.from_mask(picture.mask)}
 
 

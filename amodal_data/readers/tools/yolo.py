@@ -88,5 +88,7 @@ def _parse_line(line: str) -> tuple[int, Any]:
     if len(values) == 4:
         raise ValueError("a box, not a polygon")
     if len(values) < 6 or len(values) % 2 or not np.isfinite(values).all():
-        raise ValueError(f"{len(values)} numbers are not a polygon")
+        raise ValueError(f"{len(values)} numbers are not three or more pairs of x and y")
+    if not (first.isascii() and first.isdigit() and len(first) < 10):
+        raise ValueError(f"the class must be a number, found {first!r:.40}")
     return int(first), values

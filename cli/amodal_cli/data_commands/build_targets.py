@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from amodal_cli.shared import options
-from amodal_cli.shared.annotations import ClassTable, CocoaFile, InstancesFile, add_classes, read_scenes
+from amodal_cli.shared.annotations import ClassTable, CocoaFile, InstancesFile, add_classes, read_scenes, report_photos
 from amodal_cli.shared.terminal import (
     check_output,
     count_of,
@@ -18,8 +18,7 @@ from amodal_cli.shared.terminal import (
 )
 
 if TYPE_CHECKING:
-    from amodal_data import Scenes
-    from amodal_data.readers import SceneStream
+    pass
 
 _SAME_LAYOUT = {"d2sa", "cocoa-cls"}  # Datasets whose files cannot be told apart by their layout
 
@@ -46,8 +45,10 @@ def build_targets(
     force: options.Force = False,
     resume: options.Resume = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and report, but write nothing.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 if anything was skipped or changed.")] = False,
-    max_bad: Annotated[int | None, options.Number(min=0, help="Exit 1 if more than N were skipped or changed.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 after any finding of severity error.")] = False,
+    max_bad: Annotated[
+        int | None, options.Number(min=0, help="Exit 1 after more than N findings of severity error.")
+    ] = None,
     jobs: options.Jobs = 1,
     scheduler: options.Scheduler = None,
     shard: options.Shard = None,
@@ -78,7 +79,7 @@ def build_targets(
     names = ", ".join(map(str, paths))
     suffix = f", split {split_name}" if split_name else ""
     print_note(f"{names}: {count_of(len(scenes), 'annotated image')}{suffix}", quiet=quiet)
-    _report_images(scenes, [*(images or []), *([data] if data else [])], quiet)
+    report_photos(getattr(scenes, "file_names", []), [*(images or []), *([data] if data else [])], quiet=quiet)
     kept = "" if dry_run else "finished shards are kept; continue with --resume"
     with progress("building", len(scenes) // (part[1] if part else 1), quiet=quiet, interrupt_note=kept) as advance:
         report = amodal_data.build_targets(
@@ -113,14 +114,3 @@ def _annotation_files(
         raise SelectionError("no annotations given", fix="search a folder with -d DIR, or pass --annotations FILE")
     files = find_annotations(data, dataset, split)
     return list(files.paths), files.split
-
-
-def _report_images(scenes: "Scenes | SceneStream", folders: list[Path], quiet: bool) -> None:
-    from amodal_data.readers.discovery import PhotoFinder
-
-    if not folders or quiet or not hasattr(scenes, "file_names"):
-        return
-    finder = PhotoFinder(folders)
-    missing = [name for name in scenes.file_names if finder.find(name) is None]
-    names = f"; missing: {', '.join(missing[:3])}{', ...' * (len(missing) > 3)}" if missing else ""
-    print_note(f"{len(scenes) - len(missing)} of {len(scenes)} photos found{names}")

@@ -42,7 +42,7 @@ def classes(
     print_result(_describe(report), report.to_dict(), as_json=as_json)
     if write is not None:
         write_text(write, as_toml(names, report))
-        print_note(f"next: edit {write}, then amodal-data build-targets --classes {write}", quiet=quiet)
+        print_note(f"next: edit {write}, then amodal-data build-targets {source} --classes {write}", quiet=quiet)
 
 
 def _describe(report: "Coverage") -> str:

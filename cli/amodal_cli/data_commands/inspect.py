@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from amodal_cli.shared import options
+from amodal_cli.shared.annotations import report_photos
 from amodal_cli.shared.terminal import check_output, count_of, print_json, print_note, progress
 from amodal_data.io.text import printable
 
@@ -64,6 +65,7 @@ def inspect(
             print_note(str(finding))
         if not pictures:
             print_note(f"next: amodal-data inspect {source} --html page.html --images DIR", quiet=quiet)
+    report_photos(dataset.file_names, images or [], quiet=quiet)
     for path, positions in pictures:
         if not positions:
             print_note(f"no image to show: {path} not written", quiet=quiet)

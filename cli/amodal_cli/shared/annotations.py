@@ -1,11 +1,13 @@
 """Reading annotation files, for the commands that build, check and name them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from amodal_cli.shared import options
+from amodal_cli.shared.terminal import print_note
 
 if TYPE_CHECKING:
     from amodal_data import Scenes
@@ -46,6 +48,22 @@ def read_scenes(
     else:
         scenes = read_annotations(paths, **common, **rules)
     return scenes if limit is None else scenes.first(limit)
+
+
+def report_photos(file_names: Sequence[str], folders: list[Path], *, quiet: bool) -> None:
+    """Print how many photos of a dataset lie in some folders, and which are missing or not to be told apart."""
+    from amodal_data.readers.discovery import PhotoFinder
+
+    if not folders or quiet or not file_names:
+        return
+    finder = PhotoFinder(folders, file_names)
+    counts = {name: len(finder.candidates(name)) for name in file_names}
+    lists = {"missing": [name for name in file_names if not counts[name]],
+             "in several folders": [name for name in file_names if counts[name] > 1]}  # fmt: skip
+    text = f"{sum(counts[name] == 1 for name in file_names)} of {len(file_names)} photos found"
+    for problem, names in lists.items():
+        text += f"; {problem}: {', '.join(names[:3])}{', ...' * (len(names) > 3)}" if names else ""
+    print_note(text)
 
 
 def add_classes(scenes: "Scenes | SceneStream", table: Path | None, instances: Path | None) -> "Scenes | SceneStream":

@@ -241,6 +241,60 @@ def test_masks_with_a_white_background_are_refused(tmp_path):
     assert len(scenes[0].instances) == 3 and codes(scenes).count("mask-at-border") == 2
 
 
+def test_one_flat_color_with_transparency_is_a_cutout(tmp_path):
+    for n, color in enumerate(([200, 9, 9], [0, 0, 0])):
+        pixels = np.zeros((*SIZE, 4), np.uint8)
+        pixels[..., :3], pixels[..., 3] = color, square_mask() * 255
+        picture(tmp_path / "a" / f"{n}.png", pixels)
+    scenes = read_annotations(tmp_path, masks="modal")
+    assert not len(scenes) and codes(scenes) == ["mask-unusable"] * 2 and "{alpha}" in scenes.findings[0].message
+    (scene,) = read_annotations(tmp_path, masks="modal", pattern="{image}/{object}{alpha}.png")
+    assert [instance.amodal.area for instance in scene.instances] == [100, 100]
+    white = np.where(square_mask()[..., None], np.uint8(255), np.uint8(0)).repeat(4, axis=2)
+    picture(tmp_path / "b" / "0.png", white)  # transparent where it is black: one mask either way
+    assert read_annotations(tmp_path, masks="modal")[0].instances[0].amodal.area == 100
+
+
+def test_maps_with_a_palette_are_read_by_index(tmp_path):
+    """Two indices of one color are two objects; 255 beside numbered objects is not labeled."""
+    numbers = Map("uint8").values()
+    numbers[30:, :] = 255
+    image = Image.fromarray(numbers).convert("P")
+    image.putpalette([0, 0, 0] + [200, 10, 10] * 255)
+    (tmp_path / "a").mkdir()
+    image.save(tmp_path / "a" / "map.png")
+    scenes = read_annotations(tmp_path, masks="modal", pattern="{image}/map.png")
+    assert [instance.amodal.area for instance in scenes[0].instances] == [100, 40] and codes(scenes) == ["mask-void"]
+
+
+def test_fractions_and_exchanged_sizes_are_noticed(tmp_path):
+    tiny = [value / 60 for value in SQUARE]
+    path = written(tmp_path / "a.json", coco([{"segmentation": [tiny]}, {}]))
+    assert "polygon-in-fractions" in codes(read_annotations(path, masks="modal"))
+    tall = [5, 45, 15, 45, 15, 55, 5, 55]  # below the image, as if it were 60 high
+    path = written(tmp_path / "b.json", coco([{"segmentation": [tall]}, {}]))
+    assert "size-exchanged" in codes(read_annotations(path, masks="modal"))
+
+
+def test_one_photo_never_serves_two_images(tmp_path):
+    from amodal_data.readers.discovery import PhotoFinder
+
+    for day in ("day1", "day2"):
+        (tmp_path / day).mkdir()
+        Image.new("RGB", (60, 40)).save(tmp_path / day / "p.jpg")
+    names = ["day1/p.jpg", "day2/p.jpg"]
+    finder = PhotoFinder([tmp_path / "day1"], names)
+    assert finder.find("day1/p.jpg") == tmp_path / "day1" / "p.jpg" and finder.find("day2/p.jpg") is None
+    assert PhotoFinder([tmp_path]).find("p.jpg") is None  # either of two
+    images = [{"id": n, "file_name": name} for n, name in enumerate(names)]
+    path = written(tmp_path / "a.json", coco([{"image_id": 0}, {"image_id": 1}], (), images))
+    built = run_command("amodal-data", "build-targets", path, "--masks", "modal", "--images", tmp_path / "day1",
+                        "-o", tmp_path / "a.h5")  # fmt: skip
+    assert "1 of 2 photos found; missing: day2/p.jpg" in built.stderr
+    shown = run_command("amodal-data", "inspect", tmp_path / "a.h5", "--images", tmp_path / "day2")
+    assert "1 of 2 photos found" in shown.stderr
+
+
 def test_cutouts_are_masks_when_asked(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (*SIZE, 4)).astype(np.uint8)
     pixels[..., 3] = square_mask() * 255
