@@ -12,7 +12,7 @@ from support.scenes import make_scene
 from amodal_data import RLE, ScoredMask, build_targets, read_annotations, read_cocoa, write_cocoa
 from amodal_data.cache import CachedImage
 from amodal_data.evaluation import read_predictions, read_truth, write_predictions
-from amodal_data.evaluation.protocols.pair_order import order_of
+from amodal_data.evaluation.protocols.pair_order import Grids, order_of
 from amodal_data.inspector.dataset import open_dataset
 from amodal_data.inspector.drawing.colors import BANDS, IDENTITY, sem_dist_colors
 from amodal_data.inspector.page import write_page
@@ -601,5 +601,5 @@ def test_the_page_orders_predicted_pairs_as_the_package(visit, place):
     predictions = read_predictions(place / "p.json", read_truth(place / "t.h5")).of(4)
     for a in range(len(predictions)):
         for b in range(len(predictions)):
-            expected = order_of(predictions[a], predictions[b]) if a != b else 0
+            expected = order_of(predictions[a], predictions[b], Grids()) if a != b else 0
             assert page.evaluate(f"picture.predicted.order({a}, {b})") == expected
