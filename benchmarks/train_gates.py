@@ -22,8 +22,7 @@ from sln import CachedTargets, Config, Predictor, load_config
 from sln.data.dataset import fit_in
 from sln.evaluation.evaluate import predict_dataset, score_at_truth_boxes
 from sln.inference.prediction import Prediction
-from sln.network.paste_masks import paste
-from sln.network.roi_head import decode_levels
+from sln.network.paste_masks import decode_levels, paste
 from sln.network.targets import SAMPLES, Targets, level_shares
 from sln.training.trainer import Trainer
 

@@ -1,4 +1,6 @@
-from .completion.completer import Completer, Prompts
+from .completion.adapters import from_detections
+from .completion.completer import Completer, complete
+from .completion.prompts import Prompts
 from .config.loading import load_config
 from .config.sections import Config
 from .data.dataset import CachedTargets
@@ -18,8 +20,10 @@ __all__ = [
     "Prompts",
     "Sources",
     "build",
+    "complete",
     "evaluate_model",
     "fit",
+    "from_detections",
     "load",
     "load_config",
     "resume",

@@ -35,7 +35,7 @@ def complete_photos(
             prompts.problems.clear()
             owner, findings = pixel_owners(rows, photo.path.name)
             report.findings += findings
-            predictions.append(completer.complete(photo.pixels, rows, owner, mirror=mirror))
+            predictions.append(completer.complete(photo.pixels, rows, owner=owner, mirror=mirror))
         return predictions
 
     return write_predictions_folder(predict, photos, out, kinds, on_photo=on_photo)

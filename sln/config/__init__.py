@@ -8,6 +8,7 @@ from sln.config.loading import commented, load_config
 from sln.config.presets import PRESETS, Preset
 from sln.config.sections import (
     Category,
+    CompletionConfig,
     Config,
     DataConfig,
     DetectorConfig,
@@ -23,6 +24,7 @@ from sln.config.sections import (
 __all__ = [
     "PRESETS",
     "Category",
+    "CompletionConfig",
     "Config",
     "DataConfig",
     "DetectorConfig",

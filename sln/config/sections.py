@@ -198,6 +198,15 @@ class CompletionConfig(_Section):
     prior_steps: int = Field(
         0, ge=0, description="Steps of training a shape prior on the masks of the cache, after the network; 0 = none."
     )
+    prior_weight: float = Field(
+        0.4, ge=0, le=1, description="Weight of the shape prior beside the head; tuned on the validation set."
+    )
+    prompted_weight: float = Field(
+        0.6, ge=0, le=1, description="Weight of the head's prediction with prompts beside the one without; tuned."
+    )
+    extent_confidence: float = Field(
+        0.4, gt=0, lt=1, description="Confidence above which an object extends to a cell; tuned."
+    )
 
 
 class Config(_Section):

@@ -20,7 +20,7 @@ from sln.inference.comparison import ComparisonRow, comparison
 from sln.inference.prediction import Prediction, with_decoding
 from sln.inference.predictor import Predictor
 from sln.inference.report_page import write_report
-from sln.network.roi_head import decode_levels
+from sln.network.paste_masks import decode_levels
 from sln.network.roi_pool import ROIs
 from sln.runtime.device import autocast
 

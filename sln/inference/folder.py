@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +22,12 @@ from amodal_data.layering.sem_dist import sem_dist_of_codes
 from amodal_data.readers.discovery import coco_id
 from amodal_data.scenes.findings import Finding
 from sln.inference.comparison import ComparisonRow, comparison
+from sln.inference.layers import layer_of, save_layer
 from sln.inference.overlay import save_picture
 from sln.inference.prediction import Prediction
-from sln.inference.predictor import Predictor
+
+if TYPE_CHECKING:
+    from sln.inference.predictor import Predictor
 
 _RESULTS, _PAGE = "predictions.json", "predictions.html"
 
@@ -98,7 +101,7 @@ def photo_ids(photos: Sequence[Path]) -> list[int]:
 
 
 def predict_photos(
-    predictor: Predictor,
+    predictor: "Predictor",
     photos: Sequence[Path],
     out: Path,
     kinds: Collection[str] = ("coco", "png"),
@@ -128,7 +131,8 @@ def write_predictions_folder(
     """Write predictions to ``out``, batch by batch.
 
     kinds: any of ``coco`` (``predictions.json`` with its ``.npz`` sidecar file), ``html`` (``predictions.html``),
-    ``png`` (``overlays/``) and ``npy`` (sem-dist maps in ``sem_dist/``). min_score: lowest score written, in [0, 1].
+    ``png`` (``overlays/``), ``npy`` (sem-dist maps in ``sem_dist/``) and ``layers`` (``layers/PHOTO/000.png`` with the
+    visible pixels of an instance, ``000_inpaint.png`` with its hidden part). min_score: lowest score written.
     on_photo: called with the number of images just finished. An image that cannot be used is reported and skipped.
     After KeyboardInterrupt the finished images are kept and the report says ``interrupted``.
     """
@@ -213,6 +217,8 @@ class _Output:
             save_picture(prediction.plot(pixels), self.folder / f"{name}.png")
             save_picture(comparison([ComparisonRow(path.name, pixels, prediction)]), self.folder / f"{name}_maps.png")
             self.report.written.append(f"{name}.png")
+        if "layers" in self.kinds:
+            self._write_layers(photo, prediction)
         if "npy" in self.kinds:
             array = folder_for(self.folder / "sem_dist") / f"{image_id:012d}.npy"
             with replaced_path(array) as temporary:
@@ -224,6 +230,13 @@ class _Output:
         self.report.photos += 1
         self.report.instances += len(masks)
         return PageImage(CachedImage(image_id, self.names[path], prediction.size), predictions=masks, photo=path)
+
+    def _write_layers(self, photo: OpenPhoto, prediction: Prediction) -> None:
+        name = f"layers/{self.picture_names[photo.path]}"
+        folder = folder_for(folder_for(self.folder / "layers") / self.picture_names[photo.path])
+        for n in np.flatnonzero(prediction.scores >= self.min_score).tolist():
+            layer = layer_of(photo.pixels, prediction.scored_mask(n))
+            self.report.written += [f"{name}/{file}" for file in save_layer(layer, folder, f"{n:03d}")]
 
 
 def save_sem_dist(path: Path, prediction: Prediction, min_score: float) -> None:

@@ -33,9 +33,14 @@ def draw_overlay(
     small = np.asarray(Image.fromarray(canvas).resize((width, height)), np.float64)
     view = layered_predictions(masks, size).resized((height, width))
     picture = as_image(draw_instances(small, view))
-    texts = [" ".join([str(n), *mask.name.split(), f"{mask.score:.2f}"]) for n, mask in enumerate(masks)]
+    texts = [" ".join([str(n), *mask.name.split(), *_score(mask)]) for n, mask in enumerate(masks)]
     write_labels(picture, label_places(view), texts, _LABEL_SIZE)
     return picture
+
+
+def _score(mask: ScoredMask) -> list[str]:
+    """The score as text; none for 1, which given masks without a score have."""
+    return [] if mask.score == 1 else [f"{mask.score:.2f}"]
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:

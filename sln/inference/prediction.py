@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from amodal_data.errors import PhotoError
 from amodal_data.evaluation.protocols.pair_order import order_pairs
 from amodal_data.evaluation.results.scored_masks import ScoredMask
 from amodal_data.export.adapters import to_supervision
@@ -22,15 +23,16 @@ from amodal_data.masks.windows import Window, from_crop, union_windows, window_o
 from sln.config import Category, PredictConfig
 from sln.inference.conditioning import GivenMasks
 from sln.inference.joint_masks import JointMasks
+from sln.inference.layers import Layer, layer_of
 from sln.inference.overlay import draw_overlay, save_picture
-from sln.network.paste_masks import paste, paste_in_parts
-from sln.network.roi_head import decode_levels
+from sln.network.paste_masks import decode_levels, paste, paste_in_parts
 
 if TYPE_CHECKING:
     from supervision import Detections
 
 _MIN_SCORE = 0.5  # Smallest score of predictions in pictures
 _MAX_OVERLAP = 0.5  # Pictures leave out predictions that overlap a better one above this IoU
+_JUST_INSIDE = np.nextafter(np.float32(0.5), np.float32(1))  # Smallest confidence inside
 _STRIP = 2**22  # Pixels pasted at once
 
 
@@ -43,7 +45,8 @@ class Prediction:
     of them; without them it is 1, without a name. ``given``: masks that the instances complete, if they do. ``objects``
     int64 [P]: equal for detections of one object; without them all are different. ``decoding``: the rule that decodes
     levels jointly (:mod:`amodal_data.layering.joint_decoding`); ``none``: each instance by itself.
-    ``hidden_threshold``: confidence above which hidden parts are inside.
+    ``hidden_threshold``: confidence above which hidden parts are inside. ``decoded``: masks that were decoded
+    elsewhere, for each instance the amodal one and those of level 0, 1, ...
 
     Maps of the photo's size are made when first used. Levels and masks are those of the instances at hand: :meth:`only`
     decodes some of them anew. The depth order is decided pair by pair, from probabilities.
@@ -58,6 +61,7 @@ class Prediction:
     objects: NDArray[np.int64] | None = None
     decoding: DecodingRule = "none"
     hidden_threshold: float = 0.5
+    decoded: tuple[tuple[RLE, ...], ...] | None = None
 
     @property
     def category_ids(self) -> NDArray[np.int64]:
@@ -75,15 +79,20 @@ class Prediction:
     @cached_property
     def _maps(self) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         confidence, codes = self._decode(0.5)
-        if self._joint_masks is not None:
-            for n, (_, *levels) in enumerate(self._joint_masks):
-                for code, mask in enumerate(levels, 1):
-                    codes[n][mask.decode()] = code
+        for n, (amodal, *levels) in enumerate(self._joint_masks or ()):
+            if self.decoded is not None:
+                inside = amodal.decode()
+                confidence[n] = np.where(inside, confidence[n].clip(_JUST_INSIDE), confidence[n].clip(max=0.5))
+                codes[n] = 0
+            for code, mask in enumerate(levels, 1):
+                codes[n][mask.decode()] = code
         return confidence, codes
 
     @cached_property
     def _joint_masks(self) -> list[tuple[RLE, ...]] | None:
         """Masks of all instances, decoded jointly; None without a rule."""
+        if self.decoded is not None:
+            return list(self.decoded)
         if self.decoding == "none" or len(self) < 2:
             return None
         windows = [self._window(n) for n in range(len(self))]
@@ -222,6 +231,16 @@ class Prediction:
         """Write :meth:`plot` to a file. Raises :class:`amodal_data.errors.SelectionError` unless it is a picture."""
         save_picture(self.plot(photo, min_score), Path(path))
 
+    def layers(self, photo: NDArray[np.uint8] | str | Path) -> list[Layer]:
+        """Each instance as a picture of its visible pixels, and what a painter model has to fill to make it whole.
+
+        photo: uint8 [H, W, 3] or its path. Raises :class:`amodal_data.errors.PhotoError` if it has another size.
+        """
+        pixels = read_photo(Path(photo), upright=True) if isinstance(photo, str | Path) else photo
+        if pixels.shape[:2] != self.size:
+            raise PhotoError(f"the photo is {pixels.shape[:2]} (height, width), the instances are of {self.size}")
+        return [layer_of(pixels, self.scored_mask(n)) for n in range(len(self))]
+
     def _repr_html_(self) -> str:
         """A small picture and the one-line ``repr``, for notebooks."""
         from amodal_data.inspector.drawing.notebook import figure
@@ -241,6 +260,7 @@ class Prediction:
             categories=tuple(self.categories[n] for n in rows) if self.categories else (),
             given=None if self.given is None else self.given.only(rows),
             objects=None if self.objects is None else self.objects[rows],
+            decoded=None if self.decoded is None else tuple(self.decoded[n] for n in rows),
         )
         if self.decoding == "none":
             part._scored.update({i: self._scored[n] for i, n in enumerate(rows) if n in self._scored})

@@ -18,7 +18,7 @@ from sln.errors import WeightsError
 from sln.inference.exported import SETTINGS, ExportedModel, load_exported
 from sln.inference.prediction import Prediction, with_decoding
 from sln.network.duplicates import duplicates
-from sln.network.roi_head import decode_levels
+from sln.network.paste_masks import decode_levels
 from sln.network.sln import SLN, Detections, load_model
 from sln.runtime.device import autocast, pick_device
 

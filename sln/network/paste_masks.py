@@ -1,8 +1,9 @@
-"""Level probabilities of ROIs pasted to image size, all at once."""
+"""Level probabilities of ROIs pasted to image size, all at once, and decoded into levels."""
 
 import torch
 from torch import Tensor
 
+from amodal_data.layering.sem_dist import median_level
 from amodal_data.masks.paste import paste_weights
 
 _MAX_VALUES = 2**25  # Values pasted at once: 128 MB of float32
@@ -28,3 +29,14 @@ def paste_in_parts(probabilities: Tensor, boxes: Tensor, size: tuple[int, int]) 
     step = max(1, _MAX_VALUES // (probabilities.shape[1] * size[0] * size[1]))
     parts = zip(probabilities.split(step), boxes.split(step), strict=True)
     return [paste(part, part_boxes, size) for part, part_boxes in parts]
+
+
+def decode_levels(probabilities: Tensor, threshold: float = 0.5) -> tuple[Tensor, Tensor]:
+    """Confidence and level codes from level probabilities [P, K + 1, ...].
+
+    The confidence C = 1 - p_outside is float [P, ...]. Codes are uint8 [P, ...]: 0 where C <= ``threshold``, else 1 +
+    the median of the K levels, without "outside".
+    """
+    confidence = 1 - probabilities[:, 0]
+    codes = (1 + median_level(probabilities[:, 1:].transpose(0, 1))) * (confidence > threshold)
+    return confidence, codes.to(torch.uint8)

@@ -5,11 +5,9 @@ The output of a head is level probabilities [P, K + 1, S, S] of P ROIs: channel 
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from amodal_data.layering.sem_dist import median_level
 from sln.network.encoder import block
 
 
@@ -52,14 +50,3 @@ def upsample(maps: Tensor, scale: int) -> Tensor:
     return (
         maps if scale == 1 else functional.interpolate(maps, scale_factor=scale, mode="bilinear", align_corners=False)
     )
-
-
-def decode_levels(probabilities: Tensor, threshold: float = 0.5) -> tuple[Tensor, Tensor]:
-    """Confidence and level codes from level probabilities [P, K + 1, ...].
-
-    The confidence C = 1 - p_outside is float [P, ...]. Codes are uint8 [P, ...]: 0 where C <= ``threshold``, else 1 +
-    the median of the K levels, without "outside".
-    """
-    confidence = 1 - probabilities[:, 0]
-    codes = (1 + median_level(probabilities[:, 1:].transpose(0, 1))) * (confidence > threshold)
-    return confidence, codes.to(torch.uint8)

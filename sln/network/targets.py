@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sln.network.roi_head import decode_levels
+from sln.network.paste_masks import decode_levels
 
 SAMPLES = 3  # Sample points a side of each cell of an ROI; odd, so that inside and outside never tie
 MAX_UNKNOWN_SHARE = 0.5  # A box with a larger unknown share is no example of background

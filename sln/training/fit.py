@@ -13,7 +13,9 @@ import torch
 from amodal_data.cache.header import read_digest
 from amodal_data.cache.read import TargetCache
 from amodal_data.cache.schema import AMBIGUOUS
-from sln.completion.shape_prior import PRIOR_FILE, fit_prior
+from sln.completion.prior_training import fit_prior
+from sln.completion.shape_bank import shapes_of_targets
+from sln.completion.shape_prior import PRIOR_FILE
 from sln.config import Category, Config
 from sln.data.dataset import CachedTargets
 from sln.errors import ConfigError, RunError
@@ -152,9 +154,9 @@ def _finish(trainer: Trainer, sources: Sources, say: Say) -> None:
     if run is None or not trainer.world.is_main or trainer.step < trainer.spans[-1].stop:
         return
     if config.completion.prior_steps and not (run.path / PRIOR_FILE).exists():
-        steps, rules = config.completion.prior_steps, config.train
-        loading: dict[str, Any] = {"seed": rules.seed, "workers": rules.workers, "device": trainer.device}
-        prior = fit_prior(trainer.data, steps, batch=rules.batch, windows=rules.prompts, **loading)
+        steps, seed = config.completion.prior_steps, config.train.seed
+        bank = shapes_of_targets(trainer.data.cache, np.random.default_rng(seed), str(trainer.data.cache.path))
+        prior = fit_prior(bank, steps, seed=seed, device=trainer.device)
         prior.save(run.path / PRIOR_FILE)
         say(f"{run.path / PRIOR_FILE}: shape prior, {steps} steps")
     data = trainer.data

@@ -117,7 +117,7 @@ def build_object_bank(
     photos: dict[int, _PhotoObjects] = {}
     for scene in content.scenes:
         names |= {instance.category_id: instance.name for instance in scene.instances}
-        if _in_part(scene.image_id, part, held_out, split):
+        if in_part(scene.image_id, part, held_out, split):
             license_id = content.licenses.get(scene.image_id, 0)
             photos[scene.image_id] = _photo_objects(scene, license_id, licenses, finder, rules)
     ordered = [photos[image_id] for image_id in content.licenses if image_id in photos]
@@ -168,7 +168,7 @@ def _photo_objects(
         return _PhotoObjects((Finding("photo-missing", place, scene.file_name),))
     if (problem := _photo_problem(photo, scene.size)) is not None:
         return _PhotoObjects((Finding("photo-unusable", place, problem),))
-    whole, findings = _whole_instances(scene, rules)
+    whole, findings = whole_instances(scene, rules)
     cutouts = tuple(
         Cutout(i.amodal, whole[n], photo, scene.image_id, i.annotation_id, i.category_id, i.name, license_id)
         for n, i in enumerate(scene.instances)
@@ -224,7 +224,7 @@ def _no_derivatives(licenses: Any) -> dict[int, str]:
     return names
 
 
-def _in_part(image_id: int, part: str, held_out: float, split: int) -> bool:
+def in_part(image_id: int, part: str, held_out: float, split: int) -> bool:
     """Does a photo belong to a part? A digest of its id and ``split`` decides, so no other seed ever mixes them."""
     if part == "all":
         return True
@@ -233,7 +233,7 @@ def _in_part(image_id: int, part: str, held_out: float, split: int) -> bool:
     return (position < held_out) == (part == "val")
 
 
-def _whole_instances(scene: Scene, rules: Rules) -> tuple[dict[int, Window], list[Finding]]:
+def whole_instances(scene: Scene, rules: Rules) -> tuple[dict[int, Window], list[Finding]]:
     """The windows of the instances of a photo that are whole, by number, and why the others are not."""
     cover = np.zeros(scene.size, np.int32)
     windows = [window_of(instance.amodal) for instance in scene.instances]

@@ -17,12 +17,15 @@ OUTPUTS = {
     "npy": ("sem_dist",),
     "html": ("predictions.html",),
 }  # The files or folders of each output kind
+COMPLETION_OUTPUTS = OUTPUTS | {"layers": ("layers",)}
 MAX_FINDINGS = 5  # Findings that are printed one by one
 
 Inputs = Annotated[list[Path], typer.Argument(exists=True, metavar="INPUT", help="Images, or folders of them.")]
 OutputFolder = Annotated[Path, options.OutputFolder("--output", "-o", help="Folder to write to.")]
 _KINDS = "Outputs: coco (results), png (overlays), npy (sem-dist maps), html (page)."
 Save = Annotated[str, typer.Option(metavar="KINDS", help=_KINDS)]
+_LAYERS = f"{_KINDS[:-1]}, layers (an RGBA picture and an inpainting mask an instance)."
+CompletionSave = Annotated[str, typer.Option("--save", metavar="KINDS", help=_LAYERS)]
 
 
 def find_images(inputs: list[Path], folder: Path, kinds: list[str], *, force: bool, quiet: bool) -> tuple[Path, ...]:
@@ -31,7 +34,7 @@ def find_images(inputs: list[Path], folder: Path, kinds: list[str], *, force: bo
 
     images = find_inputs(inputs)
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (name for kind in kinds for name in OUTPUTS[kind]):
+    for name in (name for kind in kinds for name in COMPLETION_OUTPUTS[kind]):
         check_output(folder / name, force=force)
     if images.skipped:
         examples = ", ".join(path.name for path in images.skipped[:3])

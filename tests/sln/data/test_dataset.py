@@ -12,7 +12,7 @@ from amodal_data.errors import PhotoError
 from amodal_data.io.images import read_photo
 from sln.config import DataConfig
 from sln.data.dataset import CachedTargets, batches, fit_in
-from sln.network.roi_head import decode_levels
+from sln.network.paste_masks import decode_levels
 from sln.network.targets import Targets, level_shares, one_hot_levels
 
 

@@ -17,8 +17,7 @@ from sln.network.encoder import Encoder, build_backbone
 from sln.network.glm import GlobalLayeringModule, global_layering_loss
 from sln.network.ilm import amodal_loss, instance_layering_loss, level_weights, sem_dist_loss, soft_sem_dist
 from sln.network.losses import log_tails, total_loss
-from sln.network.paste_masks import paste
-from sln.network.roi_head import decode_levels
+from sln.network.paste_masks import decode_levels, paste
 from sln.network.roi_pool import Features, ROIs
 from sln.network.sampling import sample_rois, shuffle_keys
 from sln.network.sln import build

@@ -1,0 +1,113 @@
+"""Prompts: visible masks or boxes in one image, and which of them each pixel belongs to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from amodal_data.errors import PredictionError
+from amodal_data.masks.rle import RLE
+from amodal_data.masks.windows import window_of
+from amodal_data.scenes.findings import Finding, Place
+from sln.config import Category
+from sln.inference.conditioning import Answer
+
+Numbers = Sequence[float] | NDArray[Any] | None
+Names = Sequence[str] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Prompts:
+    """P visible masks or boxes in one photo of ``size`` (H, W).
+
+    ``boxes`` float32 [P, 4]: around the visible parts, x0, y0, x1, y1 in pixels. ``masks``: visible masks, None where
+    only the box is known. ``scores`` float32 [P]. ``categories``: P classes, or none. ``answers``: the ground-truth
+    instance each is made for, P of them, or none.
+
+    Raises :class:`amodal_data.errors.PredictionError` if a box is not finite.
+    """
+
+    size: tuple[int, int]
+    boxes: NDArray[np.float32]
+    masks: tuple[RLE | None, ...]
+    scores: NDArray[np.float32]
+    categories: tuple[Category, ...] = ()
+    answers: tuple[Answer | None, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.boxes).all():
+            raise PredictionError("a box is not finite", fix="leave out prompts without a finite box")
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    @classmethod
+    def of_masks(cls, masks: NDArray[Any], *, scores: Numbers = None, classes: Names = None) -> "Prompts":
+        """Visible masks, bool [P, H, W]; ``scores`` in [0, 1] (1 by default) and names of ``classes``, P of each.
+
+        Integers that are 0 or not, and probabilities from 0 to 1 (inside above 0.5), are taken as masks too. Raises
+        :class:`PredictionError` for anything else.
+        """
+        masks = np.asarray(masks)
+        if masks.ndim != 3 or masks.dtype.kind not in "biuf":
+            raise PredictionError(f"expected masks, bool [P, H, W], found {masks.dtype} {list(masks.shape)}",
+                                  fix="stack one mask an object, each of the image's size")  # fmt: skip
+        rles = tuple(RLE.from_mask(mask > (0.5 if masks.dtype.kind == "f" else 0)) for mask in masks)
+        size = (int(masks.shape[1]), int(masks.shape[2]))
+        return cls(size, boxes_of(rles), rles, _scores(scores, len(rles)), _categories(classes, len(rles)))
+
+    @classmethod
+    def of_boxes(
+        cls, boxes: NDArray[Any], size: tuple[int, int], *, scores: Numbers = None, classes: Names = None
+    ) -> "Prompts":
+        """Boxes around visible parts, [P, 4] (x0, y0, x1, y1 in pixels), in an image of ``size`` (H, W)."""
+        boxes, count = np.asarray(boxes, np.float32).reshape(-1, 4), len(boxes)
+        return cls(size, boxes, (None,) * count, _scores(scores, count), _categories(classes, count))
+
+
+def _scores(scores: Numbers, count: int) -> NDArray[np.float32]:
+    values = np.ones(count, np.float32) if scores is None else np.asarray(scores, np.float32).reshape(-1)
+    if len(values) != count or not ((values >= 0) & (values <= 1)).all():
+        raise PredictionError(f"expected {count} scores from 0 to 1, found {np.asarray(scores).tolist()!r:.60}")
+    return values
+
+
+def _categories(classes: Names, count: int) -> tuple[Category, ...]:
+    """A class for each name, numbered from 1 in the order of the alphabet."""
+    if classes is None:
+        return ()
+    names = [str(name) for name in classes]
+    if len(names) != count:
+        raise PredictionError(f"expected {count} names of classes, found {len(names)}")
+    numbers = {name: n for n, name in enumerate(sorted(set(names)), 1)}
+    return tuple(Category(id=numbers[name], name=name) for name in names)
+
+
+def boxes_of(masks: Sequence[RLE]) -> NDArray[np.float32]:
+    """Boxes around masks, float32 [P, 4], half-open pixels; all 0 for an empty one."""
+    windows = [window_of(mask) for mask in masks]
+    corners = [(0, 0, 0, 0) if w is None else (w[1].start, w[0].start, w[1].stop, w[0].stop) for w in windows]
+    return np.array(corners, np.float32).reshape(-1, 4)
+
+
+def pixel_owners(prompts: Prompts, file: str = "") -> tuple[NDArray[np.int32], list[Finding]]:
+    """The prompt whose mask each pixel belongs to, int32 [H, W] (-1 = none), and a finding for each overlap.
+
+    Shared pixels go to the higher score, and to the smaller mask of equal scores.
+    """
+    owner = np.full(prompts.size, -1, np.int32)
+    shared: dict[tuple[int, int], int] = {}
+    areas = [0 if mask is None else mask.area for mask in prompts.masks]
+    for n in sorted(range(len(prompts)), key=lambda n: (-prompts.scores[n], areas[n])):
+        mask = prompts.masks[n]
+        if mask is None:
+            continue
+        inside = mask.decode()
+        owners = owner[inside]
+        for first, count in zip(*np.unique(owners[owners >= 0], return_counts=True), strict=True):
+            shared[int(first), n] = int(count)
+        owner[inside & (owner < 0)] = n
+    return owner, [Finding("prompts-overlap", Place(file), f"masks {a} and {b} share {count} pixels; {a} keeps them")
+                   for (a, b), count in sorted(shared.items())]  # fmt: skip
