@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from amodal_data.errors import SelectionError
+from amodal_data.evaluation.baselines import BASELINES, BaselinePredictions
 from amodal_data.evaluation.bootstrap import difference
 from amodal_data.evaluation.comparison import PredictionSource
 from amodal_data.evaluation.ground_truth import TruthSource, read_truth
@@ -93,12 +94,14 @@ def evaluate_all(
     only: Collection[int] | None = None,
     masks: str | None = None,
     order: str | None = None,
+    baselines: bool = False,
     **rules: Any,
 ) -> Evaluation:
     """Score one or several methods by any protocols, each method in one pass over the images.
 
     predictions: as for :func:`evaluate` (the method is named after its file), or name -> predictions for several
-    methods, which are scored on the same images. The other arguments are those of :func:`evaluate`.
+    methods, which are scored on the same images. baselines: add those of :mod:`amodal_data.evaluation.baselines`, which
+    know the true visible masks. The other arguments are those of :func:`evaluate`.
 
     Raises :class:`amodal_data.errors.PredictionError` for predictions that cannot be scored, and
     :class:`SelectionError` for methods that have no image in common, because they are parts of one method.
@@ -108,6 +111,7 @@ def evaluate_all(
     named = isinstance(predictions, Mapping) and predictions and all(isinstance(key, str) for key in predictions)
     methods: Methods = predictions if named else {_method_name(predictions): predictions}  # type: ignore[assignment,dict-item]
     truth = read_truth(ground_truth, settings.annotator, only, masks=masks, order=order, stream=True)
+    methods = dict(methods) | ({name: BaselinePredictions(truth, name) for name in BASELINES} if baselines else {})
     scores = {name: score(truth, source, protocols, settings) for name, source in methods.items()}
     for (a, score_a), (b, score_b) in combinations(scores.items(), 2):
         ids_a, ids_b = score_a.stats.image_ids, score_b.stats.image_ids

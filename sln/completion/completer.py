@@ -52,7 +52,7 @@ class Completer:
             raise ValueError("a completer needs a shape prior, a network or both")
         self.network, self.rules = network, rules or PriorRules()
         self.settings = settings or (CompletionConfig() if network is None else network.config.completion)
-        self.prior = None if prior is None else prior.eval()
+        self.prior = None if prior is None else prior.fused()
         if self.prior is not None and network is not None:
             self.prior = self.prior.to(network.device)
 
@@ -96,9 +96,10 @@ class Completer:
 
         photo: uint8 RGB [H, W, 3], a Pillow image, the path of one, or its size (H, W), which is enough for a shape
         prior alone. prompts: :class:`Prompts`, or what another library returns
-        (:func:`sln.completion.adapters.from_detections`); or instead ``masks``, bool [P, H, W], the visible parts, or ``boxes`` [P, 4] around visible parts (x0, y0, x1, y1 in pixels), with P ``scores`` and names of
-        ``classes``. owner: int32 [H, W] by :func:`pixel_owners`, computed by default. mirror: look at the mirrored
-        image as well, for a little more quality in twice the time; a shape prior always does.
+        (:func:`sln.completion.adapters.from_detections`); or instead ``masks``, bool [P, H, W], the visible parts, or
+        ``boxes`` [P, 4] around visible parts (x0, y0, x1, y1 in pixels), with P ``scores`` and names of ``classes``.
+        owner: int32 [H, W] by :func:`pixel_owners`, computed by default. mirror: look at the mirrored image as well,
+        for a little more quality in twice the time; a shape prior always does.
 
         The visible part of an instance is its given mask, pixel by pixel. Pixels that several masks share are visible
         in one of them (higher score, then smaller area) and hidden in the others.

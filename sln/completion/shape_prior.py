@@ -4,11 +4,13 @@ Its input are the windows of :mod:`sln.completion.window_maps`, its output the c
 instance. No image and no network is involved.
 """
 
+from copy import deepcopy
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from sln.completion.window_maps import GRID, MAPS, OBJECT, input_maps
 from sln.errors import WeightsError
@@ -59,14 +61,19 @@ class ShapePrior(nn.Module):
         """Confidence that a cell belongs to the instance, float32 [P, 56, 56] in [0, 1].
 
         owners: int8 [P, 56, 56], see :mod:`sln.completion.window_maps`. mirror: average with the mirrored window. 1
-        where the instance is visible; cells that show nothing or lie beyond the image have a value too.
+        where the instance is visible, 0 elsewhere in windows without another instance; cells that show nothing or lie
+        beyond the image have a value too.
         """
         device = self.output.weight.device
-        parts = [self._confidence(input_maps(part.to(device)), mirror=mirror).cpu() for part in owners.split(_BATCH)]
-        confidence = torch.cat(parts) if parts else torch.zeros(0, GRID, GRID)
-        return torch.maximum(confidence, (owners == OBJECT).float())
+        confidence = (owners == OBJECT).float()
+        rows = (owners > OBJECT).flatten(1).any(1).nonzero()[:, 0]  # nothing can hide the rest
+        for part in rows.split(_BATCH):
+            answer = self._confidence(input_maps(owners[part].to(device)), mirror=mirror)
+            confidence[part] = torch.maximum(confidence[part], answer.cpu())
+        return confidence
 
     def _confidence(self, maps: Tensor, *, mirror: bool) -> Tensor:
+        maps = maps.contiguous(memory_format=torch.channels_last)
         if not mirror:
             return self(maps).sigmoid()
         direct, mirrored = self(torch.cat([maps, maps.flip(3)])).sigmoid().chunk(2)
@@ -88,6 +95,14 @@ class ShapePrior(nn.Module):
         union = inside.flatten(1).sum(1) + area - shared
         overlap = torch.where(area > 0, 1 - (shared + 1) / (union + 1), 2 * union / (visible + union).clamp(min=1))
         return cells.sum() / weight.sum().clamp(min=1) + _OVERLAP_WEIGHT * overlap.mean()
+
+    def fused(self) -> "ShapePrior":
+        """A copy for inference, with the normalization inside its convolutions: the same answers in less time."""
+        prior = deepcopy(self).eval().to(memory_format=torch.channels_last)
+        for layer in prior.modules():
+            if isinstance(layer, nn.Sequential) and len(layer) == 3 and isinstance(layer[1], nn.BatchNorm2d):
+                layer[0], layer[1] = fuse_conv_bn_eval(layer[0], layer[1]), nn.Identity()
+        return prior
 
     def save(self, path: Path, metadata: dict[str, str] | None = None) -> None:
         """Write the weights as safetensors, whole or not at all."""

@@ -32,6 +32,9 @@ def evaluate(
     pairs: Annotated[Pairs, typer.Option(help="Pairs of instances in protocol order.")] = "overlap",
     boundary: Annotated[bool, typer.Option("--boundary", help="Match by boundary IoU in protocol coco.")] = False,
     compat: Annotated[Literal["sln"] | None, typer.Option(help="Add metrics by this release's rule.")] = None,
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="Add baselines that know the true visible masks: box, convex hull.")
+    ] = False,
     intervals: Annotated[int, options.Number(min=0, help="Bootstrap samples for 95% confidence intervals.")] = 0,
     errors: Annotated[bool, typer.Option("--errors", help="Count types of errors (protocol amodal).")] = False,
     given: Annotated[str, options.Text("--input", help="Input of the method, for the report.")] = "not stated",
@@ -50,6 +53,7 @@ def evaluate(
       amodal-data evaluate val.json predictions.json --masks amodal --order front-first
       amodal-data evaluate val.h5 mine.json theirs.json -p amodal,order --intervals 1000
       amodal-data evaluate val.h5 predictions.json --csv errors.csv --format markdown
+      amodal-data evaluate val.h5 completed.json -p completion,order --baselines
     """
     if missing := [path for path in predictions if str(path) != "-" and not path.exists()]:
         raise typer.BadParameter(f"no such file: {missing[0]}")
@@ -60,7 +64,7 @@ def evaluate(
     if table is not None:
         if "amodal" not in names:
             raise typer.BadParameter("--csv needs protocol amodal")
-        if len(predictions) > 1 and not join:
+        if (len(predictions) > 1 and not join) or baselines:
             raise typer.BadParameter("--csv takes one method; add --join if the files are parts of one")
         check_output(table, force=force, inputs=[ground_truth, *predictions])
     from amodal_data.evaluation import evaluate_all, name_methods
@@ -69,7 +73,7 @@ def evaluate(
     evaluation = evaluate_all(
         ground_truth, name_methods(predictions, join=join), names, max_dets=[int(part) for part in limits],
         masks=masks, order=order, annotator=annotator, pairs=pairs, boundary=boundary, compat=compat, nms=nms,
-        given=given, errors=errors or table is not None, intervals=intervals,
+        given=given, errors=errors or table is not None, intervals=intervals, baselines=baselines,
     )  # fmt: skip
     if as_json or form == "json":
         print_json(evaluation.to_dict())
