@@ -11,7 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sln.completion.shape_bank import CONTEXT_SIDE, DISTANCE_STEPS, LONGER_SIDE, OUTSIDE, SIDE, ShapeBank
+from sln.completion.shape_bank import (
+    CONTEXT_OBJECTS,
+    CONTEXT_SIDE,
+    DISTANCE_STEPS,
+    LONGER_SIDE,
+    OUTSIDE,
+    SIDE,
+    ShapeBank,
+)
 from sln.completion.window_maps import BEYOND, GRID, MARGIN, NOTHING, OBJECT
 
 _FRONT, _BEHIND = 3, 3  # Shapes put in front and behind, at most
@@ -40,12 +48,14 @@ class ArrangementRules:
 
 class Windows(NamedTuple):
     """P windows: ``owners`` int8 [P, 56, 56] as in :mod:`sln.completion.window_maps`, the whole object ``target`` and
-    the cells that count, bool [P, 56, 56].
+    the cells that count, bool [P, 56, 56], and the ``order`` of overlapping others, int8 [P, 56, 56]: 1 where one in
+    front is visible, -1 one behind, 0 = unknown.
     """
 
     owners: NDArray[np.int8]
     target: Mask
     counted: Mask
+    order: NDArray[np.int8]
 
 
 class _Layout(NamedTuple):
@@ -227,7 +237,11 @@ def _render(
     in_front = (distances[:, 1:] > 0).any(1)
     known = ~layout.partial[:, None, None] | (in_front & (target | (context == 0)))
     others = (owners > OBJECT) | (owners == NOTHING) & in_front
-    return Windows(owners, target, others & known & inside)
+    overlaps = np.zeros((count, 2 + _CONTEXT + CONTEXT_OBJECTS), np.int8)  # by owner; the last two stand for none
+    overlaps[:, 1 : 1 + _CONTEXT] = ((distances[:, 1:] > 0) & target[:, None]).any((2, 3))
+    overlaps[:, 1 + _FRONT : 1 + _CONTEXT] *= -1
+    order = np.take_along_axis(overlaps, owners.reshape(count, -1).astype(np.int64), 1).reshape(owners.shape)
+    return Windows(owners, target, others & known & inside, order)
 
 
 def _owners(

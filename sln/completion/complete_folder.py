@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from sln.completion.completer import Completer, pixel_owners
+from sln.completion.completer import Completer
 from sln.completion.prompt_files import PromptFile
 from sln.inference.folder import OpenPhoto, PredictReport, write_predictions_folder
 from sln.inference.prediction import Prediction
@@ -33,9 +33,9 @@ def complete_photos(
             rows = prompts.read(positions[photo.path], photo.pixels.shape[:2])
             report.problems += [f"{prompts.path.name}, {text}" for text in prompts.problems]
             prompts.problems.clear()
-            owner, findings = pixel_owners(rows, photo.path.name)
+            prediction, findings = completer.complete_prompts(photo.pixels, rows, file=photo.path.name, mirror=mirror)
             report.findings += findings
-            predictions.append(completer.complete(photo.pixels, rows, owner=owner, mirror=mirror))
+            predictions.append(prediction)
         return predictions
 
     return write_predictions_folder(predict, photos, out, kinds, on_photo=on_photo)

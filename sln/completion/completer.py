@@ -11,7 +11,7 @@ from PIL import Image
 from amodal_data.errors import PhotoError, PredictionError
 from amodal_data.io.images import read_photo
 from sln.completion.adapters import from_detections
-from sln.completion.mask_completion import PriorRules, complete_masks
+from sln.completion.mask_completion import Completed, PriorRules, complete_masks
 from sln.completion.pretrained import DEFAULT, SHIPPED, shipped_prior
 from sln.completion.prompts import Prompts, pixel_owners
 from sln.completion.shape_prior import PRIOR_FILE, ShapePrior, is_prior
@@ -89,7 +89,6 @@ class Completer:
         boxes: NDArray[np.floating] | None = None,
         scores: Sequence[float] | NDArray[np.floating] | None = None,
         classes: Sequence[str] | None = None,
-        owner: NDArray[np.int32] | None = None,
         mirror: bool = True,
     ) -> Prediction:
         """Amodal masks, levels and order for the prompts of one image, in their order.
@@ -98,43 +97,49 @@ class Completer:
         prior alone. prompts: :class:`Prompts`, or what another library returns
         (:func:`sln.completion.adapters.from_detections`); or instead ``masks``, bool [P, H, W], the visible parts, or
         ``boxes`` [P, 4] around visible parts (x0, y0, x1, y1 in pixels), with P ``scores`` and names of ``classes``.
-        owner: int32 [H, W] by :func:`pixel_owners`, computed by default. mirror: look at the mirrored image as well,
-        for a little more quality in twice the time; a shape prior always does.
+        mirror: look at the mirrored image as well, for a little more quality in twice the time; a shape prior alone
+        does not.
 
         The visible part of an instance is its given mask, pixel by pixel. Pixels that several masks share are visible
-        in one of them (higher score, then smaller area) and hidden in the others.
+        in the one in front and hidden in the others. A network does not ask who is in front: the higher score has them,
+        then the smaller mask.
 
         Raises :class:`amodal_data.errors.PredictionError` for prompts that cannot be used, such as boxes without a
         network, :class:`amodal_data.errors.PhotoError` if the image has another size than the prompts, and
         :class:`WeightsError` if the network was trained without prompts.
         """
         given = _prompts(photo, prompts, masks, boxes, scores, classes)
+        return self.complete_prompts(photo, given, mirror=mirror).prediction
+
+    def complete_prompts(
+        self, photo: "Photo | Size", prompts: Prompts, *, file: str = "", mirror: bool = True
+    ) -> Completed:
+        """As :meth:`complete`, with findings about the prompts; ``file`` names the image in them."""
         if self.network is None:
-            return self._complete_masks(photo, given, owner)
+            return self._complete_masks(photo, prompts, file)
         model = self.network.model
         if not model.roi_head.prompted:
             raise WeightsError("this network was trained without prompts", fix="train with head.prompts = true")
         from sln.completion.head_completion import HeadCompletion
         from sln.inference.predictor import prepare_photo
 
-        if _is_size(photo):
+        if isinstance(photo, tuple):
             raise PhotoError("this model looks at the image, so its size is not enough",
                              fix=f"pass the image, or use the shape prior {DEFAULT} alone")  # fmt: skip
-        image, frame = prepare_photo(photo, self.network.config.data.size)  # type: ignore[arg-type]
-        _check_size(frame.photo, given)
-        owner = pixel_owners(given)[0] if owner is None else owner
+        image, frame = prepare_photo(photo, self.network.config.data.size)
+        _check_size(frame.photo, prompts)
+        owner, findings = pixel_owners(prompts, file)
         head = HeadCompletion(self.network, self.prior, self.settings)
-        return head.complete(image, frame, given, owner, mirror=mirror)
+        return Completed(head.complete(image, frame, prompts, owner, mirror=mirror), findings)
 
-    def _complete_masks(self, photo: "Photo | Size", prompts: Prompts, owner: NDArray[np.int32] | None) -> Prediction:
+    def _complete_masks(self, photo: "Photo | Size", prompts: Prompts, file: str) -> Completed:
         _check_size(_size_of(photo), prompts)
         if any(mask is None for mask in prompts.masks):
             raise PredictionError("boxes alone cannot be completed by a shape prior, which sees only masks",
                                   fix="give masks, or use a network: sln fit trains one, --model RUN (in Python "
                                   "Completer.from_pretrained(RUN)) completes with it")  # fmt: skip
         assert self.prior is not None
-        owner = pixel_owners(prompts)[0] if owner is None else owner
-        return complete_masks(self.prior, prompts, owner, self.rules)
+        return complete_masks(self.prior, prompts, self.rules, file)
 
 
 def complete(photo: "Photo | Size", prompts: Any = None, *, model: str | Path = DEFAULT, **given: Any) -> Prediction:
@@ -161,10 +166,6 @@ def _prompts(
         return Prompts.of_masks(masks, scores=scores, classes=classes)
     assert boxes is not None
     return Prompts.of_boxes(boxes, _size_of(photo), scores=scores, classes=classes)
-
-
-def _is_size(photo: Any) -> bool:
-    return isinstance(photo, tuple)
 
 
 def _size_of(photo: Any) -> Size:

@@ -160,11 +160,12 @@ class _PromptedROIs:
             return None
         empty = RLE(self.prompts.size, np.zeros(0, np.int32))
         masks = [mask or empty for mask in self.prompts.masks]
-        windows, cells, confidence = look_around(prior, self.pixel_owner, masks, self.prompts.boxes)
-        others = torch.from_numpy(((cells >= 0) & (cells != np.arange(len(cells))[:, None, None])).any((1, 2)))
+        windows, cells, confidence, _ = look_around(prior, self.pixel_owner, masks, self.prompts.boxes)
+        own = cells == np.arange(len(cells))[:, None, None]
+        informed = torch.from_numpy(own.any((1, 2)) & ((cells >= 0) & ~own).any((1, 2)))
         device = self.boxes.device
         placed = self.frame.to_input(torch.from_numpy(windows).float()).to(device)
-        return _PriorOutput(placed, torch.from_numpy(confidence).to(device), self.has_mask & others.to(device))
+        return _PriorOutput(placed, torch.from_numpy(confidence).to(device), self.has_mask & informed.to(device))
 
     def prediction(self, boxes: Tensor, probabilities: Tensor) -> Prediction:
         """The prediction of level probabilities in amodal boxes [P, 4], given the masks."""

@@ -1,9 +1,10 @@
 """Whole objects of visible masks by a shape prior alone: no image, no network.
 
-1. The prior looks at a window around each mask.
-2. Each pair that may overlap is completed both ways, the one with the other as the only occluder: whoever needs more
-   of the other lies behind.
-3. A hidden part lies where other masks are that are not behind.
+1. The prior looks at a window around each mask. Gaps of a pixel or two between masks are filled in what it sees.
+2. Each two masks that may overlap are completed both ways: the one with the other as a possible occluder, and the
+   reverse. Where the prior takes the other for in front, and needs more of it, the other lies in front.
+3. Pixels that two masks share are visible in the one in front.
+4. A hidden part lies where other masks are that are not behind.
 """
 
 from collections.abc import Sequence
@@ -19,14 +20,14 @@ from amodal_data.layering.partition import partition_masks
 from amodal_data.masks.paste import paste_weights
 from amodal_data.masks.rle import RLE, merge
 from amodal_data.masks.windows import from_crop
-from amodal_data.scenes.occlusion_order import resolve_order
-from sln.completion.prompts import Prompts, boxes_of
+from amodal_data.scenes.findings import Finding
+from amodal_data.scenes.occlusion_order import resolve_order, z_order
+from sln.completion.prompts import Prompts, boxes_of, pixel_owners
 from sln.completion.shape_prior import ShapePrior
 from sln.completion.window_cells import (
     Owners,
     Windows,
     cured_owners,
-    only_pair,
     owner_codes,
     pixels_above,
     window_cells,
@@ -37,129 +38,128 @@ from sln.inference.conditioning import GivenMasks
 from sln.inference.prediction import Prediction
 
 Flags = NDArray[np.bool_]
+_EVIDENCE_SCALE = 10**6  # Resolution of evidence: the order is resolved in integers
 
 
 @dataclass(frozen=True, slots=True)
 class PriorRules:
-    """How confidence becomes masks, chosen on held-out objects.
+    """How confidence becomes masks; chosen on held-out objects.
 
-    ``threshold``: confidence above which a cell is hidden. ``pair_threshold``: the same where pairs are compared.
-    ``fewest``: hidden parts smaller than this share of the visible part are left out.
+    ``threshold``: confidence above which a cell is hidden. ``touching``: confidence above which a mask may need cells
+    of another, so that the two have an order. ``need_weight``: weight of needed cells beside the order that the prior
+    sees.
     """
 
-    threshold: float = 0.4
-    pair_threshold: float = 0.4
-    fewest: float = 0.01
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PriorAnswer:
-    """Confidence of P masks, float32 [P, 56, 56], in square ``windows`` [P, 4] (x0, y0, x1, y1 in pixels), and
-    ``in_front`` bool [P, P]: row in front of column.
-    """
-
-    windows: Windows
-    confidence: NDArray[np.float32]
-    in_front: Flags
+    threshold: float = 0.45
+    touching: float = 0.1
+    need_weight: float = 0.5
 
 
 class Surroundings(NamedTuple):
-    """Windows [P, 4], what their cells show, int32 [P, 56, 56], and a prior's confidence, float32 [P, 56, 56]."""
+    """Square ``windows`` [P, 4] (x0, y0, x1, y1 in pixels), what their ``cells`` show, int32 [P, 56, 56], and the
+    prior's confidence ``inside`` and ``in_front``, float32 [P, 56, 56], see :class:`PriorMaps`.
+    """
 
     windows: Windows
     cells: Owners
-    confidence: NDArray[np.float32]
+    inside: NDArray[np.float32]
+    in_front: NDArray[np.float32]
 
 
-def look_around(prior: ShapePrior, owner: Owners, masks: Sequence[RLE], boxes: NDArray[np.float32]) -> Surroundings:
-    """A prior's confidence in a window around each mask, all others given; ``boxes`` around them, float32 [P, 4]."""
-    windows, rows = windows_of_boxes(boxes), np.arange(len(masks))
-    cells = window_cells(owner, masks, rows.tolist(), windows)
-    return Surroundings(windows, cells, prior.confidence(torch.from_numpy(owner_codes(cells, rows))).numpy())
+class Completed(NamedTuple):
+    """A prediction, and what was odd about its prompts."""
+
+    prediction: Prediction
+    findings: list[Finding]
 
 
-def complete_masks(prior: ShapePrior, prompts: Prompts, owner: Owners, rules: PriorRules) -> Prediction:
-    """A prediction for prompts that are masks; ``owner`` by :func:`sln.completion.prompts.pixel_owners`."""
+def complete_masks(prior: ShapePrior, prompts: Prompts, rules: PriorRules, file: str = "") -> Completed:
+    """A prediction for prompts that are all masks; ``file`` names the image in findings."""
     masks = [mask for mask in prompts.masks if mask is not None]
-    answer = query_prior(prior, owner, masks, prompts.boxes, rules)
-    amodal = whole_masks(answer, owner, masks, rules)
+    owner = cured_owners(pixel_owners(prompts)[0])
+    around = look_around(prior, owner, masks, prompts.boxes)
+    in_front = depth_order(around, rules)
+    owner, findings = pixel_owners(prompts, file, z_order(in_front))
+    amodal = whole_masks(around, in_front, owner, masks, rules)
     visible = [RLE.from_mask(owner == n) for n in range(len(masks))]
-    decoded = tuple((whole, *levels) for whole, levels in zip(
-        amodal, level_masks(amodal, visible, answer.in_front), strict=True)) if masks else ()  # fmt: skip
+    levels = level_masks(amodal, visible, in_front) if masks else []
     boxes = boxes_of(amodal)
-    return Prediction(
+    prediction = Prediction(
         prompts.size,
         boxes,
         prompts.scores,
-        _box_probabilities(answer, boxes),
+        _box_probabilities(around, boxes),
         prompts.categories,
         GivenMasks(tuple(visible), RLE.from_mask(owner >= 0), prompts.answers or (None,) * len(masks)),
-        decoded=decoded,
+        decoded=tuple((whole, *parts) for whole, parts in zip(amodal, levels, strict=True)),
     )
+    return Completed(prediction, findings)
 
 
-def _box_probabilities(answer: PriorAnswer, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Confidence inside boxes as probabilities of outside, level 0 and level 1, float32 [P, 3, 56, 56]."""
-    probabilities = np.zeros((len(boxes), 3, GRID, GRID), np.float32)
-    centers, cells = (np.arange(GRID) + 0.5) / GRID, np.arange(GRID)
-    for n, (box, window) in enumerate(zip(boxes, answer.windows, strict=True)):
-        down = paste_weights(window[1], window[3], box[1] + centers * (box[3] - box[1]), cells)
-        across = paste_weights(window[0], window[2], box[0] + centers * (box[2] - box[0]), cells)
-        probabilities[n, 2] = down @ answer.confidence[n] @ across.T
-    probabilities[:, 0] = 1 - probabilities[:, 2]
-    return probabilities
+def look_around(prior: ShapePrior, owner: Owners, masks: Sequence[RLE], boxes: NDArray[np.float32]) -> Surroundings:
+    """Ask a prior about a window around each mask, all others given; ``boxes`` around them, float32 [P, 4]."""
+    windows, rows = windows_of_boxes(boxes), np.arange(len(masks))
+    cells = window_cells(owner, masks, rows.tolist(), windows)
+    maps = prior.predict(torch.from_numpy(owner_codes(cells, rows)))
+    return Surroundings(windows, cells, maps.inside.numpy(), maps.in_front.numpy())
 
 
-def query_prior(
-    prior: ShapePrior, owner: Owners, masks: Sequence[RLE], boxes: NDArray[np.float32], rules: PriorRules
-) -> PriorAnswer:
-    """Ask a prior about masks; ``owner`` as given, with its gaps."""
-    windows, cells, confidence = look_around(prior, owner, masks, boxes)
-    needs = needed_pixels(prior, cells, confidence, windows, rules)
-    order = resolve_order(needs, needs + needs.T > 0, np.zeros_like(needs, bool))
-    return PriorAnswer(windows, confidence, order.in_front)
+def depth_order(around: Surroundings, rules: PriorRules) -> Flags:
+    """Which mask is in front of which, bool [P, P]: row in front of column, also by transitivity."""
+    evidence = order_evidence(around, rules)
+    whole = (evidence * _EVIDENCE_SCALE).round().astype(np.int64)
+    return resolve_order(whole, whole + whole.T > 0, np.zeros_like(whole, bool)).in_front
 
 
-def needed_pixels(
-    prior: ShapePrior, cells: Owners, confidence: NDArray[np.float32], windows: Windows, rules: PriorRules
-) -> NDArray[np.int64]:
-    """Pixels of mask j, the row, that mask i, the column, needs to be whole, int64 [P, P].
+def order_evidence(around: Surroundings, rules: PriorRules) -> NDArray[np.float64]:
+    """How much speaks for mask j, the row, in front of mask i, the column, float64 [P, P]; 0 for masks apart.
 
-    Each pair that needs some is completed both ways, each with the other alone.
+    The mean confidence in the cells of j that it lies in front of i, and the share of needed cells among what both need
+    of each other.
     """
-    count = len(cells)
-    areas = ((windows[:, 2] - windows[:, 0]) / GRID) ** 2
-    touched = np.zeros((count, count), bool)
-    for i in range(count):
-        touched[np.unique(cells[i][(cells[i] >= 0) & (confidence[i] > rules.pair_threshold / 2)]), i] = True
-    touched |= touched.T
-    front, back = np.nonzero(touched & ~np.eye(count, dtype=bool))
-    needs = np.zeros((count, count), np.int64)
-    if len(front):
-        shown = np.stack([only_pair(cells[i], i, j) for j, i in zip(front.tolist(), back.tolist(), strict=True)])
-        alone = prior.confidence(torch.from_numpy(owner_codes(shown, back)), mirror=False).numpy()
-        soft = np.where(shown == front[:, None, None], alone, 0)
-        hidden = (soft * (soft > rules.pair_threshold)).sum((1, 2))
-        needs[front, back] = (hidden * areas[back] * 16).round()  # sixteenths of a pixel, so that few do not tie
-    return needs
+    count, cells = len(around.cells), around.cells.reshape(len(around.cells), GRID * GRID)
+    rows = np.arange(count)[:, None]
+    keys = np.where(cells >= 0, rows * count + cells, count * count).ravel()
+
+    def sums(values: NDArray[np.floating]) -> NDArray[np.float64]:
+        totals = np.bincount(keys, values.reshape(-1), minlength=count * count + 1)[:-1]
+        return totals.reshape(count, count).T  # of the cells of j, the row, in the window of i, the column
+
+    inside, cell_area = around.inside, ((around.windows[:, 2] - around.windows[:, 0]) / GRID) ** 2
+    seen, needs = sums(np.ones(inside.size)), sums(inside * (inside > rules.touching)) * cell_area
+    front = np.where(seen > 0, sums(around.in_front) / np.maximum(seen, 1), 0.5)
+    evidence = front + 1 - front.T + rules.need_weight * needs / np.maximum(needs + needs.T, 1e-6)
+    apart = (needs + needs.T == 0) | np.eye(count, dtype=bool)
+    return np.where(apart, 0, evidence)
 
 
-def whole_masks(answer: PriorAnswer, owner: Owners, masks: Sequence[RLE], rules: PriorRules) -> list[RLE]:
+def whole_masks(
+    around: Surroundings, in_front: Flags, owner: Owners, masks: Sequence[RLE], rules: PriorRules
+) -> list[RLE]:
     """The amodal mask of each: its given pixels, and hidden ones where masks are that are not behind it."""
-    cured = cured_owners(owner)
-    amodal = []
+    cured, amodal = cured_owners(owner), []
     for n, mask in enumerate(masks):
-        may_hide = np.append(~answer.in_front[n], False)  # the last: pixels of nobody
+        may_hide = np.append(~in_front[n], False)  # the last: pixels of nobody
         may_hide[n] = False
-        part = pixels_above(answer.confidence[n], answer.windows[n], owner.shape, rules.threshold)
+        part = pixels_above(around.inside[n], around.windows[n], owner.shape, rules.threshold)
         if part is None:
             amodal.append(mask)
             continue
         window, inside = part
-        hidden = inside & may_hide[cured[window]]
-        keep = hidden.sum() >= rules.fewest * mask.area
-        amodal.append(merge([mask, from_crop(hidden, window, mask.size)]) if keep and hidden.any() else mask)
+        amodal.append(merge([mask, from_crop(inside & may_hide[cured[window]], window, mask.size)]))
     return amodal
+
+
+def _box_probabilities(around: Surroundings, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Confidence inside boxes as probabilities of outside, level 0 and level 1, float32 [P, 3, 56, 56]."""
+    probabilities = np.zeros((len(boxes), 3, GRID, GRID), np.float32)
+    centers, cells = (np.arange(GRID) + 0.5) / GRID, np.arange(GRID)
+    for n, (box, window) in enumerate(zip(boxes, around.windows, strict=True)):
+        down = paste_weights(window[1], window[3], box[1] + centers * (box[3] - box[1]), cells)
+        across = paste_weights(window[0], window[2], box[0] + centers * (box[2] - box[0]), cells)
+        probabilities[n, 2] = down @ around.inside[n] @ across.T
+    probabilities[:, 0] = 1 - probabilities[:, 2]
+    return probabilities
 
 
 def level_masks(amodal: Sequence[RLE], visible: Sequence[RLE], in_front: Flags) -> list[list[RLE]]:

@@ -11,7 +11,7 @@ from amodal_data.cache import TargetCache, is_cache
 from amodal_data.errors import SelectionError
 from sln.completion.arranged_windows import ArrangementRules, Windows, arrange_windows
 from sln.completion.shape_bank import ShapeBank, generated_shapes, joined_banks, read_shapes, shapes_of_targets
-from sln.completion.shape_prior import ShapePrior
+from sln.completion.shape_prior import PriorTargets, ShapePrior
 
 _RATE = 2e-3  # Highest learning rate
 _WEIGHT_DECAY = 0.05
@@ -72,8 +72,7 @@ def _step(
 ) -> None:
     for group in optimizer.param_groups:
         group["lr"] = _RATE * _cycle(part)
-    owners, target, counted = (torch.from_numpy(array).to(device) for array in windows)
-    loss = prior.loss(owners, target, counted)
+    loss = prior.loss(PriorTargets(*(torch.from_numpy(array).to(device) for array in windows)))
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(prior.parameters(), 5.0)

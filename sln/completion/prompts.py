@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from amodal_data.errors import PredictionError
 from amodal_data.masks.rle import RLE
-from amodal_data.masks.windows import window_of
+from amodal_data.masks.windows import crop, window_of
 from amodal_data.scenes.findings import Finding, Place
 from sln.config import Category
 from sln.inference.conditioning import Answer
@@ -92,22 +92,29 @@ def boxes_of(masks: Sequence[RLE]) -> NDArray[np.float32]:
     return np.array(corners, np.float32).reshape(-1, 4)
 
 
-def pixel_owners(prompts: Prompts, file: str = "") -> tuple[NDArray[np.int32], list[Finding]]:
+def pixel_owners(
+    prompts: Prompts, file: str = "", depth: NDArray[np.integer] | None = None
+) -> tuple[NDArray[np.int32], list[Finding]]:
     """The prompt whose mask each pixel belongs to, int32 [H, W] (-1 = none), and a finding for each overlap.
 
-    Shared pixels go to the higher score, and to the smaller mask of equal scores.
+    Shared pixels go to the mask of larger ``depth`` (int [P], :func:`z_order`) if that is given, then to the higher
+    score, then to the smaller mask.
     """
     owner = np.full(prompts.size, -1, np.int32)
     shared: dict[tuple[int, int], int] = {}
-    areas = [0 if mask is None else mask.area for mask in prompts.masks]
-    for n in sorted(range(len(prompts)), key=lambda n: (-prompts.scores[n], areas[n])):
+    keys = [
+        (0 if depth is None else -int(depth[n]), -float(prompts.scores[n]), 0 if mask is None else mask.area)
+        for n, mask in enumerate(prompts.masks)
+    ]
+    for n in sorted(range(len(prompts)), key=lambda n: keys[n]):
         mask = prompts.masks[n]
-        if mask is None:
+        window = None if mask is None else window_of(mask)
+        if mask is None or window is None:
             continue
-        inside = mask.decode()
-        owners = owner[inside]
+        inside, part = crop(mask, window), owner[window]
+        owners = part[inside]
         for first, count in zip(*np.unique(owners[owners >= 0], return_counts=True), strict=True):
             shared[int(first), n] = int(count)
-        owner[inside & (owner < 0)] = n
+        part[inside & (part < 0)] = n
     return owner, [Finding("prompts-overlap", Place(file), f"masks {a} and {b} share {count} pixels; {a} keeps them")
                    for (a, b), count in sorted(shared.items())]  # fmt: skip

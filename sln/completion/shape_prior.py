@@ -1,11 +1,12 @@
 """Shape prior: how far an object goes on behind others, from masks alone.
 
-Its input are the windows of :mod:`sln.completion.window_maps`, its output the confidence that a cell belongs to the
-instance. No image and no network is involved.
+Its input are the windows of :mod:`sln.completion.window_maps`, its output for each cell the confidence that it belongs
+to the instance, and, where another instance is visible, that this one lies in front. No image is involved.
 """
 
 from copy import deepcopy
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +20,35 @@ from sln.weights.files import open_safetensors, read_tensors, write_tensors
 PRIOR_FILE = "shape_prior.safetensors"  # The file in a run directory
 SCHEMA = "sln-shape-prior/2"
 _OVERLAP_WEIGHT = 0.5  # Weight of the overlap beside cross-entropy
+_ORDER_WEIGHT = 0.3  # Weight of the order
 _BATCH = 256  # Windows looked at once
 
 
+class PriorMaps(NamedTuple):
+    """Confidence in [0, 1], float32 [P, 56, 56] each.
+
+    ``inside``: a cell belongs to the instance; 1 where it is visible, 0 elsewhere if the window shows no other
+    instance. ``in_front``: the other instance that is visible there lies in front.
+    """
+
+    inside: Tensor
+    in_front: Tensor
+
+
+class PriorTargets(NamedTuple):
+    """Windows to train on: ``owners`` int8, the whole object ``target`` and the cells that count for it, ``counted``,
+    bool, and ``order`` int8: 1 where an instance in front is visible, -1 one behind, 0 = unknown; [P, 56, 56] each.
+    """
+
+    owners: Tensor
+    target: Tensor
+    counted: Tensor
+    order: Tensor
+
+
 class ShapePrior(nn.Module):
-    """From :func:`input_maps` to logits that a cell belongs to the instance, float32 [P, 56, 56].
+    """From :func:`input_maps` to logits, float32 [P, 2, 56, 56]: a cell belongs to the instance, and another instance
+    that is visible there lies in front of it.
 
     A U-Net (Ronneberger et al. 2015) with a fully connected layer at its lowest resolution, because the course of an
     edge can depend on distant cells.
@@ -44,57 +69,52 @@ class ShapePrior(nn.Module):
         up = nn.ConvTranspose2d(coarse + middle, middle, 2, 2), nn.ConvTranspose2d(middle, fine, 2, 2)
         self.up = nn.ModuleList(up)
         self.merge = nn.ModuleList([_layer(coarse, middle), _layer(middle, fine)])
-        self.output = nn.ConvTranspose2d(fine, 1, 2, 2)
+        self.output = nn.ConvTranspose2d(fine, 2, 2, 2)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """[P, 5, 56, 56] to [P, 56, 56]."""
+        """[P, 5, 56, 56] to [P, 2, 56, 56]."""
         stages = [maps]
         for layers in self.down:
             stages.append(layers(stages[-1]))
         x = torch.cat([stages[-1], self.dense(stages[-1])], 1)
         for up, merge, skip in zip(self.up, self.merge, (stages[2], stages[1]), strict=True):
             x = merge(torch.cat([up(x), skip], 1))
-        return self.output(x)[:, 0].float()
+        return self.output(x).float()
 
     @torch.no_grad()
-    def confidence(self, owners: Tensor, *, mirror: bool = True) -> Tensor:
-        """Confidence that a cell belongs to the instance, float32 [P, 56, 56] in [0, 1].
-
-        owners: int8 [P, 56, 56], see :mod:`sln.completion.window_maps`. mirror: average with the mirrored window. 1
-        where the instance is visible, 0 elsewhere in windows without another instance; cells that show nothing or lie
-        beyond the image have a value too.
-        """
+    def predict(self, owners: Tensor) -> PriorMaps:
+        """Confidence of windows, owners int8 [P, 56, 56], see :mod:`sln.completion.window_maps`."""
         device = self.output.weight.device
-        confidence = (owners == OBJECT).float()
-        rows = (owners > OBJECT).flatten(1).any(1).nonzero()[:, 0]  # nothing can hide the rest
+        inside, in_front = (owners == OBJECT).float(), torch.zeros(owners.shape)
+        shown = (owners == OBJECT).flatten(1).any(1) & (owners > OBJECT).flatten(1).any(1)
+        rows = shown.nonzero()[:, 0]  # nothing can hide the rest
         for part in rows.split(_BATCH):
-            answer = self._confidence(input_maps(owners[part].to(device)), mirror=mirror)
-            confidence[part] = torch.maximum(confidence[part], answer.cpu())
-        return confidence
+            maps = input_maps(owners[part].to(device)).contiguous(memory_format=torch.channels_last)
+            answer = self(maps).sigmoid().cpu()
+            inside[part] = torch.maximum(inside[part], answer[:, 0])
+            in_front[part] = answer[:, 1]
+        return PriorMaps(inside, in_front)
 
-    def _confidence(self, maps: Tensor, *, mirror: bool) -> Tensor:
-        maps = maps.contiguous(memory_format=torch.channels_last)
-        if not mirror:
-            return self(maps).sigmoid()
-        direct, mirrored = self(torch.cat([maps, maps.flip(3)])).sigmoid().chunk(2)
-        return (direct + mirrored.flip(2)) / 2
+    def loss(self, windows: PriorTargets) -> Tensor:
+        """Cross-entropy of the cells that count, one minus their overlap with the target, and of the order, by windows.
 
-    def loss(self, owners: Tensor, target: Tensor, counted: Tensor) -> Tensor:
-        """Cross-entropy of the cells that count, and one minus their overlap with the target, by windows.
-
-        owners: int8 [P, 56, 56]; target: the whole object, counted: cells that count, bool [P, 56, 56]. In windows
-        without a hidden part it is what is added, as a part of the object.
+        In windows without a hidden part the overlap is that of what is added, as a part of the object.
         """
+        owners = windows.owners
         maps = input_maps(owners).contiguous(memory_format=torch.channels_last)
         with torch.autocast(maps.device.type, torch.bfloat16):
             logits = self(maps)
-        weight, label = counted.float(), target.float()
-        cells = functional.binary_cross_entropy_with_logits(logits, label, reduction="none") * weight
-        inside, hidden = logits.sigmoid() * weight, label * weight
+        weight, label = windows.counted.float(), windows.target.float()
+        cells = _cross_entropy(logits[:, 0], label) * weight
+        inside, hidden = logits[:, 0].sigmoid() * weight, label * weight
         shared, area, visible = (x.flatten(1).sum(1) for x in (inside * hidden, hidden, (owners == OBJECT).float()))
         union = inside.flatten(1).sum(1) + area - shared
         overlap = torch.where(area > 0, 1 - (shared + 1) / (union + 1), 2 * union / (visible + union).clamp(min=1))
-        return cells.sum() / weight.sum().clamp(min=1) + _OVERLAP_WEIGHT * overlap.mean()
+        known = (windows.order != 0).float()
+        order = (_cross_entropy(logits[:, 1], (windows.order > 0).float()) * known).flatten(1).sum(1)
+        order = order / known.flatten(1).sum(1).clamp(min=1)
+        completion = cells.sum() / weight.sum().clamp(min=1) + _OVERLAP_WEIGHT * overlap.mean()
+        return completion + _ORDER_WEIGHT * order.sum() / (known.flatten(1).sum(1) > 0).sum().clamp(min=1)
 
     def fused(self) -> "ShapePrior":
         """A copy for inference, with the normalization inside its convolutions: the same answers in less time."""
@@ -118,6 +138,10 @@ class ShapePrior(nn.Module):
                                    fix="train it again with sln fit-prior")  # fmt: skip
             prior.load_state_dict(read_tensors(file, prior.state_dict(), str(path)))
         return prior.eval()
+
+
+def _cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
+    return functional.binary_cross_entropy_with_logits(logits, label, reduction="none")
 
 
 def is_prior(path: Path) -> bool:

@@ -8,28 +8,36 @@ from numpy.typing import NDArray
 from amodal_data.masks.paste import paste_weights
 from amodal_data.masks.rle import RLE
 from amodal_data.masks.windows import Window, crop, window_of
-from sln.completion.window_maps import BEYOND, GRID, MARGIN, MAX_OTHERS, NOTHING, OBJECT
+from sln.completion.window_maps import BEYOND, GRID, MARGIN, MAX_OTHERS, OBJECT
 
 Owners = NDArray[np.int32]  # [H, W]: the number of the mask that each pixel belongs to, -1 = none
 Windows = NDArray[np.float64]  # [P, 4]: x0, y0, x1, y1 in pixels, square
 
 
 def cured_owners(owner: Owners) -> Owners:
-    """Owners with gaps of one or two pixels between two masks filled, each pixel from its nearer side."""
-    cured = owner.copy()
-    for axis in (0, 1):
-        for before, after in ((1, 1), (1, 2), (2, 1)):
-            _fill_between(owner, cured, axis, before, after)
+    """Owners with gaps between masks filled: pixels of nobody within two pixels of two masks go to the nearer one."""
+    nobody = owner < 0
+    largest = np.iinfo(owner.dtype).max
+    high = _extreme(owner, np.maximum, np.int32(-1))
+    low = _extreme(np.where(nobody, largest, owner), np.minimum, largest)
+    between = nobody & (high >= 0) & (low < high)
+    if not between.any():
+        return owner
+    cured, near = owner.copy(), _extreme(owner, np.maximum, np.int32(-1), reach=1)
+    cured[between] = np.where(near >= 0, near, high)[between]
     return cured
 
 
-def _fill_between(owner: Owners, cured: Owners, axis: int, before: int, after: int) -> None:
-    """Fill pixels of ``cured`` with one mask ``before`` and another ``after`` pixels away along an axis, in place."""
-    source, target = (np.moveaxis(pixels, axis, 0) for pixels in (owner, cured))
-    stop = len(source) - after
-    low, high, middle = source[: stop - before], source[before + after :], target[before:stop]
-    between = (middle < 0) & (low >= 0) & (high >= 0) & (low != high)
-    middle[between] = (low if before <= after else high)[between]
+def _extreme(owner: Owners, extreme: np.ufunc, fill: int, reach: int = 2) -> Owners:
+    """The largest or smallest number within ``reach`` pixels along rows and columns."""
+    for axis in (0, 1):
+        padding = [(reach, reach) if a == axis else (0, 0) for a in (0, 1)]
+        padded, length = np.pad(owner, padding, constant_values=fill), owner.shape[axis]
+        parts = [padded[k : k + length] if axis == 0 else padded[:, k : k + length] for k in range(2 * reach + 1)]
+        owner = parts[0].copy()
+        for part in parts[1:]:
+            extreme(owner, part, out=owner)
+    return owner
 
 
 def windows_of_boxes(boxes: NDArray[np.floating]) -> Windows:
@@ -73,7 +81,7 @@ def _at(mask: RLE, y: NDArray[np.int64], x: NDArray[np.int64]) -> NDArray[np.boo
 def owner_codes(cells: Owners, rows: NDArray[np.int64]) -> NDArray[np.int8]:
     """Cells as :mod:`sln.completion.window_maps` takes them: 0 the window's own mask, others from 1, largest first."""
     count = max(int(cells.max(initial=0)), int(rows.max(initial=0))) + 1
-    places = cells.reshape(len(cells), -1)
+    places = cells.reshape(len(cells), GRID * GRID)
     shown = places >= 0
     keys = (np.arange(len(cells))[:, None] * count + places)[shown]
     areas = np.bincount(keys, minlength=len(cells) * count).reshape(len(cells), count)
@@ -84,11 +92,6 @@ def owner_codes(cells: Owners, rows: NDArray[np.int64]) -> NDArray[np.int8]:
     codes[np.arange(len(cells)), rows] = OBJECT
     picked = np.take_along_axis(codes, places.clip(min=0), 1)
     return np.where(shown, picked, places).reshape(cells.shape).astype(np.int8)
-
-
-def only_pair(cells: Owners, a: int, b: int) -> Owners:
-    """Cells that show two masks alone."""
-    return np.where((cells == a) | (cells == b) | (cells == BEYOND), cells, NOTHING)
 
 
 def pixels_above(

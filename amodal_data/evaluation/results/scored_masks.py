@@ -86,11 +86,13 @@ class ImagePredictions(Sequence[ScoredMask]):
         order = by_score(np.array([mask.score for mask in unsorted], np.float64))
         ranked = [unsorted[i] for i in order.tolist()]
         has_visible = any(mask.has_visible for mask in ranked)
+        instances = [mask.instance for mask in ranked if mask.instance is not None]
         return cls(
             np.array([mask.score for mask in ranked], np.float64),
             np.array([mask.category_id for mask in ranked], np.int64),
             MaskSet.from_masks([mask.amodal for mask in ranked], size),
             ranked.__getitem__,
+            instances if instances and len(instances) == len(ranked) else None,
             has_visible=has_visible,
             has_levels=has_visible,  # masks from Python that have visible parts have all their levels
             has_probabilities=any(mask.probabilities is not None for mask in ranked),

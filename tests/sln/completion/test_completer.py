@@ -12,9 +12,11 @@ from support.networks import FEW_STEPS, one_square
 import sln
 from amodal_data import RLE, evaluate_all
 from amodal_data.errors import PhotoError, PredictionError
-from sln.completion import completer as completing
-from sln.completion.completer import Completer, Prompts, _extent, pixel_owners, visible_prompts
+from sln.completion import head_completion
+from sln.completion.completer import Completer
+from sln.completion.head_completion import _extent, visible_prompts
 from sln.completion.prompt_files import open_prompts
+from sln.completion.prompts import Prompts, pixel_owners
 from sln.config import load_config
 from sln.errors import WeightsError
 from sln.inference.conditioning import GivenMasks
@@ -40,7 +42,7 @@ def data(place):
 
 @pytest.fixture(scope="module")
 def completer(place):
-    return Completer.load(place / "run", "cpu")
+    return Completer.from_pretrained(place / "run", "cpu")
 
 
 def seen(data, at):
@@ -79,7 +81,7 @@ def test_boxes_alone_are_looked_at_again_with_what_was_seen(data, completer, mon
     """The second time the head is shown the visible masks of the first; the answer is looked up on the new boxes, told
     the boxes and told nothing.
     """
-    model = completer.predictor.model
+    model = completer.network.model
     shown, maps, head = [], [], model.predict_rois
 
     def watched(features, rois, prompts=None):
@@ -90,7 +92,7 @@ def test_boxes_alone_are_looked_at_again_with_what_was_seen(data, completer, mon
     monkeypatch.setattr(model, "predict_rois", watched)
     boxes, masks = np.array([[5.0, 5, 40, 40], [30, 20, 70, 55]]), np.zeros((2, 60, 80), bool)
     masks[0, 5:40, 5:40] = masks[1, 20:55, 40:70] = True
-    monkeypatch.setattr(completing, "visible_prompts", lambda found, prompts: Prompts.of_masks(masks))
+    monkeypatch.setattr(head_completion, "visible_prompts", lambda found, prompts: Prompts.of_masks(masks))
     found = completer.complete(data.photos[0], Prompts.of_boxes(boxes, data.images[0].size))
     number = len(boxes)
     rounds = [any(told) for _, told in shown]
@@ -185,17 +187,17 @@ def test_extents_lie_between_cells():
     p[0, 0, 2:6, 3:9] = 0
     p[1, 0] = 1
     windows = torch.tensor([[0.0, 0, 100, 50]] * 2)
-    found = _extent(1 - p[:, 0], windows, torch.tensor([[40.0, 20, 50, 25]] * 2), 0.1)
+    found = _extent(1 - p[:, 0], windows, torch.tensor([[40.0, 20, 50, 25]] * 2), 0.1, 0.4)
     # .4 of a cell's way to the next, of 10 and 5 pixels, is reached a tenth of it beyond its edge
     assert found[0].tolist() == pytest.approx([29, 9.5, 91, 30.5]) and found[1].tolist() == [40, 20, 50, 25]
     close = _extent(
-        1 - p[:, 0], windows, torch.tensor([[35.0, 12, 88, 29]] * 2), 0.1
+        1 - p[:, 0], windows, torch.tensor([[35.0, 12, 88, 29]] * 2), 0.1, 0.4
     )  # by 6, 2.5, 3 and 1.5 of 53 and 17
     assert close[0].tolist() == [pytest.approx(29), pytest.approx(9.5), 88, 29]
-    nearer = _extent(1 - p[:, 0], windows, torch.tensor([[35.0, 12, 88, 29]] * 2), 0.05)
+    nearer = _extent(1 - p[:, 0], windows, torch.tensor([[35.0, 12, 88, 29]] * 2), 0.05, 0.4)
     assert nearer[0].tolist() == pytest.approx([29, 9.5, 91, 30.5])
     p[0, 0, :, 2] = 0.75  # a quarter sure: the edge lies nearer to the sure cell
-    assert 26 < _extent(1 - p[:, 0], windows, windows.new_tensor([[40.0, 20, 50, 25]] * 2), 0.1)[0, 0] < 30
+    assert 26 < _extent(1 - p[:, 0], windows, windows.new_tensor([[40.0, 20, 50, 25]] * 2), 0.1, 0.4)[0, 0] < 30
 
 
 def test_prompts_of_training_show_what_is_seen():
@@ -245,7 +247,7 @@ def test_the_head_sees_prompts_and_nothing_told_is_all_zero():
 
 def test_a_network_without_prompts_and_photos_of_another_size_are_refused(data, completer):
     network = build(load_config("tiny", settings=[*FEW, "head.prompts=false"], environment={}))
-    plain = Completer(sln.Predictor(network, "cpu"))
+    plain = Completer(network=sln.Predictor(network, "cpu"))
     with pytest.raises(WeightsError, match="without prompts"):
         plain.complete(data.photos[0], Prompts.of_masks(seen(data, 0)))
     with pytest.raises(PhotoError, match="its prompts are of"):

@@ -1,71 +1,111 @@
-"""What lies behind others, told by shapes alone: what the prior is shown, learns, and what ``complete`` makes of it."""
+"""Shape priors: what they see of masks, how they are trained, and what a network makes of their answer."""
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from support.networks import MODERN_SMALL, one_square
+from skimage.morphology import convex_hull_image
+from support.networks import MODERN_SMALL
 
 import sln
-from sln.completion.completer import Completer, Prompts
-from sln.completion.shape_prior import GRID, PRIOR_FILE, ShapePrior, blend_with_prior, fit_prior, sample_shapes
+from amodal_data.errors import SelectionError
+from sln.completion import head_completion
+from sln.completion.arranged_windows import ArrangementRules, arrange_windows
+from sln.completion.completer import Completer
+from sln.completion.head_completion import blend_with_prior
+from sln.completion.prior_training import fit_prior
+from sln.completion.prompts import Prompts
+from sln.completion.shape_bank import generated_shapes, shapes_of_targets
+from sln.completion.shape_prior import PRIOR_FILE, PriorMaps, PriorTargets, ShapePrior
+from sln.completion.window_maps import BEYOND, GRID, NOTHING, OBJECT, convex_hulls, input_maps
 from sln.config import load_config
-from sln.data.dataset import batches
 from sln.errors import ConfigError, WeightsError
-from sln.network.prompts import windows_around
 from sln.network.sln import build
 
 FEW = ("data.size=64", *MODERN_SMALL, "train.steps=4", "train.batch=2", "train.workers=0")
 
 
-def test_windows_show_who_is_seen_where_and_ask_where_it_is_not():
-    """A slow loop over cells: two squares, of which the second is seen where the first is not; the first is whole, so
-    it has no turn.
-    """
-    targets = one_square(40)
-    targets.visible_boxes[:, 1] = torch.tensor([24.0, 30, 56, 56])
-    targets.regions[:, :, 60:] = 0  # padding
-    maps, wanted, asked = sample_shapes(targets, 2)
-    assert maps.shape == (80, 4, GRID, GRID) and wanted.shape == asked.shape == (80, GRID, GRID)
-    window = windows_around(targets.visible_boxes[0, 1:2], 1.0)[0]
-    slow = torch.zeros(6, GRID, GRID)  # the four maps, what is wanted and what is asked about
-    slow[3] = 32 / 64
-    for row, column in np.ndindex(GRID, GRID):
-        x = int(torch.floor(window[0] + (column + 0.5) / GRID * (window[2] - window[0])))
-        y = int(torch.floor(window[1] + (row + 0.5) / GRID * (window[3] - window[1])))
-        inside = 0 <= x < 60 and 0 <= y < 64
-        first, second = (inside and low <= x < low + 32 and low <= y < low + 32 for low in (8, 24))
-        own = second and not first
-        slow[[0, 1, 2, 4, 5], row, column] = torch.tensor([own, first, inside, second, inside and not own]).float()
-    lonely = 0
-    for found, whole, cells in zip(maps, wanted, asked, strict=True):
-        shown = found[1].any()
-        lonely += not shown
-        assert torch.equal(found[[0, 2, 3]], slow[[0, 2, 3]]) and torch.equal(found[1], slow[1] * shown)
-        assert torch.equal(whole, slow[4]) and torch.equal(cells.float(), slow[5])
-    assert 0 < lonely < 20  # now and then others are left out: masks of others may be missing
+def test_hulls_are_those_of_scikit_image_but_for_parts_of_cells():
+    rng = np.random.default_rng(0)
+    for _ in range(8):
+        mask = np.zeros((GRID, GRID), bool)
+        for y, x, height, width in rng.integers(3, 25, (3, 4)):
+            mask[y : y + height, x : x + width] = True
+        hull, slow = convex_hulls(torch.from_numpy(mask)).numpy(), convex_hull_image(mask, offset_coordinates=False)
+        assert (hull >= mask).all() and (hull & ~slow).sum() < 0.03 * slow.sum() and not (slow & ~hull).any()
+    assert not convex_hulls(torch.zeros(2, 3, GRID, GRID, dtype=torch.bool)).any()
 
 
-def test_photos_that_hide_nothing_teach_nothing():
-    targets = one_square(1)
-    targets.visible_boxes[:] = 0
-    prior = ShapePrior(4)
-    assert len(sample_shapes(targets, 2)[0]) == 0 and prior.loss(targets, 2) == 0
-    prior.loss(targets, 2).backward()
-    assert all(parameter.grad is not None for parameter in prior.parameters())
+def test_maps_show_masks_hull_and_whose_hull_covers_whom():
+    owners = torch.full((1, GRID, GRID), NOTHING, dtype=torch.int8)
+    owners[0, 10:20, 10:40] = owners[0, 20:30, 10:16] = OBJECT  # an L, in its corner a square
+    owners[0, 20:30, 16:26] = 3
+    owners[0, 40:44, 10:14] = 1  # apart
+    owners[0, :, 50:] = BEYOND
+    visible, others, inside, hull, evidence = input_maps(owners)[0]
+    assert torch.equal(visible > 0, owners[0] == 0) and torch.equal(others > 0, owners[0] > 0)
+    assert torch.equal(inside > 0, owners[0] != BEYOND) and hull[20, 20] == 1 and hull[29, 25] == 0
+    assert evidence[25, 20] > 0.9 and evidence[41, 11] == 0 and (evidence[owners[0] <= 0] == 0).all()
 
 
-def test_mirrored_shapes_are_mirrored_behind_others():
-    torch.manual_seed(0)
-    prior, maps = ShapePrior(4).eval(), torch.rand(3, 4, GRID, GRID)
-    found = prior.confidence(maps)
-    assert torch.allclose(prior.confidence(maps.flip(3)), found.flip(2), atol=1e-6) and found.shape == (3, GRID, GRID)
-    assert len(prior.confidence(maps[:0])) == 0
-    maps[:, 0], maps[:, 2] = maps[:, 0] > 0.8, maps[:, 2] > 0.2
-    own, _, inside, _ = (maps * maps[:, 2:3]).bool().unbind(1)
-    found = prior.confidence(torch.cat([own[:, None], maps[:, 1:]], 1))
-    assert (found[own] == 1).all() and (found[~inside] == 0).all()
-    assert ((found > 0) & (found < 1))[inside & ~own].all()
+def small_bank():
+    return generated_shapes(12, np.random.default_rng(0))
+
+
+def real_bank(tiny_cache):
+    from amodal_data import TargetCache
+
+    return shapes_of_targets(TargetCache(tiny_cache), np.random.default_rng(0))
+
+
+def test_arranged_windows_agree_with_themselves(tiny_cache):
+    rules = ArrangementRules(partial=0, cut=0, rough=0, missing=0, generated=0)
+    windows = arrange_windows(real_bank(tiny_cache), np.random.default_rng(1), 64, rules)
+    owners, target, counted, order = windows
+    assert owners.shape == (64, GRID, GRID) and owners.dtype == np.int8 and owners.min() == NOTHING
+    visible, hidden = owners == OBJECT, target & (owners != OBJECT)
+    assert not (visible & ~target).any() and visible.any((1, 2)).all()
+    assert (counted[hidden]).all() and (owners[counted] > OBJECT).all()
+    assert (order[hidden] == 1).all()  # what hides is in front
+    assert not (target & (order < 0)).any()  # what is behind is visible only beside the object
+    share = hidden.any((1, 2)).mean()
+    assert 0.4 < share < 0.85
+    again = arrange_windows(real_bank(tiny_cache), np.random.default_rng(1), 64, rules)
+    assert all(np.array_equal(a, b) for a, b in zip(windows, again, strict=True))
+
+
+def test_partial_completion_counts_only_what_was_put_there(tiny_cache):
+    rules = ArrangementRules(partial=1, cut=0, rough=0.5, missing=0.5)
+    owners, _, counted, order = arrange_windows(real_bank(tiny_cache), np.random.default_rng(1), 32, rules)
+    assert counted.any() and not counted[owners == BEYOND].any() and not counted[owners == OBJECT].any()
+    assert set(np.unique(order[owners > 6])) <= {0}  # the order of the surroundings is not known
+
+
+def test_a_prior_answers_only_where_something_may_hide():
+    prior = ShapePrior(4).eval()
+    owners = torch.full((3, GRID, GRID), NOTHING, dtype=torch.int8)
+    owners[:, 20:36, 20:36] = OBJECT
+    owners[1:, 36:40, 20:36] = 1
+    inside, in_front = prior.predict(owners)
+    assert (inside[:, 20:36, 20:36] == 1).all() and inside[0].sum() == 16 * 16 and in_front[0].sum() == 0
+    assert 0 < inside[1, 38, 25] < 1 and torch.equal(inside[1], inside[2])
+    assert all(len(maps) == 0 for maps in prior.predict(owners[:0]))
+    assert all(
+        torch.allclose(a, b, atol=1e-5)
+        for a, b in zip(prior.predict(owners), prior.fused().predict(owners), strict=True)
+    )
+
+
+def test_fit_prior_learns_and_is_reproducible(tiny_cache):
+    bank = real_bank(tiny_cache)
+    windows = arrange_windows(bank, np.random.default_rng(7), 48)
+    targets = PriorTargets(*map(torch.from_numpy, windows))
+    before, after = (prior.train().loss(targets).item() for prior in (ShapePrior(), fit_prior(bank, 12, batch=32)))
+    assert after < 0.8 * before
+    first, second = (fit_prior(bank, 2, batch=4, seed=1).state_dict() for _ in range(2))
+    assert all(torch.equal(second[name], value) for name, value in first.items())
+    with pytest.raises(SelectionError, match="no whole object"):
+        fit_prior(small_bank(), 1)
 
 
 def test_answers_heed_the_prior_where_its_windows_reach():
@@ -107,26 +147,17 @@ def data(tiny_cache):
     return sln.CachedTargets(tiny_cache, [tiny_cache.parent], load_config("tiny", settings=FEW, environment={}).data)
 
 
-def test_fit_prior_learns_and_is_reproducible(data):
-    before, after = [
-        torch.stack([prior.loss(batch.targets, 6) for batch in batches(data, [[(i, 1) for i in range(6)]], 0)]).mean()
-        for prior in (ShapePrior().train(), fit_prior(data, 40, batch=2, windows=6).train())
-    ]
-    assert after < 0.5 * before
-    one, other = (fit_prior(data, 3, batch=2, windows=2, seed=1).state_dict() for _ in range(2))
-    assert all(torch.equal(one[name], value) for name, value in other.items())
-
-
 def test_fit_trains_a_prior_that_complete_loads(data, tmp_path):
     config = load_config("tiny", settings=[*FEW, "completion.prior_steps=2"], environment={})
     sources = sln.Sources(data.cache.path, (data.photos[0].parent,))
     messages = []
     run = sln.fit(config, sources, tmp_path / "run", device="cpu", say=messages.append)
     assert any("shape prior, 2 steps" in message for message in messages)
-    completer = Completer.load(run.path, "cpu")
+    completer = Completer.from_pretrained(run.path, "cpu")
     assert completer.prior is not None and "no shape prior" not in repr(completer)
-    saved = ShapePrior.load(run.path / PRIOR_FILE)
-    assert all(torch.equal(value, saved.state_dict()[name]) for name, value in completer.prior.state_dict().items())
+    saved, owners = ShapePrior.load(run.path / PRIOR_FILE), torch.zeros(1, GRID, GRID, dtype=torch.int8)
+    owners[0, :20] = 1
+    assert torch.allclose(saved.predict(owners).inside, completer.prior.predict(owners).inside, atol=1e-5)
     (tmp_path / "other.safetensors").write_bytes(b"nothing")
     with pytest.raises(WeightsError, match="not a safetensors file"):
         ShapePrior.load(tmp_path / "other.safetensors")
@@ -138,14 +169,14 @@ def test_fit_trains_a_prior_that_complete_loads(data, tmp_path):
 def completer_of(prior=True):
     torch.manual_seed(0)
     model = build(load_config("tiny", settings=FEW, environment={}))
-    return Completer(sln.Predictor(model, "cpu"), ShapePrior() if prior else None)
+    return Completer(ShapePrior() if prior else None, sln.Predictor(model, "cpu"))
 
 
-def _reaching_right(self, maps):
+def _reaching_right(self, owners):
     """A prior that is sure of all cells to the right of the middle, up to three quarters of the window."""
-    sure = maps[:, 0].clone()
+    sure = (owners == OBJECT).float()
     sure[:, GRID // 3 : -GRID // 3, GRID // 2 : GRID * 3 // 4] = 1
-    return sure
+    return PriorMaps(sure, sure)
 
 
 def test_complete_takes_ends_from_shapes_where_masks_of_others_are_near(data, monkeypatch):
@@ -153,7 +184,7 @@ def test_complete_takes_ends_from_shapes_where_masks_of_others_are_near(data, mo
     masks = np.zeros((3, 60, 80), bool)
     masks[0, 20:40, 20:40] = masks[1, 20:40, 40:60] = masks[2, :4, :4] = True
     without = completer.complete(data.photos[0], Prompts.of_masks(masks[2:])).boxes
-    monkeypatch.setattr(ShapePrior, "confidence", _reaching_right)
+    monkeypatch.setattr(ShapePrior, "predict", _reaching_right)
     found = completer.complete(data.photos[0], Prompts.of_masks(masks)).boxes
     assert found[0].tolist() == pytest.approx([20, 20, 45, 40], abs=0.5)  # 60 pixels from 0 on, three quarters of them
     assert found[1].tolist() == pytest.approx([40, 20, 65, 40], abs=0.5)
@@ -173,14 +204,14 @@ def test_masks_without_a_pixel_do_no_harm(data):
 
 def test_boxes_alone_are_told_apart_by_what_is_found_in_them(data, monkeypatch):
     completer = completer_of()
-    monkeypatch.setattr(sln.completion.completer, "MIN_MASK_PIXELS", 0)
+    monkeypatch.setattr(head_completion, "MIN_MASK_PIXELS", 0)
     asked = []
     monkeypatch.setattr(
-        ShapePrior, "confidence", lambda self, maps: (asked.append(maps), _reaching_right(self, maps))[1]
+        ShapePrior, "predict", lambda self, owners: (asked.append(owners), _reaching_right(self, owners))[1]
     )
     boxes = Prompts.of_boxes(np.array([[20.0, 20, 40, 40], [40, 20, 60, 30]]), (60, 80))
     found = completer.complete(data.photos[0], boxes)
-    assert len(found) == 2 and len(asked) == 2 and not asked[0][:, :2].any()  # nothing is known at first
+    assert len(found) == 2 and len(asked) == 2 and (asked[0] < 0).all()  # nothing is known at first
     assert len(completer.complete(data.photos[0], Prompts.of_boxes(np.zeros((0, 4)), (60, 80)))) == 0
 
 
