@@ -25,8 +25,11 @@ from synthetic_benchmark.truth_boxes import predictions_at_truth
 
 from amodal_data.evaluation.bootstrap import intervals, sample_weights
 from sln import CachedTargets, Predictor, load, load_config
-from sln.completion.completer import Completer, Prompts
-from sln.completion.shape_prior import PRIOR_FILE, fit_prior
+from sln.completion.completer import Completer
+from sln.completion.prior_training import fit_prior
+from sln.completion.prompts import Prompts
+from sln.completion.shape_bank import shapes_of_targets
+from sln.completion.shape_prior import PRIOR_FILE
 from sln.training.trainer import Trainer
 from sln.weights.files import write_safetensors
 
@@ -58,20 +61,19 @@ def train(folder: Path, arguments: argparse.Namespace) -> Predictor:
 
 def build_completer(folder: Path, arguments: argparse.Namespace) -> Completer:
     """The network of ``--model`` or a new one, with a new shape prior if ``--prior-steps`` are given."""
-    completer = Completer.load(arguments.model, "cpu") if arguments.model else Completer(train(folder, arguments))
+    completer = (
+        Completer.from_pretrained(arguments.model, "cpu")
+        if arguments.model
+        else Completer(network=train(folder, arguments))
+    )
+    network = completer.network
+    assert network is not None
     if arguments.prior_steps:
-        config = completer.predictor.config
-        prior = fit_prior(
-            open_split(folder, "train", config),
-            arguments.prior_steps,
-            batch=config.train.batch,
-            windows=config.train.prompts,
-            seed=config.train.seed,
-            device=arguments.device,
-        )
-        completer = Completer(completer.predictor, prior)
+        data, seed = open_split(folder, "train", network.config), network.config.train.seed
+        bank = shapes_of_targets(data.cache, np.random.default_rng(seed))
+        completer = Completer(fit_prior(bank, arguments.prior_steps, seed=seed, device=arguments.device), network)
     if arguments.save:
-        write_safetensors(completer.predictor.model, arguments.save)
+        write_safetensors(network.model, arguments.save)
         if completer.prior is not None:
             completer.prior.save(arguments.save.with_name(PRIOR_FILE))
     return completer
@@ -140,7 +142,8 @@ def box_iou(box: NDArray[np.floating], truth: NDArray[np.float64]) -> float:
 
 def main(folder: Path, splits: list[str], completer: Completer) -> None:
     """Print the metrics of every kind of prompt on the scenes of all splits together."""
-    predictor = completer.predictor
+    predictor = completer.network
+    assert predictor is not None
     parts = [open_split(folder, split, predictor.config) for split in splits]
     size = parts[0].images[0].size
     methods: dict[str, Callable[[CachedTargets], Iterator[MasksAndBoxes]]] = {

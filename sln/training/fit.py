@@ -13,9 +13,11 @@ import torch
 from amodal_data.cache.header import read_digest
 from amodal_data.cache.read import TargetCache
 from amodal_data.cache.schema import AMBIGUOUS
+from sln.completion.completer import Completer
 from sln.completion.prior_training import fit_prior
 from sln.completion.shape_bank import shapes_of_targets
 from sln.completion.shape_prior import PRIOR_FILE
+from sln.completion.tuning import keep_settings, tune_completion
 from sln.config import Category, Config
 from sln.data.dataset import CachedTargets
 from sln.errors import ConfigError, RunError
@@ -159,6 +161,7 @@ def _finish(trainer: Trainer, sources: Sources, say: Say) -> None:
         prior = fit_prior(bank, steps, seed=seed, device=trainer.device)
         prior.save(run.path / PRIOR_FILE)
         say(f"{run.path / PRIOR_FILE}: shape prior, {steps} steps")
+        _tune(run, sources, config, say)
     data = trainer.data
     if sources.val is not None:
         data = CachedTargets(sources.val, sources.val_images or sources.images, config.data)
@@ -166,6 +169,18 @@ def _finish(trainer: Trainer, sources: Sources, say: Say) -> None:
     scores = evaluate_model(predictor, data, config.train.validate_on)
     count = scores.write_page(run.report, data, f"{run.path.name} on {data.cache.path.name}")
     say(f"{run.report}: the {count} worst images")
+
+
+def _tune(run: Run, sources: Sources, config: Config, say: Say) -> None:
+    """Choose on the validation set how head and prior are mixed; the best checkpoint keeps it."""
+    if sources.val is None or not run.best.exists():
+        return
+    completer = Completer.from_pretrained(run.path)
+    data = CachedTargets(sources.val, sources.val_images or sources.images, config.data)
+    settings = tune_completion(completer, data, config.train.validate_on)
+    keep_settings(run.best, settings)
+    values = ", ".join(f"{name} {value:g}" for name, value in settings if name != "prior_steps")
+    say(f"{run.best}: completion tuned on {sources.val.name}: {values}")
 
 
 def check(config: Config, sources: Sources, *, device: str = "auto", say: Say = lambda _: None) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from sln.completion.prior_training import fit_prior
 from sln.completion.prompts import Prompts
 from sln.completion.shape_bank import generated_shapes, shapes_of_targets
 from sln.completion.shape_prior import PRIOR_FILE, PriorMaps, PriorTargets, ShapePrior
+from sln.completion.tuning import completion_score
 from sln.completion.window_maps import BEYOND, GRID, NOTHING, OBJECT, convex_hulls, input_maps
 from sln.config import load_config
 from sln.errors import ConfigError, WeightsError
@@ -148,12 +149,16 @@ def data(tiny_cache):
 
 
 def test_fit_trains_a_prior_that_complete_loads(data, tmp_path):
-    config = load_config("tiny", settings=[*FEW, "completion.prior_steps=2"], environment={})
-    sources = sln.Sources(data.cache.path, (data.photos[0].parent,))
+    config = load_config("tiny", settings=[*FEW, "completion.prior_steps=2", "train.validate_on=1"], environment={})
+    sources = sln.Sources(data.cache.path, (data.photos[0].parent,), data.cache.path)
     messages = []
     run = sln.fit(config, sources, tmp_path / "run", device="cpu", say=messages.append)
     assert any("shape prior, 2 steps" in message for message in messages)
+    assert any("completion tuned on t.h5: prior_weight" in message for message in messages)
     completer = Completer.from_pretrained(run.path, "cpu")
+    assert completer.settings.prior_steps == 2
+    tuned = completion_score(completer, data, 1)
+    assert tuned >= completion_score(Completer(completer.prior, completer.network, config.completion), data, 1)
     assert completer.prior is not None and "no shape prior" not in repr(completer)
     saved, owners = ShapePrior.load(run.path / PRIOR_FILE), torch.zeros(1, GRID, GRID, dtype=torch.int8)
     owners[0, :20] = 1
