@@ -1,6 +1,6 @@
 """Baselines of completion that know the true visible masks: what a line of code finds of the hidden parts."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +42,7 @@ def _filled(visible: Sequence[RLE], in_front: NDArray[np.bool_] | None, *, conve
     return amodal
 
 
-BASELINES = {
+BASELINES: dict[str, Callable[[Sequence[RLE], NDArray[np.bool_]], list[RLE]]] = {
     "visible": lambda visible, in_front: list(visible),
     "box": lambda visible, in_front: box(visible),
     "box, in front": box,

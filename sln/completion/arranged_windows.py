@@ -24,6 +24,7 @@ from sln.completion.window_maps import BEYOND, GRID, MARGIN, NOTHING, OBJECT
 
 _FRONT, _BEHIND = 3, 3  # Shapes put in front and behind, at most
 _CONTEXT = _FRONT + _BEHIND  # Number of the first object of the surroundings, less 1
+_MISSING = 0.3  # Share of others that are missing where some are
 _ROUGH = 32  # Cells a side at which hidden shares and visible boxes are measured
 RATES = ((0.0, 0.36), (0.10, 0.14), (0.25, 0.16), (0.50, 0.18), (0.75, 0.13), (0.92, 0.03))
 """Bins of hidden shares: upper edge, share of windows; the first is not hidden at all"""
@@ -70,7 +71,7 @@ class _Layout(NamedTuple):
     partial: Mask
 
     def rows(self, rows: NDArray[np.int64]) -> "_Layout":
-        return _Layout(*(column[rows] for column in self))  # type: ignore[arg-type]
+        return _Layout(*(column[rows] for column in self))
 
 
 def arrange_windows(bank: ShapeBank, rng: Rng, count: int, rules: ArrangementRules | None = None) -> Windows:
@@ -108,7 +109,7 @@ def _visible_boxes(visible: Mask, grid: Floats) -> tuple[Floats, Floats]:
     step = grid[1] - grid[0]
     ends = []
     for axis in (1, 2):
-        profile = visible.any(axis)
+        profile: Mask = np.asarray(visible.any(axis))
         first, last = profile.argmax(1), profile.shape[1] - 1 - profile[:, ::-1].argmax(1)
         ends.append((grid[first] - step / 2, grid[last] + step / 2))
     centers = np.stack([(low + high) / 2 for low, high in ends], 1)
@@ -261,7 +262,8 @@ def _owners(
     truly_hidden = (distances[:, 1 : 1 + _FRONT] > -threshold[:, :1, None, None]).any(1)
     shape = (distances[:, 0] > threshold[:, 0, None, None]) & ~truly_hidden
     layers = np.concatenate([front, behind], 1)
-    missing = rng.random((count, slots - 1)) < 0.3 * (rng.random(count) < rules.missing)[:, None]
+    incomplete: Mask = rng.random((count,)) < rules.missing
+    missing: Mask = rng.random((count, slots - 1)) < _MISSING * incomplete[:, None]
     numbers = np.arange(1, slots, dtype=np.int8)
     owners = np.full(context.shape, NOTHING, np.int8)
     owners[context > 0] = context[context > 0].astype(np.int8) + _CONTEXT
@@ -271,7 +273,7 @@ def _owners(
     owners = np.where(under, NOTHING, owners)
     for i in reversed(range(_FRONT)):
         owners = np.where(layers[:, i], np.where(missing[:, i], NOTHING, numbers[i])[:, None, None], owners)
-    on_top = rng.random(count) < 0.5  # of pixels that two masks share
+    on_top: Mask = rng.random((count,)) < 0.5  # of pixels that two masks share
     shape &= on_top[:, None, None] | ~(front & ~missing[:, :_FRONT, None, None]).any(1)
     owners[shape] = OBJECT
     return owners.astype(np.int8)
@@ -286,6 +288,7 @@ def _thresholds(rng: Rng, layout: _Layout, lengths: Floats, share: float) -> Flo
     pixel = LONGER_SIDE * DISTANCE_STEPS * lengths / np.exp(rng.uniform(np.log(30), np.log(200), count))
     alike = rng.choice([-1.0, 1.0], (count, 1)) * (rng.random((count, 1)) < 0.6)
     single = rng.uniform(-1, 1, (count, slots))
-    offset = np.where(alike != 0, alike, single) * pixel[:, None] * (rng.random(count) < share)[:, None]
+    rough: Mask = rng.random((count,)) < share
+    offset = np.where(alike != 0, alike, single) * pixel[:, None] * rough[:, None]
     scale = np.sqrt(np.abs(np.linalg.det(layout.turns)))  # window units to the shape's
     return (offset * scale).clip(-100, 100).astype(np.float32)

@@ -128,9 +128,10 @@ def order_evidence(around: Surroundings, rules: PriorRules) -> NDArray[np.float6
     inside, cell_area = around.inside, ((around.windows[:, 2] - around.windows[:, 0]) / GRID) ** 2
     seen, needs = sums(np.ones(inside.size)), sums(inside * (inside > rules.touching)) * cell_area
     front = np.where(seen > 0, sums(around.in_front) / np.maximum(seen, 1), 0.5)
-    evidence = front + 1 - front.T + rules.need_weight * needs / np.maximum(needs + needs.T, 1e-6)
+    evidence: NDArray[np.float64] = front + 1 - front.T + rules.need_weight * needs / np.maximum(needs + needs.T, 1e-6)
     apart = (needs + needs.T == 0) | np.eye(count, dtype=bool)
-    return np.where(apart, 0, evidence)
+    evidence[apart] = 0
+    return evidence
 
 
 def whole_masks(

@@ -17,13 +17,13 @@ Windows = NDArray[np.float64]  # [P, 4]: x0, y0, x1, y1 in pixels, square
 def cured_owners(owner: Owners) -> Owners:
     """Owners with gaps between masks filled: pixels of nobody within two pixels of two masks go to the nearer one."""
     nobody = owner < 0
-    largest = np.iinfo(owner.dtype).max
-    high = _extreme(owner, np.maximum, np.int32(-1))
+    largest = int(np.iinfo(owner.dtype).max)
+    high = _extreme(owner, np.maximum, -1)
     low = _extreme(np.where(nobody, largest, owner), np.minimum, largest)
     between = nobody & (high >= 0) & (low < high)
     if not between.any():
         return owner
-    cured, near = owner.copy(), _extreme(owner, np.maximum, np.int32(-1), reach=1)
+    cured, near = owner.copy(), _extreme(owner, np.maximum, -1, reach=1)
     cured[between] = np.where(near >= 0, near, high)[between]
     return cured
 
