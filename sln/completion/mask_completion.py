@@ -77,10 +77,10 @@ def complete_masks(prior: ShapePrior, prompts: Prompts, rules: PriorRules, file:
     """A prediction for prompts that are all masks; ``file`` names the image in findings."""
     masks = [mask for mask in prompts.masks if mask is not None]
     owner = cured_owners(pixel_owners(prompts)[0])
-    around = look_around(prior, owner, masks, prompts.boxes)
-    in_front = depth_order(around, rules)
+    surroundings = look_around(prior, owner, masks, prompts.boxes)
+    in_front = depth_order(surroundings, rules)
     owner, findings = pixel_owners(prompts, file, z_order(in_front))
-    amodal = whole_masks(around, in_front, owner, masks, rules)
+    amodal = whole_masks(surroundings, in_front, owner, masks, rules)
     visible = [RLE.from_mask(owner == n) for n in range(len(masks))]
     levels = level_masks(amodal, visible, in_front) if masks else []
     boxes = boxes_of(amodal)
@@ -88,7 +88,7 @@ def complete_masks(prior: ShapePrior, prompts: Prompts, rules: PriorRules, file:
         prompts.size,
         boxes,
         prompts.scores,
-        _box_probabilities(around, boxes),
+        _box_probabilities(surroundings, boxes),
         prompts.categories,
         GivenMasks(tuple(visible), RLE.from_mask(owner >= 0), prompts.answers or (None,) * len(masks)),
         decoded=tuple((whole, *parts) for whole, parts in zip(amodal, levels, strict=True)),
@@ -104,30 +104,30 @@ def look_around(prior: ShapePrior, owner: Owners, masks: Sequence[RLE], boxes: N
     return Surroundings(windows, cells, maps.inside.numpy(), maps.in_front.numpy())
 
 
-def depth_order(around: Surroundings, rules: PriorRules) -> Flags:
+def depth_order(surroundings: Surroundings, rules: PriorRules) -> Flags:
     """Which mask is in front of which, bool [P, P]: row in front of column, also by transitivity."""
-    evidence = order_evidence(around, rules)
+    evidence = order_evidence(surroundings, rules)
     whole = (evidence * _EVIDENCE_SCALE).round().astype(np.int64)
     return resolve_order(whole, whole + whole.T > 0, np.zeros_like(whole, bool)).in_front
 
 
-def order_evidence(around: Surroundings, rules: PriorRules) -> NDArray[np.float64]:
+def order_evidence(surroundings: Surroundings, rules: PriorRules) -> NDArray[np.float64]:
     """How much speaks for mask j, the row, in front of mask i, the column, float64 [P, P]; 0 for masks apart.
 
     The mean confidence in the cells of j that it lies in front of i, and the share of needed cells among what both need
     of each other.
     """
-    count, cells = len(around.cells), around.cells.reshape(len(around.cells), GRID * GRID)
+    count, cells = len(surroundings.cells), surroundings.cells.reshape(len(surroundings.cells), GRID * GRID)
     rows = np.arange(count)[:, None]
     keys = np.where(cells >= 0, rows * count + cells, count * count).ravel()
 
     def sums(values: NDArray[np.floating]) -> NDArray[np.float64]:
-        totals = np.bincount(keys, values.reshape(-1), minlength=count * count + 1)[:-1]
+        totals = np.bincount(keys, values.reshape(-1), minlength=count * count + 1)[:-1].astype(np.float64)
         return totals.reshape(count, count).T  # of the cells of j, the row, in the window of i, the column
 
-    inside, cell_area = around.inside, ((around.windows[:, 2] - around.windows[:, 0]) / GRID) ** 2
+    inside, cell_area = surroundings.inside, ((surroundings.windows[:, 2] - surroundings.windows[:, 0]) / GRID) ** 2
     seen, needs = sums(np.ones(inside.size)), sums(inside * (inside > rules.touching)) * cell_area
-    front = np.where(seen > 0, sums(around.in_front) / np.maximum(seen, 1), 0.5)
+    front = np.where(seen > 0, sums(surroundings.in_front) / np.maximum(seen, 1), 0.5)
     evidence: NDArray[np.float64] = front + 1 - front.T + rules.need_weight * needs / np.maximum(needs + needs.T, 1e-6)
     apart = (needs + needs.T == 0) | np.eye(count, dtype=bool)
     evidence[apart] = 0
@@ -135,14 +135,14 @@ def order_evidence(around: Surroundings, rules: PriorRules) -> NDArray[np.float6
 
 
 def whole_masks(
-    around: Surroundings, in_front: Flags, owner: Owners, masks: Sequence[RLE], rules: PriorRules
+    surroundings: Surroundings, in_front: Flags, owner: Owners, masks: Sequence[RLE], rules: PriorRules
 ) -> list[RLE]:
     """The amodal mask of each: its given pixels, and hidden ones where masks are that are not behind it."""
     cured, amodal = cured_owners(owner), []
     for n, mask in enumerate(masks):
         may_hide = np.append(~in_front[n], False)  # the last: pixels of nobody
         may_hide[n] = False
-        part = pixels_above(around.inside[n], around.windows[n], owner.shape, rules.threshold)
+        part = pixels_above(surroundings.inside[n], surroundings.windows[n], owner.shape, rules.threshold)
         if part is None:
             amodal.append(mask)
             continue
@@ -151,14 +151,14 @@ def whole_masks(
     return amodal
 
 
-def _box_probabilities(around: Surroundings, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+def _box_probabilities(surroundings: Surroundings, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
     """Confidence inside boxes as probabilities of outside, level 0 and level 1, float32 [P, 3, 56, 56]."""
     probabilities = np.zeros((len(boxes), 3, GRID, GRID), np.float32)
     centers, cells = (np.arange(GRID) + 0.5) / GRID, np.arange(GRID)
-    for n, (box, window) in enumerate(zip(boxes, around.windows, strict=True)):
+    for n, (box, window) in enumerate(zip(boxes, surroundings.windows, strict=True)):
         down = paste_weights(window[1], window[3], box[1] + centers * (box[3] - box[1]), cells)
         across = paste_weights(window[0], window[2], box[0] + centers * (box[2] - box[0]), cells)
-        probabilities[n, 2] = down @ around.inside[n] @ across.T
+        probabilities[n, 2] = down @ surroundings.inside[n] @ across.T
     probabilities[:, 0] = 1 - probabilities[:, 2]
     return probabilities
 
