@@ -175,7 +175,7 @@ def _size_of(photo: Any) -> Size:
             raise PhotoError(f"a size is (height, width) in pixels, found {photo}")
         return int(photo[0]), int(photo[1])
     if isinstance(photo, str | Path):
-        return read_photo(Path(photo), upright=True).shape[:2]
+        return read_photo(Path(photo)).shape[:2]
     if isinstance(photo, Image.Image):
         return photo.height, photo.width
     if isinstance(photo, np.ndarray) and photo.ndim in (2, 3):

@@ -236,7 +236,7 @@ class Prediction:
 
         photo: uint8 [H, W, 3] or its path. Raises :class:`amodal_data.errors.PhotoError` if it has another size.
         """
-        pixels = read_photo(Path(photo), upright=True) if isinstance(photo, str | Path) else photo
+        pixels = read_photo(Path(photo)) if isinstance(photo, str | Path) else photo
         if pixels.shape[:2] != self.size:
             raise PhotoError(f"the photo is {pixels.shape[:2]} (height, width), the instances are of {self.size}")
         return [layer_of(pixels, self.scored_mask(n)) for n in range(len(self))]

@@ -62,4 +62,6 @@ def _is_model(path: Path) -> bool:
     """Is the first argument a model: a run directory, a file of weights, or a name of shipped weights?"""
     if path.is_dir():
         return any((path / name).is_file() for name in _RUN_FILES)
-    return path.suffix.lower() in _WEIGHTS or (path.name == str(path) and path.suffix == "" and not path.exists())
+    if path.name == "exported.json" or path.suffix.lower() in _WEIGHTS:
+        return True
+    return path.name == str(path) and path.suffix == "" and not path.exists()
