@@ -27,9 +27,9 @@ from amodal_data.evaluation.bootstrap import intervals, sample_weights
 from sln import CachedTargets, Predictor, load, load_config
 from sln.completion.completer import Completer
 from sln.completion.prior_training import fit_prior
-from sln.completion.prompts import Prompts
 from sln.completion.shape_bank import shapes_of_targets
 from sln.completion.shape_prior import PRIOR_FILE
+from sln.completion.visible_prompts import Prompts
 from sln.training.trainer import Trainer
 from sln.weights.files import write_safetensors
 

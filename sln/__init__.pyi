@@ -1,6 +1,6 @@
 from .completion.adapters import from_detections
 from .completion.completer import Completer, complete
-from .completion.prompts import Prompts
+from .completion.visible_prompts import Prompts
 from .config.loading import load_config
 from .config.sections import Config
 from .data.dataset import CachedTargets

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from amodal_data.errors import MaskError, PredictionError
 from amodal_data.masks.polygons import usable_polygon
 from amodal_data.masks.rle import RLE, merge, parse_rle, rasterize
-from sln.completion.prompts import Prompts, boxes_of
+from sln.completion.visible_prompts import Prompts, boxes_of
 from sln.config import Category
 
 Size = tuple[int, int]

@@ -13,8 +13,8 @@ from amodal_data.io.images import read_photo
 from sln.completion.adapters import from_detections
 from sln.completion.mask_completion import Completed, PriorRules, complete_masks
 from sln.completion.pretrained import DEFAULT, SHIPPED, shipped_prior
-from sln.completion.prompts import Prompts, pixel_owners
 from sln.completion.shape_prior import PRIOR_FILE, ShapePrior, is_prior
+from sln.completion.visible_prompts import Prompts, pixel_owners
 from sln.config import CompletionConfig
 from sln.errors import WeightsError
 from sln.inference.prediction import Prediction

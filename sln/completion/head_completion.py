@@ -18,8 +18,8 @@ from torchvision.ops import clip_boxes_to_image, roi_align
 
 from amodal_data.masks.rle import RLE
 from sln.completion.mask_completion import look_around
-from sln.completion.prompts import Prompts, pixel_owners
 from sln.completion.shape_prior import ShapePrior
+from sln.completion.visible_prompts import Prompts, pixel_owners
 from sln.completion.window_maps import GRID
 from sln.config import CompletionConfig
 from sln.data.dataset import Frame, mirror_photo

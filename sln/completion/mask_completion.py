@@ -22,8 +22,8 @@ from amodal_data.masks.rle import RLE, merge
 from amodal_data.masks.windows import from_crop
 from amodal_data.scenes.findings import Finding
 from amodal_data.scenes.occlusion_order import resolve_order, z_order
-from sln.completion.prompts import Prompts, boxes_of, pixel_owners
 from sln.completion.shape_prior import ShapePrior
+from sln.completion.visible_prompts import Prompts, boxes_of, pixel_owners
 from sln.completion.window_cells import (
     Owners,
     Windows,

@@ -21,7 +21,7 @@ from amodal_data.masks.rle import RLE, merge, parse_rle, rasterize
 from amodal_data.readers.categories import Categories
 from amodal_data.readers.discovery import coco_id
 from amodal_data.readers.json_files import coco_box, identifier, integer, load_json, number, text
-from sln.completion.prompts import Prompts, boxes_of
+from sln.completion.visible_prompts import Prompts, boxes_of
 from sln.config import Category
 from sln.inference.conditioning import Answer
 

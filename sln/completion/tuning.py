@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sln.completion.completer import Completer
-from sln.completion.prompts import Prompts
+from sln.completion.visible_prompts import Prompts
 from sln.config import CompletionConfig
 from sln.data.dataset import CachedTargets
 from sln.weights.files import read_checkpoint, save_atomically

@@ -9,7 +9,7 @@ import torch
 from amodal_data import RLE
 from amodal_data.errors import PredictionError
 from sln.completion.adapters import from_detections
-from sln.completion.prompts import Prompts
+from sln.completion.visible_prompts import Prompts
 
 SIZE = (30, 40)
 MASKS = np.zeros((2, *SIZE), bool)

@@ -16,7 +16,7 @@ from sln.completion import head_completion
 from sln.completion.completer import Completer
 from sln.completion.head_completion import _extent, visible_prompts
 from sln.completion.prompt_files import open_prompts
-from sln.completion.prompts import Prompts, pixel_owners
+from sln.completion.visible_prompts import Prompts, pixel_owners
 from sln.config import load_config
 from sln.errors import WeightsError
 from sln.inference.conditioning import GivenMasks

@@ -14,10 +14,10 @@ from sln.completion.arranged_windows import ArrangementRules, arrange_windows
 from sln.completion.completer import Completer
 from sln.completion.head_completion import blend_with_prior
 from sln.completion.prior_training import fit_prior
-from sln.completion.prompts import Prompts
 from sln.completion.shape_bank import generated_shapes, shapes_of_targets
 from sln.completion.shape_prior import PRIOR_FILE, PriorMaps, PriorTargets, ShapePrior
 from sln.completion.tuning import completion_score
+from sln.completion.visible_prompts import Prompts
 from sln.completion.window_maps import BEYOND, GRID, NOTHING, OBJECT, convex_hulls, input_maps
 from sln.config import load_config
 from sln.errors import ConfigError, WeightsError
