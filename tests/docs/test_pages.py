@@ -50,6 +50,7 @@ SHORTER = {
     "sln fit ": f"sln fit --preset tiny {' '.join(f'--set {setting}' for setting in FEW_STEPS)} ",
     "sln order fit ": "sln order fit --epochs 1 ",
     "prior_steps=1000": "prior_steps=2",
+    "--minutes 10": "--minutes 0.02",
 }
 """Replacements that shorten commands; of an option given twice the last one counts"""
 
@@ -76,7 +77,18 @@ def home(tmp_path_factory):
         shutil.copy(scenes, folder)
         results = folder / f"amodalmask_{split}.json"
         convert(open_dataset(scenes), results, "results")
-    for name in ("amodalmask_1", "amodalmask_2", "mine", "theirs", "a", "b", "visible_part", "convex_hull", "box"):
+    for name in (
+        "amodalmask_1",
+        "amodalmask_2",
+        "mine",
+        "theirs",
+        "a",
+        "b",
+        "visible_part",
+        "convex_hull",
+        "box",
+        "completed",
+    ):
         shutil.copy(folder / "amodalmask_val.json", folder / f"{name}.json")
     shutil.copy(folder / "COCO_amodal_val2014.json", folder / "truth.json")
     shutil.copy(write_flat(folder / "d2sa", 6, "d2sa", size=(60, 80)), folder / "D2S_amodal_validation.json")
@@ -95,6 +107,8 @@ def home(tmp_path_factory):
     rows = [{"image_id": 1, "category_id": 1, "score": 0.9, "segmentation": ad.RLE.from_mask(masks[0]).to_coco()}]
     (folder / "results.json").write_text(json.dumps(rows))
     (folder / "masks.json").write_text(json.dumps(rows))
+    (folder / "boxes.json").write_text(json.dumps([{"image_id": 1, "category_id": 1, "bbox": [5, 5, 35, 35]}]))
+    shutil.copy(modal, folder / "instances.json")
     fit = shortened("sln fit train.h5 --images data --run runs/first")
     process = run_command(*shlex.split(fit), cwd=folder)
     assert process.returncode == 0, process.stderr
@@ -145,6 +159,7 @@ def test_every_documented_block_of_python_runs(text, workspace, monkeypatch):
     photo = read_photo(workspace / "photo.jpg") if "photo)" in text else None
     names = {
         "sln": sln, "photo": photo, "masks": np.load("masks.npy"), "wandb": wandb(), "sources": sources(),
+        "detections": np.load("masks.npy"),
         "config": sln.load_config("tiny", settings=[*FEW_STEPS, "train.log_every=1"]),
     }  # fmt: skip
     exec(compile(shortened(text).replace('"runs/first", logs', '"runs/logged", logs'), "block", "exec"), names)
