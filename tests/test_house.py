@@ -175,7 +175,8 @@ def test_no_command_is_lost():
             "build-targets", "card", "classes", "compose", "convert", "demo", "doctor", "evaluate", "explain", "get",
             "inspect", "merge", "synth", "verify",
         },
-        "sln": {"complete", "config", "demo", "doctor", "evaluate", "export", "fit", "fit-prior", "models", "predict", "runs"},
+        "sln": {"complete", "config", "demo", "doctor", "evaluate", "export", "fit", "fit-prior", "models", "predict",
+                "runs"},
     }  # fmt: skip
 
 
