@@ -76,11 +76,14 @@ class Completed(NamedTuple):
 def complete_masks(prior: ShapePrior, prompts: Prompts, rules: PriorRules, file: str = "") -> Completed:
     """A prediction for prompts that are all masks; ``file`` names the image in findings."""
     masks = [mask for mask in prompts.masks if mask is not None]
-    owner = cured_owners(pixel_owners(prompts)[0])
-    surroundings = look_around(prior, owner, masks, prompts.boxes)
+    owner, findings = pixel_owners(prompts, file)
+    cured = cured_owners(owner)
+    surroundings = look_around(prior, cured, masks, prompts.boxes)
     in_front = depth_order(surroundings, rules)
-    owner, findings = pixel_owners(prompts, file, z_order(in_front))
-    amodal = whole_masks(surroundings, in_front, owner, masks, rules)
+    if findings:  # masks share pixels: those in front get them
+        owner, findings = pixel_owners(prompts, file, z_order(in_front))
+        cured = cured_owners(owner)
+    amodal = whole_masks(surroundings, in_front, cured, masks, rules)
     visible = [RLE.from_mask(owner == n) for n in range(len(masks))]
     levels = level_masks(amodal, visible, in_front) if masks else []
     boxes = boxes_of(amodal)
@@ -137,8 +140,11 @@ def order_evidence(surroundings: Surroundings, rules: PriorRules) -> NDArray[np.
 def whole_masks(
     surroundings: Surroundings, in_front: Flags, owner: Owners, masks: Sequence[RLE], rules: PriorRules
 ) -> list[RLE]:
-    """The amodal mask of each: its given pixels, and hidden ones where masks are that are not behind it."""
-    cured, amodal = cured_owners(owner), []
+    """The amodal mask of each: its given pixels, and hidden ones where masks are that are not behind it.
+
+    owner: with gaps between masks filled.
+    """
+    amodal = []
     for n, mask in enumerate(masks):
         may_hide = np.append(~in_front[n], False)  # the last: pixels of nobody
         may_hide[n] = False
@@ -147,7 +153,7 @@ def whole_masks(
             amodal.append(mask)
             continue
         window, inside = part
-        amodal.append(merge([mask, from_crop(inside & may_hide[cured[window]], window, mask.size)]))
+        amodal.append(merge([mask, from_crop(inside & may_hide[owner[window]], window, mask.size)]))
     return amodal
 
 

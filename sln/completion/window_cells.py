@@ -115,4 +115,5 @@ def pixels_above(
     cells = np.arange(GRID)
     down = paste_weights(window[1], window[3], np.arange(y0, y1) + 0.5, cells)
     across = paste_weights(window[0], window[2], np.arange(x0, x1) + 0.5, cells)
-    return (slice(y0, y1), slice(x0, x1)), down @ confidence @ across.T > threshold
+    pixels = down.astype(np.float32) @ confidence @ across.astype(np.float32).T
+    return (slice(y0, y1), slice(x0, x1)), pixels > threshold
