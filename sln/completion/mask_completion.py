@@ -50,9 +50,9 @@ class PriorRules:
     sees.
     """
 
-    threshold: float = 0.45
+    threshold: float = 0.5
     touching: float = 0.1
-    need_weight: float = 0.5
+    need_weight: float = 0.1
 
 
 class Surroundings(NamedTuple):
