@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from amodal_data.layering.level_table import level_table
 from amodal_data.layering.partition import partition_masks
 from amodal_data.masks.paste import paste_weights
-from amodal_data.masks.rle import RLE, merge
+from amodal_data.masks.rle import RLE, iou, merge
 from amodal_data.masks.windows import from_crop
 from amodal_data.scenes.findings import Finding
 from amodal_data.scenes.occlusion_order import resolve_order, z_order
@@ -38,6 +38,7 @@ from sln.inference.conditioning import GivenMasks
 from sln.inference.prediction import Prediction
 
 Flags = NDArray[np.bool_]
+_CERTAIN = 3.0  # Evidence above any of a prior
 _EVIDENCE_SCALE = 10**6  # Resolution of evidence: the order is resolved in integers
 
 
@@ -79,7 +80,7 @@ def complete_masks(prior: ShapePrior, prompts: Prompts, rules: PriorRules, file:
     owner, findings = pixel_owners(prompts, file)
     cured = cured_owners(owner)
     surroundings = look_around(prior, cured, masks, prompts.boxes)
-    in_front = depth_order(surroundings, rules)
+    in_front = depth_order(surroundings, rules, nested(masks) if findings else None)
     if findings:  # masks share pixels: those in front get them
         owner, findings = pixel_owners(prompts, file, z_order(in_front))
         cured = cured_owners(owner)
@@ -107,9 +108,21 @@ def look_around(prior: ShapePrior, owner: Owners, masks: Sequence[RLE], boxes: N
     return Surroundings(windows, cells, maps.inside.numpy(), maps.in_front.numpy())
 
 
-def depth_order(surroundings: Surroundings, rules: PriorRules) -> Flags:
-    """Which mask is in front of which, bool [P, P]: row in front of column, also by transitivity."""
+def nested(masks: Sequence[RLE]) -> Flags:
+    """Which mask, the row, lies for the most part inside a larger one, the column, bool [P, P]."""
+    areas, ratio = np.array([mask.area for mask in masks], np.float64), iou(masks, masks)
+    shared = ratio / (1 + ratio) * (areas[:, None] + areas)
+    return (shared > 0.5 * areas[:, None]) & (areas[:, None] < areas)
+
+
+def depth_order(surroundings: Surroundings, rules: PriorRules, inside: Flags | None = None) -> Flags:
+    """Which mask is in front of which, bool [P, P]: row in front of column, also by transitivity.
+
+    inside: by :func:`nested`. What lies inside a larger mask is visible there, so it is in front.
+    """
     evidence = order_evidence(surroundings, rules)
+    if inside is not None:
+        evidence = np.where(inside | inside.T, _CERTAIN * inside, evidence)
     whole = (evidence * _EVIDENCE_SCALE).round().astype(np.int64)
     return resolve_order(whole, whole + whole.T > 0, np.zeros_like(whole, bool)).in_front
 

@@ -70,6 +70,13 @@ def test_shared_pixels_are_visible_in_the_one_in_front_and_hidden_in_the_other(c
     assert doubled.modal().sum() == masks[1].sum() and (doubled.amodal() >= masks[1]).all()
 
 
+def test_a_mask_inside_a_larger_one_is_in_front(completer):
+    masks = np.stack([disc(60, 80, 40), disc(60, 90, 12)])
+    completed = completer.complete(SIZE, masks=masks)
+    assert np.array_equal(completed.modal()[1], masks[1]) and completed.order()[1, 0] == 1
+    assert np.array_equal(completed.amodal()[0], masks[0])
+
+
 def test_a_gap_between_masks_is_cured_in_what_the_prior_sees(completer):
     masks, behind = two_discs()
     apart = np.stack([behind & ~disc(60, 90, 27), masks[1]])
