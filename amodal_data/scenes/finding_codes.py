@@ -201,7 +201,7 @@ CODES: dict[str, Code] = {
         "Nothing has to be done: an object in parts is often partly hidden."),
     # prompts of a network
     "prompts-overlap": Code(
-        "warning", "Two visible masks claim the same pixels.", "one of them keeps them, the one in front if that is known",
+        "warning", "Two visible masks claim the same pixels.", "one of the two keeps them",
         "Nothing has to be done, or remove duplicates from the prompts."),
     # stored masks and figures, used as checksums
     "stored-mask-malformed": Code(
