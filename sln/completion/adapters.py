@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.errors import MaskError, PredictionError
+from amodal_data.masks.arrays import as_array, binary_mask
 from amodal_data.masks.polygons import usable_polygon
 from amodal_data.masks.rle import RLE, merge, parse_rle, rasterize
 from sln.completion.visible_prompts import Prompts, boxes_of
@@ -50,7 +51,8 @@ def _has_keys(*names: str) -> Callable[[Any], bool]:
 
 def _array(value: Any) -> NDArray[Any]:
     """A tensor on any device, or anything numpy takes."""
-    return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+    array = as_array(value)
+    return np.asarray(value) if array is None else array
 
 
 def _supervision(value: Any, size: Size | None) -> Prompts:
@@ -115,9 +117,9 @@ def _segmentation(value: Any, size: Size | None) -> RLE:
             return parse_rle(value, (int(height), int(width)))
         if isinstance(value, list):
             return _of_polygons(value, _known(size))
+        return RLE.from_mask(binary_mask(_array(value)))
     except MaskError as error:
         raise PredictionError(f"a segmentation cannot be read: {error}") from error
-    return RLE.from_mask(_array(value).astype(bool))
 
 
 def _of_polygons(polygons: Sequence[Any], size: Size) -> RLE:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.errors import PredictionError
+from amodal_data.errors import MaskError, PredictionError
+from amodal_data.masks.arrays import as_array, binary_mask
 from amodal_data.masks.rle import RLE
 from amodal_data.masks.windows import crop, window_of
 from amodal_data.scenes.findings import Finding, Place
@@ -47,14 +48,18 @@ class Prompts:
     def of_masks(cls, masks: NDArray[Any], *, scores: Numbers = None, classes: Names = None) -> "Prompts":
         """Visible masks, bool [P, H, W]; ``scores`` in [0, 1] (1 by default) and names of ``classes``, P of each.
 
-        Integers that are 0 or not, and probabilities from 0 to 1 (inside above 0.5), are taken as masks too. Raises
-        :class:`PredictionError` for anything else.
+        Numbers, tensors and probabilities are taken as masks too, see :func:`amodal_data.masks.arrays.binary_mask`.
+        Raises :class:`PredictionError` for anything else.
         """
-        masks = np.asarray(masks)
+        array = as_array(masks)
+        masks = np.asarray(masks) if array is None else array
         if masks.ndim != 3 or masks.dtype.kind not in "biuf":
             raise PredictionError(f"expected masks, bool [P, H, W], found {masks.dtype} {list(masks.shape)}",
                                   fix="stack one mask an object, each of the image's size")  # fmt: skip
-        rles = tuple(RLE.from_mask(mask > (0.5 if masks.dtype.kind == "f" else 0)) for mask in masks)
+        try:
+            rles = tuple(RLE.from_mask(binary_mask(mask)) for mask in masks)
+        except MaskError as error:
+            raise PredictionError(f"a mask cannot be read: {error}") from error
         size = (int(masks.shape[1]), int(masks.shape[2]))
         return cls(size, boxes_of(rles), rles, _scores(scores, len(rles)), _categories(classes, len(rles)))
 
