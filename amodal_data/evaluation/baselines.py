@@ -31,13 +31,13 @@ def _filled(visible: Sequence[RLE], in_front: NDArray[np.bool_] | None, *, conve
     amodal = []
     for n, mask in enumerate(visible):
         window = window_of(mask)
-        others = [m for m in range(len(visible)) if m != n and (in_front is None or in_front[m, n])]
-        if window is None or not others:
+        neighbors = [m for m in range(len(visible)) if m != n and (in_front is None or in_front[m, n])]
+        if window is None or not neighbors:
             amodal.append(mask)
             continue
         pixels = crop(mask, window)
         shape = convex_hull_image(pixels) if convex else np.ones_like(pixels)
-        near = np.any([crop(visible[m], window) for m in others], 0)
+        near = np.any([crop(visible[m], window) for m in neighbors], 0)
         amodal.append(from_crop(pixels | (shape & near), window, mask.size))
     return amodal
 

@@ -171,11 +171,11 @@ def _centers(bank: ShapeBank, rng: Rng, shapes: NDArray[np.int64], turns: Floats
     from_inner = rng.random((2, count, slots)) < np.array([0.5, 0.3])[:, None, None]
     objects = np.broadcast_to(shapes[:, :1], shapes.shape)
     anchor = np.where(from_inner[0, ..., None], bank.inner[objects, pick[0]], bank.outline[objects, pick[0]])
-    own = np.where(from_inner[1, ..., None], bank.inner[shapes, pick[1]], bank.outline[shapes, pick[1]])
+    outline = np.where(from_inner[1, ..., None], bank.inner[shapes, pick[1]], bank.outline[shapes, pick[1]])
     # back from the shape's coordinates to the window's: the object's slight turn is small enough to ignore its mirror
     anchor = np.einsum("pab,pjb->pja", np.linalg.inv(turns[:, 0]), anchor)
-    own = np.einsum("pjab,pjb->pja", np.linalg.inv(turns), own) * sizes[..., None]
-    centers = anchor - own
+    outline = np.einsum("pjab,pjb->pja", np.linalg.inv(turns), outline) * sizes[..., None]
+    centers = anchor - outline
     free = rng.random((count, slots)) < 0.3
     free[:, : 1 + _FRONT] = False
     centers = np.where(free[..., None], rng.uniform(-1.5, 1.5, (count, slots, 2)), centers)
@@ -236,13 +236,13 @@ def _render(
     owners = _owners(bank, rng, layout, distances, context, lengths, rules)
     owners[~inside] = BEYOND
     in_front = (distances[:, 1:] > 0).any(1)
-    known = ~layout.partial[:, None, None] | (in_front & (target | (context == 0)))
-    others = (owners > OBJECT) | (owners == NOTHING) & in_front
+    decided = ~layout.partial[:, None, None] | (in_front & (target | (context == 0)))
+    neighbors = (owners > OBJECT) | (owners == NOTHING) & in_front
     overlaps = np.zeros((count, 2 + _CONTEXT + CONTEXT_OBJECTS), np.int8)  # by owner; the last two stand for none
     overlaps[:, 1 : 1 + _CONTEXT] = ((distances[:, 1:] > 0) & target[:, None]).any((2, 3))
     overlaps[:, 1 + _FRONT : 1 + _CONTEXT] *= -1
     order = np.take_along_axis(overlaps, owners.reshape(count, -1).astype(np.int64), 1).reshape(owners.shape)
-    return Windows(owners, target, others & known & inside, order)
+    return Windows(owners, target, neighbors & decided & inside, order)
 
 
 def _owners(
@@ -286,9 +286,9 @@ def _thresholds(rng: Rng, layout: _Layout, lengths: Floats, share: float) -> Flo
     """
     count, slots = layout.shapes.shape
     pixel = LONGER_SIDE * DISTANCE_STEPS * lengths / np.exp(rng.uniform(np.log(30), np.log(200), count))
-    alike = rng.choice([-1.0, 1.0], (count, 1)) * (rng.random((count, 1)) < 0.6)
+    common = rng.choice([-1.0, 1.0], (count, 1)) * (rng.random((count, 1)) < 0.6)
     single = rng.uniform(-1, 1, (count, slots))
     rough: Mask = rng.random((count,)) < share
-    offset = np.where(alike != 0, alike, single) * pixel[:, None] * rough[:, None]
+    offset = np.where(common != 0, common, single) * pixel[:, None] * rough[:, None]
     scale = np.sqrt(np.abs(np.linalg.det(layout.turns)))  # window units to the shape's
     return (offset * scale).clip(-100, 100).astype(np.float32)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from amodal_data.errors import PhotoError, PredictionError
-from amodal_data.io.images import read_photo
+from amodal_data.io.images import photo_pixels, photo_size
 from sln.completion.adapters import from_detections
 from sln.completion.mask_completion import Completed, PriorRules, complete_masks
 from sln.completion.pretrained import DEFAULT, SHIPPED, shipped_prior
@@ -175,9 +175,10 @@ def _size_of(photo: Any) -> Size:
             raise PhotoError(f"a size is (height, width) in pixels, found {photo}")
         return int(photo[0]), int(photo[1])
     if isinstance(photo, str | Path):
-        return read_photo(Path(photo)).shape[:2]
+        return photo_size(Path(photo))
     if isinstance(photo, Image.Image):
-        return photo.height, photo.width
+        height, width, _ = photo_pixels(photo).shape
+        return height, width
     if isinstance(photo, np.ndarray) and photo.ndim in (2, 3):
         return int(photo.shape[0]), int(photo.shape[1])
     raise PhotoError(f"a photo is a path, a PIL image, an array or a size (H, W), found {type(photo).__name__}")

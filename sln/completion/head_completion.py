@@ -161,8 +161,8 @@ class _PromptedROIs:
         empty = RLE(self.prompts.size, np.zeros(0, np.int32))
         masks = [mask or empty for mask in self.prompts.masks]
         windows, cells, confidence, _ = look_around(prior, self.pixel_owner, masks, self.prompts.boxes)
-        own = cells == np.arange(len(cells))[:, None, None]
-        informed = torch.from_numpy(own.any((1, 2)) & ((cells >= 0) & ~own).any((1, 2)))
+        object_cells = cells == np.arange(len(cells))[:, None, None]
+        informed = torch.from_numpy(object_cells.any((1, 2)) & ((cells >= 0) & ~object_cells).any((1, 2)))
         device = self.boxes.device
         placed = self.frame.to_input(torch.from_numpy(windows).float()).to(device)
         return _PriorOutput(placed, torch.from_numpy(confidence).to(device), self.has_mask & informed.to(device))

@@ -142,11 +142,11 @@ def order_evidence(surroundings: Surroundings, rules: PriorRules) -> NDArray[np.
         return totals.reshape(count, count).T  # of the cells of j, the row, in the window of i, the column
 
     inside, cell_area = surroundings.inside, ((surroundings.windows[:, 2] - surroundings.windows[:, 0]) / GRID) ** 2
-    seen, needs = sums(np.ones(inside.size)), sums(inside * (inside > rules.touching)) * cell_area
-    front = np.where(seen > 0, sums(surroundings.in_front) / np.maximum(seen, 1), 0.5)
+    hull_cells, needs = sums(np.ones(inside.size)), sums(inside * (inside > rules.touching)) * cell_area
+    front = np.where(hull_cells > 0, sums(surroundings.in_front) / np.maximum(hull_cells, 1), 0.5)
     evidence: NDArray[np.float64] = front + 1 - front.T + rules.need_weight * needs / np.maximum(needs + needs.T, 1e-6)
-    apart = (needs + needs.T == 0) | np.eye(count, dtype=bool)
-    evidence[apart] = 0
+    separate = (needs + needs.T == 0) | np.eye(count, dtype=bool)
+    evidence[separate] = 0
     return evidence
 
 
@@ -186,8 +186,8 @@ def level_masks(amodal: Sequence[RLE], visible: Sequence[RLE], in_front: Flags) 
     """Masks of level 0, 1, 2, ... of each instance, level 0 being the visible one."""
     size = amodal[0].size
     lengths, regions, bits = partition_masks([*amodal, *visible], size)
-    covered, shown = np.split(bits, 2, axis=1)
-    table = level_table(covered, covered & shown, in_front)
+    covered, uncovered = np.split(bits, 2, axis=1)
+    table = level_table(covered, covered & uncovered, in_front)
     ends = np.concatenate([[0], np.cumsum(lengths)])
     levels = []
     for n in range(len(amodal)):

@@ -86,8 +86,8 @@ class ShapePrior(nn.Module):
         """Confidence of windows, owners int8 [P, 56, 56], see :mod:`sln.completion.window_maps`."""
         device = self.output.weight.device
         inside, in_front = (owners == OBJECT).float(), torch.zeros(owners.shape)
-        shown = (owners == OBJECT).flatten(1).any(1) & (owners > OBJECT).flatten(1).any(1)
-        rows = shown.nonzero()[:, 0]  # nothing can hide the rest
+        has_neighbors = (owners == OBJECT).flatten(1).any(1) & (owners > OBJECT).flatten(1).any(1)
+        rows = has_neighbors.nonzero()[:, 0]  # nothing can hide the rest
         for part in rows.split(_BATCH):
             maps = input_maps(owners[part].to(device)).contiguous(memory_format=torch.channels_last)
             answer = self(maps).sigmoid().cpu()
@@ -110,11 +110,11 @@ class ShapePrior(nn.Module):
         shared, area, visible = (x.flatten(1).sum(1) for x in (inside * hidden, hidden, (owners == OBJECT).float()))
         union = inside.flatten(1).sum(1) + area - shared
         overlap = torch.where(area > 0, 1 - (shared + 1) / (union + 1), 2 * union / (visible + union).clamp(min=1))
-        known = (windows.order != 0).float()
-        order = (_cross_entropy(logits[:, 1], (windows.order > 0).float()) * known).flatten(1).sum(1)
-        order = order / known.flatten(1).sum(1).clamp(min=1)
+        ordered = (windows.order != 0).float()
+        order = (_cross_entropy(logits[:, 1], (windows.order > 0).float()) * ordered).flatten(1).sum(1)
+        order = order / ordered.flatten(1).sum(1).clamp(min=1)
         completion = cells.sum() / weight.sum().clamp(min=1) + _OVERLAP_WEIGHT * overlap.mean()
-        return completion + _ORDER_WEIGHT * order.sum() / (known.flatten(1).sum(1) > 0).sum().clamp(min=1)
+        return completion + _ORDER_WEIGHT * order.sum() / (ordered.flatten(1).sum(1) > 0).sum().clamp(min=1)
 
     def fused(self) -> "ShapePrior":
         """A copy for inference, with the normalization inside its convolutions: the same answers in less time."""

@@ -82,8 +82,8 @@ def owner_codes(cells: Owners, rows: NDArray[np.int64]) -> NDArray[np.int8]:
     """Cells as :mod:`sln.completion.window_maps` takes them: 0 the window's own mask, others from 1, largest first."""
     count = max(int(cells.max(initial=0)), int(rows.max(initial=0))) + 1
     places = cells.reshape(len(cells), GRID * GRID)
-    shown = places >= 0
-    keys = (np.arange(len(cells))[:, None] * count + places)[shown]
+    inside = places >= 0
+    keys = (np.arange(len(cells))[:, None] * count + places)[inside]
     areas = np.bincount(keys, minlength=len(cells) * count).reshape(len(cells), count)
     areas[np.arange(len(cells)), rows] = 0
     ranks = np.empty_like(areas)
@@ -91,7 +91,7 @@ def owner_codes(cells: Owners, rows: NDArray[np.int64]) -> NDArray[np.int8]:
     codes = np.minimum(ranks + 1, MAX_OTHERS)
     codes[np.arange(len(cells)), rows] = OBJECT
     picked = np.take_along_axis(codes, places.clip(min=0), 1)
-    return np.where(shown, picked, places).reshape(cells.shape).astype(np.int8)
+    return np.where(inside, picked, places).reshape(cells.shape).astype(np.int8)
 
 
 def pixels_above(

@@ -24,7 +24,7 @@ def input_maps(owners: Tensor) -> Tensor:
     The visible mask, those of others, the inside of the image, the convex hull of the visible mask, and on the cells
     of each other instance how much more of it the hull of this one covers than the reverse, from -1 to 1.
     """
-    visible, others = owners == OBJECT, owners > OBJECT
+    visible, neighbors = owners == OBJECT, owners > OBJECT
     hull = convex_hulls(visible)
     present = torch.zeros(len(owners), MAX_OTHERS + 1, dtype=torch.bool, device=owners.device)
     present.scatter_(1, owners.clamp(min=0).flatten(1).long(), True)
@@ -36,7 +36,7 @@ def input_maps(owners: Tensor) -> Tensor:
     evidence = torch.zeros(present.shape, device=owners.device)
     evidence[rows, numbers] = (covered - covering) / (covered + covering + _SLACK)
     painted = evidence.gather(1, owners.clamp(min=0).flatten(1).long()).view(owners.shape)
-    maps = [visible, others, owners != BEYOND, hull, painted]
+    maps = [visible, neighbors, owners != BEYOND, hull, painted]
     return torch.stack([plane.float() for plane in maps], 1)
 
 

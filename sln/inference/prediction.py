@@ -15,7 +15,7 @@ from amodal_data.errors import PhotoError
 from amodal_data.evaluation.protocols.pair_order import order_pairs
 from amodal_data.evaluation.results.scored_masks import ScoredMask
 from amodal_data.export.adapters import to_supervision
-from amodal_data.io.images import read_photo
+from amodal_data.io.images import photo_pixels
 from amodal_data.layering.joint_decoding import Candidates, DecodingRule, raise_hidden
 from amodal_data.layering.sem_dist import sem_dist_of_codes
 from amodal_data.masks.rle import RLE, iou
@@ -30,6 +30,7 @@ from sln.network.paste_masks import decode_levels, paste, paste_in_parts
 if TYPE_CHECKING:
     from supervision import Detections
 
+AnyPhoto = NDArray[np.uint8] | Image.Image | str | Path
 _MIN_SCORE = 0.5  # Smallest score of predictions in pictures
 _MAX_OVERLAP = 0.5  # Pictures leave out predictions that overlap a better one above this IoU
 _JUST_INSIDE = np.nextafter(np.float32(0.5), np.float32(1))  # Smallest confidence inside
@@ -217,26 +218,30 @@ class Prediction:
                 kept.append(i)
         return self.only([rows[i] for i in kept]), min_score
 
-    def plot(self, photo: NDArray[np.uint8] | str | Path | None = None, min_score: float = _MIN_SCORE) -> Image.Image:
+    def plot(self, photo: AnyPhoto | None = None, min_score: float = _MIN_SCORE) -> Image.Image:
         """A picture of :meth:`confident` instances: visible parts filled, hidden parts striped; number, class, score.
 
-        photo: uint8 [H, W, 3] or its path; None = grey. At most 1280 pixels on the longer side.
+        photo: uint8 [H, W, 3], a Pillow image or a path; None = grey. At most 1280 pixels on the longer side.
         """
-        pixels = read_photo(Path(photo)) if isinstance(photo, str | Path) else photo
+        pixels = None if photo is None else photo_pixels(photo)
         return draw_overlay(self.confident(min_score)[0].scored_masks(), self.size, pixels)
 
     def save(
-        self, path: str | Path, photo: NDArray[np.uint8] | str | Path | None = None, min_score: float = _MIN_SCORE
+        self,
+        path: str | Path,
+        photo: AnyPhoto | None = None,
+        min_score: float = _MIN_SCORE,
     ) -> None:
         """Write :meth:`plot` to a file. Raises :class:`amodal_data.errors.SelectionError` unless it is a picture."""
         save_picture(self.plot(photo, min_score), Path(path))
 
-    def layers(self, photo: NDArray[np.uint8] | str | Path) -> list[Layer]:
+    def layers(self, photo: AnyPhoto) -> list[Layer]:
         """Each instance as a picture of its visible pixels, and what a painter model has to fill to make it whole.
 
-        photo: uint8 [H, W, 3] or its path. Raises :class:`amodal_data.errors.PhotoError` if it has another size.
+        photo: uint8 [H, W, 3], a Pillow image or a path. Raises :class:`amodal_data.errors.PhotoError` if it has
+        another size.
         """
-        pixels = read_photo(Path(photo)) if isinstance(photo, str | Path) else photo
+        pixels = photo_pixels(photo)
         if pixels.shape[:2] != self.size:
             raise PhotoError(f"the photo is {pixels.shape[:2]} (height, width), the instances are of {self.size}")
         return [layer_of(pixels, self.scored_mask(n)) for n in range(len(self))]
@@ -249,9 +254,10 @@ class Prediction:
         picture = draw_overlay(confident.scored_masks(), self.size)
         return figure(picture, f"{self!r}; shown: {len(confident)} with a score of at least {min_score:.2f}")
 
-    def only(self, rows: Sequence[int]) -> "Prediction":
-        """Some of the instances, in the given order."""
-        rows = list(rows)
+    def only(self, rows: Sequence[int] | NDArray[np.bool_] | NDArray[np.integer]) -> "Prediction":
+        """Some of the instances: their indices, in the given order, or bool [P]."""
+        chosen = np.asarray(rows)
+        rows = list(map(int, np.flatnonzero(chosen) if chosen.dtype == bool else chosen))
         part = replace(
             self,
             boxes=self.boxes[rows],

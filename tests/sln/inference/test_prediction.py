@@ -378,7 +378,7 @@ def test_a_name_counts_more_than_a_number(place, tmp_path):
     write_predictions(tmp_path / "p.json", {77: mask}, {77: data.images[2].file_name})
     assert list(read_predictions(tmp_path / "p.json", read_truth(data.cache)).images) == [data.images[2].image_id]
     write_predictions(tmp_path / "p.json", {1: mask}, {1: "elsewhere.jpg"})
-    with pytest.raises(ValueError, match="'elsewhere.jpg' is not in the ground truth"):
+    with pytest.raises(ValueError, match=r"'elsewhere.jpg' is not in the ground truth"):
         read_predictions(tmp_path / "p.json", read_truth(data.cache))
 
 
@@ -395,6 +395,39 @@ def test_photos_are_turned_upright_and_deep_ones_refused(place, tmp_path):
     Image.fromarray(np.full((9, 9), 40000, np.uint16)).save(tmp_path / "deep.png")
     with pytest.raises(PhotoError, match="8 bits"):
         read_photo(tmp_path / "deep.png")
+
+
+def test_photos_in_any_form_and_rows_as_flags(place, tmp_path):
+    """Pictures, results and completions take what their signatures say."""
+    from amodal_data.io.images import photo_size
+    from sln.completion.completer import Completer
+
+    predictor = load(place / "run", "cpu")
+    data = CachedTargets(place / "t.h5", [place], load_config("tiny").data)
+    with Image.open(data.photos[0]) as opened:
+        picture = opened.convert("RGB")
+    pixels = np.asarray(picture)
+    predictions = [predictor.predict(photo) for photo in (data.photos[0], str(data.photos[0]), picture, pixels)]
+    assert len({prediction.scores.tobytes() for prediction in predictions}) == 1
+    prediction = predictions[0]
+    for photo in (None, picture, pixels, data.photos[0]):
+        prediction.save(tmp_path / "a.png", photo)
+        assert (
+            prediction.plot(photo).size == prediction.size[::-1] and photo_size(tmp_path / "a.png") == prediction.size
+        )
+    flags = np.arange(len(prediction)) % 2 == 0
+    assert prediction.only(flags).scores.tolist() == prediction.scores[flags].tolist()
+    assert prediction.only(np.flatnonzero(flags)).scores.tolist() == prediction.scores[flags].tolist()
+    assert len(prediction.only([])) == 0
+    masks = np.zeros((2, *prediction.size), bool)
+    masks[0, 5:30, 5:20] = masks[1, 10:20, 20:40] = True
+    completer = Completer.from_pretrained()
+    for photo in (prediction.size, picture, pixels, data.photos[0]):
+        assert (completer.complete(photo, masks).modal() == masks).all()
+    with pytest.raises(PhotoError, match="no such photo"):
+        prediction.plot("nowhere.jpg")
+    with pytest.raises(PhotoError, match="found list"):
+        prediction.plot([1, 2])
 
 
 def test_several_photos_of_one_name_are_told_apart_or_refused(tmp_path):
