@@ -125,6 +125,11 @@ class OpenPredictions:
         return [warning for file in self._files for warning in file.warnings]
 
     @property
+    def unlisted_classes(self) -> list[str]:
+        """Classes in the files that the ground truth does not have, after reading them."""
+        return sorted(set().union(*(file.unlisted_classes for file in self._files)))
+
+    @property
     def sources(self) -> list[Source]:
         """The files."""
         return [file.source for file in self._files]

@@ -1,12 +1,12 @@
 """Ground truth to score against: the instances of each image, from scenes, a cache or an annotation file."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,10 @@ from amodal_data.io.image_names import ImageNames
 from amodal_data.layering.consistency import occlusion_rates
 from amodal_data.layering.targets import LayeredTargets, layer_scene
 from amodal_data.masks.rle import RLE
-from amodal_data.readers import SceneStream, iter_annotations, read_annotations
+from amodal_data.readers import ReadOptions, SceneStream, iter_annotations, read_annotations
+from amodal_data.readers.categories import Categories
+from amodal_data.readers.stream import items_of
+from amodal_data.scenes.findings import Finding
 from amodal_data.scenes.scene import Scene, Scenes, SceneSource, Source
 
 _STREAMED = 64 * 2**20  # bytes of an annotation file above which it is streamed, not held in memory
@@ -31,7 +34,7 @@ class TruthImage:
 
     ``rates``: occlusion rate of each instance, hidden / (area + 1e-6), float64 [N]. ``constraint``: pairs
     (front, back) that the file lists, None if the source does not keep them (a cache, a flat file). ``masks``: the
-    amodal masks, if already parsed.
+    amodal masks, if already parsed. ``findings``: about this image, from reading it; () for a cache.
     """
 
     image_id: int
@@ -40,13 +43,15 @@ class TruthImage:
     constraint: tuple[tuple[int, int], ...] | None = None
     file_name: str = ""
     masks: tuple[RLE, ...] | None = None
+    findings: tuple[Finding, ...] = ()
 
     @classmethod
     def from_scene(cls, scene: Scene) -> "TruthImage":
         """Layer an annotated image."""
         targets, masks = layer_scene(scene), tuple(instance.amodal for instance in scene.instances)
         constraint = scene.constraint if scene.total_order else None
-        return cls(scene.image_id, targets, occlusion_rates(*targets.areas()), constraint, scene.file_name, masks)
+        rates = occlusion_rates(*targets.areas())
+        return cls(scene.image_id, targets, rates, constraint, scene.file_name, masks, scene.findings)
 
     def highest_rates(self) -> NDArray[np.float64]:
         """Occlusion rates if all pixels whose visibility is unknown were hidden, float64 [N]; else as ``rates``."""
@@ -80,7 +85,8 @@ class Truth:
     """All images. ``annotator`` names whose annotations they are; with "all" an image occurs once for each annotator.
 
     ``stream``: the scenes of a file too large to hold; then ``images`` is empty. ``excluded``: ids of the source that
-    are not scored (``only``). ``sources``: the annotation files.
+    are not scored (``only``). ``sources``: the annotation files. ``name``: path of the file or cache, "" = memory.
+    ``read_findings``: the findings about files, and about all images of a cache. ``read_categories``: the classes.
     """
 
     images: Sequence[TruthImage]
@@ -89,6 +95,24 @@ class Truth:
     stream: SceneStream | None = None
     excluded: Collection[int] = ()
     sources: Sequence[Source] = ()
+    name: str = ""
+    read_findings: Callable[[], Iterable[Finding]] = tuple
+    read_categories: Callable[[], Categories] = Categories
+
+    @cached_property
+    def categories(self) -> Categories:
+        """The classes that the source lists, with the ids that it writes as text where they are known."""
+        return self.read_categories()
+
+    @cached_property
+    def skipped(self) -> Counter[str]:
+        """As :func:`count_skipped`, without what :attr:`TruthImage.findings` report."""
+        return count_skipped(f for f in self.read_findings() if f.place.image_id not in self.excluded)
+
+    @property
+    def findings_remedy(self) -> str:
+        """How to list the findings."""
+        return f"amodal-data inspect {self.name} --findings lists them" if self.name else "see findings of the scenes"
 
     @cached_property
     def places(self) -> Mapping[int, Sequence[int]]:
@@ -135,6 +159,11 @@ class Truth:
         return ImageNames(self.file_names.items())
 
 
+def count_skipped(findings: Iterable[Finding]) -> Counter[str]:
+    """Number of objects and images that were skipped because of an error, by finding code."""
+    return Counter(f.code for f in findings if f.severity == "error" and f.action.endswith("skipped"))
+
+
 TruthSource = str | Path | Scenes | TargetCache | Iterable[Scene]
 
 
@@ -143,43 +172,64 @@ def read_truth(
     annotator: str = "first",
     only: Collection[int] | None = None,
     *,
-    masks: str | None = None,
-    order: str | None = None,
     stream: bool = False,
+    **reading: Unpack[ReadOptions],
 ) -> Truth:
     """Read ground truth from an annotation file, a cache, or scenes; each image is layered on demand.
 
     annotator: for images with several annotators, ``"first"`` keeps the first entry, ``"all"`` keeps all (each is
     scored against the same predictions), any other value the entries by that name. only: image ids to keep,
-    None = all. masks, order: see :func:`read_annotations`. stream: do not hold a large annotation file in memory.
+    None = all. stream: do not hold a large annotation file in memory. reading: see :func:`read_annotations`.
 
-    Raises :class:`SelectionError` if masks or order are given for anything but an annotation file.
+    Raises :class:`SelectionError` if reading options are given for anything but an annotation file.
     """
+    name, options = "", {key: value for key, value in reading.items() if value is not None}
     if isinstance(source, str | Path):
-        path = Path(source)
+        path, name = Path(source), str(source)
         if path.is_file() and is_cache(path):
             source = TargetCache(path, hold=path.stat().st_size <= _CACHE_IN_MEMORY)
         elif stream and path.is_file() and path.suffix != ".npz" and path.stat().st_size > _STREAMED:
             with suppress(LayoutError):  # a list of annotations can only be read as a whole
-                scenes = iter_annotations(path, annotator=annotator, masks=masks, order=order)
-                excluded = () if only is None else {image_id for image_id, _ in scenes.images}.difference(only)
-                return Truth((), scenes.dataset, annotator, scenes, excluded, scenes.sources)
+                return _streamed_truth(path, annotator, only, options)
         if not isinstance(source, TargetCache):
-            source, masks, order = read_annotations(path, annotator=annotator, masks=masks, order=order), None, None
-    if masks is not None or order is not None:
-        fix = "leave out masks and order (--masks, --order), or name the annotation file"
+            source, options = read_annotations(path, annotator=annotator, **reading), {}
+    if options:
+        names = " and ".join(f"--{key.replace('_', '-')}" for key in options)
+        fix = f"leave out {names}, or name the annotation file"
         raise SelectionError("this ground truth already says what its masks cover", fix=fix)
     if isinstance(source, TargetCache):
         images, all_ids = _from_cache(source, annotator, only), source.image_ids.tolist()
         dataset, sources = source.info.dataset, source.info.sources
+        name, listed = name or str(source.path), Categories(source.info.categories)
+        findings: Callable[[], Iterable[Finding]] = partial(getattr, source, "findings")
     else:
-        dataset, sources = (source.dataset, source.sources) if isinstance(source, SceneSource) else ("custom", ())
+        origin: SceneSource = source if isinstance(source, SceneSource) else Scenes([], list, dataset="custom")
+        dataset, sources = origin.dataset, origin.sources
+        listed = Categories(origin.categories, origin.category_texts if isinstance(origin, Scenes) else {})
+        findings = partial(tuple, origin.file_findings)
         if not isinstance(source, Scenes) or annotator not in ("first", "all"):
             source = Scenes(list(source), list, dataset=dataset)  # in memory
         images, all_ids = _from_scenes(source, annotator, only), source.image_ids
     if not images and annotator not in ("first", "all"):
         raise SelectionError(f"no annotations by {annotator!r}", fix="'first', 'all', or the name of an annotator")
-    return Truth(images, dataset, annotator, None, () if only is None else {*all_ids}.difference(only), sources)
+    excluded = () if only is None else {*all_ids}.difference(only)
+    return Truth(images, dataset, annotator, None, excluded, sources, name, findings, lambda: listed)
+
+
+def _streamed_truth(path: Path, annotator: str, only: Collection[int] | None, options: Mapping[str, Any]) -> Truth:
+    """Raises :class:`LayoutError` for a layout that can only be read as a whole."""
+    if "form" in options:
+        raise LayoutError("Datumaro's importers read whole files")
+    rules = {key: options.get(key) for key in ("masks", "order", "crowds")}
+    scenes = iter_annotations(path, annotator=annotator, **rules)
+    excluded = () if only is None else {image_id for image_id, _ in scenes.images}.difference(only)
+
+    def read_categories() -> Categories:
+        listed = Categories.read(list(items_of(path, "categories.item")))
+        return listed if listed.names else Categories(scenes.categories)
+
+    findings = partial(getattr, scenes, "file_findings")
+    return Truth((), scenes.dataset, annotator, scenes, excluded, scenes.sources, str(path), findings, read_categories)
 
 
 def _from_cache(cache: TargetCache, annotator: str, only: Collection[int] | None) -> _LazyImages:

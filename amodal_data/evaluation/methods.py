@@ -13,8 +13,11 @@ from amodal_data.evaluation.comparison import PredictionSource
 from amodal_data.evaluation.ground_truth import TruthSource, read_truth
 from amodal_data.evaluation.report import EvaluationReport, Protocol, Rules, Score, score
 from amodal_data.evaluation.tables import Format, Row, card, files_text, main_columns, methods_table, value_at
+from amodal_data.readers import ReadOptions
 
 Methods = Mapping[str, PredictionSource]
+
+_ROUNDING = 1e-12  # differences below this magnitude are rounding errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,8 @@ class Evaluation:
                     continue
                 interval = "[{:+.3f}, {:+.3f}]".format(*change["interval"])
                 sign = f"same sign in {change['same_sign']:.1%} of the draws"
+                if max(map(abs, (change["difference"], *change["interval"]))) < _ROUNDING:
+                    sign = "no difference"
                 yield f"{name} - {first}  {column.name}  {change['difference']:+.3f} {interval}  {sign}"
 
 
@@ -92,25 +97,24 @@ def evaluate_all(
     protocols: Sequence[Protocol] = ("amodal",),
     *,
     only: Collection[int] | None = None,
-    masks: str | None = None,
-    order: str | None = None,
     baselines: bool = False,
-    **rules: Any,
+    **options: Any,
 ) -> Evaluation:
     """Score one or several methods by any protocols, each method in one pass over the images.
 
     predictions: as for :func:`evaluate` (the method is named after its file), or name -> predictions for several
     methods, which are scored on the same images. baselines: add those of :mod:`amodal_data.evaluation.baselines`, which
-    know the true visible masks. The other arguments are those of :func:`evaluate`.
+    know the true visible masks. options: all other arguments of :func:`evaluate`.
 
     Raises :class:`amodal_data.errors.PredictionError` for predictions that cannot be scored, and
     :class:`SelectionError` for methods that have no image in common, because they are parts of one method.
     """
-    settings = Rules(**rules)
+    reading: Any = {name: options.pop(name) for name in ReadOptions.__annotations__ if name in options}
+    settings = Rules(**options)
     settings.check(protocols)
     named = isinstance(predictions, Mapping) and predictions and all(isinstance(key, str) for key in predictions)
     methods: Methods = predictions if named else {_method_name(predictions): predictions}  # type: ignore[assignment,dict-item]
-    truth = read_truth(ground_truth, settings.annotator, only, masks=masks, order=order, stream=True)
+    truth = read_truth(ground_truth, settings.annotator, only, stream=True, **reading)
     methods = dict(methods) | ({name: BaselinePredictions(truth, name) for name in BASELINES} if baselines else {})
     scores = {name: score(truth, source, protocols, settings) for name, source in methods.items()}
     for (a, score_a), (b, score_b) in combinations(scores.items(), 2):

@@ -3,15 +3,16 @@
 Counts are kept for each image, so that images can be resampled (:mod:`amodal_data.evaluation.bootstrap`).
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from amodal_data.errors import AnnotationError
 from amodal_data.evaluation.comparison import Comparison, OpenPredictions, PredictionSource, comparisons
-from amodal_data.evaluation.ground_truth import Truth
+from amodal_data.evaluation.ground_truth import Truth, count_skipped
 from amodal_data.evaluation.results.scored_masks import PredictionStats
 from amodal_data.scenes.scene import Source
 
@@ -41,6 +42,7 @@ class MetricRun:
     """The result of a pass: updated metrics, ``order`` int64 [I] of the images, ``stats``, results files.
 
     ``order_unknown``: instances that may be visible or hidden in places, because their order is unknown.
+    ``skipped``: finding code -> objects of the ground truth that were skipped when it was read.
     """
 
     metrics: Sequence[Metric]
@@ -48,27 +50,47 @@ class MetricRun:
     stats: PredictionStats
     sources: Sequence[Source] = ()
     order_unknown: int = 0
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
 def run_metrics(truth: Truth, source: PredictionSource, make_metrics: Callable[[], Sequence[Metric]]) -> MetricRun:
     """Update all metrics in one pass over the images.
 
-    ``make_metrics`` is called again if the pass has to be repeated (:meth:`OpenPredictions.read`).
+    ``make_metrics`` is called again if the pass has to be repeated (:meth:`OpenPredictions.read`). Raises
+    :class:`AnnotationError` if the ground truth has no object at all.
     """
 
     def update(predictions: OpenPredictions) -> MetricRun:
-        metrics, stats, image_ids, unknown = make_metrics(), PredictionStats(), [], 0
+        metrics, stats, image_ids, unknown, objects = make_metrics(), PredictionStats(), [], 0, 0
+        skipped = truth.skipped.copy()
         for comparison in comparisons(truth, predictions, stats):
             image_ids.append(comparison.image.image_id)
+            skipped += count_skipped(comparison.image.findings)
+            objects += len(comparison.image.targets.annotation_ids)
             if comparison.image.targets.ambiguous.any():
                 unknown += int(np.count_nonzero(comparison.image.targets.undecided_areas()))
             for metric in metrics:
                 metric.update(comparison)
+        if not objects and not truth.excluded:
+            raise _no_object(truth, skipped)
         stats.warnings += predictions.warnings
+        stats.unlisted += predictions.unlisted_classes
         order = np.argsort(np.array(image_ids, np.int64), kind="stable")
-        return MetricRun(metrics, order, stats, predictions.sources, unknown)
+        return MetricRun(metrics, order, stats, predictions.sources, unknown, skipped)
 
     return OpenPredictions.read(source, truth, update)
+
+
+def _no_object(truth: Truth, skipped: Mapping[str, int]) -> AnnotationError:
+    counts = ", ".join(f"{n} {code}" for code, n in skipped.items())
+    message = "the ground truth has no object to score against"
+    if not counts:
+        return AnnotationError(message, place=truth.name, fix="check that this is the annotation file of these images")
+    return AnnotationError(
+        f"{message}: all were skipped, {counts}",
+        place=truth.name,
+        fix=f"amodal-data explain {max(skipped, key=lambda code: skipped[code])}",
+    )
 
 
 def ratio(sums: NDArray[Any], counts: NDArray[Any]) -> Any:

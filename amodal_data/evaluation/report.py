@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.metadata import version
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, Unpack
 
 from amodal_data.errors import SelectionError
 from amodal_data.evaluation.bootstrap import LEVEL, intervals, sample_weights
@@ -17,8 +17,9 @@ from amodal_data.evaluation.protocols.cocoeval import CocoMetric
 from amodal_data.evaluation.protocols.completion import CompletionMetric
 from amodal_data.evaluation.protocols.error_types import TYPES, Diagnosis, ErrorMetric
 from amodal_data.evaluation.protocols.order import OrderMetric, PairSet
-from amodal_data.evaluation.results.scored_masks import PredictionStats
+from amodal_data.evaluation.results.scored_masks import NO_CLASS, UNLISTED_CLASS, PredictionStats
 from amodal_data.evaluation.tables import card, interval_lines, plain_table, single_table
+from amodal_data.readers import ReadOptions
 
 Protocol = Literal["amodal", "coco", "order", "completion"]
 PROTOCOLS: tuple[Protocol, ...] = ("amodal", "coco", "order", "completion")
@@ -184,7 +185,7 @@ def score(truth: Truth, predictions: PredictionSource, protocols: Sequence[Proto
             protocol,
             _provenance(truth, run, rules) | rules.settings(protocol),
             metric.compute(run.order, run.stats),
-            _warnings(run, protocol, metric),
+            _warnings(truth, run, protocol, metric),
             errors[0].diagnosis if errors and protocol == "amodal" else None,
             intervals(samples[protocol]) if protocol in samples else None,
         )
@@ -206,8 +207,7 @@ def evaluate(
     errors: bool = False,
     intervals: int = 0,
     only: Collection[int] | None = None,
-    masks: str | None = None,
-    order: str | None = None,
+    **reading: Unpack[ReadOptions],
 ) -> EvaluationReport:
     """Score ``predictions`` against ``ground_truth`` by one protocol; neither is changed.
 
@@ -216,17 +216,18 @@ def evaluate(
     which skips images without detections. annotator: see :func:`read_truth`. boundary: boundary IoU in protocol
     ``coco``. nms, given: notes for the report, how duplicates were removed and what the method had as input (the
     image, boxes, visible masks). errors: count types of errors (protocol ``amodal``). intervals: number of bootstrap
-    samples for 95% confidence intervals, 0 = none. only: image ids to score. masks, order: what the masks of an
-    annotation file cover and their order, if it does not say so, see :func:`amodal_data.read_annotations`. For several
-    protocols or methods use :func:`evaluate_all`.
+    samples for 95% confidence intervals, 0 = none. only: image ids to score. reading: how to read an annotation file
+    that does not say everything itself: masks, order, crowds, pattern, visible_pattern and form of
+    :func:`amodal_data.read_annotations`. For several protocols or methods use :func:`evaluate_all`.
 
-    Raises :class:`amodal_data.errors.PredictionError` for predictions that cannot be scored.
+    Raises :class:`amodal_data.errors.PredictionError` for predictions that cannot be scored, and
+    :class:`amodal_data.errors.AnnotationError` for ground truth without any object.
     """
     rules = Rules(max_dets, annotator, pairs, boundary, compat, nms, given, errors, intervals)
     rules.check([protocol])
     if isinstance(predictions, Mapping) and any(isinstance(key, str) for key in predictions):
         raise SelectionError("several methods by name", fix="evaluate_all(ground_truth, {name: predictions})")
-    truth = read_truth(ground_truth, annotator, only, masks=masks, order=order, stream=True)
+    truth = read_truth(ground_truth, annotator, only, stream=True, **reading)
     return score(truth, predictions, [protocol], rules).reports[protocol]
 
 
@@ -253,26 +254,51 @@ _NEEDS_ORDER: dict[Protocol, str] = {
 """What is missing if the ground truth does not know the order of some instances"""
 
 
-def _warnings(run: MetricRun, protocol: Protocol, metric: Metric) -> tuple[str, ...]:
+def _warnings(truth: Truth, run: MetricRun, protocol: Protocol, metric: Metric) -> tuple[str, ...]:
     stats = run.stats
     warnings = list(stats.warnings)
+    if run.skipped:
+        counts = ", ".join(f"{n} {code}" for code, n in run.skipped.items())
+        n = sum(run.skipped.values())
+        text = f"{n:,} object{'s' * (n != 1)} of the ground truth {'was' if n == 1 else 'were'} skipped: {counts}"
+        warnings.append(f"{text}; {truth.findings_remedy}")
     if run.order_unknown:
         text = f"the ground truth does not say the depth order of {run.order_unknown:,} overlapping instances"
         warnings.append(f"{text}, {_NEEDS_ORDER[protocol]}; if you know the order, read the annotations with --order")
     if stats.tied_share > _MAX_TIED_SHARE and protocol in ("amodal", "coco"):
         share = f"{stats.tied_share:.0%} of the scores"
         warnings.append(f"{share} are tied within their image, so figures depend on the file order")
-    if isinstance(metric, CocoMetric) and metric.lacks_classes(stats):
-        warnings.append("n/a: the ground truth has several classes, the predictions one: classes were not predicted")
+    if isinstance(metric, CocoMetric):
+        warnings += _warnings_of_classes(truth, stats, metric)
     if protocol in ("order", "completion") and stats.lacks_visible:
         completion = "mIoU_occ_own_visible, occlusion_accuracy, sem_dist_error"
         names = "R_hard, modal_vote" if protocol == "order" else completion
         warnings.append(f"n/a: no prediction has 'visible_mask' or 'levels', which {names} need")
-    if isinstance(metric, CocoMetric) and (extra := sorted(stats.categories - metric.classes)) and metric.classes:
-        warnings.append(_class_warning(extra, sorted(metric.classes), stats.categories))
     if protocol == "completion" and not stats.has_levels and not stats.lacks_visible and stats.rows:
         warnings.append("n/a: no prediction has 'levels', which sem_dist_error needs")
     return tuple(warnings)
+
+
+def _warnings_of_classes(truth: Truth, stats: PredictionStats, metric: CocoMetric) -> list[str]:
+    """What protocol ``coco`` says of predictions without a class, or of one that the ground truth does not have."""
+    lacking = metric.lacks_classes(stats)
+    predicted = stats.categories - {NO_CLASS, UNLISTED_CLASS}
+    warnings = []
+    if lost := stats.of_unlisted_class + (stats.without_class if len(metric.classes) > 1 else 0):
+        count = f"{lost:,} of {stats.rows:,} predictions"
+        effect = f"n/a: {count} have" if lacking else f"{count} do not count, because they have"
+        reason = "no 'category_id'"
+        if stats.unlisted:
+            mixed = " or none" * (0 < stats.of_unlisted_class < lost)
+            reason = f"a 'category_id' that is no class of the ground truth ({_list(stats.unlisted)}){mixed}"
+        names = [f"{name!r:.40}" for name in truth.categories.names.values() if name]
+        fix = "write the class ids" + " or names" * bool(names) + " of the ground truth as 'category_id'"
+        warnings.append(f"{effect} {reason}; {fix}" + f" ({_list(names)})" * bool(names))
+    elif lacking:
+        warnings.append("n/a: the ground truth has several classes, the predictions one: classes were not predicted")
+    if (extra := sorted(predicted - metric.classes)) and metric.classes:
+        warnings.append(_class_warning(extra, sorted(metric.classes), predicted))
+    return warnings
 
 
 def _class_warning(extra: list[int], classes: list[int], predicted: set[int]) -> str:
@@ -284,5 +310,5 @@ def _class_warning(extra: list[int], classes: list[int], predicted: set[int]) ->
     return f"{text}; use the class ids of the ground truth ({_list(classes)}) as 'category_id'"
 
 
-def _list(numbers: list[int]) -> str:
-    return ", ".join(map(str, numbers[:5])) + ", ..." * (len(numbers) > 5)
+def _list(values: Sequence[object]) -> str:
+    return ", ".join(map(str, values[:5])) + ", ..." * (len(values) > 5)

@@ -27,8 +27,9 @@ class ImageNames:
         """Positions of the entries that are meant: none = not found, several = ambiguous.
 
         ``file_name`` decides first. Its folders count as far as they match, so ``D:\\data\\a\\1.jpg`` is ``a/1.jpg``
-        and not ``b/1.jpg``; if several entries remain, the id decides. An id counts alone without a file name, or if
-        its entry has none. A text as id is a file name, with or without its suffix, or an integer in digits.
+        and not ``b/1.jpg``; ``c/1.jpg`` is neither of the two. If several entries remain, the id decides. An id counts
+        alone without a file name, or if its entry has none. A text as id is a file name, with or without its suffix, or
+        an integer in digits.
         """
         ids = self._of_id(image_id)
         if not (path := _normal(file_name)):
@@ -52,6 +53,8 @@ class ImageNames:
             for end in _ends(path):
                 if end in names:
                     whole = [position for position in names[end] if self._paths[position] == end]
+                    if not whole and len(names[end]) > 1 and "/" in path and "/" not in end:
+                        return []  # the folders of the path contradict those of every entry
                     return whole or list(names[end])
         return []
 

@@ -233,6 +233,13 @@ class Scenes(Sequence[Scene]):
         """Id of every image; scenes are not read."""
         return [record.image_id for record in self._records]
 
+    @property
+    def category_texts(self) -> dict[str, int]:
+        """Class ids that the files write as text -> class id."""
+        listed = {id(classes): classes for record in self._records if (classes := getattr(record, "categories", None))}
+        texts = ((key, n) for classes in listed.values() for key, n in classes.numbers.items())
+        return {key: number for key, number in texts if number in self.categories}
+
     def shifted(self, by: int) -> "Scenes":
         """The same scenes with ``by`` added to every image id."""
         return self._copy(_records=[replace(record, image_id=record.image_id + by) for record in self._records])

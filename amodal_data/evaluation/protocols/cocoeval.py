@@ -15,7 +15,7 @@ from pycocotools.cocoeval import COCOeval
 from amodal_data.errors import SelectionError
 from amodal_data.evaluation.comparison import Comparison
 from amodal_data.evaluation.metric import Figures, Metric, Order, interpolated_precision, ratio
-from amodal_data.evaluation.results.scored_masks import PredictionStats, ScoredMask, by_score
+from amodal_data.evaluation.results.scored_masks import NO_CLASS, UNLISTED_CLASS, PredictionStats, ScoredMask, by_score
 from amodal_data.masks.rle import RLE
 from amodal_data.masks.windows import subtract
 
@@ -68,7 +68,8 @@ class CocoMetric(Metric):
         categories = targets.category_ids.tolist()
         self._order_unknown |= bool(targets.visibility_unknown.any())
         self.classes.update(categories)
-        predictions, unknown = list(comparison.predictions), targets.unknown_rle()
+        predictions = [row for row in comparison.predictions if row.category_id != UNLISTED_CLASS]
+        unknown = targets.unknown_rle()
         crowds = sorted({prediction.category_id for prediction in predictions}) if unknown.area else []
         self._sizes.append(targets.size)
         for part, targets_part in _PARTS.items():
@@ -93,8 +94,14 @@ class CocoMetric(Metric):
         return {"parts": parts}
 
     def lacks_classes(self, stats: PredictionStats) -> bool:
-        """Do predictions over several images have one class where the ground truth has several?"""
-        return len(self.classes) > 1 and len(stats.categories) == 1 and len(stats.image_ids) > 1
+        """Does no prediction have a class, or do those of several images have one where the ground truth has several?
+
+        If the ground truth has one class, predictions without ``category_id`` are of this class.
+        """
+        several = len(self.classes) > 1
+        if stats.rows and stats.without_class + stats.of_unlisted_class == stats.rows:
+            return several or not stats.without_class
+        return several and len(stats.categories) == 1 and len(stats.image_ids) > 1
 
     def resample(self, order: Order, stats: PredictionStats, weights: NDArray[np.int64]) -> Figures:
         """``parts`` of resampled images; none for boundary IoU, whose library returns no matches by image."""
@@ -112,9 +119,18 @@ class CocoMetric(Metric):
                 height, width = self._sizes[i]
                 content.images.append({"id": image_id, "height": height, "width": width})
                 for target, rows in zip(content[1:], self._rows[part][i], strict=True):
-                    target += [row | {"id": n, "image_id": image_id} for n, row in enumerate(rows, len(target) + 1)]
+                    numbered = enumerate(self._classed(rows), len(target) + 1)
+                    target += [row | {"id": n, "image_id": image_id} for n, row in numbered]
             if content.results or not stats.rows:
                 yield part, content
+
+    def _classed(self, rows: Rows) -> Rows:
+        """Rows with a class: those without are of the only class of the ground truth, or left out."""
+        if all(row["category_id"] != NO_CLASS for row in rows):
+            return rows
+        classes = {NO_CLASS: next(iter(self.classes))} if len(self.classes) == 1 else {}
+        ids = [(row, classes.get(row["category_id"], row["category_id"])) for row in rows]
+        return [row | {"category_id": category} for row, category in ids if category != NO_CLASS]
 
 
 def _mask_of_part(prediction: ScoredMask, part: str) -> RLE | None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from amodal_data.errors import MaskError, PredictionError
 from amodal_data.evaluation.ground_truth import Truth
 from amodal_data.evaluation.iou import MaskSet
+from amodal_data.evaluation.results.classes import PredictedClasses
 from amodal_data.evaluation.results.json_rows import ImageRows, Index, open_records
 from amodal_data.evaluation.results.scored_masks import (
     MAX_LEVELS,
@@ -62,6 +63,7 @@ class ResultsFile:
         self.path = Path(path)
         self._truth = truth
         self._keys: set[str] = set()
+        self._classes = PredictedClasses(truth)
         self._records = open_records(path)
         self.source = Source(self.path.name, self._records.sha256)
         try:
@@ -83,7 +85,7 @@ class ResultsFile:
         count = 0
         for image in self._contiguous() if self._index is None else self._index:
             count += len(image.rows)
-            yield image.image_id, RowsOfImage(self.path, image, self._keys, self._sidecar)
+            yield image.image_id, self._rows(image)
         if self._sidecar is not None:
             self._sidecar.check_rows(count)
 
@@ -97,11 +99,19 @@ class ResultsFile:
         """The rows of one image, after :meth:`index`; None if there are none."""
         assert self._index is not None
         image = self._index.image(image_id)
-        return RowsOfImage(self.path, image, self._keys, self._sidecar) if image.rows else None
+        return self._rows(image) if image.rows else None
+
+    def _rows(self, image: ImageRows) -> "RowsOfImage":
+        return RowsOfImage(self.path, image, self._keys, self._classes, self._sidecar)
 
     def close(self) -> None:
         """Close the file."""
         self._records.close()
+
+    @property
+    def unlisted_classes(self) -> set[str]:
+        """Values of ``category_id`` so far that name no class of the ground truth."""
+        return self._classes.unlisted
 
     @property
     def warnings(self) -> list[str]:
@@ -195,10 +205,12 @@ class ResultsFile:
 
 
 class RowsOfImage:
-    """The unparsed rows of one image; ``keys`` are all that occurred in the file so far."""
+    """The unparsed rows of one image; ``keys`` and ``classes`` are those of the file so far."""
 
-    def __init__(self, path: Path, image: ImageRows, keys: Set[str], sidecar: Sidecar | None) -> None:
-        self._path, self._keys, self._sidecar = path, keys, sidecar
+    def __init__(
+        self, path: Path, image: ImageRows, keys: Set[str], classes: PredictedClasses, sidecar: Sidecar | None
+    ) -> None:
+        self._path, self._keys, self._classes, self._sidecar = path, keys, classes, sidecar
         self._numbers, self._rows = image.numbers, image.rows
 
     def predictions(self, size: Size) -> ImagePredictions:
@@ -263,14 +275,13 @@ class RowsOfImage:
         return np.array(checked, np.float64)
 
     def _categories(self) -> NDArray[np.int64]:
-        """All category ids, int64 [P]; 1 if missing."""
+        """All category ids, int64 [P], see :class:`PredictedClasses`."""
         raw = self._values("category_id")
-        values = raw if {*map(type, raw)} == {int} else [integer(value) for value in raw]
-        ids = [1 if value is None else value for value in values]
-        for n, category in enumerate(ids):
-            if not -(2**63) <= category < 2**63:
-                raise self._error(f"'category_id' is {category}, beyond 64 bits", n)
-        return np.array(ids, np.int64)
+        try:
+            return self._classes.ids(raw)
+        except OverflowError:
+            n = next(n for n, value in enumerate(raw) if type(value) is int and integer(value) is None)
+            raise self._error(f"'category_id' is {raw[n]}, beyond 64 bits", n) from None
 
     def _instances(self) -> list[InstanceKey] | None:
         values = self._values("gt_id")

@@ -12,6 +12,8 @@ from amodal_data.evaluation.iou import MaskSet
 from amodal_data.masks.rle import RLE
 
 MAX_LEVELS = 254  # levels of one prediction, as in a level table
+NO_CLASS = -2  # category id of a prediction without a class
+UNLISTED_CLASS = -3  # and of one whose class, a text, the ground truth does not have
 
 InstanceKey = tuple[int, int | None]
 """The instance that a prediction was made for: its annotation id, and its region if that names several"""
@@ -21,6 +23,7 @@ InstanceKey = tuple[int, int | None]
 class ScoredMask:
     """One predicted instance: a row of a results file.
 
+    ``category_id``: -2 = the row has none, -3 = it is a text that the ground truth does not list.
     ``name``: name of its category, "" = unknown. ``instance``: the instance it was made for, None = unknown.
     ``levels``: masks of level 1, 2, ...; ``()`` if only visible and hidden parts are known. ``box`` (x0, y0, x1, y1)
     and ``probabilities`` [K + 1, S, S] come from the sidecar file, None without it.
@@ -116,18 +119,22 @@ def by_score(scores: NDArray[np.float64]) -> NDArray[np.int64]:
 class PredictionStats:
     """Statistics of predictions: rows, tied scores, ids of their images, categories, warnings about their files.
 
+    ``without_class``, ``of_unlisted_class``: predictions with NO_CLASS, UNLISTED_CLASS; ``unlisted``: these classes.
     ``has_visible``, ``has_levels``, ``has_probabilities``, ``names_instances``: does any prediction have visible masks,
     levels, probabilities, or the instance it was made for?
     """
 
     rows: int = 0
     tied: int = 0
+    without_class: int = 0
+    of_unlisted_class: int = 0
     has_visible: bool = False
     has_levels: bool = False
     has_probabilities: bool = False
     names_instances: bool = False
     image_ids: set[int] = field(default_factory=set)
     categories: set[int] = field(default_factory=set)
+    unlisted: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     def update(self, image_id: int, predictions: ImagePredictions) -> None:
@@ -142,7 +149,10 @@ class PredictionStats:
         self.names_instances |= predictions.instances is not None
         if len(predictions):
             self.image_ids.add(image_id)
-        self.categories.update(predictions.category_ids.tolist())
+        categories = predictions.category_ids
+        self.without_class += int((categories == NO_CLASS).sum())
+        self.of_unlisted_class += int((categories == UNLISTED_CLASS).sum())
+        self.categories.update(categories.tolist())
 
     @property
     def tied_share(self) -> float:

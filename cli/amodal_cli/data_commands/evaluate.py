@@ -21,6 +21,9 @@ def evaluate(
     ],
     masks: options.Masks = None,
     order: options.Order = None,
+    pattern: options.Pattern = None,
+    visible_pattern: options.VisiblePattern = None,
+    crowds: options.Crowds = None,
     annotator: options.Annotator = "first",
     join: Annotated[bool, typer.Option("--join", help="Join the results files into one method.")] = False,
     table: Annotated[Path | None, options.OutputFile("--csv", help="Write errors per image; implies --errors.")] = None,
@@ -72,8 +75,9 @@ def evaluate(
 
     evaluation = evaluate_all(
         ground_truth, name_methods(predictions, join=join), names, max_dets=[int(part) for part in limits],
-        masks=masks, order=order, annotator=annotator, pairs=pairs, boundary=boundary, compat=compat, nms=nms,
+        annotator=annotator, pairs=pairs, boundary=boundary, compat=compat, nms=nms,
         given=given, errors=errors or table is not None, intervals=intervals, baselines=baselines,
+        **options.reading_options(masks, order, None, pattern, visible_pattern, crowds),
     )  # fmt: skip
     if as_json or form == "json":
         print_json(evaluation.to_dict())

@@ -238,7 +238,7 @@ def test_intervals_of_mostly_undefined_samples_are_not_available():
     undefined, mostly_undefined = np.full(10, np.nan), np.array([0.5] + [np.nan] * 9)
     assert bootstrap.intervals({"a": undefined, "b": mostly_undefined, "c": np.linspace(0, 1, 101)}) == {
         "a": None, "b": None, "c": [pytest.approx(0.025), pytest.approx(0.975)]}  # fmt: skip
-    empty = evaluate([], {}, intervals=5)
+    empty = evaluate(small_set(1, images=1)[0], {}, only=(), intervals=5)
     assert empty.intervals is None and empty.figures["subsets"]["all"]["all"]["AP"] is None
 
 

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from support.commands import run_command
 
 from amodal_data import RLE, build_targets, evaluate, evaluate_all, read_annotations, verify_cache
 from amodal_data.cache import TargetCache
-from amodal_data.errors import PredictionError, SelectionError
-from amodal_data.evaluation import PROTOCOLS, ScoredMask, name_methods
+from amodal_data.errors import AnnotationError, PredictionError, SelectionError
+from amodal_data.evaluation import PROTOCOLS, ScoredMask, ground_truth, name_methods
 from amodal_data.evaluation.results.results_writer import ResultsWriter
 
 HEIGHT, WIDTH = 40, 60
@@ -303,3 +304,121 @@ def test_a_threshold_of_scores_is_named(tmp_path):
             out.add(1, [prediction])
         warnings = evaluate(path, tmp_path / "r.json").warnings
         assert any("score below 0.05 were not written" in text for text in warnings) == (min_score > 0)
+
+
+def without(entry, *keys):
+    """The entry without some of its keys."""
+    return {key: value for key, value in entry.items() if key not in keys}
+
+
+def coco_report(path, rows):
+    """Protocol coco: AP of amodal masks (None = n/a), and the warnings."""
+    report = evaluate(path, results_file(path.parent, rows), "coco")
+    part = report.figures["parts"]["amodal"]
+    return part and part["AP"], list(report.warnings)
+
+
+def test_skipped_objects_of_the_ground_truth_are_counted(tmp_path):
+    entries = [flat(annotation(1, 1, 5, 5))]
+    entries += [{**flat(annotation(n, 1, 12 * n, 20)), "segmentation": []} for n in (2, 3)]
+    broken = {"size": [HEIGHT, WIDTH], "counts": [1, 2]}
+    path = truth_file(tmp_path, [*entries, {**flat(annotation(4, 2, 5, 5)), "segmentation": broken}])
+    results, cache = results_file(tmp_path, [row(1, 5, 5)]), tmp_path / "c.h5"
+    build_targets(read_annotations(path), cache)
+    for truth in (path, cache):
+        for report in evaluate_all(truth, results, PROTOCOLS).reports.values():
+            (warning,) = [text for text in report.warnings if "skipped" in text]
+            assert "3 objects of the ground truth were skipped: 2 segmentation-missing, 1 rle-malformed" in warning
+            assert f"amodal-data inspect {truth} --findings" in warning
+    output = run_command("amodal-data", "inspect", path, "--findings")
+    assert output.stderr.count("segmentation-missing") == 2
+
+
+@pytest.mark.parametrize("entries", [[{**flat(annotation(1, 1, 5, 5)), "segmentation": []}], []])
+def test_ground_truth_without_objects_is_an_error(tmp_path, entries):
+    path = truth_file(tmp_path, entries)
+    results = results_file(tmp_path, [row(1, 5, 5)])
+    output = run_command("amodal-data", "evaluate", path, results)
+    assert output.returncode == 1 and "no object to score against" in output.stderr
+    assert ("1 segmentation-missing" in output.stderr) == bool(entries)
+    with pytest.raises(AnnotationError, match="no object"):
+        evaluate(read_annotations(path), results, "coco")
+
+
+@pytest.mark.parametrize("ids", [("cup", "dog"), ("1", "2"), (1.0, "dog")])
+def test_classes_are_named_by_text_in_results(tmp_path, ids):
+    path = truth_file(tmp_path, [flat(annotation(1, 1, 5, 5, 1)), flat(annotation(2, 1, 30, 20, 2))])
+    rows = [row(1, 5, 5, 0.9, ids[0]), row(1, 30, 20, 0.8, ids[1])]
+    assert coco_report(path, rows) == (pytest.approx(1), [])
+    build_targets(read_annotations(path), tmp_path / "c.h5")
+    assert coco_report(tmp_path / "c.h5", rows) == (pytest.approx(1), [])
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_text_ids_of_the_ground_truth_are_those_of_results(tmp_path, monkeypatch, streamed):
+    monkeypatch.setattr(ground_truth, "_STREAMED", 0 if streamed else 2**40)
+    path = truth_file(tmp_path, [flat(annotation(1, 1, 5, 5, "n1")), flat(annotation(2, 1, 30, 20, "n2"))])
+    content = json.loads(path.read_text())
+    content["categories"] = [{"id": "n1", "name": "cat"}, {"id": "n2", "name": "dog"}]
+    path.write_text(json.dumps(content))
+    for ids in (("n1", "n2"), ("cat", "n2"), ("cat", "dog")):
+        assert coco_report(path, [row(1, 5, 5, 0.9, ids[0]), row(1, 30, 20, 0.8, ids[1])]) == (pytest.approx(1), [])
+
+
+def test_texts_that_are_no_class_are_named(tmp_path):
+    path = truth_file(tmp_path, [flat(annotation(1, 1, 5, 5, 1)), flat(annotation(2, 1, 30, 20, 2))])
+    score, warnings = coco_report(path, [row(1, 5, 5, 0.9, "cup"), row(1, 30, 20, 0.8, "bird")])
+    assert score == pytest.approx(0.5)
+    assert "1 of 2 predictions do not count" in warnings[0] and "'bird'" in warnings[0] and "'dog'" in warnings[0]
+    score, warnings = coco_report(path, [row(1, 5, 5, 0.9, "bird"), row(2, 30, 20, 0.8, "bird")])
+    assert score is None and len(warnings) == 1
+    assert warnings[0].startswith("n/a") and "'bird'" in warnings[0] and "not predicted" not in warnings[0]
+    assert not evaluate(path, tmp_path / "r.json").warnings  # protocol amodal ignores classes
+
+
+def test_results_without_classes_are_not_0(tmp_path):
+    entries = [flat(annotation(1, 1, 5, 5, 2)), flat(annotation(2, 1, 30, 20, 3))]
+    rows = [without(row(1, 5, 5, 0.9), "category_id"), without(row(1, 30, 20, 0.8), "category_id")]
+    score, warnings = coco_report(truth_file(tmp_path, entries), rows)
+    assert score is None and "n/a: 2 of 2 predictions have no 'category_id'" in warnings[0]
+    path = truth_file(tmp_path, [{**entry, "category_id": 2} for entry in entries])
+    assert coco_report(path, rows) == (pytest.approx(1), [])  # one class: it is that class
+
+
+def test_crowds_that_are_objects(tmp_path):
+    path = truth_file(tmp_path, [annotation(1, 1, 5, 5), annotation(2, 1, 30, 20, iscrowd=1)])
+    command = ("amodal-data", "evaluate", path, results_file(tmp_path, [row(1, 5, 5)]), "--json")
+    options = ("--masks", "amodal", "--order", "front-first")
+    counts = [
+        json.loads(run_command(*command, *options, *more).stdout)["subsets"]["all"]["all"]["instances"]
+        for more in ((), ("--crowds", "keep"))
+    ]
+    assert counts == [1, 2]
+
+
+def test_masks_by_pattern_are_ground_truth(tmp_path):
+    folder = tmp_path / "masks"
+    folder.mkdir()
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[5:15, 5:15] = 255
+    Image.fromarray(mask).save(folder / "hall__cup_0.png")
+    options = ("--masks", "amodal", "--order", "none", "--pattern", "{image}__{name}_{object}.png")
+    results = results_file(tmp_path, [row("hall", 5, 5)])
+    output = run_command("amodal-data", "evaluate", folder, results, *options, "--json")
+    assert json.loads(output.stdout)["subsets"]["all"]["all"]["AP"] == pytest.approx(1)
+
+
+def test_equal_methods_have_no_difference(tmp_path):
+    path = truth_file(tmp_path, [flat(annotation(n, n, 5, 5)) for n in (1, 2, 3)])
+    rows = [row(n, 5, 5) for n in (1, 2, 3)]
+    files = {name: results_file(tmp_path, rows, f"{name}.json") for name in ("a", "b")}
+    text = evaluate_all(path, files, intervals=5).to_text()
+    assert "+0.000 [+0.000, +0.000]  no difference" in text and "same sign" not in text
+
+
+def test_folders_that_fit_no_image_are_an_error(tmp_path):
+    names = ("day1/p.jpg", "day2/p.jpg", "door.jpg")
+    with pytest.raises(PredictionError, match=r"'day9/p.jpg' is not in the ground truth"):
+        named(tmp_path, row(1, 10, 5, file_name="day9/p.jpg"), names=names)
+    rows = [row(9, 20, 5, file_name="D:\\set\\day2\\p.jpg"), row(8, 30, 5, file_name="any/door.jpg")]
+    assert named(tmp_path, *rows, names=names) > 0.6

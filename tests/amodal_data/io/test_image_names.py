@@ -33,6 +33,8 @@ ONE, TWO, HALL, CAFE, UNNAMED, X, Y = range(7)
         (None, "001.jpg", [ONE, TWO]),  # ambiguous: a folder is missing
         (2, "001.jpg", [TWO]),
         (2, "a/001.jpg", [ONE]),
+        (2, "c/001.jpg", []),  # folders that contradict every entry
+        (None, "c/hall.jpg", [HALL]),
         (None, unicodedata.normalize("NFD", "café.png"), [CAFE]),
         ("hall", "", [HALL]),
         ("hall.jpg", "", [HALL]),
