@@ -100,6 +100,8 @@ def run(app: typer.Typer, name: str) -> NoReturn:
         if DEBUG["on"]:
             raise
         sys.exit(_report_error(error))
+    finally:
+        AmodalError.in_command = False
     sys.exit(0)
 
 

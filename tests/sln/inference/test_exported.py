@@ -140,7 +140,7 @@ def test_a_folder_never_runs_programs(tmp_path):
     content = {"schema": SCHEMA, "config": model.config.model_dump(mode="json"), "model": model.state_dict()}
     save_atomically(content, tmp_path / "best.pt")
     assert isinstance(sln.load(tmp_path, "cpu").model, sln.SLN)
-    sln.Completer.load(tmp_path, "cpu")
+    sln.Completer.from_pretrained(tmp_path, "cpu")
     assert not (tmp_path / "ran").exists()
 
 
