@@ -98,10 +98,10 @@ class CocoMetric(Metric):
 
         If the ground truth has one class, predictions without ``category_id`` are of this class.
         """
-        several = len(self.classes) > 1
+        is_multiclass = len(self.classes) > 1
         if stats.rows and stats.without_class + stats.of_unlisted_class == stats.rows:
-            return several or not stats.without_class
-        return several and len(stats.categories) == 1 and len(stats.image_ids) > 1
+            return is_multiclass or not stats.without_class
+        return is_multiclass and len(stats.categories) == 1 and len(stats.image_ids) > 1
 
     def resample(self, order: Order, stats: PredictionStats, weights: NDArray[np.int64]) -> Figures:
         """``parts`` of resampled images; none for boundary IoU, whose library returns no matches by image."""

@@ -14,8 +14,8 @@ def models(as_json: options.Json = False) -> None:
     from sln.completion.pretrained import LICENSE, SHIPPED, shipped_file
 
     rows: list[dict[str, Any]] = [
-        {"model": name, "about": about, "bytes": shipped_file(name).stat().st_size, "license": LICENSE}
-        for name, about in SHIPPED.items()
+        {"model": name, "about": summary, "bytes": shipped_file(name).stat().st_size, "license": LICENSE}
+        for name, summary in SHIPPED.items()
     ]
     if as_json:
         print_json({"schema": "sln/models/1", "models": rows})
