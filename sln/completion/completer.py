@@ -136,8 +136,8 @@ class Completer:
         _check_size(_size_of(photo), prompts)
         if any(mask is None for mask in prompts.masks):
             raise PredictionError("boxes alone cannot be completed by a shape prior, which sees only masks",
-                                  fix="give masks, or use a network: sln fit trains one, --model RUN (in Python "
-                                  "Completer.from_pretrained(RUN)) completes with it")  # fmt: skip
+                                  fix="give masks, or a network, which sln fit trains: name its run with --model "
+                                  "(Completer.from_pretrained in Python)")  # fmt: skip
         assert self.prior is not None
         return complete_masks(self.prior, prompts, self.rules, file)
 

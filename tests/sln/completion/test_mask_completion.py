@@ -106,7 +106,7 @@ def test_what_cannot_be_completed_says_what_to_do(completer):
     masks, _ = two_discs()
     with pytest.raises(PredictionError, match="boxes alone") as raised:
         completer.complete(SIZE, boxes=np.array([[1.0, 1, 20, 20]]))
-    assert "--model RUN" in str(raised.value)
+    assert "Completer.from_pretrained" in str(raised.value)
     with pytest.raises(PredictionError, match="either prompts, masks or boxes"):
         completer.complete(SIZE)
     with pytest.raises(PhotoError, match="its prompts are of"):
