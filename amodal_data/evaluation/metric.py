@@ -14,6 +14,7 @@ from amodal_data.errors import AnnotationError
 from amodal_data.evaluation.comparison import Comparison, OpenPredictions, PredictionSource, comparisons
 from amodal_data.evaluation.ground_truth import Truth, count_skipped
 from amodal_data.evaluation.results.scored_masks import PredictionStats
+from amodal_data.scenes.findings import counts_text
 from amodal_data.scenes.scene import Source
 
 Figures = dict[str, Any]
@@ -82,7 +83,7 @@ def run_metrics(truth: Truth, source: PredictionSource, make_metrics: Callable[[
 
 
 def _no_object(truth: Truth, skipped: Mapping[str, int]) -> AnnotationError:
-    counts = ", ".join(f"{n} {code}" for code, n in skipped.items())
+    counts = counts_text(skipped)
     message = "the ground truth has no object to score against"
     if not counts:
         return AnnotationError(message, place=truth.name, fix="check that this is the annotation file of these images")

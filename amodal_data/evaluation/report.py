@@ -20,6 +20,7 @@ from amodal_data.evaluation.protocols.order import OrderMetric, PairSet
 from amodal_data.evaluation.results.scored_masks import NO_CLASS, UNLISTED_CLASS, PredictionStats
 from amodal_data.evaluation.tables import card, interval_lines, plain_table, single_table
 from amodal_data.readers import ReadOptions
+from amodal_data.scenes.findings import counts_text
 
 Protocol = Literal["amodal", "coco", "order", "completion"]
 PROTOCOLS: tuple[Protocol, ...] = ("amodal", "coco", "order", "completion")
@@ -258,10 +259,9 @@ def _warnings(truth: Truth, run: MetricRun, protocol: Protocol, metric: Metric) 
     stats = run.stats
     warnings = list(stats.warnings)
     if run.skipped:
-        counts = ", ".join(f"{n} {code}" for code, n in run.skipped.items())
         n = sum(run.skipped.values())
-        text = f"{n:,} object{'s' * (n != 1)} of the ground truth {'was' if n == 1 else 'were'} skipped: {counts}"
-        warnings.append(f"{text}; {truth.findings_remedy}")
+        text = f"{n:,} object{'s' * (n != 1)} of the ground truth {'was' if n == 1 else 'were'} skipped"
+        warnings.append(f"{text}: {counts_text(run.skipped)}; {truth.findings_remedy}")
     if run.order_unknown:
         text = f"the ground truth does not say the depth order of {run.order_unknown:,} overlapping instances"
         warnings.append(f"{text}, {_NEEDS_ORDER[protocol]}; if you know the order, read the annotations with --order")

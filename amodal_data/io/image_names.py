@@ -19,7 +19,7 @@ class ImageNames:
         self._paths: list[str] = []
         self._by_id: dict[int, list[int]] = defaultdict(list)
         for position, (image_id, file_name) in enumerate(entries):
-            self._paths.append(_normal(file_name))
+            self._paths.append(normal_path(file_name))
             if image_id is not None:
                 self._by_id[image_id].append(position)
 
@@ -32,7 +32,7 @@ class ImageNames:
         an integer in digits.
         """
         ids = self._of_id(image_id)
-        if not (path := _normal(file_name)):
+        if not (path := normal_path(file_name)):
             return ids
         named = self._of_name(path)
         if not named:
@@ -42,7 +42,7 @@ class ImageNames:
     def _of_id(self, image_id: int | str | None) -> list[int]:
         if not isinstance(image_id, str):
             return [] if image_id is None else list(self._by_id.get(image_id, ()))
-        named = self._of_name(path) if (path := _normal(image_id)) else []
+        named = self._of_name(path) if (path := normal_path(image_id)) else []
         digits = int(image_id) if image_id.isascii() and image_id.isdigit() and len(image_id) < 20 else None
         numbered = [] if digits is None else self._by_id.get(digits, ())
         return sorted({*named, *numbered})
@@ -70,11 +70,12 @@ class ImageNames:
 
 def may_be_same(a: str, b: str) -> bool:
     """May two paths name one file: is one of them the end of the other?"""
-    shorter, longer = sorted((_normal(a), _normal(b)), key=len)
+    shorter, longer = sorted((normal_path(a), normal_path(b)), key=len)
     return longer == shorter or longer.endswith(f"/{shorter}")
 
 
-def _normal(path: str) -> str:
+def normal_path(path: str) -> str:
+    """A path as names are compared: accents as one character (Unicode NFC), slashes only, without empty parts."""
     parts = unicodedata.normalize("NFC", path).replace("\\", "/").split("/")
     return "/".join(part for part in parts if part not in ("", "."))
 

@@ -1,7 +1,9 @@
 """The classes that a file lists, and which of them the ``category_id`` of an annotation means."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from amodal_data.readers.json_files import identifier, text
@@ -9,7 +11,7 @@ from amodal_data.readers.json_files import identifier, text
 UNKNOWN_CLASS = -1  # Id of instances whose class the file does not list, where it says no number for it
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Categories:
     """The classes of a file, in its order, used or not.
 
@@ -40,8 +42,7 @@ class Categories:
         """The class id that a ``category_id`` means, and why that is not certain (``""`` = it is)."""
         number = identifier(value)
         if isinstance(value, str) and number is None:
-            named = [number for number, name in self.names.items() if name == value]
-            number = self.numbers.get(value, named[0] if len(named) == 1 else None)
+            number = self.numbers.get(value, self._by_name.get(value))
         elif number is not None:
             number = self.changed.get(number, number)
         if number is None and value is None:
@@ -51,6 +52,12 @@ class Categories:
         if number is None:
             return UNKNOWN_CLASS, f"category_id {value!r:.40}"
         return number, f"category_id {number}" if self.names and number not in self.names else ""
+
+    @cached_property
+    def _by_name(self) -> dict[str, int]:
+        """The ids of names that only one class has."""
+        counts = Counter(self.names.values())
+        return {name: number for number, name in self.names.items() if counts[name] == 1}
 
     def renumbered(self, ids: Mapping[int, int]) -> "Categories":
         """The same classes with other ids; ``ids``: old id -> new id."""

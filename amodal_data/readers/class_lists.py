@@ -16,7 +16,7 @@ LISTS = ("classes.txt", "obj.names", "labels.txt")  # One name a line; the first
 _MARKS = ("__ignore__", "_background_")  # Lines of labelme's lists that are no classes
 
 
-def read_class_names(folder: Path, builder: CocoBuilder, *, yaml: bool = False) -> dict[int, str]:
+def read_class_list(folder: Path, builder: CocoBuilder, *, yaml: bool = False) -> dict[int, str]:
     """Class names by number, from 0: of the first file in a folder, its ``labels/`` or the folder above that has some.
 
     yaml: look for ``names`` in YAML files too, a list or a mapping of numbers to names. Files that cannot be read are

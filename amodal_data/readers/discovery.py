@@ -2,15 +2,16 @@
 
 import os
 import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from amodal_data.errors import AnnotationError, SelectionError
+from amodal_data.io.image_names import normal_path
 from amodal_data.io.images import PHOTO_SUFFIXES
 from amodal_data.readers.catalogue import DATASETS
+from amodal_data.readers.json_files import stem_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +66,13 @@ class PhotoFinder:
     """
 
     def __init__(self, folders: Sequence[Path], names: Iterable[str] = ()) -> None:
-        bases = Counter(_parts(name)[-1:] for name in dict.fromkeys(names))
-        self._repeated = {base[0] for base, count in bases.items() if base and count > 1}
+        bases = Counter(stem_of(name) for name in {normal_path(name) for name in names})
+        self._repeated = {base for base, count in bases.items() if count > 1}
         self._by_name: dict[str, list[Path]] = defaultdict(list)
         self._by_id: dict[int | None, list[Path]] = defaultdict(list)
         self._by_stem: dict[str, list[Path]] = defaultdict(list)
         for path in dict.fromkeys(path for folder in folders for path in _photos(folder.resolve(), depth=2)):
-            name = _composed(path.name)
+            name = normal_path(path.name)
             self._by_name[name].append(path)
             self._by_stem[PurePath(name).stem].append(path)
             if (number := coco_id(name)) is not None:
@@ -84,22 +85,15 @@ class PhotoFinder:
 
     def candidates(self, file_name: str) -> list[Path]:
         """All files that may be ``file_name``; only those in the folders it names, if there are any."""
-        parts = _parts(file_name)
-        name = parts[-1] if parts else ""
+        whole = normal_path(file_name)
+        name = stem_of(whole)
         stem = PurePath(name).stem
         paths = self._by_name.get(name) or self._by_id.get(coco_id(name)) or self._by_stem.get(stem, [])
-        chosen = [path for path in paths if tuple(map(_composed, path.parts[-len(parts) :])) == parts]
+        chosen = [path for path in paths if f"/{normal_path(path.as_posix())}".endswith(f"/{whole}")]
         chosen = chosen or ([] if name in self._repeated else paths)
+        if len(chosen) < 2:
+            return chosen
         return list({path.resolve(): path for path in reversed(chosen)}.values())[::-1]  # links to one file are one
-
-
-def _parts(file_name: str) -> tuple[str, ...]:
-    """Folders and name of a file, whichever slashes separate them."""
-    return tuple(part for part in re.split(r"[\\/]", _composed(file_name)) if part not in ("", "."))
-
-
-def _composed(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
 
 
 def coco_id(name: str) -> int | None:

@@ -161,7 +161,8 @@ class ImageRecord:
 
     def _unlisted(self, instances: Iterable[Instance]) -> Iterator[Finding]:
         """A finding for each instance whose class the file does not list."""
-        for index in (instance.region_index for instance in instances):
+        unlisted = (instance for instance in instances if instance.category_id not in self.categories.names)
+        for index in (instance.region_index for instance in unlisted):
             _, problem = self.categories.find(self.annotations[index].get("category_id"))
             if problem:
                 yield Finding("class-unknown", Place(self.source, self.image_id, index), problem)

@@ -6,7 +6,7 @@ package does about it.
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
 from amodal_data.scenes.finding_codes import CODES, Severity
@@ -56,6 +56,11 @@ def count_findings(findings: Iterable[Finding]) -> dict[str, int]:
     """Number of findings of each code that occurs, in the order of :data:`CODES`."""
     counts = Counter(finding.code for finding in findings)
     return {code: counts[code] for code in CODES if code in counts}
+
+
+def counts_text(counts: Mapping[str, int]) -> str:
+    """Counts of finding codes for a message: ``"2 region-empty, 1 rle-malformed"``."""
+    return ", ".join(f"{n} {code}" for code, n in counts.items())
 
 
 def findings_text(findings: Iterable[Finding]) -> bytes:

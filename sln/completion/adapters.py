@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from amodal_data.errors import MaskError, PredictionError
 from amodal_data.masks.arrays import as_array, binary_mask
-from amodal_data.masks.polygons import usable_polygon
-from amodal_data.masks.rle import RLE, merge, parse_rle, rasterize
-from sln.completion.visible_prompts import Prompts, boxes_of
+from amodal_data.masks.rle import RLE, parse_rle
+from sln.completion.visible_prompts import Prompts, boxes_of, mask_of_polygons
 from sln.config import Category
 
 Size = tuple[int, int]
@@ -71,7 +70,8 @@ def _ultralytics(value: Any, size: Size | None) -> Prompts:
     masks = _array(value.masks.data)
     if masks.shape[1:] == size:
         return _prompts(masks, None, size, boxes.conf, numbers, names)
-    rles = [_of_polygons([points], size) for points in value.masks.xy]  # of the network's input, not of the image
+    outlines = [[points] if len(points) > 2 else [] for points in value.masks.xy]
+    rles = [mask_of_polygons(polygons, size) for polygons in outlines]  # of the network's input, not of the image
     return _of_rles(rles, size, boxes.conf, numbers, names)
 
 
@@ -116,16 +116,10 @@ def _segmentation(value: Any, size: Size | None) -> RLE:
             height, width = value.get("size") or _known(size)
             return parse_rle(value, (int(height), int(width)))
         if isinstance(value, list):
-            return _of_polygons(value, _known(size))
+            return mask_of_polygons(value, _known(size))
         return RLE.from_mask(binary_mask(_array(value)))
     except MaskError as error:
         raise PredictionError(f"a segmentation cannot be read: {error}") from error
-
-
-def _of_polygons(polygons: Sequence[Any], size: Size) -> RLE:
-    points = [usable_polygon(np.asarray(polygon, np.float64).reshape(-1), size)[0] for polygon in polygons]
-    usable = [polygon for polygon in points if polygon is not None]
-    return merge(rasterize(usable, size)) if usable else RLE(size, np.zeros(0, np.int32))
 
 
 def _prompts(masks: Any, boxes: Any, size: Size | None, scores: Any, classes: Any, names: Any) -> Prompts:

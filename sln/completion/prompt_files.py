@@ -16,12 +16,11 @@ from amodal_data.evaluation.results.json_rows import Index, open_records
 from amodal_data.io.files import open_regular
 from amodal_data.io.image_names import ImageNames
 from amodal_data.io.npz import open_archive
-from amodal_data.masks.polygons import usable_polygon
-from amodal_data.masks.rle import RLE, merge, parse_rle, rasterize
+from amodal_data.masks.rle import RLE, parse_rle
 from amodal_data.readers.categories import Categories
 from amodal_data.readers.discovery import coco_id
 from amodal_data.readers.json_files import coco_box, identifier, integer, load_json, number, text
-from sln.completion.visible_prompts import Prompts, boxes_of
+from sln.completion.visible_prompts import Prompts, boxes_of, mask_of_polygons
 from sln.config import Category
 from sln.inference.conditioning import Answer
 
@@ -64,15 +63,15 @@ class PromptFile:
     """An open file of prompts; close it, or use it in ``with``.
 
     ``images``: the images of its rows, as the file names them; ``rows``: the rows of one, by position; ``arrays``: the
-    prompts of an array file for an image size (H, W); ``names``: class names by category id; ``problems``: why rows
-    could not be used.
+    prompts of an array file for an image size (H, W); ``categories``: the classes that the file lists; ``problems``:
+    why rows could not be used.
     """
 
     path: Path
     images: Sequence[ImageKey]
     rows: Callable[[int], list[Any]]
     arrays: Callable[[Size], Prompts] | None = None
-    names: Mapping[int, str] = field(default_factory=dict)
+    categories: Categories = field(default_factory=Categories)
     close: Callable[[], None] = lambda: None
     problems: list[str] = field(default_factory=list)
 
@@ -127,7 +126,7 @@ class PromptFile:
         usable: list[_Row] = []
         for position in positions:
             for n, values in enumerate(self.rows(position)):
-                row = _Row.read(values, size, self.names)
+                row = _Row.read(values, size, self.categories)
                 if isinstance(row, str):
                     self.problems.append(f"{self.images[position]}, row {n}: {row}")
                 else:
@@ -157,7 +156,7 @@ class _Row:
     answer: Answer | None
 
     @classmethod
-    def read(cls, row: Any, size: Size, names: Mapping[int, str]) -> "_Row | str":
+    def read(cls, row: Any, size: Size, categories: Categories) -> "_Row | str":
         """A row of results or annotations, or the reason why it cannot be used."""
         if not isinstance(row, Mapping):
             return "it is not a JSON object"
@@ -173,9 +172,8 @@ class _Row:
         score = number(row.get("score", 1.0))
         if score is None or not 0 <= score <= 1:
             return f"its score is not a number from 0 to 1: {row['score']!r:.40}"
-        stored_id = identifier(row.get("category_id"))
-        category_id = 1 if stored_id is None else stored_id
-        name = row.get("category_name") or names.get(category_id, "")
+        category_id, _ = (1, "") if row.get("category_id") is None else categories.find(row["category_id"])
+        name = row.get("category_name") or categories.names.get(category_id, "")
         category = Category(id=category_id, name=name if isinstance(name, str) else "")
         annotation, region = integer(row.get("gt_id")), integer(row.get("gt_region"))
         return cls(box, mask, score, category, None if annotation is None else (annotation, region))
@@ -186,14 +184,7 @@ def _mask(value: Any, size: Size) -> RLE | None:
         return None
     if not isinstance(value, list):
         return parse_rle(value, size)
-    try:
-        polygons = [np.array(points, np.float64).reshape(-1) for points in value]
-    except (TypeError, ValueError) as error:
-        raise MaskError("a polygon must be a list of x and y") from error
-    usable = [polygon for polygon in (usable_polygon(points, size)[0] for points in polygons) if polygon is not None]
-    if len(usable) < len(polygons):
-        raise MaskError("a polygon has fewer than three points, or coordinates that are not finite")
-    return merge(rasterize(usable, size))
+    return mask_of_polygons(value, size)
 
 
 def _box(value: Any, size: Size) -> Box | None:
@@ -240,9 +231,9 @@ def _open_annotations(path: Path) -> PromptFile:
     for row in annotations:
         key = ImageKey.of(row)
         by_image[images.get(key.id, key) if not key.file_name else key].append(row)
-    names = Categories.read(content.get("categories"), annotations).names
+    categories = Categories.read(content.get("categories"), annotations)
     rows = list(by_image.values())
-    return PromptFile(path, tuple(by_image), lambda position: rows[position], names=names)
+    return PromptFile(path, tuple(by_image), lambda position: rows[position], categories=categories)
 
 
 def _load_array(path: Path) -> NDArray[Any]:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from amodal_data.errors import MaskError, PredictionError
 from amodal_data.masks.arrays import as_array, binary_mask
-from amodal_data.masks.rle import RLE
+from amodal_data.masks.polygons import usable_polygon
+from amodal_data.masks.rle import RLE, merge, rasterize
 from amodal_data.masks.windows import crop, window_of
 from amodal_data.scenes.findings import Finding, Place
 from sln.config import Category
@@ -95,6 +96,21 @@ def boxes_of(masks: Sequence[RLE]) -> NDArray[np.float32]:
     windows = [window_of(mask) for mask in masks]
     corners = [(0, 0, 0, 0) if w is None else (w[1].start, w[0].start, w[1].stop, w[0].stop) for w in windows]
     return np.array(corners, np.float32).reshape(-1, 4)
+
+
+def mask_of_polygons(polygons: Sequence[Any], size: tuple[int, int]) -> RLE:
+    """The mask of polygons ``[x0, y0, x1, y1, ...]`` in pixels, filled as COCO does; none of them = an empty mask.
+
+    size: (H, W). Raises :class:`MaskError` for a polygon that cannot be used.
+    """
+    try:
+        points = [np.array(polygon, np.float64).reshape(-1) for polygon in polygons]
+    except (TypeError, ValueError) as error:
+        raise MaskError("a polygon must be a list of x and y") from error
+    usable = [polygon for polygon in (usable_polygon(corners, size)[0] for corners in points) if polygon is not None]
+    if len(usable) < len(points):
+        raise MaskError("a polygon has fewer than three points, or coordinates that are not finite")
+    return merge(rasterize(usable, size)) if usable else RLE(size, np.zeros(0, np.int32))
 
 
 def pixel_owners(

@@ -14,7 +14,7 @@ from amodal_data.errors import AnnotationError, LayoutError, PhotoError
 from amodal_data.io.images import open_photo, read_mask
 from amodal_data.masks.windows import from_crop
 from amodal_data.readers.annotation_index import image_size
-from amodal_data.readers.class_lists import read_class_names
+from amodal_data.readers.class_lists import read_class_list
 from amodal_data.readers.json_files import load_json, number, stem_of, text
 from amodal_data.readers.tools.coco_builder import CocoBuilder, digest_of, ellipse
 from amodal_data.scenes.scene import Source
@@ -36,7 +36,7 @@ def labelme_as_coco(path: Path) -> tuple[CocoBuilder, Source]:
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() == ".json") if path.is_dir() else [path]
     builder, digests = CocoBuilder(path.name), []
     if path.is_dir():
-        builder.list_classes(read_class_names(path, builder).values())
+        builder.list_classes(read_class_list(path, builder).values())
     for file in files:
         try:
             content, source = load_json(file)

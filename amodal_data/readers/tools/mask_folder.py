@@ -13,13 +13,16 @@ from amodal_data.errors import LayoutError, PhotoError, SelectionError
 from amodal_data.io.images import read_instance_map, read_mask
 from amodal_data.masks.rle import RLE
 from amodal_data.masks.windows import from_crop
-from amodal_data.readers.class_lists import read_class_names
+from amodal_data.readers.class_lists import read_class_list
 from amodal_data.readers.json_files import integer
 from amodal_data.readers.tools.coco_builder import CocoBuilder, digest_of, natural_key
 from amodal_data.scenes.scene import Source
 
 PATTERN = "{image}/{object}.png"  # how masks are named by default
 _FIELDS = {"image", "object", "name", "order", "alpha"}
+_MOST_VALUES = 5000  # Objects in a map of instances; photos passed as maps have more colors
+_Key = tuple[str, str]  # an image and an object in it
+_Fields = dict[str, str]
 _FIELD = re.compile(r"\{(\w+)\}")
 
 
@@ -41,7 +44,7 @@ def masks_as_coco(folder: Path, pattern: str = PATTERN, visible: str | None = No
         fix = f"correct --pattern; one of the files is {example}"
         raise LayoutError(f"no mask is called {pattern}", place=str(folder), fix=fix)
     builder = CocoBuilder(folder.name)
-    builder.list_classes(read_class_names(folder, builder).values())
+    builder.list_classes(read_class_list(folder, builder).values())
     visible_files = _matching_files(folder, visible) if visible else []
     visible_paths = {path for path, _ in visible_files}  # which the pattern of amodal masks may match too
     amodal = _MaskFiles(builder, [row for row in files if row[0] not in visible_paths], pattern, folder)
@@ -70,10 +73,6 @@ def masks_as_coco(folder: Path, pattern: str = PATTERN, visible: str | None = No
         problem = "every mask covers the border of its image: black and white seem to be exchanged"
         raise LayoutError(problem, place=str(folder), fix="invert the masks, so that the background is black")
     return builder, Source(folder.name, digest_of(digests))
-
-
-_Key = tuple[str, str]  # an image and an object in it
-_Fields = dict[str, str]
 
 
 class _MaskFiles:
@@ -121,9 +120,6 @@ class _MaskFiles:
         if picture.is_gray:
             self._builder.report("mask-gray", self._name(path))
         return {name: RLE.from_mask(picture.mask)}
-
-
-_MOST_VALUES = 5000  # Objects in a map of instances; photos passed as maps have more colors
 
 
 def _covers_border(mask: RLE) -> bool:

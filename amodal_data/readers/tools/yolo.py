@@ -1,15 +1,15 @@
 """YOLO's segmentation labels (Ultralytics): a text file an image, a polygon a line, in fractions of the image."""
 
 import os
-import unicodedata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from amodal_data.errors import AnnotationError, LayoutError, PhotoError
+from amodal_data.io.image_names import normal_path
 from amodal_data.io.images import PHOTO_SUFFIXES, read_header
-from amodal_data.readers.class_lists import LISTS, read_class_names
+from amodal_data.readers.class_lists import LISTS, read_class_list
 from amodal_data.readers.json_files import read_bytes
 from amodal_data.readers.tools.coco_builder import CocoBuilder, digest_of
 from amodal_data.scenes.scene import Source
@@ -28,7 +28,7 @@ def yolo_as_coco(folder: Path) -> tuple[CocoBuilder, Source]:
     if not labels:
         raise LayoutError("no labels/**/*.txt here", place=str(folder))
     builder, digests = CocoBuilder(folder.name), []
-    names = read_class_names(folder, builder, yaml=True)
+    names = read_class_list(folder, builder, yaml=True)
     builder.classes = {number + 1: name for number, name in names.items()}
     images = [path for path in sorted((folder / "images").rglob("*")) if path.suffix.lower() in PHOTO_SUFFIXES]
     photos = {_relative_name(path, folder / "images"): path for path in images}
@@ -53,7 +53,7 @@ def yolo_as_coco(folder: Path) -> tuple[CocoBuilder, Source]:
 
 
 def _relative_name(path: Path, folder: Path) -> str:
-    return unicodedata.normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
+    return normal_path(path.relative_to(folder).with_suffix("").as_posix())
 
 
 def _add_image(builder: CocoBuilder, name: Path, photo: Path, path: Path, raw: bytes) -> None:

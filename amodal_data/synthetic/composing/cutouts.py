@@ -22,7 +22,7 @@ from amodal_data.readers.discovery import PhotoFinder
 from amodal_data.readers.json_files import integer, load_json, text
 from amodal_data.readers.plain_coco import plain_scenes
 from amodal_data.readers.stream import SceneStream, items_of, iter_annotations
-from amodal_data.scenes.findings import Finding, Place, count_findings
+from amodal_data.scenes.findings import Finding, Place, count_findings, counts_text
 from amodal_data.scenes.scene import Scene, Scenes
 
 _FRAME = 2  # Pixels from the frame within which a mask counts as cut off
@@ -142,7 +142,7 @@ def build_object_bank(
 def _no_cutouts(findings: Sequence[Finding], path: str | Path) -> SelectionError:
     """The error of a bank without objects to paste, with what was left out and why."""
     counts = count_findings(findings)
-    reasons = ", ".join(f"{number} {code}" for code, number in counts.items()) or "the file has no objects of this part"
+    reasons = counts_text(counts) or "the file has no objects of this part"
     fix = "loosen the rules (contact, smallest), or allow more licenses or classes"
     if counts.get("photo-missing"):
         fix = "name the folder of the images (--images)"

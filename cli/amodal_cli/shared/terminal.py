@@ -164,11 +164,11 @@ def print_note(text: str, *, quiet: bool = False) -> None:
 def print_findings(findings: "Sequence[Finding]", *, quiet: bool) -> dict[str, int]:
     """Print how often each finding code occurs, unless quiet; return these counts."""
     from amodal_data.scenes.finding_codes import CODES
-    from amodal_data.scenes.findings import count_findings
+    from amodal_data.scenes.findings import count_findings, counts_text
 
     counts = count_findings(findings)
     if counts:
-        print_note("findings: " + ", ".join(f"{n} {code}" for code, n in counts.items()), quiet=quiet)
+        print_note(f"findings: {counts_text(counts)}", quiet=quiet)
     for code in (code for code in counts if code in _ORDER_CODES):
         meaning = f"{code}: {CODES[code].meaning.rstrip('.')} ({CODES[code].action})"
         print_note(f"{CODES[code].severity}: {meaning}\n  fix: {CODES[code].remedy}", quiet=quiet)

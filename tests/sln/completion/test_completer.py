@@ -392,6 +392,15 @@ def test_annotations_name_their_photos(tmp_path):
     assert matched(tmp_path / "p.json", content, [tmp_path / "a.jpg", tmp_path / "c.jpg"]) == [[2], [1]]
 
 
+def test_classes_with_text_ids_are_those_of_the_file(tmp_path):
+    rows = [{"image_id": 1, "category_id": key, "bbox": [1, 1, 5, 5]} for key in ("p", "c", "cup", 2, None)]
+    content = {"annotations": rows, "categories": [{"id": "c", "name": "cup"}, {"id": "p", "name": "pan"}]}
+    (tmp_path / "p.json").write_text(json.dumps(content))
+    with open_prompts(tmp_path / "p.json") as prompts:
+        categories = prompts.read([0], (40, 60)).categories
+    assert [category.name for category in categories] == ["pan", "cup", "cup", "pan", "cup"]
+
+
 def test_photos_of_one_name_are_written_with_their_folders(tmp_path):
     from sln.inference.folder import photo_names
 
