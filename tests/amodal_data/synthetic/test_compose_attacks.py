@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.commands import run_command
-from support.scenes import modal_photos
 
 from amodal_data.errors import AnnotationError, InUseError, OutputExistsError, SelectionError
 from amodal_data.io.files import sole_writer
@@ -17,16 +16,6 @@ from amodal_data.synthetic.composing import COCOA, FLAT, MAX_OBJECTS, MAX_SCENES
 from amodal_data.synthetic.composing.decoded_photos import DecodedPhotos
 
 TINY = SceneSpec(size=(64, 80), objects=(1, 3))
-
-
-@pytest.fixture(scope="module")
-def modal(tmp_path_factory):
-    return modal_photos(tmp_path_factory.mktemp("modal"))
-
-
-@pytest.fixture(scope="module")
-def bank(modal):
-    return build_object_bank(modal, [modal.parent])
 
 
 def contents(folder):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.commands import ROOT, run_command
-from support.scenes import ellipse, modal_photos
+from support.scenes import ellipse
 
 import amodal_data.synthetic.composing.blending as blending
 from amodal_data import RLE, build_targets, layer_scene, read_cocoa, read_d2sa, verify_cache
@@ -24,16 +24,6 @@ from amodal_data.synthetic.composing.scene_writer import to_scene
 
 DATA = ROOT.parent / "shared" / "data" / "coco128"
 SMALL = SceneSpec(size=(96, 128), objects=(2, 5))
-
-
-@pytest.fixture(scope="module")
-def modal(tmp_path_factory):
-    return modal_photos(tmp_path_factory.mktemp("modal"))
-
-
-@pytest.fixture(scope="module")
-def bank(modal):
-    return build_object_bank(modal, [modal.parent])
 
 
 def digest(folder):
