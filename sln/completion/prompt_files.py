@@ -281,7 +281,10 @@ def _prompts_of_array(array: NDArray[Any], size: Size, path: Path) -> Prompts:
     if masks.ndim != 3 or masks.shape[1:] != size or masks.dtype.kind not in "biuf":
         expected = f"boxes [P, 4], masks [P, {size[0]}, {size[1]}] or a label map"
         raise PredictionError(f"expected {expected}, found {array.dtype} {shape}", place=str(path))
-    inside = masks > (0.5 if masks.dtype.kind == "f" else 0)
-    if not inside.any((1, 2)).all():
+    try:
+        prompts = Prompts.of_masks(masks)
+    except PredictionError as error:
+        raise PredictionError(error.message, place=str(path)) from error
+    if not all(mask is not None and len(mask.switches) for mask in prompts.masks):
         raise PredictionError("a mask is empty", place=str(path))
-    return Prompts.of_masks(inside)
+    return prompts

@@ -326,7 +326,8 @@ def test_annotations_and_arrays_are_prompts_too(place, data, tmp_path):
     (tmp_path / "coco.json").write_text(json.dumps(content))
     found = open_prompts(tmp_path / "coco.json").read([0], size)
     assert found.categories[0].name == "cup" and found.boxes.tolist() == [[1, 2, 4, 6]] and found.masks == (None,)
-    for bad in (np.zeros((2, 5, 5)), np.array([[5.0, 5, 1, 1]]), np.zeros((1, *size), bool), np.array(["a"])):
+    several = np.arange(np.prod(size)).reshape(1, *size) % 3  # 0, 1 and 2: two objects in one mask
+    for bad in (np.zeros((2, 5, 5)), np.array([[5.0, 5, 1, 1]]), np.zeros((1, *size), bool), np.array(["a"]), several):
         np.save(tmp_path / "bad.npy", bad)
         with pytest.raises(PredictionError):
             open_prompts(tmp_path / "bad.npy").read([], size)
