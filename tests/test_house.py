@@ -25,7 +25,7 @@ ONLY_IN = {
 }
 ROOMS = {
     "amodal_data": [
-        "publishing", "inspector", "synthetic", "export", "evaluation", "cache", "readers", "layering", "scenes",
+        "datasets", "publishing", "inspector", "synthetic", "export", "evaluation", "cache", "readers", "layering", "scenes",
         "masks", "io", "errors",
     ],
     "sln": [
