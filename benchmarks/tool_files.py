@@ -21,7 +21,7 @@ from support.tool_layouts import regions_of
 
 from amodal_data import layer_scene, read_annotations, read_cocoa, write_cocoa
 from amodal_data.export import convert, export_records
-from amodal_data.inspector.dataset import open_dataset
+from amodal_data.inspector.target_dataset import open_dataset
 from amodal_data.masks.rle import rasterize
 
 SIZE = (30, 40)

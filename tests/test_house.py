@@ -25,8 +25,8 @@ ONLY_IN = {
 }
 ROOMS = {
     "amodal_data": [
-        "datasets", "publishing", "inspector", "synthetic", "export", "evaluation", "cache", "readers", "layering", "scenes",
-        "masks", "io", "errors",
+        "datasets", "publishing", "inspector", "synthetic", "export", "evaluation", "cache", "readers", "layering",
+        "scenes", "masks", "io", "errors",
     ],
     "sln": [
         "training", "completion", "ordering", "evaluation", "inference", "data", "network", "weights", "runs",
@@ -214,7 +214,7 @@ def test_every_public_value_shows_itself_in_a_line(tmp_path):
     import amodal_data as ad
     import sln
     from amodal_data.export import convert, export_results
-    from amodal_data.inspector.dataset import open_dataset
+    from amodal_data.inspector.target_dataset import open_dataset
 
     path = ad.write_cocoa(tmp_path, 3, size=(60, 80))
     scenes = ad.read_cocoa(path)

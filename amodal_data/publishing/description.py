@@ -9,8 +9,8 @@ from typing import Any
 
 from amodal_data.cache import TargetCache
 from amodal_data.errors import SelectionError
-from amodal_data.inspector.dataset import open_dataset
 from amodal_data.inspector.summary import Summary
+from amodal_data.inspector.target_dataset import open_dataset
 from amodal_data.io.files import open_regular
 from amodal_data.readers.json_files import load_json
 from amodal_data.synthetic.composing import FLAT, SCHEMA

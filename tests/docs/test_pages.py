@@ -22,7 +22,7 @@ from support.scenes import modal_photos
 import amodal_data as ad
 import sln
 from amodal_data.export.convert import convert
-from amodal_data.inspector.dataset import open_dataset
+from amodal_data.inspector.target_dataset import open_dataset
 from amodal_data.io.images import read_photo
 from amodal_data.synthetic import write_flat
 from amodal_data.synthetic.composing.arrangement import SceneSpec

@@ -58,7 +58,7 @@ def convert(
       amodal-data convert mine.json --masks amodal --to yolo -o yolo
     """
     from amodal_data import export
-    from amodal_data.inspector.dataset import open_dataset
+    from amodal_data.inspector.target_dataset import open_dataset
 
     check_output(output, force=force, inputs=[source])
     dataset = open_dataset(source, **options.reading_options(masks, order, importer, pattern, visible_pattern, crowds))

@@ -44,8 +44,8 @@ def inspect(
       amodal-data inspect val.h5 --images COCOA --html page.html
       amodal-data inspect val.h5 --images COCOA --html page.html --compare predictions.json
     """
-    from amodal_data.inspector.dataset import open_dataset
     from amodal_data.inspector.page import write_page
+    from amodal_data.inspector.target_dataset import open_dataset
     from amodal_data.io.files import replaced_path
 
     _check_options(source, png, page, compare, image_ids, force)

@@ -24,7 +24,7 @@ from amodal_data import (
     write_cocoa,
 )
 from amodal_data.errors import AmodalError, CacheError, CacheFormatError, LayoutError, PredictionError, SceneError
-from amodal_data.inspector.dataset import open_dataset
+from amodal_data.inspector.target_dataset import open_dataset
 
 TIME_LIMIT = 5
 """Seconds that an attack may take at most."""

@@ -12,7 +12,7 @@ from amodal_data import TargetCache, build_targets, layer_scene, read_cocoa, ver
 from amodal_data.cache.header import file_digest
 from amodal_data.cache.parallel import encode_scene
 from amodal_data.errors import CacheError, CacheFormatError, ImageLookupError, OutputExistsError
-from amodal_data.inspector.dataset import open_dataset
+from amodal_data.inspector.target_dataset import open_dataset
 from amodal_data.scenes.findings import Finding, Place
 
 

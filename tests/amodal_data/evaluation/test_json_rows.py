@@ -13,7 +13,7 @@ from amodal_data.evaluation import ground_truth
 from amodal_data.evaluation.results import json_rows
 from amodal_data.evaluation.results.json_rows import Index, open_records
 from amodal_data.export import export_results
-from amodal_data.inspector.dataset import open_dataset
+from amodal_data.inspector.target_dataset import open_dataset
 
 
 def random_row(rng, n):

@@ -16,7 +16,7 @@ from amodal_data import RLE, ScoredMask, evaluate, evaluate_all, write_cocoa, wr
 from amodal_data.errors import PredictionError, SelectionError
 from amodal_data.evaluation import PROTOCOLS, bootstrap
 from amodal_data.export import export_results
-from amodal_data.inspector.dataset import open_dataset
+from amodal_data.inspector.target_dataset import open_dataset
 
 
 @pytest.fixture(scope="module")

@@ -124,7 +124,7 @@ def test_no_figure_depends_on_the_order_of_images(scenes, tmp_path, protocol):
 
 def write_classes(scenes, tmp_path, classes):
     from amodal_data.export import export_coco
-    from amodal_data.inspector.dataset import open_dataset
+    from amodal_data.inspector.target_dataset import open_dataset
 
     content = export_coco(open_dataset(scenes / "COCO_amodal_val2014.json"))
     for i, annotation in enumerate(content["annotations"]):

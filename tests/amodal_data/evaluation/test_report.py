@@ -19,7 +19,7 @@ from amodal_data.evaluation.protocols.completion import _sem_dist_error
 from amodal_data.evaluation.protocols.order import pair_votes
 from amodal_data.evaluation.protocols.pair_order import grid_of, paste
 from amodal_data.export import export_results
-from amodal_data.inspector.dataset import open_dataset
+from amodal_data.inspector.target_dataset import open_dataset
 from amodal_data.layering.sem_dist import SAFE_CONFIDENCE, sem_dist_of_codes
 from amodal_data.masks.rle import parse_rle
 

@@ -17,7 +17,7 @@ from amodal_data import (
     write_flat,
 )
 from amodal_data.export import TABLE, export_coco, export_datumaro, export_table
-from amodal_data.inspector.dataset import TargetDataset, open_dataset
+from amodal_data.inspector.target_dataset import TargetDataset, open_dataset
 
 
 @pytest.fixture(params=["cocoa", "d2sa", "cache"])

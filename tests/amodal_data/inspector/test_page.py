@@ -13,11 +13,11 @@ from amodal_data import RLE, ScoredMask, build_targets, read_annotations, read_c
 from amodal_data.cache import CachedImage
 from amodal_data.evaluation import read_predictions, read_truth, write_predictions
 from amodal_data.evaluation.protocols.pair_order import Grids, order_of
-from amodal_data.inspector.dataset import open_dataset
 from amodal_data.inspector.drawing.colors import BANDS, IDENTITY, sem_dist_colors
 from amodal_data.inspector.page import write_page
 from amodal_data.inspector.page_data import PageImage, _leb128
 from amodal_data.inspector.summary import most_hidden
+from amodal_data.inspector.target_dataset import open_dataset
 from amodal_data.layering.targets import layer_scene
 from amodal_data.scenes.findings import Finding, Place
 

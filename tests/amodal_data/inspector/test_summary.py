@@ -9,10 +9,10 @@ from support.scenes import make_scene, random_masks
 from amodal_data import RLE, build_targets, contact_sheet, layer_scene, summarize
 from amodal_data.cache import CachedImage
 from amodal_data.errors import SelectionError
-from amodal_data.inspector.dataset import open_dataset
 from amodal_data.inspector.drawing.colors import IDENTITY, level_colors, sem_dist_colors
 from amodal_data.inspector.drawing.panels import draw_instances, draw_sem_dist, label_places
 from amodal_data.inspector.summary import most_hidden
+from amodal_data.inspector.target_dataset import open_dataset
 
 
 def layered(masks, name="a.jpg"):

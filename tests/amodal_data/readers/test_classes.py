@@ -9,7 +9,7 @@ from support.commands import run_command
 from amodal_data import RLE, TargetCache, layer_scene, read_annotations, read_coco, read_cocoa, write_cocoa
 from amodal_data.errors import SelectionError
 from amodal_data.export import export_coco
-from amodal_data.inspector.dataset import open_dataset
+from amodal_data.inspector.target_dataset import open_dataset
 from amodal_data.readers.classes import as_toml, classes_from_instances, coverage, read_class_names, with_classes
 
 
