@@ -184,8 +184,12 @@ def test_no_command_is_lost():
 def test_every_command_and_option_has_help(module, program, name):
     done = run_command(program, name, "--help")
     assert done.returncode == 0
-    assert "Options:" in done.stdout
-    for option in re.split(r"\n  (?=-)", done.stdout.split("Options:")[1])[1:]:
+    sections = re.split(r"^([A-Z]\w+):\n", done.stdout, flags=re.MULTILINE)[1:]
+    groups = dict(zip(sections[::2], sections[1::2], strict=True))
+    assert list(groups)[-1] == "Reporting" and ("Options" not in groups or groups["Options"].count("\n  -") < 3)
+    for option in re.split(
+        r"\n  (?=-)", "\n" + "\n".join(text for name, text in groups.items() if name != "Arguments")
+    )[1:]:
         assert re.search(r"\s{2,}[A-Z'].*\w", option), f"no help: {option}"
 
 

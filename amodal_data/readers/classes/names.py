@@ -63,7 +63,7 @@ def read_class_names(path: str | Path | None = None) -> ClassNames:
 
 def _table(entries: Any, file: Path) -> dict[str, tuple[int, str]]:
     if not entries or not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        fix = "make such a file with amodal-data classes FILE --write"
+        fix = "make such a file with amodal-data classes FILE -o classes.toml"
         raise SelectionError("no [[classes]] in this file", place=str(file), fix=fix)
     table: dict[str, tuple[int, str]] = {}
     for n, entry in enumerate(entries, 1):

@@ -12,7 +12,9 @@ from amodal_cli.shared.terminal import check_output, print_note, progress
 
 def card(
     source: Annotated[Path, typer.Argument(exists=True, metavar="SOURCE", help="Cache, or folder written by compose.")],
-    out: Annotated[Path | None, options.OutputFolder("--out", "-o", help="Folder to write to [the data's].")] = None,
+    output: Annotated[
+        Path | None, options.OutputFolder("--output", "-o", help="Folder to write to [the data's].")
+    ] = None,
     force: options.Force = False,
     license: Annotated[str | None, typer.Option(metavar="SPDX", help="License of the annotations.")] = None,
     url: Annotated[str | None, typer.Option(metavar="URL", help="Address of the dataset.")] = None,
@@ -27,7 +29,7 @@ def card(
     from amodal_data.io.files import write_text
     from amodal_data.publishing import croissant, dataset_card, describe_dataset
 
-    folder = out or (source if source.is_dir() else source.parent)
+    folder = output or (source if source.is_dir() else source.parent)
     folder.mkdir(parents=True, exist_ok=True)
     files = (folder / "README.md", folder / "croissant.json")
     for file in files:

@@ -19,7 +19,9 @@ def classes(
     masks: options.Masks = None,
     order: options.Order = None,
     table: Annotated[Path | None, options.InputFile("--classes", help="TOML file of classes [COCO's 80].")] = None,
-    write: Annotated[Path | None, options.OutputFile(help="Write a TOML file of names to edit.")] = None,
+    output: Annotated[
+        Path | None, options.OutputFile("--output", "-o", help="Write a TOML file of names to edit.")
+    ] = None,
     force: options.Force = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
@@ -29,20 +31,20 @@ def classes(
     \b
     Examples:
       amodal-data classes COCO_amodal_val2014.json
-      amodal-data classes COCO_amodal_val2014.json --write classes.toml
+      amodal-data classes COCO_amodal_val2014.json -o classes.toml
     """
     from amodal_data import read_annotations
     from amodal_data.io.files import write_text
     from amodal_data.readers.classes import as_toml, coverage, read_class_names
 
-    if write is not None:
-        check_output(write, force=force, inputs=[source])
+    if output is not None:
+        check_output(output, force=force, inputs=[source])
     names = read_class_names(table)
     report = coverage(read_annotations(source, **options.reading_options(masks, order, None, None, None)), names)
     print_result(_describe(report), report.to_dict(), as_json=as_json)
-    if write is not None:
-        write_text(write, as_toml(names, report))
-        print_note(f"next: edit {write}, then amodal-data build-targets {source} --classes {write}", quiet=quiet)
+    if output is not None:
+        write_text(output, as_toml(names, report))
+        print_note(f"next: edit {output}, then amodal-data build-targets {source} --classes {output}", quiet=quiet)
 
 
 def _describe(report: "Coverage") -> str:
@@ -53,5 +55,5 @@ def _describe(report: "Coverage") -> str:
     for name, count, guess in report.unknown[:_MAX_NAMES]:
         lines.append(f"  {name:<20}{count:>8,}" + (f"  perhaps {guess}" if guess else ""))
     if len(report.unknown) > _MAX_NAMES:
-        lines.append(f"  and {len(report.unknown) - _MAX_NAMES:,} more: --write or --json lists them")
+        lines.append(f"  and {len(report.unknown) - _MAX_NAMES:,} more: -o or --json lists them")
     return "\n".join(lines)

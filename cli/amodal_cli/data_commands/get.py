@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def get(
     dataset: Annotated[str | None, typer.Argument(metavar="DATASET", help="cocoa, d2sa, cocoa-cls or kins.")] = None,
     data: Annotated[Path | None, options.InputFolder("--data", "-d", help="Folder to look in.")] = None,
-    missing: Annotated[Path | None, options.OutputFile(help="Write URLs or names of missing images.")] = None,
+    output: Annotated[
+        Path | None, options.OutputFile("--output", "-o", help="Write URLs or names of missing images.")
+    ] = None,
     force: options.Force = False,
     as_json: options.Json = False,
 ) -> None:
@@ -30,22 +32,22 @@ def get(
     \b
     Examples:
       amodal-data get cocoa
-      amodal-data get cocoa -d COCOA --missing urls.txt
+      amodal-data get cocoa -d COCOA -o urls.txt
     """
     from amodal_data.io.files import write_text
     from amodal_data.readers.catalogue import DATASETS
     from amodal_data.readers.inventory import annotation_inventory, missing_photos
 
     if dataset is None:
-        if data is not None or missing is not None:
+        if data is not None or output is not None:
             raise typer.BadParameter("name a dataset to look for")
         titles = {name: entry.title for name, entry in DATASETS.items()}
         text = "\n".join(f"{name:<11}{title}" for name, title in titles.items())
         print_result(text, {"schema": "amodal-data/get/1", "datasets": titles}, as_json=as_json)
         return
     options.check_dataset_name(dataset)
-    if missing is not None:
-        check_output(missing, force=force)
+    if output is not None:
+        check_output(output, force=force)
     entry = DATASETS[dataset]
     files = annotation_inventory(data, dataset) if data else []
     urls = missing_photos(data, dataset) if data else {}
@@ -53,10 +55,10 @@ def get(
     counts = {"files": [asdict(file) for file in files], "missing_photos": len(urls)}
     print_result(_describe(entry, files, len(urls), data), document | counts, as_json=as_json)
     if urls and not as_json:
-        print_note(f"next: amodal-data get {dataset} -d {data} --missing urls.txt")
-    if missing is not None:
-        write_text(missing, "".join(f"{printable(url or name, keep_lines=True)}\n" for name, url in urls.items()))
-        print_note(f"{missing}: {count_of(len(urls), 'missing image')}")
+        print_note(f"next: amodal-data get {dataset} -d {data} -o urls.txt")
+    if output is not None:
+        write_text(output, "".join(f"{printable(url or name, keep_lines=True)}\n" for name, url in urls.items()))
+        print_note(f"{output}: {count_of(len(urls), 'missing image')}")
 
 
 def _describe(dataset: "Dataset", files: "list[FileStatus]", missing: int, folder: Path | None) -> str:

@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from amodal_cli.shared.interruption import install_handlers, was_interrupted
+from amodal_cli.shared.option_groups import GroupedApp
 from amodal_data.errors import AmodalError
 from amodal_data.io.text import printable
 
@@ -50,7 +51,7 @@ class _CommandGroup(TyperGroup):
 
 def new_app(name: str, summary: str) -> typer.Typer:
     """Return a program without commands, with the options ``--debug`` and ``--version``."""
-    app = typer.Typer(
+    app = GroupedApp(
         cls=_CommandGroup,
         help=summary,
         no_args_is_help=True,

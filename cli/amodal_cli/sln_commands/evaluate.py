@@ -14,7 +14,9 @@ def evaluate(
     val: options.CacheFile,
     images: options.CachedImages = None,
     limit: options.Limit = None,
-    save: Annotated[Path | None, options.OutputFile(help="Write the predictions as a results file (.json).")] = None,
+    output: Annotated[
+        Path | None, options.OutputFile("--output", "-o", help="Write the predictions as a results file (.json).")
+    ] = None,
     png: Annotated[Path | None, options.OutputFile(help="Draw the first images beside their ground truth.")] = None,
     page: Annotated[Path | None, options.OutputFile("--html", help="Write a page of the worst images.")] = None,
     force: options.Force = False,
@@ -27,9 +29,9 @@ def evaluate(
     \b
     Examples:
       sln evaluate runs/first/best.pt val.h5 --images COCOA
-      sln evaluate runs/first/best.pt val.h5 --images COCOA --html worst.html --save predictions.json
+      sln evaluate runs/first/best.pt val.h5 --images COCOA --html worst.html -o predictions.json
     """
-    for path in (save, png, page):
+    for path in (output, png, page):
         if path is not None:
             check_output(path, force=force, inputs=[val])
     from sln import CachedTargets, evaluate_model, load
@@ -41,9 +43,9 @@ def evaluate(
     total = len(data) if limit is None else min(limit, len(data))
     with progress("predicting", total, quiet=quiet) as advance:
         report = evaluate_model(predictor, data, limit, on_image=advance)
-    if save is not None:
-        report.save(save)
-        print_note(f"{save}: predictions", quiet=quiet)
+    if output is not None:
+        report.save(output)
+        print_note(f"{output}: predictions", quiet=quiet)
     if png is not None:
         save_picture(compare_with_truth(predictor, data, _PNG_IMAGES), png)
         print_note(f"{png}: {count_of(min(_PNG_IMAGES, len(data)), 'image')} beside the ground truth", quiet=quiet)

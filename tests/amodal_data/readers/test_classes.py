@@ -104,7 +104,7 @@ def test_classes_are_taken_from_the_instances_of_coco(cocoa, tmp_path):
 
 
 def test_classes_on_the_command_line(cocoa, tmp_path):
-    result = run_command("amodal-data", "classes", cocoa, "--write", tmp_path / "n.toml")
+    result = run_command("amodal-data", "classes", cocoa, "-o", tmp_path / "n.toml")
     assert result.returncode == 0 and "have a class by name" in result.stdout and "perhaps dog" in result.stdout
     assert json.loads(run_command("amodal-data", "classes", cocoa, "--json").stdout)["known"] > 0
     built = ["build-targets", cocoa, "--classes", tmp_path / "n.toml", "-o", tmp_path / "c.h5"]

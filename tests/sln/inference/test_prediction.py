@@ -218,7 +218,7 @@ def test_the_commands_one_after_the_other(place, tmp_path):
         run,
         place / "t.h5",
         "--json",
-        "--save",
+        "-o",
         out / "val.json",
         "--png",
         out / "val.png",
