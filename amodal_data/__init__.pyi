@@ -2,6 +2,7 @@ from .cache.build import BuildReport, build_targets, merge_shards
 from .cache.header import CacheInfo
 from .cache.read import TargetCache
 from .cache.verify import VerifyReport, verify_cache
+from .datasets.check import CheckReport, check
 from .errors import AmodalError
 from .evaluation.methods import Evaluation, evaluate_all
 from .evaluation.report import EvaluationReport, evaluate
@@ -40,6 +41,7 @@ __all__ = [
     "AmodalError",
     "BuildReport",
     "CacheInfo",
+    "CheckReport",
     "Evaluation",
     "EvaluationReport",
     "Finding",
@@ -56,6 +58,7 @@ __all__ = [
     "VerifyReport",
     "amodal_part",
     "build_targets",
+    "check",
     "contact_sheet",
     "evaluate",
     "evaluate_all",

@@ -172,8 +172,8 @@ def test_no_command_is_lost():
         by_program.setdefault(program, set()).add(name)
     assert by_program == {
         "amodal-data": {
-            "build-targets", "card", "classes", "compose", "convert", "demo", "doctor", "evaluate", "explain", "get",
-            "inspect", "merge", "synth", "verify",
+            "build-targets", "card", "check", "classes", "compose", "convert", "demo", "doctor", "evaluate", "explain",
+            "get", "inspect", "merge", "synth", "verify",
         },
         "sln": {"complete", "config", "demo", "doctor", "evaluate", "export", "fit", "fit-prior", "models", "predict",
                 "runs"},

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import chain
@@ -66,7 +66,6 @@ def build_targets(
     shard: tuple[int, int] | None = None,
     resume: bool = False,
     force: bool = False,
-    dry_run: bool = False,
     on_image: OnImage = lambda _: None,
 ) -> BuildReport:
     """Layer every scene and write the cache.
@@ -76,7 +75,7 @@ def build_targets(
 
     jobs: processes; scheduler: address of a Dask cluster instead. shard ``(i, n)``, counted from 1: only that part, to
     be joined by :func:`merge_shards`. resume: continue an interrupted build, whose finished shards lie in
-    ``NAME.parts/``. dry_run: do everything except writing. ``on_image(k)`` is called whenever k more images are done.
+    ``NAME.parts/``. ``on_image(k)`` is called whenever k more images are done.
 
     Raises :class:`amodal_data.errors.OutputExistsError` before any work if ``path`` or an interrupted build exists and
     neither ``force`` nor ``resume`` is given, :class:`amodal_data.errors.CacheError` if the cache cannot be written
@@ -89,21 +88,18 @@ def build_targets(
     if resume and not info.sources:
         raise SelectionError("only scenes that come from files can be resumed: nothing tells that these are the same")
     scene_range = Range(offset, offset + len(scenes), total or len(scenes)) if isinstance(scenes, SceneSource) else None
-    with nullcontext() if dry_run else _lock_output(path):
-        if resume and path.exists() and not (force or dry_run):
+    with _lock_output(path):
+        if resume and path.exists() and not force:
             return _finished_report(path, folder, scene_range, start)
-        if not dry_run:
-            refuse_existing(path, force=force)
-            folder.prepare(resume=resume, force=force)
-        parts = _encode_parts(scenes, folder, offset, make_encoder(jobs, scheduler), on_image, save=not dry_run)
+        refuse_existing(path, force=force)
+        folder.prepare(resume=resume, force=force)
+        parts = _encode_parts(scenes, folder, offset, make_encoder(jobs, scheduler), on_image)
         file_findings = getattr(scenes, "file_findings", ()) if shard is None or shard[0] == 1 else ()
         count = sum(part.scenes for part in parts)
         scene_range = Range(offset, offset + count, count if total is None else total)
-        if not dry_run:
-            write_cache(path, parts, info, scene_range, findings=findings_text(file_findings), force=force)
+        write_cache(path, parts, info, scene_range, findings=findings_text(file_findings), force=force)
         report = _make_report(path, parts, file_findings, start)
-        if not dry_run:
-            folder.remove()
+        folder.remove()
         return report
 
 
@@ -138,7 +134,7 @@ def _select_shard(scenes: Iterable[Scene], shard: tuple[int, int] | None) -> tup
 
 
 def _encode_parts(
-    scenes: Iterable[Scene], folder: ShardFolder, offset: int, encode: Encoder, on_image: OnImage, *, save: bool
+    scenes: Iterable[Scene], folder: ShardFolder, offset: int, encode: Encoder, on_image: OnImage
 ) -> list[Part]:
     """All parts in order: full shards as files (from an earlier build or this one), the rest in memory."""
     parts: dict[int, Part] = {}
@@ -162,9 +158,7 @@ def _encode_parts(
         on_image(part.scenes)
         batches.append(part)
         if sum(batch.scenes for batch in batches) == SHARD:
-            shard = join_parts(batches)
-            counts = {name: shard.columns[name] for name in ("images", "ptr", "findings")}  # all that a dry run reports
-            parts[pending[number]] = folder.save(pending[number], shard) if save else MemoryPart(counts, shard.scenes)
+            parts[pending[number]] = folder.save(pending[number], join_parts(batches))
             batches = []
     if batches:
         parts[pending[-1]] = join_parts(batches)

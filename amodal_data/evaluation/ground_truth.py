@@ -112,7 +112,7 @@ class Truth:
     @property
     def findings_remedy(self) -> str:
         """How to list the findings."""
-        return f"amodal-data inspect {self.name} --findings lists them" if self.name else "see findings of the scenes"
+        return f"amodal-data check {self.name} lists them" if self.name else "see findings of the scenes"
 
     @cached_property
     def places(self) -> Mapping[int, Sequence[int]]:

@@ -226,5 +226,9 @@ CODES: dict[str, Code] = {
     "image-too-complex": Code(
         "error", "An image has more regions or levels than a table holds.", "image skipped",
         "Split the image, or remove instances that overlap in thousands."),
+    # a cache
+    "cache-damaged": Code(
+        "error", "A cache differs from its checksums.", "no target of it is trusted",
+        "Copy the cache again, or build it again from its annotations."),
 }
 # fmt: on

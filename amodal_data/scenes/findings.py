@@ -11,6 +11,9 @@ from dataclasses import asdict, dataclass
 
 from amodal_data.scenes.finding_codes import CODES, Severity
 
+ROW = ("code", "severity", "file", "image", "instance", "what", "remedy")
+"""Columns of a list of findings"""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -47,6 +50,13 @@ class Finding:
     def action(self) -> str:
         """What this package does about it, from :data:`CODES`."""
         return CODES[self.code].action
+
+    def to_row(self) -> dict[str, str | int | None]:
+        """The finding as a row of :data:`ROW`; ``image`` (an id) and ``instance`` (a position) are None if unknown."""
+        kind, place = CODES[self.code], self.place
+        image, instance = (None if number < 0 else number for number in (place.image_id, place.region))
+        what = f"{kind.meaning.rstrip('.')}: {self.message}"
+        return dict(zip(ROW, (self.code, kind.severity, place.file, image, instance, what, kind.remedy), strict=True))
 
     def __str__(self) -> str:
         return f"{self.severity}: {self.code} at {self.place}: {self.message} ({self.action})"

@@ -5,6 +5,7 @@ from functools import partial
 from amodal_cli.data_commands import (
     build_targets,
     card,
+    check,
     classes,
     compose,
     convert,
@@ -25,6 +26,7 @@ app.command("demo", short_help="Try the data commands on synthetic scenes.")(dem
 app.command("synth", short_help="Write synthetic scenes with ground truth.")(synth.synth)
 app.command("compose", short_help="Compose amodal scenes from modal masks.")(compose.compose)
 app.command("get", short_help="Show what to download and what is here.")(get.get)
+app.command("check", short_help="List the problems of annotations.")(check.check)
 app.command("build-targets", short_help="Build a cache of exact targets.")(build_targets.build_targets)
 app.command("inspect", short_help="Show statistics and pictures.")(inspect.inspect)
 app.command("verify", short_help="Check a cache, also against its source.")(verify.verify)

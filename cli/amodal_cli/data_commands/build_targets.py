@@ -1,7 +1,7 @@
 """``amodal-data build-targets``: annotations to exact targets in one file."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -16,9 +16,6 @@ from amodal_cli.shared.terminal import (
     progress,
     refuse_nothing_left,
 )
-
-if TYPE_CHECKING:
-    pass
 
 _SAME_LAYOUT = {"d2sa", "cocoa-cls"}  # Datasets whose files cannot be told apart by their layout
 
@@ -44,7 +41,6 @@ def build_targets(
     output: Annotated[Path | None, options.OutputFile("--output", "-o", help="Cache to write [NAME.h5].")] = None,
     force: options.Force = False,
     resume: options.Resume = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and report, but write nothing.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 after any finding of severity error.")] = False,
     max_bad: Annotated[
         int | None, options.Number(min=0, help="Exit 1 after more than N findings of severity error.")
@@ -70,7 +66,7 @@ def build_targets(
     paths, split_name = _annotation_files(dataset, annotations, data, split)
     part = options.parse_shard(shard)
     target = output or Path(f"{paths[0].stem}{f'.shard-{part[0]}-of-{part[1]}' if part else ''}.h5")
-    check_output(target, force=force or dry_run or resume, inputs=[*paths, *([cocoa] if cocoa else [])])
+    check_output(target, force=force or resume, inputs=[*paths, *([cocoa] if cocoa else [])])
     reading = options.reading_options(masks, order, importer, pattern, visible_pattern, crowds)
     scenes = add_classes(read_scenes(paths, annotator, cocoa, limit, reading, stream), classes, instances)
     layouts = {dataset, scenes.dataset}
@@ -80,19 +76,17 @@ def build_targets(
     suffix = f", split {split_name}" if split_name else ""
     print_note(f"{names}: {count_of(len(scenes), 'annotated image')}{suffix}", quiet=quiet)
     report_photos(getattr(scenes, "file_names", []), [*(images or []), *([data] if data else [])], quiet=quiet)
-    kept = "" if dry_run else "finished shards are kept; continue with --resume"
+    kept = "finished shards are kept; continue with --resume"
     with progress("building", len(scenes) // (part[1] if part else 1), quiet=quiet, interrupt_note=kept) as advance:
         report = amodal_data.build_targets(
-            scenes, target, jobs=jobs, scheduler=scheduler, shard=part, resume=resume, force=force, dry_run=dry_run,
-            on_image=advance,
+            scenes, target, jobs=jobs, scheduler=scheduler, shard=part, resume=resume, force=force, on_image=advance,
         )  # fmt: skip
     print_findings(report.findings, quiet=quiet)
     counts = f"{count_of(report.images, 'image')}, {count_of(report.instances, 'instance')}"
     print_result(f"{report.path}: {counts}, {report.seconds:.2f} s", report.to_dict(), as_json=as_json)
     if not report.instances and part is None:
-        refuse_nothing_left(report.findings, None if dry_run else report.path)
-    hint = f"dry run: {report.path} not written" if dry_run else f"next: amodal-data inspect {report.path}"
-    print_note(hint, quiet=quiet)
+        refuse_nothing_left(report.findings, report.path)
+    print_note(f"next: amodal-data inspect {report.path}", quiet=quiet)
     if report.errors > (0 if strict else report.errors if max_bad is None else max_bad):
         raise typer.Exit(1)
 

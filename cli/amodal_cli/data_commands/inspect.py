@@ -32,7 +32,6 @@ def inspect(
     pick: Annotated[Pick, typer.Option(help="Choose which images to show.")] = "hardest",
     image_ids: Annotated[list[int] | None, options.Number("--id", help="Image id to show; repeatable.")] = None,
     limit: Annotated[int | None, options.Number(min=1, help="Maximum images [page 24, sheet 6].")] = None,
-    findings: Annotated[bool, typer.Option("--findings", help="List every finding.")] = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
@@ -61,8 +60,6 @@ def inspect(
         print_json(summary.to_dict())
     else:
         print(printable(str(summary), keep_lines=True))
-        for finding in summary.findings if findings else ():
-            print_note(str(finding))
         if not pictures:
             print_note(f"next: amodal-data inspect {source} --html page.html --images DIR", quiet=quiet)
     report_photos(dataset.file_names, images or [], quiet=quiet)

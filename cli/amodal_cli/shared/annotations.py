@@ -20,9 +20,9 @@ ClassTable = Annotated[Path | None, options.InputFile(help="Classes by name (TOM
 InstancesFile = Annotated[Path | None, options.InputFile(help="COCO file whose matching instances give classes.")]
 
 
-def is_large(path: Path) -> bool:
-    """Return whether a file is streamed by default."""
-    return path.is_file() and path.stat().st_size > LARGE_FILE
+def is_large(path: Path, size: int = LARGE_FILE) -> bool:
+    """Return whether a file, above ``size`` bytes, is streamed by default."""
+    return path.is_file() and path.stat().st_size > size
 
 
 def read_scenes(

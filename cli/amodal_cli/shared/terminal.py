@@ -29,10 +29,21 @@ _EXTRAS = {  # The extra that installs each optional package
     "fiftyone": "fiftyone", "supervision": "supervision", "pyarrow": "parquet", "tensorboard": "tensorboard",
 }  # fmt: skip
 _PLAIN = {"█": "#", "━": "-", "…": "..."}  # ASCII for symbols of bars
-_SYNONYMS = {  # Names that other tools use for these commands
-    "train": "fit", "infer": "predict", "test": "evaluate", "eval": "evaluate", "build": "build-targets",
-    "check": "verify", "view": "inspect", "show": "inspect", "download": "get",
-}  # fmt: skip
+SYNONYMS = {  # Names that other tools use for these commands
+    "amodal-data check": "validate val lint verify-annotations",
+    "amodal-data stats": "info count summary describe statistics",
+    "amodal-data inspect": "view show visualize visualise plot browse app launch",
+    "amodal-data build-targets": "build layer prepare create cache",
+    "amodal-data get": "download fetch zoo",
+    "amodal-data convert": "export import transform",
+    "amodal-data evaluate": "test eval score metrics compare diff",
+    "sln fit": "train finetune fine-tune",
+    "sln predict": "infer inference detect segment track show visualize",
+    "sln evaluate": "test eval val validate score benchmark",
+    "sln export": "convert",
+    "sln runs": "list ls",
+    "sln models": "zoo weights",
+}
 
 
 class _CommandGroup(TyperGroup):
@@ -42,17 +53,29 @@ class _CommandGroup(TyperGroup):
         try:
             return super().resolve_command(ctx, args)
         except Exception as error:
-            names = self.list_commands(ctx)
-            matches = [name for name in names if name == _SYNONYMS.get(args[0]) or name.startswith(args[0])]
-            if matches and "mean" not in getattr(error, "message", "mean"):
-                error.message += f" Did you mean {matches[0]!r}?"  # type: ignore[attr-defined]
+            name = _nearest_command(args[0], str(ctx.find_root().info_name), self.list_commands(ctx))
+            if name and hasattr(error, "message"):
+                error.message += f" Did you mean {name!r}?"
             raise
+
+
+def _nearest_command(word: str, program: str, names: list[str]) -> str:
+    """The command that a wrong name means, one of ``names`` if possible, else of the other program; "" = none."""
+    from difflib import get_close_matches
+
+    rows = [(*row.split(), words.split()) for row, words in SYNONYMS.items()]
+    synonyms = [(owner, name) for owner, name, words in rows if word in [name, *words]]
+    matches = [name for _, name in synonyms if name in names]
+    matches += [name for name in names if name.startswith(word)] + get_close_matches(word, names)
+    matches += [f"{owner} {name}" for owner, name in synonyms if owner != program]
+    return next(iter(matches), "")
 
 
 def new_app(name: str, summary: str) -> typer.Typer:
     """Return a program without commands, with the options ``--debug`` and ``--version``."""
     app = GroupedApp(
         cls=_CommandGroup,
+        suggest_commands=False,  # the group has its own suggestions
         help=summary,
         no_args_is_help=True,
         add_completion=False,

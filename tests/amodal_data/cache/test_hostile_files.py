@@ -253,8 +253,8 @@ def test_control_characters_are_escaped_on_the_terminal(scenes, tmp_path, run_pr
     content["annotations"][0]["regions"][0] |= {"name": "\x1b[31m=cmd()", "area": 1e9}
     path = tmp_path / "\x1b[31mred.json"
     path.write_text(json.dumps(content))
-    for command in ("build-targets {p} -o {c}", "inspect {c} --findings", "verify {c} --annotations {p}",
-                    "inspect {p} --findings", "evaluate {p} {p}"):  # fmt: skip
+    for command in ("build-targets {p} -o {c}", "check {c}", "verify {c} --annotations {p}",
+                    "check {p}", "evaluate {p} {p}"):  # fmt: skip
         arguments = [part.format(p=path, c=tmp_path / "c.h5") for part in command.split()]
         result = run_process("amodal-data", *arguments)
         assert "\x1b" not in result.stdout + result.stderr and "\x07" not in result.stdout + result.stderr, command

@@ -286,9 +286,8 @@ def test_equal_orders_of_overlapping_objects_are_a_warning_with_a_remedy(tmp_pat
     for values, code in (((0, 0, 0), "order-equal"), ((1, 1, 2), "order-open"), ((1, 2, 3), "")):
         shifts = zip((1, 2, 3), (5, 12, 40), values, strict=True)
         path = truth_file(tmp_path, [annotation(n, 1, x, 5, z_order=z) for n, x, z in shifts])
-        output = run_command(
-            "amodal-data", "build-targets", path, "--masks", "amodal", "--dry-run", "-o", tmp_path / "c.h5"
-        )
+        arguments = ("build-targets", path, "--masks", "amodal", "--force", "-o", tmp_path / "c.h5")
+        output = run_command("amodal-data", *arguments)
         assert not code or f"1 {code}" in output.stderr
         assert ("warning: order-equal" in output.stderr) == ("--order back-first" in output.stderr) == (values[0] == 0)
 
@@ -329,9 +328,8 @@ def test_skipped_objects_of_the_ground_truth_are_counted(tmp_path):
         for report in evaluate_all(truth, results, PROTOCOLS).reports.values():
             (warning,) = [text for text in report.warnings if "skipped" in text]
             assert "3 objects of the ground truth were skipped: 2 segmentation-missing, 1 rle-malformed" in warning
-            assert f"amodal-data inspect {truth} --findings" in warning
-    output = run_command("amodal-data", "inspect", path, "--findings")
-    assert output.stderr.count("segmentation-missing") == 2
+            assert f"amodal-data check {truth} lists" in warning
+    assert "error segmentation-missing (2)" in run_command("amodal-data", "check", path).stdout
 
 
 @pytest.mark.parametrize("entries", [[{**flat(annotation(1, 1, 5, 5)), "segmentation": []}], []])

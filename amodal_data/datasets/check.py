@@ -1,0 +1,152 @@
+"""Check annotations or a cache without writing anything: the findings that a build reports, as they come."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Unpack
+
+from amodal_data.cache import TargetCache, is_cache
+from amodal_data.cache.build import BATCH
+from amodal_data.cache.parallel import encode_scene, in_batches, run_parallel
+from amodal_data.cache.verify import verify_cache
+from amodal_data.readers import ReadOptions, read_annotations
+from amodal_data.scenes.finding_codes import CODES
+from amodal_data.scenes.findings import Finding, Place
+from amodal_data.scenes.scene import Scene, SceneSource
+
+MAX_EXAMPLES = 3  # Findings of a code that a report keeps and shows
+_SEVERITIES = {"error": "error", "warning": "warning", "info": "note"}  # and the word for it in a count
+
+OnImage = Callable[[int], None]
+OnFinding = Callable[[Finding], None]
+
+
+@dataclass(slots=True, repr=False)
+class CheckReport:
+    """What a check read. ``counts``: code -> number of findings; ``examples``: code -> the first three of them."""
+
+    name: str
+    images: int = 0
+    instances: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[Finding]] = field(default_factory=dict)
+
+    def add(self, finding: Finding) -> None:
+        """Count a finding, and keep it if it is among the first of its code."""
+        self.counts[finding.code] += 1
+        kept = self.examples.setdefault(finding.code, [])
+        if len(kept) < MAX_EXAMPLES:
+            kept.append(finding)
+
+    def count(self, severity: str) -> int:
+        """Number of findings of severity ``"error"``, ``"warning"`` or ``"info"``."""
+        return sum(n for code, n in self.counts.items() if CODES[code].severity == severity)
+
+    @property
+    def ok(self) -> bool:
+        """True if no finding is an error and at least one instance is left."""
+        return self.count("error") == 0 and self.instances > 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON-ready values; findings as counts per code."""
+        return {
+            "schema": "amodal-data/check/1",
+            "source": self.name,
+            "ok": self.ok,
+            "images": self.images,
+            "instances": self.instances,
+            "errors": self.count("error"),
+            "warnings": self.count("warning"),
+            "findings": {code: self.counts[code] for code in CODES if code in self.counts},
+        }
+
+    def __repr__(self) -> str:
+        return f"CheckReport({self._head()})"
+
+    def __str__(self) -> str:
+        """The report as text: codes by severity, each with its first findings and its remedy."""
+        groups = [
+            self._group(code) for severity in _SEVERITIES for code in CODES
+            if code in self.counts and CODES[code].severity == severity
+        ]  # fmt: skip
+        return "\n\n".join([self._head(), *groups])
+
+    def _head(self) -> str:
+        counts = {word: self.count(severity) for severity, word in _SEVERITIES.items() if self.count(severity)}
+        numbers = {"image": self.images, "instance": self.instances, **counts}
+        texts = [f"{n:,} {word}{'s' * (n != 1)}" for word, n in numbers.items()]
+        return f"{self.name:.80}: {', '.join(texts if counts else [*texts, 'no findings'])}"
+
+    def _group(self, code: str) -> str:
+        kind, total, examples = CODES[code], self.counts[code], self.examples[code]
+        lines = [f"{kind.severity} {code} ({total:,}): {kind.meaning.rstrip('.')} ({kind.action})"]
+        lines += [f"  {finding.place}: {finding.message}" for finding in examples]
+        lines += [f"  ... and {total - len(examples):,} more"] * (total > len(examples))
+        return "\n".join([*lines, f"  fix: {kind.remedy}"])
+
+
+def check(
+    source: str | Path | SceneSource | TargetCache,
+    *,
+    jobs: int = 1,
+    on_finding: OnFinding = lambda _: None,
+    on_image: OnImage = lambda _: None,
+    **reading: Unpack[ReadOptions],
+) -> CheckReport:
+    """Read, layer and verify annotations or a cache; nothing is written.
+
+    source: a file or folder, with the options of :func:`read_annotations`, or what a reader returns. jobs: processes.
+    ``on_finding`` gets every finding; the report itself keeps three of each code, so it stays small for any file.
+    A cache gives the findings of its build, and ``cache-damaged`` for each difference from its checksums.
+
+    Raises as :func:`read_annotations` and :class:`TargetCache`.
+
+    Examples
+    --------
+    >>> import amodal_data as ad
+    >>> report = ad.check(ad.write_cocoa("scenes", 3, seed=1, photos=False))
+    >>> report.ok, report.images
+    (True, 3)
+    """
+    if isinstance(source, str | Path):
+        path = Path(source)
+        source = TargetCache(path) if path.is_file() and is_cache(path) else read_annotations(path, **reading)
+    name = source.path.name if isinstance(source, TargetCache) else ", ".join(s.name for s in source.sources)
+    report = CheckReport(name)
+    findings = _check_cache(source, report, on_image) if isinstance(source, TargetCache) else (
+        _check_scenes(source, report, jobs, on_image)
+    )  # fmt: skip
+    for finding in findings:
+        report.add(finding)
+        on_finding(finding)
+    return report
+
+
+def _check_cache(cache: TargetCache, report: CheckReport, on_image: OnImage) -> Iterator[Finding]:
+    verified = verify_cache(cache.path, on_image=on_image)
+    for difference in verified.differences:
+        yield Finding("cache-damaged", Place(cache.path.name), difference)
+    report.images = verified.images
+    if verified.ok:
+        report.instances = len(cache.column("instances"))
+        yield from cache.findings
+
+
+def _check_scenes(scenes: SceneSource, report: CheckReport, jobs: int, on_image: OnImage) -> Iterator[Finding]:
+    """The findings of a build, a batch of images at a time; those of the file as a whole come last."""
+    batches = in_batches(scenes, BATCH)
+    for images, left, instances, findings in run_parallel(_check_batch, batches, jobs=jobs, scheduler=None):
+        report.images += left
+        report.instances += instances
+        on_image(images)
+        yield from findings
+    yield from scenes.file_findings
+
+
+def _check_batch(scenes: Iterable[Scene]) -> tuple[int, int, int, list[Finding]]:
+    """Numbers of images, of those that a level table holds, and of their instances; findings."""
+    encoded = list(map(encode_scene, scenes))
+    kept = [image for image, _ in encoded if image is not None]
+    instances = sum(len(image.columns["instances"]) for image in kept)
+    return len(encoded), len(kept), instances, [finding for _, findings in encoded for finding in findings]
