@@ -13,7 +13,7 @@ from amodal_data.cache.verify import verify_cache
 from amodal_data.readers import ReadOptions, read_annotations
 from amodal_data.scenes.finding_codes import CODES
 from amodal_data.scenes.findings import Finding, Place
-from amodal_data.scenes.scene import Scene, SceneSource
+from amodal_data.scenes.scene import Scene
 
 MAX_EXAMPLES = 3  # Findings of a code that a report keeps and shows
 _SEVERITIES = {"error": "error", "warning": "warning", "info": "note"}  # and the word for it in a count
@@ -87,7 +87,7 @@ class CheckReport:
 
 
 def check(
-    source: str | Path | SceneSource | TargetCache,
+    source: str | Path | Iterable[Scene] | TargetCache,
     *,
     jobs: int = 1,
     on_finding: OnFinding = lambda _: None,
@@ -112,8 +112,9 @@ def check(
     if isinstance(source, str | Path):
         path = Path(source)
         source = TargetCache(path) if path.is_file() and is_cache(path) else read_annotations(path, **reading)
-    name = source.path.name if isinstance(source, TargetCache) else ", ".join(s.name for s in source.sources)
-    report = CheckReport(name)
+    files = [source.path] if isinstance(source, TargetCache) else getattr(source, "sources", ())
+    name = ", ".join(file.name for file in files)
+    report = CheckReport(name or "scenes in memory")
     findings = _check_cache(source, report, on_image) if isinstance(source, TargetCache) else (
         _check_scenes(source, report, jobs, on_image)
     )  # fmt: skip
@@ -133,7 +134,7 @@ def _check_cache(cache: TargetCache, report: CheckReport, on_image: OnImage) -> 
         yield from cache.findings
 
 
-def _check_scenes(scenes: SceneSource, report: CheckReport, jobs: int, on_image: OnImage) -> Iterator[Finding]:
+def _check_scenes(scenes: Iterable[Scene], report: CheckReport, jobs: int, on_image: OnImage) -> Iterator[Finding]:
     """The findings of a build, a batch of images at a time; those of the file as a whole come last."""
     batches = in_batches(scenes, BATCH)
     for images, left, instances, findings in run_parallel(_check_batch, batches, jobs=jobs, scheduler=None):
@@ -141,7 +142,7 @@ def _check_scenes(scenes: SceneSource, report: CheckReport, jobs: int, on_image:
         report.instances += instances
         on_image(images)
         yield from findings
-    yield from scenes.file_findings
+    yield from getattr(scenes, "file_findings", ())
 
 
 def _check_batch(scenes: Iterable[Scene]) -> tuple[int, int, int, list[Finding]]:

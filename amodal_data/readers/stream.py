@@ -257,6 +257,8 @@ class SceneStream:
         return keys, by_annotator
 
     def _choose_layout(self, keys: set[str]) -> str:
+        if not keys and not self._ids:
+            raise LayoutError("no lists 'images' and 'annotations'", place=str(self._path))
         if self._masks is not None or self._order is not None:
             _, rule = plain_settings(self._masks, self._order, keys, self._path, "coco")
             self._order = None if rule is None else str(rule)
@@ -266,8 +268,6 @@ class SceneStream:
         layout = layout_of([dict.fromkeys(keys)])
         if keys and not layout:
             raise unknown_layout(keys, self._path)
-        if not keys and not self._ids:
-            raise LayoutError("no lists 'images' and 'annotations'", place=str(self._path))
         return layout or "mvtec"
 
     def _report_images(self) -> None:

@@ -10,7 +10,7 @@ _GROUPS = {  # Groups of options by name; options.py names those of files and fo
     "preset rgb set split stream visible-pattern",
     "Output": "as force license resume save to url",
     "Parallel": "device jobs scheduler shard workers",
-    "Reporting": "dry-run findings help json log max-bad quiet strict",
+    "Reporting": "help json log max-bad quiet strict",
 }
 _SUBJECTS = {  # What the options of a command are about that stand in no such group
     "build-targets": "Reading", "complete": "Prediction", "compose": "Scenes", "demo": "Scenes",
