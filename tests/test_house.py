@@ -173,7 +173,7 @@ def test_no_command_is_lost():
     assert by_program == {
         "amodal-data": {
             "build-targets", "card", "check", "classes", "compose", "convert", "demo", "doctor", "evaluate", "explain",
-            "get", "inspect", "merge", "synth", "verify",
+            "get", "inspect", "merge", "stats", "synth", "verify",
         },
         "sln": {"complete", "config", "demo", "doctor", "evaluate", "export", "fit", "fit-prior", "models", "predict",
                 "runs"},

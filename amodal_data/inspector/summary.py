@@ -1,12 +1,14 @@
 """Statistics of a dataset."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from tabulate import tabulate
 
 from amodal_data.cache import CachedImage
+from amodal_data.inspector.class_statistics import SIZES, ClassCounter, ClassStatistics
 from amodal_data.layering.consistency import occlusion_rates
 from amodal_data.layering.targets import LayeredTargets
 from amodal_data.scenes.findings import Finding, count_findings
@@ -28,7 +30,8 @@ class Summary:
     the order of instances is unknown. ``undecided_pixels``: of instances, where they may be visible or hidden for that
     reason; they count at no level, and the ``undecided`` instances that have such pixels in no bin of ``hidden_share``
     and ``deepest``. ``unknown_pixels``: where there may be objects that are not annotated.
-    ``masks``: ``"amodal"`` or ``"modal"``.
+    ``masks``: ``"amodal"`` or ``"modal"``. ``pairs``: of overlapping instances; ``unordered_pairs`` are those of
+    unknown order. ``classes``: statistics of all instances, then of each class.
     """
 
     masks: str = "amodal"
@@ -36,6 +39,7 @@ class Summary:
     instances: int = 0
     things: int = 0
     pairs: int = 0
+    unordered_pairs: int = 0
     empty: int = 0
     fully_hidden: int = 0
     pixels: int = 0
@@ -48,6 +52,7 @@ class Summary:
     deepest: list[int] = field(default_factory=list)
     findings: tuple[Finding, ...] = ()
     hardest: list[int] = field(default_factory=list)
+    classes: tuple[ClassStatistics, ...] = (ClassStatistics(None, "all"),)
 
     def __repr__(self) -> str:
         counts = f"{self.images:,} images, {self.instances:,} instances, {self.pairs:,} overlapping pairs"
@@ -61,6 +66,42 @@ class Summary:
         total = max(sum(self.level_pixels), 1)
         return [sum(self.level_pixels[k:]) / total for k in range(1, len(self.level_pixels) + 1)]
 
+    def sizes(self) -> dict[str, int]:
+        """Instances by amodal area, in COCO's sizes ``small``, ``medium`` and ``large``."""
+        return {name: getattr(self.classes[0], name) for name in SIZES}
+
+    def rates(self) -> dict[str, int]:
+        """Instances by hidden part; those whose hidden part is unknown come last, if there are any."""
+        unknown = {_UNKNOWN: self.undecided} if self.undecided else {}
+        return dict(zip(_RATES, self.hidden_share, strict=True)) | unknown
+
+    def levels(self) -> dict[str, int]:
+        """Pixels of instances by level; those whose level is unknown come last, if there are any."""
+        levels = {f"level {level}" + " (visible)" * (level == 0): n for level, n in enumerate(self.level_pixels)}
+        return levels | ({_UNKNOWN: self.undecided_pixels} if self.undecided else {})
+
+    def class_table(self, limit: int | None = None) -> str:
+        """The statistics of all instances and of the ``limit`` largest classes (None = all) as a text table."""
+        rows = self.classes if limit is None else self.classes[: limit + 1]
+        columns = {
+            "class": [row.name[:40] for row in rows],
+            "images": [row.images for row in rows],
+            "instances": [row.instances for row in rows],
+            **{size: [getattr(row, size) for row in rows] for size in SIZES},
+            "mean area": [round(row.mean_area) for row in rows],
+            "overlapping": [row.overlapping for row in rows],
+            "hidden": [row.partly_hidden + row.fully_hidden for row in rows],
+            "fully": [row.fully_hidden for row in rows],
+            "mean hidden": ["" if row.mean_hidden_share is None else f"{row.mean_hidden_share:.1%}" for row in rows],
+            _UNKNOWN: [row.order_unknown for row in rows],
+        }
+        if not self.undecided:
+            del columns[_UNKNOWN]
+        alignment = ["left", *["right"] * (len(columns) - 1)]
+        text = tabulate(columns, headers="keys", tablefmt="simple", disable_numparse=True, colalign=alignment)
+        more = len(self.classes) - len(rows)
+        return text + f"\n... and {more:,} more classes" * (more > 0)
+
     def to_dict(self) -> dict[str, Any]:
         """The summary as JSON-ready values."""
         return {
@@ -71,6 +112,7 @@ class Summary:
             "things": self.things,
             "stuff": self.instances - self.things,
             "pairs": self.pairs,
+            "unordered_pairs": self.unordered_pairs,
             "empty": self.empty,
             "fully_hidden": self.fully_hidden,
             "ambiguous_pixels": self.ambiguous_pixels,
@@ -79,10 +121,12 @@ class Summary:
             "undecided": self.undecided,
             "unknown_pixels": self.unknown_pixels,
             "level_pixels": {str(level): n for level, n in enumerate(self.level_pixels)},
+            "sizes": self.sizes(),
             "hidden_share": dict(zip(_RATES, self.hidden_share, strict=True)),
             "deepest_level": {str(level): n for level, n in enumerate(self.deepest)},
             "lost_at_cap": {str(k): share for k, share in enumerate(self.lost_at_cap(), 1)},
             "findings": count_findings(self.findings),
+            "classes": [row.to_dict() for row in self.classes],
         }
 
     def __str__(self) -> str:
@@ -91,6 +135,8 @@ class Summary:
             f"{self.images:,} images, {self.instances:,} instances ({self.things:,} things, "
             f"{self.instances - self.things:,} stuff), {self.pairs:,} overlapping pairs"
         ]
+        if self.unordered_pairs:
+            blocks[0] += f" ({self.unordered_pairs:,} of unknown order)"
         if self.fully_hidden or self.empty:
             blocks.append(f"{self.fully_hidden:,} fully hidden, {self.empty:,} empty")
         if self.masks == "modal":
@@ -101,15 +147,14 @@ class Summary:
         ):
             if pixels:
                 blocks.append(f"{pixels:,} {text.format(pixels / self.pixels)}")
-        levels = {f"level {level}" + " (visible)" * (level == 0): n for level, n in enumerate(self.level_pixels)}
-        rates = dict(zip(_RATES, self.hidden_share, strict=True))
         deepest = {f"level {level}": n for level, n in enumerate(self.deepest)}
         if self.undecided:
-            levels[_UNKNOWN], rates[_UNKNOWN], deepest[_UNKNOWN] = self.undecided_pixels, self.undecided, self.undecided
+            deepest[_UNKNOWN] = self.undecided
         caps = [f"{k}: {share:.2%}" for k, share in enumerate(self.lost_at_cap(), 1) if share > 0]
         blocks += [
-            _bars("pixels per level", levels),
-            _bars("instances by hidden part", rates),
+            _bars("pixels per level", self.levels()),
+            _bars("instances by amodal area (small: below 32 x 32 px, large: from 96 x 96 px)", self.sizes()),
+            _bars("instances by hidden part", self.rates()),
             _bars("instances by deepest level", deepest),
             "pixels merged by a cap at K levels\n  " + (", ".join(caps) or "none at any K"),
             _findings_block(self.findings),
@@ -143,13 +188,17 @@ def most_hidden(targets: LayeredTargets) -> int | None:
 
 
 def summarize(
-    images: Iterable[tuple[CachedImage, LayeredTargets]], findings: Iterable[Finding] = (), masks: str = "amodal"
+    images: Iterable[tuple[CachedImage, LayeredTargets]],
+    findings: Iterable[Finding] = (),
+    masks: str = "amodal",
+    categories: Mapping[int, str] | None = None,
 ) -> Summary:
     """Count over ``images``.
 
     findings: read after the images, so a list may be filled while they are read. masks: ``"amodal"`` or ``"modal"``.
+    categories: id -> name of classes; an instance of another class counts by its own name.
     """
-    summary = Summary(masks)
+    summary, classes = Summary(masks), ClassCounter(categories or {})
     levels, deepest, rate_counts = np.zeros(256, np.int64), np.zeros(256, np.int64), np.zeros(len(_RATES), np.int64)
     hidden_pixels = []
     for _, targets in images:
@@ -169,7 +218,7 @@ def summarize(
         summary.unknown_pixels += int(targets.region_areas()[targets.unknown].sum())
         summary.instances += len(areas)
         summary.things += int((~targets.is_stuff).sum())
-        summary.pairs += len(targets.pairs)
+        classes.add(targets)
         summary.empty += int((areas == 0).sum())
         summary.fully_hidden += int(((areas > 0) & (visible == 0)).sum())
         hidden_pixels.append(int((areas - visible).sum()))
@@ -178,4 +227,5 @@ def summarize(
     summary.deepest = np.trim_zeros(deepest, "b").tolist()
     summary.hardest = np.argsort(-np.array(hidden_pixels, np.int64), kind="stable").tolist()
     summary.findings = tuple(findings)
+    summary.pairs, summary.unordered_pairs, summary.classes = classes.pairs, classes.unordered_pairs, classes.rows()
     return summary

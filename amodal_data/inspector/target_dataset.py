@@ -98,7 +98,7 @@ class TargetDataset:
         """Statistics of all images that can be layered."""
         findings = list(self.origin.findings if isinstance(self.origin, TargetCache) else self.origin.file_findings)
         positions: list[int] = []
-        summary = summarize(self._images(findings, on_image, positions), findings, self.masks)
+        summary = summarize(self._images(findings, on_image, positions), findings, self.masks, self.categories)
         summary.hardest = [positions[i] for i in summary.hardest]
         return summary
 

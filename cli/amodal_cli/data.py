@@ -16,6 +16,7 @@ from amodal_cli.data_commands import (
     get,
     inspect,
     merge,
+    stats,
     synth,
     verify,
 )
@@ -27,6 +28,7 @@ app.command("synth", short_help="Write synthetic scenes with ground truth.")(syn
 app.command("compose", short_help="Compose amodal scenes from modal masks.")(compose.compose)
 app.command("get", short_help="Show what to download and what is here.")(get.get)
 app.command("check", short_help="List the problems of annotations.")(check.check)
+app.command("stats", short_help="Count objects, sizes and hidden parts.")(stats.stats)
 app.command("build-targets", short_help="Build a cache of exact targets.")(build_targets.build_targets)
 app.command("inspect", short_help="Show statistics and pictures.")(inspect.inspect)
 app.command("verify", short_help="Check a cache, also against its source.")(verify.verify)

@@ -1,4 +1,6 @@
+import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,9 +8,10 @@ from PIL import Image
 from support.commands import run_command
 from support.scenes import make_scene, random_masks
 
-from amodal_data import RLE, build_targets, contact_sheet, layer_scene, summarize
+from amodal_data import RLE, build_targets, contact_sheet, layer_scene, summarize, write_flat
 from amodal_data.cache import CachedImage
 from amodal_data.errors import SelectionError
+from amodal_data.inspector.charts import draw_charts
 from amodal_data.inspector.drawing.colors import IDENTITY, level_colors, sem_dist_colors
 from amodal_data.inspector.drawing.panels import draw_instances, draw_sem_dist, label_places
 from amodal_data.inspector.summary import most_hidden
@@ -165,3 +168,61 @@ def test_a_plane_hides_deeper_levels():
     pictures = [draw_instances(photo, targets, plane) for plane in (0, 1, 2, None)]
     assert (pictures[2] == pictures[3]).all()
     assert not (pictures[0] == pictures[1]).all() and not (pictures[1] == pictures[2]).all()
+
+
+def test_statistics_of_classes_equal_counts_of_dense_maps(tmp_path):
+    """Random scenes with random classes, and an order that is known for some of them only."""
+    rng, images, dense = np.random.default_rng(5), [], []
+    for n in (1, 5, 7, 3, 4):
+        masks = [*random_masks(rng, n, (40, 40)), np.zeros((40, 40), bool)]
+        ids = rng.integers(1, 4, len(masks)).tolist()
+        image, targets = layered(masks)
+        targets = replace(targets, category_ids=np.array(ids), names=tuple("x" if k == 3 else "" for k in ids))
+        images.append((image, targets))
+        amodal, codes = np.array(masks, int).reshape(len(masks), -1), targets.levels().reshape(len(masks), -1)
+        dense.append((np.array(ids), amodal, codes))
+    summary = summarize(images, categories={1: "cup", 2: "pan"})
+    total, *classes = summary.classes
+    assert [row.instances for row in classes] == sorted((row.instances for row in classes), reverse=True)
+    assert {row.class_id: row.name for row in classes} == {1: "cup", 2: "pan", 3: "x"}
+    for row in summary.classes:
+        chosen = [(amodal, codes, (ids == row.class_id) | (row.class_id is None)) for ids, amodal, codes in dense]
+        areas = np.concatenate([amodal[mine].sum(axis=1) for amodal, _, mine in chosen])
+        hidden = np.concatenate([(codes[mine] > 1).sum(axis=1) for _, codes, mine in chosen])
+        overlaps = [((amodal @ amodal.T) > 0).sum(axis=1)[mine] > 1 for amodal, _, mine in chosen]
+        assert row.images == sum(mine.any() for *_, mine in chosen) and row.instances == len(areas)
+        assert (row.small, row.medium, row.large) == (
+            ((areas > 0) & (areas < 1024)).sum(), ((areas >= 1024) & (areas < 9216)).sum(), (areas >= 9216).sum()
+        )  # fmt: skip
+        assert row.mean_area == pytest.approx(areas[areas > 0].mean())
+        assert row.partly_hidden == ((hidden > 0) & (hidden < areas)).sum()
+        assert row.fully_hidden == ((hidden > 0) & (hidden == areas)).sum() and row.order_unknown == 0
+        assert row.overlapping == np.concatenate(overlaps).sum()
+        assert row.mean_hidden_share == pytest.approx((hidden / np.maximum(areas, 1))[areas > 0].mean(), abs=1e-6)
+        assert row.deepest == max(int(codes[mine].max(initial=0)) - 1 for _, codes, mine in chosen)
+    assert summary.pairs == sum(np.count_nonzero(np.triu(amodal @ amodal.T, 1)) for _, amodal, _ in dense)
+    assert summary.sizes() == {name: getattr(total, name) for name in ("small", "medium", "large")}
+    assert "and 1 more classes" in summary.class_table(2) and draw_charts(summary).size[0] == 1200
+
+
+def test_stats_in_all_forms(tmp_path):
+    path = write_flat(tmp_path, 4, "d2sa", seed=2, size=(48, 64), photos=False)
+    table, png = tmp_path / "c.csv", tmp_path / "s.png"
+    result = run_command("amodal-data", "stats", path, "--csv", table, "--png", png, "--json")
+    document = json.loads(result.stdout)
+    assert document["schema"] == "amodal-data/stats/1" and document["images"] == 4
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["instances"] for row in rows] == [str(row["instances"]) for row in document["classes"]]
+    assert sum(int(row["instances"]) for row in rows[1:]) == int(rows[0]["instances"]) == document["instances"]
+    with Image.open(png) as picture:
+        assert picture.size[0] == 1200
+    assert run_command("amodal-data", "stats", path, "--png", png).returncode == 2
+    text = run_command("amodal-data", "stats", path).stdout
+    assert "instances by hidden part" in text and "mean hidden" in text
+    squares = [{"segmentation": [[x, 2, x + 9, 2, x + 9, 9]], "category_id": 1} for x in (1, 5, 40)]
+    path.write_text(json.dumps([{"file_name": "a.jpg", "height": 48, "width": 64, "annotations": squares}]))
+    output = run_command("amodal-data", "stats", path, "--masks", "amodal", "--order", "none", "--json")
+    unknown = json.loads(output.stdout)
+    assert (unknown["pairs"], unknown["unordered_pairs"], unknown["undecided"]) == (1, 1, 2)
+    assert unknown["classes"][0]["order_unknown"] == 2
