@@ -3,6 +3,7 @@ from .cache.header import CacheInfo
 from .cache.read import TargetCache
 from .cache.verify import VerifyReport, verify_cache
 from .datasets.check import CheckReport, check
+from .datasets.dataset import AnnotatedImage, Dataset, open
 from .errors import AmodalError
 from .evaluation.methods import Evaluation, evaluate_all
 from .evaluation.report import EvaluationReport, evaluate
@@ -39,9 +40,11 @@ __all__ = [
     "CODES",
     "RLE",
     "AmodalError",
+    "AnnotatedImage",
     "BuildReport",
     "CacheInfo",
     "CheckReport",
+    "Dataset",
     "Evaluation",
     "EvaluationReport",
     "Finding",
@@ -68,6 +71,7 @@ __all__ = [
     "layer_scene",
     "merge_shards",
     "modal_part",
+    "open",
     "order_of",
     "read_annotations",
     "read_coco",

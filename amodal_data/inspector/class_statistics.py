@@ -80,7 +80,7 @@ class ClassCounter:
         pairs = int(overlap.sum()) // 2
         self.pairs += pairs
         self.unordered_pairs += pairs - len(targets.pairs)
-        rows = _instance_rows(targets, overlap.any(axis=1))
+        rows = _instance_rows(targets, np.asarray(overlap.any(axis=1)))
         deepest = targets.table.max(axis=0, initial=0).astype(int) - 1
         for key, members in self._groups(targets):
             self._images[key] += 1

@@ -35,18 +35,24 @@ def open_dataset(path: Path, **reading: Unpack[ReadOptions]) -> "TargetDataset":
 class TargetDataset:
     """The images of a cache or an annotation file with their targets, in file order.
 
-    Scenes are layered when they are read. Iteration leaves out those that no level table can hold.
+    Scenes are layered when they are read. Iteration leaves out those that no level table can hold. positions: of the
+    images of ``origin`` to take; None = all.
     """
 
-    def __init__(self, origin: TargetCache | Scenes) -> None:
+    def __init__(self, origin: TargetCache | Scenes, positions: Sequence[int] | None = None) -> None:
         self.origin = origin
+        self._positions = range(len(origin)) if positions is None else positions
         self._comparisons: dict[Path, tuple[Predictions, Diagnosis]] = {}
 
     def __repr__(self) -> str:
         return f"TargetDataset({self.name!r:.80}, {len(self):,} images, {self.masks} masks)"
 
     def __len__(self) -> int:
-        return len(self.origin)
+        return len(self._positions)
+
+    def subset(self, positions: Sequence[int]) -> "TargetDataset":
+        """The images at some positions, in that order."""
+        return TargetDataset(self.origin, [self._positions[position] for position in positions])
 
     def __iter__(self) -> Iterator[tuple[CachedImage, LayeredTargets]]:
         return self._images([], lambda _: None)
@@ -72,13 +78,27 @@ class TargetDataset:
     @property
     def image_ids(self) -> list[int]:
         """Id of the image at each position; no image is layered for it."""
-        return [int(image_id) for image_id in self.origin.image_ids]
+        ids = self.origin.image_ids
+        return [int(ids[position]) for position in self._positions]
 
     @property
     def file_names(self) -> list[str]:
         """File name of the image at each position."""
         origin = self.origin
-        return [image.file_name for image in origin.images()] if isinstance(origin, TargetCache) else origin.file_names
+        if isinstance(origin, TargetCache):
+            names = [image.file_name for image in origin.images()]
+        else:
+            names = origin.file_names
+        return [names[position] for position in self._positions]
+
+    @property
+    def file_findings(self) -> list[Finding]:
+        """Findings of the build of a cache, or about annotation files as a whole; of these images only."""
+        findings = self.origin.findings if isinstance(self.origin, TargetCache) else self.origin.file_findings
+        if isinstance(self._positions, range):
+            return list(findings)
+        ids = {-1, *self.image_ids}
+        return [finding for finding in findings if finding.place.image_id in ids]
 
     def read(self, index: int) -> tuple[CachedImage, LayeredTargets]:
         """Image ``index`` and its targets. Raises :class:`LevelsError` if no level table can hold them."""
@@ -89,14 +109,15 @@ class TargetDataset:
 
     def _layer(self, index: int) -> tuple[tuple[CachedImage, LayeredTargets] | None, tuple[Finding, ...]]:
         """Image ``index`` and its targets, None if no level table can hold them, and findings of an annotation file."""
+        position = self._positions[index]
         if isinstance(self.origin, TargetCache):
-            return self.origin.read(index), ()
-        encoded, findings = encode_scene(self.origin[index])
+            return self.origin.read(position), ()
+        encoded, findings = encode_scene(self.origin[position])
         return None if encoded is None else decode(encoded), findings
 
     def summary(self, on_image: Progress = lambda _: None) -> Summary:
         """Statistics of all images that can be layered."""
-        findings = list(self.origin.findings if isinstance(self.origin, TargetCache) else self.origin.file_findings)
+        findings = self.file_findings
         positions: list[int] = []
         summary = summarize(self._images(findings, on_image, positions), findings, self.masks, self.categories)
         summary.hardest = [positions[i] for i in summary.hardest]
@@ -107,7 +128,7 @@ class TargetDataset:
     ) -> Iterator[tuple[CachedImage, LayeredTargets]]:
         """Iterate over the images; findings of an annotation file are appended to ``findings``."""
         if not isinstance(self.origin, TargetCache):
-            findings += self.origin.file_findings
+            findings += self.file_findings
         return self._images(findings, on_image)
 
     def _images(

@@ -1,0 +1,114 @@
+"""A dataset is the same whatever holds it: annotations, a cache or a slice of them."""
+
+import doctest
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import amodal_data as ad
+from amodal_data import RLE
+from amodal_data.datasets import check, dataset
+from amodal_data.errors import PhotoError, SelectionError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A COCOA file with photos, and the cache built from it."""
+    folder = tmp_path_factory.mktemp("scenes")
+    path = ad.write_cocoa(folder, 5, seed=2, size=(48, 64))
+    content = json.loads(path.read_text())
+    content["annotations"][1]["regions"][0]["segmentation"] = [1, 2, 3]
+    path.write_text(json.dumps(content))
+    ad.build_targets(ad.read_annotations(path), folder / "c.h5")
+    return folder
+
+
+@pytest.fixture(params=["COCO_amodal_val2014.json", "c.h5"])
+def source(folder, request):
+    return ad.open(folder / request.param)
+
+
+def test_items_have_targets_and_photos(source, folder):
+    cache = ad.TargetCache(folder / "c.h5")
+    assert len(source) == 5 and source.image_ids == cache.image_ids.tolist()
+    for n, item in enumerate(source):
+        assert item.image_id == source[n].image_id and item.file_name == source.file_names[n]
+        assert np.array_equal(item.targets.levels(), cache[n].levels())
+        with Image.open(folder / "val2014" / item.file_name) as photo:
+            assert np.array_equal(item.photo, np.asarray(photo)) and item.size == (48, 64)
+    assert source[-1].image_id == source.image_ids[-1]
+    with pytest.raises(IndexError):
+        source[5]
+    assert "48 x 64" in repr(source[0]) and "a photo" in repr(source[0])
+
+
+def test_slices_are_datasets_of_their_own(source):
+    part = source[1:4:2]
+    assert part.image_ids == [source.image_ids[1], source.image_ids[3]] and len(part[1:]) == 1
+    assert part.stats().images == 2 and part.stats().instances == sum(len(item.targets.names) for item in part)
+    assert "polygon-too-short" in {finding.code for finding in source[1:2].findings}
+    assert source[2:].findings == ()
+    assert len(source[:0]) == 0 and source[:0].stats().images == 0
+
+
+def test_findings_are_those_of_check(source):
+    findings = []
+    ad.check(source._source.origin, on_finding=findings.append)
+    assert sorted(map(str, source.findings)) == sorted(map(str, findings))
+
+
+def test_a_part_is_converted_and_read_again(source, tmp_path):
+    report = source[:3].to("d2sa", tmp_path / "a.json")
+    again = ad.open(tmp_path / "a.json")
+    assert report.images == len(again) == 3
+    for first, second in zip(source, again, strict=False):
+        assert np.array_equal(first.targets.levels(), second.targets.levels())
+    with pytest.raises(SelectionError, match="choose from cocoa, d2sa"):
+        source.to("COCO", tmp_path / "b")
+
+
+def test_pictures(source, tmp_path):
+    sheets = [source[:n].show() for n in (1, 2)]
+    assert sheets[0].height < sheets[1].height == source.show(2).height
+    assert source._repr_html_().startswith("<figure>") and repr(source).startswith("Dataset(")
+
+
+def test_photos_come_from_the_folders_named(folder, tmp_path):
+    bare = ad.open(folder / "c.h5", images=tmp_path)
+    with pytest.raises(PhotoError, match="images="):
+        bare[0].photo  # noqa: B018
+    assert "no photo" in repr(bare[0])
+    assert ad.open(folder / "c.h5", images=[tmp_path, folder / "val2014"])[0].photo.shape == (48, 64, 3)
+
+
+def test_images_that_no_table_holds_are_left_out_of_iteration(tmp_path):
+    """The second of three images stacks 300 masks over one pixel, more levels than a table holds."""
+    pixels = np.zeros((300, 400), bool)
+    pixels[:, 0] = pixels[np.arange(300), np.arange(1, 301)] = True
+    masks = [RLE.from_mask(mask.reshape(20, 20)).to_coco() for mask in pixels]
+    rows = [{"category_id": 1, "segmentation": mask, "z": n} for n, mask in enumerate(masks)]
+    records = [
+        {"file_name": f"{n}.jpg", "height": 20, "width": 20, "annotations": rows[:count]}
+        for n, count in enumerate((2, 300, 2))
+    ]
+    (tmp_path / "a.json").write_text(json.dumps(records))
+    source = ad.open(tmp_path / "a.json", masks="amodal", order="field:z")
+    assert len(source) == 3 and [item.file_name for item in source] == ["0.jpg", "2.jpg"]
+    assert "image-too-complex" in {finding.code for finding in source.findings}
+    assert source.show().height == source[::2].show().height
+
+
+def test_several_files_are_one_dataset(folder, tmp_path):
+    other = ad.write_cocoa(tmp_path, 2, seed=9, size=(48, 64))
+    both = ad.open([folder / "COCO_amodal_val2014.json", other])
+    assert len(both) == 7 and all(a < b for a, b in pairwise(both.image_ids))
+
+
+@pytest.mark.parametrize("module", [check, dataset])
+def test_the_examples_run(module, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = doctest.testmod(module)
+    assert result.attempted > 0 and result.failed == 0
