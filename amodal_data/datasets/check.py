@@ -10,23 +10,28 @@ from amodal_data.cache import TargetCache, is_cache
 from amodal_data.cache.build import BATCH
 from amodal_data.cache.parallel import encode_scene, in_batches, run_parallel
 from amodal_data.cache.verify import verify_cache
-from amodal_data.readers import ReadOptions, read_annotations
+from amodal_data.readers import ReadOptions, SceneStream, read_annotations
 from amodal_data.scenes.finding_codes import CODES
 from amodal_data.scenes.findings import Finding, Place
-from amodal_data.scenes.scene import Scene
+from amodal_data.scenes.scene import Scene, Scenes
 
 MAX_EXAMPLES = 3  # Findings of a code that a report keeps and shows
 _SEVERITIES = {"error": "error", "warning": "warning", "info": "note"}  # and the word for it in a count
 
 OnImage = Callable[[int], None]
 OnFinding = Callable[[Finding], None]
+FileNames = Callable[[int], str]
 
 
 @dataclass(slots=True, repr=False)
 class CheckReport:
-    """What a check read. ``counts``: code -> number of findings; ``examples``: code -> the first three of them."""
+    """What a check read. ``counts``: code -> number of findings; ``examples``: code -> the first three of them.
+
+    ``file_name_of``: file name of an image by its id.
+    """
 
     name: str
+    file_name_of: FileNames = lambda _: ""
     images: int = 0
     instances: int = 0
     counts: Counter[str] = field(default_factory=Counter)
@@ -81,9 +86,29 @@ class CheckReport:
     def _group(self, code: str) -> str:
         kind, total, examples = CODES[code], self.counts[code], self.examples[code]
         lines = [f"{kind.severity} {code} ({total:,}): {kind.meaning.rstrip('.')} ({kind.action})"]
-        lines += [f"  {finding.place}: {finding.message}" for finding in examples]
+        lines += [f"  {self._place(finding.place)}: {finding.message}" for finding in examples]
         lines += [f"  ... and {total - len(examples):,} more"] * (total > len(examples))
         return "\n".join([*lines, f"  fix: {kind.remedy}"])
+
+    def _place(self, place: Place) -> str:
+        name = self.file_name_of(place.image_id)
+        return (
+            str(place).replace(f"image {place.image_id}", f"image {place.image_id} ({name:.80})")
+            if name
+            else str(place)
+        )
+
+
+def file_names(source: Iterable[Scene] | TargetCache) -> FileNames:
+    """File name of each image by its id, "" for an unknown id; a stream looks it up, so memory stays small."""
+    if isinstance(source, SceneStream):
+        return source.file_name_of
+    if isinstance(source, Scenes):
+        names = dict(zip(source.image_ids, source.file_names, strict=True))
+    else:
+        images = source.images() if isinstance(source, TargetCache) else ()
+        names = {image.image_id: image.file_name for image in images}
+    return lambda image_id: names.get(image_id, "")
 
 
 def check(
@@ -114,7 +139,7 @@ def check(
         source = TargetCache(path) if path.is_file() and is_cache(path) else read_annotations(path, **reading)
     files = [source.path] if isinstance(source, TargetCache) else getattr(source, "sources", ())
     name = ", ".join(file.name for file in files)
-    report = CheckReport(name or "scenes in memory")
+    report = CheckReport(name or "scenes in memory", file_names(source))
     findings = _check_cache(source, report, on_image) if isinstance(source, TargetCache) else (
         _check_scenes(source, report, jobs, on_image)
     )  # fmt: skip

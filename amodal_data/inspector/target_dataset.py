@@ -85,10 +85,7 @@ class TargetDataset:
     def file_names(self) -> list[str]:
         """File name of the image at each position."""
         origin = self.origin
-        if isinstance(origin, TargetCache):
-            names = [image.file_name for image in origin.images()]
-        else:
-            names = origin.file_names
+        names = [image.file_name for image in origin.images()] if isinstance(origin, TargetCache) else origin.file_names
         return [names[position] for position in self._positions]
 
     @property

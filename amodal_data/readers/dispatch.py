@@ -66,7 +66,8 @@ def read_annotations(
     Raises :class:`LayoutError` with the keys of the file if its layout is unknown, :class:`SelectionError` if the files
     have different layouts, and :class:`AnnotationError` if a file cannot be read.
     """
-    files = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+    files = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
+    files = [path if path.name.strip(".") else path.resolve() for path in files]  # "." has no name
     if not files:
         raise SelectionError("no annotation file given")
     if len({path.resolve() for path in files}) < len(files):

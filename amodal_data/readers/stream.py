@@ -89,6 +89,11 @@ class SceneStream:
         """File name of every image that has a scene; scenes are not read."""
         return [name for _, name in self.images]
 
+    def file_name_of(self, image_id: int) -> str:
+        """File name of the image with an id; "" if there is none."""
+        position = self._positions.get(image_id)
+        return "" if position is None else self._name(position)
+
     @property
     def images(self) -> list[tuple[int, str]]:
         """Id and file name of every image that has a scene; scenes are not read."""

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 
 from amodal_data.scenes.finding_codes import CODES, Severity
 
-ROW = ("code", "severity", "file", "image", "instance", "what", "remedy")
+ROW = ("code", "severity", "file", "image", "instance", "what", "remedy", "image_file")
 """Columns of a list of findings"""
 
 
@@ -51,12 +51,16 @@ class Finding:
         """What this package does about it, from :data:`CODES`."""
         return CODES[self.code].action
 
-    def to_row(self) -> dict[str, str | int | None]:
-        """The finding as a row of :data:`ROW`; ``image`` (an id) and ``instance`` (a position) are None if unknown."""
+    def to_row(self, image_file: str = "") -> dict[str, str | int | None]:
+        """The finding as a row of :data:`ROW`; ``image`` (an id) and ``instance`` (a position) are None if unknown.
+
+        image_file: file name of the image.
+        """
         kind, place = CODES[self.code], self.place
         image, instance = (None if number < 0 else number for number in (place.image_id, place.region))
         what = f"{kind.meaning.rstrip('.')}: {self.message}"
-        return dict(zip(ROW, (self.code, kind.severity, place.file, image, instance, what, kind.remedy), strict=True))
+        values = (self.code, kind.severity, place.file, image, instance, what, kind.remedy, image_file)
+        return dict(zip(ROW, values, strict=True))
 
     def __str__(self) -> str:
         return f"{self.severity}: {self.code} at {self.place}: {self.message} ({self.action})"

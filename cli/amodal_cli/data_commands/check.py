@@ -52,6 +52,7 @@ def check(
       amodal-data check val.h5 --json
     """
     from amodal_data.datasets.check import check as check_source
+    from amodal_data.datasets.check import file_names
 
     for path in (table, lines):
         if path is not None:
@@ -61,7 +62,7 @@ def check(
     report_photos(getattr(opened, "file_names", []), images or [], quiet=quiet)
     rows: list[dict[str, Any]] = []  # only for --json: all other forms are written as findings come
     with (
-        _writer(table, lines, rows if as_json else None) as write,
+        _writer(table, lines, rows if as_json else None, file_names(opened)) as write,
         progress("checking", len(opened), quiet=quiet) as advance,
     ):
         report = check_source(opened, jobs=jobs, on_finding=write, on_image=advance)
@@ -103,7 +104,7 @@ def _open(
 
 @contextmanager
 def _writer(
-    table: Path | None, lines: Path | None, rows: list[dict[str, Any]] | None
+    table: Path | None, lines: Path | None, rows: list[dict[str, Any]] | None, file_name_of: "Callable[[int], str]"
 ) -> "Iterator[Callable[[Finding], None]]":
     """Write findings as CSV, as JSON lines and into a list, as far as each is wanted."""
     from amodal_data.export.table import cell
@@ -121,7 +122,7 @@ def _writer(
             writers.append(lambda row: file.write(f"{json.dumps(row)}\n"))
 
         def write(finding: "Finding") -> None:
-            row = finding.to_row()
+            row = finding.to_row(file_name_of(finding.place.image_id))
             for writer in writers:
                 writer(row)
 
