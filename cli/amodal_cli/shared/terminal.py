@@ -46,10 +46,11 @@ SYNONYMS = {  # Names that other tools use for these commands
 }
 
 
-class _CommandGroup(TyperGroup):
+class CommandGroup(TyperGroup):
     """Commands; a wrong name gets a suggestion."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that the words name; the error of a wrong name has a suggestion."""
         try:
             return super().resolve_command(ctx, args)
         except Exception as error:
@@ -74,7 +75,7 @@ def _nearest_command(word: str, program: str, names: list[str]) -> str:
 def new_app(name: str, summary: str) -> typer.Typer:
     """Return a program without commands, with the options ``--debug`` and ``--version``."""
     app = GroupedApp(
-        cls=_CommandGroup,
+        cls=CommandGroup,
         suggest_commands=False,  # the group has its own suggestions
         help=summary,
         no_args_is_help=True,

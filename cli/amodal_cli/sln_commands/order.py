@@ -7,12 +7,14 @@ import typer
 
 from amodal_cli.shared import options
 from amodal_cli.shared.option_groups import GroupedApp
-from amodal_cli.shared.terminal import check_output, count_of, print_note, print_result
+from amodal_cli.shared.terminal import CommandGroup, check_output, count_of, print_note, print_result
 
 if TYPE_CHECKING:
     from sln.ordering.order_net import OrderPairs
 
 order = GroupedApp(
+    cls=CommandGroup,
+    suggest_commands=False,
     help="Train and score OrderNet, which predicts the depth order of two instances from their masks or sem-dist maps.",
     no_args_is_help=True,
     add_completion=False,
