@@ -84,7 +84,7 @@ def complete_prompts(
 ) -> Iterator[MasksAndBoxes]:
     """Complete each image from its visible masks [P, H, W] and the boxes around them [P, 4]."""
     for index in range(len(data)):
-        levels, boxes = data.cache[index].levels(), data.cache[index].boxes()[1]
+        levels, boxes = data.cache[index].levels, data.cache[index].boxes()[1]
         visible = (levels == 1).any((1, 2))
         prompted = prompts(levels[visible] == 1, boxes[visible].astype(float))
         prediction = completer.complete(data.photos[index], prompted)
@@ -112,7 +112,7 @@ def score(data: CachedTargets, completed: Iterator[MasksAndBoxes]) -> NDArray[np
     """A row for each instance with a visible pixel: scene, amodal IoU, hidden IoU (NaN = nothing hidden), box IoU."""
     rows = []
     for index, (masks, boxes) in enumerate(completed):
-        levels, true_boxes = data.cache[index].levels(), data.cache[index].boxes()[0]
+        levels, true_boxes = data.cache[index].levels, data.cache[index].boxes()[0]
         instances = np.flatnonzero((levels == 1).any((1, 2)))
         for n, mask, box in zip(instances, masks, boxes, strict=True):
             visible, hidden = levels[n] == 1, levels[n] > 1

@@ -100,7 +100,7 @@ def check(path: Path, content: dict, folder: Path) -> None:
             masks += 1
     scenes = read_annotations(folder, form="datumaro", masks="amodal")
     for reread, scene in zip(scenes, read_cocoa(path), strict=True):
-        assert np.array_equal(layer_scene(reread).levels(), layer_scene(scene).levels())
+        assert np.array_equal(layer_scene(reread).levels, layer_scene(scene).levels)
     print(f"Datumaro {dm.__version__}: {masks} masks equal, levels equal after export and import")
 
 

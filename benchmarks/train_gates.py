@@ -172,7 +172,7 @@ def measure_ceiling(data: CachedTargets, config: Config) -> str:
         codes = decode_levels(shares)[1]
         decoded = decode_levels(level_shares(magnify(codes), levels))[1]
         exact += (codes == decoded).float().mean((1, 2)).tolist()
-        truth = data.cache[index].levels()
+        truth = data.cache[index].levels
         kept = truth[(truth > 0).any((1, 2))] > 0
         if len(kept) == len(prediction):
             masks = prediction.amodal()

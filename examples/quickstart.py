@@ -17,7 +17,7 @@ def main(folder: Path) -> None:
 
     print(f"{scene.file_name}: {len(scene.instances)} instances, {len(targets.table)} regions")
     print(f"pixels at level 0, 1, 2, ...: {targets.level_pixels().tolist()}")
-    print(f"levels {targets.levels().shape}, count map {targets.count_map().shape}")
+    print(f"levels {targets.levels.shape}, count map {targets.count_map().shape}")
 
     # Eq. 4-5: which of two overlapping instances is in front, from their sem-dist maps alone
     confidence, level = ad.split_sem_dist(targets.sem_dist())

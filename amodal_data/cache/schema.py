@@ -113,7 +113,7 @@ def decode(encoded: EncodedImage) -> tuple[CachedImage, LayeredTargets]:
         region_index=instances["region_index"],
         category_ids=instances["category_id"],
         is_stuff=instances["is_stuff"].astype(bool),
-        order=instances["order"],
+        ranks=instances["order"],
         names=tuple(names),
         pairs=columns["pairs"].view(np.int32),
     )
@@ -126,7 +126,7 @@ def instance_rows(targets: LayeredTargets) -> NDArray[Any]:
     rows["annotation_id"] = targets.annotation_ids
     rows["category_id"] = targets.category_ids
     rows["region_index"] = targets.region_index
-    rows["order"] = targets.order
+    rows["order"] = targets.ranks
     rows["area"], rows["visible_area"] = targets.areas()
     rows["occlusion_rate"] = occlusion_rates(rows["area"], rows["visible_area"])
     rows["deepest_level"] = targets.table.max(axis=0, initial=0).astype(np.int16) - 1

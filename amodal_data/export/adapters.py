@@ -17,6 +17,7 @@ from amodal_data.scenes.scene import Scenes
 
 if TYPE_CHECKING:
     from fiftyone import Sample
+    from pandas import DataFrame
     from supervision import Detections
 
 
@@ -45,6 +46,29 @@ def to_supervision(predictions: Sequence[ScoredMask], part: Literal["amodal", "v
             "hidden_share": (areas - visible) / np.maximum(areas, 1),
         },
     )
+
+
+def to_dataframe(predictions: Sequence[ScoredMask]) -> "DataFrame":
+    """Predictions of one image as a pandas table, one row an instance.
+
+    Columns: ``class_name``, ``category_id``, ``score``; ``x0``, ``y0``, ``x1``, ``y1``, the box in pixels; ``area`` and
+    ``visible_area`` in pixels; ``hidden_share`` of the whole object in [0, 1]; ``deepest``, its highest level (0 = all
+    of it is visible). Raises ModuleNotFoundError without pandas.
+    """
+    try:
+        import pandas
+    except ModuleNotFoundError as error:
+        text = 'to_dataframe needs pandas: pip install "amodal-data[pandas]"'
+        raise ModuleNotFoundError(text, name="pandas") from error
+    names = ("class_name", "category_id", "score", "x0", "y0", "x1", "y1", "area", "visible_area", "hidden_share",
+             "deepest")  # fmt: skip
+    rows = []
+    for p in predictions:
+        area, visible = p.amodal.area, p.amodal.area if p.visible is None else p.visible.area
+        box = box_of(p.amodal) if p.box is None else p.box.tolist()
+        deepest = max((k for k, mask in enumerate(p.levels, 1) if mask.area), default=int(visible < area))
+        rows.append((p.name, p.category_id, p.score, *box, area, visible, 1 - visible / max(area, 1), deepest))
+    return pandas.DataFrame(rows, columns=list(names))
 
 
 def to_fiftyone(images: Images, photos: Mapping[str, Path] | None = None) -> "list[Sample]":

@@ -34,7 +34,7 @@ def ranks_of(targets: LayeredTargets) -> NDArray[np.int64]:
     """Ranks front to back, distinct, int64 [N] from 0: by the order of overlapping instances, then as listed."""
     depth = z_order(targets.in_front().T)
     ranks = np.empty(len(depth), np.int64)
-    ranks[np.lexsort((np.arange(len(depth)), targets.order, depth))] = np.arange(len(depth))
+    ranks[np.lexsort((np.arange(len(depth)), targets.ranks, depth))] = np.arange(len(depth))
     return ranks
 
 

@@ -51,6 +51,6 @@ def _rows(images: Images) -> Iterator[list[Any]]:
         deepest = targets.table.max(axis=0, initial=0).astype(int) - 1
         for n, name in enumerate(targets.names):
             ids = [int(targets.annotation_ids[n]), int(targets.region_index[n]), int(targets.category_ids[n])]
-            kind = [name, int(targets.is_stuff[n]), int(targets.order[n])]
+            kind = [name, int(targets.is_stuff[n]), int(targets.ranks[n])]
             statistics = [int(areas[n]), int(visible[n]), float(rates[n]), int(deepest[n]), *boxes[n].tolist()]
             yield [image.image_id, image.file_name, *ids, *kind, *statistics]

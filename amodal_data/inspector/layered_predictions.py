@@ -17,7 +17,7 @@ def layered_predictions(predictions: Sequence[ScoredMask], size: tuple[int, int]
 
     Codes are those of the predictions: 1 where visible, 2 + k in ``levels[k]``, 2 where hidden at no stated level. A
     prediction without a visible mask is visible everywhere. Predictions may contradict each other: no order is
-    derived, ``pairs`` is empty. ``order`` and ids are 0, ``region_index`` counts from 0.
+    derived, ``pairs`` is empty. ``ranks`` and ids are 0, ``region_index`` counts from 0.
     """
     n = len(predictions)
     masks = [p.amodal for p in predictions] + [p.visible or p.amodal for p in predictions]
@@ -39,7 +39,7 @@ def layered_predictions(predictions: Sequence[ScoredMask], size: tuple[int, int]
         region_index=np.arange(n, dtype=np.int32),
         category_ids=np.array([p.category_id for p in predictions], np.int64),
         is_stuff=np.zeros(n, bool),
-        order=np.zeros(n, np.int32),
+        ranks=np.zeros(n, np.int32),
         names=tuple(p.name for p in predictions),
         pairs=np.zeros((0, 2), np.int32),
     )

@@ -91,7 +91,7 @@ def image_document(page_image: PageImage) -> dict[str, Any]:
 
 def _targets_document(targets: LayeredTargets, shape: tuple[int, int]) -> dict[str, Any]:
     """Regions at the size shown, as runs; level codes and statistics of each instance at full size."""
-    region_map = targets.resized(shape).draw(np.arange(len(targets.table), dtype=np.int32))
+    region_map = targets.resized(shape).map_values(np.arange(len(targets.table), dtype=np.int32))
     rows, regions = np.unique(region_map, return_inverse=True)
     areas, visible = targets.areas()
     rates, boxes = occlusion_rates(areas, visible), targets.boxes()[0]
@@ -112,7 +112,7 @@ def _targets_document(targets: LayeredTargets, shape: tuple[int, int]) -> dict[s
                 "rate": round(float(rates[n]), 4),
                 "levels": [level[n] for level in per_level],
                 "box": boxes[n].tolist(),
-                "order": int(targets.order[n]),
+                "order": int(targets.ranks[n]),
             }
             for n in range(len(targets.names))
         ],

@@ -5,6 +5,7 @@ The header is checked for size and shape before anything is decoded. Photos are 
 so do the tools that people annotate with.
 """
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -156,6 +157,8 @@ def photo_pixels(photo: object) -> NDArray[np.uint8]:
     photo: a path; a Pillow image, whose EXIF orientation is applied; or uint8 [H, W, 3], [H, W, 1] or [H, W] (gray), or
     [H, W, 4], whose last channel is left out. Raises :class:`PhotoError` for anything else.
     """
+    if isinstance(photo, str) and re.match(r"[a-z]+://", photo):
+        raise PhotoError("a photo is a file, found a URL", place=photo, fix=f"download it first: curl -LO {photo}")
     if isinstance(photo, str | Path):
         return read_photo(Path(photo))
     if isinstance(photo, Image.Image):
@@ -168,6 +171,14 @@ def photo_pixels(photo: object) -> NDArray[np.uint8]:
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4):
         raise PhotoError(f"an array photo is uint8 [H, W, 3], found {photo.dtype} {list(photo.shape)}")
     return np.ascontiguousarray(pixels[..., :3]) if pixels.shape[2] > 1 else pixels.repeat(3, axis=2)
+
+
+def photo_of_size(photo: object, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """The pixels of a photo in any form. Raises :class:`PhotoError` if it has another size than (H, W)."""
+    pixels = photo_pixels(photo)
+    if pixels.shape[:2] != size:
+        raise PhotoError(f"the photo is {pixels.shape[:2]} (height, width), the instances are of {size}")
+    return pixels
 
 
 def read_display_photo(

@@ -44,16 +44,27 @@ class LevelViews(ABC):
         return self.ambiguous & ((self.table == 1).sum(axis=1) > 1)
 
     @abstractmethod
-    def draw(self, values: NDArray[Any]) -> NDArray[Any]:
+    def map_values(self, values: NDArray[Any]) -> NDArray[Any]:
         """A map of values of regions: [R] of any dtype gives [H, W]; 0 outside the image."""
 
     @abstractmethod
     def regions_at(self, y: NDArray[np.int64], x: NDArray[np.int64]) -> tuple[NDArray[np.uint16], Mask]:
         """Region ids at pixels of this view, and whether they lie inside the image; y, x broadcast."""
 
-    def levels(self, n: int | None = None) -> Codes:
-        """Level codes, uint8 [N, H, W], or [H, W] of instance ``n``."""
-        return self._draw_instances(self.table, n)
+    @property
+    def levels(self) -> Codes:
+        """Level codes, uint8 [N, H, W]: 0 outside, 1 visible, 1 + k hidden behind k instances. Made on each use."""
+        return self._draw_instances(self.table, None)
+
+    @property
+    def masks(self) -> Mask:
+        """Amodal masks (whole objects), bool [N, H, W]. Made on each use."""
+        return self.amodal()
+
+    @property
+    def visible_masks(self) -> Mask:
+        """Modal masks (visible parts), bool [N, H, W]. Made on each use."""
+        return self.modal()
 
     def modal(self, n: int | None = None) -> Mask:
         """Modal (visible) masks, bool [N, H, W], or [H, W] of instance ``n``."""
@@ -70,14 +81,14 @@ class LevelViews(ABC):
         """
         distinct = list({column.tobytes(): n for n, column in enumerate(self.table.T)}.values())
         counts = (self.table[:, distinct] > 0).sum(axis=1)  # equal columns: one object, listed twice
-        return self.draw(np.minimum(counts, 255).astype(np.uint8))
+        return self.map_values(np.minimum(counts, 255).astype(np.uint8))
 
     def depth_map(self) -> Codes:
         """Largest code over the instances, uint8 [H, W], 0 = no instance: the target of the GLM.
 
         Equals :meth:`count_map` if the order is total. An unknown occluder counts here.
         """
-        return self.draw(self.table.max(axis=1, initial=0))
+        return self.map_values(self.table.max(axis=1, initial=0))
 
     def global_layering(self, n_levels: int) -> Mask:
         """Global layering map, bool [L, H, W]: layer k is set where some instance lies at level k.
@@ -99,13 +110,13 @@ class LevelViews(ABC):
         return self._draw_instances(np.where(self.table > 0, inside, np.float32(0)), None)
 
     def _draw_instances(self, table: NDArray[Any], n: int | None) -> NDArray[Any]:
-        return self._draw_stack(table.T) if n is None else self.draw(table[:, operator.index(n)])
+        return self._draw_stack(table.T) if n is None else self.map_values(table[:, operator.index(n)])
 
     def _draw_stack(self, values: NDArray[Any]) -> NDArray[Any]:
         """[M, R] values as [M, H, W] maps."""
         maps = np.empty((len(values), *self.size), values.dtype)
         for n, row in enumerate(values):
-            maps[n] = self.draw(row)
+            maps[n] = self.map_values(row)
         return maps
 
     def _layer_table(self, n_levels: int) -> NDArray[np.bool_]:
@@ -149,12 +160,12 @@ class ResizedTargets(LevelViews):
         """Regions of the source where objects may be that are not among its instances, bool [R]."""
         return self.source.unknown
 
-    def draw(self, values: NDArray[Any]) -> NDArray[Any]:
+    def map_values(self, values: NDArray[Any]) -> NDArray[Any]:
         """A map of values of regions: [R] of any dtype gives [H, W]; 0 outside the image."""
         if self.source.size[0] * self.source.size[1] > 16 * max(1, len(self.rows) * len(self.columns)):
             regions, inside = self.source.regions_at(self.rows[:, None], self.columns[None, :])
             return np.take(values, regions) * inside
-        whole = self.source.draw(values)  # column-major: whole columns copy fast, then whole rows
+        whole = self.source.map_values(values)  # column-major: whole columns copy fast, then whole rows
         narrow = np.ascontiguousarray(np.take(whole.T, self.columns.clip(0), axis=0).T)
         resized = np.take(narrow, self.rows.clip(0), axis=0)
         resized[self.rows < 0] = 0
@@ -163,7 +174,7 @@ class ResizedTargets(LevelViews):
 
     def _draw_stack(self, values: NDArray[Any]) -> NDArray[Any]:
         """[M, R] values as [M, H, W] maps: the regions are looked up once."""
-        regions = self.draw(np.arange(1, len(self.table) + 1, dtype=np.int32))
+        regions = self.map_values(np.arange(1, len(self.table) + 1, dtype=np.int32))
         maps = np.empty((len(values), *self.size), values.dtype)
         for n, row in enumerate(values):
             np.take(np.append(np.zeros(1, row.dtype), row), regions, out=maps[n])

@@ -15,8 +15,10 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from amodal_data.errors import LevelsError
+from amodal_data.io.pictures import AnyPhoto, Drawable
 from amodal_data.layering.consistency import check_areas, check_boxes, check_visible_masks
 from amodal_data.layering.insertion import insert_front
 from amodal_data.layering.level_table import covered_areas, find_layers, pairwise_counts
@@ -32,7 +34,7 @@ LOOKUP_PIXELS = 2**24  # In larger images, pixels are looked up in the runs, not
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class LayeredTargets(LevelViews):
+class LayeredTargets(LevelViews, Drawable):
     """The visibility levels of all instances of one image, exact and small.
 
     Runs cover the image in column-major order (``position = x * H + y``). Columns of instances have one entry for each
@@ -59,8 +61,8 @@ class LayeredTargets(LevelViews):
     """int64 [N]; 1 in COCOA"""
     is_stuff: NDArray[np.bool_]
     """bool [N]"""
-    order: NDArray[np.int32]
-    """int32 [N], the file's rank; 0 = none"""
+    ranks: NDArray[np.int32]
+    """int32 [N], the ``order`` of the file: 1 = nearest; 0 = none"""
     names: tuple[str, ...]
     """N names, "" = none"""
     pairs: NDArray[np.int32]
@@ -70,7 +72,7 @@ class LayeredTargets(LevelViews):
         """Region id of every pixel, uint16 [H, W]."""
         return self._spread(self.run_regions)
 
-    def draw(self, values: NDArray[Any]) -> NDArray[Any]:
+    def map_values(self, values: NDArray[Any]) -> NDArray[Any]:
         """A map of values of regions: [R] of any dtype gives [H, W]."""
         return self._spread(np.take(values, self.run_regions))
 
@@ -116,7 +118,7 @@ class LayeredTargets(LevelViews):
         columns = insert_front(
             self.run_lengths, self.run_regions, self.table, self.ambiguous, self.pairs, mask
         )._asdict()
-        ranked = len(self.order) > 0 and bool((self.order > 0).all())
+        ranked = len(self.ranks) > 0 and bool((self.ranks > 0).all())
         return replace(
             self,
             unknown=self.unknown[columns.pop("source")],
@@ -125,7 +127,7 @@ class LayeredTargets(LevelViews):
             region_index=np.append(self.region_index, np.int32(self.region_index.max(initial=-1) + 1)),
             category_ids=np.append(self.category_ids, np.int64(category_id)),
             is_stuff=np.append(self.is_stuff, False),
-            order=np.append(self.order + ranked, np.int32(ranked)).astype(np.int32),
+            ranks=np.append(self.ranks + ranked, np.int32(ranked)).astype(np.int32),
             names=(*self.names, name),
         )
 
@@ -200,6 +202,12 @@ class LayeredTargets(LevelViews):
         matrix[self.pairs[:, 0], self.pairs[:, 1]] = True
         return matrix
 
+    @property
+    def order(self) -> NDArray[np.int8]:
+        """Depth order, int8 [N, N]: +1 = row in front of column, -1 behind, 0 = no overlap or unknown."""
+        matrix = self.in_front().astype(np.int8)
+        return matrix - matrix.T
+
     def undecided_areas(self) -> NDArray[np.int64]:
         """Pixels of each instance that may be visible or hidden (``visibility_unknown``), int64 [N]; 0 = none."""
         undecided = (self.table == 1) & self.visibility_unknown[:, None]
@@ -225,6 +233,16 @@ class LayeredTargets(LevelViews):
 
     def _corners(self) -> NDArray[np.int32]:
         return region_boxes(self.run_lengths, self.run_regions, self.size[0], len(self.table))
+
+    def plot(self, photo: AnyPhoto | None = None) -> Image.Image:
+        """Draw the instances: visible parts filled, hidden parts striped, numbers and names on them.
+
+        photo: path, uint8 RGB [H, W, 3] or Pillow image to draw on. Raises :class:`amodal_data.errors.PhotoError` if it
+        has another size.
+        """
+        from amodal_data.inspector.drawing.overlay import draw_overlay
+
+        return draw_overlay(self, [f"{n} {name}".strip() for n, name in enumerate(self.names)], photo)
 
     def _repr_html_(self) -> str:
         """Shown by notebooks: the instances on gray with striped hidden parts, and the ``repr``."""
@@ -287,7 +305,7 @@ def _layer(scene: Scene, visible: Sequence[RLE | None]) -> tuple[LayeredTargets,
         region_index=np.array([i.region_index for i in instances], np.int32),
         category_ids=np.array([i.category_id for i in instances], np.int64),
         is_stuff=np.array([i.is_stuff for i in instances], bool),
-        order=np.array([i.order for i in instances], np.int32),
+        ranks=np.array([i.order for i in instances], np.int32),
         names=tuple(i.name for i in instances),
         pairs=np.argwhere(layers.in_front & overlap).astype(np.int32),
     )

@@ -86,7 +86,7 @@ def reorder(targets: LayeredTargets) -> tuple[LayeredTargets, int]:
         table=level_table(amodal, visible, evidence.in_front),
         pairs=np.argwhere(evidence.in_front & overlap).astype(np.int32),
         ambiguous=ambiguous_regions(amodal & ~visible, evidence.in_front, evidence.pixels),
-        order=order.astype(np.int32) if (targets.order > 0).all() else targets.order,
+        ranks=order.astype(np.int32) if (targets.ranks > 0).all() else targets.ranks,
     )
     return reordered, reversed_pairs
 

@@ -72,7 +72,7 @@ def score_at_truth(predictor: Predictor, data: CachedTargets, limit: int | None 
     right: dict[str, list[int]] = {name: [] for name in METHODS}
     for index, masks in enumerate(predictions_at_truth(predictor, data, limit)):
         targets = data.cache[index]
-        levels = targets.levels()
+        levels = targets.levels
         for codes, mask in zip(levels, masks, strict=True):
             if mask is not None and codes.any():
                 scene.append(index)
@@ -125,7 +125,7 @@ def _best_fits(
     for index, image in enumerate(data.images[: len(predictions)]):
         masks = predictions[image.image_id]
         wholes = [mask.amodal.decode() for mask in masks]
-        for codes in data.cache[index].levels():
+        for codes in data.cache[index].levels:
             if not codes.any():
                 continue
             fits = [_iou(whole, codes > 0) for whole in wholes]
@@ -142,7 +142,7 @@ def score_truth(data: CachedTargets) -> dict[str, float]:
     """Accuracy of hard R, modal vote, area and y-axis on the true levels: R must be 1."""
     predictions = {}
     for image, targets in zip(data.images, data.cache, strict=True):
-        predictions[image.image_id] = [ScoredMask.from_codes(codes, 1.0) for codes in targets.levels()]
+        predictions[image.image_id] = [ScoredMask.from_codes(codes, 1.0) for codes in targets.levels]
     figures = evaluate(data.cache, predictions, "order").figures["methods"]
     return {name: method["accuracy"] for name, method in figures.items() if method is not None}
 

@@ -1,6 +1,7 @@
 """Completer: whole objects for visible masks or boxes, whatever detected them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,8 @@ from sln.errors import WeightsError
 from sln.inference.prediction import Prediction
 
 if TYPE_CHECKING:
-    from sln.inference.predictor import Photo, Predictor
+    from amodal_data.io.pictures import AnyPhoto
+    from sln.inference.predictor import Predictor
 
 Size = tuple[int, int]
 
@@ -82,7 +84,7 @@ class Completer:
 
     def complete(
         self,
-        photo: "Photo | Size",
+        photo: "AnyPhoto | Size",
         prompts: Any = None,
         *,
         masks: NDArray[np.bool_] | None = None,
@@ -109,10 +111,11 @@ class Completer:
         :class:`WeightsError` if the network was trained without prompts.
         """
         given = _prompts(photo, prompts, masks, boxes, scores, classes)
-        return self.complete_prompts(photo, given, mirror=mirror).prediction
+        prediction = self.complete_prompts(photo, given, mirror=mirror).prediction
+        return replace(prediction, photo=None if isinstance(photo, tuple) else photo)
 
     def complete_prompts(
-        self, photo: "Photo | Size", prompts: Prompts, *, file: str = "", mirror: bool = True
+        self, photo: "AnyPhoto | Size", prompts: Prompts, *, file: str = "", mirror: bool = True
     ) -> Completed:
         """As :meth:`complete`, with findings about the prompts; ``file`` names the image in them."""
         if self.network is None:
@@ -132,7 +135,7 @@ class Completer:
         head = HeadCompletion(self.network, self.prior, self.settings)
         return Completed(head.complete(image, frame, prompts, owner, mirror=mirror), findings)
 
-    def _complete_masks(self, photo: "Photo | Size", prompts: Prompts, file: str) -> Completed:
+    def _complete_masks(self, photo: "AnyPhoto | Size", prompts: Prompts, file: str) -> Completed:
         _check_size(_size_of(photo), prompts)
         if any(mask is None for mask in prompts.masks):
             raise PredictionError("boxes alone cannot be completed by a shape prior, which sees only masks",
@@ -142,7 +145,7 @@ class Completer:
         return complete_masks(self.prior, prompts, self.rules, file)
 
 
-def complete(photo: "Photo | Size", prompts: Any = None, *, model: str | Path = DEFAULT, **given: Any) -> Prediction:
+def complete(photo: "AnyPhoto | Size", prompts: Any = None, *, model: str | Path = DEFAULT, **given: Any) -> Prediction:
     """Complete the prompts of one image with shipped weights, or those of ``model``; see :meth:`Completer.complete`.
 
     Load a :class:`Completer` once for many images.

@@ -39,7 +39,7 @@ def completion_score(completer: Completer, data: CachedTargets, limit: int = 100
     """Mean over instances of the IoU of hidden parts, if there are any, and of amodal masks; 0 without instances."""
     scores = []
     for index in range(min(limit, len(data))):
-        levels = data.cache[index].levels()
+        levels = data.cache[index].levels
         levels = levels[(levels == 1).any((1, 2))]
         whole = completer.complete(data.photos[index], Prompts.of_masks(levels == 1), mirror=False).amodal()
         for mask, codes in zip(whole, levels, strict=True):

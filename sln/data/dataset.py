@@ -182,7 +182,7 @@ def _to_tensors(view: ResizedTargets, side: int, image_id: int, seed: int, class
     """Region map, table and boxes of a view; instances without pixels in it are left out."""
     height, width = view.size
     regions = np.zeros((side, side), np.int32)
-    regions[:height, :width] = view.draw(np.arange(1, len(view.table) + 1, dtype=np.int32))
+    regions[:height, :width] = view.map_values(np.arange(1, len(view.table) + 1, dtype=np.int32))
     corners = np.full((4, len(view.table)), EMPTY_BOX, np.int32)  # as union_boxes takes them
     for region, window in enumerate(ndimage.find_objects(regions, len(view.table))):
         if window is not None:

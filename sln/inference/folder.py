@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,13 +17,13 @@ from amodal_data.evaluation import ResultsWriter
 from amodal_data.inspector.page import write_page
 from amodal_data.inspector.page_data import PageImage
 from amodal_data.io.files import folder_for, remove_leftovers, replaced_path, sole_writer
-from amodal_data.io.images import PHOTO_SUFFIXES, read_photo
+from amodal_data.io.images import read_photo
+from amodal_data.io.pictures import save_picture
 from amodal_data.layering.sem_dist import sem_dist_of_codes
 from amodal_data.readers.discovery import coco_id
 from amodal_data.scenes.findings import Finding
 from sln.inference.comparison import ComparisonRow, comparison
 from sln.inference.layers import layer_of, save_layer
-from sln.inference.overlay import save_picture
 from sln.inference.prediction import Prediction
 
 if TYPE_CHECKING:
@@ -49,13 +49,6 @@ class PredictReport:
     interrupted: bool = False
 
 
-class InputPhotos(NamedTuple):
-    """Image files, and other files of the same folders."""
-
-    paths: tuple[Path, ...]
-    skipped: tuple[Path, ...]
-
-
 class OpenPhoto(NamedTuple):
     """An image: its id, file, and pixels uint8 [H, W, 3]."""
 
@@ -67,25 +60,6 @@ class OpenPhoto(NamedTuple):
 # Predicts some images, in their order; problems and findings go to the report
 PredictBatch = Callable[[Sequence[OpenPhoto], PredictReport], list[Prediction]]
 Count = Callable[[int], None]  # Called with the number of images just finished
-
-
-def find_inputs(inputs: Iterable[Path]) -> InputPhotos:
-    """The image files among ``inputs``, and those in its folders, sorted. Raises :class:`PhotoError` without any.
-
-    In folders, images are regular files with an image suffix; hidden files and folders are ignored.
-    """
-    photos: list[Path] = []
-    skipped: list[Path] = []
-    for path in inputs:
-        for file in sorted(file for file in path.rglob("*") if not file.is_dir()) if path.is_dir() else [path]:
-            is_hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
-            is_photo = file == path or (file.suffix.lower() in PHOTO_SUFFIXES and file.is_file())
-            if not is_hidden:
-                (photos if is_photo else skipped).append(file)
-    if not photos:
-        suffixes = ", ".join(sorted(PHOTO_SUFFIXES))
-        raise PhotoError("no images here", place=", ".join(map(str, inputs)), fix=f"use files with {suffixes}")
-    return InputPhotos(tuple(photos), tuple(skipped))
 
 
 def photo_ids(photos: Sequence[Path]) -> list[int]:
@@ -113,7 +87,7 @@ def predict_photos(
     """Predict images and write them to a folder, see :func:`write_predictions_folder`."""
 
     def predict(opened: Sequence[OpenPhoto], report: PredictReport) -> list[Prediction]:
-        return predictor.predict_many([photo.pixels for photo in opened])
+        return predictor.predict([photo.pixels for photo in opened], batch=batch)
 
     return write_predictions_folder(predict, photos, out, kinds, min_score=min_score, batch=batch, on_photo=on_photo)
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from amodal_data.evaluation.results.scored_masks import ScoredMask
+from amodal_data.io.pictures import save_picture
 from amodal_data.masks.windows import subtract
-from sln.inference.overlay import save_picture
 
 
 class Layer(NamedTuple):

@@ -1,45 +1,37 @@
 """Predicted instances of one photo, as numpy values."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
-from amodal_data.errors import PhotoError
 from amodal_data.evaluation.protocols.pair_order import order_pairs
 from amodal_data.evaluation.results.scored_masks import ScoredMask
-from amodal_data.export.adapters import to_supervision
-from amodal_data.io.images import photo_pixels
+from amodal_data.io.pictures import AnyPhoto
 from amodal_data.layering.joint_decoding import Candidates, DecodingRule, raise_hidden
 from amodal_data.layering.sem_dist import sem_dist_of_codes
-from amodal_data.masks.rle import RLE, iou
+from amodal_data.masks.rle import RLE
 from amodal_data.masks.windows import Window, from_crop, union_windows, window_of, window_of_box
 from sln.config import Category, PredictConfig
 from sln.inference.conditioning import GivenMasks
 from sln.inference.joint_masks import JointMasks
-from sln.inference.layers import Layer, layer_of
-from sln.inference.overlay import draw_overlay, save_picture
+from sln.inference.outputs import PredictionOutputs
 from sln.network.paste_masks import decode_levels, paste, paste_in_parts
 
-if TYPE_CHECKING:
-    from supervision import Detections
-
-AnyPhoto = NDArray[np.uint8] | Image.Image | str | Path
-_MIN_SCORE = 0.5  # Smallest score of predictions in pictures
-_MAX_OVERLAP = 0.5  # Pictures leave out predictions that overlap a better one above this IoU
 _JUST_INSIDE = np.nextafter(np.float32(0.5), np.float32(1))  # Smallest confidence inside
 _STRIP = 2**22  # Pixels pasted at once
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Prediction:
+class Prediction(PredictionOutputs):
     """P instances in a photo of ``size`` (H, W), best score first.
+
+    ``len``, iteration and indexing work as for a list: ``prediction[0]`` and ``prediction[prediction.scores > 0.5]``
+    are predictions of some of the instances, with unchanged masks, levels and order.
 
     ``boxes`` float32 [P, 4]: x0, y0, x1, y1 in pixels of the photo. ``scores`` float32 [P] in [0, 1]. ``probabilities``
     float32 [P, K + 1, S, S] inside each box: channel 0 = outside, 1 + k = level k. ``categories``: the class of each, P
@@ -47,10 +39,20 @@ class Prediction:
     int64 [P]: equal for detections of one object; without them all are different. ``decoding``: the rule that decodes
     levels jointly (:mod:`amodal_data.layering.joint_decoding`); ``none``: each instance by itself.
     ``hidden_threshold``: confidence above which hidden parts are inside. ``decoded``: masks that were decoded
-    elsewhere, for each instance the amodal one and those of level 0, 1, ...
+    elsewhere, for each instance the amodal one and those of level 0, 1, ... ``photo``: the photo that was given, a path
+    or the object itself; pictures are drawn on it.
 
-    Maps of the photo's size are made when first used. Levels and masks are those of the instances at hand: :meth:`only`
-    decodes some of them anew. The depth order is decided pair by pair, from probabilities.
+    Maps of the photo's size are made when first used. The depth order is decided pair by pair, from probabilities.
+
+    Examples:
+        >>> import numpy as np, sln
+        >>> masks = np.zeros((2, 60, 80), bool)
+        >>> masks[0, 10:50, 10:40] = masks[1, 20:40, 40:60] = True
+        >>> prediction = sln.complete((60, 80), masks=masks, scores=[0.9, 0.8], classes=["cup", "plate"])
+        >>> prediction.masks.shape, prediction.levels.dtype, prediction.class_names
+        ((2, 60, 80), dtype('uint8'), ['cup', 'plate'])
+        >>> [one.class_names[0] for one in prediction], len(prediction[prediction.scores > 0.85])
+        (['cup', 'plate'], 1)
     """
 
     size: tuple[int, int]
@@ -63,14 +65,19 @@ class Prediction:
     decoding: DecodingRule = "none"
     hidden_threshold: float = 0.5
     decoded: tuple[tuple[RLE, ...], ...] | None = None
+    photo: AnyPhoto | None = None
 
     @property
     def category_ids(self) -> NDArray[np.int64]:
         """The category_id of each instance, int64 [P]."""
         return np.array([category.id for category in self.categories] or [1] * len(self), np.int64)
 
-    def __len__(self) -> int:
-        return len(self.scores)
+    def __iter__(self) -> "Iterator[Prediction]":
+        return (self[n] for n in range(len(self)))
+
+    def __getitem__(self, rows: int | slice | Sequence[int] | NDArray[Any]) -> "Prediction":
+        """Some of the instances, by int, slice, indices or bool [P], with the masks and levels that they have here."""
+        return self._take(self._rows(rows), self._joint_masks)
 
     def __repr__(self) -> str:
         height, width = self.size
@@ -128,6 +135,16 @@ class Prediction:
         """Level codes, uint8 [P, H, W]: 0 outside (C <= 0.5), 1 visible, 1 + k hidden behind k instances."""
         return self._maps[1]
 
+    @property
+    def masks(self) -> NDArray[np.bool_]:
+        """Amodal masks (whole objects), bool [P, H, W]; :meth:`amodal` takes a threshold."""
+        return self.amodal()
+
+    @property
+    def visible_masks(self) -> NDArray[np.bool_]:
+        """Modal masks (visible parts), bool [P, H, W]; :meth:`modal` takes a threshold."""
+        return self.modal()
+
     def modal(self, threshold: float = 0.5) -> NDArray[np.bool_]:
         """Visible parts, bool [P, H, W]: level 0 where C > ``threshold``."""
         return self._levels_above(threshold) == 1
@@ -140,6 +157,7 @@ class Prediction:
         """Sem-dist maps M = C - L (Eq. 1), float32 [P, H, W]; L is 0 outside, where C <= 0.5."""
         return sem_dist_of_codes(self.confidence, self.levels).astype(np.float32)
 
+    @cached_property
     def order(self) -> NDArray[np.int8]:
         """Depth order, int8 [P, P]: +1 = row in front of column, -1 behind, 0 = no overlap or undecided.
 
@@ -163,14 +181,6 @@ class Prediction:
             for code, mask in enumerate(self._joint_masks[n][1:], 1):
                 codes[mask.decode()[np.ix_(rows, columns)]] = code
         return confidence, codes
-
-    def scored_masks(self) -> list[ScoredMask]:
-        """The instances for :func:`amodal_data.evaluate` and results files: run-length masks, boxes, probabilities."""
-        return [self.scored_mask(n) for n in range(len(self))]
-
-    def to_supervision(self, part: Literal["amodal", "visible"] = "amodal") -> "Detections":
-        """The instances for supervision: see :func:`amodal_data.export.adapters.to_supervision`."""
-        return to_supervision(self.scored_masks(), part)
 
     def scored_mask(self, n: int) -> ScoredMask:
         """Instance n of :meth:`scored_masks`; made once. Only the window of its box is pasted."""
@@ -202,62 +212,27 @@ class Prediction:
     def _scored(self) -> dict[int, ScoredMask]:
         return {}
 
-    def confident(self, min_score: float = _MIN_SCORE) -> "tuple[Prediction, float]":
-        """Instances that pictures show, and the smallest score among the rules for them.
-
-        Those with a score of at least ``min_score`` (the best one, if all are below) that overlap no better one above
-        an IoU of 0.5.
-        """
-        if len(self) and self.scores[0] < min_score:
-            min_score = float(self.scores[0])
-        rows = np.flatnonzero(self.scores >= min_score).tolist()
-        overlap = iou(masks := [self.scored_mask(n).amodal for n in rows], masks)
-        kept: list[int] = []
-        for i in range(len(rows)):
-            if not (overlap[i, kept] > _MAX_OVERLAP).any():
-                kept.append(i)
-        return self.only([rows[i] for i in kept]), min_score
-
-    def plot(self, photo: AnyPhoto | None = None, min_score: float = _MIN_SCORE) -> Image.Image:
-        """A picture of :meth:`confident` instances: visible parts filled, hidden parts striped; number, class, score.
-
-        photo: uint8 [H, W, 3], a Pillow image or a path; None = grey. At most 1280 pixels on the longer side.
-        """
-        pixels = None if photo is None else photo_pixels(photo)
-        return draw_overlay(self.confident(min_score)[0].scored_masks(), self.size, pixels)
-
-    def save(
-        self,
-        path: str | Path,
-        photo: AnyPhoto | None = None,
-        min_score: float = _MIN_SCORE,
-    ) -> None:
-        """Write :meth:`plot` to a file. Raises :class:`amodal_data.errors.SelectionError` unless it is a picture."""
-        save_picture(self.plot(photo, min_score), Path(path))
-
-    def layers(self, photo: AnyPhoto) -> list[Layer]:
-        """Each instance as a picture of its visible pixels, and what a painter model has to fill to make it whole.
-
-        photo: uint8 [H, W, 3], a Pillow image or a path. Raises :class:`amodal_data.errors.PhotoError` if it has
-        another size.
-        """
-        pixels = photo_pixels(photo)
-        if pixels.shape[:2] != self.size:
-            raise PhotoError(f"the photo is {pixels.shape[:2]} (height, width), the instances are of {self.size}")
-        return [layer_of(pixels, self.scored_mask(n)) for n in range(len(self))]
-
-    def _repr_html_(self) -> str:
-        """A small picture and the one-line ``repr``, for notebooks."""
-        from amodal_data.inspector.drawing.notebook import figure
-
-        confident, min_score = self.confident()
-        picture = draw_overlay(confident.scored_masks(), self.size)
-        return figure(picture, f"{self!r}; shown: {len(confident)} with a score of at least {min_score:.2f}")
-
     def only(self, rows: Sequence[int] | NDArray[np.bool_] | NDArray[np.integer]) -> "Prediction":
-        """Some of the instances: their indices, in the given order, or bool [P]."""
-        chosen = np.asarray(rows)
-        rows = list(map(int, np.flatnonzero(chosen) if chosen.dtype == bool else chosen))
+        """Some of the instances, decoded anew as if the others were not there: by indices or bool [P].
+
+        Indexing (``prediction[rows]``) keeps their masks and levels instead.
+        """
+        return self._take(self._rows(rows), self.decoded)
+
+    def _rows(self, rows: Any) -> list[int]:
+        """Indices from 0 of an int, slice, bool [P] or indices. Raises IndexError."""
+        if isinstance(rows, slice):
+            return list(range(len(self))[rows])
+        chosen = np.atleast_1d(np.asarray(rows))
+        if chosen.dtype == bool and chosen.shape == (len(self),):
+            return list(map(int, np.flatnonzero(chosen)))
+        if chosen.ndim != 1 or not (chosen.size == 0 or np.issubdtype(chosen.dtype, np.integer)):
+            raise IndexError(f"index {len(self)} instances by int, slice, indices or bool [{len(self)}]")
+        if ((chosen < -len(self)) | (chosen >= len(self))).any():
+            raise IndexError(f"index {rows} is out of range: {len(self)} instances")
+        return [int(n) % len(self) for n in chosen]
+
+    def _take(self, rows: list[int], decoded: "Sequence[tuple[RLE, ...]] | None") -> "Prediction":
         part = replace(
             self,
             boxes=self.boxes[rows],
@@ -266,9 +241,9 @@ class Prediction:
             categories=tuple(self.categories[n] for n in rows) if self.categories else (),
             given=None if self.given is None else self.given.only(rows),
             objects=None if self.objects is None else self.objects[rows],
-            decoded=None if self.decoded is None else tuple(self.decoded[n] for n in rows),
+            decoded=None if decoded is None else tuple(decoded[n] for n in rows),
         )
-        if self.decoding == "none":
+        if self.decoding == "none" or decoded is not None:
             part._scored.update({i: self._scored[n] for i, n in enumerate(rows) if n in self._scored})
         return part
 

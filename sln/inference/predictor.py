@@ -1,29 +1,30 @@
 """From photos to predictions: a network on its device, and which detections are kept."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from html import escape
+from itertools import islice
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from amodal_data.errors import PhotoError
 from amodal_data.io.images import photo_pixels
+from amodal_data.io.pictures import AnyPhoto
 from sln.config import Category, Config, PredictConfig
 from sln.data.dataset import Frame, fit_in, on_canvas
 from sln.errors import WeightsError
 from sln.inference.exported import SETTINGS, ExportedModel, load_exported
 from sln.inference.prediction import Prediction, with_decoding
+from sln.inference.sources import is_single, read_sources
 from sln.network.duplicates import duplicates
 from sln.network.paste_masks import decode_levels
 from sln.network.sln import SLN, Detections, load_model
 from sln.runtime.device import autocast, pick_device
-
-# A photo by path (EXIF orientation applied), as uint8 [H, W, 3], or as a Pillow image (as it is)
-Photo = str | Path | NDArray[np.uint8] | Image.Image
 
 
 class Predictor:
@@ -31,6 +32,13 @@ class Predictor:
 
     device: ``auto`` (CUDA if available), ``cpu``, ``cuda``, ``cuda:1``. Raises :class:`sln.errors.MachineError` if
     there is no such device.
+
+    Examples:
+        >>> import numpy as np, sln
+        >>> model = sln.Predictor(sln.build(sln.load_config("tiny")), "cpu")
+        >>> photo = np.zeros((60, 80, 3), np.uint8)
+        >>> model(photo).size, [prediction.size for prediction in model.stream([photo, photo])]
+        ((60, 80), [(60, 80), (60, 80)])
     """
 
     def __init__(self, model: SLN | ExportedModel, device: str = "auto") -> None:
@@ -57,22 +65,43 @@ class Predictor:
         return self._detector
 
     @overload
-    def predict(self, photo: Photo) -> Prediction: ...
+    def predict(self, photo: AnyPhoto, *, score: float | None = None, batch: int = 8) -> Prediction: ...
 
     @overload
-    def predict(self, photo: list[Photo] | tuple[Photo, ...]) -> list[Prediction]: ...
+    def predict(self, photo: Sequence[AnyPhoto], *, score: float | None = None, batch: int = 8) -> list[Prediction]: ...
 
-    def predict(self, photo: Photo | list[Photo] | tuple[Photo, ...]) -> Prediction | list[Prediction]:
-        """Predict one photo, or each of several. Raises :class:`amodal_data.errors.PhotoError` for unusable ones."""
-        return self.predict_many(photo) if isinstance(photo, list | tuple) else self.predict_many([photo])[0]
+    def predict(self, photo: Any, *, score: float | None = None, batch: int = 8) -> Prediction | list[Prediction]:
+        """Predict one photo, or each of a list of photos. ``model(photo)`` is short for ``model.predict(photo)``.
 
-    def predict_many(self, photos: Iterable[Photo]) -> list[Prediction]:
-        """Predict several photos as one batch."""
-        side = self.config.data.size
-        inputs = [prepare_photo(photo, side) for photo in photos]
-        if not inputs:
-            return []
-        return self.predict_inputs(torch.cat([image for image, _ in inputs]), [frame for _, frame in inputs])
+        photo: a path, uint8 RGB [H, W, 3], or a Pillow image; each prediction remembers its own. score: smallest score
+        to return, by default that of the settings. batch: photos at once.
+
+        Raises :class:`amodal_data.errors.PhotoError` for an unusable photo, and for folders, patterns and videos, which
+        :meth:`stream` takes.
+        """
+        if isinstance(photo, list | tuple):
+            return list(self.stream(photo, score=score, batch=batch))
+        if not is_single(photo):
+            raise PhotoError("this is more than one photo", place=str(photo)[:200], fix="loop over model.stream(...)")
+        return next(self.stream(photo, score=score))
+
+    __call__ = predict
+
+    def stream(self, source: Any, *, score: float | None = None, batch: int = 1) -> Iterator[Prediction]:
+        """Predict photos one after the other, in constant memory: only one batch is open at a time.
+
+        source: a photo; a folder; a pattern such as ``photos/*.jpg``; a video, whose frames become photos (extra
+        ``video``); or a list or iterator of these. score, batch: as in :meth:`predict`.
+        """
+        if batch < 1:
+            raise ValueError(f"batch is at least 1, found {batch}")
+        photos = read_sources(source)
+        while opened := list(islice(photos, batch)):
+            inputs = [prepare_photo(photo, self.config.data.size) for photo in opened]
+            found = self.predict_inputs(torch.cat([image for image, _ in inputs]), [frame for _, frame in inputs])
+            for photo, prediction in zip(opened, found, strict=True):
+                kept = prediction if score is None else prediction.only(prediction.scores >= score)
+                yield replace(kept, photo=photo)
 
     @torch.no_grad()
     def predict_inputs(self, images: Tensor, frames: Sequence[Frame]) -> list[Prediction]:
@@ -87,7 +116,7 @@ class Predictor:
         return images.to(self.device).contiguous(memory_format=torch.channels_last)
 
 
-def prepare_photo(photo: Photo, side: int) -> tuple[Tensor, Frame]:
+def prepare_photo(photo: AnyPhoto, side: int) -> tuple[Tensor, Frame]:
     """A photo as input, uint8 [1, 3, side, side], and where it lies in it."""
     image = Image.fromarray(photo_pixels(photo))
     frame = fit_in((image.height, image.width), side)

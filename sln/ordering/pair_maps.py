@@ -73,7 +73,7 @@ def pair_maps(
         photo, targets = None if photos is None else read_photo(photos[i]), image.targets
         if predictions is None:
             present = np.ones(len(targets.names), bool)
-            yield PairMaps.from_codes(targets.levels(), source, present, targets.pairs, photo)
+            yield PairMaps.from_codes(targets.levels, source, present, targets.pairs, photo)
         else:
             matches = assign(image, tuple(predictions.get(image.image_id, ())))
             yield predicted_maps(matches, targets, source, photo)
@@ -89,7 +89,7 @@ def predicted_maps(
     masks = {n: mask for n, mask in enumerate(matches) if mask is not None}
     present = np.array([mask is not None for mask in matches], bool)
     codes = np.zeros((len(matches), *targets.size), np.uint8)
-    codes[present] = layered_predictions(list(masks.values()), targets.size).levels()
+    codes[present] = layered_predictions(list(masks.values()), targets.size).levels
     maps, whole = (codes > 0).astype(np.float32), (slice(0, targets.size[0]), slice(0, targets.size[1]))
     for n, mask in masks.items() if source == "sem-dist" else ():
         maps[n] = sem_dist_of_codes(grid_of(mask, whole).confidence.astype(np.float32), codes[n])

@@ -13,6 +13,7 @@ import torch
 from amodal_data.cache.header import read_digest
 from amodal_data.cache.read import TargetCache
 from amodal_data.cache.schema import AMBIGUOUS
+from amodal_data.io.pictures import save_picture
 from sln.completion.completer import Completer
 from sln.completion.prior_training import fit_prior
 from sln.completion.shape_bank import shapes_of_targets
@@ -22,7 +23,6 @@ from sln.config import Category, Config
 from sln.data.dataset import CachedTargets
 from sln.errors import ConfigError, RunError
 from sln.evaluation.evaluate import amodal_ap, compare_with_truth, evaluate_model
-from sln.inference.overlay import save_picture
 from sln.inference.predictor import Predictor
 from sln.network.sln import SLN, load_model
 from sln.runs import Run

@@ -98,8 +98,8 @@ Amodal masks, visibility levels and occlusion order of the objects in a photo, b
 import sln
 
 model = sln.Predictor(sln.SLN.from_pretrained("OWNER/NAME"))
-found = model.predict("photo.jpg")
-found.amodal(), found.modal(), found.order()
+prediction = model("photo.jpg")
+prediction.masks, prediction.visible_masks, prediction.levels, prediction.order
 ```
 
 Network: {network}.

@@ -28,7 +28,7 @@ def test_the_format_page_is_enough_to_read_a_cache(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict = {}
     exec(blocks("docs/cache-format.md", "python")[0], names)
-    assert (names["codes"] == TargetCache("val.h5")[0].levels()).all()
+    assert (names["codes"] == TargetCache("val.h5")[0].levels).all()
 
 
 def test_make_targets_named_in_the_readme_exist():

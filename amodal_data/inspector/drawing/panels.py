@@ -43,7 +43,7 @@ def draw_instances(
     each instance; None = :func:`distinct_hues`. Returns a new panel.
     """
     picture = dim(photo)
-    codes = view.levels()
+    codes = view.levels
     if plane is not None:
         codes = np.where(codes > plane + 1, 0, codes)
     hues = distinct_hues(view.table) if hues is None else hues
@@ -70,7 +70,7 @@ def draw_count_map(photo: Picture, view: LevelViews) -> Picture:
 
 def draw_levels(photo: Picture, view: LevelViews, n: int) -> Picture:
     """Draw the visibility levels of instance ``n``; photo and panel as in :func:`draw_instances`."""
-    picture = _color(photo, view.levels(n))
+    picture = _color(photo, view.map_values(view.table[:, n]))
     draw_outline(picture, view.amodal(n))
     return picture
 

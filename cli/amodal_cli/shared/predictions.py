@@ -30,7 +30,7 @@ CompletionSave = Annotated[str, typer.Option("--save", metavar="KINDS", help=_LA
 
 def find_images(inputs: list[Path], folder: Path, kinds: list[str], *, force: bool, quiet: bool) -> tuple[Path, ...]:
     """Find the images and make the output folder; nothing in it may be overwritten without ``force``."""
-    from sln.inference.folder import find_inputs
+    from sln.inference.sources import find_inputs
 
     images = find_inputs(inputs)
     folder.mkdir(parents=True, exist_ok=True)

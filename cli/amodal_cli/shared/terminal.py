@@ -27,6 +27,7 @@ _EXTRAS = {  # The extra that installs each optional package
     "pydantic": "sln", "tomlkit": "sln", "torch": "sln", "torchvision": "sln", "safetensors": "sln",
     "distributed": "distributed", "faster_coco_eval": "boundary", "datumaro": "formats",
     "fiftyone": "fiftyone", "supervision": "supervision", "pyarrow": "parquet", "tensorboard": "tensorboard",
+    "pandas": "pandas", "av": "video",
 }  # fmt: skip
 _PLAIN = {"█": "#", "━": "-", "…": "..."}  # ASCII for symbols of bars
 SYNONYMS = {  # Names that other tools use for these commands

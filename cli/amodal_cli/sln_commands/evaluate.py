@@ -34,9 +34,9 @@ def evaluate(
     for path in (output, png, page):
         if path is not None:
             check_output(path, force=force, inputs=[val])
+    from amodal_data.io.pictures import save_picture
     from sln import CachedTargets, evaluate_model, load
     from sln.evaluation.evaluate import compare_with_truth
-    from sln.inference.overlay import save_picture
 
     predictor = load(model, device)
     data = CachedTargets(val, options.image_folders(images, val), predictor.config.data)

@@ -65,7 +65,7 @@ def attack_once(folder, path, seed):
                     image, targets = cache.read(index)
                     image_id, texts, codes, pairs = hostile.read_plainly(path, index)
                     assert (image.image_id, [image.file_name, image.annotator, *targets.names]) == (image_id, texts)
-                    assert np.array_equal(targets.levels(), codes) and targets.pairs.tolist() == pairs
+                    assert np.array_equal(targets.levels, codes) and targets.pairs.tolist() == pairs
                 summary = open_dataset(path).summary()
                 assert str(summary) and all(map(str, summary.findings))
         except CacheError:
@@ -227,10 +227,10 @@ def test_caches_replaced_while_open(scenes, tmp_path):
     path = tmp_path / "c.h5"
     path.write_bytes((scenes / "c.h5").read_bytes())
     cache = TargetCache(path)
-    first = cache[0].levels()
+    first = cache[0].levels
     other = write_cocoa(tmp_path / "other", 5, seed=9, size=(40, 50), instances=(3, 6), photos=False)
     build_targets(read_cocoa(other), path, force=True)
-    assert np.array_equal(cache[0].levels(), first)  # an open handle still reads its file
+    assert np.array_equal(cache[0].levels, first)  # an open handle still reads its file
     with pytest.raises(CacheFormatError, match="replaced"):
         pickle.loads(pickle.dumps(cache))[0]
     read, write = os.pipe()

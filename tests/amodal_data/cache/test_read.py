@@ -79,7 +79,7 @@ def test_provenance_and_table(tmp_path):
         assert (rows["image_id"] == scene.image_id).all()
         assert rows["area"].tolist() == targets.amodal().sum(axis=(1, 2)).tolist()
         assert rows["visible_area"].tolist() == targets.modal().sum(axis=(1, 2)).tolist()
-        assert rows["deepest_level"].tolist() == [int(codes.max()) - 1 for codes in targets.levels()]
+        assert rows["deepest_level"].tolist() == [int(codes.max()) - 1 for codes in targets.levels]
         assert np.array_equal(rows["amodal_box"], targets.boxes()[0])
         assert rows["occlusion_rate"].tolist() == [i.declared.occlusion_rate for i in scene.instances]
     assert "3 images of cocoa" in repr(cache)

@@ -108,7 +108,7 @@ def test_caches_keep_images_without_objects(background, tmp_path):
     assert (report.images, report.instances) == (3, 1)
     cache = TargetCache(tmp_path / "c.h5")
     assert cache.image_ids.tolist() == [1, 2, 3]  # after the others, so that these keep their positions
-    assert cache[1].levels().shape == (0, HEIGHT, WIDTH)
+    assert cache[1].levels.shape == (0, HEIGHT, WIDTH)
     assert verify_cache(tmp_path / "c.h5", read_annotations(path)).ok
     assert cache.table().shape == (1,)
     assert [finding.code for finding in cache.findings] == ["image-unannotated"] * 2

@@ -24,7 +24,7 @@ def test_the_order_of_a_pair_is_consistent(tmp_path, seed):
     rng = np.random.default_rng(seed)
     prediction = random_prediction(rng)
     masks = prediction.scored_masks()
-    order = prediction.order()
+    order = prediction.order
     scene = make_scene(np.ones((1, 40, 50), bool))
     write_predictions(tmp_path / "p.json", {1: masks})
     read = read_predictions(tmp_path / "p.json", read_truth([scene])).of(1)

@@ -440,7 +440,7 @@ def test_boundary_ap_of_exact_masks(scenes):
 def test_predictions_from_level_codes(scenes):
     scenes_ = read_cocoa(scenes[0])
     predictions = {
-        i: [ScoredMask.from_codes(codes, 0.5) for codes in t.targets.levels()]
+        i: [ScoredMask.from_codes(codes, 0.5) for codes in t.targets.levels]
         for i, t in images_by_id(read_truth(scenes_)).items()
     }
     assert evaluate(scenes_, predictions, "order").figures["methods"]["R_hard"]["accuracy"] == 1

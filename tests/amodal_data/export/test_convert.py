@@ -58,7 +58,7 @@ def cocoa(tmp_path_factory):
 
 def levels_of(scenes):
     """Level codes of every image, instances in an order that no layout can change."""
-    return [sorted(levels.tobytes() for levels in layer_scene(scene).levels()) for scene in scenes]
+    return [sorted(levels.tobytes() for levels in layer_scene(scene).levels) for scene in scenes]
 
 
 def converted(images, folder, layout, photos):
@@ -104,7 +104,7 @@ def test_levels_that_no_order_gives_are_counted_and_d2sa_keeps_them(tmp_path):
         back = [layer_scene(scene) for scene in read_annotations(result.path, **BACK[layout])]
         targets = [layer_scene(scene) for scene in read_annotations(flat)]
         wrong = sum(
-            int((np.sort(a.levels(), axis=0) != np.sort(b.levels(), axis=0)).any())
+            int((np.sort(a.levels, axis=0) != np.sort(b.levels, axis=0)).any())
             for a, b in zip(back, targets, strict=True)
         )
         counted = sum(count for loss, count in result.lost.items() if "level" in loss)

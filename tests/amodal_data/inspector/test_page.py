@@ -91,7 +91,7 @@ def _certain(targets, n, score):
     box = targets.boxes()[0][n].astype(np.float32)
     codes = roi_levels(targets, box[None], np.array([n]), 28)[0]
     probabilities = np.stack([codes == code for code in range(5)]).astype(np.float16) * 0.8 + 0.04
-    mask = ScoredMask.from_codes(targets.levels(n), max(score, 0.1))
+    mask = ScoredMask.from_codes(targets.levels[n], max(score, 0.1))
     return ScoredMask(mask.amodal, mask.score, 1, mask.visible, mask.levels, box, probabilities)
 
 
@@ -126,7 +126,7 @@ def test_the_browser_unpacks_the_same_levels(visit, place):
         "picture.truth.instances.map((_, n) => Array.from(picture.truth.regions, (r) => picture.truth.table[n][r]))"
     )
     targets = targets_of(place, 4)
-    assert (np.array(codes, np.uint8).reshape(-1, 240, 320) == targets.levels()).all()
+    assert (np.array(codes, np.uint8).reshape(-1, 240, 320) == targets.levels).all()
     areas, visible = targets.areas()
     rows = page.locator("#tables tbody tr")
     assert rows.count() == len(areas)
@@ -141,7 +141,7 @@ def test_the_browser_unpacks_the_same_levels(visit, place):
 def test_hovering_lists_instances_nearest_first(visit, place):
     page = visit(place / "truth.html", "#image=4")
     targets = targets_of(place, 4)
-    levels = targets.levels()
+    levels = targets.levels
     y, x = np.unravel_index(int(levels.max(axis=0).argmax()), (240, 320))
     page.mouse.move(*pixel_of(page, "truth", (x + 0.5) / 320, (y + 0.5) / 240))
     text = page.locator("#hover").inner_text()

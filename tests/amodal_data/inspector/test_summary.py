@@ -27,7 +27,7 @@ def test_the_summary_equals_counts_of_dense_maps():
     rng = np.random.default_rng(0)
     images = [layered(random_masks(rng, n, (20, 20))) for n in (1, 4, 6, 9)]
     summary = summarize(images)
-    codes = [t.levels() for _, t in images]
+    codes = [t.levels for _, t in images]
     for level, pixels in enumerate(summary.level_pixels):
         assert pixels == sum(int((c == level + 1).sum()) for c in codes)
     assert summary.instances == sum(summary.deepest) + summary.empty == 20
@@ -140,7 +140,7 @@ def test_the_most_hidden_instance_has_the_most_hidden_pixels(seed):
     """Not the deepest one, nor a thing before stuff; the first of equals, and never an empty one."""
     rng = np.random.default_rng(seed)
     _, targets = layered([np.zeros((20, 20), bool), *random_masks(rng, 6, (20, 20))])
-    hidden = [int((codes > 1).sum()) if codes.any() else -1 for codes in targets.levels()]
+    hidden = [int((codes > 1).sum()) if codes.any() else -1 for codes in targets.levels]
     assert most_hidden(targets) == hidden.index(max(hidden))
     assert most_hidden(layered(np.zeros((2, 4, 4), bool))[1]) is None
     assert most_hidden(layered(np.eye(3, dtype=bool)[:, None])[1]) == 0

@@ -111,7 +111,7 @@ def test_photos_in_folders(tmp_path):
         (tmp_path / name).write_bytes(b"x")
     os.mkfifo(tmp_path / "e.png")
     pytest.importorskip("torch")
-    from sln.inference.folder import find_inputs
+    from sln.inference.sources import find_inputs
 
     inputs = find_inputs([tmp_path])
     assert [path.name for path in inputs.paths] == ["a.webp", "b.JPG", "c.tiff", "d.bmp"]
@@ -124,16 +124,16 @@ def test_predictions_are_kept_after_an_interruption(place, tmp_path):
 
     photos = sorted((place / "val2014").iterdir())[:3]
     predictor = load(place / "run", "cpu")
-    predict_many = predictor.predict_many
+    predict = predictor.predict
     calls = []
 
-    def interrupted(opened):
+    def interrupted(opened, **options):
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return predict_many(opened)
+        return predict(opened, **options)
 
-    predictor.predict_many = interrupted
+    predictor.predict = interrupted
     report = predict_photos(predictor, photos, tmp_path, ("coco", "html", "png"), batch=1)
     assert report.interrupted and report.photos == 2
     rows = json.loads((tmp_path / "predictions.json").read_text())

@@ -11,11 +11,11 @@ from amodal_data.cache import CachedImage, decode, encode
 def assert_equal_scenes(targets, expected, order):
     """The instances of ``targets`` are those of ``expected`` at ``order``."""
     size = targets.size
-    assert np.array_equal(targets.levels().reshape(-1, *size), expected.levels().reshape(-1, *size)[order])
+    assert np.array_equal(targets.levels.reshape(-1, *size), expected.levels.reshape(-1, *size)[order])
     pairs = {(order.index(a), order.index(b)) for a, b in expected.pairs.tolist()}
     assert {tuple(pair) for pair in targets.pairs.tolist()} == pairs
-    assert np.array_equal(targets.draw(targets.ambiguous), expected.draw(expected.ambiguous))
-    assert np.array_equal(targets.draw(targets.unknown), expected.draw(expected.unknown))
+    assert np.array_equal(targets.map_values(targets.ambiguous), expected.map_values(expected.ambiguous))
+    assert np.array_equal(targets.map_values(targets.unknown), expected.map_values(expected.unknown))
     assert (targets.run_regions[1:] != targets.run_regions[:-1]).all() and targets.run_lengths.sum() == np.prod(size)
 
 
@@ -45,7 +45,7 @@ def test_twins_count_once_whether_built_or_inserted():
         twins += len({(mask.tobytes(), rank) for mask, rank in zip(masks[1:], ranks, strict=True)}) < len(ranks)
     assert twins > 300
     square = np.ones((1, 2, 2), bool).repeat(4, 0)
-    assert [int(codes[0, 0]) for codes in layer_scene(make_scene(square, [1, 1, 1, 2])).levels()] == [1, 1, 1, 2]
+    assert [int(codes[0, 0]) for codes in layer_scene(make_scene(square, [1, 1, 1, 2])).levels] == [1, 1, 1, 2]
 
 
 def test_inserting_from_back_to_front_builds_the_scene():
@@ -56,7 +56,7 @@ def test_inserting_from_back_to_front_builds_the_scene():
         for mask in masks[4::-1]:
             targets = targets.insert_front(RLE.from_mask(mask))
         assert_equal_scenes(targets, layer_scene(make_scene(masks)), [5, 4, 3, 2, 1, 0])
-        assert targets.order.tolist() == [6, 5, 4, 3, 2, 1]
+        assert targets.ranks.tolist() == [6, 5, 4, 3, 2, 1]
         image, decoded = decode(encode(CachedImage(1, "a.jpg", targets.size), targets))
         assert image.size == targets.size and np.array_equal(decoded.table, targets.table)
 
@@ -76,16 +76,16 @@ def test_insertion_follows_the_definition_without_a_total_order():
         before, front = layer_scene(scene), random_masks(rng, 1)[0]
         inserted = before.insert_front(RLE.from_mask(front))
         in_front = before.in_front()
-        levels, modal = before.levels(), before.modal() & ~front
+        levels, modal = before.levels, before.modal() & ~front
         hidden = before.amodal() & ~modal
         if len(np.unique(before.table, axis=1).T) == n:  # no equal instances
             expected = [
                 np.where(modal[i], 1, 2 + sum(hidden[j] for j in range(n) if in_front[j, i])) * (levels[i] > 0)
                 for i in range(n)
             ]
-            assert np.array_equal(inserted.levels()[:n][:, front], np.array(expected)[:, front])
-        assert np.array_equal(inserted.levels()[:n][:, ~front], levels[:, ~front])
-        assert np.array_equal(inserted.levels(n), front)
+            assert np.array_equal(inserted.levels[:n][:, front], np.array(expected)[:, front])
+        assert np.array_equal(inserted.levels[:n][:, ~front], levels[:, ~front])
+        assert np.array_equal(inserted.levels[n], front)
 
 
 def test_insertion_into_an_empty_image_and_with_another_size():
@@ -93,7 +93,7 @@ def test_insertion_into_an_empty_image_and_with_another_size():
     mask = np.zeros((5, 6), bool)
     mask[1:3, 2:4] = True
     targets = empty.insert_front(RLE.from_mask(mask), category_id=7, name="cup", annotation_id=3)
-    assert np.array_equal(targets.levels(0), mask)
+    assert np.array_equal(targets.levels[0], mask)
     assert targets.names == ("cup",) and targets.category_ids.tolist() == [7]
     with pytest.raises(ValueError, match="a mask of"):
         empty.insert_front(RLE.from_mask(mask.T))

@@ -13,7 +13,7 @@ def targets(request):
 
 
 def test_layering_maps_equal_their_definition(targets):
-    codes = targets.levels()
+    codes = targets.levels
     for n_levels in (1, 2, 4, 9):
         layers = targets.global_layering(n_levels)
         for level in range(n_levels):
@@ -26,9 +26,10 @@ def test_layering_maps_equal_their_definition(targets):
 
 
 def test_maps_of_an_instance_are_slices_of_those_of_all(targets):
-    for view in (targets.levels, targets.modal, targets.amodal):
-        assert np.array_equal(view()[3], view(3))
-        assert view().dtype == view(3).dtype
+    for maps, view in ((targets.masks, targets.amodal), (targets.visible_masks, targets.modal)):
+        assert np.array_equal(maps[3], view(3)) and maps.dtype == view(3).dtype == bool
+        assert np.array_equal(view(), maps)
+    assert np.array_equal(targets.levels[3], targets.map_values(targets.table[:, 3]))
     assert targets.region_map().dtype == np.uint16
 
 
@@ -39,13 +40,13 @@ def test_resized_views_equal_resized_maps(targets, size, box, flip):
     x0, y0, x1, y1 = box or (0, 0, 31, 23)
     y = np.floor(y0 + (np.arange(size[0]) + 0.5) * (y1 - y0) / size[0]).astype(int)
     x = np.floor(x0 + (np.arange(size[1]) + 0.5) * (x1 - x0) / size[1]).astype(int)
-    padded = np.pad(targets.levels(), [(0, 0), (200, 200), (200, 200)])
+    padded = np.pad(targets.levels, [(0, 0), (200, 200), (200, 200)])
     expected = padded[:, y[:, None] + 200, x[None, :] + 200]
     view = targets.resized(size, flip=flip, box=box)
     assert view.size == size
-    assert np.array_equal(view.levels(), expected[:, :, ::-1] if flip else expected)
-    assert np.array_equal(view.count_map(), (view.levels() > 0).sum(axis=0))
-    assert np.array_equal(view.depth_map(), view.levels().max(axis=0))
+    assert np.array_equal(view.levels, expected[:, :, ::-1] if flip else expected)
+    assert np.array_equal(view.count_map(), (view.levels > 0).sum(axis=0))
+    assert np.array_equal(view.depth_map(), view.levels.max(axis=0))
 
 
 def test_region_lookup_equals_dense_crops(targets):
@@ -58,7 +59,7 @@ def test_region_lookup_equals_dense_crops(targets):
         codes = roi_levels(view, boxes, instances, 7)
         assert codes.shape == (40, 7, 7)
         assert codes.dtype == np.uint8
-        dense = np.pad(view.levels(), [(0, 0), (99, 99), (99, 99)])
+        dense = np.pad(view.levels, [(0, 0), (99, 99), (99, 99)])
         for p, (x0, y0, x1, y1) in enumerate(boxes):
             for i in range(7):
                 for j in range(7):
@@ -71,13 +72,13 @@ def test_region_lookup_equals_dense_crops(targets):
 def test_sem_dist_maps_of_ground_truth(targets):
     m = targets.sem_dist()
     assert m.dtype == np.float32
-    levels = targets.levels().astype(int)
+    levels = targets.levels.astype(int)
     assert np.array_equal(m, np.where(levels > 0, 1 - 2**-8 - (levels - 1), 0).astype(np.float32))
 
 
 def test_views_do_not_change_the_targets(targets):
     before = targets.table.copy(), targets.run_lengths.copy(), targets.run_regions.copy()
-    targets.resized((5, 5), box=(-3, -3, 40, 40)).levels()
+    assert targets.resized((5, 5), box=(-3, -3, 40, 40)).levels.size
     targets.sem_dist()
     targets.global_layering(2)
     assert all(
@@ -88,7 +89,7 @@ def test_views_do_not_change_the_targets(targets):
 
 def test_wrong_arguments_are_errors(targets):
     with pytest.raises(TypeError):
-        targets.levels([0, 1])
+        targets.amodal([0, 1])
     for size in ((0, 5), (-1, 5)):
         with pytest.raises(ValueError, match="at least 1"):
             targets.resized(size)

@@ -89,7 +89,7 @@ def test_all_three_decodings_agree_on_ground_truth():
     rng = np.random.default_rng(5)
     for _ in range(20):
         targets = layer_scene(make_scene(random_masks(rng, 5)))
-        codes = targets.levels()
+        codes = targets.levels
         sure = (codes > 0) * SAFE_CONFIDENCE
         onehot = [np.stack([code == level + 1 for level in range(int(codes.max()))]).astype(float) for code in codes]
         for front, back in targets.pairs:

@@ -16,7 +16,7 @@ def check(scene, masks, visible, in_front):
     assert int(targets.run_lengths.sum()) == masks[0].size if len(masks) else True
     assert (targets.run_regions[1:] != targets.run_regions[:-1]).all()
     assert len(np.unique(targets.table, axis=0)) == len(targets.table)
-    assert np.array_equal(targets.levels(), levels(masks, visible, in_front))
+    assert np.array_equal(targets.levels, levels(masks, visible, in_front))
     return targets
 
 
@@ -47,7 +47,7 @@ def test_levels_of_many_instances_equal_merged_masks(n):
         order = np.argsort(ranks)
         rles = [coco_mask.encode(np.asfortranarray(masks[i].astype(np.uint8))) for i in order]
         for rank in (0, n // 2, n - 1):
-            assert np.array_equal(targets.levels(int(order[rank])), levels_by_merge(rles, rank))
+            assert np.array_equal(targets.levels[int(order[rank])], levels_by_merge(rles, rank))
         assert np.array_equal(targets.amodal(), masks)
 
 
@@ -66,7 +66,7 @@ def test_levels_equal_the_definition_for_stored_visible_masks(n):
 def test_visible_pixels_outside_the_amodal_mask_do_not_count():
     amodal = np.array([[[1, 1, 0]]], bool)
     targets = layer_scene(make_scene(amodal, visible=np.array([[[0, 1, 1]]], bool)))
-    assert targets.levels(0).tolist() == [[2, 1, 0]]
+    assert targets.levels[0].tolist() == [[2, 1, 0]]
 
 
 def test_three_rectangles_by_hand():
@@ -75,7 +75,7 @@ def test_three_rectangles_by_hand():
     masks[1, :, 1:5] = True
     masks[2, :, 2:6] = True
     targets = layer_scene(make_scene(masks))
-    assert targets.levels()[:, 0].tolist() == [[1, 1, 1, 0, 0, 0], [0, 2, 2, 1, 1, 0], [0, 0, 3, 2, 2, 1]]
+    assert targets.levels[:, 0].tolist() == [[1, 1, 1, 0, 0, 0], [0, 2, 2, 1, 1, 0], [0, 0, 3, 2, 2, 1]]
     assert targets.pairs.tolist() == [[0, 1], [0, 2], [1, 2]]
     assert targets.level_pixels().tolist() == [18, 12, 3]
     assert targets.table.dtype == np.uint8
@@ -87,7 +87,7 @@ def test_a_fully_hidden_instance_counts_for_those_behind_it():
     masks = np.ones((3, 2, 2), bool)
     masks[2] = True
     targets = layer_scene(make_scene(masks))
-    assert [int(targets.levels(n).max()) for n in range(3)] == [1, 2, 3]
+    assert [int(targets.levels[n].max()) for n in range(3)] == [1, 2, 3]
     assert not targets.modal(1).any()
 
 
@@ -96,7 +96,7 @@ def test_an_unknown_occluder_counts_one():
     visible = np.array([[[1, 0, 0]], [[0, 1, 0]]], bool)  # no known instance is visible at the last pixel
     order = np.array([[0, 0], [1, 0]], bool)
     targets = layer_scene(make_scene(amodal, visible=visible, in_front=order))
-    assert targets.levels().tolist() == [[[1, 2, 3]], [[0, 1, 2]]]
+    assert targets.levels.tolist() == [[[1, 2, 3]], [[0, 1, 2]]]
     assert targets.depth_map().tolist() == [[1, 2, 3]]
     assert targets.count_map().tolist() == [[1, 2, 2]]
 
@@ -107,7 +107,7 @@ def test_masks_below_64_px_and_more_than_32_instances_are_kept():
     for n in range(40):
         masks[n, n // 8, n % 8] = True
     targets = layer_scene(make_scene(masks))
-    assert int(targets.levels(39)[0, 0]) == 40
+    assert int(targets.levels[39][0, 0]) == 40
     assert targets.areas()[0].tolist() == masks.sum(axis=(1, 2)).tolist()
 
 
@@ -157,9 +157,9 @@ def test_areas_boxes_and_masks_of_instances():
             assert np.array_equal(targets.amodal_rle(n).decode(), masks[n])
             assert np.array_equal(targets.modal_rle(n).decode(), modal[n])
             assert np.array_equal(targets.hidden_rle(n).decode(), masks[n] & ~modal[n])
-            assert np.array_equal(targets.level_rle(n, 2).decode(), targets.levels(n) == 3)
+            assert np.array_equal(targets.level_rle(n, 2).decode(), targets.levels[n] == 3)
             assert differing_pixels(targets.amodal_rle(n), RLE.from_mask(masks[n])) == 0
-        pixels = [int((targets.levels() == code).sum()) for code in range(1, 1 + int(targets.table.max()))]
+        pixels = [int((targets.levels == code).sum()) for code in range(1, 1 + int(targets.table.max()))]
         assert targets.level_pixels().tolist() == pixels
 
 
@@ -201,6 +201,6 @@ def test_sparse_and_dense_routes_give_the_same_levels(order, monkeypatch):
     monkeypatch.setattr(level_table, "DENSE_INSTANCES", 10**6)
     monkeypatch.setattr(occlusion, "_MATRIX_LIMIT", 10**6)
     expected = layer_scene(scene)
-    assert np.array_equal(targets.levels(), expected.levels()) and np.array_equal(targets.pairs, expected.pairs)
+    assert np.array_equal(targets.levels, expected.levels) and np.array_equal(targets.pairs, expected.pairs)
     assert np.array_equal(targets.ambiguous, expected.ambiguous)
     assert [np.array_equal(*pair) for pair in zip(targets.boxes(), expected.boxes(), strict=True)] == [True, True]

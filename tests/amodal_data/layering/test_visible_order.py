@@ -56,12 +56,12 @@ def test_reordered_targets_equal_those_of_the_correct_order():
         visible = truth.modal()
         wrong = layer_scene(make_scene(masks, ranks=rng.permutation(len(masks)), visible=visible))
         targets, reversed_pairs = reorder(wrong)
-        clear = ~(targets.draw(targets.ambiguous) | wrong.draw(wrong.ambiguous))
+        clear = ~(targets.map_values(targets.ambiguous) | wrong.map_values(wrong.ambiguous))
         in_front = order_of(masks, visible).in_front
         pairs = {tuple(pair) for pair in truth.pairs.tolist()}
         assert reversed_pairs == sum(1 for front, back in wrong.pairs.tolist() if in_front[back, front])
         if reversed_pairs and {tuple(pair) for pair in targets.pairs.tolist()} == pairs:
-            assert np.array_equal(targets.levels() * clear, truth.levels() * clear)
+            assert np.array_equal(targets.levels * clear, truth.levels * clear)
             recovered += 1
     assert recovered > 30
 

@@ -60,7 +60,7 @@ def test_levels_equal_the_definition_of_the_derived_order(n):
             continue
         order = resolve_order(evidence_of(amodal, visible), overlap_of(amodal), hint).in_front
         targets = layer_scene(make_scene(amodal, visible=visible, in_front=hint, total_order=False))
-        assert np.array_equal(targets.levels(), levels(amodal, visible, order))
+        assert np.array_equal(targets.levels, levels(amodal, visible, order))
         hidden = amodal & ~visible
         evidence = evidence_of(amodal, visible)
         doubtful = np.zeros(amodal.shape[1:], bool)
@@ -68,7 +68,7 @@ def test_levels_equal_the_definition_of_the_derived_order(n):
             for j in range(i):
                 unknown = not (order[i, j] or order[j, i]) or (evidence[i, j] and evidence[j, i])
                 doubtful |= hidden[i] & hidden[j] & bool(unknown)
-        assert np.array_equal(targets.draw(targets.ambiguous), doubtful)
+        assert np.array_equal(targets.map_values(targets.ambiguous), doubtful)
         assert targets.ambiguous_pixels() == doubtful.sum()
 
 
@@ -78,7 +78,7 @@ def test_duplicate_instances_count_once():
     hint = np.zeros((4, 4), bool)
     hint[1, 2] = True  # even if a file orders two duplicates, they count as one
     targets = layer_scene(make_scene(amodal, visible=visible, in_front=hint, total_order=False))
-    assert targets.levels()[:, 0].tolist() == [[3, 2, 1], [2, 1, 0], [2, 1, 0], [1, 0, 0]]
+    assert targets.levels[:, 0].tolist() == [[3, 2, 1], [2, 1, 0], [2, 1, 0], [1, 0, 0]]
     assert targets.count_map().tolist() == [[3, 2, 1]]
     assert [1, 2] not in targets.pairs.tolist() and [2, 1] not in targets.pairs.tolist()
 
@@ -94,11 +94,11 @@ def test_a_rider_in_front_of_and_behind_the_horse():
     near[:, :7] = True
     visible = np.stack([horse & ~(rider & near), rider & ~(horse & ~near)])
     targets = layer_scene(make_scene(amodal, visible=visible, in_front=np.zeros((2, 2), bool), total_order=False))
-    assert (targets.levels(0)[rider & near & horse] == 2).all()
-    assert (targets.levels(1)[rider & ~near & horse] == 2).all()
-    assert (targets.levels(1)[rider & near] == 1).all()
+    assert (targets.levels[0][rider & near & horse] == 2).all()
+    assert (targets.levels[1][rider & ~near & horse] == 2).all()
+    assert (targets.levels[1][rider & near] == 1).all()
     sure = targets.amodal() * 0.9
-    code = targets.levels().astype(int)
+    code = targets.levels.astype(int)
     r = relative_depth((sure[1], code[1] - 1), (sure[0], code[0] - 1))
     assert set(np.unique(r)) == {-1, 0, 1}
     assert sorted(regional_order(r).signs.tolist()) == [-1, 1]
@@ -122,7 +122,7 @@ def both_ways(tmp_path, seed, keep):
 
 def test_depth_gives_the_same_levels_as_order(tmp_path):
     for targets, (from_depth, findings) in both_ways(tmp_path, 1, {"occl_depth"}):
-        assert np.array_equal(targets.levels(), from_depth.levels())
+        assert np.array_equal(targets.levels, from_depth.levels)
         assert np.array_equal(targets.pairs, from_depth.pairs)
         assert findings == ()
         assert from_depth.ambiguous_pixels() == 0
@@ -131,9 +131,9 @@ def test_depth_gives_the_same_levels_as_order(tmp_path):
 def test_levels_from_masks_are_exact_except_where_ambiguous(tmp_path):
     pixels = 0
     for targets, (from_masks, findings) in both_ways(tmp_path, 2, set()):
-        ambiguous = from_masks.draw(from_masks.ambiguous)
-        assert np.array_equal(targets.levels()[:, ~ambiguous], from_masks.levels()[:, ~ambiguous])
-        assert (from_masks.levels() <= targets.levels()).all()
+        ambiguous = from_masks.map_values(from_masks.ambiguous)
+        assert np.array_equal(targets.levels[:, ~ambiguous], from_masks.levels[:, ~ambiguous])
+        assert (from_masks.levels <= targets.levels).all()
         assert findings == ()
         pixels += from_masks.ambiguous_pixels()
     assert pixels > 0
@@ -154,7 +154,7 @@ def test_generated_files_of_each_layout_run_end_to_end(tmp_path, layout, reader)
         order = resolve_order(evidence_of(amodal, visible), overlap_of(amodal), scene.in_front)
         targets, findings = layer_with_findings(scene)
         assert findings == ()
-        assert np.array_equal(targets.levels(), levels(amodal, visible, order.in_front))
+        assert np.array_equal(targets.levels, levels(amodal, visible, order.in_front))
     build_targets(scenes, tmp_path / "c.h5")
     report = verify_cache(tmp_path / "c.h5", scenes)
     assert report.ok, report.differences
@@ -165,7 +165,7 @@ def test_padded_frames_hide_parts_behind_an_unknown_occluder(tmp_path):
     scenes = read_d2sa(write_flat(tmp_path, 6, "d2sa", seed=3, size=(160, 160), photos=False))
     beyond = 0
     for scene in scenes[1::2]:
-        codes_ = layer_scene(scene).levels()
+        codes_ = layer_scene(scene).levels
         padding = np.ones(scene.size, bool)
         padding[10:150] = False
         assert (codes_[:, padding] != 1).all()
@@ -183,7 +183,7 @@ def test_cocoa_cls_takes_the_order_of_cocoa(tmp_path):
     unordered, ordered = read_cocoa_cls(path), read_cocoa_cls(path, cocoa=cocoa)
     assert sum(layer_scene(s).ambiguous_pixels() for s in unordered) > 0
     for scene, other in zip(cocoa, ordered, strict=True):
-        assert np.array_equal(layer_scene(scene).levels(), layer_scene(other).levels())
+        assert np.array_equal(layer_scene(scene).levels, layer_scene(other).levels)
     assert len(ordered.sources) == 2
     assert read_annotations(path).dataset == "cocoa-cls"
 

@@ -57,7 +57,7 @@ def test_instances_get_classes_and_keep_their_levels(cocoa):
     plain, named = read_cocoa(cocoa), with_classes(read_cocoa(cocoa), read_class_names())
     assert named.settings["classes"] and len(named[2:4]) == 2
     for scene, classified in zip(plain, named, strict=True):
-        assert np.array_equal(layer_scene(scene).levels(), layer_scene(classified).levels())
+        assert np.array_equal(layer_scene(scene).levels, layer_scene(classified).levels)
         for a, b in zip(scene.instances, classified.instances, strict=True):
             expected = {"Man": (1, "person"), "dogs": (18, "dog"), "cell-phone": (77, "cell phone")}
             assert (b.category_id, b.name) == expected.get(a.name, (91, "other"))

@@ -69,8 +69,10 @@ def test_masks_are_at_level_0_and_crowds_are_unknown(modal, tmp_path):
         instances = [mask for entry, mask in zip(annotations, decoded, strict=True) if not entry["iscrowd"]]
         unknown = [mask for entry, mask in zip(annotations, decoded, strict=True) if entry["iscrowd"]]
         targets = cache[n]
-        assert np.array_equal(targets.levels(), np.array(instances).reshape(-1, *image.size))  # codes 0 and 1
-        assert np.array_equal(targets.draw(targets.unknown), np.any([np.zeros(image.size, bool), *unknown], axis=0))
+        assert np.array_equal(targets.levels, np.array(instances).reshape(-1, *image.size))  # codes 0 and 1
+        assert np.array_equal(
+            targets.map_values(targets.unknown), np.any([np.zeros(image.size, bool), *unknown], axis=0)
+        )
         assert not targets.ambiguous.any() and not len(targets.pairs)
         crowds += len(unknown)
     assert crowds and sum(entry.code == "crowd-unknown" for entry in cache.findings) == crowds
@@ -96,8 +98,8 @@ def test_a_stream_gives_the_same_scenes(modal):
     by_id = {scene.image_id: scene for scene in stream}
     for scene in scenes:
         targets, streamed = layer_scene(scene), layer_scene(by_id[scene.image_id])
-        assert np.array_equal(targets.levels(), streamed.levels())
-        assert np.array_equal(targets.draw(targets.unknown), streamed.draw(streamed.unknown))
+        assert np.array_equal(targets.levels, streamed.levels)
+        assert np.array_equal(targets.map_values(targets.unknown), streamed.map_values(streamed.unknown))
 
 
 def test_inspect_says_modal_and_fit_refuses_it(modal, tmp_path):
@@ -124,8 +126,8 @@ def test_unknown_regions_change_no_level():
         size = masks.shape[1:]
         plain = layer_scene(make_scene(masks))
         targets = layer_scene(make_scene(masks, unknown=RLE.from_mask(unknown)))
-        assert np.array_equal(targets.levels().reshape(-1, *size), plain.levels().reshape(-1, *size))
-        assert np.array_equal(targets.draw(targets.unknown), unknown) and not plain.unknown.any()
+        assert np.array_equal(targets.levels.reshape(-1, *size), plain.levels.reshape(-1, *size))
+        assert np.array_equal(targets.map_values(targets.unknown), unknown) and not plain.unknown.any()
         assert targets.unknown_rle() == RLE.from_mask(unknown)
 
 
@@ -140,7 +142,7 @@ def test_crowds_of_flat_and_exported_files_are_unknown(tmp_path):
         path = tmp_path / f"{part}.json"
         path.write_text(json.dumps(export_coco([(CachedImage(1, "a.jpg", (30, 40)), targets)], part)))
         reread = layer_scene((read_d2sa if part == "amodal" else read_coco)(path)[0])
-        assert np.array_equal(reread.draw(reread.unknown), unknown)
+        assert np.array_equal(reread.map_values(reread.unknown), unknown)
         assert np.array_equal(reread.modal()[reread.areas()[1] > 0], targets.modal()[targets.areas()[1] > 0])
 
 

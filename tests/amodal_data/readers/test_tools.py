@@ -37,7 +37,7 @@ def cocoa(tmp_path_factory):
 
 def sorted_levels(targets, pixels=True):
     """Level codes of the instances of an image, in an order that no layout can change."""
-    return sorted((codes * pixels).tobytes() for codes in targets.levels())
+    return sorted((codes * pixels).tobytes() for codes in targets.levels)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -53,7 +53,7 @@ def test_every_layout_gives_the_levels_of_cocoa(layout, cocoa, tmp_path):
                 sorted(map(bytes, part.reshape(-1, 1, *scene.size))) for part in (targets.modal(), truth.modal())
             ]
             assert visible[0] == visible[1]
-            clear = ~targets.draw(targets.ambiguous)
+            clear = ~targets.map_values(targets.ambiguous)
             assert sorted_levels(targets, clear) == sorted_levels(truth, clear)
             continue
         assert sorted_levels(targets) == sorted_levels(truth)
@@ -130,10 +130,10 @@ def test_overlaps_of_unordered_pairs_are_ambiguous():
         once = [j for j in range(len(masks)) if not any(are_twins(j, k, masks, masks, front) for k in range(j))]
         behind = np.array([sum((masks[j] for j in once if front[j, i]), np.zeros(masks.shape[1:], int))
                            for i in range(len(masks))])  # fmt: skip
-        assert np.array_equal(targets.levels(), np.where(masks, 1 + behind, 0))
+        assert np.array_equal(targets.levels, np.where(masks, 1 + behind, 0))
         pairs = [masks[i] & masks[j] for i in once for j in once if j < i and not front[i, j] | front[j, i]]
         unordered = np.any([np.zeros(masks.shape[1:], bool), *pairs], axis=0)
-        assert np.array_equal(targets.draw(targets.ambiguous), unordered)
+        assert np.array_equal(targets.map_values(targets.ambiguous), unordered)
         trials += unordered.any()
     assert trials > 80
 
@@ -158,8 +158,8 @@ def test_a_stream_reads_amodal_coco_as_the_reader_does(cocoa, tmp_path):
             iter_annotations(path, masks="amodal", order=order),
         )
         assert scenes.settings == stream.settings
-        by_id = {scene.image_id: layer_scene(scene).levels() for scene in stream}
-        assert all(np.array_equal(layer_scene(scene).levels(), by_id[scene.image_id]) for scene in scenes)
+        by_id = {scene.image_id: layer_scene(scene).levels for scene in stream}
+        assert all(np.array_equal(layer_scene(scene).levels, by_id[scene.image_id]) for scene in scenes)
 
 
 def shapes(*shapes, size=(40, 50)):
@@ -199,7 +199,7 @@ def test_shapes_of_labelme(tmp_path):
     assert np.array_equal(whole[2][35:40, 45:], mask[:5, :5]) and not whole[2][:35].any()
     assert whole[3].sum() == 128 and whole[3][:8, :8].all() and whole[3][30:38, 20:28].all()
     assert [instance.name for instance in scene.instances] == ["a", "a", "a", "a", "other"]
-    assert layer_scene(scene).levels(3)[32, 22] == 2  # what is drawn later is in front
+    assert layer_scene(scene).levels[3][32, 22] == 2  # what is drawn later is in front
 
 
 def test_parts_of_one_object_may_be_polygons_and_masks(tmp_path):
@@ -279,7 +279,7 @@ def test_records_hold_numpy_values():
     for size in (plain_size, {"image": Image.new("RGB", (30, 20))}):
         (scene,) = read_records([{"file_name": "a.jpg", **size, "annotations": objects}], masks="amodal")
         assert not scene.findings and [instance.amodal.area for instance in scene.instances] == [100, 110]
-        assert layer_scene(scene).levels(1).max() == 2 and layer_scene(scene).levels(0).max() == 1
+        assert layer_scene(scene).levels[1].max() == 2 and layer_scene(scene).levels[0].max() == 1
 
 
 def test_options_that_do_not_fit_the_file_are_refused(cocoa, tmp_path):
@@ -353,7 +353,7 @@ def test_rows_of_a_hugging_face_dataset(tmp_path):
     (tmp_path / "rows.json").write_text(json.dumps(rows))
     scenes = read_annotations(tmp_path / "rows.json", masks="amodal")
     assert scenes.image_ids == [2, 1] and [[i.name for i in s.instances] for s in scenes] == [["cup", "box"], ["box"]]
-    assert layer_scene(scenes[0]).levels(0).max() == 2 and layer_scene(scenes[0]).levels(1).max() == 1
+    assert layer_scene(scenes[0]).levels[0].max() == 2 and layer_scene(scenes[0]).levels[1].max() == 1
     assert [finding.code for finding in scenes.file_findings] == ["annotation-malformed"] * 2
 
 

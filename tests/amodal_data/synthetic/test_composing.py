@@ -97,11 +97,11 @@ def test_annotations_are_exact(bank, tmp_path):
                 unknown = parse_rle(annotation["unknown"], scene.size).decode()
             for n, region in enumerate(annotation["regions"]):  # front to back
                 mask = parse_rle(region["segmentation"], scene.size).decode()
-                assert np.array_equal(targets.levels(n), np.where(mask, 1 + cover, 0))
+                assert np.array_equal(targets.levels[n], np.where(mask, 1 + cover, 0))
                 cover += mask
                 cutout = region["donor"]
                 assert (cutout["image_id"], cutout["annotation_id"]) in ids and cutout["license"] in (4, 6)
-            assert np.array_equal(targets.draw(targets.unknown), unknown)
+            assert np.array_equal(targets.map_values(targets.unknown), unknown)
     flat = content[FLAT]["annotations"]
     assert len({item["id"] for item in flat}) == len(flat)
     assert all("donor" in item for item in flat if not item["iscrowd"]) and any(item["iscrowd"] for item in flat)

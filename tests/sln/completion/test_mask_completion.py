@@ -43,7 +43,7 @@ def test_a_disc_behind_another_is_made_whole(completer):
     whole = completed.amodal()
     assert (whole[0] & behind).sum() / (whole[0] | behind).sum() > 0.9
     assert np.array_equal(whole[1], masks[1])  # the one in front is left alone
-    assert completed.order().tolist() == [[0, -1], [1, 0]] and completed.levels.max() == 2
+    assert completed.order.tolist() == [[0, -1], [1, 0]] and completed.levels.max() == 2
     assert [category.name for category in completed.categories] == ["cup", "ball"]
     assert completed.scored_mask(0).visible == RLE.from_mask(masks[0]) and completed.scores[1] == np.float32(0.8)
     assert np.array_equal(completed.confidence > 0.5, whole)
@@ -73,7 +73,7 @@ def test_shared_pixels_are_visible_in_the_one_in_front_and_hidden_in_the_other(c
 def test_a_mask_inside_a_larger_one_is_in_front(completer):
     masks = np.stack([disc(60, 80, 40), disc(60, 90, 12)])
     completed = completer.complete(SIZE, masks=masks)
-    assert np.array_equal(completed.modal()[1], masks[1]) and completed.order()[1, 0] == 1
+    assert np.array_equal(completed.modal()[1], masks[1]) and completed.order[1, 0] == 1
     assert np.array_equal(completed.amodal()[0], masks[0])
 
 

@@ -38,7 +38,7 @@ def test_a_whole_sample_is_the_resized_image(folder):
     regions, table = batch.targets.regions[0, :48].long(), batch.targets.table[0]
     codes = table[regions].permute(2, 0, 1).numpy()
     wide = [n for n, mask in enumerate(view.amodal()) if min(np.ptp(np.nonzero(mask), axis=1), default=0) >= 1]
-    assert (codes == view.levels()[wide]).all()
+    assert (codes == view.levels[wide]).all()
     for mask, box in zip(codes, batch.targets.boxes[0].tolist(), strict=True):
         y, x = np.nonzero(mask)
         assert box == [x.min(), y.min(), x.max() + 1, y.max() + 1]
@@ -91,7 +91,7 @@ def test_augmentation_transforms_image_and_targets_together(folder):
         assert (pixels == (photo[:, ::-1] if flip else photo)).all()
         view = data.cache[1].resized(frame.resized, flip=flip, box=frame.box)
         regions = batch.targets.regions[0, : frame.resized[0], : frame.resized[1]].numpy()
-        assert (regions == view.draw(np.arange(1, len(view.table) + 1))).all()
+        assert (regions == view.map_values(np.arange(1, len(view.table) + 1))).all()
 
 
 def test_samples_depend_on_seed_and_epoch_only(folder):

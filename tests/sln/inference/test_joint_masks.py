@@ -68,7 +68,7 @@ def test_visible_masks_of_what_is_sure_never_overlap():
         assert prediction.modal().sum(0).max() <= 1
         alone = replace(prediction, decoding="none")
         assert alone.modal().sum(0).max() > 1
-        assert np.array_equal(alone.order(), prediction.order())  # of pairs, from probabilities
+        assert np.array_equal(alone.order, prediction.order)  # of pairs, from probabilities
         assert np.array_equal(alone.amodal(), prediction.amodal())
 
 

@@ -25,9 +25,10 @@ from sln import CachedTargets, Sources, build, fit, load, load_config
 from sln.errors import ConfigError, MachineError
 from sln.evaluation.evaluate import evaluate_model, score_at_truth_boxes
 from sln.inference.comparison import ComparisonRow, comparison
-from sln.inference.folder import find_inputs, photo_ids
+from sln.inference.folder import photo_ids
 from sln.inference.prediction import Prediction
 from sln.inference.predictor import Predictor, detection_scores
+from sln.inference.sources import find_inputs
 from sln.network.sln import Detections
 from sln.network.targets import level_shares
 
@@ -55,7 +56,7 @@ def test_a_prediction_made_of_the_truth_is_the_truth(place):
         found[data.images[at].image_id] = prediction.scored_masks()
         ious = [(a & b).sum() / (a | b).sum() for a, b in zip(prediction.amodal(), targets.amodal(), strict=True)]
         assert min(ious) > 0.85
-        order = prediction.order()
+        order = prediction.order
         assert (order == -order.T).all()
         for front, back in targets.pairs:
             both = (prediction.amodal()[front] & prediction.amodal()[back]).sum()
@@ -75,7 +76,7 @@ def test_a_prediction_made_of_the_truth_is_the_truth(place):
 def test_scored_masks_equal_the_maps(place):
     prediction = from_truth(CachedTargets(place / "t.h5", [place], load_config("tiny").data).cache[0])
     drawn = layered_predictions(prediction.scored_masks(), prediction.size)
-    assert (drawn.levels() == prediction.levels).all()
+    assert (drawn.levels == prediction.levels).all()
 
 
 def test_layered_predictions_keep_each_predictions_own_codes():
@@ -83,10 +84,10 @@ def test_layered_predictions_keep_each_predictions_own_codes():
     from amodal_data import RLE, ScoredMask
 
     found = [ScoredMask.from_codes(one, 0.5) for one in codes]
-    assert (layered_predictions(found, (9, 7)).levels() == codes).all()
+    assert (layered_predictions(found, (9, 7)).levels == codes).all()
     bare = ScoredMask(RLE.from_mask(codes[0] > 0), 0.5)
-    assert (layered_predictions([bare], (9, 7)).levels()[0] == (codes[0] > 0)).all()
-    assert layered_predictions([], (9, 7)).levels().shape == (0, 9, 7)
+    assert (layered_predictions([bare], (9, 7)).levels[0] == (codes[0] > 0)).all()
+    assert layered_predictions([], (9, 7)).levels.shape == (0, 9, 7)
 
 
 def test_results_files_say_what_was_predicted(place, tmp_path):
@@ -118,14 +119,14 @@ def test_scores_are_objectness_times_confidence_inside():
 def test_predictions_do_not_depend_on_the_batch(place):
     predictor = load(place / "run", "cpu")
     photos = sorted((place / "val2014").iterdir())
-    together = predictor.predict_many(photos)
+    together = predictor.predict(photos)
     for photo, found in zip(photos, together, strict=True):
         alone = predictor.predict(photo)
         assert len(alone) == len(found) and np.allclose(alone.boxes, found.boxes, atol=1e-3)
         with Image.open(photo) as image:
             assert np.array_equal(predictor.predict(image).boxes, alone.boxes)
             assert np.array_equal(predictor.predict(np.asarray(image.convert("RGB"))).boxes, alone.boxes)
-    assert predictor.predict_many([]) == []
+    assert predictor.predict([]) == []
     with pytest.raises(PhotoError, match="uint8"):
         predictor.predict(np.full((4, 4, 3), np.nan))
 
