@@ -82,7 +82,7 @@ def open(
     --------
     >>> import amodal_data as ad
     >>> dataset = ad.open(ad.write_cocoa("scenes", 3, seed=1, size=(96, 128)))
-    >>> len(dataset), dataset[0].photo.shape, dataset[0].targets.levels().shape[1:]
+    >>> len(dataset), dataset[0].photo.shape, dataset[0].targets.levels.shape[1:]
     (3, (96, 128, 3), (96, 128))
     """
     files = [Path(file) for file in ([path] if isinstance(path, str | Path) else path)]

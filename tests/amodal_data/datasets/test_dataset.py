@@ -36,7 +36,7 @@ def test_items_have_targets_and_photos(source, folder):
     assert len(source) == 5 and source.image_ids == cache.image_ids.tolist()
     for n, item in enumerate(source):
         assert item.image_id == source[n].image_id and item.file_name == source.file_names[n]
-        assert np.array_equal(item.targets.levels(), cache[n].levels())
+        assert np.array_equal(item.targets.levels, cache[n].levels)
         with Image.open(folder / "val2014" / item.file_name) as photo:
             assert np.array_equal(item.photo, np.asarray(photo)) and item.size == (48, 64)
     assert source[-1].image_id == source.image_ids[-1]
@@ -65,7 +65,7 @@ def test_a_part_is_converted_and_read_again(source, tmp_path):
     again = ad.open(tmp_path / "a.json")
     assert report.images == len(again) == 3
     for first, second in zip(source, again, strict=False):
-        assert np.array_equal(first.targets.levels(), second.targets.levels())
+        assert np.array_equal(first.targets.levels, second.targets.levels)
     with pytest.raises(SelectionError, match="choose from cocoa, d2sa"):
         source.to("COCO", tmp_path / "b")
 

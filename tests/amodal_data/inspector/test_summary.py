@@ -179,7 +179,7 @@ def test_statistics_of_classes_equal_counts_of_dense_maps(tmp_path):
         image, targets = layered(masks)
         targets = replace(targets, category_ids=np.array(ids), names=tuple("x" if k == 3 else "" for k in ids))
         images.append((image, targets))
-        amodal, codes = np.array(masks, int).reshape(len(masks), -1), targets.levels().reshape(len(masks), -1)
+        amodal, codes = np.array(masks, int).reshape(len(masks), -1), targets.levels.reshape(len(masks), -1)
         dense.append((np.array(ids), amodal, codes))
     summary = summarize(images, categories={1: "cup", 2: "pan"})
     total, *classes = summary.classes
