@@ -68,7 +68,9 @@ class Predictor:
     def predict(self, photo: AnyPhoto, *, score: float | None = None, batch: int = 8) -> Prediction: ...
 
     @overload
-    def predict(self, photo: Sequence[AnyPhoto], *, score: float | None = None, batch: int = 8) -> list[Prediction]: ...
+    def predict(
+        self, photo: list[Any] | tuple[Any, ...], *, score: float | None = None, batch: int = 8
+    ) -> list[Prediction]: ...
 
     def predict(self, photo: Any, *, score: float | None = None, batch: int = 8) -> Prediction | list[Prediction]:
         """Predict one photo, or each of a list of photos. ``model(photo)`` is short for ``model.predict(photo)``.

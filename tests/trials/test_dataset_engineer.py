@@ -88,7 +88,7 @@ def test_a_dataset_in_python_behaves_like_those_of_other_tools(path, tmp_path):
     dataset = ad.open(path)
     assert len(dataset) == 4 and len(dataset[:2]) == 2 and len(list(dataset)) == 4
     item = dataset[0]
-    assert item.photo.shape == (48, 64, 3) and len(item.targets.levels()) == len(item.targets.names)
+    assert item.photo.shape == (48, 64, 3) and len(item.targets.levels) == len(item.targets.names)
     assert isinstance(dataset.classes, dict) and dataset.stats().images == 4
     assert "polygon-too-short" in {finding.code for finding in dataset.findings}
     assert dataset.to("coco", tmp_path / "out.json").images == 4

@@ -1,9 +1,11 @@
 """The groups of options in the help of a command: Input, Output, Parallel, Reporting, and what it is about."""
 
+from collections.abc import Callable
 from typing import Any
 
 import typer
 from typer.core import TyperCommand
+from typer.models import CommandFunctionType
 
 _GROUPS = {  # Groups of options by name; options.py names those of files and folders, by their kinds
     "Input": "annotations annotator cocoa compare crowds format id input limit masks model order pattern pick "
@@ -45,7 +47,9 @@ class GroupedCommand(TyperCommand):
 class GroupedApp(typer.Typer):
     """A program whose commands show their options in groups."""
 
-    def command(self, name: str | None = None, *, cls: Any = GroupedCommand, **settings: Any) -> Any:
+    def command(
+        self, name: str | None = None, *, cls: type[TyperCommand] | None = GroupedCommand, **settings: Any
+    ) -> Callable[[CommandFunctionType], CommandFunctionType]:
         """Register a command."""
         return super().command(name, cls=cls, **settings)
 
