@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from amodal_data.cache import CachedImage, TargetCache, is_cache
+from amodal_data.cache.read import PREVIEW_IMAGES
 from amodal_data.errors import LevelsError, PhotoError, SelectionError
 from amodal_data.export.convert import LAYOUTS, Conversion, convert
 from amodal_data.inspector.contact_sheet import contact_sheet
-from amodal_data.inspector.drawing.notebook import figure
+from amodal_data.inspector.drawing.notebook import small_size, views_figure
 from amodal_data.inspector.summary import Summary
 from amodal_data.inspector.target_dataset import TargetDataset
 from amodal_data.io.images import read_display_photo
@@ -25,7 +26,6 @@ from amodal_data.readers.discovery import PhotoFinder
 from amodal_data.scenes.findings import Finding
 
 SHOWN_IMAGES = 6  # Images on a contact sheet by default
-_PREVIEW_IMAGES = 2  # Images that a notebook shows of a dataset
 
 Paths = str | Path | Sequence[str | Path]
 
@@ -201,5 +201,11 @@ class Dataset(Sequence[AnnotatedImage]):
         return f"Dataset({self.name!r:.80}, {len(self):,} images{classes}, {self.masks} masks)"
 
     def _repr_html_(self) -> str:
-        """Shown by notebooks: the first images as a small contact sheet, and the ``repr``."""
-        return figure(self[:_PREVIEW_IMAGES].show(), repr(self))
+        """Shown by notebooks: the first images with striped hidden parts, and the ``repr``."""
+        items = list(islice(self, PREVIEW_IMAGES))
+        views = [item.targets.resized(small_size(item.size, len(items))) for item in items]
+        photos = [
+            read_display_photo(item.photo_file, item.size, view.size)[0]
+            for item, view in zip(items, views, strict=True)
+        ]
+        return views_figure(views, repr(self), photos)

@@ -30,9 +30,17 @@ def figure(picture: "Image.Image", text: str) -> str:
     return f'<figure><img alt="{escape(text)}" src="data:image/png;base64,{image}">{caption}</figure>'
 
 
-def views_figure(views: Sequence[LevelViews], text: str) -> str:
-    """HTML of images side by side, without photos: visible parts filled, hidden parts striped."""
-    panels = [as_image(draw_instances(np.full((*view.size, 3), float(GRAY)), view)) for view in views]
+def views_figure(views: Sequence[LevelViews], text: str, photos: "Sequence[Image.Image | None]" = ()) -> str:
+    """HTML of images side by side: visible parts filled, hidden parts striped.
+
+    photos: of the size of each view; gray stands in for None, and for all if there are none.
+    """
+    gray = [np.full((*view.size, 3), float(GRAY)) for view in views]
+    papers = [
+        empty if photo is None else np.asarray(photo, np.float64)
+        for empty, photo in zip(gray, photos or [None] * len(gray), strict=True)
+    ]
+    panels = [as_image(draw_instances(paper, view)) for paper, view in zip(papers, views, strict=True)]
     return figure(picture_row(panels, max((panel.width for panel in panels), default=1), _GAP, "white"), text)
 
 

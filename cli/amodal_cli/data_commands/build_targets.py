@@ -86,7 +86,8 @@ def build_targets(
     print_result(f"{report.path}: {counts}, {report.seconds:.2f} s", report.to_dict(), as_json=as_json)
     if not report.instances and part is None:
         refuse_nothing_left(report.findings, report.path)
-    print_note(f"next: amodal-data inspect {report.path}", quiet=quiet)
+    hint = f"; amodal-data check {report.path} lists the findings" if report.findings else ""
+    print_note(f"next: amodal-data inspect {report.path}{hint}", quiet=quiet)
     if report.errors > (0 if strict else report.errors if max_bad is None else max_bad):
         raise typer.Exit(1)
 
