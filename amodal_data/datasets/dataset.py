@@ -64,10 +64,18 @@ class AnnotatedImage:
             raise PhotoError(f"{self.file_name}: {problem}", fix="name the folder of the images with --images")
         return np.asarray(picture)
 
+    def plot(self) -> Image.Image:
+        """Draw the instances on the photo, or on gray if it can't be used; see :meth:`LayeredTargets.plot`."""
+        return self.targets.plot(read_display_photo(self.photo_file, self.size, self.size)[0])
+
     def __repr__(self) -> str:
         height, width = self.size
         counts = f"{len(self.targets.names)} instances, {'a' if self.photo_file else 'no'} photo"
         return f"AnnotatedImage({self.image_id}, {self.file_name!r:.80}, {height} x {width}, {counts})"
+
+    def _repr_html_(self) -> str:
+        """Shown by notebooks: the photo with striped hidden parts, and the ``repr``."""
+        return _images_figure([self], repr(self))
 
 
 def open(
@@ -202,10 +210,12 @@ class Dataset(Sequence[AnnotatedImage]):
 
     def _repr_html_(self) -> str:
         """Shown by notebooks: the first images with striped hidden parts, and the ``repr``."""
-        items = list(islice(self, PREVIEW_IMAGES))
-        views = [item.targets.resized(small_size(item.size, len(items))) for item in items]
-        photos = [
-            read_display_photo(item.photo_file, item.size, view.size)[0]
-            for item, view in zip(items, views, strict=True)
-        ]
-        return views_figure(views, repr(self), photos)
+        return _images_figure(list(islice(self, PREVIEW_IMAGES)), repr(self))
+
+
+def _images_figure(items: Sequence[AnnotatedImage], text: str) -> str:
+    """HTML of images side by side on their photos, with a caption."""
+    views = [item.targets.resized(small_size(item.size, len(items))) for item in items]
+    sized = zip(items, views, strict=True)
+    photos = [read_display_photo(item.photo_file, item.size, view.size)[0] for item, view in sized]
+    return views_figure(views, text, photos)

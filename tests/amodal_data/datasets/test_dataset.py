@@ -73,7 +73,9 @@ def test_a_part_is_converted_and_read_again(source, tmp_path):
 def test_pictures(source, tmp_path):
     sheets = [source[:n].show() for n in (1, 2)]
     assert sheets[0].height < sheets[1].height == source.show(2).height
-    assert source._repr_html_().startswith("<figure>") and repr(source).startswith("Dataset(")
+    for shown in (source, source[0], source[:0]):
+        assert shown._repr_html_().startswith("<figure>") and type(shown).__name__ in shown._repr_html_()
+    assert source[0].plot().size == (64, 48)
 
 
 def test_photos_come_from_the_folders_named(folder, tmp_path):
