@@ -91,12 +91,8 @@ class CheckReport:
         return "\n".join([*lines, f"  fix: {kind.remedy}"])
 
     def _place(self, place: Place) -> str:
-        name = self.file_name_of(place.image_id)
-        return (
-            str(place).replace(f"image {place.image_id}", f"image {place.image_id} ({name:.80})")
-            if name
-            else str(place)
-        )
+        image, name = f"image {place.image_id}", self.file_name_of(place.image_id)
+        return str(place).replace(image, f"{image} ({name:.80})") if name else str(place)
 
 
 def file_names(source: Iterable[Scene] | TargetCache) -> FileNames:
