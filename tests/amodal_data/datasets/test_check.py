@@ -157,6 +157,14 @@ def test_memory_does_not_grow_with_the_images(tmp_path):
     assert peaks[1] < 2 * peaks[0] + 300 * 1000  # some 150 bytes an image
 
 
+def test_a_folder_named_by_a_dot_has_its_name(tmp_path, monkeypatch):
+    shape = {"label": "cup", "points": [[1, 1], [9, 1]], "shape_type": "polygon"}
+    content = {"shapes": [shape], "imagePath": "a.jpg", "imageHeight": 20, "imageWidth": 20}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    monkeypatch.chdir(tmp_path)
+    assert f"{tmp_path.name}, image 1 (a.jpg), instance 0" in str(check(".", masks="amodal", order="back-first"))
+
+
 def test_scenes_in_memory_are_checked():
     from support.scenes import make_scene, random_masks
 
