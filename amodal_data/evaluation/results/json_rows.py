@@ -26,6 +26,7 @@ import numpy as np
 import orjson
 
 from amodal_data.errors import AnnotationError, PredictionError
+from amodal_data.evaluation.results.mask_pictures import is_mask_folder, mask_rows
 from amodal_data.io.files import copy_bounded, open_regular
 from amodal_data.readers.json_files import not_json
 
@@ -59,14 +60,14 @@ class Block:
 
 
 def open_records(path: str | Path) -> "Records":
-    """Open a results file; ``-`` and ``/dev/fd/N`` are pipes, which are copied to a temporary file.
+    """Open a results file, or a folder of masks; ``-`` and ``/dev/fd/N`` are pipes, copied to a temporary file.
 
     Raises :class:`AnnotationError` if it cannot be read or is not JSON, :class:`PredictionError` if it is neither an
     array nor lines of objects.
     """
     try:
         with ExitStack() as stack:
-            file = stack.enter_context(_seekable(path))
+            file = stack.enter_context(mask_rows(path) if is_mask_folder(path) else _seekable(path))
             digest = hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
             content = stack.enter_context(_decompress(file))
             records = Records(content, str(path), digest)

@@ -17,7 +17,8 @@ Protocol = Literal["amodal", "coco", "order", "completion"]
 def evaluate(
     ground_truth: Annotated[Path, typer.Argument(exists=True, metavar="GROUND_TRUTH", help="Annotations or cache.")],
     predictions: Annotated[
-        list[Path], typer.Argument(metavar="PREDICTIONS", help="Results files (also .gz); - reads standard input.")
+        list[Path],
+        typer.Argument(metavar="PREDICTIONS", help="Results files (also .gz), folders of masks; - is standard input."),
     ],
     masks: options.Masks = None,
     order: options.Order = None,
@@ -58,7 +59,9 @@ def evaluate(
       amodal-data evaluate val.h5 predictions.json --csv errors.csv --format markdown
       amodal-data evaluate val.h5 completed.json -p completion,order --baselines
     """
-    if missing := [path for path in predictions if str(path) != "-" and not path.exists()]:
+    from amodal_data.evaluation.results.mask_pictures import is_mask_folder
+
+    if missing := [p for p in predictions if str(p) != "-" and not (p.exists() or is_mask_folder(p))]:
         raise typer.BadParameter(f"no such file: {missing[0]}")
     names = cast("list[Protocol]", options.parse_names(protocols, get_args(Protocol), "--protocol"))
     limits = [part.strip() for part in max_dets.split(",")]
