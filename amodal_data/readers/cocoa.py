@@ -84,6 +84,13 @@ def _top_level(content: Any, path: Path) -> tuple[list[Any], list[Any]]:
     return images, annotations
 
 
+def cocoa_images(annotations: list[Any]) -> list[dict[str, Any]]:
+    """An image of each annotation of a list without ``images``, by id and file name; ids may repeat."""
+    _, completed = _with_images(annotations)
+    names = [stem_of(text(row.get("url"))) for row in annotations]
+    return [{"id": row["image_id"], "file_name": name} for row, name in zip(completed, names, strict=True)]
+
+
 def _with_images(annotations: list[Any]) -> tuple[list[Any], list[Any]]:
     """An image for each ``image_id``, or for each annotation that has none."""
     images, completed = {}, []

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, Unpack
 
 import orjson
 
@@ -100,6 +100,11 @@ def read_records(
     return _Reader(masks=masks, order=order, crowds=crowds).read_json(content, Path(name), source)
 
 
+def read_parsed(content: Any, source: Source, path: Path, **reading: Unpack[ReadOptions]) -> Scenes:
+    """The scenes of a JSON file that is parsed already; reading: see :func:`read_annotations`. Raises as that does."""
+    return _Reader(**reading).read_parsed(content, source, path)
+
+
 @dataclass(frozen=True, slots=True)
 class _Reader:
     """The options of :func:`read_annotations`."""
@@ -125,7 +130,10 @@ class _Reader:
             return read_sln_release(path)
         if path.suffix.lower() == ".xml":
             return self._read_built(*cvat_as_coco(path), path, "cvat")
-        content, source = load_json(path)
+        return self.read_parsed(*load_json(path), path)
+
+    def read_parsed(self, content: Any, source: Source, path: Path) -> Scenes:
+        """The scenes of parsed JSON of any layout."""
         refuse_foreign(content, str(path))
         if is_labelme(content):
             return self._read_built(*labelme_as_coco(path), path, "labelme")

@@ -13,9 +13,11 @@ from amodal_cli.data_commands import (
     doctor,
     evaluate,
     explain,
+    filter,
     get,
     inspect,
     merge,
+    split,
     stats,
     synth,
     verify,
@@ -34,6 +36,8 @@ app.command("inspect", short_help="Show statistics and pictures.")(inspect.inspe
 app.command("verify", short_help="Check a cache, also against its source.")(verify.verify)
 app.command("evaluate", short_help="Score predictions.")(evaluate.evaluate)
 app.command("merge", short_help="Join the shards of one build.")(merge.merge)
+app.command("split", short_help="Split into train, val and test.")(split.split)
+app.command("filter", short_help="Keep images by class, size, hidden share.")(filter.filter)
 app.command("convert", short_help="Write another layout: COCO, YOLO, CSV, ...")(convert.convert)
 app.command("classes", short_help="Show the classes of instance names.")(classes.classes)
 app.command("card", short_help="Write the card of a dataset to publish.")(card.card)

@@ -56,7 +56,7 @@ def labelme_as_coco(path: Path) -> tuple[CocoBuilder, Source]:
     return builder, Source(path.name, digest_of(digests))
 
 
-def _photo_name(image_path: str, file: Path, root: Path) -> str:
+def photo_name(image_path: str, file: Path, root: Path) -> str:
     """The photo of a labelme file, as a path below the folder that is read; ``image_path`` is relative to the file."""
     folder = file.parent.relative_to(root) if root.is_dir() else Path()
     parts = list(folder.parts)
@@ -69,7 +69,7 @@ def _photo_name(image_path: str, file: Path, root: Path) -> str:
 
 def _add_image(builder: CocoBuilder, content: Mapping[str, Any], file: Path, root: Path) -> None:
     size = content.get("imageHeight"), content.get("imageWidth")
-    image_id = builder.add_image(_photo_name(text(content.get("imagePath")), file, root), size)
+    image_id = builder.add_image(photo_name(text(content.get("imagePath")), file, root), size)
     for n, shape in enumerate(content["shapes"]):
         try:
             mask = _mask(shape, image_size({"height": size[0], "width": size[1]}), builder)

@@ -38,14 +38,14 @@ def masks_as_coco(folder: Path, pattern: str = PATTERN, visible: str | None = No
     Raises :class:`SelectionError` for a pattern without ``{image}``, :class:`LayoutError` if no file matches, or if
     black and white seem to be exchanged.
     """
-    files = _matching_files(folder, pattern)
+    files = matching_files(folder, pattern)
     if not files:
         example = next((path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.*"))), "none")
         fix = f"correct --pattern; one of the files is {example}"
         raise LayoutError(f"no mask is called {pattern}", place=str(folder), fix=fix)
     builder = CocoBuilder(folder.name)
     builder.list_classes(read_class_list(folder, builder).values())
-    visible_files = _matching_files(folder, visible) if visible else []
+    visible_files = matching_files(folder, visible) if visible else []
     visible_paths = {path for path, _ in visible_files}  # which the pattern of amodal masks may match too
     amodal = _MaskFiles(builder, [row for row in files if row[0] not in visible_paths], pattern, folder)
     visible_masks = {key: mask for _, key, _, mask in _MaskFiles(builder, visible_files, visible or "", folder)}
@@ -129,7 +129,7 @@ def _covers_border(mask: RLE) -> bool:
     return all(edge.all() for edge in edges) and not inside.all()
 
 
-def _matching_files(folder: Path, pattern: str) -> list[tuple[Path, _Fields]]:
+def matching_files(folder: Path, pattern: str) -> list[tuple[Path, _Fields]]:
     """Files that match a pattern, and the fields in their paths, sorted by image and object."""
     names = _FIELD.findall(pattern)
     if not {"image"} <= set(names) <= _FIELDS or len(names) > len(set(names)):

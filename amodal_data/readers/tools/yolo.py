@@ -24,32 +24,38 @@ def yolo_as_coco(folder: Path) -> tuple[CocoBuilder, Source]:
 
     Raises :class:`LayoutError` if there is no label.
     """
-    labels = [path for path in sorted((folder / "labels").rglob("*.txt")) if path.name not in LISTS]
-    if not labels:
-        raise LayoutError("no labels/**/*.txt here", place=str(folder))
+    files = paired_files(folder)
     builder, digests = CocoBuilder(folder.name), []
     names = read_class_list(folder, builder, yaml=True)
     builder.classes = {number + 1: name for number, name in names.items()}
+    for photo, path in files:
+        try:
+            raw = b"" if path is None else read_bytes(path)
+        except AnnotationError as error:
+            builder.report("annotation-malformed", f"{path.name if path else ''}: {error.message}")
+            continue
+        digests += [] if path is None else [os.fsencode(path.name) + raw]
+        if photo is not None:
+            _add_image(builder, photo.relative_to(folder / "images"), photo, path or photo, raw)
+        elif path is not None:
+            builder.report("photo-missing", f"no image file for {path.name} below images/, so its size is unknown")
+    return builder, Source(folder.name, digest_of(digests))
+
+
+def paired_files(folder: Path) -> list[tuple[Path | None, Path | None]]:
+    """Photo and label file of each image; None = it has none. Raises :class:`LayoutError` if there is no label.
+
+    Photos without a label are listed last, and only beside labels: other folders hold splits without labels.
+    """
+    labels = [path for path in sorted((folder / "labels").rglob("*.txt")) if path.name not in LISTS]
+    if not labels:
+        raise LayoutError("no labels/**/*.txt here", place=str(folder))
     images = [path for path in sorted((folder / "images").rglob("*")) if path.suffix.lower() in PHOTO_SUFFIXES]
     photos = {_relative_name(path, folder / "images"): path for path in images}
-    for path in labels:
-        try:
-            raw = read_bytes(path)
-        except AnnotationError as error:
-            builder.report("annotation-malformed", f"{path.name}: {error.message}")
-            continue
-        digests.append(os.fsencode(path.name) + raw)
-        photo = photos.pop(_relative_name(path, folder / "labels"), None)
-        if photo is None:
-            builder.report("photo-missing", f"no image file for {path.name} below images/, so its size is unknown")
-        else:
-            _add_image(builder, photo.relative_to(folder / "images"), photo, path, raw)
+    pairs = [(photos.pop(_relative_name(path, folder / "labels"), None), path) for path in labels]
     labeled = {path.parent.relative_to(folder / "labels") for path in labels}
-    for photo in photos.values():
-        name = photo.relative_to(folder / "images")
-        if name.parent in labeled:  # nothing is in it; other folders hold splits without labels
-            _add_image(builder, name, photo, photo, b"")
-    return builder, Source(folder.name, digest_of(digests))
+    rest = [photo for photo in photos.values() if photo.parent.relative_to(folder / "images") in labeled]
+    return [*pairs, *((photo, None) for photo in rest)]
 
 
 def _relative_name(path: Path, folder: Path) -> str:

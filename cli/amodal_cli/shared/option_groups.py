@@ -10,13 +10,14 @@ from typer.models import CommandFunctionType
 _GROUPS = {  # Groups of options by name; options.py names those of files and folders, by their kinds
     "Input": "annotations annotator cocoa compare crowds format id input limit masks model order pattern pick "
     "preset rgb set split stream visible-pattern",
-    "Output": "as force license resume save to url",
+    "Output": "as force license link resume save to url",
     "Parallel": "device jobs scheduler shard workers",
     "Reporting": "help json log max-bad quiet strict",
 }
 _SUBJECTS = {  # What the options of a command are about that stand in no such group
     "build-targets": "Reading", "complete": "Prediction", "compose": "Scenes", "demo": "Scenes",
-    "evaluate": "Scoring", "fit": "Training", "fit-prior": "Training", "predict": "Prediction", "synth": "Scenes",
+    "evaluate": "Scoring", "fit": "Training", "filter": "Conditions", "fit-prior": "Training", "predict": "Prediction",
+    "split": "Parts", "synth": "Scenes",
 }  # fmt: skip
 _EXCEPTIONS = {  # Options that mean something else in one command than in the others
     "compose": {"Input": "part held-out licenses"},

@@ -1,0 +1,133 @@
+"""Keep the images, or the instances, of annotations that fulfil conditions, in the layout of the source."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from amodal_data.datasets.layout_parts import open_parts
+from amodal_data.datasets.split import ImageFacts, entry_key, image_facts
+from amodal_data.errors import LayoutError, SelectionError
+from amodal_data.io.image_names import normal_path
+from amodal_data.readers import ReadOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What to keep. Conditions on instances keep an image that has at least one such instance.
+
+    ``classes``, ``exclude_classes``: class names; an image with an excluded class is dropped. ``hidden``: lowest and
+    highest hidden share, 0 to 1. ``min_size``: least amodal area in pixels. ``findings``, ``without_findings``: codes
+    of which an image has at least one, or none. ``images``: ids or file names.
+    """
+
+    classes: Collection[str] = ()
+    exclude_classes: Collection[str] = ()
+    hidden: tuple[float, float] = (0, 1)
+    min_size: int = 0
+    findings: Collection[str] = ()
+    without_findings: Collection[str] = ()
+    images: Collection[str] = ()
+
+    def kept_instances(self, image: ImageFacts) -> NDArray[np.bool_]:
+        """Which instances fulfil the conditions on instances, bool [N]."""
+        names = [instance.name for instance in image.scene.instances]
+        shares, (areas, _) = image.hidden_shares, image.areas
+        kept: NDArray[np.bool_] = (shares >= self.hidden[0]) & (shares <= self.hidden[1]) & (areas >= self.min_size)
+        if self.classes or self.exclude_classes:
+            chosen = [(not self.classes or n in self.classes) and n not in self.exclude_classes for n in names]
+            kept &= np.array(chosen[: len(kept)], bool)
+        return kept
+
+    def keeps_image(self, image: ImageFacts, *, instances: bool) -> bool:
+        """Is the image kept? ``instances``: excluded classes are removed from it and do not drop it."""
+        codes = {finding.code for finding in image.findings}
+        names = {instance.name for instance in image.scene.instances}
+        if self.images and not {str(image.scene.image_id), normal_path(image.scene.file_name)} & set(self.images):
+            return False
+        if (self.findings and not codes & set(self.findings)) or codes & set(self.without_findings):
+            return False
+        if not instances and names & set(self.exclude_classes):
+            return False
+        asks = self.classes or self.hidden != (0, 1) or self.min_size or (instances and self.exclude_classes)
+        return not asks or bool(self.kept_instances(image).any())
+
+
+@dataclass(frozen=True, slots=True)
+class FilterReport:
+    """What was written and left out. ``uncovered``: instances that were behind a removed one; their levels change."""
+
+    path: str
+    images: int
+    dropped_images: int
+    instances: int
+    removed_instances: int
+    uncovered: int
+
+
+def filter_dataset(
+    path: str | Path,
+    output: str | Path,
+    conditions: Conditions,
+    *,
+    instances: bool = False,
+    link: bool = False,
+    force: bool = False,
+    on_image: Callable[[int], None] = lambda _: None,
+    **reading: Unpack[ReadOptions],
+) -> FilterReport:
+    """Write the images of annotations that fulfil conditions, in the layout of the source.
+
+    Images are kept or dropped whole, so the levels of what is kept stay the same. instances: also remove single
+    instances that do not fulfil the conditions; what was behind them changes its levels, and is counted. Only files
+    with lists ``images`` and ``annotations`` can do that. link: see :func:`open_parts`. Raises
+    :class:`SelectionError` if no image is left or a class is unknown, and the errors of :func:`open_parts`.
+
+    Examples
+    --------
+    >>> import amodal_data as ad
+    >>> from amodal_data.datasets.filter import Conditions, filter_dataset
+    >>> path = ad.write_cocoa("scenes", 10, seed=1, size=(96, 128), photos=False)
+    >>> filter_dataset(path, "hidden.json", Conditions(hidden=(0.5, 0.9))).dropped_images < 10
+    True
+    """
+    source = open_parts(Path(path), link=link, **reading)
+    if instances and not source.instances:
+        fix = f"amodal-data convert {path} --to coco -o coco.json, and filter that"
+        raise LayoutError(f"single instances cannot be removed from {source.layout} files", place=str(path), fix=fix)
+    source.check_output(Path(output), force=force)
+    kept, dropped = set(), dict[int, list[int]]()
+    counts = np.zeros(3, np.int64)  # instances kept, removed, uncovered
+    names: set[str] = set(source.scenes.categories.values())
+    for image in image_facts(source, on_image):
+        names |= {instance.name for instance in image.scene.instances}
+        if not conditions.keeps_image(image, instances=instances):
+            continue
+        kept.add(entry_key(source, image.scene.image_id, image.scene.file_name))
+        stays = conditions.kept_instances(image) if instances else np.ones(len(image.areas[0]), bool)
+        counts += [stays.sum(), (~stays).sum(), _uncovered(image, stays)]
+        if not stays.all():
+            gone = [row.region_index for row, stay in zip(image.scene.instances, stays, strict=True) if not stay]
+            dropped[image.scene.image_id] = gone
+    if unknown := sorted({*conditions.classes, *conditions.exclude_classes} - names):
+        listed = ", ".join(sorted(names)[:8])
+        raise SelectionError(f"no class is called {unknown[0]!r:.60}", place=str(path), fix=f"choose from {listed}")
+    entries = [entry for entry in source.entries if entry_key(source, entry.image_id, entry.name) in kept]
+    if not entries:
+        raise SelectionError("no image fulfils all conditions", place=str(path), fix="loosen one of them")
+    source.write(entries, Path(output), dropped, force=force)
+    return FilterReport(str(output), len(entries), len(source.entries) - len(entries), *map(int, counts))
+
+
+def _uncovered(image: ImageFacts, stays: NDArray[np.bool_]) -> int:
+    """How many kept instances share a hidden pixel with a removed one that is in front of them there."""
+    if stays.all() or image.targets is None:
+        return 0
+    front, overlapping = image.targets.in_front(), np.zeros((len(stays), len(stays)), bool)
+    table = image.targets.table
+    for j in np.flatnonzero(~stays):
+        overlapping[j] = ((table > 1) & (table[:, [j]] > 0)).any(axis=0)
+    return int((front & overlapping)[~stays][:, stays].any(axis=0).sum())
