@@ -1,4 +1,9 @@
-"""Text from files, made safe to show."""
+"""Text from files, made safe to show, and counts."""
+
+
+def count_of(n: int, noun: str) -> str:
+    """Return a count with its noun: ``"1 image"``, ``"2 images"``."""
+    return f"{n} {noun}{'s' * (n != 1)}"
 
 
 def printable(text: str, *, keep_lines: bool = False) -> str:

@@ -6,11 +6,15 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from amodal_data.inspector.drawing.colors import BANDS, IDENTITY, sem_dist_colors
+from amodal_data.io.text import printable
+
+Plate = tuple[int, int, int, int]  # Left, top, right, bottom of a label, pixels
 
 INK = (38, 38, 44)  # Color of titles and labels
 PALE = (96, 96, 106)  # Color of captions and legends
 PAPER = (252, 252, 250)  # Color behind them
 _FRAME = (150, 150, 156)  # Color of the frame of a label
+_LONGEST_LABEL = 24  # Characters of a label
 _DARK = 380  # Sum of R, G and B below which a legend's number is white
 
 
@@ -19,25 +23,45 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
+def instance_labels(names: Sequence[str]) -> list[str]:
+    """Number and class name of each instance; long names are cut."""
+    return [" ".join([str(n), *printable(name).split()])[:_LONGEST_LABEL] for n, name in enumerate(names)]
+
+
 def write_labels(picture: Image.Image, places: Sequence[tuple[int, int, int]], texts: Sequence[str], size: int) -> None:
     """Write ``texts[n]`` centered on each (n, x, y), dark on a pale plate, inside the picture.
 
-    Labels that would overlap move down, or up where there is no room below. size: of the font, pixels.
+    Labels that would overlap move down, or up where there is no room below. Only the first word of a text is written
+    where the whole would reach another label or the edge. size: of the font, pixels.
     """
     draw, letters = ImageDraw.Draw(picture), font(size)
-    plates: list[tuple[int, int, int, int]] = []
+    height = size + 6
+    labels: list[tuple[Plate, str]] = []
     for n, x, y in sorted(places, key=lambda place: place[2]):
-        left, top, right, bottom = draw.textbbox((0, 0), texts[n], letters)
-        width, height = int(right - left) + 6, int(bottom - top) + 6
+        text = texts[n].split(" ")[0]
+        width = round(draw.textlength(text, letters)) + 6
         x0 = max(0, min(x - width // 2, picture.width - width))
         y0 = max(0, min(y - height // 2, picture.height - height))
-        y0 = _free_row(y0, (x0, width, height), picture.height, plates)
-        plates.append((x0, y0, x0 + width, y0 + height))
-        draw.rectangle((x0, y0, x0 + width - 1, y0 + height - 1), PAPER, _FRAME)
-        draw.text((x0 + 3 - left, y0 + 3 - top), texts[n], INK, letters)
+        y0 = _free_row(y0, (x0, width, height), picture.height, [plate for plate, _ in labels])
+        labels.append(((x0, y0, x0 + width, y0 + height), text))
+    for i, (n, *_) in enumerate(sorted(places, key=lambda place: place[2])):
+        (x0, y0, x1, y1), _ = labels[i]
+        width = round(draw.textlength(texts[n], letters)) + 6
+        x0 = max(0, min((x0 + x1 - width) // 2, picture.width - width))
+        whole = (x0, y0, x0 + width, y1)
+        if x0 + width <= picture.width and not any(_cross(whole, plate) for plate, _ in labels[:i] + labels[i + 1 :]):
+            labels[i] = whole, texts[n]
+    for (x0, y0, x1, y1), text in labels:
+        draw.rectangle((x0, y0, x1 - 1, y1 - 1), PAPER, _FRAME)
+        draw.text(((x0 + x1) / 2, (y0 + y1) / 2), text, INK, letters, anchor="mm")
 
 
-def _free_row(row: int, plate: tuple[int, int, int], limit: int, plates: Sequence[tuple[int, int, int, int]]) -> int:
+def _cross(one: Plate, other: Plate) -> bool:
+    """Do two plates share a pixel?"""
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _free_row(row: int, plate: tuple[int, int, int], limit: int, plates: Sequence[Plate]) -> int:
     """The nearest row at which a plate (left, width, height) covers none of ``plates``; ``row`` if there is none."""
     left, width, height = plate
     column = [(y0, y1) for x0, y0, x1, y1 in plates if x0 < left + width and left < x1]

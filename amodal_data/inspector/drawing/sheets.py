@@ -7,12 +7,12 @@ from PIL import Image, ImageDraw
 
 from amodal_data.inspector.drawing.labels import INK, PALE, PAPER, font
 
-PANEL_WIDTH = 320  # Width of a panel, pixels
+PANEL_WIDTH = 400  # Width of a panel, pixels
 _GAP = 12  # Pixels between panels and around a sheet
 _TITLE_HEIGHT = 40  # Height of the line of titles, pixels
 _CAPTION_HEIGHT = 24  # Height of a line of captions, pixels
 _LEGEND_HEIGHT = 60  # Height of the line of legends, pixels
-_CAPTION_LENGTH = 52  # Characters of a caption that fit under a panel: the last ones are kept
+_CAPTION_SIZE = 12  # Font of captions, pixels
 _MAX_ASPECT = 3  # A panel is at most this many times as high as wide, so that a slim image makes no huge picture
 
 
@@ -27,8 +27,12 @@ Legend = Callable[[Image.Image, tuple[int, int]], None]  # Draws a legend into a
 
 
 def panel_size(size: tuple[int, ...], width: int) -> tuple[int, int]:
-    """(H, W) of a panel at most ``width`` pixels wide for an image of ``size`` (H, W)."""
+    """(H, W) of a panel at most ``width`` pixels wide for an image of ``size`` (H, W).
+
+    Small images are enlarged by a whole factor, so that their pixels stay squares of one size.
+    """
     scale = min(width / size[1], _MAX_ASPECT * width / size[0])
+    scale = scale if scale < 1 else int(scale)
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
@@ -41,6 +45,15 @@ def picture_row(
     for n, picture in enumerate(pictures):
         row.paste(picture, (n * (width + gap), 0))
     return row
+
+
+def shorten(caption: str, width: int) -> str:
+    """A caption that fits into ``width`` pixels: characters in its middle give way to an ellipsis."""
+    short, kept = caption, len(caption)
+    while kept > 1 and font(_CAPTION_SIZE).getlength(short) > width:
+        kept -= 1
+        short = f"{caption[: kept - kept // 2]}…{caption[-(kept // 2) :]}"
+    return short
 
 
 def panel_sheet(rows: Sequence[Sequence[Panel]], titles: Sequence[str], legends: Mapping[int, Legend]) -> Image.Image:
@@ -59,7 +72,7 @@ def panel_sheet(rows: Sequence[Sequence[Panel]], titles: Sequence[str], legends:
     for row, picture in zip(rows, pictures, strict=True):
         sheet.paste(picture, (_GAP, y))
         for x, panel in zip(columns, row, strict=False):
-            draw.text((x, y + picture.height + 4), panel.caption[-_CAPTION_LENGTH:], PALE, font(12))
+            draw.text((x, y + picture.height + 4), shorten(panel.caption, PANEL_WIDTH), PALE, font(_CAPTION_SIZE))
         y += picture.height + _CAPTION_HEIGHT + _GAP
     for column, legend in legends.items():
         legend(sheet, (columns[column], y + 6))

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from amodal_cli.shared.interruption import install_handlers, was_interrupted
 from amodal_cli.shared.option_groups import GroupedApp
 from amodal_data.errors import AmodalError
+from amodal_data.io.text import count_of as count_of
 from amodal_data.io.text import printable
 
 if TYPE_CHECKING:
@@ -174,11 +175,6 @@ def _report_error(error: Exception) -> int:
         print_note("  fix: this is a bug; pass --debug before the command to see where it happened")
     usage = LayoutError | OutputExistsError | SelectionError | InUseError | ConfigError | RunError
     return 3 if isinstance(error, MachineError) else 2 if isinstance(error, usage) else 1
-
-
-def count_of(n: int, noun: str) -> str:
-    """Return a count with its noun: ``"1 image"``, ``"2 images"``."""
-    return f"{n} {noun}{'s' * (n != 1)}"
 
 
 def print_note(text: str, *, quiet: bool = False) -> None:
