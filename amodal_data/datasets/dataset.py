@@ -202,7 +202,7 @@ class Dataset(Sequence[AnnotatedImage]):
 
     def show(self, n: int = SHOWN_IMAGES) -> Image.Image:
         """Contact sheet of the first ``n`` images, a Pillow image: a notebook shows it, ``.show()`` opens a window."""
-        return contact_sheet([(item.image, item.targets, item.photo_file) for item in islice(self, n)])
+        return contact_sheet([(item.image, item.targets, item.photo_file) for item in islice(self, n)], self.masks)
 
     def __repr__(self) -> str:
         classes = f", {len(self.classes):,} classes" if self.classes else ""

@@ -52,7 +52,9 @@ def _row(image: CachedImage, targets: LayeredTargets, path: Path | None) -> list
     highest = int(targets.count_map().max(initial=0))
     panels = [
         Panel(as_image(photo), f"{name} ({problem.partition(':')[0]})" if problem else name),
-        Panel(instances, f"{count_of(len(targets.names), 'instance')}, {count_of(len(targets.pairs), 'overlapping pair')}"),
+        Panel(
+            instances, f"{count_of(len(targets.names), 'instance')}, {count_of(len(targets.pairs), 'overlapping pair')}"
+        ),
         Panel(as_image(draw_count_map(photo, view)), f"up to {highest} over one pixel"),
     ]
     n = most_hidden(targets)

@@ -5,13 +5,16 @@ import hashlib
 import html
 import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from amodal_data.inspector.drawing.colors import BANDS, FADED_GRAY, FADED_SHARE, IDENTITY
 from amodal_data.inspector.page_data import PageImage, image_document, index_row
+from amodal_data.inspector.summary import RATES
 from amodal_data.io.files import replaced
+from amodal_data.scenes.finding_codes import CODES
 
 _COLORS = {  # of instances; of levels, counts and sem-dist maps
     "identity": IDENTITY.round().astype(int).tolist(),
@@ -19,7 +22,7 @@ _COLORS = {  # of instances; of levels, counts and sem-dist maps
     "unsure": FADED_GRAY,
     "faded": FADED_SHARE,
 }
-_SCRIPTS = ("data.js", "draw.js", "panels.js", "list.js", "page.js")
+_SCRIPTS = ("data.js", "draw.js", "panels.js", "filters.js", "overview.js", "page.js")
 
 
 def write_page(
@@ -28,7 +31,7 @@ def write_page(
     """Write ``images`` as one self-contained page; returns their number.
 
     facts: statistics for the head of the page, name -> value. Images are written one by one; the page parses an image
-    when it is first shown. Texts from the data are never read as markup.
+    when it is first shown, and begins with a thumbnail of each. Texts from the data are never read as markup.
     """
     assets = files("amodal_data.inspector") / "assets"
     style = (assets / "page.css").read_text("utf-8")
@@ -45,7 +48,9 @@ def write_page(
         for image in images:
             file.write(_block(f"image-{len(index)}", image_document(image)))
             index.append(index_row(image))
-        file.write(_block("about", {"title": title, "facts": facts or {}, "images": index, "colours": _COLORS}))
+        codes = {code: asdict(CODES[code]) for code in CODES if any(code == f[0] for i in index for f in i["findings"])}
+        about = {"title": title, "facts": facts or {}, "rates": RATES, "codes": codes, "colours": _COLORS}
+        file.write(_block("about", about | {"images": index}))
         file.write(tail.replace("/*script*/", script))
     return len(index)
 

@@ -18,18 +18,22 @@ from amodal_data.cache import CachedImage
 from amodal_data.evaluation.protocols.pair_order import order_pairs
 from amodal_data.evaluation.results.scored_masks import ScoredMask
 from amodal_data.inspector.drawing.hues import distinct_hues, shared_hues
+from amodal_data.inspector.drawing.notebook import GRAY
+from amodal_data.inspector.drawing.panels import as_image, draw_instances
+from amodal_data.inspector.drawing.sheets import scaled_size
 from amodal_data.inspector.layered_predictions import layered_predictions, match_predictions
-from amodal_data.inspector.summary import most_hidden
+from amodal_data.inspector.summary import most_hidden, rate_bins
 from amodal_data.io.images import read_display_photo
 from amodal_data.layering.consistency import occlusion_rates
 from amodal_data.layering.targets import LayeredTargets
 from amodal_data.masks.rle import iou
-from amodal_data.scenes.finding_codes import CODES
 from amodal_data.scenes.findings import Finding
 
 _LONGEST = 640  # Longer side of an image on the page, at most, pixels
 _PHOTO_BYTES = 96_000  # Size of a photo as JPEG, at most if one of these qualities allows it
 _QUALITIES = (82, 70, 55, 40, 25)  # JPEG qualities, tried in turn
+_THUMBNAIL = 224  # Longer side of a thumbnail, at most, pixels
+_THUMBNAIL_BYTES = 8_000  # Size of a thumbnail as JPEG, at most if one of the qualities allows it
 _MAX_PREDICTIONS = 30  # Predictions shown for an image, those with the highest scores
 
 
@@ -49,10 +53,14 @@ class PageImage:
 
 
 def index_row(page_image: PageImage) -> dict[str, Any]:
-    """The entry of an image in the page's list: id, name, statistics to sort by."""
+    """The entry of an image in the page's list: id, name, thumbnail, statistics to sort and to filter by."""
     image = page_image.image
     targets = page_image.truth or layered_predictions(_best_predictions(page_image), image.size)
     errors, (areas, visible) = page_image.errors, targets.areas()
+    hidden: dict[str, int] = {}  # class name -> bits of the bins of hidden shares that occur
+    for name, rate_bin in zip(targets.names, rate_bins(targets).tolist(), strict=True):
+        hidden[name] = hidden.get(name, 0) | (1 << rate_bin if rate_bin >= 0 else 0)
+    places = targets.region_index.tolist()
     return {
         "id": image.image_id,
         "name": image.file_name or f"image {image.image_id}",
@@ -60,9 +68,23 @@ def index_row(page_image: PageImage) -> dict[str, Any]:
         "hidden": int((areas - visible).sum()),
         "share": round(float((areas - visible).sum() / max(areas.sum(), 1)), 4),
         "deepest": max(0, int(targets.table.max(initial=0)) - 1),
-        "findings": len(page_image.findings),
+        "layered": page_image.predictions is not None or bool((targets.table > 1).any()),
+        "classes": hidden,
+        "findings": [
+            [f.code, f.message, places.index(f.place.region) if f.place.region in places else None]
+            for f in page_image.findings
+        ],
         "errors": None if errors is None else sum(n for name, n in errors.items() if name != "right"),
+        "thumbnail": _thumbnail(page_image, targets),
     }
+
+
+def _thumbnail(page_image: PageImage, targets: LayeredTargets) -> str:
+    """The instances on the photo, or on gray, as a small JPEG."""
+    shape = scaled_size(targets.size, _THUMBNAIL / max(targets.size))
+    photo, _ = read_display_photo(page_image.photo, targets.size, shape)
+    pixels = np.full((*shape, 3), float(GRAY)) if photo is None else np.asarray(photo, np.float64)
+    return _encode_jpeg(as_image(draw_instances(pixels, targets.resized(shape))), _THUMBNAIL_BYTES)
 
 
 def image_document(page_image: PageImage) -> dict[str, Any]:
@@ -76,15 +98,11 @@ def image_document(page_image: PageImage) -> dict[str, Any]:
         "id": page_image.image.image_id,
         "size": [height, width],
         "shown": list(shape),
-        "photo": None if photo is None else _encode_photo(photo),
+        "photo": None if photo is None else _encode_jpeg(photo, _PHOTO_BYTES),
         "photo_problem": problem,
         "truth": None if page_image.truth is None else _targets_document(page_image.truth, shape),
         "predicted": None if page_image.predictions is None else _predictions_document(page_image, shape, matches),
         "matches": matches,
-        "findings": [
-            {"code": f.code, "severity": f.severity, "text": f"{CODES[f.code].meaning} ({f.message})"}
-            for f in page_image.findings
-        ],
         "errors": page_image.errors,
     }
 
@@ -170,11 +188,11 @@ def _best_predictions(page_image: PageImage) -> list[ScoredMask]:
     return sorted(page_image.predictions or (), key=lambda p: -p.score)[:_MAX_PREDICTIONS]
 
 
-def _encode_photo(photo: Image.Image) -> str:
-    """The photo as a JPEG data URI."""
+def _encode_jpeg(picture: Image.Image, most_bytes: int) -> str:
+    """A picture as a JPEG data URI."""
     for quality in _QUALITIES:
         jpeg = io.BytesIO()
-        photo.save(jpeg, "JPEG", quality=quality, optimize=True)
-        if jpeg.tell() <= _PHOTO_BYTES:
+        picture.save(jpeg, "JPEG", quality=quality, optimize=True)
+        if jpeg.tell() <= most_bytes:
             break
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg.getvalue()).decode()}"

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tabulate import tabulate
 
 from amodal_data.cache import CachedImage
@@ -13,9 +14,10 @@ from amodal_data.layering.consistency import occlusion_rates
 from amodal_data.layering.targets import LayeredTargets
 from amodal_data.scenes.findings import Finding, count_findings
 
-_RATES = ("not hidden", "up to 25 %", "up to 50 %", "up to 75 %", "above 75 %")
+RATES = ("not hidden", "up to 25 %", "up to 50 %", "up to 75 %", "above 75 %")
+"""Names of the bins of hidden shares"""
 _RATE_EDGES = (1e-9, 0.25, 0.5, 0.75)
-"""Occlusion rates up to which an instance belongs to each of :data:`_RATES` but the last"""
+"""Occlusion rates up to which an instance belongs to each of :data:`RATES` but the last"""
 _UNKNOWN = "order unknown"
 _BAR = 24  # Length of the longest bar, characters
 
@@ -48,7 +50,7 @@ class Summary:
     undecided: int = 0
     unknown_pixels: int = 0
     level_pixels: list[int] = field(default_factory=list)
-    hidden_share: list[int] = field(default_factory=lambda: [0] * len(_RATES))
+    hidden_share: list[int] = field(default_factory=lambda: [0] * len(RATES))
     deepest: list[int] = field(default_factory=list)
     findings: tuple[Finding, ...] = ()
     hardest: list[int] = field(default_factory=list)
@@ -73,7 +75,7 @@ class Summary:
     def rates(self) -> dict[str, int]:
         """Instances by hidden part; those whose hidden part is unknown come last, if there are any."""
         unknown = {_UNKNOWN: self.undecided} if self.undecided else {}
-        return dict(zip(_RATES, self.hidden_share, strict=True)) | unknown
+        return dict(zip(RATES, self.hidden_share, strict=True)) | unknown
 
     def levels(self) -> dict[str, int]:
         """Pixels of instances by level; those whose level is unknown come last, if there are any."""
@@ -122,7 +124,7 @@ class Summary:
             "unknown_pixels": self.unknown_pixels,
             "level_pixels": {str(level): n for level, n in enumerate(self.level_pixels)},
             "sizes": self.sizes(),
-            "hidden_share": dict(zip(_RATES, self.hidden_share, strict=True)),
+            "hidden_share": dict(zip(RATES, self.hidden_share, strict=True)),
             "deepest_level": {str(level): n for level, n in enumerate(self.deepest)},
             "lost_at_cap": {str(k): share for k, share in enumerate(self.lost_at_cap(), 1)},
             "findings": count_findings(self.findings),
@@ -181,6 +183,13 @@ def _findings_block(findings: tuple[Finding, ...]) -> str:
     return "\n".join(["findings", *(f"  {code:<{width}}  {n:>6,}  {severity[code]}" for code, n in counts.items())])
 
 
+def rate_bins(targets: LayeredTargets) -> NDArray[np.int64]:
+    """The bin of :data:`RATES` of each instance, int64 [N]; -1 = empty, or what is hidden of it is not known."""
+    areas, visible = targets.areas()
+    bins = np.digitize(occlusion_rates(areas, visible), _RATE_EDGES, right=True)
+    return np.where((areas > 0) & (targets.undecided_areas() == 0), bins, -1)
+
+
 def most_hidden(targets: LayeredTargets) -> int | None:
     """The instance with the most hidden pixels, the first of equals; None if no instance has a pixel."""
     areas, visible = targets.areas()
@@ -199,7 +208,7 @@ def summarize(
     categories: id -> name of classes; an instance of another class counts by its own name.
     """
     summary, classes = Summary(masks), ClassCounter(categories or {})
-    levels, deepest, rate_counts = np.zeros(256, np.int64), np.zeros(256, np.int64), np.zeros(len(_RATES), np.int64)
+    levels, deepest, rate_counts = np.zeros(256, np.int64), np.zeros(256, np.int64), np.zeros(len(RATES), np.int64)
     hidden_pixels = []
     for _, targets in images:
         areas, visible = targets.areas()
@@ -208,8 +217,8 @@ def summarize(
         levels[0] -= undecided.sum()
         codes = targets.table.max(axis=0, initial=0)[undecided == 0]
         deepest += np.bincount(codes[codes > 0] - 1, minlength=256)
-        rates = occlusion_rates(areas, visible)[(areas > 0) & (undecided == 0)]
-        rate_counts += np.bincount(np.digitize(rates, _RATE_EDGES, right=True), minlength=len(_RATES))
+        bins = rate_bins(targets)
+        rate_counts += np.bincount(bins[bins >= 0], minlength=len(RATES))
         summary.images += 1
         summary.pixels += targets.size[0] * targets.size[1]
         summary.ambiguous_pixels += targets.ambiguous_pixels()

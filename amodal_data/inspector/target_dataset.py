@@ -43,6 +43,7 @@ class TargetDataset:
         self.origin = origin
         self._positions = range(len(origin)) if positions is None else positions
         self._comparisons: dict[Path, tuple[Predictions, Diagnosis]] = {}
+        self._finders: dict[tuple[Path, ...], PhotoFinder] = {}
 
     def __repr__(self) -> str:
         return f"TargetDataset({self.name!r:.80}, {len(self):,} images, {self.masks} masks)"
@@ -141,12 +142,32 @@ class TargetDataset:
                     positions.append(position)
                 yield image
 
-    def choose(self, pick: str, limit: int, summary: Summary, image_ids: Sequence[int] = ()) -> list[int]:
+    def choose(
+        self,
+        pick: str,
+        limit: int,
+        summary: Summary,
+        image_ids: Sequence[int] = (),
+        *,
+        photo_folders: Sequence[Path] = (),
+        predictions: Path | None = None,
+    ) -> list[int]:
         """Positions of the images to show: those of ``image_ids``, else up to ``limit`` that can be layered.
 
-        pick: ``hardest`` (most hidden pixels), ``first``, ``random`` (the same ones each time) or
-        ``findings`` (images with findings). Raises :class:`SelectionError` for an unknown id.
+        Images whose photo is in ``photo_folders`` come before those without.
+
+        pick: ``hardest`` (most hidden pixels; with ``predictions``, a results file, most errors), ``first``, ``random``
+        (the same ones each time) or ``findings`` (images with findings). Raises :class:`SelectionError` for an unknown
+        id.
         """
+        positions = self._ranked(pick, summary, image_ids, predictions)
+        if photo_folders:
+            names, finder = self.file_names, self._finder(photo_folders)
+            positions = sorted(positions, key=lambda position: finder.find(names[position]) is None)
+        return positions if image_ids else positions[:limit]
+
+    def _ranked(self, pick: str, summary: Summary, image_ids: Sequence[int], predictions: Path | None) -> Sequence[int]:
+        """Positions of all images that :meth:`choose` may take, the first one first."""
         if image_ids:
             if unknown := [image_id for image_id in image_ids if image_id not in self.image_ids]:
                 raise SelectionError(f"no image with id {unknown[0]}")
@@ -154,10 +175,12 @@ class TargetDataset:
         layered = sorted(summary.hardest)
         if pick == "findings":
             flagged, ids = {finding.place.image_id for finding in summary.findings}, self.image_ids
-            return [position for position in layered if ids[position] in flagged][:limit]
+            return [position for position in layered if ids[position] in flagged]
         if pick == "random":
-            return sorted(random.Random(0).sample(layered, min(limit, len(layered))))
-        return (summary.hardest if pick == "hardest" else layered)[:limit]
+            return random.Random(0).sample(layered, len(layered))
+        if pick == "hardest" and predictions is not None:
+            return self.worst(predictions)
+        return summary.hardest if pick == "hardest" else layered
 
     def page_images(
         self,
@@ -170,7 +193,7 @@ class TargetDataset:
 
         predictions: a results file; each image then has its predictions and its counts of errors.
         """
-        finder = PhotoFinder(photo_folders, self.file_names)
+        finder = self._finder(photo_folders)
         by_image: dict[int, list[Finding]] = {}
         for finding in findings:
             by_image.setdefault(finding.place.image_id, []).append(finding)
@@ -201,5 +224,13 @@ class TargetDataset:
 
     def contact_sheet(self, positions: Sequence[int], photo_folders: Sequence[Path]) -> Image.Image:
         """Contact sheet of the images at ``positions``."""
-        finder, images = PhotoFinder(photo_folders, self.file_names), (self.read(position) for position in positions)
-        return contact_sheet([(image, targets, finder.find(image.file_name)) for image, targets in images])
+        finder, images = self._finder(photo_folders), map(self.read, positions)
+        rows = [(image, targets, finder.find(image.file_name)) for image, targets in images]
+        return contact_sheet(rows, self.masks)
+
+    def _finder(self, folders: Sequence[Path]) -> PhotoFinder:
+        """The finder of photos in some folders; the folders are listed once."""
+        key = tuple(folders)
+        if key not in self._finders:
+            self._finders[key] = PhotoFinder(key, self.file_names)
+        return self._finders[key]

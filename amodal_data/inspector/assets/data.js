@@ -98,7 +98,7 @@ class Layers {
 class Picture {
   constructor(position) {
     const own = block(`image-${position}`);
-    Object.assign(this, { position, id: own.id, size: own.size, shown: own.shown, findings: own.findings, errors: own.errors });
+    Object.assign(this, { position, id: own.id, size: own.size, shown: own.shown, findings: about.images[position].findings, errors: own.errors });
     this.problem = own.photo_problem;
     this.truth = own.truth && new Layers(own.truth, own.shown, own.size, "truth");
     this.predicted = own.predicted && new Layers(own.predicted, own.shown, own.size, "predicted");

@@ -5,7 +5,7 @@ COLOURS = about.colours;
 const byId = (name) => document.getElementById(name);
 const state = { view: "instances", plane: Infinity, alone: null, side: "truth", a: null, b: null, least: 0.5, spin: -54, tilt: 10 };
 const pictures = new Map();
-let picture = null, list = null, timer = null, turn = 0;
+let picture = null, list = null, filters = null, screen = "images", timer = null, turn = 0;
 
 function readAddress() {
   const given = new URLSearchParams(location.hash.slice(1));
@@ -17,8 +17,16 @@ function readAddress() {
     side: given.get("side") === "predicted" ? "predicted" : "truth", a: whole("a"), b: whole("b"),
     least: Math.min(1, number("score") ?? 0.5),
   });
-  const position = about.images.findIndex((one) => String(one.id) === given.get("image"));
-  return position;
+  filters.read(given);
+  list.fill();
+  return { position: about.images.findIndex((image) => String(image.id) === given.get("image")), list: given.get("list") };
+}
+
+// Going from one screen to another is a step that the browser's Back undoes.
+function setAddress(given, next) {
+  filters.write(given);
+  history[next === screen ? "replaceState" : "pushState"](null, "", `#${given}`);
+  screen = next;
 }
 
 function writeAddress() {
@@ -27,7 +35,35 @@ function writeAddress() {
   if (state.alone !== null) { given.set("alone", state.alone); if (state.side === "predicted") given.set("side", "predicted"); }
   if (picture.predicted && state.least !== 0.5) given.set("score", state.least);
   if (state.a !== null && state.b !== null) { given.set("a", state.a); given.set("b", state.b); }
-  history.replaceState(null, "", `#${given}`);
+  setAddress(given, "image");
+}
+
+// Shows the grid of thumbnails or the list of findings.
+function showOverview(next) {
+  stop();
+  turn++;
+  setAddress(new URLSearchParams({ list: next }), next);
+  showScreen();
+  document.title = `${about.title}: ${next}`;
+  document.documentElement.dataset.ready = next;
+}
+
+function showScreen() {
+  byId("overview").hidden = screen === "image";
+  byId("image-view").hidden = screen !== "image";
+  byId("images").hidden = screen !== "image";
+  byId("more").classList.toggle("off", screen !== "image");
+  byId("grid").hidden = screen !== "images";
+  byId("finding-list").hidden = screen !== "findings";
+  byId("show-images").setAttribute("aria-pressed", String(screen === "images"));
+  byId("show-findings").setAttribute("aria-pressed", String(screen === "findings"));
+}
+
+function filterChanged() {
+  list.limit = PAGE;
+  list.fill();
+  if (screen === "image") writeAddress();
+  else showOverview(screen);
 }
 
 async function open(position, keep = false) {
@@ -40,7 +76,10 @@ async function open(position, keep = false) {
   if (!keep) Object.assign(state, { alone: null, a: null, b: null, plane: Infinity });
   if (!picture.truth) state.side = "predicted";
   byId("name").textContent = about.images[position].name;
-  byId("findings").replaceChildren(...picture.findings.map((one) => element("li", { className: one.severity, textContent: `${one.severity} ${one.code}: ${one.text}` })));
+  byId("findings").replaceChildren(...picture.findings.map(([code, text]) => {
+    const { severity, meaning } = about.codes[code];
+    return element("li", { className: severity, textContent: `${severity} ${code}: ${meaning} (${text})` });
+  }));
   byId("findings").hidden = !picture.findings.length;
   const errors = picture.errors && Object.entries(picture.errors).filter(([, count]) => count);
   byId("errors").textContent = errors && errors.length ? "In this image: " + errors.map(([name, count]) => `${count} ${name}`).join(", ") : "";
@@ -95,6 +134,8 @@ function show() {
   if (focused) document.querySelector(`[data-pick="${focused}"]`)?.focus();
   byId("hover").textContent = "Point at the picture to list the instances at a pixel, nearest first.";
   writeAddress();
+  showScreen();
+  spreadTags();
   document.title = `${about.images[picture.position].name}: ${state.view} - ${about.title}`;
   document.documentElement.dataset.ready = `${picture.id} ${state.view}`;
 }
@@ -173,15 +214,18 @@ function play() {
 }
 
 function key(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey || !picture) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || !about.images.length) return;
   const typing = event.target.matches("input[type=search], select");
-  if (event.key === "Escape") { byId("search").blur(); state.alone = null; show(); return; }
+  if (event.key === "Escape") { byId("search").blur(); state.alone = null; if (screen === "image") show(); return; }
   if (typing) return;
+  const go = { g: () => showOverview("images"), f: () => showOverview("findings"), "/": focusSearch }[event.key];
+  if (go) { go(); event.preventDefault(); return; }
+  if (screen !== "image") return;
   const onButton = event.target.matches("button, summary");
   const slide = (by) => { state.plane = Math.max(0, Math.min(picture.deepest, Number(byId("plane").value) + by)); show(); };
   const step = Number(byId("plane").step);
   const does = {
-    j: () => open(list.neighbour(1)), k: () => open(list.neighbour(-1)), "/": () => byId("search").focus(),
+    j: () => open(list.neighbour(1)), k: () => open(list.neighbour(-1)),
     ArrowLeft: () => slide(-step), ArrowRight: () => slide(step), " ": () => { if (onButton) return false; play(); },
   };
   const view = VIEWS[Number(event.key) - 1];
@@ -189,16 +233,39 @@ function key(event) {
   if (found && !(event.target.type === "range" && event.key.startsWith("Arrow")) && found() !== false) event.preventDefault();
 }
 
+function focusSearch() {
+  byId("list").classList.add("open");
+  byId("search").focus();
+}
+
+// Opens an image of the overview, with one instance alone if a finding is about it.
+async function openImage(position, instance = null) {
+  await open(position);
+  if (instance !== null) isolate(picture.truth ? "truth" : "predicted", instance);
+}
+
+// Goes where the address says.
+function follow() {
+  const { position, list: wanted } = readAddress();
+  if (position >= 0) open(position, true);
+  else if (about.images.length === 1 && !wanted) open(0);
+  else showOverview(wanted === "findings" ? "findings" : "images");
+}
+
 function start() {
+  const flat = about.images.every((image) => !image.layered); // modal masks: nothing is hidden
   byId("title").textContent = about.title;
   byId("facts").textContent = Object.entries(about.facts).map(([name, value]) => `${name} ${value}`).join(" · ");
-  for (const [name, title, text] of VIEWS) {
+  for (const [name, title, text] of flat ? VIEWS.slice(0, 2) : VIEWS) {
     const button = element("button", { type: "button", textContent: title, title: text });
     button.dataset.view = name;
     button.addEventListener("click", () => setView(name));
     byId("views").append(button);
   }
-  list = new List(about.images, open);
+  filters = new Filters(about.images, about.rates, about.codes, filterChanged);
+  list = new Overview(filters, about.codes, openImage);
+  byId("show-images").addEventListener("click", () => showOverview("images"));
+  byId("show-findings").addEventListener("click", () => showOverview("findings"));
   byId("previous").addEventListener("click", () => open(list.neighbour(-1)));
   byId("next").addEventListener("click", () => open(list.neighbour(1)));
   byId("play").addEventListener("click", play);
@@ -218,10 +285,10 @@ function start() {
     byId("show-list").setAttribute("aria-expanded", String(open));
   });
   document.addEventListener("keydown", key);
-  window.addEventListener("hashchange", () => { const at = readAddress(); open(at < 0 ? picture.position : at, true); });
-  if (!about.images.length) { document.title = about.title; byId("count").textContent = "no images"; document.documentElement.dataset.ready = "empty"; return; }
-  const wanted = readAddress();
-  open(wanted < 0 ? list.found()[0].position : wanted, wanted >= 0);
+  window.addEventListener("hashchange", follow);
+  window.addEventListener("resize", spreadTags);
+  if (!about.images.length) { document.title = about.title; byId("count").textContent = "no images"; byId("image-view").hidden = true; document.documentElement.dataset.ready = "empty"; return; }
+  follow();
 }
 
 start();

@@ -127,6 +127,7 @@ function figure(picture, layers, made) {
     const label = element("span", { className: "tag", textContent: tag.text ?? String(tag.n) });
     label.style.left = `${100 * tag.x}%`;
     label.style.top = `${100 * tag.y}%`;
+    if (!tag.text) Object.assign(label.dataset, { short: tag.n, whole: [tag.n, layers.instances[tag.n].name].filter((part) => part !== "").join(" ").slice(0, 24) });
     sheet.append(label);
   }
   const mark = element("span", { className: "mark", hidden: true });
@@ -144,6 +145,25 @@ function spread(tags) {
     placed.push({ ...tag, x, y: Math.min(0.97, y) });
   }
   return placed;
+}
+
+// Class names on the labels, where they reach neither another label nor the edge of the picture.
+function spreadTags() {
+  for (const sheet of document.querySelectorAll(".sheet")) {
+    const tags = [...sheet.querySelectorAll(".tag[data-whole]")], frame = sheet.getBoundingClientRect();
+    const boxes = (name) => {
+      for (const tag of tags) tag.textContent = tag.dataset[name];
+      return tags.map((tag) => tag.getBoundingClientRect());
+    };
+    const whole = boxes("whole"), taken = boxes("short");
+    const cross = (one, other) => one.left < other.right && other.left < one.right && one.top < other.bottom && other.top < one.bottom;
+    tags.forEach((tag, at) => {
+      const box = whole[at], inside = box.left >= frame.left && box.right <= frame.right;
+      if (!inside || taken.some((other, n) => n !== at && cross(box, other))) return;
+      tag.textContent = tag.dataset.whole;
+      taken[at] = box;
+    });
+  }
 }
 
 // Layers of levels in space, the visible one in front.

@@ -31,7 +31,11 @@ def panel_size(size: tuple[int, ...], width: int) -> tuple[int, int]:
 
     Small images are enlarged by a whole factor, so that their pixels stay squares of one size.
     """
-    scale = min(width / size[1], _MAX_ASPECT * width / size[0])
+    return scaled_size(size, min(width / size[1], _MAX_ASPECT * width / size[0]))
+
+
+def scaled_size(size: tuple[int, ...], scale: float) -> tuple[int, int]:
+    """(H, W) of a picture of an image of ``size``; a ``scale`` above 1 is cut to a whole factor."""
     scale = scale if scale < 1 else int(scale)
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 

@@ -1,5 +1,6 @@
 """``amodal-data inspect``: counts, statistics and pictures of a cache or annotation file."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -52,10 +53,8 @@ def inspect(
     with progress("reading", len(dataset), quiet=quiet) as advance:
         summary = dataset.summary(on_image=advance)
     outputs = [(path, limit or size) for path, size in ((png, _SHEET_IMAGES), (page, _PAGE_IMAGES)) if path is not None]
-    if compare is not None and pick == "hardest" and not image_ids:  # the worst predictions
-        pictures = [(path, dataset.worst(compare)[:size]) for path, size in outputs]
-    else:
-        pictures = [(path, dataset.choose(pick, size, summary, image_ids or [])) for path, size in outputs]
+    choose = partial(dataset.choose, pick, photo_folders=images or [], predictions=compare)
+    pictures = [(path, choose(size, summary, image_ids or [])) for path, size in outputs]
     if as_json:
         print_json(summary.to_dict())
     else:
@@ -73,6 +72,7 @@ def inspect(
         else:
             title = f"{dataset.name} and {compare.name}" if compare else str(dataset.name)
             facts = {"images": summary.images, "instances": summary.instances, "overlapping pairs": summary.pairs}
+            facts["findings"] = len(summary.findings)
             rows = dataset.page_images(positions, images or [], summary.findings, compare)
             write_page(path, rows, title=title, facts=facts)
             size = f"{path.stat().st_size / 1024:,.0f} KB"

@@ -8,12 +8,15 @@ from PIL import Image
 from support.commands import run_command
 from support.scenes import make_scene, random_masks
 
-from amodal_data import RLE, build_targets, contact_sheet, layer_scene, summarize, write_flat
+from amodal_data import RLE, build_targets, contact_sheet, layer_scene, summarize, write_cocoa, write_flat
 from amodal_data.cache import CachedImage
 from amodal_data.errors import SelectionError
 from amodal_data.inspector.charts import draw_charts
 from amodal_data.inspector.drawing.colors import IDENTITY, level_colors, sem_dist_colors
+from amodal_data.inspector.drawing.labels import font, write_labels
+from amodal_data.inspector.drawing.overlay import draw_overlay
 from amodal_data.inspector.drawing.panels import draw_instances, draw_sem_dist, label_places
+from amodal_data.inspector.drawing.sheets import panel_size, shorten
 from amodal_data.inspector.summary import most_hidden
 from amodal_data.inspector.target_dataset import open_dataset
 
@@ -126,7 +129,8 @@ def test_images_beside_one_that_no_table_holds_are_shown(tmp_path):
     assert dataset.image_ids == [1, 2, 3] and summary.images == 2
     assert summary.hardest == [2, 0] and [finding.place.image_id for finding in summary.findings] == [2]
     for pick, positions in (("first", [0, 2]), ("random", [0, 2]), ("hardest", [2, 0]), ("findings", [])):
-        assert dataset.choose(pick, 3, summary) == positions, pick
+        chosen = dataset.choose(pick, 3, summary)
+        assert (sorted(chosen) if pick == "random" else chosen) == positions, pick
     assert dataset.choose("first", 3, summary, [1]) == [0]
     for options in (["--id", 1], ["--pick", "first"]):
         pictures = [tmp_path / "a.png", tmp_path / "a.html"]
@@ -226,3 +230,48 @@ def test_stats_in_all_forms(tmp_path):
     unknown = json.loads(output.stdout)
     assert (unknown["pairs"], unknown["unordered_pairs"], unknown["undecided"]) == (1, 1, 2)
     assert unknown["classes"][0]["order_unknown"] == 2
+
+
+def test_images_with_a_photo_come_first(tmp_path):
+    scenes = write_cocoa(tmp_path, 6, seed=2, size=(96, 128))
+    dataset = open_dataset(scenes)
+    summary, names = dataset.summary(), dataset.file_names
+    for photo in tmp_path.rglob("*.jpg"):
+        if photo.name not in (names[1], names[4]):
+            photo.unlink()
+    for pick in ("first", "hardest", "random"):
+        chosen = dataset.choose(pick, 3, summary, photo_folders=[tmp_path])
+        assert sorted(chosen[:2]) == [1, 4] and len(chosen) == 3, pick
+        assert dataset.choose(pick, 1, summary, photo_folders=[tmp_path])[0] in (1, 4)
+
+
+def test_a_sheet_of_modal_masks_has_only_photo_and_instances():
+    image = layered(np.eye(3, dtype=bool)[:, None])
+    full, modal = (contact_sheet([(*image, None)], masks) for masks in ("amodal", "modal"))
+    assert modal.width < 0.6 * full.width and modal.height == full.height
+
+
+def test_small_images_are_enlarged_by_a_whole_factor_and_overlays_too():
+    assert panel_size((30, 40), 400) == (300, 400) and panel_size((30, 39), 400) == (300, 390)
+    assert panel_size((30, 300), 400) == (30, 300) and panel_size((600, 800), 400) == (300, 400)
+    _, targets = layered(np.eye(3, dtype=bool)[:, None])
+    assert draw_overlay(targets, ["0"] * 3).size == (639, 213)
+
+
+def test_captions_are_cut_in_their_middle():
+    assert shorten("short.jpg", 400) == "short.jpg"
+    caption = shorten("very-" + "long-" * 60 + "name.jpg", 400)
+    assert caption.startswith("very-long") and caption.endswith("name.jpg") and "…" in caption
+    assert font(12).getlength(caption) <= 400 < font(12).getlength(caption + "xx")
+
+
+def test_a_label_has_its_class_where_there_is_room():
+    def labeled(text, places):
+        picture = Image.new("RGB", (200, 60), "black")
+        write_labels(picture, places, [text] * 2, 12)
+        return (np.asarray(picture).max(axis=2) > 0).any(axis=0).sum()
+
+    alone, number = labeled("0 elephant", [(0, 100, 30)]), labeled("0", [(0, 100, 30)])
+    assert alone > 3 * number
+    assert labeled("0 elephant", [(0, 60, 30), (1, 140, 30)]) == 2 * alone
+    assert labeled("0 elephant", [(0, 90, 30), (1, 110, 30)]) == 2 * number
