@@ -160,7 +160,7 @@ class TargetDataset:
         (the same ones each time) or ``findings`` (images with findings). Raises :class:`SelectionError` for an unknown
         id.
         """
-        positions = self._ranked(pick, summary, image_ids, predictions)
+        positions = list(self._ranked(pick, summary, image_ids, predictions))
         if photo_folders:
             names, finder = self.file_names, self._finder(photo_folders)
             positions = sorted(positions, key=lambda position: finder.find(names[position]) is None)
