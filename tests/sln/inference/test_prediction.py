@@ -170,8 +170,8 @@ def test_pictures_have_a_panel_for_everything(place):
     with_truth = comparison([ComparisonRow("a", photo, prediction, data.cache[0])])
     without = comparison([ComparisonRow("a", photo, prediction), ComparisonRow("b", photo, Prediction(
         prediction.size, prediction.boxes[:0], prediction.scores[:0], prediction.probabilities[:0]))])  # fmt: skip
-    assert with_truth.width == 5 * 332 + 12 and without.width == 3 * 332 + 12
-    assert prediction.plot(photo).size == prediction.plot().size == (80, 60)
+    assert with_truth.width == 5 * 412 + 12 and without.width == 3 * 412 + 12
+    assert prediction.plot(photo).size == prediction.plot().size == (640, 480)
     assert "data:image/png;base64," in prediction._repr_html_() and repr(prediction) in prediction._repr_html_()
 
 
@@ -413,9 +413,7 @@ def test_photos_in_any_form_and_rows_as_flags(place, tmp_path):
     prediction = predictions[0]
     for photo in (None, picture, pixels, data.photos[0]):
         prediction.save(tmp_path / "a.png", photo)
-        assert (
-            prediction.plot(photo).size == prediction.size[::-1] and photo_size(tmp_path / "a.png") == prediction.size
-        )
+        assert prediction.plot(photo).size == photo_size(tmp_path / "a.png")[::-1] == (640, 480)
     flags = np.arange(len(prediction)) % 2 == 0
     assert prediction.only(flags).scores.tolist() == prediction.scores[flags].tolist()
     assert prediction.only(np.flatnonzero(flags)).scores.tolist() == prediction.scores[flags].tolist()
@@ -481,7 +479,7 @@ def test_a_value_shows_and_saves_itself(place, tmp_path):
         assert read_photo(tmp_path / name).shape == (60, 80, 3)
     plain, drawn = np.asarray(prediction.plot(), int), np.asarray(prediction.plot(photo), int)
     assert np.abs(plain - drawn).mean() > 5 and len(np.unique(plain.reshape(-1, 3), axis=0)) > 5
-    assert prediction.plot(min_score=2.0).size == (80, 60)  # nothing is that sure: the best one is shown
+    assert prediction.plot(min_score=2.0).size == (640, 480)  # nothing is that sure: the best one is shown
     predictor = Predictor(build(load_config("tiny", environment={})), "cpu")
     one, two = predictor.predict([photo, photo])
     assert np.array_equal(one.scores, two.scores) and np.allclose(

@@ -111,7 +111,7 @@ def test_targets_draw_themselves_like_predictions(tmp_path):
     assert targets.order.tolist() == [[0, 1], [-1, 0]] and targets.order.dtype == np.int8
     photo = np.full((30, 40, 3), 90, np.uint8)
     targets.save(tmp_path / "a.png", photo)
-    assert np.array_equal(Image.open(tmp_path / "a.png"), targets.plot(photo)) and targets.plot().size == (40, 30)
+    assert np.array_equal(Image.open(tmp_path / "a.png"), targets.plot(photo)) and targets.plot().size == (640, 480)
     with pytest.raises(PhotoError):
         targets.plot(photo[:5])
 
