@@ -476,7 +476,7 @@ def test_a_value_shows_and_saves_itself(place, tmp_path):
     prediction = from_truth(data.cache[0])
     for name in ("a.png", "a.jpg", "a.webp"):
         prediction.save(tmp_path / name, photo)
-        assert read_photo(tmp_path / name).shape == (60, 80, 3)
+        assert read_photo(tmp_path / name).shape == (480, 640, 3)
     plain, drawn = np.asarray(prediction.plot(), int), np.asarray(prediction.plot(photo), int)
     assert np.abs(plain - drawn).mean() > 5 and len(np.unique(plain.reshape(-1, 3), axis=0)) > 5
     assert prediction.plot(min_score=2.0).size == (640, 480)  # nothing is that sure: the best one is shown
