@@ -18,7 +18,7 @@ from amodal_data.cache.write import write_cache
 from amodal_data.errors import CacheError, SelectionError
 from amodal_data.io.files import refuse_existing, remove_leftovers, sole_writer
 from amodal_data.scenes.findings import Finding, count_findings, findings_text, read_findings
-from amodal_data.scenes.scene import Scene, SceneSource
+from amodal_data.scenes.scene import Scene, Scenes, SceneSource
 
 SHARD = 1000  # Scenes in a shard: the most that an interrupted build loses
 BATCH = 50  # Scenes in a task: enough to make sending it cheap, few enough to keep all workers busy
@@ -213,13 +213,13 @@ def _merge(shards: list[Path], path: Path, *, force: bool) -> BuildReport:
 
 def _provenance(scenes: Iterable[Scene]) -> CacheInfo:
     """Provenance of the scenes, as far as they record it."""
-    source = scenes if isinstance(scenes, SceneSource) else None
+    source: SceneSource = scenes if isinstance(scenes, SceneSource) else Scenes([], list, dataset="custom")
     return CacheInfo(
         format_version=FORMAT_VERSION,
         package_version=version("amodal-data"),
-        dataset=source.dataset if source is not None else "custom",
-        sources=source.sources if source is not None else (),
-        settings=source.settings if source is not None else {},
+        dataset=source.dataset,
+        sources=source.sources,
+        settings=source.settings,
         rasterizer=f"pycocotools {version('pycocotools')}",
-        categories=source.categories if source is not None else {},
+        categories=source.categories,
     )

@@ -165,7 +165,7 @@ class TargetCache(Sequence[LayeredTargets]):
     def findings(self) -> tuple[Finding, ...]:
         """The findings of the build about the sources."""
         with self._wrap_errors():
-            return read_findings(self.findings_text)
+            return read_findings(self.column("findings").tobytes())
 
     def table(self) -> NDArray[Any]:
         """All instances as a structured array, a row for each.
@@ -183,11 +183,6 @@ class TargetCache(Sequence[LayeredTargets]):
             for targets, (start, stop) in zip(self, pairwise(ptr.tolist()), strict=True):
                 table["amodal_box"][start:stop], table["modal_box"][start:stop] = targets.boxes()
             return table
-
-    @property
-    def findings_text(self) -> bytes:
-        """The findings as stored: JSON lines."""
-        return self.column("findings").tobytes()
 
     def column(self, name: str) -> NDArray[Any]:
         """A whole column, in memory."""
@@ -256,11 +251,7 @@ class TargetCache(Sequence[LayeredTargets]):
             sources = tuple(Source(**source) for source in json.loads(attributes["sources"]))
             texts = [package, dataset, rasterizer, *settings, *settings.values()]
             texts += [text for source in sources for text in (source.name, source.sha256)]
-            version, scenes, shard = (
-                int(attributes["format_version"]),
-                int(attributes["scenes"]),
-                attributes.get("shard"),
-            )
+            version, scenes = int(attributes["format_version"]), int(attributes["scenes"])
             if version != FORMAT_VERSION or not all(isinstance(text, str) for text in texts):
                 raise CacheFormatError("its provenance is missing or invalid")
             if not settings.get("limit", "0").isdecimal():
@@ -269,6 +260,7 @@ class TargetCache(Sequence[LayeredTargets]):
             info = CacheInfo(version, package, dataset, sources, settings, rasterizer, categories)
             if info.masks not in ("amodal", "modal") or info.masks != attributes["masks"]:
                 raise CacheFormatError("it does not record whether its masks are amodal or modal")
+            shard = attributes.get("shard")
             scene_range = Range(0, scenes, scenes) if shard is None else Range(**json.loads(shard))
             check_range(scene_range, self._count)
             return info, scene_range

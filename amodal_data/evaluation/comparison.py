@@ -21,7 +21,6 @@ from amodal_data.evaluation.results.scored_masks import (
     Predictions,
     PredictionStats,
     ScoredMask,
-    check_image_id,
     check_masks,
 )
 from amodal_data.scenes.scene import Source
@@ -102,8 +101,9 @@ class OpenPredictions:
                 raise PredictionError("the same results file is named twice", place=", ".join(map(str, paths)))
             self._files += [stack.enter_context(closing(ResultsFile(path, truth))) for path in paths]
         for image_id in self._masks:
-            if image_id not in truth.excluded:
-                check_image_id(image_id, truth.image_ids, "predictions")
+            if image_id not in truth.excluded and image_id not in truth.image_ids:
+                fix = "score against the file the predictions were made for"
+                raise PredictionError(f"image {image_id} is not in the ground truth", place="predictions", fix=fix)
 
     @classmethod
     def read(cls, source: PredictionSource, truth: Truth, consume: Callable[["OpenPredictions"], Result]) -> Result:

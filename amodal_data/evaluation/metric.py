@@ -83,15 +83,14 @@ def run_metrics(truth: Truth, source: PredictionSource, make_metrics: Callable[[
 
 
 def _no_object(truth: Truth, skipped: Mapping[str, int]) -> AnnotationError:
-    counts = counts_text(skipped)
-    message = "the ground truth has no object to score against"
-    if not counts:
-        return AnnotationError(message, place=truth.name, fix="check that this is the annotation file of these images")
-    return AnnotationError(
-        f"{message}: all were skipped, {counts}",
-        place=truth.name,
-        fix=f"amodal-data explain {max(skipped, key=lambda code: skipped[code])}",
+    message, fix = (
+        "the ground truth has no object to score against",
+        "check that this is the annotation file of these images",
     )
+    if counts := counts_text(skipped):
+        message += f": all were skipped, {counts}"
+        fix = f"amodal-data explain {max(skipped, key=lambda code: skipped[code])}"
+    return AnnotationError(message, place=truth.name, fix=fix)
 
 
 def ratio(sums: NDArray[Any], counts: NDArray[Any]) -> Any:

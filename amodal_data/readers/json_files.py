@@ -13,11 +13,11 @@ from amodal_data.io.files import open_regular
 from amodal_data.scenes.scene import Source
 
 
-def read_bytes(path: Path) -> bytes:
-    """The bytes of a regular file. Raises :class:`AnnotationError` if it cannot be read."""
+def read_bytes(path: Path, limit: int = -1) -> bytes:
+    """The bytes of a regular file, the first ``limit`` if that is not -1. Raises :class:`AnnotationError`."""
     try:
         with open_regular(path) as file:
-            return file.read()
+            return file.read(limit)
     except OSError as error:
         raise AnnotationError(f"cannot read the file: {error.strerror}", place=str(path)) from error
 

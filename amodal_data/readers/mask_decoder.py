@@ -133,10 +133,8 @@ class ImageRecord:
     def instance(self, index: int, amodal: RLE, **fields: Any) -> Instance:
         """The instance of one annotation, with its ids and class name; ``fields``: others of :class:`Instance`."""
         annotation = self.annotations[index]
-        annotation_id, (category, _) = (
-            identifier(annotation.get("id")),
-            self.categories.find(annotation.get("category_id")),
-        )
+        annotation_id = identifier(annotation.get("id"))
+        category, _ = self.categories.find(annotation.get("category_id"))
         return Instance(
             amodal=amodal,
             annotation_id=-1 if annotation_id is None else annotation_id,

@@ -19,7 +19,6 @@ from typing import Any
 
 import ijson
 import numpy as np
-from numpy.typing import NDArray
 
 from amodal_data.errors import AnnotationError, LayoutError
 from amodal_data.io.files import open_regular
@@ -253,7 +252,8 @@ class SceneStream:
                 ids.append(annotation_id)
                 images.append(image_id)
                 numbers.append(n)
-        for k in _repeats(np.array(ids, np.int64)):
+        first = np.unique(np.array(ids, np.int64), return_index=True)[1]
+        for k in np.setdiff1d(np.arange(len(ids)), first).tolist():
             message = f"annotations[{numbers[k]}] repeats id {ids[k]}"
             findings.append((numbers[k], Finding("duplicate-id", Place(self._index.source, images[k]), message)))
         findings.sort(key=lambda row: row[0])
@@ -296,13 +296,6 @@ def items_of(path: Path, prefix: str) -> Iterator[Any]:
         if file.read(len(BOM_UTF8)) != BOM_UTF8:
             file.seek(0)
         yield from ijson.items(file, prefix, use_float=True)
-
-
-def _repeats(ids: NDArray[np.int64]) -> list[int]:
-    """Positions of values that occurred before."""
-    order = np.argsort(ids, kind="stable")
-    positions: list[int] = order[1:][ids[order][1:] == ids[order][:-1]].tolist()
-    return positions
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from amodal_data.errors import AnnotationError
-from amodal_data.io.files import open_regular
+from amodal_data.readers.json_files import read_bytes
 
 _MAX_BYTES = 2**20  # A list of 20,000 class names takes half of it
 _MAX_DIGITS = 64  # Characters of a number; YAML's base 60 makes numbers of any length
@@ -40,11 +40,7 @@ def read_yaml(path: Path) -> Any:
 
     Raises :class:`AnnotationError` for a file of more than 1 MiB, for aliases and tags, and for what is not YAML.
     """
-    try:
-        with open_regular(path) as file:
-            raw = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise AnnotationError(f"cannot read the file: {error.strerror}", place=str(path)) from error
+    raw = read_bytes(path, _MAX_BYTES + 1)
     if len(raw) > _MAX_BYTES:
         raise AnnotationError("a YAML file of more than 1 MiB is not read", place=str(path))
     try:

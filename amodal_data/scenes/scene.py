@@ -178,12 +178,7 @@ class Scenes(Sequence[Scene]):
         self.categories = dict(categories or {})
         self._records, self._read = records, read
         self.dataset, self.settings, self.sources = dataset, dict(settings or {}), tuple(sources)
-        self._file_findings = tuple(file_findings)
-
-    @property
-    def file_findings(self) -> tuple[Finding, ...]:
-        """Findings about the files as a whole."""
-        return self._file_findings
+        self.file_findings = tuple(file_findings)
 
     def __len__(self) -> int:
         return len(self._records)
@@ -268,7 +263,7 @@ class Scenes(Sequence[Scene]):
             categories={**self.categories, **other.categories},
             _records=[*self._records, *other._records],
             sources=(*self.sources, *other.sources),
-            _file_findings=(*self.file_findings, *other.file_findings, *findings),
+            file_findings=(*self.file_findings, *other.file_findings, *findings),
         )
 
     @property

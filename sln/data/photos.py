@@ -55,6 +55,3 @@ def find_photos(images: Sequence[tuple[str, tuple[int, int]]], folders: Iterable
             fix=STORED_PIXELS_FIX if stored else "--images names the folder that the targets were made for",
         )
     return PhotoFiles(paths, turned)
-
-
-_TURNED = "draw the annotations on the upright photo, or remove its EXIF orientation (exiftool -Orientation= PHOTO)"

@@ -26,10 +26,10 @@ _LAYERS: dict[int, tuple[type[nn.Module], list[int]]] = {
 class ResNetBackbone(resnet.ResNet):  # type: ignore[misc]  # torchvision has no type hints
     """A ResNet without its classifier: the maps of its four stages, at strides 4, 8, 16 and 32."""
 
-    def __init__(self, *settings: Any, **named: Any) -> None:
-        super().__init__(*settings, **named)
+    def __init__(self, block: Any, layers: list[int], **named: Any) -> None:
+        super().__init__(block, layers, **named)
         del self.fc, self.avgpool
-        self.widths = [_width(stage) for stage in (self.layer1, self.layer2, self.layer3, self.layer4)]
+        self.widths = [width * block.expansion for width in (64, 128, 256, 512)]
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """x: float [B, 3, H, W], normalized. Returns one map a stage, [B, widths[i], H / s, W / s]."""
@@ -120,11 +120,6 @@ def resize(maps: Tensor, other: Tensor) -> Tensor:
 def unit_range(images: Tensor) -> Tensor:
     """Photos as float in [0, 1]: uint8 divided by 255, floats as they are."""
     return images / 255 if images.dtype == torch.uint8 else images
-
-
-def _width(stage: nn.Module) -> int:
-    """Output channels of a stage of a ResNet."""
-    return [module.out_channels for module in stage.modules() if isinstance(module, nn.Conv2d)][-1]
 
 
 def build_backbone(settings: EncoderConfig, *, frozen: bool) -> Backbone:

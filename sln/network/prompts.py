@@ -88,14 +88,12 @@ def sample_prompts(targets: Targets, count: int, out: int) -> SampledPrompts:
     return SampledPrompts(ROIs(boxes, images, instances), maps.float())
 
 
-def sample_instances(targets: Targets, count: int, eligible: Tensor | None = None) -> Turns:
+def sample_instances(targets: Targets, count: int) -> Turns:
     """``count`` instances of each image in random order, by the images' seeds.
 
-    Only visible ones (and ``eligible``, bool [B, N]) take part; each appears once before any appears again.
+    Only visible ones take part; each appears once before any appears again.
     """
     candidates = targets.present & (targets.visible_boxes[..., 2] > targets.visible_boxes[..., 0])
-    if eligible is not None:
-        candidates = candidates & eligible
     keys = shuffle_keys(candidates.shape[1], targets.seeds + _SEED)
     order = torch.where(candidates, keys, LAST_KEY).argsort(1)
     positions = torch.arange(count, device=keys.device).expand(len(candidates), -1)

@@ -54,10 +54,6 @@ class ROIs:
         columns = ((getattr(self, name), getattr(rois, name)) for name in ("boxes", "images", "objects"))
         return ROIs(*(torch.cat(pair) for pair in columns))
 
-    def with_index(self) -> Tensor:
-        """Float32 [P, 5]: the image's number, then the box. In bf16 edges would move by pixels."""
-        return torch.cat([self.images[:, None].float(), self.boxes.float()], 1)
-
 
 class RoIPool(nn.Module):
     """Pooled input of a head, [P, f, s, s].
@@ -76,7 +72,7 @@ class RoIPool(nn.Module):
 
     def forward(self, features: Features, rois: ROIs, prompts: Tensor | None = None) -> Tensor:
         """prompts: float32 [P, 3, S, S], None = no prompt is given."""
-        boxes = rois.with_index()
+        boxes = torch.cat([rois.images[:, None].float(), rois.boxes.float()], 1)  # in bf16 edges would move by pixels
         parts = [pool_pyramid(features.maps[:4], boxes, self.cells, self.samples, static=self.static)]
         if self.layers:
             parts.append(pool_pyramid([features.layers], boxes, self.cells, self.samples))

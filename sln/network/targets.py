@@ -97,10 +97,6 @@ class Targets:
         covered = self.table[images, regions, instances[:, None, None]] > 0
         return ~(covered & self.visibility_unknown[images, regions])
 
-    def roi_inside(self, boxes: Tensor, images: Tensor, out: int) -> Tensor:
-        """Cell centers inside the photo, bool [P, out, out]."""
-        return self._roi_regions(boxes, images, out) > 0
-
     def _roi_regions(self, boxes: Tensor, images: Tensor, out: int) -> Tensor:
         """Region at each cell center, int64 [P, out, out]; 0 beyond the input."""
         height, width = self.regions.shape[1], self.regions.shape[2]

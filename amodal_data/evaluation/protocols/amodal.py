@@ -67,10 +67,8 @@ class AmodalMetric(Metric):
 
 def _nested(subsets: Sequence[Figures]) -> Figures:
     """The figures of the twelve subsets by kind and occlusion."""
-    figures: Figures = {kind: {} for kind in KINDS}
-    for (kind, occlusion), values in zip(_SUBSETS, subsets, strict=True):
-        figures[kind][occlusion] = values
-    return figures
+    values = iter(subsets)
+    return {kind: {occlusion: next(values) for occlusion in OCCLUSION} for kind in KINDS}
 
 
 class _ImageMatches(NamedTuple):
@@ -82,13 +80,6 @@ class _ImageMatches(NamedTuple):
     matches: Matches
     instances: NDArray[np.int64]
     unclear: NDArray[np.bool_]
-
-
-class _Curve(NamedTuple):
-    """Matched detections by rank, of one subset and threshold: positions of hits; which are neutral, None = none."""
-
-    hits: NDArray[np.int64]
-    neutral: NDArray[np.bool_] | None
 
 
 class _Ranking:
@@ -116,17 +107,18 @@ class _Ranking:
         self.empty = sizes == 0
 
     @cached_property
-    def curves(self) -> list[_Curve]:
+    def curves(self) -> list[tuple[NDArray[np.int64], NDArray[np.bool_] | None]]:
         """All curves, kept for many samples."""
         return list(self._curves())
 
-    def _curves(self) -> Iterator[_Curve]:
+    def _curves(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.bool_] | None]]:
+        """Positions of hits by rank, and which detections are neutral (None = none), of each subset and threshold."""
         for k in range(_BITS):
             hit, neutral = (
                 (packed[:, k >> 3] >> np.uint8(k & 7) & np.uint8(1)).astype(bool)
                 for packed in (self._hit, self._neutral)
             )
-            yield _Curve(np.flatnonzero(hit), neutral if neutral.any() else None)
+            yield np.flatnonzero(hit), neutral if neutral.any() else None
 
     def figures(
         self, max_dets: tuple[int, ...], weights: NDArray[np.int64] | None = None, *, skip_empty: bool = False
@@ -142,14 +134,13 @@ class _Ranking:
         totals = instances.sum(axis=0) if weights is None else weights @ self.instances
         precision = np.full((_BITS, len(RECALLS)), np.nan)
         recall = np.full((_BITS, len(max_dets)), np.nan)
-        for k, curve in enumerate(self.curves if weights is not None else self._curves()):
+        for k, (hits, neutral) in enumerate(self.curves if weights is not None else self._curves()):
             total = totals[k // len(THRESHOLDS)]
             if not total or self.unclear[k // len(THRESHOLDS)]:
                 continue
-            hits, hit_weights = curve.hits, match_weights[curve.hits]
-            detections = ranks[hits]
-            if curve.neutral is not None:  # neutral detections do not count
-                detections = detections - np.cumsum(match_weights * curve.neutral)[hits]
+            hit_weights, detections = match_weights[hits], ranks[hits]
+            if neutral is not None:  # neutral detections do not count
+                detections = detections - np.cumsum(match_weights * neutral)[hits]
             precision[k] = interpolated_precision(np.cumsum(hit_weights), detections, total)
             recall[k] = [hit_weights[self.rows[hits] < n].sum() / total for n in max_dets]
         shape = (len(_SUBSETS), len(THRESHOLDS), -1)

@@ -89,8 +89,8 @@ class CocoMetric(Metric):
         parts: Figures = dict.fromkeys(PARTS)
         compute = _boundary_figures if self._boundary else _mask_figures
         for part, content in self._contents(order, stats):
-            values = zip(figure_names(self.max_dets), compute(content, self.max_dets), strict=True)
-            parts[part] = {name: None if value < 0 else value for name, value in values}
+            sums = zip(figure_names(self.max_dets), compute(content, self.max_dets).T.tolist(), strict=True)
+            parts[part] = {name: total / n if n else None for name, (total, n) in sums}
         return {"parts": parts}
 
     def lacks_classes(self, stats: PredictionStats) -> bool:
@@ -158,18 +158,14 @@ def _evaluations(content: _Content, max_dets: Sequence[int]) -> Iterator[Any]:
         yield score
 
 
-def _mask_figures(content: _Content, max_dets: Sequence[int]) -> list[float]:
-    """COCOeval's figures; -1 = not available."""
+def _mask_figures(content: _Content, max_dets: Sequence[int]) -> NDArray[np.float64]:
+    """COCOeval's figures as :func:`_sums`."""
     sums = np.zeros((2, len(figure_names(max_dets))))
     for score in _evaluations(content, max_dets):
         with contextlib.redirect_stdout(io.StringIO()):
             score.accumulate()
         sums += _sums(score)
-    return _means(sums)
-
-
-def _means(sums: NDArray[np.float64]) -> list[float]:
-    return [float(total / n) if n else -1.0 for total, n in sums.T]
+    return sums
 
 
 def _sums(score: Any) -> NDArray[np.float64]:
@@ -177,14 +173,13 @@ def _sums(score: Any) -> NDArray[np.float64]:
     precision, recall = score.eval["precision"][..., -1], score.eval["recall"]  # [T, R, K, A], [T, K, A, M]
     means = [precision[:, :, :, 0], precision[0, :, :, 0], precision[5, :, :, 0]]
     means += [precision[:, :, :, size] for size in (1, 2, 3)]
-    means += [recall[:, :, 0, limit] for limit in range(recall.shape[3])] + [
-        recall[:, :, size, -1] for size in (1, 2, 3)
-    ]
+    means += [recall[:, :, 0, limit] for limit in range(recall.shape[3])]
+    means += [recall[:, :, size, -1] for size in (1, 2, 3)]
     defined = [values[values > -1] for values in means]  # -1: no ground truth
     return np.array([[values.sum() for values in defined], [values.size for values in defined]])
 
 
-def _boundary_figures(content: _Content, max_dets: Sequence[int]) -> list[float]:
+def _boundary_figures(content: _Content, max_dets: Sequence[int]) -> NDArray[np.float64]:
     try:
         import faster_coco_eval as faster
     except ImportError as error:
@@ -197,7 +192,7 @@ def _boundary_figures(content: _Content, max_dets: Sequence[int]) -> list[float]
     score.params.maxDets = list(max_dets)
     score.evaluate()
     score.accumulate()
-    return _means(_sums(score))
+    return _sums(score)
 
 
 def _dataset(coco: Any, images: Rows, annotations: Rows) -> Any:

@@ -272,10 +272,6 @@ class Index:
         """The number of rows."""
         return len(self._rows)
 
-    def image_ids(self) -> tuple[int, ...]:
-        """The images that have rows, rising."""
-        return tuple(self._places)
-
     def image(self, image_id: int) -> ImageRows:
         """The rows of an image, possibly none."""
         numbers: list[int] = self._rows[slice(*self._places.get(image_id, (0, 0)))].tolist()

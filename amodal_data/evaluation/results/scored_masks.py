@@ -1,6 +1,6 @@
 """Predictions as values: one mask with its score, those of an image, and all of them by image."""
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -191,11 +191,3 @@ def check_masks(image_id: int, predictions: Iterable[ScoredMask], size: tuple[in
         if not np.isfinite(prediction.score):
             raise PredictionError("a prediction has no finite 'score'", place=place)
     return checked
-
-
-def check_image_id(image_id: int, image_ids: Container[int], place: str) -> int:
-    """Return the id. Raises :class:`PredictionError` if the ground truth does not have it."""
-    if image_id not in image_ids:
-        fix = "score against the file the predictions were made for"
-        raise PredictionError(f"image {image_id} is not in the ground truth", place=place, fix=fix)
-    return image_id

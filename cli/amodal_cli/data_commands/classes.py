@@ -9,7 +9,7 @@ from amodal_cli.shared import options
 from amodal_cli.shared.terminal import check_output, count_of, print_note, print_result
 
 if TYPE_CHECKING:
-    from amodal_data.readers.classes import Coverage
+    from amodal_data.readers.classes.names import Coverage
 
 _MAX_NAMES = 20  # Names without a class that are printed one by one
 
@@ -35,7 +35,7 @@ def classes(
     """
     from amodal_data import read_annotations
     from amodal_data.io.files import write_text
-    from amodal_data.readers.classes import as_toml, coverage, read_class_names
+    from amodal_data.readers.classes.names import as_toml, coverage, read_class_names
 
     if output is not None:
         check_output(output, force=force, inputs=[source])

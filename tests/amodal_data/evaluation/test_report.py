@@ -510,7 +510,8 @@ def test_categories_evaluated_in_groups_have_equal_figures(categories, max_dets)
         score.accumulate()
         if max_dets == (1, 10, 100):  # COCOeval's own summary has no other limits
             score.summarize()
-    figures_ = coco._mask_figures(coco._Content(images, annotations, results), max_dets)
+    sums, counts = coco._mask_figures(coco._Content(images, annotations, results), max_dets)
+    figures_ = np.where(counts > 0, sums / np.maximum(counts, 1), -1).tolist()
     precision, recall = score.eval["precision"][..., -1], score.eval["recall"]
     assert figures_ == pytest.approx(
         score.stats.tolist()

@@ -14,7 +14,7 @@ from amodal_data.evaluation import read_predictions
 from amodal_data.evaluation.ground_truth import read_truth
 from sln import CachedTargets, load_config
 from sln.errors import TrainingError, WeightsError
-from sln.ordering import predict_order
+from sln.ordering.inference import predict_order
 from sln.ordering.order_net import OrderNet, PairMaps, correct_pairs, fit_order, load_order, make_pairs, save_order
 from sln.ordering.pair_maps import pair_maps, predicted_maps
 
