@@ -20,10 +20,16 @@ from PIL import Image
 from amodal_data.errors import LevelsError
 from amodal_data.io.pictures import AnyPhoto, Drawable
 from amodal_data.layering.consistency import check_areas, check_boxes, check_visible_masks
-from amodal_data.layering.insertion import insert_front
-from amodal_data.layering.level_table import covered_areas, find_layers, pairwise_counts
+from amodal_data.layering.level_table import (
+    ambiguous_regions,
+    covered_areas,
+    distinct_instances,
+    find_layers,
+    level_table,
+    pairwise_counts,
+)
 from amodal_data.layering.maps import LevelViews, ResizedTargets
-from amodal_data.layering.partition import partition_masks
+from amodal_data.layering.partition import check_region_count, partition_masks
 from amodal_data.masks.boxes import region_boxes, union_boxes
 from amodal_data.masks.rle import RLE
 from amodal_data.scenes.findings import Finding, Place
@@ -115,14 +121,30 @@ class LayeredTargets(LevelViews, Drawable):
         """
         if mask.size != self.size:
             raise ValueError(f"a mask of {mask.size} for an image of {self.size}")
-        columns = insert_front(
-            self.run_lengths, self.run_regions, self.table, self.ambiguous, self.pairs, mask
-        )._asdict()
+        # cut the runs where the mask switches; a new region is an old one inside or outside the mask
+        ends = np.cumsum(self.run_lengths, dtype=np.int64)
+        starts = np.union1d(np.append(0, ends[:-1]), mask.switches)
+        old = self.run_regions[np.searchsorted(ends, starts, side="right")].astype(np.int64)
+        cells, new = np.unique(old * 2 + np.searchsorted(mask.switches, starts, side="right") % 2, return_inverse=True)
+        check_region_count(len(cells))
+        source, inside = cells // 2, (cells % 2).astype(bool)
+        changes = np.append(True, new[1:] != new[:-1])
+        # under the mask all others are hidden, and each counts those that are known to be in front (section 3)
+        in_front, n = self.in_front(), len(self.names)
+        first, unique_of = distinct_instances(self.table, self.table > 0, in_front)
+        amodal, order = self.table[source][:, first] > 0, in_front[np.ix_(first, first)]
+        hidden = level_table(amodal, np.zeros_like(amodal), order)[:, unique_of]
+        codes = np.where(inside[:, None], hidden, self.table[source])
+        covered = np.flatnonzero((codes[inside] > 0).any(axis=0))
         ranked = len(self.ranks) > 0 and bool((self.ranks > 0).all())
         return replace(
             self,
-            unknown=self.unknown[columns.pop("source")],
-            **columns,
+            run_lengths=np.diff(np.append(starts[changes], ends[-1])).astype(np.uint32),
+            run_regions=new[changes].astype(np.uint16),
+            table=np.hstack([codes, inside[:, None].astype(np.uint8)]),
+            ambiguous=self.ambiguous[source] | (inside & ambiguous_regions(amodal, order)),
+            unknown=self.unknown[source],
+            pairs=np.vstack([self.pairs, np.stack([np.full_like(covered, n), covered], axis=1).astype(np.int32)]),
             annotation_ids=np.append(self.annotation_ids, np.int64(annotation_id)),
             region_index=np.append(self.region_index, np.int32(self.region_index.max(initial=-1) + 1)),
             category_ids=np.append(self.category_ids, np.int64(category_id)),

@@ -1,10 +1,10 @@
 """Exported models: the network as parts of fixed shapes, programs of ``torch.export`` or ONNX files.
 
-    trunk    photo [1, 3, side, side], float in [0, 1] -> maps, layers, boxes [A, 4] and objectness logits [A] of
-    anchors boxes    maps, ROIs [P, 4] -> class probabilities [P, classes + 1] and moved boxes [P, classes + 1, 4]
-    levels   maps, layers, photo, ROIs [P, 4], prompts [P, 3, S, S] -> level probabilities [P, K + 1, S, S], pooled
-    input
-             [P, f, s, s] and logits [P, c, S, S] of the head
+    trunk    photo [1, 3, side, side], float in [0, 1] -> maps, layers, boxes [A, 4] and objectness logits [A]
+             of anchors
+    boxes    maps, ROIs [P, 4] -> class probabilities [P, classes + 1] and moved boxes [P, classes + 1, 4]
+    levels   maps, layers, photo, ROIs [P, 4], prompts [P, 3, S, S] -> level probabilities [P, K + 1, S, S],
+             pooled input [P, f, s, s] and logits [P, c, S, S] of the head
     context  those three and maps of the others [P, K + 5, S, S] (:func:`sln.network.context.context_maps`) -> level
              probabilities
 
