@@ -1,23 +1,7 @@
-"""The exceptions of this package, all of them.
-
-AmodalError
-├── AnnotationError        an annotation file cannot be read: missing, truncated, not JSON
-│   └── LayoutError        it is JSON, but not a layout this package reads
-├── MaskError              an invalid mask: its runs do not sum to the image, or it has none
-│   └── MaskSizeError      a mask of another size than its image
-├── SceneError             a scene whose parts do not match
-├── LevelsError            an image with more regions or levels than a level table holds
-├── CacheError             a target cache cannot be written or read
-│   ├── CacheFormatError   not a target cache, one of another format, or a damaged one
-│   └── ImageLookupError   an image id that the cache does not hold, or holds several times
-├── PredictionError        predictions that cannot be scored: unknown image, no score, an invalid mask
-├── PhotoError             a photo that is missing, unreadable, huge, or of another size than its targets
-├── SelectionError         an ambiguous or unknown selection
-├── InUseError             another process is writing the same output
-└── OutputExistsError      the output exists and would have been overwritten
-"""
+"""The exceptions of this package, all of them."""
 
 import re
+from functools import partial
 from typing import ClassVar
 
 _VALUES = r"amodal|modal|front-first|back-first|keep|all|cpu|masks|[0-9.]+|[A-Z]{2,}"  # of options, in remedies
@@ -46,7 +30,7 @@ class AmodalError(Exception):
         return "\n".join(line for line in lines if line)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.message, self.place, self.fix)
+        return partial(type(self), self.message, place=self.place, fix=self.fix), ()
 
 
 def _in_python(fix: str) -> str:
@@ -63,12 +47,8 @@ def _argument(match: re.Match[str]) -> str:
     return f"{name}={value}" if not value[0].isalpha() else f'{name}="{value}"'
 
 
-def _rebuild(kind: type[AmodalError], message: str, place: str, fix: str) -> AmodalError:
-    return kind(message, place=place, fix=fix)
-
-
 class AnnotationError(AmodalError):
-    """An annotation file cannot be read."""
+    """An annotation file cannot be read: missing, truncated, not JSON."""
 
 
 class LayoutError(AnnotationError):
@@ -76,7 +56,7 @@ class LayoutError(AnnotationError):
 
 
 class MaskError(AmodalError, ValueError):
-    """An invalid mask."""
+    """An invalid mask: its runs do not sum to the image, or it has none."""
 
 
 class MaskSizeError(MaskError):
@@ -100,11 +80,11 @@ class CacheFormatError(CacheError):
 
 
 class ImageLookupError(CacheError, KeyError):
-    """No image, or several, with the requested id."""
+    """An image id that the cache does not hold, or holds several times."""
 
 
 class PredictionError(AmodalError, ValueError):
-    """Predictions that cannot be scored."""
+    """Predictions that cannot be scored: unknown image, no score, an invalid mask."""
 
 
 class SelectionError(AmodalError):
@@ -112,7 +92,7 @@ class SelectionError(AmodalError):
 
 
 class PhotoError(AmodalError):
-    """A photo that cannot be used."""
+    """A photo that is missing, unreadable, huge, or of another size than its targets."""
 
 
 class InUseError(AmodalError):

@@ -1,13 +1,4 @@
-"""The exceptions of ``sln``; all are :class:`amodal_data.errors.AmodalError`.
-
-AmodalError
-├── ConfigError        unknown, malformed or conflicting settings
-├── MachineError       a missing package or device, or versions of torch and torchvision that do not match
-├── PhotoError         (of amodal_data) an image file that is missing, unreadable, too large or of another size
-├── WeightsError       a checkpoint that cannot be read or does not fit the network
-├── RunError           a run directory that is in use, unfinished or invalid
-└── TrainingError      training cannot continue: a loss that is not finite, or no memory left
-"""
+"""The exceptions of ``sln``; all are :class:`amodal_data.errors.AmodalError`, as is its ``PhotoError``."""
 
 from amodal_data.errors import AmodalError
 
@@ -25,8 +16,8 @@ class WeightsError(AmodalError):
 
 
 class RunError(AmodalError):
-    """A run directory that is in use, cannot be resumed, or is invalid."""
+    """A run directory that is in use, unfinished or invalid."""
 
 
 class TrainingError(AmodalError):
-    """Training cannot continue."""
+    """Training cannot continue: a loss that is not finite, or no memory left."""

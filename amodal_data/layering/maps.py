@@ -6,7 +6,6 @@ visibility level k >= 1. So the *level* is code - 1.
 
 import operator
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -127,7 +126,6 @@ class LevelViews(ABC):
         return capped[None] == np.arange(1, n_levels + 1)[:, None, None]
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ResizedTargets(LevelViews):
     """A resized, flipped or cropped view of an image's targets.
 
@@ -136,29 +134,10 @@ class ResizedTargets(LevelViews):
     the crop still counts.
     """
 
-    source: LevelViews
-    rows: NDArray[np.int64]
-    columns: NDArray[np.int64]
-
-    @property
-    def size(self) -> tuple[int, int]:  # type: ignore[override]
-        """(H, W) of this view."""
-        return len(self.rows), len(self.columns)
-
-    @property
-    def table(self) -> NDArray[np.uint8]:  # type: ignore[override]
-        """The level codes of the source, uint8 [R, N]."""
-        return self.source.table
-
-    @property
-    def ambiguous(self) -> NDArray[np.bool_]:  # type: ignore[override]
-        """Regions of the source where the order of instances is unknown, bool [R]."""
-        return self.source.ambiguous
-
-    @property
-    def unknown(self) -> NDArray[np.bool_]:  # type: ignore[override]
-        """Regions of the source where objects may be that are not among its instances, bool [R]."""
-        return self.source.unknown
+    def __init__(self, source: LevelViews, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> None:
+        self.source, self.rows, self.columns = source, rows, columns
+        self.size = len(rows), len(columns)
+        self.table, self.ambiguous, self.unknown = source.table, source.ambiguous, source.unknown
 
     def map_values(self, values: NDArray[Any]) -> NDArray[Any]:
         """A map of values of regions: [R] of any dtype gives [H, W]; 0 outside the image."""

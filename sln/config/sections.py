@@ -10,6 +10,9 @@ from amodal_data.layering.joint_decoding import DecodingRule
 
 Positive = Annotated[int, Field(ge=1, lt=2**31)]
 Small = Annotated[int, Field(ge=1, le=256)]
+Side = Annotated[int, Field(ge=32, le=8192, multiple_of=32)]
+Sizes = Annotated[tuple[Positive, ...], Field(min_length=1, max_length=32)]
+Ratios = Annotated[tuple[Annotated[float, Field(gt=0, le=100)], ...], Field(min_length=1, max_length=32)]
 Norm = Literal["auto", "batch", "frozen"]
 Precision = Literal["auto", "float32", "bf16"]
 Workers = Literal["auto"] | Annotated[int, Field(ge=0)]
@@ -26,12 +29,8 @@ class _Section(BaseModel):
 class DataConfig(_Section):
     """The network's input."""
 
-    size: int = Field(
-        512,
-        ge=32,
-        le=8192,
-        multiple_of=32,
-        description="Side of the square input in pixels; photos are fitted in, the rest is padding.",
+    size: Side = Field(
+        512, description="Side of the square input in pixels; photos are fitted in, the rest is padding."
     )
     flip: bool = Field(True, description="Mirror half of the training samples.")
     crop: Scale = Field(0.6, description="Smallest side of a random crop, as a share of the photo; 1 = never crop.")
@@ -86,15 +85,10 @@ class ProposalConfig(_Section):
     """RPN: boxes where an instance may be."""
 
     stride: Literal[4, 8] = Field(8, description="Version paper: distance between anchors in pixels.")
-    sizes: tuple[Positive, ...] = Field(
-        (32, 64, 128, 256, 512),
-        min_length=1,
-        max_length=32,
-        description="Anchor sizes in pixels of the input; v1 and v2: one for each of the five levels.",
+    sizes: Sizes = Field(
+        (32, 64, 128, 256, 512), description="Anchor sizes in pixels; v1 and v2: one for each of the five levels."
     )
-    ratios: tuple[Annotated[float, Field(gt=0, le=100)], ...] = Field(
-        (0.5, 1.0, 2.0), min_length=1, max_length=32, description="Anchor height / width."
-    )
+    ratios: Ratios = Field((0.5, 1.0, 2.0), description="Anchor height / width.")
     width: Positive = Field(256, description="Version paper: channels of the hidden layer.")
     foreground_iou: Share = Field(0.6, description="An anchor with at least this IoU is positive.")
     background_iou: Share = Field(0.5, description="An anchor with less is negative.")
@@ -187,8 +181,8 @@ class PredictConfig(_Section):
     duplicate_factor: Share = Field(0.05, description="Factor on the score of duplicates (mask NMS); 0 removes them.")
     max_detections: Positive = Field(100, description="Largest number of instances per image.")
     decoding: DecodingRule = Field("sinkhorn", description="Joint decoding of all instances' levels; none: each alone.")
-    hidden_threshold: float = Field(
-        0.4, ge=0.1, le=0.5, description="Joint decoding: confidence above which a hidden part is inside."
+    hidden_threshold: Annotated[float, Field(ge=0.1, le=0.5)] = Field(
+        0.4, description="Joint decoding: confidence above which a hidden part is inside."
     )
 
 
@@ -198,14 +192,10 @@ class CompletionConfig(_Section):
     prior_steps: int = Field(
         0, ge=0, description="Steps of training a shape prior on the masks of the cache, after the network; 0 = none."
     )
-    prior_weight: float = Field(
-        0.4, ge=0, le=1, description="Weight of the shape prior beside the head; tuned on the validation set."
-    )
-    prompted_weight: float = Field(
-        0.6, ge=0, le=1, description="Weight of the head's prediction with prompts beside the one without; tuned."
-    )
-    extent_confidence: float = Field(
-        0.4, gt=0, lt=1, description="Confidence above which an object extends to a cell; tuned."
+    prior_weight: Share = Field(0.4, description="Weight of the shape prior beside the head; tuned.")
+    prompted_weight: Share = Field(0.6, description="Weight of the prediction with prompts beside that without; tuned.")
+    extent_confidence: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.4, description="Confidence above which an object extends to a cell; tuned."
     )
 
 

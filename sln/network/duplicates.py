@@ -21,19 +21,14 @@ def duplicates(
     their visible ones. Masks are compared on at most 256 x 256 pixels of the input of ``side`` pixels. ``amodal_iou``
     1: there are no duplicates.
     """
-    duplicate = torch.zeros(len(scores), dtype=torch.bool)
     if amodal_iou >= 1 or len(scores) < 2:
-        return duplicate.to(scores.device)
+        return torch.zeros_like(scores, dtype=torch.bool)
     order = scores.argsort(descending=True, stable=True)
     amodal, visible = _masks(probabilities[order], boxes[order], side)
     same = _iou(amodal) > amodal_iou
     if visible_iou > 0:
         same &= _iou(visible) > visible_iou
-    same = same.cpu()
-    for i in range(len(order)):
-        if not duplicate[i]:
-            duplicate[i + 1 :] |= same[i, i + 1 :]
-    return torch.empty_like(duplicate).index_copy(0, order.cpu(), duplicate).to(scores.device)
+    return _best_of(same, order) != torch.arange(len(order), device=scores.device)
 
 
 def group_duplicates(probabilities: Tensor, boxes: Tensor, scores: Tensor, side: int) -> Tensor:
@@ -46,14 +41,21 @@ def group_duplicates(probabilities: Tensor, boxes: Tensor, scores: Tensor, side:
     amodal, visible = _masks(probabilities[order], boxes[order], side)
     areas = visible.sum(1)
     smaller = torch.minimum(areas[:, None], areas).clamp(min=1)
-    same = ((_iou(amodal) > _GROUP_IOU) & (_shared(visible) > _GROUP_OVERLAP * smaller)).cpu()
-    group = torch.full((len(order),), -1)
-    for i in range(len(order)):
+    return _best_of((_iou(amodal) > _GROUP_IOU) & (_shared(visible) > _GROUP_OVERLAP * smaller), order)
+
+
+def _best_of(same: Tensor, order: Tensor) -> Tensor:
+    """For each detection the row of the best one that is the same and belongs to no better one itself, int64 [P].
+
+    ``same``: bool [P, P], of the detections in the ``order`` of falling score.
+    """
+    same, rows = same.cpu(), order.cpu()
+    group = torch.full((len(rows),), -1)
+    for i in range(len(rows)):
         if group[i] < 0:
             group[i + 1 :][same[i, i + 1 :] & (group[i + 1 :] < 0)] = i
             group[i] = i
-    order = order.cpu()
-    return torch.empty_like(group).index_copy(0, order, order[group]).to(scores.device)
+    return torch.empty_like(group).index_copy(0, rows, rows[group]).to(order.device)
 
 
 def _masks(probabilities: Tensor, boxes: Tensor, side: int) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,9 @@ from support.scenes import make_scene, modal_photos, random_masks
 
 import amodal_data as ad
 from amodal_data.errors import SelectionError
-from amodal_data.publishing import CROISSANT, croissant, dataset_card, describe_dataset
+from amodal_data.publishing.card import dataset_card
+from amodal_data.publishing.croissant import CROISSANT, croissant
+from amodal_data.publishing.description import describe_dataset
 from amodal_data.synthetic.composing import SceneSpec, build_object_bank, compose
 
 
