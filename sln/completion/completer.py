@@ -11,8 +11,9 @@ from PIL import Image
 
 from amodal_data.errors import PhotoError, PredictionError
 from amodal_data.io.images import photo_pixels, photo_size
+from amodal_data.scenes.occlusion_order import z_order
 from sln.completion.adapters import from_detections
-from sln.completion.mask_completion import Completed, PriorRules, complete_masks
+from sln.completion.mask_completion import Completed, PriorRules, complete_masks, ordered_surroundings
 from sln.completion.pretrained import DEFAULT, SHIPPED, shipped_prior
 from sln.completion.shape_prior import PRIOR_FILE, ShapePrior, is_prior
 from sln.completion.visible_prompts import Prompts, pixel_owners
@@ -103,8 +104,8 @@ class Completer:
         does not.
 
         The visible part of an instance is its given mask, pixel by pixel. Pixels that several masks share are visible
-        in the one in front and hidden in the others. A network does not ask who is in front: the higher score has them,
-        then the smaller mask.
+        in the one in front by the shape prior and hidden in the others. A network without a prior does not know who is
+        in front: the higher score has them, then the smaller mask.
 
         Raises :class:`amodal_data.errors.PredictionError` for prompts that cannot be used, such as boxes without a
         network, :class:`amodal_data.errors.PhotoError` if the image has another size than the prompts, and
@@ -132,6 +133,9 @@ class Completer:
         image, frame = prepare_photo(photo, self.network.config.data.size)
         _check_size(frame.photo, prompts)
         owner, findings = pixel_owners(prompts, file)
+        if findings and self.prior is not None:  # masks share pixels: those in front get them
+            in_front = ordered_surroundings(self.prior, prompts, self.rules, owner, shared=True)[1]
+            owner, findings = pixel_owners(prompts, file, z_order(in_front))
         head = HeadCompletion(self.network, self.prior, self.settings)
         return Completed(head.complete(image, frame, prompts, owner, mirror=mirror), findings)
 

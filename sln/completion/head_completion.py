@@ -17,7 +17,7 @@ from torch import Tensor
 from torchvision.ops import clip_boxes_to_image, roi_align
 
 from amodal_data.masks.rle import RLE
-from sln.completion.mask_completion import look_around
+from sln.completion.mask_completion import given_masks, look_around
 from sln.completion.shape_prior import ShapePrior
 from sln.completion.visible_prompts import Prompts, pixel_owners
 from sln.completion.window_maps import GRID
@@ -158,8 +158,7 @@ class _PromptedROIs:
         """The shape prior's confidence around each visible box; None without a prior."""
         if prior is None:
             return None
-        empty = RLE(self.prompts.size, np.zeros(0, np.int32))
-        masks = [mask or empty for mask in self.prompts.masks]
+        masks = given_masks(self.prompts)
         windows, cells, confidence, _ = look_around(prior, self.pixel_owner, masks, self.prompts.boxes)
         object_cells = cells == np.arange(len(cells))[:, None, None]
         informed = torch.from_numpy(object_cells.any((1, 2)) & ((cells >= 0) & ~object_cells).any((1, 2)))

@@ -76,15 +76,12 @@ class Completed(NamedTuple):
 
 def complete_masks(prior: ShapePrior, prompts: Prompts, rules: PriorRules, file: str = "") -> Completed:
     """A prediction for prompts that are all masks; ``file`` names the image in findings."""
-    masks = [mask for mask in prompts.masks if mask is not None]
+    masks = given_masks(prompts)
     owner, findings = pixel_owners(prompts, file)
-    cured = cured_owners(owner)
-    surroundings = look_around(prior, cured, masks, prompts.boxes)
-    in_front = depth_order(surroundings, rules, nested(masks) if findings else None)
+    surroundings, in_front = ordered_surroundings(prior, prompts, rules, owner, shared=bool(findings))
     if findings:  # masks share pixels: those in front get them
         owner, findings = pixel_owners(prompts, file, z_order(in_front))
-        cured = cured_owners(owner)
-    amodal = whole_masks(surroundings, in_front, cured, masks, rules)
+    amodal = whole_masks(surroundings, in_front, cured_owners(owner), masks, rules)
     visible = [RLE.from_mask(owner == n) for n in range(len(masks))]
     levels = level_masks(amodal, visible, in_front) if masks else []
     boxes = boxes_of(amodal)
@@ -100,10 +97,27 @@ def complete_masks(prior: ShapePrior, prompts: Prompts, rules: PriorRules, file:
     return Completed(prediction, findings)
 
 
+def given_masks(prompts: Prompts) -> list[RLE]:
+    """The masks of prompts, empty where only the box is known."""
+    return [mask or RLE(prompts.size, np.zeros(0, np.int32)) for mask in prompts.masks]
+
+
+def ordered_surroundings(
+    prior: ShapePrior, prompts: Prompts, rules: PriorRules, owner: Owners, *, shared: bool
+) -> tuple[Surroundings, Flags]:
+    """What a prior finds around each prompt, and which is in front of which by it; ``shared``: masks share pixels."""
+    masks = given_masks(prompts)
+    surroundings = look_around(prior, owner, masks, prompts.boxes)
+    return surroundings, depth_order(surroundings, rules, nested(masks) if shared else None)
+
+
 def look_around(prior: ShapePrior, owner: Owners, masks: Sequence[RLE], boxes: NDArray[np.float32]) -> Surroundings:
-    """Ask a prior about a window around each mask, all others given; ``boxes`` around them, float32 [P, 4]."""
+    """Ask a prior about a window around each mask, all others given; ``boxes`` around them, float32 [P, 4].
+
+    Gaps of a pixel or two between masks are filled in what it sees.
+    """
     windows, rows = windows_of_boxes(boxes), np.arange(len(masks))
-    cells = window_cells(owner, masks, rows.tolist(), windows)
+    cells = window_cells(cured_owners(owner), masks, rows.tolist(), windows)
     maps = prior.predict(torch.from_numpy(owner_codes(cells, rows)))
     return Surroundings(windows, cells, maps.inside.numpy(), maps.in_front.numpy())
 

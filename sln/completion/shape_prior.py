@@ -15,6 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from sln.completion.window_maps import GRID, MAPS, OBJECT, input_maps
 from sln.errors import WeightsError
+from sln.runtime.device import training_autocast
 from sln.weights.files import open_safetensors, read_tensors, write_tensors
 
 PRIOR_FILE = "shape_prior.safetensors"  # The file in a run directory
@@ -102,7 +103,7 @@ class ShapePrior(nn.Module):
         """
         owners = windows.owners
         maps = input_maps(owners).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(maps.device.type, torch.bfloat16):
+        with training_autocast(maps.device):
             logits = self(maps)
         weight, label = windows.counted.float(), windows.target.float()
         cells = _cross_entropy(logits[:, 0], label) * weight

@@ -11,21 +11,40 @@ from amodal_data.masks.windows import Window, crop, window_of
 from sln.completion.window_maps import BEYOND, GRID, MARGIN, MAX_OTHERS, OBJECT
 
 Owners = NDArray[np.int32]  # [H, W]: the number of the mask that each pixel belongs to, -1 = none
+_GAP_SHARE = 3  # Gap pixels between two masks for each pixel of contact, above which they are apart
 Windows = NDArray[np.float64]  # [P, 4]: x0, y0, x1, y1 in pixels, square
 
 
 def cured_owners(owner: Owners) -> Owners:
-    """Owners with gaps between masks filled: pixels of nobody within two pixels of two masks go to the nearer one."""
+    """Owners with gaps between masks filled: pixels of nobody within two pixels of two masks go to the nearer one.
+
+    Masks that touch are left as they are, unless three times as many pixels lie in gaps between them: where their
+    outlines part there is background.
+    """
     nobody = owner < 0
     largest = int(np.iinfo(owner.dtype).max)
     high = _extreme(owner, np.maximum, -1)
     low = _extreme(np.where(nobody, largest, owner), np.minimum, largest)
-    between = nobody & (high >= 0) & (low < high)
-    if not between.any():
+    gaps = np.flatnonzero(nobody & (high >= 0) & (low < high))
+    if not len(gaps):
         return owner
+    count = int(high.max()) + 1
+    pairs = low.flat[gaps].astype(np.int64) * count + high.flat[gaps]
+    apart = np.bincount(pairs, minlength=count * count) > _GAP_SHARE * _contacts(owner, count)
+    gaps = gaps[apart[pairs]]
     cured, near = owner.copy(), _extreme(owner, np.maximum, -1, reach=1)
-    cured[between] = np.where(near >= 0, near, high)[between]
+    cured.flat[gaps] = np.where(near >= 0, near, high).flat[gaps]
     return cured
+
+
+def _contacts(owner: Owners, count: int) -> NDArray[np.int64]:
+    """How many neighboring pixels belong to each two of ``count`` masks, [count * count]: the smaller number first."""
+    contacts = np.zeros(count * count, np.int64)
+    for first, second in ((owner[1:], owner[:-1]), (owner[:, 1:], owner[:, :-1])):
+        low, high = np.minimum(first, second), np.maximum(first, second)
+        touching = (low >= 0) & (low < high)
+        contacts += np.bincount(low[touching].astype(np.int64) * count + high[touching], minlength=count * count)
+    return contacts
 
 
 def _extreme(owner: Owners, extreme: np.ufunc, fill: int, reach: int = 2) -> Owners:

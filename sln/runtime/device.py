@@ -31,6 +31,12 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
+def training_autocast(device: torch.device) -> torch.autocast:
+    """A context with bf16 where it is fast: on CUDA, and on CPUs with AVX-512; others emulate it, ten times slower."""
+    fast = device.type == "cuda" or torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    return torch.autocast(device.type, torch.bfloat16, enabled=fast)
+
+
 def memory_used(device: torch.device) -> float | None:
     """Peak memory allocated on a CUDA device, in GiB; None on the CPU."""
     return torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None

@@ -15,6 +15,7 @@ from amodal_data.errors import PhotoError, PredictionError
 from sln.completion import head_completion
 from sln.completion.completer import Completer
 from sln.completion.head_completion import _extent, visible_prompts
+from sln.completion.pretrained import shipped_prior
 from sln.completion.prompt_files import open_prompts
 from sln.completion.visible_prompts import Prompts, pixel_owners
 from sln.config import load_config
@@ -146,6 +147,16 @@ def test_masks_that_share_pixels_are_a_finding_and_the_higher_score_has_them(dat
     assert (owner[20:30, 20:30] == 1).all() and (owner == 0).sum() == 300 and (owner == -1).any()
     found = completer.complete(data.photos[0], prompts)
     assert np.array_equal(found.modal()[0], masks[0] & ~masks[1]) and np.array_equal(found.modal()[1], masks[1])
+
+
+def test_beside_a_prior_the_one_in_front_has_shared_pixels(data, completer):
+    masks = np.zeros((2, 60, 80), bool)
+    masks[0, 10:50, 10:60] = masks[1, 20:30, 20:30] = True  # one inside the other
+    prompts = Prompts.of_masks(masks, scores=[0.9, 0.2])
+    assert not completer.complete(data.photos[0], prompts).modal()[1].any()
+    beside = Completer(shipped_prior("coco-shapes"), completer.network)
+    found, (finding,) = beside.complete_prompts(data.photos[0], prompts)
+    assert np.array_equal(found.modal()[1], masks[1]) and finding.message.endswith("1 keeps them")
 
 
 def test_what_was_given_changes_probabilities_as_said():

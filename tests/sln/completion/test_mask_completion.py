@@ -94,6 +94,14 @@ def test_gaps_are_filled_from_the_nearer_side():
     assert np.array_equal(cured_owners(cured), cured)
 
 
+def test_where_outlines_of_touching_masks_part_there_is_background():
+    (behind, front), _ = two_discs()
+    owner = np.where(front, 1, np.where(behind, 0, -1)).astype(np.int32)
+    assert np.array_equal(cured_owners(owner), owner)
+    owner[behind & disc(60, 90, 27)] = -1  # now two pixels lie between them
+    assert (cured_owners(owner) >= 0).sum() >= (front | behind).sum() - 4
+
+
 def test_others_are_numbered_by_their_area_in_the_window():
     cells = np.full((2, GRID, GRID), -1, np.int32)
     cells[:, 0], cells[:, 1:3], cells[:, 3:6], cells[:, 6] = 0, 1, 2, -2
