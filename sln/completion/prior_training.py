@@ -52,7 +52,7 @@ def fit_prior(
     optimizer = torch.optim.AdamW(prior.parameters(), weight_decay=_WEIGHT_DECAY)
     for part in _progress(steps, minutes):
         windows = arrange_windows(bank, rng, batch, rules)
-        _step(prior, optimizer, windows, part, device)
+        train_step(prior, optimizer, windows, part, device)
         on_step(1)
     return prior.cpu().eval()
 
@@ -67,11 +67,17 @@ def _progress(steps: int, minutes: float | None) -> Iterator[float]:
         yield part
 
 
-def _step(
-    prior: ShapePrior, optimizer: torch.optim.Optimizer, windows: Windows, part: float, device: str | torch.device
+def train_step(
+    prior: ShapePrior,
+    optimizer: torch.optim.Optimizer,
+    windows: Windows,
+    part: float,
+    device: str | torch.device,
+    rate: float = _RATE,
 ) -> None:
+    """One step; ``part`` of the training is done, ``rate`` is its highest learning rate."""
     for group in optimizer.param_groups:
-        group["lr"] = _RATE * _cycle(part)
+        group["lr"] = rate * _cycle(part)
     loss = prior.loss(PriorTargets(*(torch.from_numpy(array).to(device) for array in windows)))
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
