@@ -4,8 +4,8 @@
     python benchmarks/coco_shapes.py tune coco/instances.json -o tuned.safetensors --start coco-shapes.safetensors
     python benchmarks/coco_shapes.py score truth.h5 --model coco-shapes.safetensors --prompts larger
 
-``train`` reads masks only; half a second a step on one core with bf16, one second without. ``tune`` goes on from
-weights with windows of composed scenes as well, and saves the mean of both. Its files lie beside their photos, of which only
+``train`` reads masks only, half a second to a second a step on one core. ``tune`` goes on from weights
+with windows of composed scenes as well, and saves the mean of both. Its files lie beside their photos, of which only
 the sizes are read. ``score`` gives every visible mask of the ground truth (a
 cache or an annotation file), as it is or perturbed, and prints the protocols ``completion`` and ``order`` beside the
 baselines, and the amodal IoU of objects that nothing hides.
