@@ -183,8 +183,15 @@ def _tune(run: Run, sources: Sources, config: Config, say: Say) -> None:
     say(f"{run.best}: completion tuned on {sources.val.name}: {values}")
 
 
-def check(config: Config, sources: Sources, *, device: str = "auto", say: Say = lambda _: None) -> dict[str, Any]:
-    """Try one batch of every stage: seconds, memory and how long the whole run will take."""
+def check(
+    config: Config,
+    sources: Sources,
+    *,
+    device: str = "auto",
+    say: Say = lambda _: None,
+    on_batch: Callable[[int], None] = lambda count: None,
+) -> dict[str, Any]:
+    """Try two batches of every stage: seconds, memory and how long the whole run will take."""
     place, config = pick_device(device), with_categories(config, sources.train)
     trainer = _trainer(config, sources, place, World(), say)
     stages: list[dict[str, Any]] = []
@@ -192,7 +199,9 @@ def check(config: Config, sources: Sources, *, device: str = "auto", say: Say = 
         trainer.step = span.start
         trainer.start_stage(span)
         trainer.time_batch()  # warm-up
+        on_batch(1)
         stages.append({"stage": span.name, "steps": span.stop - span.start, **trainer.time_batch()})
+        on_batch(1)
     total = sum(stage["steps"] * stage["seconds"] for stage in stages)
     per_epoch = len(trainer.data) / config.train.batch
     return {

@@ -1,5 +1,6 @@
 """``sln fit``: train a network on a cache and its images."""
 
+import math
 import os
 import sys
 import time
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from amodal_cli.shared import options
-from amodal_cli.shared.terminal import Advance, print_note, print_result, progress, set_interrupt_note
+from amodal_cli.shared.terminal import Advance, count_of, print_note, print_result, progress, set_interrupt_note
 
 if TYPE_CHECKING:
     from sln import Config, Sources
@@ -36,6 +37,12 @@ def fit(
     settings: options.Settings = None,
     head: Annotated[Head | None, typer.Option(help="ROI head: SLN or a baseline.")] = None,
     steps: Annotated[int | None, options.Number(min=1, help="Number of optimizer steps.")] = None,
+    epochs: Annotated[
+        float | None, options.Number(min=0.01, help="Passes over all images, instead of --steps.")
+    ] = None,
+    batch: Annotated[int | None, options.Number(min=1, help="Images per step [the preset's].")] = None,
+    lr: Annotated[float | None, typer.Option(metavar="RATE", help="Highest learning rate [the preset's].")] = None,
+    workers: Annotated[int | None, options.Number(min=0, help="Processes that load images [up to 2].")] = None,
     seed: Annotated[int | None, options.Number(min=0, help="Random seed.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Try one batch of each stage, but train nothing.")] = False,
     device: options.Device = "auto",
@@ -51,6 +58,7 @@ def fit(
     Examples:
       sln fit train.h5 --images COCOA --val val.h5 --run runs/first
       sln fit train.h5 --images COCOA --preset tiny --steps 200
+      sln fit train.h5 --images COCOA --epochs 12 --batch 16 --lr 0.02
       sln fit --resume runs/first
     """
     import sln
@@ -58,7 +66,8 @@ def fit(
     from sln.runs import Run
 
     if resume is not None:
-        if train or run or val or preset or config_file or settings or steps or head or seed is not None or check:
+        given = (train, run, val, preset, config_file, settings, steps, epochs, batch, lr, head, check or None)
+        if any(value not in (None, []) for value in (*given, seed, workers)):
             raise typer.BadParameter("--resume goes on with the settings and data of the run; add only image folders")
         total = Run.resume(resume).config().train.steps
         start = partial(sln.resume, resume, images=images or [], val_images=val_images or [], device=device)
@@ -66,8 +75,12 @@ def fit(
         return
     if train is None:
         raise typer.BadParameter("name a cache to train on, or pass --resume RUN")
-    values = {"train.steps": steps, "train.seed": seed, "head.kind": head}
+    values = {"train.steps": steps, "train.seed": seed, "train.batch": batch, "train.lr": lr, "head.kind": head}
+    values["train.workers"] = workers
     config = load_config(preset, config_file, settings or [], values)
+    if epochs is not None:
+        values["train.steps"] = _steps_of(epochs, train, config.train.batch, steps, quiet)
+        config = load_config(preset, config_file, settings or [], values)
     sources = sln.Sources(train, options.image_folders(images, train), val, tuple(val_images or ()))
     if check:
         _check(config, sources, device, as_json, quiet)
@@ -151,6 +164,20 @@ class FitProgress:
         print_note(f"step {row['step']} of {self.steps}: loss {row['total']:.3f} ({losses}){ap}, {pace}")
 
 
+def _steps_of(epochs: float, train: Path, batch: int, steps: int | None, quiet: bool) -> int:
+    """Return the steps of some passes over the images of a cache, and say so."""
+    from amodal_data import TargetCache
+
+    if steps is not None:
+        raise typer.BadParameter("--epochs and --steps both set the length of the training: pass one of them")
+    with TargetCache(train) as cache:
+        images = len(cache)
+    total = max(1, math.ceil(epochs * images / batch))
+    text = f"{epochs:g} {'epoch' if epochs == 1 else 'epochs'} of {count_of(images, 'image')} in batches of {batch}"
+    print_note(f"{text}: {count_of(total, 'step')}", quiet=quiet or not _is_first_process())
+    return total
+
+
 def _is_first_process() -> bool:
     """Return whether this process writes and prints; torchrun numbers them."""
     return os.environ.get("RANK", "0") == "0"
@@ -159,7 +186,8 @@ def _is_first_process() -> bool:
 def _check(config: "Config", sources: "Sources", device: str, as_json: bool, quiet: bool) -> None:
     from sln.training.fit import check
 
-    report = check(config, sources, device=device, say=partial(print_note, quiet=quiet))
+    with progress("trying", None, quiet=quiet) as advance:
+        report = check(config, sources, device=device, say=partial(print_note, quiet=quiet), on_batch=advance)
     text = f"{report['images']} images, {report['parameters'] / 1e6:.1f} M parameters, {report['device']}\n"
     for stage in report["stages"]:
         text += f"  stage {stage['stage']:<6}{stage['steps']:>7} steps of {stage['seconds']:.2f} s\n"
