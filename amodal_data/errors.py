@@ -14,6 +14,14 @@ class AmodalError(Exception):
 
     ``str()`` gives at most three lines: the message, ``at:`` the place, ``fix:`` the remedy. Remedies name options of
     the commands (``fix``); outside the commands, ``str()`` names the arguments instead: ``masks="modal"``.
+
+    Examples:
+        >>> import amodal_data as ad
+        >>> try:
+        ...     ad.read_cocoa("missing.json")
+        ... except ad.AmodalError as error:
+        ...     print(error.message)
+        cannot read the file: No such file or directory
     """
 
     in_command: ClassVar[bool] = False  # Set by the commands

@@ -21,6 +21,14 @@ class CacheInfo:
     """Provenance of a cache: format and package version, dataset, source files, settings, rasterizer.
 
     ``categories``: id -> name of the classes that the source files list, in their order, used or not.
+
+    Examples:
+        >>> import amodal_data as ad
+        >>> scenes = ad.read_cocoa(ad.write_cocoa("scenes", 2, seed=1, size=(96, 128), photos=False))
+        >>> report = ad.build_targets(scenes, "val.h5")
+        >>> info = ad.TargetCache("val.h5").info
+        >>> info.dataset, info.masks
+        ('cocoa', 'amodal')
     """
 
     format_version: int

@@ -38,6 +38,14 @@ class TargetCache(Sequence[LayeredTargets]):
     is opened when first needed, once per process, and is never pickled, so a cache can be sent to worker processes.
     Every read checks the image's checksum. Raises :class:`CacheFormatError` for a file that is no cache, or a cache of
     another format, a truncated or a damaged one.
+
+    Examples:
+        >>> import amodal_data as ad
+        >>> scenes = ad.read_cocoa(ad.write_cocoa("scenes", 2, seed=1, size=(96, 128), photos=False))
+        >>> report = ad.build_targets(scenes, "val.h5")
+        >>> with ad.TargetCache("val.h5") as cache:
+        ...     len(cache), cache[0].levels.shape[1:], cache.by_id(cache.image_ids[1]).size
+        (2, (96, 128), (96, 128))
     """
 
     def __init__(self, path: str | Path, *, hold: bool = True) -> None:

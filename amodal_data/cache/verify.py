@@ -34,6 +34,14 @@ class VerifyReport:
 
     ``stored`` counts the visible and hidden masks of the sources, ``reproduced`` those equal to the cache's.
     ``figures`` and ``figures_reproduced`` count their areas and occlusion rates.
+
+    Examples:
+        >>> import amodal_data as ad
+        >>> scenes = ad.read_cocoa(ad.write_cocoa("scenes", 2, seed=1, size=(96, 128), photos=False))
+        >>> report = ad.build_targets(scenes, "val.h5")
+        >>> report = ad.verify_cache("val.h5", scenes)
+        >>> report.ok, report.differences
+        (True, [])
     """
 
     images: int = 0

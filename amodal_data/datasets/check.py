@@ -28,6 +28,12 @@ class CheckReport:
     """What a check read. ``counts``: code -> number of findings; ``examples``: code -> the first three of them.
 
     ``file_name_of``: file name of an image by its id.
+
+    Examples:
+        >>> import amodal_data as ad
+        >>> report = ad.check(ad.write_cocoa("scenes", 2, seed=1, size=(96, 128), photos=False))
+        >>> report.ok, report.images, report.instances
+        (True, 2, 17)
     """
 
     name: str

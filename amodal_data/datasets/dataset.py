@@ -32,7 +32,14 @@ Paths = str | Path | Sequence[str | Path]
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class AnnotatedImage:
-    """An image of a dataset with its targets. ``photo_file``: its photo, None = no folder of images holds it."""
+    """An image of a dataset with its targets. ``photo_file``: its photo, None = no folder of images holds it.
+
+    Examples:
+        >>> import amodal_data as ad
+        >>> image = ad.open(ad.write_cocoa("scenes", 2, seed=1, size=(96, 128)))[0]
+        >>> image.file_name, image.photo.shape, image.targets
+        ('COCO_val2014_000000000001.jpg', (96, 128, 3), LayeredTargets(96 x 128, 8 instances, levels to 2))
+    """
 
     image: CachedImage
     targets: LayeredTargets

@@ -26,6 +26,14 @@ class Evaluation:
 
     ``differences``: of every later method to the first, by method and protocol, ``{"difference", "interval",
     "same_sign"}`` in the place of each figure; {} without intervals.
+
+    Examples:
+        >>> import amodal_data as ad
+        >>> scenes = ad.read_cocoa(ad.write_cocoa("scenes", 2, seed=1, size=(96, 128), photos=False))
+        >>> masks = [ad.ScoredMask(instance.amodal, 1.0) for instance in scenes[0].instances]
+        >>> evaluation = ad.evaluate_all(scenes, {"mine": {scenes[0].image_id: masks}})
+        >>> list(evaluation.reports)
+        ['amodal']
     """
 
     methods: dict[str, dict[Protocol, EvaluationReport]]

@@ -64,6 +64,14 @@ class EvaluationReport:
     ``settings`` states everything they depend on; ``figures`` are the protocol's part of :meth:`to_dict`;
     ``diagnosis`` has the types of errors, with ``errors=True``; ``intervals`` has ``[low, high]`` in the place of each
     figure, if images were resampled. ``str()`` is a table.
+
+    Examples:
+        >>> import amodal_data as ad
+        >>> scenes = ad.read_cocoa(ad.write_cocoa("scenes", 2, seed=1, size=(96, 128), photos=False))
+        >>> masks = [ad.ScoredMask(instance.amodal, 1.0) for instance in scenes[0].instances]
+        >>> report = ad.evaluate(scenes[:1], {scenes[0].image_id: masks})
+        >>> round(report.figures["subsets"]["all"]["all"]["AP"], 3)
+        1.0
     """
 
     protocol: Protocol

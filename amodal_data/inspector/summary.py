@@ -34,6 +34,13 @@ class Summary:
     and ``deepest``. ``unknown_pixels``: where there may be objects that are not annotated.
     ``masks``: ``"amodal"`` or ``"modal"``. ``pairs``: of overlapping instances; ``unordered_pairs`` are those of
     unknown order. ``classes``: statistics of all instances, then of each class.
+
+    Examples:
+        >>> import amodal_data as ad
+        >>> scenes = ad.read_cocoa(ad.write_cocoa("scenes", 2, seed=1, size=(96, 128), photos=False))
+        >>> summary = ad.summarize((scene, ad.layer_scene(scene)) for scene in scenes)
+        >>> summary.images, summary.instances
+        (2, 17)
     """
 
     masks: str = "amodal"

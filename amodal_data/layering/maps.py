@@ -132,6 +132,13 @@ class ResizedTargets(LevelViews):
     ``rows`` int64 [H] and ``columns`` int64 [W]: the row and column of ``source`` at each row and column of this
     view; -1 = outside the image, where every code is 0. Codes are those of the whole image, so an occluder outside
     the crop still counts.
+
+    Examples:
+        >>> import amodal_data as ad
+        >>> scenes = ad.read_cocoa(ad.write_cocoa("scenes", 2, seed=1, size=(96, 128), photos=False))
+        >>> view = ad.layer_scene(scenes[0]).resized((48, 64), flip=True)
+        >>> view.levels.shape
+        (8, 48, 64)
     """
 
     def __init__(self, source: LevelViews, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> None:

@@ -45,6 +45,17 @@ class LayeredTargets(LevelViews, Drawable):
 
     Runs cover the image in column-major order (``position = x * H + y``). Columns of instances have one entry for each
     in the file's order. Annotations that were left out leave no gap; ``region_index`` holds positions in the file.
+
+    Examples:
+        >>> import amodal_data as ad
+        >>> scenes = ad.read_cocoa(ad.write_cocoa("scenes", 2, seed=1, size=(96, 128), photos=False))
+        >>> targets = ad.layer_scene(scenes[0])
+        >>> targets
+        LayeredTargets(96 x 128, 8 instances, levels to 2)
+        >>> targets.levels.shape, targets.masks.dtype, targets.order.shape
+        ((8, 96, 128), dtype('bool'), (8, 8))
+        >>> targets.plot().size
+        (128, 96)
     """
 
     size: tuple[int, int]

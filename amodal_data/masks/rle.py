@@ -32,6 +32,17 @@ class RLE:
     on, ...: strictly increasing, 0 <= position < H * W. No switch = an empty mask. ``counts``: the
     compressed COCO string if already known. Raises :class:`MaskError` if the last position lies outside the image;
     that positions increase is not checked.
+
+    Examples:
+        >>> import numpy as np
+        >>> import amodal_data as ad
+        >>> mask = np.zeros((4, 6), bool)
+        >>> mask[1:3, 2:5] = True
+        >>> rle = ad.RLE.from_mask(mask)
+        >>> rle.area, bool((rle.decode() == mask).all())
+        (6, True)
+        >>> rle.to_coco()
+        {'size': [4, 6], 'counts': '9220003'}
     """
 
     size: tuple[int, int]

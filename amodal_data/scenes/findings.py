@@ -17,7 +17,13 @@ ROW = ("code", "severity", "file", "image", "instance", "what", "remedy", "image
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a problem is: file, image id, and ``region``, the position among the image's annotations; -1 = none."""
+    """Where a problem is: file, image id, and ``region``, the position among the image's annotations; -1 = none.
+
+    Examples:
+        >>> import amodal_data as ad
+        >>> print(ad.Place("val.json", 7))
+        val.json, image 7
+    """
 
     file: str = ""
     image_id: int = -1
@@ -31,7 +37,16 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One problem: its code, its place, and a message with the values that were read."""
+    """One problem: its code, its place, and a message with the values that were read.
+
+    Examples:
+        >>> import amodal_data as ad
+        >>> finding = ad.Finding("order-tied", ad.Place("val.json", 7), "12 px")
+        >>> finding.severity, finding.code in ad.CODES
+        ('warning', True)
+        >>> print(finding)
+        warning: order-tied at val.json, image 7: 12 px (list order breaks the tie)
+    """
 
     code: str
     place: Place

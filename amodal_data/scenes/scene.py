@@ -41,6 +41,15 @@ class Instance:
     ``amodal``: mask of the whole object. ``visible``: its visible mask; None = the amodal mask minus those of the
     instances in front. ``region_index``: 0-based position among the annotations of the image. ``order``: COCOA's rank,
     0 = none. ``declared``: stored figures and masks to check these by.
+
+    Examples:
+        >>> import amodal_data as ad
+        >>> scenes = ad.read_cocoa(ad.write_cocoa("scenes", 2, seed=1, size=(96, 128), photos=False))
+        >>> instance = scenes[0].instances[0]
+        >>> instance
+        Instance('leaf', class 1, order 1, 248 px)
+        >>> instance.amodal.area
+        248
     """
 
     amodal: RLE
@@ -71,6 +80,14 @@ class Scene:
 
     Raises :class:`SceneError` if masks or matrix have another size, if the order is not one, or if ``total_order`` is
     False and an instance has no visible mask.
+
+    Examples:
+        >>> import amodal_data as ad
+        >>> scenes = ad.read_cocoa(ad.write_cocoa("scenes", 2, seed=1, size=(96, 128), photos=False))
+        >>> scenes[0]
+        Scene(1, 'COCO_val2014_000000000001.jpg', 96 x 128, 8 instances, 0 findings)
+        >>> len(scenes[0].instances)
+        8
     """
 
     image_id: int
@@ -162,6 +179,14 @@ class Scenes(Sequence[Scene]):
     Slicing and pickling are cheap, because records are held, not masks. ``read`` turns records into scenes.
     ``sources``: the files; ``settings``: how they are read; ``file_findings``: findings about the files as a whole;
     ``categories``: id -> name of the classes that they list, in their order, used or not; {} = they list none.
+
+    Examples:
+        >>> import amodal_data as ad
+        >>> scenes = ad.read_cocoa(ad.write_cocoa("scenes", 2, seed=1, size=(96, 128), photos=False))
+        >>> len(scenes), scenes.dataset, scenes.findings
+        (2, 'cocoa', ())
+        >>> scenes.first(1)[0].size
+        (96, 128)
     """
 
     def __init__(

@@ -29,7 +29,8 @@ def from_detections(detections: Any, size: Size | None = None) -> Prompts:
 
     Examples:
         >>> import numpy as np
-        >>> len(from_detections([{"segmentation": np.eye(5, dtype=bool), "predicted_iou": 0.9}]))
+        >>> import sln
+        >>> len(sln.from_detections([{"segmentation": np.eye(5, dtype=bool), "predicted_iou": 0.9}]))
         1
     """
     if isinstance(detections, Prompts):

@@ -29,6 +29,15 @@ class Prompts:
     instance each is made for, P of them, or none.
 
     Raises :class:`amodal_data.errors.PredictionError` if a box is not finite.
+
+    Examples:
+        >>> import numpy as np
+        >>> import sln
+        >>> masks = np.zeros((2, 60, 80), bool)
+        >>> masks[0, 10:50, 10:40] = masks[1, 20:40, 40:60] = True
+        >>> prompts = sln.Prompts.of_masks(masks, scores=[0.9, 0.8], classes=["cup", "plate"])
+        >>> len(prompts), prompts.size
+        (2, (60, 80))
     """
 
     size: tuple[int, int]

@@ -200,7 +200,14 @@ class CompletionConfig(_Section):
 
 
 class Config(_Section):
-    """All settings."""
+    """All settings.
+
+    Examples:
+        >>> import sln
+        >>> config = sln.load_config("tiny", settings=["train.steps=100"])
+        >>> config.train.steps, config.head.kind
+        (100, 'sln')
+    """
 
     data: DataConfig = DataConfig()
     encoder: EncoderConfig = EncoderConfig()

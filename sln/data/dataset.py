@@ -109,6 +109,14 @@ class CachedTargets(Dataset[Batch]):
     :class:`amodal_data.errors.PhotoError` that lists those that are missing or do not fit.
 
     ``turned``: number of photos that their EXIF data turns upright.
+
+    Examples:
+        >>> import amodal_data as ad
+        >>> import sln
+        >>> report = ad.build_targets(ad.read_cocoa(ad.write_cocoa("data", 2, seed=1, size=(96, 128))), "t.h5")
+        >>> data = sln.CachedTargets("t.h5", ["data"], sln.load_config("tiny").data)
+        >>> len(data)
+        2
     """
 
     def __init__(

@@ -44,6 +44,12 @@ class SLN(HubModel):
 
     ``config`` holds the settings it was built from and is saved with it. ``box_head`` is None in the paper's version,
     ``context`` without a context stage. Which parts are trained is decided by :mod:`sln.training.stages`.
+
+    Examples:
+        >>> import sln, torch
+        >>> model = sln.build(sln.load_config("tiny"))
+        >>> isinstance(model, torch.nn.Module)
+        True
     """
 
     def __init__(self, config: Config, parts: Parts) -> None:

@@ -39,7 +39,14 @@ OnRow = Callable[[Mapping[str, Any]], None]
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Sources:
-    """Data of a run: a cache and folders of photos, and the same for validation if there is any."""
+    """Data of a run: a cache and folders of photos, and the same for validation if there is any.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import sln
+        >>> sln.Sources(Path("train.h5"), (Path("photos"),), val=Path("val.h5"))
+        Sources('train.h5', photos in 1 folder, validated on 'val.h5')
+    """
 
     train: Path
     images: tuple[Path, ...]
@@ -48,7 +55,9 @@ class Sources:
 
     def __repr__(self) -> str:
         val = f", validated on {self.val.name!r:.60}" if self.val else ""
-        return f"Sources({self.train.name!r:.60}, photos in {len(self.images)} folders{val})"
+        return (
+            f"Sources({self.train.name!r:.60}, photos in {len(self.images)} folder{'s' * (len(self.images) != 1)}{val})"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """As ``env.json`` keeps it: absolute paths, and the digests of the caches."""

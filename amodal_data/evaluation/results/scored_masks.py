@@ -27,6 +27,13 @@ class ScoredMask:
     ``name``: name of its category, "" = unknown. ``instance``: the instance it was made for, None = unknown.
     ``levels``: masks of level 1, 2, ...; ``()`` if only visible and hidden parts are known. ``box`` (x0, y0, x1, y1)
     and ``probabilities`` [K + 1, S, S] come from the sidecar file, None without it.
+
+    Examples:
+        >>> import numpy as np
+        >>> import amodal_data as ad
+        >>> mask = ad.ScoredMask.from_codes(np.array([[0, 1, 1, 2]]), score=0.9)
+        >>> mask.amodal.area, mask.visible.area, len(mask.levels)
+        (3, 2, 1)
     """
 
     amodal: RLE
