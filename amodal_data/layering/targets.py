@@ -54,8 +54,6 @@ class LayeredTargets(LevelViews, Drawable):
         LayeredTargets(96 x 128, 8 instances, levels to 2)
         >>> targets.levels.shape, targets.masks.dtype, targets.order.shape
         ((8, 96, 128), dtype('bool'), (8, 8))
-        >>> targets.plot().size
-        (128, 96)
     """
 
     size: tuple[int, int]
