@@ -150,7 +150,7 @@ if __name__ == "__main__":
     fitting.set_defaults(run=train)
     tuning = commands.add_parser("tune", help="go on from weights with windows of composed scenes as well")
     tuning.add_argument("--start", type=Path, required=True)
-    for command, steps in ((fitting, 4000), (tuning, 260)):
+    for command, steps in ((fitting, 4000), (tuning, 267)):
         command.add_argument("annotations", type=Path, nargs="+")
         command.add_argument("-o", "--output", type=Path, required=True)
         command.add_argument("--part", default="train", choices=["train", "val", "all"])
