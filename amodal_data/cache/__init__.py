@@ -1,6 +1,6 @@
 """The target cache: one HDF5 file with the exact level tables of a dataset.
 
-docs/cache-format.md specifies the layout. Only this package uses h5py.
+docs/reference/file-formats.md specifies the layout. Only this package uses h5py.
 """
 
 from amodal_data.cache.header import is_cache

@@ -1,4 +1,7 @@
-"""Pages of the site that are generated: from the README, the help of the programs, docstrings."""
+"""Pages of the site that are generated: help of the commands, settings, findings, the Python reference, the gallery.
+
+Nothing here imports torch, so the site builds without it.
+"""
 
 import ast
 import importlib
@@ -8,65 +11,111 @@ import os
 import re
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[2]
-API = {
-    "amodal_data": (
-        "amodal_data.readers.dispatch",
-        "amodal_data.readers.classes.names",
-        "amodal_data.readers.classes.instance_classes",
-        "amodal_data.synthetic.composing.cutouts",
-        "amodal_data.synthetic.composing.arrangement",
-        "amodal_data.synthetic.composing.scene_writer",
-        "amodal_data.export.convert",
-        "amodal_data.export.adapters",
-        "amodal_data.layering.joint_decoding",
-        "amodal_data.evaluation.report",
-        "amodal_data.evaluation.methods",
-        "amodal_data.evaluation.results.results_writer",
-        "amodal_data.inspector.page",
-        "amodal_data.inspector.page_data",
-        "amodal_data.inspector.drawing.panels",
-        "amodal_data.publishing.description",
-        "amodal_data.publishing.card",
-        "amodal_data.publishing.croissant",
+PROGRAMS = {"amodal-data": "amodal_cli.data", "sln": "amodal_cli.model"}
+TOPICS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "data": (
+        "Data",
+        "Read, check, convert and compose annotations in Python. You need an annotation file, or nothing at all for "
+        "synthetic scenes.",
+        ("datasets", "readers", "scenes", "masks", "synthetic", "export", "publishing", "errors"),
     ),
-    "sln": (
-        "sln.config.sections",
-        "sln.completion.completer",
-        "sln.completion.complete_folder",
-        "sln.completion.shape_prior",
-        "sln.inference.folder",
-        "sln.inference.exported",
-        "sln.ordering.order_net",
-        "sln.ordering.inference",
-        "sln.training.logs",
-        "sln.training.stages",
-        "sln.weights.files",
-        "sln.weights.hub",
-        "sln.network.encoder",
-        "sln.network.glm",
-        "sln.network.rpn",
-        "sln.network.ilm",
-        "sln.network.losses",
-        "sln.network.build",
+    "targets": (
+        "Targets",
+        "Compute levels and sem-dist maps, and store them in a cache. You need scenes, which the readers of the page "
+        "*Data* return.",
+        ("layering", "cache"),
+    ),
+    "pictures": ("Pictures", "Show data and predictions. You need targets, from a cache or a scene.", ("inspector",)),
+    "evaluation": (
+        "Evaluation",
+        "Score predictions with confidence intervals. You need ground truth, a cache or an annotation file, and results "
+        "in COCO's format.",
+        ("evaluation",),
+    ),
+    "training": (
+        "Training",
+        "Train a network or an OrderNet. You need a cache with amodal masks, its images, and the extra `sln`.",
+        ("training", "config", "data", "ordering", "weights"),
+    ),
+    "prediction": (
+        "Prediction and completion",
+        "Predict instances in photos, or complete the masks of another detector. You need a run of `sln fit` for the "
+        "first, and visible masks for the second.",
+        ("inference", "completion"),
+    ),
+    "network": (
+        "Network",
+        "Build the network of the paper from its parts, and change one of them. You need PyTorch.",
+        ("network",),
     ),
 }
-"""Pages of the reference: a package, whose ``__all__`` comes first, and modules, whose own public names follow."""
+"""Pages of the Python reference: title, first sentences, and the subpackages whose public names they list"""
+
+MODULES = (
+    "amodal_data.readers.classes.names",
+    "amodal_data.readers.classes.instance_classes",
+    "amodal_data.synthetic.composing.cutouts",
+    "amodal_data.synthetic.composing.arrangement",
+    "amodal_data.synthetic.composing.scene_writer",
+    "amodal_data.export.convert",
+    "amodal_data.export.adapters",
+    "amodal_data.layering.joint_decoding",
+    "amodal_data.evaluation.results.results_writer",
+    "amodal_data.inspector.page",
+    "amodal_data.inspector.page_data",
+    "amodal_data.inspector.drawing.panels",
+    "amodal_data.publishing.description",
+    "amodal_data.publishing.card",
+    "amodal_data.publishing.croissant",
+    "sln.config.sections",
+    "sln.completion.complete_folder",
+    "sln.completion.shape_prior",
+    "sln.inference.folder",
+    "sln.inference.exported",
+    "sln.ordering.order_net",
+    "sln.ordering.inference",
+    "sln.training.logs",
+    "sln.training.stages",
+    "sln.weights.files",
+    "sln.weights.hub",
+    "sln.network.encoder",
+    "sln.network.glm",
+    "sln.network.rpn",
+    "sln.network.ilm",
+    "sln.network.losses",
+    "sln.network.build",
+)
+"""Modules whose public names the reference lists besides those of the two packages"""
+
+
+def on_config(config: Any) -> Any:
+    """Add the generated pages to the navigation."""
+    for section in config["nav"]:
+        for name, entries in section.items():
+            if name == "Reference":
+                entries[:0] = [
+                    {"Commands": [{title: uri} for title, uri, _ in _command_pages()]},
+                    {"Python": [{TOPICS[topic][0]: f"reference/python/{topic}.md"} for topic in TOPICS]},
+                ]
+    return config
 
 
 def on_files(files: Files, config: Any) -> Files:
     """Add the generated pages."""
-    pages = {
-        "index.md": _readme(config["extra"]["repository"]),
-        "changes.md": _local(ROOT / "CHANGELOG.md"),
-        "contributing.md": _local(ROOT / "CONTRIBUTING.md"),
-        "commands.md": _commands(),
-        **{f"api/{name}.md": _reference(name, modules) for name, modules in API.items()},
+    pages: dict[str, str | bytes] = {
+        "development/changes.md": _local(ROOT / "CHANGELOG.md"),
+        "development/contributing.md": _local(ROOT / "CONTRIBUTING.md"),
+        "reference/settings.md": _settings(),
+        "reference/findings.md": _findings(),
+        **{uri: text for _, uri, text in _command_pages()},
+        **{f"reference/python/{topic}.md": _python_page(topic) for topic in TOPICS},
     }
     pages |= _gallery()
     for uri, content in pages.items():
@@ -79,124 +128,124 @@ def on_page_content(html: str, **_: Any) -> str:
     return re.sub(r":(?:class|func|meth|mod|data|attr):<code>[~.]?", "<code>", html)
 
 
-def _readme(repository: str) -> str:
-    """The README, with a badge that opens the notebook in Colab if the repository is known."""
-    text = _local(ROOT / "README.md")
-    if not repository:
-        return text
-    notebook = f"https://colab.research.google.com/github/{repository}/blob/main/examples/tour.ipynb"
-    badge = f"[![Open the tour in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({notebook})"
-    title, rest = text.split("\n", 1)
-    return f"{title}\n\n{badge}\n{rest}"
-
-
 def _local(path: Path) -> str:
-    """A page of the repository's root with its links changed to those of the site; links to other files become code."""
+    """A page of the repository's root as a page of development/; links to files that are no pages become code."""
     text = path.read_text()
-    text = re.sub(r"\]\(docs/([^)]+)\)", r"](\1)", text)
+    text = re.sub(r"\]\(docs/development/([^)]+)\)", r"](\1)", text)
+    text = re.sub(r"\]\(docs/([^)]+)\)", r"](../\1)", text)
     text = text.replace("](CHANGELOG.md)", "](changes.md)").replace("](CONTRIBUTING.md)", "](contributing.md)")
-    text = text.replace("](README.md)", "](index.md)")
-    text = re.sub(r"\[([^\]]+)\]\(LICENSE\)", r"\1", text)  # not a page of the site
+    text = text.replace("](README.md)", "](../index.md)")
+    text = re.sub(r"\[([^\]]+)\]\(LICENSE\)", r"\1", text)
     return re.sub(r"\[([^\]]+)\]\((?!https?:|#)[^)]+\.(?:py|toml|yml|cff|ipynb)\)", r"`\1`", text)
 
 
 def _gallery() -> dict[str, str | bytes]:
-    """The pictures of examples/gallery.py, each with the code that draws it."""
+    """The pictures of examples/gallery.py, each with the code that draws it, below the page's own text."""
     spec = importlib.util.spec_from_file_location("gallery", ROOT / "examples" / "gallery.py")
     gallery = importlib.util.module_from_spec(spec)
     sys.modules["gallery"] = gallery  # its dataclass needs the module there
     spec.loader.exec_module(gallery)
-    page, pictures = [_GALLERY], {}
+    page, pictures = [(ROOT / "docs" / "site" / "gallery.md").read_text()], {}
     with tempfile.TemporaryDirectory() as folder:
         for function, path in zip(gallery.PICTURES, gallery.draw_all(Path(folder)), strict=True):
             caption = inspect.getdoc(function)
             title = function.__name__.replace("_", " ").capitalize()
             pictures[f"gallery/{path.name}"] = path.read_bytes()
-            page += [f"## {title}", "", f"![{caption}](gallery/{path.name})", "", caption, ""]
-            page += ["```python", inspect.getsource(function).strip(), "```", ""]
+            page += [f"### {title}", "", f"![{caption}](gallery/{path.name})", "", caption, ""]
+            page += ["```{ .python .wide }", inspect.getsource(function).strip(), "```", ""]
     return {"gallery.md": "\n".join(page), **pictures}
 
 
-_GALLERY = """# Gallery
-
-The first pictures show predictions of networks. The others are drawn when this site is built, by `examples/gallery.py`
-on synthetic scenes; copy their code.
-
-![Image, ground truth, predictions and sem-dist maps of held-out synthetic scenes](images/predictions.jpg)
-
-Held-out scenes after 250 training steps on a CPU, as `make demo` writes them (`sln evaluate --png`). A prediction has
-the color of the ground-truth object that it matches.
-
-![Two real photos, the objects detected in them, and sem-dist maps](images/real.jpg)
-
-Real photos. The network was trained on [composed scenes](composing.md#tried-on-real-photos) only (`sln predict`); that
-page has the credits.
-
-![The inspector page](images/page.jpg)
-
-The [inspector page](inspector.md), one HTML file.
-"""
-
-
-def _commands() -> str:
-    """The help of every command, as the programs print it."""
+def _command_pages() -> list[tuple[str, str, str]]:
+    """Title, address and text of the page of each command: its help, as the programs print it."""
     from typer.main import get_command
     from typer.testing import CliRunner
 
-    os.environ |= {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
-    parts = ["# Commands", "", "The output of `--help` for every command, in the version of these pages.", ""]
-    for program, module in (("amodal-data", "amodal_cli.data"), ("sln", "amodal_cli.model")):
+    os.environ |= {"COLUMNS": "88", "NO_COLOR": "1", "TERM": "dumb"}
+    pages = []
+    for program, module in PROGRAMS.items():
         app = importlib.import_module(module).app
-        parts += [f"## {program}", ""]
-        for name in _names(get_command(app)):
+        for name in _command_names(get_command(app)):
             result = CliRunner().invoke(app, [*name.split(), "--help"], prog_name=program)
-            parts += [f"### {program} {name}", "", "```text", result.stdout.strip(), "```", ""]
-    return "\n".join(parts)
+            title = f"{program} {name}"
+            text = f"# {title}\n\nThe help of `{title}`, with every option.\n\n```text\n{result.stdout.strip()}\n```\n"
+            pages.append((title, f"reference/commands/{title.replace(' ', '-')}.md", text))
+    return pages
 
 
-def _names(group: Any, prefix: str = "") -> list[str]:
+def _command_names(group: Any, prefix: str = "") -> list[str]:
     """Names of the commands of a program, those of its groups included."""
     names = []
     for name, command in group.commands.items():
         if not command.hidden:
-            names += _names(command, f"{name} ") if hasattr(command, "commands") else [prefix + name]
+            is_group = hasattr(command, "commands")
+            names += _command_names(command, f"{name} ") if is_group else [prefix + name]
     return names
 
 
-def _reference(package: str, modules: tuple[str, ...]) -> str:
-    parts = [f"# `{package}`", ""]
-    listed: set[str] = set()
-    for name in (package, *modules):
-        module = importlib.import_module(name)
-        paths = [_home(module, item) for item in module.__all__] if name == package else _defined_names(module)
-        paths = [path for path in paths if path not in listed]
-        if not paths:
-            continue
-        listed.update(paths)
-        if name != package:
-            parts += [f"## Module `{name}`", ""]
-        parts += [(inspect.getdoc(module) or "").partition("\n")[0], ""]
-        for path in paths:
-            parts += [f"::: {path}", "    options:", "      heading_level: 3", ""]
+def _settings() -> str:
+    """Every setting of the network with its default and its sentence, a table for each section."""
+    from sln.config import load_config
+
+    defaults = load_config("modern")
+    parts = [
+        "# Settings",
+        "",
+        "Look up any setting of `sln fit`: its name, its value in the preset `modern`, and what it does. "
+        "[Train a network](../how-to/train.md#change-settings) shows how to set one. "
+        "`sln config --preset tiny` prints the values of another preset.",
+        "",
+    ]
+    for section, values in defaults:
+        parts += [f"## {section}", "", "| setting | value | meaning |", "|---|---|---|"]
+        for key, field in type(values).model_fields.items():
+            value = getattr(values, key)
+            sentence = " ".join((field.description or "").split()).replace("|", "\\|")
+            parts.append(f"| `{section}.{key}` | `{value!r}` | {sentence} |")
+        parts.append("")
     return "\n".join(parts)
 
 
-def _defined_names(module: Any) -> list[str]:
-    """Paths of the public classes and functions that a module defines, in its order."""
-    nodes = ast.parse(inspect.getsource(module)).body
-    names = [node.name for node in nodes if isinstance(node, ast.ClassDef | ast.FunctionDef)]
-    return [f"{module.__name__}.{name}" for name in names if not name.startswith("_")]
+def _findings() -> str:
+    """Every finding code: what it means, what is done about it, and what you can do."""
+    from amodal_data.scenes.finding_codes import CODES
+
+    text = (
+        "# Findings\n\nLook up a finding code to see what it means and how to correct the file. "
+        "[Check and fix annotations](../how-to/check-and-fix.md) shows how to list the findings of a file. "
+        "`amodal-data explain CODE` prints the same text.\n\n"
+        "- **error**: something was skipped or changed.\n"
+        "- **warning**: the file contradicts itself, and one side was chosen.\n"
+        "- **info**: nothing was changed.\n\n"
+    )
+    for name, code in CODES.items():
+        text += f"## {name}\n\n*{code.severity}.* {code.meaning} What is done: {code.action}.\n\n"
+        text += f"**What you can do:** {code.remedy}\n\n"
+    return text
 
 
-def _home(package: Any, name: str) -> str:
-    """Path of a public name in the module that defines it."""
-    value = getattr(package, name)
-    if inspect.isclass(value) or inspect.isfunction(value):
-        return f"{value.__module__}.{value.__name__}"
-    modules = [module for key, module in sorted(sys.modules.items()) if key.startswith(f"{package.__name__}.")]
-    (home,) = (module for module in modules if name in vars(module) and _assigns(module, name))
-    return f"{home.__name__}.{name}"
+def _python_page(topic: str) -> str:
+    title, intro, rooms = TOPICS[topic]
+    parts, listed = [f"# {title}", "", intro, ""], set()
+    for module, names in _public_modules():
+        package, room = module.split(".")[:2]
+        is_here = room in rooms and (package == "sln") == (topic in ("training", "prediction", "network"))
+        names = [name for name in names if is_here and f"{module}.{name}" not in listed]
+        if names:
+            listed |= {f"{module}.{name}" for name in names}
+            parts += [f"## `{module}`", ""]
+            for name in names:
+                parts += [f"::: {module}.{name}", "    options:", "      heading_level: 3", ""]
+    return "\n".join(parts)
 
 
-def _assigns(module: Any, name: str) -> bool:
-    return re.search(rf"^{name}\b.*=", inspect.getsource(module), re.M) is not None
+def _public_modules() -> Iterator[tuple[str, list[str]]]:
+    """Modules with the names that the packages export from them, then ``MODULES`` with all their public names."""
+    for package in ("amodal_data", "sln"):
+        for node in ast.parse((ROOT / package / "__init__.pyi").read_text()).body:
+            if isinstance(node, ast.ImportFrom):
+                yield f"{package}.{node.module}", [alias.name for alias in node.names]
+    for module in MODULES:
+        nodes = ast.parse((ROOT / (module.replace(".", "/") + ".py")).read_text()).body
+        names = [node.name for node in nodes if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+        yield module, [name for name in names if not name.startswith("_")]

@@ -27,7 +27,7 @@ def test_the_format_page_is_enough_to_read_a_cache(tmp_path, monkeypatch):
     build_targets(read_cocoa(write_cocoa(tmp_path, 2, size=(64, 80), photos=False)), tmp_path / "val.h5")
     monkeypatch.chdir(tmp_path)
     names: dict = {}
-    exec(blocks("docs/cache-format.md", "python")[0], names)
+    exec(blocks("docs/reference/file-formats.md", "python")[0], names)
     assert (names["codes"] == TargetCache("val.h5")[0].levels).all()
 
 
@@ -37,8 +37,8 @@ def test_make_targets_named_in_the_readme_exist():
         assert f"\n{name}:" in makefile
 
 
-def test_links_between_pages_lead_somewhere():
-    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
+def test_links_of_files_that_are_no_pages_lead_somewhere():
+    for page in ROOT.glob("*.md"):
         for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
 
@@ -194,16 +194,22 @@ def test_the_wheel_holds_four_things_and_runs_elsewhere(tmp_path, tool):
     assert (tmp_path / "out" / "COCO_amodal_val2014.json").exists()
 
 
-def test_the_pages_explain_every_finding_code():
-    page = (ROOT / "docs" / "datasets.md").read_text()
+def test_the_page_of_findings_explains_every_code(site_hooks):
+    page = site_hooks._findings()
     for name, code in CODES.items():
-        assert f"| `{name}` | {code.severity} | {code.meaning}" in page
+        assert f"## {name}\n\n*{code.severity}.* {code.meaning}" in page and code.remedy in page
+
+
+@pytest.fixture
+def site_hooks(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs" / "site")
+    return importlib.import_module("hooks")
 
 
 def test_examples_of_the_page_about_your_own_data(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    exec(blocks("docs/own-data.md", "python")[0], {})
-    smallest = json.loads(blocks("docs/own-data.md", "json")[0])
+    exec(blocks("docs/how-to/import.md", "python")[0], {})
+    smallest = json.loads(blocks("docs/how-to/import.md", "json")[0])
     (tmp_path / "small.json").write_text(json.dumps(smallest))
     (scene,) = read_annotations(tmp_path / "small.json", masks="amodal")
     assert layer_scene(scene).level_pixels().tolist() == [190 * 290 + 300 * 150 - 100 * 150, 100 * 150]
@@ -226,21 +232,13 @@ def test_the_site_builds_without_a_warning_and_knows_every_public_name(tmp_path)
             assert f"{package}.{name}" in paths or any(
                 path.startswith(f"{package}.") and path.endswith(f".{name}") for path in paths
             ), name
-    commands = (tmp_path / "site" / "commands" / "index.html").read_text()
-    assert all(f"{name}" in commands for name in ("amodal-data convert", "sln order fit", "--split"))
+    folder = tmp_path / "site" / "reference" / "commands"
+    assert "--split" in (folder / "amodal-data-build-targets" / "index.html").read_text()
+    assert (folder / "sln-order-fit" / "index.html").exists()
     gallery = (tmp_path / "site" / "gallery" / "index.html").read_text()
     pictures = re.findall(r'src="(?:\.\./gallery/)?(\w+\.png)"', gallery)
     assert len(pictures) == 5 and all((tmp_path / "site" / "gallery" / name).exists() for name in pictures)
-    assert ":class:" not in (tmp_path / "site" / "api" / "amodal_data" / "index.html").read_text()
-
-
-def test_the_start_page_has_a_colab_badge_if_the_repository_is_set(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "docs" / "site")
-    hooks = importlib.import_module("hooks")
-    assert "colab" not in hooks._readme("")
-    text = hooks._readme("somebody/amodal")
-    assert "github/somebody/amodal/blob/main/examples/tour.ipynb" in text and text.startswith("# amodal-data + sln\n")
-    assert (ROOT / "examples" / "tour.ipynb").exists()
+    assert ":class:" not in (tmp_path / "site" / "reference" / "python" / "targets" / "index.html").read_text()
 
 
 @pytest.mark.research

@@ -12,12 +12,14 @@ import subprocess
 import sys
 import types
 from pathlib import Path
+from textwrap import dedent
 
 import numpy as np
 import pytest
 from support.commands import ROOT, run_command
 from support.networks import FEW_STEPS
 from support.scenes import modal_photos
+from support.tool_layouts import written
 
 import amodal_data as ad
 import sln
@@ -58,8 +60,8 @@ SHORTER = {
 def blocks(language):
     """(page, number of the block, its text) of all blocks of a language."""
     for page in PAGES:
-        texts = re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
-        yield from ((page.relative_to(ROOT), n, text) for n, text in enumerate(texts))
+        found = re.findall(rf"^( *)```{language}\n(.*?)^\1```", page.read_text(), re.DOTALL | re.MULTILINE)
+        yield from ((page.relative_to(ROOT), n, dedent(text)) for n, (_, text) in enumerate(found))
 
 
 def parameters(blocks):
@@ -93,6 +95,14 @@ def home(tmp_path_factory):
     shutil.copy(folder / "COCO_amodal_val2014.json", folder / "truth.json")
     shutil.copy(write_flat(folder / "d2sa", 6, "d2sa", size=(60, 80)), folder / "D2S_amodal_validation.json")
     convert(open_dataset(scenes), folder / "FILE_OR_FOLDER", "coco")
+    for layout, name in (("labelme", "FOLDER"), ("cvat", "annotations.xml"), ("datumaro", "datumaro.json"),
+                         ("coco-z", "FILE"), ("masks", "masks")):  # fmt: skip
+        path, _ = written(layout, scenes, folder)
+        path.rename(folder / name)
+    shutil.copytree(folder / "FOLDER", folder / "my-photos")
+    for photo in (folder / "data").rglob("*.jpg"):
+        shutil.copy(photo, folder / "my-photos")
+    convert(open_dataset(scenes), folder / "yolo", "yolo")
     (folder / "train2017").mkdir()
     modal = modal_photos(folder / "train2017").rename(folder / "instances_train2017.json")
     bank = build_object_bank(modal, [folder / "train2017"])

@@ -48,7 +48,7 @@ NAMES = {
     "datumaro": "Datumaro",
     "masks": "PNG masks",
 }
-"""The layouts that scenes with an order come in, as docs/own-data.md calls them"""
+"""The layouts that scenes with an order come in, as docs/how-to/import.md calls them"""
 
 
 @pytest.fixture(scope="module")
@@ -88,12 +88,12 @@ def test_conversion_keeps_all_levels(source, target, cocoa, tmp_path):
 
 
 def test_the_page_lists_every_tested_conversion():
-    """The matrix of docs/own-data.md: a cell for every pair that the test above takes there and back."""
+    """The matrix of docs/how-to/import.md: a cell for every pair that the test above takes there and back."""
     targets = sorted(BACK)
     lines = [f"| in \\ out | {' | '.join(f'`{layout}`' for layout in targets)} |", "|---|" + "---|" * len(targets)]
     lines += [f"| {NAMES[source]} |" + " = |" * len(targets) for source in NAMES]
     assert set(NAMES) == set(LAYOUTS) - {"masks-visible"}  # which have no order of their own
-    assert "\n".join(lines) in (ROOT / "docs" / "own-data.md").read_text()
+    assert "\n".join(lines) in (ROOT / "docs" / "how-to" / "import.md").read_text()
 
 
 def test_levels_that_no_order_gives_are_counted_and_d2sa_keeps_them(tmp_path):
