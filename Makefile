@@ -23,13 +23,14 @@ check: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/codespell README.md CONTRIBUTING.md CHANGELOG.md docs amodal_data sln cli examples
 
 format: .venv/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: .venv/.dev
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+docs: build/docs-venv/.made
+	NO_MKDOCS_2_WARNING=1 build/docs-venv/bin/mkdocs build --strict
 
 bench: .venv/.package
 	$(BIN)/python benchmarks/build.py
@@ -58,3 +59,11 @@ clean:
 	@if command -v uv >/dev/null; then uv pip install --python $(BIN)/python --group dev -e .; \
 	else $(BIN)/python -m pip install --quiet --group dev -e .; fi
 	@touch $@ .venv/.package .venv/.sln
+
+# the site has an environment of its own, without torch
+build/docs-venv/.made: pyproject.toml
+	@if command -v uv >/dev/null; then uv venv --allow-existing --python $(PYTHON) build/docs-venv && \
+	uv pip install --python build/docs-venv/bin/python --group docs -e .; \
+	else $(PYTHON) -m venv build/docs-venv && build/docs-venv/bin/python -m pip install --quiet --upgrade "pip>=25.1" && \
+	build/docs-venv/bin/python -m pip install --quiet --group docs -e .; fi
+	@touch $@

@@ -23,7 +23,7 @@ def test_the_blocks_of_the_page_run_and_print_what_it_shows(tmp_path, monkeypatc
                 exec(block, {})
             outputs.append(out.getvalue())
         elif language == "sh":
-            for line in block.splitlines():
+            for line in block.replace("\\\n", " ").splitlines():
                 arguments = shlex.split(line)
                 forced = ["--force"] if {"--csv", "--jsonl"} & set(arguments) else []
                 result = run_command(*arguments, *forced)

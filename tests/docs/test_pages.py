@@ -135,7 +135,7 @@ def workspace(home, tmp_path):
 
 def commands(text):
     """The commands of a block, without comments."""
-    lines = [re.sub(r"\s+#.*", "", line).strip() for line in text.replace("\\\n", " ").splitlines()]
+    lines = [re.sub(r"(^|\s)#.*", "", line).strip() for line in text.replace("\\\n", " ").splitlines()]
     return [command.strip() for line in lines if line for command in line.split("&&")]
 
 
