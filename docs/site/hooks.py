@@ -35,8 +35,8 @@ TOPICS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "pictures": ("Pictures", "Show data and predictions. You need targets, from a cache or a scene.", ("inspector",)),
     "evaluation": (
         "Evaluation",
-        "Score predictions with confidence intervals. You need ground truth, a cache or an annotation file, and results "
-        "in COCO's format.",
+        "Score predictions with confidence intervals. You need ground truth, a cache or an annotation file, and "
+        "results in COCO's format.",
         ("evaluation",),
     ),
     "training": (

@@ -14,7 +14,9 @@ FIGURES_ARE_THE_POINT = ("benchmarks", "reference")
 CODE_WIDTH = 88
 RIDDLES = (r"\b(?:is|are|was|were) (?:told|asked|said)\b", r"\bwho (?:is|lies|stands) (?:in front|behind)\b",
            r"\bas it stands\b", r"\bit were\b", r"\bdata sets?\b", r"\bversion 0\.\d\b", r"\bwe ask for\b")  # fmt: skip
-NAMED_NUMBER = re.compile(r"\b(?:Python|Tables?|Fig\.|Eq\.|ResNet-?|CC BY|levels?|step|version)\s*\d[\d.]*|\b(?:19|20)\d\d\b")
+NAMED_NUMBER = re.compile(
+    r"\b(?:Python|Tables?|Fig\.|Eq\.|ResNet-?|CC BY|levels?|step|version)\s*\d[\d.]*|\b(?:19|20)\d\d\b"
+)
 
 
 def prose(text):
