@@ -129,12 +129,11 @@ def check(
 
     Raises as :func:`read_annotations` and :class:`TargetCache`.
 
-    Examples
-    --------
-    >>> import amodal_data as ad
-    >>> report = ad.check(ad.write_cocoa("scenes", 3, seed=1, photos=False))
-    >>> report.ok, report.images
-    (True, 3)
+    Examples:
+        >>> import amodal_data as ad
+        >>> report = ad.check(ad.write_cocoa("scenes", 3, seed=1, photos=False))
+        >>> report.ok, report.images
+        (True, 3)
     """
     if isinstance(source, str | Path):
         path = Path(source)

@@ -93,12 +93,11 @@ def open(
     path: a file or folder, or several annotation files of one layout. images: folders of photos; None = the folder of
     the annotations. annotator, reading: see :func:`read_annotations`, such as ``masks="amodal"``. Raises as that does.
 
-    Examples
-    --------
-    >>> import amodal_data as ad
-    >>> dataset = ad.open(ad.write_cocoa("scenes", 3, seed=1, size=(96, 128)))
-    >>> len(dataset), dataset[0].photo.shape, dataset[0].targets.levels.shape[1:]
-    (3, (96, 128, 3), (96, 128))
+    Examples:
+        >>> import amodal_data as ad
+        >>> dataset = ad.open(ad.write_cocoa("scenes", 3, seed=1, size=(96, 128)))
+        >>> len(dataset), dataset[0].photo.shape, dataset[0].targets.levels.shape[1:]
+        (3, (96, 128, 3), (96, 128))
     """
     files = [Path(file) for file in ([path] if isinstance(path, str | Path) else path)]
     if len(files) == 1 and files[0].is_file() and is_cache(files[0]):
@@ -115,16 +114,15 @@ class Dataset(Sequence[AnnotatedImage]):
     ``dataset[i]`` is an :class:`AnnotatedImage`, ``dataset[:10]`` a dataset. Iteration leaves out images that no level
     table can hold, finding ``image-too-complex``; indexing one raises :class:`LevelsError`.
 
-    Examples
-    --------
-    >>> import amodal_data as ad
-    >>> dataset = ad.open(ad.write_flat("flat", 3, "d2sa", seed=1, photos=False))
-    >>> dataset
-    Dataset('D2S_amodal_validation.json', 3 images, 9 classes, amodal masks)
-    >>> [finding.code for finding in dataset.findings]
-    []
-    >>> dataset[:2].to("coco", "two.json").images
-    2
+    Examples:
+        >>> import amodal_data as ad
+        >>> dataset = ad.open(ad.write_flat("flat", 3, "d2sa", seed=1, photos=False))
+        >>> dataset
+        Dataset('D2S_amodal_validation.json', 3 images, 9 classes, amodal masks)
+        >>> [finding.code for finding in dataset.findings]
+        []
+        >>> dataset[:2].to("coco", "two.json").images
+        2
     """
 
     def __init__(self, source: TargetDataset, folders: Sequence[Path]) -> None:

@@ -91,14 +91,13 @@ def split_dataset(
 
     Raises :class:`SelectionError` if a part gets no image or a share is wrong, and the errors of :func:`open_parts`.
 
-    Examples
-    --------
-    >>> import amodal_data as ad
-    >>> from amodal_data.datasets.split import split_dataset
-    >>> path = ad.write_cocoa("scenes", 10, seed=1, size=(96, 128), photos=False)
-    >>> parts = split_dataset(path, "parts", {"train": 0.8, "val": 0.2})
-    >>> {name: part.images for name, part in parts.items()}
-    {'train': 8, 'val': 2}
+    Examples:
+        >>> import amodal_data as ad
+        >>> from amodal_data.datasets.split import split_dataset
+        >>> path = ad.write_cocoa("scenes", 10, seed=1, size=(96, 128), photos=False)
+        >>> parts = split_dataset(path, "parts", {"train": 0.8, "val": 0.2})
+        >>> {name: part.images for name, part in parts.items()}
+        {'train': 8, 'val': 2}
     """
     check_parts(parts)
     path = Path(path)
