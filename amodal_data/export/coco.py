@@ -102,3 +102,8 @@ def all_classes(listed: Mapping[int, str] | None, used: Mapping[int, set[str]]) 
     """
     rest = {number: names for number, names in sorted(used.items()) if number not in (listed or {})}
     return {**(listed or {}), **{n: next(iter(names)) if len(names) == 1 else "object" for n, names in rest.items()}}
+
+
+def label_of(targets: LayeredTargets, n: int, classes: Mapping[int, str]) -> str:
+    """The label of instance ``n`` in a tool that has no class ids: its class, else its name, else "object"."""
+    return classes.get(int(targets.category_ids[n])) or targets.names[n] or "object"

@@ -14,10 +14,12 @@ from amodal_data.cache import CachedImage, Images
 from amodal_data.errors import SelectionError
 from amodal_data.export.coco import export_coco
 from amodal_data.export.cocoa import export_cocoa, ranks_of
+from amodal_data.export.cvat import export_cvat
 from amodal_data.export.datumaro import export_datumaro
+from amodal_data.export.labelme import export_labelme
 from amodal_data.export.records import export_records
 from amodal_data.export.results import export_results
-from amodal_data.export.table import export_parquet, export_table
+from amodal_data.export.table import write_table
 from amodal_data.export.yolo import export_yolo
 from amodal_data.io.files import refuse_existing, replaced
 from amodal_data.layering.level_table import level_table, levels_from_order
@@ -33,19 +35,61 @@ _EXPORTERS: dict[str, Callable[[Images, Mapping[int, str]], Any]] = {
     "records": export_records,
     "results": lambda images, _: export_results(images),
 }
-LAYOUTS = (*_EXPORTERS, "yolo", "table")  # that :func:`convert` writes
-_FOR_MODAL = ("coco-modal", "datumaro", "yolo", "table")  # layouts that do not claim to hold amodal masks
+_FILE_EXPORTERS: dict[str, Callable[[Images, Path, Mapping[int, str]], None]] = {
+    "labelme": export_labelme,
+    "cvat": export_cvat,
+    "table": lambda images, path, _: write_table(images, path),
+}
+LAYOUTS = (*_EXPORTERS, "yolo", *_FILE_EXPORTERS)  # that :func:`convert` writes
+_FOR_MODAL = ("coco-modal", "datumaro", "yolo", "labelme", "cvat", "table")  # that do not claim to hold amodal masks
+_ORDERED = ("coco", "datumaro", "yolo", "labelme", "cvat", "cocoa")  # that store an order, from which levels are read
+_NUMBERED = ("datumaro", "yolo", "labelme", "cvat")  # where the place in a list is the id of a class
+READING = {
+    "cocoa": "", "d2sa": "", "coco": "--masks amodal", "coco-modal": "--masks modal", "datumaro": "--masks amodal",
+    "records": "", "yolo": "--masks amodal --order front-first", "labelme": "--masks amodal --order back-first",
+    "cvat": "--masks amodal",
+}  # fmt: skip
+"""The options with which each layout is read back to the same levels"""
+LOSSES = {
+    "levels": "{title} store whole objects and their order, no visible masks: {count} at another level.",
+    "total-order": "{title} store one order of all objects: {count} at another level.",
+    "open-order": "{title} cannot store that an order is unknown: {count} visible in two objects.",
+    "hidden": "{title} store visible parts only: {count} of hidden parts are lost.",
+    "unknown": "{title} cannot store unknown areas: {count} become background.",
+    "masks": "{title} store outlines that hold no such mask: {count} left out.",
+    "empty-masks": "{title} cannot store a mask without pixels: {count} left out.",
+    "empty-images": "{title} do not tell empty images from those to annotate: {count} skipped on reading.",
+    "class-ids": "{title} number classes by their list: {count} with another class id, but the same class name.",
+    "no-class-ids": "{title} cannot store class ids: {count} keep the class name only.",
+}
+"""What a layout may lose -> a sentence about it, with its ``title`` and the ``count`` of pixels, objects or images"""
+_COUNTED = {"masks": "object", "empty-masks": "object", "empty-images": "image", "class-ids": "object",
+            "no-class-ids": "object"}  # fmt: skip
+_TITLES = {
+    "cocoa": "COCOA files", "d2sa": "D2SA files", "coco": "COCO files", "coco-modal": "COCO files of modal masks",
+    "datumaro": "Datumaro files", "records": "Records", "results": "Results files", "yolo": "YOLO files",
+    "labelme": "labelme files", "cvat": "CVAT files", "table": "Tables",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """What was written: numbers of images and instances. ``lost``: what the layout cannot store -> count."""
+    """What was written: numbers of images and instances.
+
+    ``lost``: key of :data:`LOSSES` -> how many pixels, objects or images the layout cannot store.
+    """
 
     path: Path
     layout: str
     images: int
     instances: int
     lost: Mapping[str, int]
+
+    @property
+    def losses(self) -> list[str]:
+        """What the layout cannot store, in sentences."""
+        counts = {loss: f"{n:,} {_COUNTED.get(loss, 'pixel')}{'s' * (n != 1)}" for loss, n in self.lost.items()}
+        return [LOSSES[loss].format(title=_TITLES[self.layout], count=count) for loss, count in counts.items()]
 
     def to_dict(self) -> dict[str, Any]:
         """The conversion as JSON-ready values."""
@@ -61,8 +105,9 @@ def convert(
     categories: Mapping[int, str] | None = None,
     force: bool = False,
 ) -> Conversion:
-    """Write targets in one of :data:`LAYOUTS`: JSON; a table (``.parquet`` or CSV); a folder for ``yolo``.
+    """Write targets in one of :data:`LAYOUTS`: JSON, XML, a table (``.parquet`` or CSV), a folder (YOLO, labelme).
 
+    Missing folders are made.
     masks: what the masks of ``images`` cover, ``"amodal"`` or ``"modal"``. categories: id -> name of the classes to
     list, used or not; others that occur are added. Raises
     :class:`amodal_data.errors.OutputExistsError` if ``path`` exists and ``force`` is False,
@@ -73,17 +118,16 @@ def convert(
         raise SelectionError(problem, fix=f"use {', '.join(_FOR_MODAL)}")
     refuse_existing(path, force=force)
     counted, classes = _CountedImages(images, layout), categories or {}
+    path.absolute().parent.mkdir(parents=True, exist_ok=True)
     if layout == "yolo":
-        counted.lost["masks that no polygon reproduces"] += export_yolo(counted, path, classes)
-    elif layout == "table" and path.suffix == ".parquet":
-        export_parquet(counted, path)
-    elif layout == "table":
-        with replaced(path, newline="") as file:
-            export_table(counted, file)
+        counted.lost["masks"] += export_yolo(counted, path, classes)
+    elif layout in _FILE_EXPORTERS:
+        _FILE_EXPORTERS[layout](counted, path, classes)
     else:
         content = _EXPORTERS[layout](counted, classes)
         with replaced(path) as file:
             json.dump(content, file)
+    counted.count_class_ids(classes)
     lost = {loss: count for loss, count in counted.lost.items() if count}
     return Conversion(path, layout, counted.images, counted.instances, lost)
 
@@ -95,29 +139,42 @@ class _CountedImages:
         self._images, self._layout = images, layout
         self.images = self.instances = 0
         self.lost: Counter[str] = Counter()
+        self._classes: Counter[int] = Counter()
 
     def __iter__(self) -> Iterator[tuple[CachedImage, LayeredTargets]]:
         for image, targets in self._images:
             self.images += 1
             self.instances += len(targets.names)
+            self._classes.update(targets.category_ids.tolist())
             self._count(targets)
             yield image, targets
 
+    def count_class_ids(self, classes: Mapping[int, str]) -> None:
+        """Count the objects whose class id changes; classes: those that the source lists."""
+        places = {category: place for place, category in enumerate(classes, 1)}
+        ids = Counter({category: n for category, n in self._classes.items() if places.get(category) != category})
+        if self._layout in _NUMBERED and classes:
+            self.lost["class-ids"] += ids.total()
+        if self._layout == "cocoa":
+            self.lost["no-class-ids"] += self._classes.total() - self._classes[1]
+
     def _count(self, targets: LayeredTargets) -> None:
         areas = targets.region_areas()
-        if self._layout in ("coco", "datumaro", "yolo", "cocoa"):
+        if self._layout in _ORDERED:
             differing = _table_read_back(targets, self._layout) != targets.table
-            self.lost["hidden pixels whose level the depth order alone does not give"] += int((areas @ differing).sum())
+            self.lost["total-order" if self._layout == "cocoa" else "levels"] += int((areas @ differing).sum())
         if self._layout in ("d2sa", "records", "cocoa"):
             distinct = np.unique(targets.table, axis=1)  # an instance listed twice is one object
             shared = (distinct == 1).sum(axis=1) > 1
-            self.lost["pixels visible in two instances, whose order is unknown"] += int(areas[shared].sum())
+            self.lost["open-order"] += int(areas[shared].sum())
         if self._layout == "coco-modal":
-            self.lost["hidden pixels"] += int((areas @ (targets.table > 1)).sum())
-        if self._layout in ("datumaro", "yolo", "table", "results"):
-            self.lost["unknown pixels"] += int(areas[targets.unknown].sum())
-        if self._layout == "cocoa":
-            self.lost["class ids (names are kept)"] += int((targets.category_ids != 1).sum())
+            self.lost["hidden"] += int((areas @ (targets.table > 1)).sum())
+        if self._layout in ("datumaro", "yolo", "labelme", "cvat", "table", "results"):
+            self.lost["unknown"] += int(areas[targets.unknown].sum())
+        if self._layout in ("labelme", "cvat"):
+            empty = targets.areas()[0] == 0
+            self.lost["empty-masks"] += int(empty.sum())
+            self.lost["empty-images"] += self._layout == "cvat" and bool(empty.all())
 
 
 def _table_read_back(targets: LayeredTargets, layout: str) -> NDArray[np.uint8]:
@@ -125,5 +182,5 @@ def _table_read_back(targets: LayeredTargets, layout: str) -> NDArray[np.uint8]:
     amodal = targets.table > 0
     if layout == "cocoa":
         return level_table(amodal, targets.table == 1, from_ranks(ranks_of(targets)))
-    depth = ranks_of(targets) if layout == "yolo" else z_order(targets.in_front().T)
+    depth = ranks_of(targets) if layout in ("yolo", "labelme") else z_order(targets.in_front().T)
     return levels_from_order(amodal, from_ranks(depth))

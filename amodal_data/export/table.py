@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from amodal_data.cache import Images
-from amodal_data.io.files import replaced_path
+from amodal_data.io.files import replaced, replaced_path
 from amodal_data.layering.consistency import occlusion_rates
 
 
@@ -30,6 +30,15 @@ def export_table(images: Images, out: IO[str]) -> int:
         writer.writerow([cell(value) if isinstance(value, str) else value for value in row])
         rows += 1
     return rows
+
+
+def write_table(images: Images, path: Path) -> None:
+    """Write the table to a file: Parquet by the suffix ``.parquet``, else CSV."""
+    if path.suffix == ".parquet":
+        export_parquet(images, path)
+        return
+    with replaced(path, newline="") as file:
+        export_table(images, file)
 
 
 def export_parquet(images: Images, path: Path) -> int:

@@ -36,8 +36,8 @@ def export_yolo(images: Images, folder: Path, categories: Mapping[int, str] | No
     lines: dict[str, list[tuple[int, list[str]]]] = {}
     lost = 0
     for image, targets in images:
-        name = _label_name(image.file_name) or str(image.image_id)
-        _check_name(name)
+        name = label_name(image.file_name) or str(image.image_id)
+        check_name(name)
         if name in lines:
             raise SelectionError(f"two images are named {name}", fix="convert them separately")
         lines[name] = []
@@ -61,13 +61,13 @@ def export_yolo(images: Images, folder: Path, categories: Mapping[int, str] | No
     return lost
 
 
-def _label_name(file_name: str) -> str:
+def label_name(file_name: str) -> str:
     """A file name without its suffix, and without what would lead out of a folder; ``""`` if nothing remains."""
     parts = [part for part in re.split(r"[\\/]", file_name) if part not in ("", ".", "..") and not part.endswith(":")]
     return PurePosixPath(*parts).with_suffix("").as_posix() if parts else ""
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
     """Raise :class:`SelectionError` unless a label file can have this name."""
     try:
         encoded = os.fsencode(f"{name}.txt")

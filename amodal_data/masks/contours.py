@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.masks.rle import RLE, rasterize
+from amodal_data.masks.rle import RLE, merge, rasterize
 
 
 def trace_ring(mask: RLE) -> list[float] | None:
@@ -22,10 +22,27 @@ def trace_ring(mask: RLE) -> list[float] | None:
     return None
 
 
+def trace_parts(mask: RLE) -> list[list[float]] | None:
+    """One closed ring along pixel edges for each part of a mask, without bridges: for tools in which people edit.
+
+    Pixels that only touch at a corner are in different parts. None if the mask is empty, has a hole, or pycocotools
+    fills the rings to another mask.
+    """
+    if not len(mask.switches):
+        return None
+    columns = _trace_columns(mask)
+    parts = [[columns]] if columns is not None else _boundaries(mask)
+    if any(len(part) > 1 for part in parts):
+        return None
+    rings: list[list[float]] = [ring.ravel().tolist() for (ring,) in parts]
+    filled = rasterize([np.array(ring) for ring in rings], mask.size)
+    return rings if merge(filled) == mask else None
+
+
 def _trace_columns(mask: RLE) -> NDArray[np.float64] | None:
     """The outline of a mask with one run in each of adjacent columns, as most have, float64 [N, 2]; None for others.
 
-    It goes along the tops of the columns and back along their feet.
+    Runs of adjacent columns share a row. The outline goes along the tops of the columns and back along their feet.
     """
     height = mask.size[0]
     if len(mask.switches) % 2:
@@ -35,6 +52,8 @@ def _trace_columns(mask: RLE) -> NDArray[np.float64] | None:
     if not ((stops - 1) // height == columns).all() or not (np.diff(columns) == 1).all():
         return None
     tops, feet = starts - columns * height, stops - columns * height
+    if (np.maximum(tops[1:], tops[:-1]) >= np.minimum(feet[1:], feet[:-1])).any():  # joined by a corner or not at all
+        return None
     x = np.stack([columns, columns + 1], axis=1).ravel()
     upper, lower = np.repeat(tops, 2), np.repeat(feet, 2)[::-1]
     path = np.concatenate([np.stack([x, upper], 1), np.stack([x[::-1], lower], 1)]).astype(np.float64)
@@ -44,7 +63,14 @@ def _trace_columns(mask: RLE) -> NDArray[np.float64] | None:
 
 
 def _trace_boundaries(mask: RLE) -> NDArray[np.float64]:
-    """All outer and inner boundaries joined to one ring, float64 [N, 2], from the union of the mask's runs as boxes."""
+    """All outer and inner boundaries joined to one ring, float64 [N, 2]."""
+    rings = [ring for part in _boundaries(mask) for ring in part]
+    corner = rings[0][:1]
+    return np.concatenate([points for ring in rings for points in (ring, ring[:1], corner)]) if rings[1:] else rings[0]
+
+
+def _boundaries(mask: RLE) -> list[list[NDArray[np.float64]]]:
+    """The outer boundary of each part and those of its holes, float64 [N, 2], from the union of the runs as boxes."""
     import shapely  # slow to import, needed only here
 
     height = mask.size[0]
@@ -62,6 +88,4 @@ def _trace_boundaries(mask: RLE) -> NDArray[np.float64]:
             boxes.append((x0 + 1, 0, x1, height))
     shape = shapely.simplify(shapely.union_all(shapely.box(*np.array(boxes, float).T)), 0)
     parts = [shape] if shape.geom_type == "Polygon" else list(shape.geoms)
-    rings = [np.array(ring.coords)[:-1] for part in parts for ring in (part.exterior, *part.interiors)]
-    corner = rings[0][:1]
-    return np.concatenate([points for ring in rings for points in (ring, ring[:1], corner)]) if rings[1:] else rings[0]
+    return [[np.array(ring.coords)[:-1] for ring in (part.exterior, *part.interiors)] for part in parts]

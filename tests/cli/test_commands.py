@@ -275,7 +275,6 @@ def test_a_dataset_name_wins_over_a_folder_of_that_name(data, tmp_path):
 def test_outputs_are_checked_before_any_work(data, cache, tmp_path):
     for arguments in (
         ["inspect", cache, "--png", tmp_path / "no" / "a.png"],
-        ["convert", cache, "--to", "d2sa", "-o", tmp_path / "no" / "x.json"],
         ["build-targets", "cocoa", "-d", data, "-o", tmp_path / "no" / "x.h5"],
     ):
         result = run(*arguments)

@@ -20,12 +20,14 @@ from amodal_cli.shared.terminal import (
 if TYPE_CHECKING:
     from amodal_data.scenes.findings import Finding
 
-Layout = Literal["cocoa", "d2sa", "coco", "coco-modal", "datumaro", "yolo", "records", "table", "results"]
+Layout = Literal[
+    "cocoa", "d2sa", "coco", "coco-modal", "datumaro", "yolo", "labelme", "cvat", "records", "table", "results"
+]
 
 
 def convert(
     source: options.Source,
-    output: Annotated[Path, options.OutputFile("--output", "-o", help="File to write; a folder for yolo.")],
+    output: Annotated[Path, options.OutputFile("--output", "-o", help="File to write; a folder for yolo and labelme.")],
     to: Annotated[Layout, typer.Option(help="Layout to write.")],
     masks: options.Masks = None,
     order: options.Order = None,
@@ -48,6 +50,8 @@ def convert(
       coco-modal  COCO with visible masks
       datumaro    Datumaro's JSON
       yolo        a folder of polygons, nearest first
+      labelme     a folder of JSON files, to correct in labelme
+      cvat        XML of CVAT for images 1.1, to correct in CVAT
       records     masks as in d2sa, but a list of images that contain their objects
       table       CSV, one row per instance
       results     the targets as predictions with score 1
@@ -56,11 +60,12 @@ def convert(
     Examples:
       amodal-data convert val.h5 --to d2sa -o val_d2sa.json
       amodal-data convert mine.json --masks amodal --to yolo -o yolo
+      amodal-data convert val.h5 --to labelme -o to_correct
     """
     from amodal_data import export
     from amodal_data.inspector.target_dataset import open_dataset
 
-    check_output(output, force=force, inputs=[source])
+    check_output(output, force=force, inputs=[source], makes_folder=True)
     dataset = open_dataset(source, **options.reading_options(masks, order, importer, pattern, visible_pattern, crowds))
     findings: list[Finding] = []
     swaps: list[int] = []
@@ -76,8 +81,12 @@ def convert(
     print_result(text, {**conversion.to_dict(), "findings": counts}, as_json=as_json)
     if not conversion.instances:
         refuse_nothing_left(findings, conversion.path)
-    for content, count in conversion.lost.items():
-        print_note(f"{conversion.layout} cannot store: {count:,} {content}", quiet=quiet)
+    for sentence in conversion.losses:
+        print_note(sentence, quiet=quiet)
+    if to in export.READING:
+        reading = export.READING[to].replace("amodal", dataset.masks)
+        reading = reading if dataset.masks == "amodal" else reading.partition(" --order")[0]
+        print_note(f"read it with: amodal-data build-targets {output} {reading}".rstrip(), quiet=quiet)
 
 
 def _fix_order(images: Iterable[tuple[Any, Any]], swaps: list[int]) -> Iterator[tuple[Any, Any]]:

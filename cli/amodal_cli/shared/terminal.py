@@ -258,13 +258,16 @@ def progress(title: str, total: int | None, *, quiet: bool = False, interrupt_no
         yield advance
 
 
-def check_output(path: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None:
-    """Refuse an output before any work: an input, in a missing folder, or existing without ``--force``."""
+def check_output(path: Path, *, force: bool, inputs: Sequence[Path] = (), makes_folder: bool = False) -> None:
+    """Refuse an output before any work: an input, in a missing folder, or existing without ``--force``.
+
+    makes_folder: the command makes missing folders.
+    """
     from amodal_data.errors import SelectionError
     from amodal_data.io.files import refuse_existing
 
     if any(file.exists() and path.exists() and path.samefile(file) for file in inputs):
         raise SelectionError("the output is also an input", place=str(path), fix="choose another output file")
-    if not path.absolute().parent.is_dir():
+    if not makes_folder and not path.absolute().parent.is_dir():
         raise SelectionError("the folder of the output does not exist", place=str(path.absolute().parent))
     refuse_existing(path, force=force)
