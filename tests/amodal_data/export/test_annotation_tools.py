@@ -7,7 +7,6 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from amodal_data.inspector.dataset import open_dataset
 from PIL import Image
 from support.commands import run_command
 from support.scenes import ellipse, make_scene, random_masks
@@ -16,6 +15,7 @@ from amodal_data import RLE, layer_scene, read_annotations, write_cocoa, write_f
 from amodal_data.cache import CachedImage
 from amodal_data.errors import OutputExistsError, SelectionError
 from amodal_data.export import LOSSES, READING, convert
+from amodal_data.inspector.target_dataset import open_dataset
 from amodal_data.masks.contours import trace_parts
 from amodal_data.masks.rle import merge, rasterize
 
