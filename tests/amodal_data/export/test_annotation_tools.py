@@ -79,9 +79,9 @@ def test_random_scenes_there_and_back(layout, tmp_path):
     assert len(back) == len(scenes) - (layout == "cvat") * len(nothing)
     assert result.lost.get("empty-images", 0) == (layout == "cvat") * len(nothing)
     for n, scene in enumerate(scenes, 1):
-        expected = sorted(levels.tobytes() for levels in layer_scene(scene).levels() if levels.any())
+        expected = sorted(levels.tobytes() for levels in layer_scene(scene).levels if levels.any())
         if expected or layout == "labelme":
-            assert sorted(levels.tobytes() for levels in back[f"day/{n}.jpg"].levels()) == expected
+            assert sorted(levels.tobytes() for levels in back[f"day/{n}.jpg"].levels) == expected
 
 
 def test_labels_groups_and_attributes(tmp_path):
