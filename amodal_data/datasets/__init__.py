@@ -1,1 +1,1 @@
-"""Whole data sets: open, check, count, split, filter and join annotation files."""
+"""Whole datasets: open, check, split and filter annotations."""

@@ -11,17 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from amodal_data.cache import CachedImage, TargetCache, is_cache
+from amodal_data.cache import CachedImage
 from amodal_data.cache.read import PREVIEW_IMAGES
 from amodal_data.errors import LevelsError, PhotoError, SelectionError
 from amodal_data.export.convert import LAYOUTS, Conversion, convert
 from amodal_data.inspector.contact_sheet import contact_sheet
 from amodal_data.inspector.drawing.notebook import small_size, views_figure
 from amodal_data.inspector.summary import Summary
-from amodal_data.inspector.target_dataset import TargetDataset
+from amodal_data.inspector.target_dataset import TargetDataset, open_dataset
 from amodal_data.io.images import read_display_photo
 from amodal_data.layering.targets import LayeredTargets
-from amodal_data.readers import ReadOptions, read_annotations
+from amodal_data.readers import ReadOptions
 from amodal_data.readers.discovery import PhotoFinder
 from amodal_data.scenes.findings import Finding
 
@@ -100,10 +100,7 @@ def open(
         (3, (96, 128, 3), (96, 128))
     """
     files = [Path(file) for file in ([path] if isinstance(path, str | Path) else path)]
-    if len(files) == 1 and files[0].is_file() and is_cache(files[0]):
-        source = TargetDataset(TargetCache(files[0]))
-    else:
-        source = TargetDataset(read_annotations(files, annotator=annotator, **reading))
+    source = open_dataset(*files, annotator=annotator, **reading)
     folders = [file if file.is_dir() else file.absolute().parent for file in files] if images is None else images
     return Dataset(source, [Path(folder) for folder in ([folders] if isinstance(folders, str | Path) else folders)])
 

@@ -8,8 +8,8 @@ from typing import Unpack
 import numpy as np
 from numpy.typing import NDArray
 
+from amodal_data.datasets.image_facts import ImageFacts, entry_key, image_facts
 from amodal_data.datasets.layout_parts import open_parts
-from amodal_data.datasets.split import ImageFacts, entry_key, image_facts
 from amodal_data.errors import LayoutError, SelectionError
 from amodal_data.io.image_names import normal_path
 from amodal_data.readers import ReadOptions
@@ -35,8 +35,8 @@ class Conditions:
     def kept_instances(self, image: ImageFacts) -> NDArray[np.bool_]:
         """Which instances fulfil the conditions on instances, bool [N]."""
         names = [instance.name for instance in image.scene.instances]
-        shares, (areas, _) = image.hidden_shares, image.areas
-        kept: NDArray[np.bool_] = (shares >= self.hidden[0]) & (shares <= self.hidden[1]) & (areas >= self.min_size)
+        shares, (low, high) = image.hidden_shares, self.hidden
+        kept: NDArray[np.bool_] = (shares >= low) & (shares <= high) & (image.areas >= self.min_size)
         if self.classes or self.exclude_classes:
             chosen = [(not self.classes or n in self.classes) and n not in self.exclude_classes for n in names]
             kept &= np.array(chosen[: len(kept)], bool)
@@ -86,13 +86,12 @@ def filter_dataset(
     with lists ``images`` and ``annotations`` can do that. link: see :func:`open_parts`. Raises
     :class:`SelectionError` if no image is left or a class is unknown, and the errors of :func:`open_parts`.
 
-    Examples
-    --------
-    >>> import amodal_data as ad
-    >>> from amodal_data.datasets.filter import Conditions, filter_dataset
-    >>> path = ad.write_cocoa("scenes", 10, seed=1, size=(96, 128), photos=False)
-    >>> filter_dataset(path, "hidden.json", Conditions(hidden=(0.5, 0.9))).dropped_images < 10
-    True
+    Examples:
+        >>> import amodal_data as ad
+        >>> from amodal_data.datasets.filter import Conditions, filter_dataset
+        >>> path = ad.write_cocoa("scenes", 10, seed=1, size=(96, 128), photos=False)
+        >>> filter_dataset(path, "hidden.json", Conditions(hidden=(0.5, 0.9))).dropped_images < 10
+        True
     """
     source = open_parts(Path(path), link=link, **reading)
     if instances and not source.instances:
@@ -107,11 +106,11 @@ def filter_dataset(
         if not conditions.keeps_image(image, instances=instances):
             continue
         kept.add(entry_key(source, image.scene.image_id, image.scene.file_name))
-        stays = conditions.kept_instances(image) if instances else np.ones(len(image.areas[0]), bool)
+        stays = conditions.kept_instances(image) if instances else np.ones(len(image.areas), bool)
         counts += [stays.sum(), (~stays).sum(), _uncovered(image, stays)]
         if not stays.all():
-            gone = [row.region_index for row, stay in zip(image.scene.instances, stays, strict=True) if not stay]
-            dropped[image.scene.image_id] = gone
+            rows = zip(image.scene.instances, stays, strict=True)
+            dropped[image.scene.image_id] = [instance.region_index for instance, stay in rows if not stay]
     if unknown := sorted({*conditions.classes, *conditions.exclude_classes} - names):
         listed = ", ".join(sorted(names)[:8])
         raise SelectionError(f"no class is called {unknown[0]!r:.60}", place=str(path), fix=f"choose from {listed}")

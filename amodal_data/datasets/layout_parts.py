@@ -87,7 +87,7 @@ class AnnotationParts:
 
 
 def open_parts(path: Path, *, link: bool = False, **reading: Unpack[ReadOptions]) -> AnnotationParts:
-    """Open annotations to write parts of them; a file is read and parsed once.
+    """Open annotations to write parts of them; a JSON file is read and parsed once.
 
     link: files of folder layouts become symbolic links, not copies. reading: see :func:`read_annotations`. Raises as
     that does, and :class:`LayoutError` for sources that hold one image, caches, and formats read by Datumaro.
@@ -153,12 +153,12 @@ def _coco_parts(path: Path, content: Mapping[str, Any], scenes: Scenes) -> Annot
 
     def write(entries: Sequence[Entry], output: Path, dropped: Dropped) -> None:
         ids = {entry.image_id for entry in entries}
-        gone = {id(index.by_image[n][k]) for n in dropped for k in dropped[n]} if not regions else set()
+        removed = {id(index.by_image[n][k]) for n in dropped for k in dropped[n]} if not regions else set()
         cut = {id(index.by_image[n][0]): dropped[n] for n in dropped} if regions else {}
         kept = [
             without_regions(row, cut[id(row)]) if id(row) in cut else row
             for row in annotations
-            if isinstance(row, Mapping) and index.number_of(row.get("image_id")) in ids and id(row) not in gone
+            if isinstance(row, Mapping) and index.number_of(row.get("image_id")) in ids and id(row) not in removed
         ]
         write_json({**content, "images": [entry.content for entry in entries], "annotations": kept}, output)
 

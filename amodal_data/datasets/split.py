@@ -3,44 +3,22 @@
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Unpack
+from typing import Unpack
 
 import numpy as np
 
+from amodal_data.datasets.image_facts import ImageFacts, entry_key, image_facts
 from amodal_data.datasets.layout_parts import AnnotationParts, Entry, open_parts
-from amodal_data.errors import LevelsError, SelectionError
-from amodal_data.io.image_names import normal_path
-from amodal_data.layering.targets import LayeredTargets, layer_with_findings
+from amodal_data.errors import SelectionError
 from amodal_data.readers import ReadOptions
-from amodal_data.scenes.findings import Finding
-from amodal_data.scenes.scene import Scene
 
 _HIDDEN_EDGES = (0.0, 0.25, 0.5)  # Bounds of the bins of hidden share by which parts are stratified
 _Labels = Counter[tuple[int, int]]  # instances by class and bin of hidden share
-
-
-@dataclass(frozen=True, slots=True)
-class ImageFacts:
-    """What an image holds: classes, areas and visible areas (px) of its instances, and codes of its findings."""
-
-    scene: Scene
-    targets: LayeredTargets | None
-    findings: tuple[Finding, ...]
-
-    @property
-    def areas(self) -> tuple[Any, Any]:
-        """Amodal and visible areas in pixels, int64 [N] each."""
-        none = np.zeros(0, np.int64)
-        return (none, none) if self.targets is None else self.targets.areas()
-
-    @property
-    def hidden_shares(self) -> Any:
-        """Hidden share of each instance, float64 [N]; 0 for one without a pixel."""
-        areas, visible = self.areas
-        return (areas - visible) / np.maximum(areas, 1)
+_Row = tuple[_Labels, int, int]  # labels, amodal and visible pixels of an image
+_Facts = Mapping[int | str, Sequence[_Row]]  # by :func:`entry_key`
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +29,6 @@ class PartSummary:
     images: int
     instances: int
     hidden_share: float
-
-
-def image_facts(parts: AnnotationParts, on_image: Callable[[int], None] = lambda _: None) -> Iterator[ImageFacts]:
-    """Layer every scene of a source; one that no level table holds has no targets."""
-    for scene in parts.scenes:
-        on_image(1)
-        try:
-            targets, findings = layer_with_findings(scene)
-            yield ImageFacts(scene, targets, (*scene.findings, *findings))
-        except LevelsError:
-            yield ImageFacts(scene, None, scene.findings)
-
-
-def entry_key(parts: AnnotationParts, image_id: int | None, name: str) -> int | str:
-    """What an entry and its scene share: the image id where the file has ids, else the file name."""
-    return image_id if parts.instances and image_id is not None else normal_path(name) or f"image {image_id}"
 
 
 def split_dataset(
@@ -105,13 +67,16 @@ def split_dataset(
     outputs = {name: _part_path(source, Path(output), name) for name in parts}
     for target in outputs.values():
         source.check_output(target, force=force)
-    facts = defaultdict(list)
+    facts: dict[int | str, list[_Row]] = defaultdict(list)
     for image in image_facts(source, on_image):
         facts[entry_key(source, image.scene.image_id, image.scene.file_name)].append(_count(image))
     groups: dict[str, list[Entry]] = defaultdict(list)
     for group, entry in zip(_groups(source.entries, group_by), source.entries, strict=True):
         groups[group].append(entry)
-    labels = {key: _labels(source, rows, facts) if stratify else Counter() for key, rows in groups.items()}
+    labels = {
+        key: sum((row[0] for row in _rows(source, rows, facts)), _Labels()) if stratify else _Labels()
+        for key, rows in groups.items()
+    }
     sizes = {key: len(rows) for key, rows in groups.items()}
     assigned = assign_groups(sizes, labels, parts, seed)
     members = {name: [e for key, rows in groups.items() if assigned[key] == name for e in rows] for name in parts}
@@ -122,7 +87,7 @@ def split_dataset(
     summaries = {}
     for name, entries in members.items():
         source.write(sorted(entries, key=lambda entry: position[id(entry)]), outputs[name], force=force)
-        summaries[name] = _summary(source, outputs[name], entries, facts)
+        summaries[name] = _summary(outputs[name], len(entries), _rows(source, entries, facts))
     return summaries
 
 
@@ -157,25 +122,23 @@ def _groups(entries: Sequence[Entry], group_by: str | None) -> list[str]:
     return [match[1] or "" if match.re.groups else match[0] for match in matches if match is not None]
 
 
-def _count(image: ImageFacts) -> tuple[_Labels, int, int]:
+def _count(image: ImageFacts) -> _Row:
     """Instances by label, and amodal and visible pixels of all instances."""
-    areas, visible = image.areas
+    areas = image.areas
     bins = np.searchsorted(_HIDDEN_EDGES, image.hidden_shares, side="left").tolist()
     classes = [instance.category_id for instance in image.scene.instances] if len(areas) else []
-    return Counter(zip(classes, bins, strict=True)), int(areas.sum()), int(visible.sum())
+    return Counter(zip(classes, bins, strict=True)), int(areas.sum()), int(image.visible.sum())
 
 
-def _labels(source: AnnotationParts, entries: Sequence[Entry], facts: Mapping[Any, Any]) -> _Labels:
+def _rows(source: AnnotationParts, entries: Sequence[Entry], facts: _Facts) -> list[_Row]:
+    """What :func:`_count` gives for the scenes of some entries."""
     keys = {entry_key(source, entry.image_id, entry.name) for entry in entries}
-    return sum((row[0] for key in keys for row in facts.get(key, ())), _Labels())
+    return [row for key in keys for row in facts.get(key, ())]
 
 
-def _summary(source: AnnotationParts, path: Path, entries: Sequence[Entry], facts: Mapping[Any, Any]) -> PartSummary:
-    keys = {entry_key(source, entry.image_id, entry.name) for entry in entries}
-    rows = [row for key in keys for row in facts.get(key, ())]
+def _summary(path: Path, images: int, rows: Sequence[_Row]) -> PartSummary:
     areas, visible = sum(row[1] for row in rows), sum(row[2] for row in rows)
-    instances = sum(row[0].total() for row in rows)
-    return PartSummary(str(path), len(entries), instances, (areas - visible) / max(areas, 1))
+    return PartSummary(str(path), images, sum(row[0].total() for row in rows), (areas - visible) / max(areas, 1))
 
 
 def assign_groups(

@@ -107,10 +107,10 @@ def convert(
 ) -> Conversion:
     """Write targets in one of :data:`LAYOUTS`: JSON, XML, a table (``.parquet`` or CSV), a folder (YOLO, labelme).
 
-    Missing folders are made.
-    masks: what the masks of ``images`` cover, ``"amodal"`` or ``"modal"``. categories: id -> name of the classes to
-    list, used or not; others that occur are added. Raises
-    :class:`amodal_data.errors.OutputExistsError` if ``path`` exists and ``force`` is False,
+    Missing folders are made. masks: what the masks of ``images`` cover, ``"amodal"`` or ``"modal"``. categories: id ->
+    name of the classes to list, used or not; others that occur are added.
+
+    Raises :class:`amodal_data.errors.OutputExistsError` if ``path`` exists and ``force`` is False,
     :class:`amodal_data.errors.SelectionError` for modal masks in a layout of amodal ones, KeyError for another layout.
     """
     if masks == "modal" and layout not in _FOR_MODAL:

@@ -11,10 +11,9 @@ from typing import Any
 from PIL import Image
 
 from amodal_data.cache import CachedImage, Images
-from amodal_data.errors import SelectionError
 from amodal_data.export.coco import label_of
 from amodal_data.export.cocoa import ranks_of
-from amodal_data.export.yolo import check_name, label_name
+from amodal_data.export.yolo import label_name
 from amodal_data.io.files import folder_for, sole_writer
 from amodal_data.layering.targets import LayeredTargets
 from amodal_data.masks.contours import trace_parts
@@ -41,10 +40,7 @@ def export_labelme(images: Images, folder: Path, categories: Mapping[int, str] |
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
         for image, targets in images:
-            name = label_name(image.file_name) or str(image.image_id)
-            check_name(name)
-            if name in names:
-                raise SelectionError(f"two images are named {name}", fix="convert them separately")
+            name = label_name(image, names)
             names.add(name)
             content = _content(image, targets, classes)
             path = part / f"{name}.json"

@@ -1,7 +1,7 @@
 """Targets as a table: one row per instance."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,6 +13,11 @@ from amodal_data.layering.consistency import occlusion_rates
 def cell(text: str) -> str:
     """A text as a CSV cell: an apostrophe comes first if a spreadsheet would take it for a formula."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
+def row_cells(values: Iterable[Any]) -> list[Any]:
+    """Values as the cells of a CSV row, see :func:`cell`."""
+    return [cell(value) if isinstance(value, str) else value for value in values]
 
 
 TABLE = (
@@ -27,7 +32,7 @@ def export_table(images: Images, out: IO[str]) -> int:
     writer, rows = csv.writer(out), 0
     writer.writerow(TABLE)
     for row in _rows(images):
-        writer.writerow([cell(value) if isinstance(value, str) else value for value in row])
+        writer.writerow(row_cells(row))
         rows += 1
     return rows
 

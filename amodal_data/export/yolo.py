@@ -5,10 +5,10 @@ import os
 import re
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
-from amodal_data.cache import Images
+from amodal_data.cache import CachedImage, Images
 from amodal_data.errors import SelectionError
 from amodal_data.export.coco import all_classes
 from amodal_data.export.cocoa import ranks_of
@@ -36,10 +36,7 @@ def export_yolo(images: Images, folder: Path, categories: Mapping[int, str] | No
     lines: dict[str, list[tuple[int, list[str]]]] = {}
     lost = 0
     for image, targets in images:
-        name = label_name(image.file_name) or str(image.image_id)
-        check_name(name)
-        if name in lines:
-            raise SelectionError(f"two images are named {name}", fix="convert them separately")
+        name = label_name(image, lines)
         lines[name] = []
         height, width = image.size
         masks = targets.rles()
@@ -61,13 +58,25 @@ def export_yolo(images: Images, folder: Path, categories: Mapping[int, str] | No
     return lost
 
 
-def label_name(file_name: str) -> str:
+def label_name(image: CachedImage, taken: Collection[str]) -> str:
+    """The name of an image's label file, without suffix: that of its file, else its id.
+
+    Raises :class:`SelectionError` if the name is ``taken``, or no file can have it.
+    """
+    name = _below_folder(image.file_name) or str(image.image_id)
+    _check_name(name)
+    if name in taken:
+        raise SelectionError(f"two images are named {name}", fix="convert them separately")
+    return name
+
+
+def _below_folder(file_name: str) -> str:
     """A file name without its suffix, and without what would lead out of a folder; ``""`` if nothing remains."""
     parts = [part for part in re.split(r"[\\/]", file_name) if part not in ("", ".", "..") and not part.endswith(":")]
     return PurePosixPath(*parts).with_suffix("").as_posix() if parts else ""
 
 
-def check_name(name: str) -> None:
+def _check_name(name: str) -> None:
     """Raise :class:`SelectionError` unless a label file can have this name."""
     try:
         encoded = os.fsencode(f"{name}.txt")

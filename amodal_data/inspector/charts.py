@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw
 from amodal_data.inspector.class_statistics import ClassStatistics
 from amodal_data.inspector.drawing.colors import IDENTITY
 from amodal_data.inspector.drawing.labels import INK, PALE, PAPER, font
+from amodal_data.inspector.drawing.sheets import shorten
 from amodal_data.inspector.summary import Summary
 from amodal_data.io.text import printable
 
@@ -15,6 +16,7 @@ _WIDTH = 1200  # Width of the picture, pixels
 _MARGIN = 32  # Pixels around the picture and between its columns
 _ROW = 26  # Height of a bar with its gap, pixels
 _TITLE = 34  # Height of the title of a chart, pixels
+_LABEL_SIZE = 13  # Font of labels and texts, pixels
 _LABEL = 150  # Width of the labels left of the bars, pixels
 _GAP = 8  # Pixels between a bar and the texts beside it
 _CLASSES = 15  # Classes that are drawn, those with most instances
@@ -33,18 +35,18 @@ class _Bar(NamedTuple):
 
 def draw_charts(summary: Summary) -> Image.Image:
     """Draw instances by hidden part, size and depth, pixels by level, overlapping pairs and the largest classes."""
-    known = summary.pairs - summary.unordered_pairs
+    ordered = summary.pairs - summary.unordered_pairs
     left = [
         ("instances by hidden part", _bars(summary.rates())),
         ("pixels by level", _bars(summary.levels())),
         ("instances by amodal area (bounds 32 x 32 and 96 x 96 px)", _bars(summary.sizes())),
-        ("overlapping pairs", _bars({"order known": known, "order unknown": summary.unordered_pairs})),
+        ("overlapping pairs", _bars({"order known": ordered, "order unknown": summary.unordered_pairs})),
     ]
     rows = summary.classes[1 : _CLASSES + 1]
     classes = [_class_bar(row) for row in rows]
-    more = len(summary.classes) - 1 - len(rows)
+    omitted = len(summary.classes) - 1 - len(rows)
     title = "instances by class (dark: partly or fully hidden)"
-    right = [(f"{title}, {len(rows)} of {len(rows) + more:,} classes" if more else title, classes)]
+    right = [(f"{title}, {len(rows)} of {len(rows) + omitted:,} classes" if omitted else title, classes)]
     height = 3 * _MARGIN + _TITLE + max(map(_height, (left, right)))
     picture = Image.new("RGB", (_WIDTH, height), PAPER)
     counts = f"{summary.images:,} images, {summary.instances:,} instances, {summary.masks} masks"
@@ -79,23 +81,21 @@ def _draw_column(
     for title, bars in charts:
         draw.text((x, y + 8), title, INK, font(15))
         y += _TITLE
-        room = width - _LABEL - _GAP - max([0.0, *(font(13).getlength(bar.text) for bar in bars)])
+        room = width - _LABEL - _GAP - max([0.0, *(font(_LABEL_SIZE).getlength(bar.text) for bar in bars)])
         scale = room / max([1, *(bar.value for bar in bars)])
         for bar in bars:
             start, middle = x + _LABEL, y + _ROW // 2
-            draw.text((start - _GAP, middle), _shortened(bar.label), PALE, font(13), anchor="rm")
+            draw.text(
+                (start - _GAP, middle),
+                shorten(printable(bar.label), _LABEL - 12, _LABEL_SIZE),
+                PALE,
+                font(_LABEL_SIZE),
+                anchor="rm",
+            )
             for value, color in ((bar.value, blue), (bar.part, dark)):
                 if value:
                     draw.rectangle((start, y + 4, start + max(1, round(value * scale)), y + _ROW - 5), fill=color)
             end = start + round(bar.value * scale) + _GAP
-            draw.text((end, middle), bar.text, PALE, font(13), anchor="lm")
+            draw.text((end, middle), bar.text, PALE, font(_LABEL_SIZE), anchor="lm")
             y += _ROW
         y += _MARGIN // 2
-
-
-def _shortened(label: str) -> str:
-    """A label that fits left of the bars."""
-    text = printable(label)
-    while font(13).getlength(text) > _LABEL - 12:
-        text = text.removesuffix("...")[:-1] + "..."
-    return text

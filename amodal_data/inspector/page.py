@@ -49,8 +49,8 @@ def write_page(
             file.write(_block(f"image-{len(index)}", image_document(image)))
             index.append(index_row(image))
         codes = {code: asdict(CODES[code]) for code in CODES if any(code == f[0] for i in index for f in i["findings"])}
-        about = {"title": title, "facts": facts or {}, "rates": RATES, "codes": codes, "colours": _COLORS}
-        file.write(_block("about", about | {"images": index}))
+        facts_document = {"title": title, "facts": facts or {}, "rates": RATES, "codes": codes, "colours": _COLORS}
+        file.write(_block("about", facts_document | {"images": index}))
         file.write(tail.replace("/*script*/", script))
     return len(index)
 

@@ -108,8 +108,8 @@ class Summary:
             del columns[_UNKNOWN]
         alignment = ["left", *["right"] * (len(columns) - 1)]
         text = tabulate(columns, headers="keys", tablefmt="simple", disable_numparse=True, colalign=alignment)
-        more = len(self.classes) - len(rows)
-        return text + f"\n... and {more:,} more classes" * (more > 0)
+        omitted = len(self.classes) - len(rows)
+        return text + f"\n... and {omitted:,} more classes" * (omitted > 0)
 
     def to_dict(self) -> dict[str, Any]:
         """The summary as JSON-ready values."""

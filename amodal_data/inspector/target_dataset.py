@@ -24,12 +24,14 @@ from amodal_data.scenes.scene import Scenes
 Progress = Callable[[int], None]
 
 
-def open_dataset(path: Path, **reading: Unpack[ReadOptions]) -> "TargetDataset":
-    """Open a cache, or annotations with the options of :func:`amodal_data.read_annotations`.
+def open_dataset(*paths: Path, annotator: str = "first", **reading: Unpack[ReadOptions]) -> "TargetDataset":
+    """Open a cache, or annotation files with the options of :func:`amodal_data.read_annotations`.
 
     Raises the errors of :class:`TargetCache` and of the readers.
     """
-    return TargetDataset(TargetCache(path) if path.is_file() and is_cache(path) else read_annotations(path, **reading))
+    if len(paths) == 1 and paths[0].is_file() and is_cache(paths[0]):
+        return TargetDataset(TargetCache(paths[0]))
+    return TargetDataset(read_annotations(paths, annotator=annotator, **reading))
 
 
 class TargetDataset:

@@ -73,8 +73,8 @@ class Finding:
         """
         kind, place = CODES[self.code], self.place
         image, instance = (None if number < 0 else number for number in (place.image_id, place.region))
-        what = f"{kind.meaning.rstrip('.')}: {self.message}"
-        values = (self.code, kind.severity, place.file, image, instance, what, kind.remedy, image_file)
+        problem = f"{kind.meaning.rstrip('.')}: {self.message}"
+        values = (self.code, kind.severity, place.file, image, instance, problem, kind.remedy, image_file)
         return dict(zip(ROW, values, strict=True))
 
     def __str__(self) -> str:

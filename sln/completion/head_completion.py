@@ -159,7 +159,7 @@ class _PromptedROIs:
         if prior is None:
             return None
         masks = given_masks(self.prompts)
-        windows, cells, confidence, _ = look_around(prior, self.pixel_owner, masks, self.prompts.boxes)
+        _, windows, cells, confidence, _ = look_around(prior, self.pixel_owner, masks, self.prompts.boxes)
         object_cells = cells == np.arange(len(cells))[:, None, None]
         informed = torch.from_numpy(object_cells.any((1, 2)) & ((cells >= 0) & ~object_cells).any((1, 2)))
         device = self.boxes.device

@@ -57,10 +57,14 @@ class PriorRules:
 
 
 class Surroundings(NamedTuple):
-    """Square ``windows`` [P, 4] (x0, y0, x1, y1 in pixels), what their ``cells`` show, int32 [P, 56, 56], and the
-    prior's confidence ``inside`` and ``in_front``, float32 [P, 56, 56], see :class:`PriorMaps`.
+    """What a prior finds around each mask.
+
+    ``owner``: the mask of each pixel, gaps of a pixel or two filled. ``windows`` [P, 4]: square, x0, y0, x1, y1 in
+    pixels. ``cells`` int32 [P, 56, 56]: what they show. ``inside``, ``in_front`` float32 [P, 56, 56]: the prior's
+    confidence, see :class:`PriorMaps`.
     """
 
+    owner: Owners
     windows: Windows
     cells: Owners
     inside: NDArray[np.float32]
@@ -79,9 +83,11 @@ def complete_masks(prior: ShapePrior, prompts: Prompts, rules: PriorRules, file:
     masks = given_masks(prompts)
     owner, findings = pixel_owners(prompts, file)
     surroundings, in_front = ordered_surroundings(prior, prompts, rules, owner, shared=bool(findings))
+    cured = surroundings.owner
     if findings:  # masks share pixels: those in front get them
         owner, findings = pixel_owners(prompts, file, z_order(in_front))
-    amodal = whole_masks(surroundings, in_front, cured_owners(owner), masks, rules)
+        cured = cured_owners(owner)
+    amodal = whole_masks(surroundings, in_front, cured, masks, rules)
     visible = [RLE.from_mask(owner == n) for n in range(len(masks))]
     levels = level_masks(amodal, visible, in_front) if masks else []
     boxes = boxes_of(amodal)
@@ -117,9 +123,10 @@ def look_around(prior: ShapePrior, owner: Owners, masks: Sequence[RLE], boxes: N
     Gaps of a pixel or two between masks are filled in what it sees.
     """
     windows, rows = windows_of_boxes(boxes), np.arange(len(masks))
-    cells = window_cells(cured_owners(owner), masks, rows.tolist(), windows)
+    cured = cured_owners(owner)
+    cells = window_cells(cured, masks, rows.tolist(), windows)
     maps = prior.predict(torch.from_numpy(owner_codes(cells, rows)))
-    return Surroundings(windows, cells, maps.inside.numpy(), maps.in_front.numpy())
+    return Surroundings(cured, windows, cells, maps.inside.numpy(), maps.in_front.numpy())
 
 
 def nested(masks: Sequence[RLE]) -> Flags:

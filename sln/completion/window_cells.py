@@ -30,8 +30,8 @@ def cured_owners(owner: Owners) -> Owners:
         return owner
     count = int(high.max()) + 1
     pairs = low.flat[gaps].astype(np.int64) * count + high.flat[gaps]
-    apart = np.bincount(pairs, minlength=count * count) > _GAP_SHARE * _contacts(owner, count)
-    gaps = gaps[apart[pairs]]
+    is_apart = np.bincount(pairs, minlength=count * count) > _GAP_SHARE * _contacts(owner, count)
+    gaps = gaps[is_apart[pairs]]
     cured, near = owner.copy(), _extreme(owner, np.maximum, -1, reach=1)
     cured.flat[gaps] = np.where(near >= 0, near, high).flat[gaps]
     return cured

@@ -100,8 +100,8 @@ class PredictionOutputs(Drawable):
         """
         return self._overlay(self.confident(min_score)[0], self.photo if photo is None else photo)
 
-    def _overlay(self, shown: Self, photo: AnyPhoto | None) -> Image.Image:
-        masks = shown.scored_masks()
+    def _overlay(self, instances: Self, photo: AnyPhoto | None) -> Image.Image:
+        masks = instances.scored_masks()
         scores = ["" if mask.score == 1 else f"{mask.score:.2f}" for mask in masks]  # 1: given without a score
         texts = [
             " ".join(f"{n} {mask.name} {score}".split())

@@ -100,8 +100,8 @@ class Predictor:
         photos = read_sources(source)
         while opened := list(islice(photos, batch)):
             inputs = [prepare_photo(photo, self.config.data.size) for photo in opened]
-            found = self.predict_inputs(torch.cat([image for image, _ in inputs]), [frame for _, frame in inputs])
-            for photo, prediction in zip(opened, found, strict=True):
+            predictions = self.predict_inputs(torch.cat([image for image, _ in inputs]), [frame for _, frame in inputs])
+            for photo, prediction in zip(opened, predictions, strict=True):
                 kept = prediction if score is None else prediction.only(prediction.scores >= score)
                 yield replace(kept, photo=photo)
 

@@ -37,14 +37,15 @@ def write_labels(picture: Image.Image, places: Sequence[tuple[int, int, int]], t
     draw, letters = ImageDraw.Draw(picture), font(size)
     height = size + 6
     labels: list[tuple[Plate, str]] = []
-    for n, x, y in sorted(places, key=lambda place: place[2]):
+    places = sorted(places, key=lambda place: place[2])
+    for n, x, y in places:
         text = texts[n].split(" ")[0]
         width = round(draw.textlength(text, letters)) + 6
         x0 = max(0, min(x - width // 2, picture.width - width))
         y0 = max(0, min(y - height // 2, picture.height - height))
         y0 = _free_row(y0, (x0, width, height), picture.height, [plate for plate, _ in labels])
         labels.append(((x0, y0, x0 + width, y0 + height), text))
-    for i, (n, *_) in enumerate(sorted(places, key=lambda place: place[2])):
+    for i, (n, *_) in enumerate(places):
         (x0, y0, x1, y1), _ = labels[i]
         width = round(draw.textlength(texts[n], letters)) + 6
         x0 = max(0, min((x0 + x1 - width) // 2, picture.width - width))
@@ -56,9 +57,9 @@ def write_labels(picture: Image.Image, places: Sequence[tuple[int, int, int]], t
         draw.text(((x0 + x1) / 2, (y0 + y1) / 2), text, INK, letters, anchor="mm")
 
 
-def _cross(one: Plate, other: Plate) -> bool:
+def _cross(first: Plate, second: Plate) -> bool:
     """Do two plates share a pixel?"""
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+    return first[0] < second[2] and second[0] < first[2] and first[1] < second[3] and second[1] < first[3]
 
 
 def _free_row(row: int, plate: tuple[int, int, int], limit: int, plates: Sequence[Plate]) -> int:

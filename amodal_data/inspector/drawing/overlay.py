@@ -22,8 +22,7 @@ def draw_overlay(targets: LayeredTargets, texts: Sequence[str], photo: AnyPhoto 
     """Draw instances with a text on each, on a photo of their image or on gray.
 
     The longer side of the picture has at most 1280 px; small images are enlarged, by a whole factor, to 640 px at most.
-    Raises :class:`amodal_data.errors.PhotoError` if the photo has
-    another size than the targets.
+    Raises :class:`amodal_data.errors.PhotoError` if the photo has another size than the targets.
     """
     longer = max(targets.size)
     height, width = scaled_size(targets.size, min(_MAX_SIDE / longer, max(1.0, _ENLARGED_SIDE / longer)))

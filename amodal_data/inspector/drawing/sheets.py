@@ -51,12 +51,12 @@ def picture_row(
     return row
 
 
-def shorten(caption: str, width: int) -> str:
-    """A caption that fits into ``width`` pixels: characters in its middle give way to an ellipsis."""
-    short, kept = caption, len(caption)
-    while kept > 1 and font(_CAPTION_SIZE).getlength(short) > width:
+def shorten(text: str, width: int, size: int = _CAPTION_SIZE) -> str:
+    """A text that fits into ``width`` pixels: characters in its middle give way to an ellipsis. size: of the font."""
+    short, kept = text, len(text)
+    while kept > 1 and font(size).getlength(short) > width:
         kept -= 1
-        short = f"{caption[: kept - kept // 2]}…{caption[-(kept // 2) :]}"
+        short = f"{text[: kept - kept // 2]}…{text[-(kept // 2) :]}"
     return short
 
 

@@ -69,8 +69,8 @@ def check(
     print_result(report, {**report.to_dict(), "rows": rows}, as_json=as_json)
     if not report.instances:
         print_note("error: no object is left\n  fix: correct the findings, or pass a file that has objects")
-    more = any(report.counts[code] > len(shown) for code, shown in report.examples.items())
-    if more and not (as_json or table or lines):
+    is_cut = any(report.counts[code] > len(examples) for code, examples in report.examples.items())
+    if is_cut and not (as_json or table or lines):
         print_note("to list every finding, add --csv FILE", quiet=quiet)
     if not report.ok or (strict and report.count("warning")):
         raise typer.Exit(1)
@@ -107,7 +107,7 @@ def _writer(
     table: Path | None, lines: Path | None, rows: list[dict[str, Any]] | None, file_name_of: "Callable[[int], str]"
 ) -> "Iterator[Callable[[Finding], None]]":
     """Write findings as CSV, as JSON lines and into a list, as far as each is wanted."""
-    from amodal_data.export.table import cell
+    from amodal_data.export.table import row_cells
     from amodal_data.io.files import replaced
     from amodal_data.scenes.findings import ROW
 
@@ -116,7 +116,7 @@ def _writer(
         if table is not None:
             out = csv.writer(stack.enter_context(replaced(table, newline="", errors="backslashreplace")))
             out.writerow(ROW)
-            writers.append(lambda row: out.writerow([cell(v) if isinstance(v, str) else v for v in row.values()]))
+            writers.append(lambda row: out.writerow(row_cells(row.values())))
         if lines is not None:
             file = stack.enter_context(replaced(lines))
             writers.append(lambda row: file.write(f"{json.dumps(row)}\n"))

@@ -34,7 +34,7 @@ def stats(
       amodal-data stats mine.json --masks amodal --order front-first --csv classes.csv
       amodal-data stats val.h5 --png stats.png
     """
-    from amodal_data.export.table import cell
+    from amodal_data.export.table import row_cells
     from amodal_data.inspector.charts import draw_charts
     from amodal_data.inspector.class_statistics import COLUMNS
     from amodal_data.inspector.target_dataset import open_dataset
@@ -53,7 +53,7 @@ def stats(
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
             for row in summary.classes:
-                writer.writerow([cell(v) if isinstance(v, str) else v for v in row.to_dict().values()])
+                writer.writerow(row_cells(row.to_dict().values()))
     if png is not None:
         with replaced_path(png) as temporary:
             draw_charts(summary).save(temporary, "PNG")
