@@ -41,9 +41,10 @@ def _contacts(owner: Owners, count: int) -> NDArray[np.int64]:
     """How many neighboring pixels belong to each two of ``count`` masks, [count * count]: the smaller number first."""
     contacts = np.zeros(count * count, np.int64)
     for first, second in ((owner[1:], owner[:-1]), (owner[:, 1:], owner[:, :-1])):
-        low, high = np.minimum(first, second), np.maximum(first, second)
-        touching = (low >= 0) & (low < high)
-        contacts += np.bincount(low[touching].astype(np.int64) * count + high[touching], minlength=count * count)
+        touching = (first != second) & (first >= 0) & (second >= 0)
+        first, second = first[touching].astype(np.int64), second[touching].astype(np.int64)
+        pairs = np.minimum(first, second) * count + np.maximum(first, second)
+        contacts += np.bincount(pairs, minlength=count * count)
     return contacts
 
 
