@@ -42,7 +42,7 @@ TOPICS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "training": (
         "Training",
         "Train a network or an OrderNet. You need a cache with amodal masks, its images, and the extra `sln`.",
-        ("training", "config", "data", "ordering", "weights"),
+        ("training", "evaluation", "config", "data", "ordering", "weights"),
     ),
     "prediction": (
         "Prediction and completion",
