@@ -88,6 +88,13 @@ def build_targets(
     Raises :class:`amodal_data.errors.OutputExistsError` before any work if ``path`` or an interrupted build exists and
     neither ``force`` nor ``resume`` is given, :class:`amodal_data.errors.CacheError` if the cache cannot be written
     (finished shards stay for ``resume``), and :class:`amodal_data.errors.InUseError` if another process writes it.
+
+    Examples:
+        >>> import amodal_data as ad
+        >>> scenes = ad.read_cocoa(ad.write_cocoa("scenes", 2, seed=1, size=(96, 128), photos=False))
+        >>> report = ad.build_targets(scenes, "targets.h5", jobs=1)
+        >>> report.images, report.instances
+        (2, 17)
     """
     path, start = Path(path), time.perf_counter()
     scenes, offset, total = _select_shard(scenes, shard)
@@ -187,6 +194,13 @@ def merge_shards(shards: Iterable[str | Path], path: str | Path, *, force: bool 
 
     Raises :class:`amodal_data.errors.CacheError` if they come from different sources or settings, or if one
     is missing, listed twice or damaged.
+
+    Examples:
+        >>> import amodal_data as ad
+        >>> scenes = ad.read_cocoa(ad.write_cocoa("scenes", 2, seed=1, size=(96, 128), photos=False))
+        >>> shards = [ad.build_targets(scenes, f"{n}.h5", shard=(n, 2)).path for n in (1, 2)]
+        >>> ad.merge_shards(shards, "all.h5").images
+        2
     """
     with _lock_output(Path(path)):
         return _merge([Path(shard) for shard in shards], Path(path), force=force)

@@ -97,6 +97,13 @@ def verify_cache(
     With ``scenes`` also against its sources: their SHA-256, every level table against a fresh build, every stored
     visible and hidden mask, area and occlusion rate (unless the build already found that the source contradicts
     itself). Raises :class:`amodal_data.errors.CacheFormatError` only if the file cannot be opened as a cache.
+
+    Examples:
+        >>> import amodal_data as ad
+        >>> scenes = ad.read_cocoa(ad.write_cocoa("scenes", 2, seed=1, size=(96, 128), photos=False))
+        >>> report = ad.build_targets(scenes, "checked.h5")
+        >>> ad.verify_cache("checked.h5", scenes).ok
+        True
     """
     report = VerifyReport()
     with TargetCache(path) as cache:

@@ -11,6 +11,7 @@ from amodal_data.evaluation.baselines import BASELINES, BaselinePredictions
 from amodal_data.evaluation.bootstrap import difference
 from amodal_data.evaluation.comparison import PredictionSource
 from amodal_data.evaluation.ground_truth import TruthSource, read_truth
+from amodal_data.evaluation.metric import OnImage
 from amodal_data.evaluation.report import EvaluationReport, Protocol, Rules, Score, score
 from amodal_data.evaluation.tables import Format, Row, card, files_text, main_columns, methods_table, value_at
 from amodal_data.readers import ReadOptions
@@ -106,16 +107,26 @@ def evaluate_all(
     *,
     only: Collection[int] | None = None,
     baselines: bool = False,
+    on_image: OnImage = lambda _: None,
     **options: Any,
 ) -> Evaluation:
     """Score one or several methods by any protocols, each method in one pass over the images.
 
     predictions: as for :func:`evaluate` (the method is named after its file), or name -> predictions for several
     methods, which are scored on the same images. baselines: add those of :mod:`amodal_data.evaluation.baselines`, which
-    know the true visible masks. options: all other arguments of :func:`evaluate`.
+    know the true visible masks. on_image: called with 1 whenever an image is scored, for each method. options: all other
+    arguments of :func:`evaluate`.
 
     Raises :class:`amodal_data.errors.PredictionError` for predictions that cannot be scored, and
     :class:`SelectionError` for methods that have no image in common, because they are parts of one method.
+
+    Examples:
+        >>> import amodal_data as ad
+        >>> scenes = ad.read_cocoa(ad.write_cocoa("scenes", 2, seed=1, size=(96, 128), photos=False))
+        >>> exact = {s.image_id: [ad.ScoredMask(i.amodal, 1.0) for i in s.instances] for s in scenes}
+        >>> evaluation = ad.evaluate_all(scenes, {"exact": exact}, ["amodal"], baselines=True)
+        >>> len(evaluation.methods)  # and the baselines
+        6
     """
     reading: Any = {name: options.pop(name) for name in ReadOptions.__annotations__ if name in options}
     settings = Rules(**options)
@@ -124,7 +135,7 @@ def evaluate_all(
     methods: Methods = predictions if named else {_method_name(predictions): predictions}  # type: ignore[assignment,dict-item]
     truth = read_truth(ground_truth, settings.annotator, only, stream=True, **reading)
     methods = dict(methods) | ({name: BaselinePredictions(truth, name) for name in BASELINES} if baselines else {})
-    scores = {name: score(truth, source, protocols, settings) for name, source in methods.items()}
+    scores = {name: score(truth, source, protocols, settings, on_image) for name, source in methods.items()}
     for (a, score_a), (b, score_b) in combinations(scores.items(), 2):
         ids_a, ids_b = score_a.stats.image_ids, score_b.stats.image_ids
         if ids_a and ids_b and ids_a.isdisjoint(ids_b):

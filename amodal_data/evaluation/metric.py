@@ -20,6 +20,7 @@ from amodal_data.scenes.scene import Source
 Figures = dict[str, Any]
 """Figures by name, in dicts of dicts: float, int or None (not available); of resampled images arrays, NaN = none"""
 
+OnImage = Callable[[int], None]
 Order = NDArray[np.int64]  # positions of the updates by rising image id: no figure depends on the order of a file
 RECALLS = np.linspace(0, 1, 101)  # COCO's recalls 0:0.01:1
 _EPSILON = np.spacing(1)  # avoids division by 0, as in COCOeval
@@ -54,8 +55,13 @@ class MetricRun:
     skipped: Mapping[str, int] = field(default_factory=dict)
 
 
-def run_metrics(truth: Truth, source: PredictionSource, make_metrics: Callable[[], Sequence[Metric]]) -> MetricRun:
-    """Update all metrics in one pass over the images.
+def run_metrics(
+    truth: Truth,
+    source: PredictionSource,
+    make_metrics: Callable[[], Sequence[Metric]],
+    on_image: OnImage = lambda _: None,
+) -> MetricRun:
+    """Update all metrics in one pass over the images; ``on_image`` is called with 1 after each.
 
     ``make_metrics`` is called again if the pass has to be repeated (:meth:`OpenPredictions.read`). Raises
     :class:`AnnotationError` if the ground truth has no object at all.
@@ -72,6 +78,7 @@ def run_metrics(truth: Truth, source: PredictionSource, make_metrics: Callable[[
                 unknown += int(np.count_nonzero(comparison.image.targets.undecided_areas()))
             for metric in metrics:
                 metric.update(comparison)
+            on_image(1)
         if not objects and not truth.excluded:
             raise _no_object(truth, skipped)
         stats.warnings += predictions.warnings

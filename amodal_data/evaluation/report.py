@@ -11,7 +11,7 @@ from amodal_data.errors import SelectionError
 from amodal_data.evaluation.bootstrap import LEVEL, intervals, sample_weights
 from amodal_data.evaluation.comparison import PredictionSource
 from amodal_data.evaluation.ground_truth import Truth, TruthSource, read_truth
-from amodal_data.evaluation.metric import Figures, Metric, MetricRun, run_metrics
+from amodal_data.evaluation.metric import Figures, Metric, MetricRun, OnImage, run_metrics
 from amodal_data.evaluation.protocols.amodal import AmodalMetric
 from amodal_data.evaluation.protocols.cocoeval import CocoMetric
 from amodal_data.evaluation.protocols.completion import CompletionMetric
@@ -174,7 +174,13 @@ class Score:
     stats: PredictionStats
 
 
-def score(truth: Truth, predictions: PredictionSource, protocols: Sequence[Protocol], rules: Rules) -> Score:
+def score(
+    truth: Truth,
+    predictions: PredictionSource,
+    protocols: Sequence[Protocol],
+    rules: Rules,
+    on_image: OnImage = lambda _: None,
+) -> Score:
     """Score by all protocols in one pass over the images. Raises as :func:`evaluate`."""
     errors: list[ErrorMetric] = []
 
@@ -182,7 +188,7 @@ def score(truth: Truth, predictions: PredictionSource, protocols: Sequence[Proto
         errors[:] = [ErrorMetric()] if rules.errors else []
         return [*map(rules.metric, protocols), *errors]
 
-    run = run_metrics(truth, predictions, make_metrics)
+    run = run_metrics(truth, predictions, make_metrics, on_image)
     images = len(run.order)
     weights = sample_weights(rules.intervals if images else 0, images)
     reports: dict[Protocol, EvaluationReport] = {}
@@ -231,6 +237,14 @@ def evaluate(
 
     Raises :class:`amodal_data.errors.PredictionError` for predictions that cannot be scored, and
     :class:`amodal_data.errors.AnnotationError` for ground truth without any object.
+
+    Examples:
+        >>> import amodal_data as ad
+        >>> scenes = ad.read_cocoa(ad.write_cocoa("scenes", 2, seed=1, size=(96, 128), photos=False))
+        >>> predictions = {s.image_id: [ad.ScoredMask(i.amodal, 1.0) for i in s.instances] for s in scenes}
+        >>> report = ad.evaluate(scenes, predictions)
+        >>> round(report.figures["subsets"]["all"]["all"]["AP"], 3)
+        1.0
     """
     rules = Rules(max_dets, annotator, pairs, boundary, compat, nms, given, errors, intervals)
     rules.check([protocol])

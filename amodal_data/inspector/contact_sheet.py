@@ -28,6 +28,13 @@ def contact_sheet(
 
     Gray replaces a photo that is missing, unreadable or of another size; the caption then says why. masks: of
     ``"modal"`` masks only photo and instances are drawn, because they have no hidden parts.
+
+    Examples:
+        >>> import amodal_data as ad
+        >>> data = ad.open(ad.write_cocoa("photos", 2, seed=1, size=(96, 128)))
+        >>> sheet = ad.contact_sheet([(item.image, item.targets, item.photo_file) for item in data])
+        >>> sheet.mode
+        'RGB'
     """
     if masks == "modal":
         return panel_sheet([_row(*image)[:2] for image in images], ("photo", "instances"), {})

@@ -213,6 +213,12 @@ def summarize(
 
     findings: read after the images, so a list may be filled while they are read. masks: ``"amodal"`` or ``"modal"``.
     categories: id -> name of classes; an instance of another class counts by its own name.
+
+    Examples:
+        >>> import amodal_data as ad
+        >>> data = ad.open(ad.write_cocoa("scenes", 2, seed=1, size=(96, 128), photos=False))
+        >>> ad.summarize([(item.image, item.targets) for item in data]).instances
+        17
     """
     summary, classes = Summary(masks), ClassCounter(categories or {})
     levels, deepest, rate_counts = np.zeros(256, np.int64), np.zeros(256, np.int64), np.zeros(len(RATES), np.int64)

@@ -22,6 +22,11 @@ def sem_dist(confidence: Any, level: Any) -> Any:
 
     confidence: C in [0, 1), 0 outside the instance; clipped to 1 - 2**-8 so that the fractional part survives
     float32. level: L, whole numbers >= 0, 0 = visible.
+
+    Examples:
+        >>> import numpy as np, amodal_data as ad
+        >>> ad.sem_dist(np.array([0, 0.75, 0.75]), np.array([0, 0, 1]))
+        array([ 0.  ,  0.75, -0.25])
     """
     return confidence.clip(0, SAFE_CONFIDENCE) - 1.0 * level
 
@@ -44,17 +49,35 @@ def condition_on_inside(p: Any) -> tuple[Any, Any]:
 
 
 def modal_part(m: Any) -> Any:
-    """Eq. 2: the confidence that a pixel is a visible part of the instance: M where M is in [0, 1), else 0."""
+    """Eq. 2: the confidence that a pixel is a visible part of the instance: M where M is in [0, 1), else 0.
+
+    Examples:
+        >>> import numpy as np, amodal_data as ad
+        >>> ad.modal_part(np.array([0.25, 0.75]))
+        array([0.25, 0.75])
+    """
     return m * ((m >= 0) & (m < 1))
 
 
 def amodal_part(m: Any) -> Any:
-    """Eq. 3: the confidence that a pixel belongs to the instance, visible or not: ``M - floor(M)``."""
+    """Eq. 3: the confidence that a pixel belongs to the instance, visible or not: ``M - floor(M)``.
+
+    Examples:
+        >>> import numpy as np, amodal_data as ad
+        >>> ad.amodal_part(np.array([-0.25, 0.75, -1.5]))
+        array([0.75, 0.75, 0.5 ])
+    """
     return m - m // 1
 
 
 def split_sem_dist(m: Any) -> tuple[Any, Any]:
-    """``(C, L)`` of a sem-dist map: the inverse of Eq. 1. L has M's dtype and holds whole numbers."""
+    """``(C, L)`` of a sem-dist map: the inverse of Eq. 1. L has M's dtype and holds whole numbers.
+
+    Examples:
+        >>> import numpy as np, amodal_data as ad
+        >>> ad.split_sem_dist(np.array([-0.25, -1.5]))
+        (array([0.75, 0.5 ]), array([1., 2.]))
+    """
     floor = m // 1
     return m - floor, -floor
 
@@ -64,6 +87,12 @@ def relative_depth(a: tuple[Any, Any], b: tuple[Any, Any], c: float = 0.5) -> An
 
     a, b: ``(C, L)`` of two instances on the same grid. R > 0: A is closer; R_AB = -R_BA. Signed
     integers for integer levels. Since floor(C - L) = -L, no map is made.
+
+    Examples:
+        >>> import numpy as np, amodal_data as ad
+        >>> a, b = (np.array([0.9, 0.9]), np.array([0, 1])), (np.array([0.8, 0.1]), np.array([1, 0]))
+        >>> ad.relative_depth(a, b)  # A is closer at the first pixel; B is not at the second
+        array([1, 0])
     """
     (c_a, l_a), (c_b, l_b) = a, b
     omega = (1.0 * c_a * c_b > c * c) * 1
@@ -75,6 +104,13 @@ def joint_depth(a: tuple[Any, Any], b: tuple[Any, Any], c: float = 0.5) -> Any:
 
     a, b: ``(C, P)`` with P the level probabilities [K, ...], level 0 first, given that the pixel is
     inside. Equal levels are ignored, because two instances never share a level at a pixel. +1: A is closer.
+
+    Examples:
+        >>> import numpy as np, amodal_data as ad
+        >>> a = np.array([0.9, 0.9]), np.array([[0.8, 0.3], [0.2, 0.7]])
+        >>> b = np.array([0.8, 0.9]), np.array([[0.1, 0.6], [0.9, 0.4]])
+        >>> ad.joint_depth(a, b)
+        array([ 1, -1])
     """
     (c_a, p_a), (c_b, p_b) = a, b
     omega = (1.0 * c_a * c_b > c * c) * 1
@@ -100,6 +136,13 @@ def soft_depth(a: tuple[Any, Any], b: tuple[Any, Any], c: float = 0.5) -> float:
     """Mean of ``E[L_B] - E[L_A]`` over ``C_A * C_B > c**2``, weighted by ``C_A * C_B``; 0 if no pixel passes.
 
     a, b: ``(C, P)`` as in :func:`joint_depth`. Positive: A is closer.
+
+    Examples:
+        >>> import numpy as np, amodal_data as ad
+        >>> a = np.array([0.9, 0.9]), np.array([[0.8, 0.3], [0.2, 0.7]])
+        >>> b = np.array([0.8, 0.9]), np.array([[0.1, 0.6], [0.9, 0.4]])
+        >>> round(ad.soft_depth(a, b), 3)
+        0.171
     """
     (c_a, p_a), (c_b, p_b) = a, b
     confidence = 1.0 * c_a * c_b
@@ -149,7 +192,14 @@ class RegionalOrder:
 
 
 def regional_order(r: Any) -> RegionalOrder:
-    """The 8-connected components of constant sign of a relative depth map R [H, W]."""
+    """The 8-connected components of constant sign of a relative depth map R [H, W].
+
+    Examples:
+        >>> import numpy as np, amodal_data as ad
+        >>> order = ad.regional_order(np.array([[1, 1, 0, -1]]))
+        >>> order.labels, order.signs, order.areas
+        (array([[1, 1, 0, 2]], dtype=int32), array([ 1, -1], dtype=int8), array([2, 1]))
+    """
     from skimage.measure import label  # slow to import, needed only here
 
     sign = np.sign(np.asarray(r)).astype(np.int8)
@@ -165,6 +215,11 @@ def instance_order(r: Any) -> int:
 
     The sign of the largest 8-connected component of constant sign decides, in a tie the larger total area. Undecided
     if still tied, or if R is 0 everywhere.
+
+    Examples:
+        >>> import numpy as np, amodal_data as ad
+        >>> ad.instance_order(np.array([[1, 1, 0, -1]]))
+        1
     """
     sign = np.sign(np.asarray(r))
     ahead, behind = int((sign > 0).sum()), int((sign < 0).sum())

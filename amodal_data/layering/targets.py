@@ -293,6 +293,12 @@ def layer_scene(scene: Scene) -> LayeredTargets:
     """The visibility levels of all instances of a scene.
 
     Raises :class:`amodal_data.errors.LevelsError` above 65,535 regions or masks, or level 254.
+
+    Examples:
+        >>> import amodal_data as ad
+        >>> scenes = ad.read_cocoa(ad.write_cocoa("scenes", 2, seed=1, size=(96, 128), photos=False))
+        >>> ad.layer_scene(scenes[0]).levels.shape  # instances, height, width
+        (8, 96, 128)
     """
     return layer_with_findings(scene)[0]
 

@@ -53,6 +53,14 @@ def order_of(amodal: Masks, visible: Masks) -> OrderEvidence:
     amodal, visible: [N, H, W] arrays or lists of :class:`RLE`. Instance j is in front of i if more of j is visible
     inside the hidden part of i than the reverse. The rest follows by transitivity; a cycle is broken at its weakest
     pair. Raises ValueError if the masks do not match in number and size.
+
+    Examples:
+        >>> import numpy as np, amodal_data as ad
+        >>> amodal = np.array([[[1, 1, 1, 0]], [[0, 0, 1, 1]]], bool)
+        >>> visible = np.array([[[1, 1, 0, 0]], [[0, 0, 1, 1]]], bool)
+        >>> ad.order_of(amodal, visible).in_front  # [1, 0]: the second is in front of the first
+        array([[False, False],
+               [ True, False]])
     """
     amodal_rles, visible_rles = _to_rles(amodal), _to_rles(visible)
     n, sizes = len(amodal_rles), {mask.size for mask in (*amodal_rles, *visible_rles)}

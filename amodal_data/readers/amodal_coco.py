@@ -68,12 +68,25 @@ def read_d2sa(path: str | Path) -> Scenes:
 
     Raises :class:`amodal_data.errors.AnnotationError` if it is not JSON, its subclass
     :class:`amodal_data.errors.LayoutError` if it is JSON of another layout.
+
+    Examples:
+        >>> import amodal_data as ad
+        >>> path = ad.write_flat("flat", 2, "d2sa", seed=1, size=(96, 128), photos=False)
+        >>> len(ad.read_d2sa(path))
+        2
     """
     return _read(Path(path), "d2sa", {"mvtec", "uoais", "sail-vos"})
 
 
 def read_kins(path: str | Path) -> Scenes:
-    """Read a KINS file, with ``inmodal_seg`` or ``a_segm`` and ``i_segm``. Raises as :func:`read_d2sa`."""
+    """Read a KINS file, with ``inmodal_seg`` or ``a_segm`` and ``i_segm``. Raises as :func:`read_d2sa`.
+
+    Examples:
+        >>> import amodal_data as ad
+        >>> path = ad.write_flat("flat", 2, "kins", seed=1, size=(96, 128), photos=False)
+        >>> len(ad.read_kins(path))
+        2
+    """
     return _read(Path(path), "kins", {"kins", "kins-2020"})
 
 
@@ -81,6 +94,12 @@ def read_cocoa_cls(path: str | Path, *, cocoa: Scenes | None = None) -> Scenes:
     """Read COCOA-cls: the things of COCOA with classes, flat and without order. Raises as :func:`read_d2sa`.
 
     cocoa: the scenes of the COCOA file that it was made from; instances with the same amodal mask take their order.
+
+    Examples:
+        >>> import amodal_data as ad
+        >>> path = ad.write_flat("flat", 2, "cocoa-cls", seed=1, size=(96, 128), photos=False)
+        >>> len(ad.read_cocoa_cls(path))
+        2
     """
     return _read(Path(path), "cocoa-cls", {"mvtec"}, cocoa)
 

@@ -45,6 +45,12 @@ def read_cocoa(path: str | Path, *, annotator: str = "first") -> Scenes:
     Raises :class:`amodal_data.errors.AnnotationError` if the file is not JSON, its subclass
     :class:`amodal_data.errors.LayoutError` if it is JSON of another layout, and
     :class:`amodal_data.errors.SelectionError` if there is no such annotator.
+
+    Examples:
+        >>> import amodal_data as ad
+        >>> scenes = ad.read_cocoa(ad.write_cocoa("scenes", 2, seed=1, size=(96, 128), photos=False))
+        >>> scenes[0].file_name, scenes[0].size, len(scenes[0].instances)
+        ('COCO_val2014_000000000001.jpg', (96, 128), 8)
     """
     content, source = load_json(Path(path))
     scenes = cocoa_scenes(content, Path(path), source, annotator)

@@ -65,6 +65,12 @@ def read_annotations(
 
     Raises :class:`LayoutError` with the keys of the file if its layout is unknown, :class:`SelectionError` if the files
     have different layouts, and :class:`AnnotationError` if a file cannot be read.
+
+    Examples:
+        >>> import amodal_data as ad
+        >>> path = ad.write_cocoa("scenes", 2, seed=1, size=(96, 128), photos=False)
+        >>> len(ad.read_annotations(path))
+        2
     """
     files = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
     files = [path if path.name.strip(".") else path.resolve() for path in files]  # "." has no name
@@ -94,6 +100,13 @@ def read_records(
     number type), ``category_id`` or ``category``, and the fields that hold its order or visible mask. NumPy values are
     accepted, and the size of a PIL image under ``image``. ``findings`` of the scenes report what is skipped. masks,
     order, crowds: see :func:`read_coco`. Raises as :func:`read_annotations`.
+
+    Examples:
+        >>> import numpy as np, amodal_data as ad
+        >>> mask = np.eye(4, dtype=bool)
+        >>> record = {"file_name": "a.jpg", "height": 4, "width": 4, "annotations": [{"segmentation": mask}]}
+        >>> ad.read_records([record], masks="modal")[0].instances[0].amodal.area
+        4
     """
     content = records_as_coco(to_json_values(record) for record in records)
     source = Source(name, digest_of([orjson.dumps(content, default=str)]))

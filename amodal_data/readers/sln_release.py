@@ -31,6 +31,13 @@ def read_sln_release(path: str | Path) -> Scenes:
     """Read one ``.npz`` file of the SLN release, or all in a folder; ids count from 1 in order of name.
 
     Raises :class:`AnnotationError` if there is none, :class:`LayoutError` when a scene is read from another file.
+
+    Examples:
+        >>> import numpy as np, amodal_data as ad
+        >>> layer = np.array([[1, 1, 2, 0], [1, 3 | 1 << 32, 2, 0]], np.uint64)  # bit n: visible, bit 32 + n: hidden
+        >>> np.savez("targets.npz", layer=layer)
+        >>> [mask.amodal.area for mask in ad.read_sln_release("targets.npz")[0].instances]
+        [4, 3]
     """
     path = Path(path)
     files = sorted(path.glob("*.npz")) if path.is_dir() else [path]

@@ -45,6 +45,12 @@ def iter_annotations(
     annotator, cocoa, masks, order, crowds: as in :func:`read_annotations`. Images without ``height`` and ``width`` are
     skipped with a finding. Raises as that does, and :class:`AnnotationError` for NaN, which the streaming parser
     rejects.
+
+    Examples:
+        >>> import amodal_data as ad
+        >>> path = ad.write_flat("flat", 2, "d2sa", seed=1, size=(96, 128), photos=False)
+        >>> [len(scene.instances) for scene in ad.iter_annotations(path)]
+        [8, 9]
     """
     return SceneStream(Path(path), annotator, cocoa, masks, order, crowds)
 

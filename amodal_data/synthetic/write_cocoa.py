@@ -37,6 +37,11 @@ def write_cocoa(
     :func:`amodal_data.synthetic.arrange`. photos: False writes the annotations alone. on_image: called with 1 after
     each scene. Scene i depends on ``seed`` and i only. Returns the path of the annotations. Raises
     :class:`amodal_data.errors.OutputExistsError` if that exists and ``force`` is False.
+
+    Examples:
+        >>> import amodal_data as ad
+        >>> ad.write_cocoa("scenes", 2, seed=1, size=(96, 128), photos=False).name
+        'COCO_amodal_val2014.json'
     """
     folder = Path(folder)
 
@@ -75,6 +80,11 @@ def write_flat(
     Arguments: see :func:`write_cocoa`. ``d2sa``: every second canvas is padded with zeros by a sixteenth at top and
     bottom; objects reach into the padding and are hidden there by no other object. Raises
     :class:`amodal_data.errors.SelectionError` for a split that the layout lacks.
+
+    Examples:
+        >>> import amodal_data as ad
+        >>> ad.write_flat("flat", 2, "d2sa", seed=1, size=(96, 128), photos=False).name
+        'D2S_amodal_validation.json'
     """
     if split not in _FLAT_NAMES[layout]:
         raise SelectionError(f"{layout} has no split {split!r}", fix=f"choose of {', '.join(_FLAT_NAMES[layout])}")

@@ -153,6 +153,14 @@ def complete(photo: "AnyPhoto | Size", prompts: Any = None, *, model: str | Path
     """Complete the prompts of one image with shipped weights, or those of ``model``; see :meth:`Completer.complete`.
 
     Load a :class:`Completer` once for many images.
+
+    Examples:
+        >>> import numpy as np, sln
+        >>> masks = np.zeros((2, 60, 80), bool)
+        >>> masks[0, 10:50, 10:40] = masks[1, 20:40, 40:60] = True
+        >>> completed = sln.complete((60, 80), masks=masks)
+        >>> len(completed), completed.masks.shape
+        (2, (2, 60, 80))
     """
     return Completer.from_pretrained(model).complete(photo, prompts, **given)
 

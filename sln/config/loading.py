@@ -27,6 +27,12 @@ def load_config(
     preset: default ``modern``. file: TOML. environment: variables ``SLN_SECTION__NAME``. settings:
     ``section.name=value``, the value in TOML's notation or a bare word. options: ``{"train.steps": 500}``,
     None = not set. Raises :class:`ConfigError` that names every invalid key.
+
+    Examples:
+        >>> import sln
+        >>> config = sln.load_config("tiny", settings=["train.lr=0.001"], options={"train.steps": 50})
+        >>> config.train.lr, config.train.steps
+        (0.001, 50)
     """
     values: dict[str, Any] = {section: dict(fields) for section, fields in PRESETS[preset or "modern"].items()}
     for key, value in _settings(file, settings, options or {}, environment):

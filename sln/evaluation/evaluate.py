@@ -164,7 +164,19 @@ def _three_digits(value: float | None) -> str:
 def evaluate_model(
     predictor: Predictor, data: CachedTargets, limit: int | None = None, on_image: Progress = lambda count: None
 ) -> ModelReport:
-    """Evaluate all protocols on the network's detections of the first ``limit`` images (default all)."""
+    """Evaluate all protocols on the network's detections of the first ``limit`` images (default all).
+
+    Examples:
+        >>> import amodal_data as ad
+        >>> import sln
+        >>> scenes = ad.read_cocoa(ad.write_cocoa("photos", 1, seed=1, size=(96, 128)))
+        >>> report = ad.build_targets(scenes, "val.h5")
+        >>> config = sln.load_config("tiny", settings=["predict.max_detections=5"])
+        >>> data = sln.CachedTargets("val.h5", ["photos"], config.data)
+        >>> report = sln.evaluate_model(sln.Predictor(sln.build(config), "cpu"), data)
+        >>> list(report.reports)
+        ['amodal', 'coco', 'order', 'completion']
+    """
     predictions = predict_dataset(predictor, data, limit, on_image)
     rules = predictor.config.predict
     nms = f"mask IoU {rules.nms}" + f", visible {rules.visible_nms}" * bool(rules.visible_nms)

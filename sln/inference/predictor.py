@@ -159,6 +159,14 @@ def load(path: str | Path, device: str = "auto") -> Predictor:
 
     An exported model runs only if ``path`` is its ``exported.json``, because its programs are code: a run directory
     that also holds programs gives its checkpoint. Raises :class:`sln.errors.WeightsError` for anything else.
+
+    Examples:
+        >>> import sln
+        >>> from pathlib import Path
+        >>> from sln.weights.files import write_safetensors
+        >>> write_safetensors(sln.build(sln.load_config("tiny")), Path("mine.safetensors"))
+        >>> sln.load("mine.safetensors", "cpu")
+        Predictor(head sln, 96 px, 1 classes, cpu)
     """
     path = Path(path)
     if path.name == SETTINGS:

@@ -178,7 +178,14 @@ class SLN(HubModel):
 
 
 def build(config: Config) -> SLN:
-    """The network of a configuration, freshly initialized from torch's global random generator."""
+    """The network of a configuration, freshly initialized from torch's global random generator.
+
+    Examples:
+        >>> import sln
+        >>> model = sln.build(sln.load_config("tiny"))
+        >>> model.config.head.kind
+        'sln'
+    """
     return SLN.from_config(config)
 
 

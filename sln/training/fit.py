@@ -102,6 +102,18 @@ def fit(
     Photos are found and checked before the first step. stop_at: stop after so many steps, as an interruption would.
     on_row receives every row of metrics; logs: see :mod:`sln.training.logs`. Under torchrun all processes call it with
     the same arguments. Raises :class:`amodal_data.errors.AmodalError`.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import amodal_data as ad
+        >>> import sln
+        >>> scenes = ad.read_cocoa(ad.write_cocoa("photos", 1, seed=1, size=(96, 128)))
+        >>> report = ad.build_targets(scenes, "train.h5")
+        >>> sources = sln.Sources(Path("train.h5"), (Path("photos"),))
+        >>> config = sln.load_config("tiny", settings=["train.steps=1", "train.batch=1", "predict.min_score=0.9"])
+        >>> run = sln.fit(config, sources, "run", device="cpu")
+        >>> run.last.name
+        'last.pt'
     """
     directory = Run(Path(run))
     place, world = _join(device)
@@ -132,7 +144,21 @@ def resume(
     on_row: OnRow = lambda _: None,
     logs: Iterable[RunLog] = (),
 ) -> Run:
-    """Continue a run from its newest checkpoint, with its own settings and sources; photos may have moved."""
+    """Continue a run from its newest checkpoint, with its own settings and sources; photos may have moved.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import amodal_data as ad
+        >>> import sln
+        >>> scenes = ad.read_cocoa(ad.write_cocoa("photos", 1, seed=1, size=(96, 128)))
+        >>> report = ad.build_targets(scenes, "train.h5")
+        >>> sources = sln.Sources(Path("train.h5"), (Path("photos"),))
+        >>> config = sln.load_config("tiny", settings=["train.steps=2", "train.batch=1", "predict.min_score=0.9"])
+        >>> run = sln.fit(config, sources, "run", device="cpu", stop_at=1)
+        >>> run = sln.resume("run", device="cpu")
+        >>> run.report.name
+        'report.html'
+    """
     directory = Run.resume(Path(run))
     place, world = _join(device)
     sources = Sources.from_dict(directory.environment())

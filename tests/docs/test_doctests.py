@@ -1,4 +1,4 @@
-"""Examples in the help of public names run; every public class has one."""
+"""Examples in the help of public names run; every public class and function has one."""
 
 import doctest
 import inspect
@@ -9,7 +9,7 @@ import amodal_data
 import sln
 
 PUBLIC = [(package, name) for package in (amodal_data, sln) for name in sorted(package.__all__)]
-CLASSES = [(package, name) for package, name in PUBLIC if inspect.isclass(getattr(package, name))]
+DOCUMENTED = [(package, name) for package, name in PUBLIC if callable(getattr(package, name))]
 
 
 def examples(value):
@@ -27,6 +27,6 @@ def test_examples_of_public_names_run(package, name, tmp_path, monkeypatch):
         assert not output, "".join(output)
 
 
-@pytest.mark.parametrize("package, name", CLASSES, ids=lambda value: getattr(value, "__name__", value))
-def test_every_public_class_has_an_example(package, name):
+@pytest.mark.parametrize("package, name", DOCUMENTED, ids=lambda value: getattr(value, "__name__", value))
+def test_every_public_class_and_function_has_an_example(package, name):
     assert doctest.DocTestParser().get_examples(inspect.getdoc(getattr(package, name)) or ""), name

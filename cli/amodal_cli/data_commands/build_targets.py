@@ -68,7 +68,8 @@ def build_targets(
     target = output or Path(f"{paths[0].stem}{f'.shard-{part[0]}-of-{part[1]}' if part else ''}.h5")
     check_output(target, force=force or resume, inputs=[*paths, *([cocoa] if cocoa else [])])
     reading = options.reading_options(masks, order, importer, pattern, visible_pattern, crowds)
-    scenes = add_classes(read_scenes(paths, annotator, cocoa, limit, reading, stream), classes, instances)
+    scenes = read_scenes(paths, annotator, cocoa, limit, reading, stream, quiet=quiet)
+    scenes = add_classes(scenes, classes, instances)
     layouts = {dataset, scenes.dataset}
     if dataset in DATASETS and len(scenes) and len(layouts) > 1 and layouts != _SAME_LAYOUT:
         raise SelectionError(f"this is a file of {scenes.dataset}, not of {dataset}")

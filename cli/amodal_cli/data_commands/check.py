@@ -58,7 +58,7 @@ def check(
         if path is not None:
             check_output(path, force=force, inputs=source)
     reading = options.reading_options(masks, order, importer, pattern, visible_pattern, crowds)
-    opened = _open(source, annotator, cocoa, limit, reading, stream)
+    opened = _open(source, annotator, cocoa, limit, reading, stream, quiet)
     report_photos(getattr(opened, "file_names", []), images or [], quiet=quiet)
     rows: list[dict[str, Any]] = []  # only for --json: all other forms are written as findings come
     with (
@@ -83,6 +83,7 @@ def _open(
     limit: int | None,
     reading: "ReadOptions",
     stream: bool | None,
+    quiet: bool,
 ) -> "TargetCache | Scenes | SceneStream":
     """The cache at a path, or the scenes of annotations."""
     from amodal_data import TargetCache
@@ -99,7 +100,7 @@ def _open(
             scenes = read_scenes(*common, True)
             if not any(finding.code == "image-size-unknown" for finding in scenes.file_findings):
                 return scenes  # a mask may tell the size if the file is read as a whole
-    return read_scenes(*common, stream)
+    return read_scenes(*common, stream, quiet=quiet)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, cast, get_args
 import typer
 
 from amodal_cli.shared import options
-from amodal_cli.shared.terminal import check_output, print_json, print_note
+from amodal_cli.shared.terminal import check_output, print_json, print_note, progress
 from amodal_data.io.text import printable
 
 Pairs = Literal["overlap", "bordering", "constraint"]
@@ -76,12 +76,13 @@ def evaluate(
     from amodal_data.evaluation import evaluate_all, name_methods
     from amodal_data.io.files import replaced
 
-    evaluation = evaluate_all(
-        ground_truth, name_methods(predictions, join=join), names, max_dets=[int(part) for part in limits],
-        annotator=annotator, pairs=pairs, boundary=boundary, compat=compat, nms=nms,
-        given=given, errors=errors or table is not None, intervals=intervals, baselines=baselines,
-        **options.reading_options(masks, order, None, pattern, visible_pattern, crowds),
-    )  # fmt: skip
+    with progress("scoring images", None, quiet=quiet) as advance:
+        evaluation = evaluate_all(
+            ground_truth, name_methods(predictions, join=join), names, max_dets=[int(part) for part in limits],
+            annotator=annotator, pairs=pairs, boundary=boundary, compat=compat, nms=nms, on_image=advance,
+            given=given, errors=errors or table is not None, intervals=intervals, baselines=baselines,
+            **options.reading_options(masks, order, None, pattern, visible_pattern, crowds),
+        )  # fmt: skip
     if as_json or form == "json":
         print_json(evaluation.to_dict())
     else:

@@ -38,7 +38,8 @@ def verify(
             settings = opened.info.settings
             limit = int(settings["limit"]) if "limit" in settings else None
             reading = cast("ReadOptions", {key: settings.get(key) for key in ReadOptions.__annotations__})
-            scenes = read_scenes(annotations, settings.get("annotator", "first"), cocoa, limit, reading, None)
+            annotator = settings.get("annotator", "first")
+            scenes = read_scenes(annotations, annotator, cocoa, limit, reading, None, quiet=quiet)
             scenes = add_classes(scenes, classes, instances)
     with progress("verifying", total * (1 if scenes is None else 2), quiet=quiet) as advance:
         report = verify_cache(cache, scenes, on_image=advance)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from amodal_cli.shared import options
-from amodal_cli.shared.terminal import print_note
+from amodal_cli.shared.terminal import print_note, progress
 
 if TYPE_CHECKING:
     from amodal_data import Scenes
@@ -26,7 +26,14 @@ def is_large(path: Path, size: int = LARGE_FILE) -> bool:
 
 
 def read_scenes(
-    paths: list[Path], annotator: str, cocoa: Path | None, limit: int | None, rules: "ReadOptions", stream: bool | None
+    paths: list[Path],
+    annotator: str,
+    cocoa: Path | None,
+    limit: int | None,
+    rules: "ReadOptions",
+    stream: bool | None,
+    *,
+    quiet: bool = False,
 ) -> "Scenes | SceneStream":
     """Read the first ``limit`` scenes, or all (None). ``stream`` None: stream one large file."""
     from amodal_data import iter_annotations, read_annotations, read_cocoa
@@ -46,7 +53,8 @@ def read_scenes(
             **common,
         )
     else:
-        scenes = read_annotations(paths, **common, **rules)
+        with progress("reading annotations", None, quiet=quiet):
+            scenes = read_annotations(paths, **common, **rules)
     return scenes if limit is None else scenes.first(limit)
 
 

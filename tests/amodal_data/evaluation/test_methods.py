@@ -1,7 +1,11 @@
 import csv
 import io
 import json
+import os
+import pty
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import product
 
@@ -114,6 +118,24 @@ def test_tables_hold_the_figures_and_mark_the_best(files, form):
     if form == "latex":
         assert text.count("{") == text.count("}")
         assert len(rows[0]) - 1 == text[text.index("{l") : text.index("}\n", text.index("{l"))].count("r")
+
+
+def test_progress_counts_each_image_for_each_method(files):
+    steps = []
+    evaluate_all(files[0], {"exact": files[1], "bare": files[3]}, on_image=steps.append)
+    assert sum(steps) == 2 * 8
+
+
+def test_the_command_shows_progress_on_a_terminal_only(files):
+    command = [sys.executable, "-m", "amodal_cli.data", "evaluate", files[0], files[1]]
+    terminal, child = pty.openpty()
+    shown = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=child, text=True, env={**os.environ, "TERM": "xterm"}
+    )
+    os.close(child)
+    assert shown.returncode == 0 and b"scoring images" in os.read(terminal, 10_000)
+    hidden = subprocess.run(command, capture_output=True, text=True)
+    assert hidden.stdout == shown.stdout and hidden.stderr == ""
 
 
 def test_csv_has_a_line_for_each_figure(files):
