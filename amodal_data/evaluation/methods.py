@@ -114,8 +114,8 @@ def evaluate_all(
 
     predictions: as for :func:`evaluate` (the method is named after its file), or name -> predictions for several
     methods, which are scored on the same images. baselines: add those of :mod:`amodal_data.evaluation.baselines`, which
-    know the true visible masks. on_image: called with 1 whenever an image is scored, for each method. options: all other
-    arguments of :func:`evaluate`.
+    know the true visible masks. on_image: called with 1 after each image of each method. options: all other arguments
+    of :func:`evaluate`.
 
     Raises :class:`amodal_data.errors.PredictionError` for predictions that cannot be scored, and
     :class:`SelectionError` for methods that have no image in common, because they are parts of one method.
