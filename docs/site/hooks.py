@@ -10,7 +10,6 @@ import inspect
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -109,15 +108,15 @@ def on_config(config: Any) -> Any:
 
 def on_files(files: Files, config: Any) -> Files:
     """Add the generated pages."""
-    pages: dict[str, str | bytes] = {
+    pages = {
         "development/changes.md": _local(ROOT / "CHANGELOG.md"),
         "development/contributing.md": _local(ROOT / "CONTRIBUTING.md"),
+        "gallery.md": _gallery(),
         "reference/settings.md": _settings(),
         "reference/findings.md": _findings(),
         **{uri: text for _, uri, text in _command_pages()},
         **{f"reference/python/{topic}.md": _python_page(topic) for topic in TOPICS},
     }
-    pages |= _gallery()
     for uri, content in pages.items():
         files.append(File.generated(config, uri, content=content))
     return files
@@ -139,21 +138,19 @@ def _local(path: Path) -> str:
     return re.sub(r"\[([^\]]+)\]\((?!https?:|#)[^)]+\.(?:py|toml|yml|cff|ipynb)\)", r"`\1`", text)
 
 
-def _gallery() -> dict[str, str | bytes]:
-    """The pictures of examples/gallery.py, each with the code that draws it, below the page's own text."""
+def _gallery() -> str:
+    """The stored pictures of examples/gallery.py, each with the code that draws it, below the page's own text."""
     spec = importlib.util.spec_from_file_location("gallery", ROOT / "examples" / "gallery.py")
     gallery = importlib.util.module_from_spec(spec)
     sys.modules["gallery"] = gallery  # its dataclass needs the module there
     spec.loader.exec_module(gallery)
-    page, pictures = [(ROOT / "docs" / "site" / "gallery.md").read_text()], {}
-    with tempfile.TemporaryDirectory() as folder:
-        for function, path in zip(gallery.PICTURES, gallery.draw_all(Path(folder)), strict=True):
-            caption = inspect.getdoc(function)
-            title = function.__name__.replace("_", " ").capitalize()
-            pictures[f"gallery/{path.name}"] = path.read_bytes()
-            page += [f"### {title}", "", f"![{caption}](gallery/{path.name})", "", caption, ""]
-            page += ["```{ .python .wide }", inspect.getsource(function).strip(), "```", ""]
-    return {"gallery.md": "\n".join(page), **pictures}
+    page = [(ROOT / "docs" / "site" / "gallery.md").read_text()]
+    for function in gallery.PICTURES:
+        caption, name = inspect.getdoc(function), function.__name__
+        page += [f"### {name.replace('_', ' ').capitalize()}", ""]
+        page += [f"![{caption}](images/gallery/{name}.webp)", "", caption, ""]
+        page += ["```{ .python .wide }", inspect.getsource(function).strip(), "```", ""]
+    return "\n".join(page)
 
 
 def _command_pages() -> list[tuple[str, str, str]]:
