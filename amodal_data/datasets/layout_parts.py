@@ -18,6 +18,7 @@ from amodal_data.readers.annotation_index import AnnotationIndex
 from amodal_data.readers.cocoa import cocoa_images
 from amodal_data.readers.dispatch import read_parsed
 from amodal_data.readers.json_files import load_json, read_bytes
+from amodal_data.readers.tools.bop import bop_files, is_bop
 from amodal_data.readers.tools.datumaro import is_datumaro
 from amodal_data.readers.tools.labelme import is_labelme, photo_name
 from amodal_data.readers.tools.mask_folder import PATTERN, matching_files
@@ -90,12 +91,12 @@ def open_parts(path: Path, *, link: bool = False, **reading: Unpack[ReadOptions]
     """Open annotations to write parts of them; a JSON file is read and parsed once.
 
     link: files of folder layouts become symbolic links, not copies. reading: see :func:`read_annotations`. Raises as
-    that does, and :class:`LayoutError` for sources that hold one image, caches, and formats read by Datumaro.
+    that does, and :class:`LayoutError` for sources of one image, caches, BOP scenes, and formats read by Datumaro.
     """
     if reading.get("form") is not None:
         fix = f"amodal-data convert {path} --format {reading['form']} --to coco -o coco.json"
         raise LayoutError("files of this format cannot be written back", place=str(path), fix=fix)
-    if path.is_dir():
+    if path.is_dir() or is_bop(path):
         return _open_folder(path, link, reading)
     if path.is_file() and is_cache(path):
         raise LayoutError("this is a target cache", place=str(path), fix="name the annotations that it was built from")
@@ -223,6 +224,9 @@ def _list_classes(root: Any, names: Iterable[str]) -> None:
 
 def _open_folder(path: Path, link: bool, reading: ReadOptions) -> AnnotationParts:
     """A folder of files, some for each image, whose classes are listed in a file of each part."""
+    if reading.get("pattern") is None and (is_bop(path) or bop_files(path)):
+        fix = f"convert them first: amodal-data convert {path} --to d2sa -o d2sa.json"
+        raise LayoutError("BOP scenes cannot be written back", place=str(path), fix=fix)
     scenes = read_annotations(path, **reading)
     layout = scenes.settings.get("layout", scenes.dataset)
     entries = _folder_entries(path, layout, reading)

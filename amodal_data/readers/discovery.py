@@ -102,6 +102,9 @@ def coco_id(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
+_NO_PHOTOS = {"mask", "mask_visib", "depth"}  # Folders of a BOP scene that hold thousands of other pictures
+
+
 def _photos(root: Path, depth: int) -> Iterator[Path]:
     """The image files in a folder and ``depth`` levels below it, in order of name; links are followed."""
     folders = [root]
@@ -110,9 +113,10 @@ def _photos(root: Path, depth: int) -> Iterator[Path]:
         for folder in folders:
             with os.scandir(folder) as entries:
                 listed = sorted(entries, key=lambda entry: entry.name)
+            is_bop = any(entry.name == "scene_gt.json" for entry in listed)
             for entry in listed:
                 if entry.is_dir():
-                    subfolders.append(Path(entry.path))
+                    subfolders += [] if is_bop and entry.name in _NO_PHOTOS else [Path(entry.path)]
                 elif Path(entry.name).suffix.lower() in PHOTO_SUFFIXES and entry.is_file():
                     yield Path(entry.path)
         folders, depth = subfolders, depth - 1

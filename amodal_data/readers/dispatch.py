@@ -16,6 +16,7 @@ from amodal_data.readers.foreign_formats import refuse_foreign
 from amodal_data.readers.json_files import load_json
 from amodal_data.readers.plain_coco import plain_scenes, unknown_layout
 from amodal_data.readers.sln_release import read_sln_release
+from amodal_data.readers.tools.bop import bop_as_coco, bop_files, is_bop
 from amodal_data.readers.tools.coco_builder import CocoBuilder, digest_of
 from amodal_data.readers.tools.cvat import cvat_as_coco
 from amodal_data.readers.tools.datumaro import datumaro_as_coco, import_as_coco, is_datumaro
@@ -54,7 +55,8 @@ def read_annotations(
 
     Files: COCOA, MVTec's flat layout (D2SA, COCOA-cls) and similar ones, KINS, plain COCO, lists of records
     (detectron2's dicts, OSD-Amodal), labelme, Datumaro, CVAT for images (XML), target files of the SLN release
-    (``.npz``). Folders: labelme files, YOLO labels with images, PNG masks (``pattern``, ``visible_pattern``: see
+    (``.npz``). Folders: BOP scenes and splits (:func:`amodal_data.readers.tools.bop.bop_as_coco`), labelme files, YOLO
+    labels with images, PNG masks (``pattern``, ``visible_pattern``: see
     :func:`amodal_data.readers.tools.mask_folder.masks_as_coco`). ``form``: name of any other format, read by the
     Datumaro importer of that name.
 
@@ -139,6 +141,8 @@ class _Reader:
             return self._read_built(builder, source, path, self.form)
         if path.is_dir():
             return self._read_folder(path)
+        if is_bop(path):
+            return self._read_bop([path])
         if path.suffix == ".npz":
             return read_sln_release(path)
         if path.suffix.lower() == ".xml":
@@ -159,6 +163,8 @@ class _Reader:
     def _read_folder(self, path: Path) -> Scenes:
         if self.pattern is not None or self.visible_pattern is not None:
             return self._read_masks(path)
+        if files := bop_files(path):
+            return self._read_bop(files)
         if (path / "labels").is_dir():
             return self._read_built(*yolo_as_coco(path), path, "yolo")
         if splits := [
@@ -178,7 +184,7 @@ class _Reader:
             raise SelectionError(
                 "these are YOLO's labels", place=str(path), fix=f"name the folder above: {path.parent}"
             )
-        problem = "nothing to read in this folder: no labelme or YOLO labels, no masks IMAGE/OBJECT.png"
+        problem = "nothing to read in this folder: no labelme or YOLO labels, no BOP scenes, no masks IMAGE/OBJECT.png"
         fix = "name an annotation file, or a dataset with -d FOLDER; pass --pattern for masks with other names "
         fix += '(maps of instances: --pattern "{image}.png"), '
         raise AnnotationError(problem, place=str(path), fix=f"{fix}or --format NAME for a format that Datumaro imports")
@@ -187,9 +193,18 @@ class _Reader:
         builder, source = masks_as_coco(path, self.pattern or PATTERN, self.visible_pattern)
         if self.visible_pattern is None:
             return self._read_built(builder, source, path, "mask-folder")
+        return self._read_pairs(builder, source, path, "mask-folder")
+
+    def _read_bop(self, files: Sequence[Path]) -> Scenes:
+        scenes = (self._read_pairs(*bop_as_coco(file), file, "bop") for file in files)
+        return reduce(_concatenate, scenes)
+
+    def _read_pairs(self, builder: CocoBuilder, source: Source, path: Path, layout: str) -> Scenes:
+        """The scenes of objects with amodal and visible masks."""
         if self.masks is not None or self.order is not None:
             raise SelectionError("visible masks already give the order", fix="leave out --masks and --order")
-        return amodal_coco_scenes(builder.to_coco(), path, source, "mask-folder", "mvtec", findings=builder.findings)
+        content = builder.to_coco()
+        return amodal_coco_scenes(content, path, source, layout, "mvtec", findings=builder.findings)
 
     def _read_built(self, builder: CocoBuilder, source: Source, path: Path, layout: str) -> Scenes:
         content = builder.to_coco()

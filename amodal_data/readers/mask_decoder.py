@@ -3,12 +3,14 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.errors import MaskError, MaskSizeError
+from amodal_data.errors import MaskError, MaskSizeError, PhotoError
+from amodal_data.io.images import photo_size, read_mask
 from amodal_data.masks.polygons import LONGEST, overshoot, self_intersecting, usable_polygon, well_inside
 from amodal_data.masks.rle import RLE, merge, parse_rles, rasterize_batch
 from amodal_data.readers.categories import Categories
@@ -40,9 +42,10 @@ class MaskDecoder:
         self.findings.append(Finding(code, Place(self.place.file, self.place.image_id, index), message))
 
     def add_all(self, annotations: Sequence[object], key: str, *, optional: bool = False) -> None:
-        """Add the mask under ``key`` of every annotation: a polygon, a list of them, or an RLE of any kind.
+        """Add the mask under ``key`` of every annotation: a polygon, a list of them, an RLE of any kind, or a picture.
 
-        ``optional``: a mask that is absent is not reported, and an empty list is an empty mask.
+        A picture is given as a ``Path``. ``optional``: a mask that is absent is not reported, and an empty list is an
+        empty mask.
         """
         for index, annotation in enumerate(annotations):
             if not isinstance(annotation, dict):
@@ -51,6 +54,8 @@ class MaskDecoder:
             value = annotation.get(key)
             if isinstance(value, dict):
                 self.rles.append((index, value))
+            elif isinstance(value, Path):
+                self._read_picture(index, value)
             elif isinstance(value, list) and value:
                 parts = [_as_points(part) for part in _flat_polygons(value)]
                 usable = [(index, points) for points in parts if points is not None]
@@ -62,6 +67,20 @@ class MaskDecoder:
                 self.masks[index] = RLE(self.size, np.zeros(0, np.int32))
             elif value is not None or not optional:
                 self.report("segmentation-missing", index, f"no usable {key!r}: {value!r:.40}")
+
+    def _read_picture(self, index: int, path: Path) -> None:
+        name = f"{path.parent.name}/{path.name}"
+        try:
+            if (size := photo_size(path)) != self.size:
+                self.report("rle-wrong-size", index, f"{name} is {size} (height, width), its image {self.size}")
+                return
+            picture = read_mask(path)
+        except PhotoError as error:
+            self.report("mask-unusable", index, f"{name}: {error.message}")
+            return
+        if picture.is_gray:
+            self.report("mask-gray", index, name)
+        self.masks[index] = RLE.from_mask(picture.mask)
 
     def accept_rles(self, decoded: Sequence[RLE | MaskError]) -> None:
         """Take the decoded RLEs; an error leaves its annotation without a mask."""

@@ -43,8 +43,8 @@ CODES: dict[str, Code] = {
         "info", "An image has no annotation.", "kept as an image without objects",
         "Nothing has to be done if the image shows no object."),
     "image-not-begun": Code(
-        "info", "A task of CVAT lists an image without any shape.", "image skipped",
-        "Nothing has to be done. To use it as an image without objects, export the task as COCO."),
+        "info", "A CVAT task lists an image without shapes, or a BOP scene a photo without an entry.", "image skipped",
+        "Nothing has to be done. If it shows no object, export the task as COCO, or write [] into scene_gt.json."),
     "image-size-unknown": Code(
         "error", "Neither the file nor a mask gives the image size.", "image skipped",
         "Write 'height' and 'width' (labelme: imageHeight, imageWidth) of the image into the file."),

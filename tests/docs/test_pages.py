@@ -19,7 +19,7 @@ import pytest
 from support.commands import ROOT, run_command
 from support.networks import FEW_STEPS
 from support.scenes import modal_photos
-from support.tool_layouts import written
+from support.tool_layouts import bop_of, written
 
 import amodal_data as ad
 import sln
@@ -106,6 +106,7 @@ def home(tmp_path_factory):
                          ("coco-z", "FILE"), ("masks", "masks")):  # fmt: skip
         path, _ = written(layout, scenes, folder)
         path.rename(folder / name)
+    bop_of(json.loads(scenes.read_text()), folder / "train_pbr" / "000000")
     shutil.copytree(folder / "FOLDER", folder / "my-photos")
     for photo in (folder / "data").rglob("*.jpg"):
         shutil.copy(photo, folder / "my-photos")

@@ -9,7 +9,7 @@ from PIL import Image
 from amodal_data import read_annotations
 from amodal_data.errors import LayoutError
 from amodal_data.layering.targets import layer_scene
-from support.tool_layouts import in_base64, png
+from support.tool_layouts import bop, in_base64, png
 
 NAME = "day/Cafe\u0301.jpg"  # decomposed, as macOS writes names
 SIZE = (40, 60)
@@ -140,6 +140,13 @@ def masks(folder):
     return folder / "masks"
 
 
+def bop_scene(folder):
+    scene = bop(folder / "000000", [ring(), other()], [ring(), other() & ~ring()], image=7, obj_ids=[3, 1])
+    (folder / "classes.txt").write_text("cup\nunused\npan\n")
+    turned_photo(scene / "rgb" / "000007.png")
+    return scene
+
+
 def turned_photo(path):
     """A photo that is stored turned and upright has :data:`SIZE`."""
     exif = Image.Exif()
@@ -149,9 +156,10 @@ def turned_photo(path):
 
 READERS = {
     "COCOA": cocoa, "D2SA, COCOA-cls": d2sa, "KINS": kins, "COCO": coco, "records": records, "labelme": labelme,
-    "CVAT": cvat, "Datumaro": datumaro, "YOLO": yolo, "masks as pictures": masks,
+    "CVAT": cvat, "Datumaro": datumaro, "YOLO": yolo, "BOP": bop_scene,
+    "masks as pictures": masks,
 }  # fmt: skip
-_AMODAL = ("COCOA", "D2SA, COCOA-cls", "KINS")  # layouts that say what their masks are of
+_AMODAL = ("COCOA", "D2SA, COCOA-cls", "KINS", "BOP")  # layouts that say what their masks are of
 
 
 def properties(reader, folder):
@@ -174,8 +182,9 @@ def properties(reader, folder):
         crowd = "lost"
     turned = [finding.code for finding in scenes.findings if finding.code == "photo-turned"]
     assert targets.size == SIZE and {"cup", "pan"} <= {instance.name for instance in scene.instances}
+    names = {NAME: "kept", NAME.split("/")[-1]: "kept without folders", "000000/rgb/000007.png": "path of the photo"}
     return (
-        {NAME: "kept", NAME.split("/")[-1]: "kept without folders"}.get(scene.file_name, "made from the folder's name"),
+        names.get(scene.file_name, "made from the folder's name"),
         "kept" if scene.image_id == 7 else "counted from 1",
         "listed" if "unused" in scenes.categories.values() else "not in the format",
         "kept" if first.amodal.area == ring().sum() else "filled",

@@ -125,6 +125,39 @@ def masks(content, folder, *, visible=False):
     return folder
 
 
+def bop(folder, masks, visible, image=0, obj_ids=None, photo=None):
+    """Add an image to a BOP scene folder, as BlenderProc writes it; masks and visible: bool [N, H, W]."""
+    path = folder / "scene_gt.json"
+    obj_ids = [1 + n % 3 for n in range(len(masks))] if obj_ids is None else obj_ids
+    rows = [{"cam_R_m2c": [1.0] * 9, "cam_t_m2c": [0.0, 0.0, 900.0], "obj_id": obj_id} for obj_id in obj_ids]
+    for name, pictures in (("mask", masks), ("mask_visib", visible)):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for n, mask in enumerate(pictures):
+            (folder / name / f"{image:06d}_{n:06d}.png").write_bytes(png(mask))
+    (folder / "rgb").mkdir(exist_ok=True)
+    Image.fromarray(np.zeros((*np.shape(masks)[1:], 3), np.uint8) if photo is None else photo).save(
+        folder / "rgb" / f"{image:06d}.png"
+    )
+    scenes = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps({**scenes, str(image): rows}))
+    return folder
+
+
+def bop_of(content, folder):
+    """A BOP scene with the masks of a COCOA file."""
+    for image in content["images"]:
+        regions = sorted(regions_of(content, image), key=lambda region: region["order"])
+        polygons = [np.array(region["segmentation"], float) for region in regions]
+        amodal = np.array([mask.decode() for mask in rasterize(polygons, (image["height"], image["width"]))])
+        bop(folder, amodal, visible_front_first(amodal), image["id"])
+    return folder
+
+
+def visible_front_first(amodal):
+    """The visible masks of bool [N, H, W], nearest first."""
+    return np.array([mask & ~amodal[:n].any(axis=0) for n, mask in enumerate(amodal)], bool)
+
+
 def written(layout, cocoa, folder):
     """Write a COCOA file in a layout; returns its path and the options to read it with."""
     content = json.loads(cocoa.read_text())
@@ -138,6 +171,8 @@ def written(layout, cocoa, folder):
         return masks(content, folder / "masks"), {**amodal, **pattern, "order": "front-first"}
     if layout == "masks-visible":
         return masks(content, folder / "seen", visible=True), {"visible_pattern": "{image}/{object}_seen.png"}
+    if layout == "bop":
+        return bop_of(content, folder / "000000"), {}
     if layout == "cvat":
         (folder / "a.xml").write_text(cvat(content))
         return folder / "a.xml", amodal

@@ -56,7 +56,7 @@ def test_parts_of_every_layout_share_no_image_and_keep_their_levels(layout, coco
     assert sum(part.instances for part in parts.values()) == sum(len(labels) for _, labels in whole.values())
 
 
-@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("reader", sorted(READERS.keys() - {"BOP"}))
 def test_a_whole_source_is_written_back_as_it_was(reader, tmp_path):
     """One part: names, ids, classes that are not used, holes and crowds of every reader survive."""
     path = READERS[reader](tmp_path)

@@ -423,7 +423,7 @@ def test_photos_in_any_form_and_rows_as_flags(place, tmp_path):
     completer = Completer.from_pretrained()
     for photo in (prediction.size, picture, pixels, data.photos[0]):
         assert (completer.complete(photo, masks).modal() == masks).all()
-    with pytest.raises(PhotoError, match="no such photo"):
+    with pytest.raises(PhotoError, match="no such file"):
         prediction.plot("nowhere.jpg")
     with pytest.raises(PhotoError, match="found list"):
         prediction.plot([1, 2])

@@ -154,7 +154,7 @@ def test_a_stream_opens_one_batch_at_a_time(model):
         ("*.png", r"model\.stream"),
         ("film.mp4", r"model\.stream"),
         (np.zeros((2, 40, 40, 3), np.uint8), r"model\.stream"),
-        ("missing.png", "no such photo"),
+        ("missing.png", "no such file"),
         (3, "a photo is a path"),
         (None, "a photo is a path"),
     ],
