@@ -5,7 +5,7 @@ from functools import partial
 from typing import ClassVar
 
 _VALUES = r"amodal|modal|front-first|back-first|keep|all|cpu|masks|[0-9.]+|[A-Z]{2,}"  # of options, in remedies
-_FLAGS = ("force", "join", "resume")  # Options without a value
+_FLAGS = ("force", "join", "resume", "skip-repeated")  # Options without a value
 _ARGUMENTS = {"format": "form", "license": "licenses"}  # Options whose argument in Python has another name
 
 
@@ -42,9 +42,11 @@ class AmodalError(Exception):
 
 
 def _in_python(fix: str) -> str:
-    """A remedy with arguments instead of options."""
+    """A remedy with arguments instead of options, except in the commands that it names."""
     fix = re.sub(r"--set ([\w.]+=)", r"the setting \1", fix)
-    return re.sub(rf"--([a-z][a-z-]*)(?: ({_VALUES})\b)?", _argument, fix)
+    parts = re.split(r"(\bamodal-data [^,;]+)", fix)
+    parts[::2] = [re.sub(rf"--([a-z][a-z-]*)(?: ({_VALUES})\b)?", _argument, part) for part in parts[::2]]
+    return "".join(parts)
 
 
 def _argument(match: re.Match[str]) -> str:

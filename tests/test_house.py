@@ -176,7 +176,7 @@ def test_no_command_is_lost():
     assert by_program == {
         "amodal-data": {
             "build-targets", "card", "check", "classes", "compose", "convert", "demo", "doctor", "evaluate", "explain",
-            "filter", "get", "inspect", "merge", "split", "stats", "synth", "verify",
+            "filter", "get", "inspect", "join", "merge", "split", "stats", "synth", "verify",
         },
         "sln": {"complete", "config", "demo", "doctor", "evaluate", "export", "fit", "fit-prior", "models", "predict",
                 "runs"},

@@ -73,12 +73,10 @@ class AnnotationParts:
 
     def check_output(self, output: Path, *, force: bool) -> None:
         """Raise :class:`OutputExistsError` or :class:`SelectionError` for an output that must not be written."""
-        if output.exists() and output.samefile(self.path):
-            raise SelectionError("the output is also an input", place=str(output), fix="choose another output")
         if not self.is_folder:
+            refuse_existing(output, force=force, inputs=[self.path])
             if output.is_dir():
                 raise OutputExistsError("the output is a folder", place=str(output), fix="name a file")
-            refuse_existing(output, force=force)
             return
         if self.path.resolve() in output.resolve().parents:
             problem = "the output lies inside the folder that is read"
@@ -163,12 +161,13 @@ def _coco_parts(path: Path, content: Mapping[str, Any], scenes: Scenes) -> Annot
         ]
         write_json({**content, "images": [entry.content for entry in entries], "annotations": kept}, output)
 
-    names = {n: _image_name(image, index.by_image.get(n, ())) for n, image in index.images.items()}
+    names = {n: image_name(image, index.by_image.get(n, ())) for n, image in index.images.items()}
     entries = [Entry(image_id, names[image_id], image) for image_id, image in index.images.items()]
     return AnnotationParts(path, scenes.dataset, scenes, entries, write, instances=True)
 
 
-def _image_name(image: Mapping[str, Any], annotations: Sequence[Mapping[str, Any]]) -> str:
+def image_name(image: Mapping[str, Any], annotations: Sequence[Mapping[str, Any]]) -> str:
+    """File name of an image of COCO or COCOA, else the end of its URL; annotations: those of the image."""
     urls = [image.get("coco_url"), *(row.get("url") for row in annotations[:1])]
     name = image.get("file_name") or next((url.rsplit("/", 1)[-1] for url in urls if isinstance(url, str)), "")
     return name if isinstance(name, str) else ""

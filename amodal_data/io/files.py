@@ -9,13 +9,13 @@ import platform
 import secrets
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
-from amodal_data.errors import InUseError, OutputExistsError
+from amodal_data.errors import InUseError, OutputExistsError, SelectionError
 
 SPECIAL_FILES = {
     stat.S_IFDIR: "a folder",
@@ -48,8 +48,10 @@ def copy_bounded(source: IO[bytes], target: IO[bytes], limit: int) -> None:
         target.write(block)
 
 
-def refuse_existing(path: Path, *, force: bool) -> None:
-    """Raise :class:`OutputExistsError` if ``path`` exists, unless ``force``."""
+def refuse_existing(path: Path, *, force: bool, inputs: Iterable[Path] = ()) -> None:
+    """Raise :class:`OutputExistsError` if ``path`` exists, unless ``force``; :class:`SelectionError` for an input."""
+    if any(file.exists() and path.exists() and path.samefile(file) for file in inputs):
+        raise SelectionError("the output is also an input", place=str(path), fix="choose another output")
     if path.exists() and not force:
         raise OutputExistsError("the output is already there", place=str(path), fix="--force replaces it")
 

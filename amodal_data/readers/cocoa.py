@@ -80,7 +80,7 @@ def _top_level(content: Any, path: Path) -> tuple[list[Any], list[Any]]:
     elif isinstance(content, dict) and "images" not in content:
         bare = content.get("annotations")
     if isinstance(bare, list) and bare and all(isinstance(entry, dict) and "regions" in entry for entry in bare):
-        return _with_images(bare)
+        return with_images(bare)
     images, annotations = top_level(content, path)
     keys = annotation_keys(annotations)
     if any(isinstance(annotation, dict) for annotation in annotations) and "regions" not in keys:
@@ -92,13 +92,13 @@ def _top_level(content: Any, path: Path) -> tuple[list[Any], list[Any]]:
 
 def cocoa_images(annotations: list[Any]) -> list[dict[str, Any]]:
     """An image of each annotation of a list without ``images``, by id and file name; ids may repeat."""
-    _, completed = _with_images(annotations)
+    _, completed = with_images(annotations)
     names = [stem_of(text(row.get("url"))) for row in annotations]
     return [{"id": row["image_id"], "file_name": name} for row, name in zip(completed, names, strict=True)]
 
 
-def _with_images(annotations: list[Any]) -> tuple[list[Any], list[Any]]:
-    """An image for each ``image_id``, or for each annotation that has none."""
+def with_images(annotations: list[Any]) -> tuple[list[Any], list[Any]]:
+    """Images for annotations without a list of them: one for each ``image_id`` or annotation that has none."""
     images, completed = {}, []
     for n, annotation in enumerate(annotations):
         given = identifier(annotation.get("image_id"))

@@ -16,6 +16,7 @@ from amodal_cli.data_commands import (
     filter,
     get,
     inspect,
+    join,
     merge,
     split,
     stats,
@@ -37,6 +38,7 @@ app.command("verify", short_help="Check a cache, also against its source.")(veri
 app.command("evaluate", short_help="Score predictions.")(evaluate.evaluate)
 app.command("merge", short_help="Join the shards of one build.")(merge.merge)
 app.command("split", short_help="Split into train, val and test.")(split.split)
+app.command("join", short_help="Join annotation files of one layout.")(join.join)
 app.command("filter", short_help="Keep images by class, size, hidden share.")(filter.filter)
 app.command("convert", short_help="Write another layout: COCO, YOLO, CSV, ...")(convert.convert)
 app.command("classes", short_help="Show the classes of instance names.")(classes.classes)

@@ -9,7 +9,7 @@ from typer.models import CommandFunctionType
 
 _GROUPS = {  # Groups of options by name; options.py names those of files and folders, by their kinds
     "Input": "annotations annotator cocoa compare crowds format id input limit masks model order pattern pick "
-    "preset rgb set split stream visible-pattern",
+    "preset rgb set skip-repeated split stream visible-pattern",
     "Output": "as force license link resume save to url",
     "Parallel": "device jobs scheduler shard workers",
     "Reporting": "help json log max-bad quiet strict",

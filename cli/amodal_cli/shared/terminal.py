@@ -38,6 +38,7 @@ SYNONYMS = {  # Names that other tools use for these commands
     "amodal-data build-targets": "build layer prepare create cache",
     "amodal-data get": "download fetch zoo",
     "amodal-data convert": "export import transform",
+    "amodal-data join": "combine concat concatenate append",
     "amodal-data evaluate": "test eval score metrics compare diff",
     "sln fit": "train finetune fine-tune",
     "sln predict": "infer inference detect segment track show visualize",
@@ -266,8 +267,6 @@ def check_output(path: Path, *, force: bool, inputs: Sequence[Path] = (), makes_
     from amodal_data.errors import SelectionError
     from amodal_data.io.files import refuse_existing
 
-    if any(file.exists() and path.exists() and path.samefile(file) for file in inputs):
-        raise SelectionError("the output is also an input", place=str(path), fix="choose another output file")
     if not makes_folder and not path.absolute().parent.is_dir():
         raise SelectionError("the folder of the output does not exist", place=str(path.absolute().parent))
-    refuse_existing(path, force=force)
+    refuse_existing(path, force=force, inputs=inputs)
