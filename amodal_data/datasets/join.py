@@ -97,15 +97,15 @@ def join_annotations(
         >>> report.images, report.renumbered["image"]
         (6, 3)
     """
-    paths, output, map_file = [Path(path) for path in paths], Path(output), id_map and Path(id_map)
-    if len(paths) < 2:
-        raise SelectionError("joining takes two files or more", place=", ".join(map(str, paths)))
+    sources, output, map_file = [Path(path) for path in paths], Path(output), Path(id_map) if id_map else None
+    if len(sources) < 2:
+        raise SelectionError("joining takes two files or more", place=", ".join(map(str, sources)))
     for target in filter(None, (output, map_file)):
-        refuse_existing(target, force=force, inputs=paths)
+        refuse_existing(target, force=force, inputs=sources)
     if map_file and map_file.suffix.lower() not in (".csv", ".json"):
         raise SelectionError("the map of ids is a .csv or .json file", place=str(map_file), fix="correct --id-map")
     files = []
-    for path in paths:
+    for path in sources:
         files.append(_open(path))
         on_file(1)
     _check_layouts(files)
@@ -125,7 +125,7 @@ def join_annotations(
     document, differing = _document(files, classes, licenses)
     write_json(document, output)
     if map_file:
-        write_map(paths, maps, map_file)
+        write_map(sources, maps, map_file)
     return JoinReport(
         str(output), sum(len(file.images) for file in files), sum(len(file.annotations) for file in files),
         {kind: sum(old != new for ids in by_file for old, new in ids.items()) for kind, by_file in maps.items()},
@@ -191,10 +191,12 @@ def _leave_out_repeated(files: Sequence[_File], allowed: bool) -> int:
             fix = "--skip-repeated leaves them out; if photos differ, write their folder before file_name"
             raise SelectionError(problem, place=f"{homes[repeated[0]]}, {file.path}", fix=fix)
         if repeated:
-            gone = {id_of(image["id"]) for image, name in zip(file.images, names, strict=True) if name in homes}
+            dropped = {id_of(image["id"]) for image, name in zip(file.images, names, strict=True) if name in homes}
             file.images = [image for image, name in zip(file.images, names, strict=True) if name not in homes]
             file.annotations = [
-                row for row in file.annotations if not isinstance(row, dict) or id_of(row.get("image_id")) not in gone
+                row
+                for row in file.annotations
+                if not isinstance(row, dict) or id_of(row.get("image_id")) not in dropped
             ]
         total += len(repeated)
         homes |= {name: file.path for name in names if name and name not in homes}

@@ -45,22 +45,22 @@ def _replaced(value: object, ids: Ids) -> object:
 
 
 class _IdSpace:
-    """The ids of the output. taken: those of all files, so that a new id is in none of them.
+    """The ids of the output. reserved: those of all files, so that a new id is in none of them.
 
     ``numbers_only``: some ids are numbers and some are texts. Texts become numbers then, because readers take one kind.
     """
 
-    def __init__(self, taken: Iterable[Id]) -> None:
-        self._taken, self._assigned, self._numbers = set(taken), set[Id](), count(1)
-        self._numbers_only = len(set(map(type, self._taken))) > 1
+    def __init__(self, reserved: Iterable[Id]) -> None:
+        self._reserved, self._assigned, self._numbers = set(reserved), set[Id](), count(1)
+        self._numbers_only = len(set(map(type, self._reserved))) > 1
 
     def assign(self, key: Id) -> Id:
         """The id itself if no earlier file has it, else a new one: a number, or ``a-2`` for the text ``a``."""
         is_text = isinstance(key, str)
         if key in self._assigned or (is_text and self._numbers_only):
             candidates = (f"{key}-{n}" for n in count(2)) if is_text and not self._numbers_only else self._numbers
-            key = next(candidate for candidate in candidates if candidate not in self._taken)
-            self._taken.add(key)
+            key = next(candidate for candidate in candidates if candidate not in self._reserved)
+            self._reserved.add(key)
         self._assigned.add(key)
         return key
 
@@ -81,14 +81,14 @@ class MergedEntries:
     """
 
     def __init__(self, names: Sequence[str], lists: Sequence[list[Any]], used: Iterable[Iterable[Id]]) -> None:
-        used = [list(dict.fromkeys(ids)) for ids in used]
+        listed = [list(dict.fromkeys(ids)) for ids in used]
         self._names, self._places = names, dict[object, Id]()  # what an entry is -> its id
         self._space = _IdSpace(
-            [key for rows in lists for key in ids_in(rows, "id")] + [key for ids in used for key in ids]
+            [key for rows in lists for key in ids_in(rows, "id")] + [key for ids in listed for key in ids]
         )
         self._merged: dict[Id, dict[str, Any]] = {}
         self.differing: list[str] = []
-        self.ids = [self._add(rows, ids) for rows, ids in zip(lists, used, strict=True)]
+        self.ids = [self._add(rows, ids) for rows, ids in zip(lists, listed, strict=True)]
         rest = [row for rows in lists for row in rows if not isinstance(row, dict) or id_of(row.get("id")) is None]
         self.entries = [*self._merged.values(), *rest] if any(lists) else []
 
