@@ -19,6 +19,7 @@ from sln.errors import TrainingError, WeightsError
 from sln.network.encoder import build_resnet
 from sln.runtime.device import autocast, pick_device
 from sln.weights.files import fill, read_content, save_atomically
+from sln.weights.pretrained import load_backbone
 
 MapKind = Literal["masks", "sem-dist"]
 Depth = Literal[10, 18, 34, 50]
@@ -30,13 +31,16 @@ _MARGIN = 0.1  # Space around the two instances in their square, as a part of it
 class OrderNet(nn.Module):
     """A ResNet whose first layer takes two maps (and three colors).
 
-    ``forward(pairs)`` is s(a, b) - s(b, a): swapping the two instances flips the sign exactly.
+    ``forward(pairs)`` is s(a, b) - s(b, a): swapping the two instances flips the sign exactly. weights: of the other
+    layers, ``imagenet`` or a checkpoint as for ``encoder.weights``; "" = random.
     """
 
-    def __init__(self, depth: Depth = 18, *, rgb: bool = False) -> None:
+    def __init__(self, depth: Depth = 18, *, rgb: bool = False, weights: str = "") -> None:
         super().__init__()
         self.depth, self.rgb = depth, rgb
         self.backbone = build_resnet(depth)
+        if weights:
+            load_backbone(self.backbone, weights, depth)
         self.backbone.conv1 = nn.Conv2d(2 + 3 * rgb, 64, 7, stride=2, padding=3, bias=False)
         nn.init.kaiming_normal_(self.backbone.conv1.weight, mode="fan_out", nonlinearity="relu")
         self.score = nn.Linear(512 * (4 if depth == 50 else 1), 1)
@@ -142,16 +146,20 @@ def fit_order(
     seed: int = 0,
     device: str = "cpu",
     precision: str = "auto",
+    weights: str = "",
 ) -> OrderNet:
     """Train an OrderNet: AdamW, one cosine, binary cross-entropy. Raises :class:`TrainingError` without pairs.
 
-    device: see :class:`sln.Predictor`; precision: ``float32``, ``bf16``, or ``auto`` = bf16 on CUDA.
+    device: see :class:`sln.Predictor`; precision: ``float32``, ``bf16``, or ``auto`` = bf16 on CUDA; weights: see
+    :class:`OrderNet`.
     """
     if not len(pairs.crops):
         raise TrainingError("no overlapping pair to train on")
     place = pick_device(device)
     torch.manual_seed(seed)
-    net = OrderNet(depth, rgb=pairs.crops.shape[1] == 5).to(place).to(memory_format=torch.channels_last)
+    net = (
+        OrderNet(depth, rgb=pairs.crops.shape[1] == 5, weights=weights).to(place).to(memory_format=torch.channels_last)
+    )
     steps = epochs * max(1, len(pairs.crops) // batch)
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)

@@ -44,6 +44,7 @@ SKIPPED = {
     r"-d (COCOA|DIR)|--images COCOA|runs/paper|big\.": "needs datasets that are not here",
     r"synth data --split": "the test of the README's quick start runs it in an empty folder",
     r"build-targets yolo": "tests/amodal_data/export reads YOLO folders",
+    r"python examples/paper": "minutes; test_paper.py runs a shorter form",
     r"python benchmarks/synthetic_benchmark": "hours; test_examples.py runs its short form",
 }
 """Commands that do not run in this test, as patterns, and why"""

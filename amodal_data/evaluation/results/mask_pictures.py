@@ -45,7 +45,7 @@ def mask_rows(path: str | Path) -> IO[bytes]:
     try:
         for mask in masks:
             row = {
-                "file_name": mask.image + mask.path.suffix,
+                "file_name": mask.image,  # a mask and its photo may differ in format
                 "category_id": 1,
                 "score": 1 / (1 + mask.rank),
                 "segmentation": RLE.from_mask(read_mask(mask.path).mask).to_coco(),

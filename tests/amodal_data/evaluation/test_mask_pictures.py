@@ -19,7 +19,7 @@ from amodal_data.errors import PredictionError
 SIZE = (48, 64)
 
 
-def write_masks(folder, masks, prefix=""):
+def write_masks(folder, masks, prefix="", suffix="jpg"):
     """masks: bool [H, W] by image name, best first. Also the photo and a ground-truth mask, as in the release."""
     for image, ranked in masks.items():
         (folder / image).mkdir(parents=True, exist_ok=True)
@@ -28,7 +28,7 @@ def write_masks(folder, masks, prefix=""):
         for rank, mask in enumerate(ranked):
             if mask is not None:
                 picture = Image.fromarray(mask.astype(np.uint8) * 255)
-                picture.save(folder / image / f"{prefix}{rank:02}_{image}.jpg", quality=75)
+                picture.save(folder / image / f"{prefix}{rank:02}_{image}.{suffix}", quality=75)
 
 
 @pytest.fixture
@@ -81,6 +81,14 @@ def test_figures_equal_those_of_pycocotools(truth, tmp_path):
     expected = pycocotools_figures(path, tmp_path / "SLN")
     assert 0 < expected[0] < 1
     np.testing.assert_allclose([figures[name] for name in ("AP", "AR10", "AR100")], expected, atol=1e-9)
+
+
+def test_masks_and_photos_may_differ_in_format(truth, tmp_path):
+    path, masks = truth
+    write_masks(tmp_path / "PNG", masks, suffix="png")
+    exact = [[mask for mask in ranked if mask is not None] for ranked in masks.values()]
+    report = evaluate(path, tmp_path / "PNG")
+    assert report.settings["images"] == len(exact) and report.figures["subsets"]["all"]["all"]["AR100"] > 0.1
 
 
 def test_prefixes_are_methods(truth, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from support.commands import run_command
 from support.scenes import make_scene
+from torchvision.models import resnet18
 
 from amodal_data import RLE, ScoredMask, TargetCache, build_targets, layer_scene, read_cocoa, write_cocoa
 from amodal_data.evaluation import read_predictions
@@ -61,6 +62,14 @@ def test_the_order_is_learned_from_true_sem_dist_maps(folder):
     assert len(pairs.crops) > 20 and 0.2 < float(pairs.first.mean()) < 0.8
     net = fit_order(pairs, depth=10, epochs=12, batch=8)
     assert correct_pairs(net, pairs).mean() > 0.85
+
+
+def test_it_starts_from_pretrained_weights_except_in_its_first_layer(tmp_path):
+    pretrained = resnet18(weights=None).state_dict()
+    torch.save(pretrained, tmp_path / "resnet.pt")
+    net = OrderNet(18, weights=str(tmp_path / "resnet.pt"))
+    assert torch.equal(net.backbone.layer4[1].conv2.weight, pretrained["layer4.1.conv2.weight"])
+    assert net.backbone.conv1.weight.shape == (64, 2, 7, 7)
 
 
 def order(*arguments, code=0):
