@@ -4,7 +4,7 @@ Order of precedence: preset, then file, then environment (``SLN_TRAIN__STEPS=500
 train.steps=500``, then a command's own option. Never imports torch.
 """
 
-from sln.config.loading import commented, load_config
+from sln.config.loading import commented, load_config, validated
 from sln.config.presets import PRESETS, Preset
 from sln.config.sections import (
     Category,
@@ -38,4 +38,5 @@ __all__ = [
     "commented",
     "load_config",
     "steps_of",
+    "validated",
 ]

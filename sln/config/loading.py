@@ -21,12 +21,13 @@ def load_config(
     settings: Iterable[str] = (),
     options: Mapping[str, Any] | None = None,
     environment: Mapping[str, str] = os.environ,
+    base: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Config:
     """Merge a configuration; later sources override earlier ones.
 
-    preset: default ``modern``. file: TOML. environment: variables ``SLN_SECTION__NAME``. settings:
-    ``section.name=value``, the value in TOML's notation or a bare word. options: ``{"train.steps": 500}``,
-    None = not set. Raises :class:`ConfigError` that names every invalid key.
+    preset: default ``modern``. base: values instead of a preset's. file: TOML. environment: variables
+    ``SLN_SECTION__NAME``. settings: ``section.name=value``, the value in TOML's notation or a bare word. options:
+    ``{"train.steps": 500}``, None = not set. Raises :class:`ConfigError` that names every invalid key.
 
     Examples:
         >>> import sln
@@ -34,7 +35,9 @@ def load_config(
         >>> config.train.lr, config.train.steps
         (0.001, 50)
     """
-    values: dict[str, Any] = {section: dict(fields) for section, fields in PRESETS[preset or "modern"].items()}
+    values: dict[str, Any] = {
+        section: dict(fields) for section, fields in (base or PRESETS[preset or "modern"]).items()
+    }
     for key, value in _settings(file, settings, options or {}, environment):
         table = values
         *sections, name = key.split(".")
@@ -43,6 +46,11 @@ def load_config(
             if not isinstance(table, dict):
                 raise ConfigError(f"{key}: {section} is not a section")
         table[name] = value
+    return validated(values)
+
+
+def validated(values: Mapping[str, Any]) -> Config:
+    """The configuration of these values. Raises :class:`ConfigError` that names every invalid key."""
     try:
         return Config.model_validate(values)
     except ValidationError as error:

@@ -145,6 +145,7 @@ class Stage(_Section):
 class TrainConfig(_Section):
     """How the network is trained."""
 
+    init: str = Field("", description='Weights of your own to start from: a run, checkpoint or exported file, or "".')
     steps: Positive = Field(20000, description="Optimizer steps of all stages together.")
     batch: Positive = Field(8, description="Images per step, over all processes.")
     accumulate: Positive = Field(1, description="Parts that a batch is split into to save memory; losses are averaged.")
@@ -259,8 +260,11 @@ class Config(_Section):
             yield "encoder.backbone needs detector.version v1 or v2, and no detector.weights"
         if self.detector.weights and (self.encoder.weights or self.detector.version == "paper"):
             yield "detector.weights needs detector.version v1 or v2, and includes the encoder's weights"
-        if self.encoder.frozen and not (self.encoder.weights or self.detector.weights):
-            yield "encoder.frozen needs encoder.weights or detector.weights: a random backbone would stay random"
+        pretrained = self.encoder.weights or self.detector.weights
+        if self.encoder.frozen and not (pretrained or self.train.init):
+            yield "encoder.frozen needs encoder.weights, detector.weights or train.init: a random backbone stays random"
+        if self.train.init and pretrained:
+            yield "train.init starts from weights of your own: leave out encoder.weights and detector.weights"
         ids = [category.id for category in self.detector.categories]
         if len(set(ids)) < len(ids):
             yield "detector.categories has the same id twice"

@@ -19,7 +19,7 @@ from sln.completion.prior_training import fit_prior
 from sln.completion.shape_bank import shapes_of_targets
 from sln.completion.shape_prior import PRIOR_FILE
 from sln.completion.tuning import keep_settings, tune_completion
-from sln.config import Category, Config
+from sln.config import Category, Config, validated
 from sln.data.dataset import CachedTargets
 from sln.errors import ConfigError, RunError
 from sln.evaluation.evaluate import amodal_ap, compare_with_truth, evaluate_model
@@ -30,6 +30,8 @@ from sln.runtime.device import memory_used, pick_device
 from sln.runtime.distributed import World
 from sln.training.logs import LoggerCollection, RunLog
 from sln.training.trainer import Trainer
+from sln.weights.files import read_settings
+from sln.weights.initialization import norm_of
 
 _OVERLAYS = 4  # Images in an overlay picture
 Say = Callable[[str], None]
@@ -90,6 +92,7 @@ def fit(
     sources: Sources,
     run: str | Path,
     *,
+    init: str | Path | None = None,
     device: str = "auto",
     stop_at: int | None = None,
     say: Say = lambda _: None,
@@ -99,9 +102,11 @@ def fit(
 ) -> Run:
     """Train a network; all output goes to the run directory ``run``, which must not be in use.
 
-    Photos are found and checked before the first step. stop_at: stop after so many steps, as an interruption would.
-    on_row receives every row of metrics; logs: see :mod:`sln.training.logs`. Under torchrun all processes call it with
-    the same arguments. Raises :class:`amodal_data.errors.AmodalError`.
+    init: start from these weights, a run, a checkpoint or an exported file; what does not fit starts anew and is named
+    (:class:`sln.weights.initialization.Initialization`). It becomes the setting ``train.init``. Photos are found and
+    checked before the first step. stop_at: stop after so many steps, as an interruption would. on_row receives every
+    row of metrics; logs: see :mod:`sln.training.logs`. Under torchrun all processes call it with the same arguments.
+    Raises :class:`amodal_data.errors.AmodalError`.
 
     Examples:
         >>> from pathlib import Path
@@ -119,13 +124,14 @@ def fit(
     place, world = _join(device)
     if world.is_main:
         directory.refuse_used()
-    config = with_categories(config, sources.train)
+    config = with_categories(with_weights(config, init), sources.train)
     trainer = _trainer(config, sources, place, world, say)
     trainer.on_row, trainer.loggers = on_row, LoggerCollection(logs if world.is_main else (), say)
     with directory.writing() if world.is_main else nullcontext(), closing(trainer.loggers):
         if world.is_main:
-            surroundings = {"device": str(place), "processes": world.size, "threads": torch.get_num_threads()}
-            Run.create(directory.path, config, sources.to_dict() | surroundings)
+            facts = {"device": str(place), "processes": world.size, "threads": torch.get_num_threads()}
+            facts |= {"init": trainer.initialization.to_dict()} if trainer.initialization else {}
+            Run.create(directory.path, config, sources.to_dict() | facts)
         trainer.run = directory
         trainer.train(stop_at, on_step)
         _finish(trainer, sources, say)
@@ -227,7 +233,7 @@ def check(
     on_batch: Callable[[int], None] = lambda count: None,
 ) -> dict[str, Any]:
     """Try two batches of every stage: seconds, memory and how long the whole run will take."""
-    place, config = pick_device(device), with_categories(config, sources.train)
+    place, config = pick_device(device), with_categories(with_weights(config), sources.train)
     trainer = _trainer(config, sources, place, World(), say)
     stages: list[dict[str, Any]] = []
     for span in trainer.spans:
@@ -250,6 +256,20 @@ def check(
         "hours": total / 3600,
         "memory_gib": memory_used(place),
     }
+
+
+def with_weights(config: Config, init: str | Path | None = None) -> Config:
+    """The settings with the weights to start from, ``init`` or ``train.init``, and with the same normalization.
+
+    Raises :class:`ConfigError` if other weights are named too.
+    """
+    if not (weights := str(init or config.train.init)):
+        return config
+    values = config.model_dump()
+    values["train"]["init"] = weights
+    if config.encoder.norm == "auto":
+        values["encoder"]["norm"] = norm_of(read_settings(weights))
+    return validated(values)
 
 
 def with_categories(config: Config, cache: Path) -> Config:

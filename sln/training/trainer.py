@@ -26,13 +26,14 @@ from sln.training.history import History
 from sln.training.logs import LoggerCollection
 from sln.training.schedule import StageSpan, learning_rate, parameter_groups, stage_spans
 from sln.training.stages import STAGES, set_train_mode, start_stage
+from sln.weights.initialization import initialize
 from sln.weights.pretrained import load_pretrained
 
 Say = Callable[[str], None]
 
 
 def new_model(config: Config, say: Say = lambda _: None, *, pretrained: bool = True) -> SLN:
-    """A network to train: initialized from the seed, then filled with pretrained weights if the settings name some."""
+    """A network to train: initialized from the seed, then filled with weights if the settings name some."""
     torch.manual_seed(config.train.seed)
     model = build(config)
     for line in load_pretrained(model, config) if pretrained else ():
@@ -71,7 +72,12 @@ class Trainer:
         self.on_row: Callable[[Mapping[str, Any]], None] = lambda _: None
         self.loggers = LoggerCollection()
         self.spans = stage_spans(config.train)
-        self.model = new_model(config, say, pretrained=fresh).to(device).to(memory_format=torch.channels_last)
+        model = new_model(config, say, pretrained=fresh)
+        starts = fresh and config.train.init  # from own weights
+        self.initialization = initialize(model, config.train.init, SLN.from_config) if starts else None
+        for line in self.initialization.lines() if self.initialization else ():
+            say(line)
+        self.model = model.to(device).to(memory_format=torch.channels_last)
         average = get_ema_multi_avg_fn(config.train.ema)  # exponential, with this decay per step
         copy = AveragedModel(self.model, multi_avg_fn=average).requires_grad_(False) if config.train.ema else None
         self.averaged: AveragedModel | None = copy

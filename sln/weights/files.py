@@ -120,25 +120,45 @@ def read_model(path: str | Path, build: Callable[[Config], Network]) -> Network:
     ``build`` makes the network of its settings. Where an averaged copy of the weights was kept, that is loaded. Raises
     :class:`WeightsError` for anything else, and for weights that are not finite numbers of the expected shapes.
     """
-    path = Path(path)
-    if path.is_dir():
-        model = read_model(path / ("best.pt" if (path / "best.pt").exists() else "last.pt"), build)
-        model.from_run = path
-        return model
-    if path.suffix == ".safetensors":
-        with open_safetensors(path) as file:
-            metadata = file.metadata() or {}
-            _check_schema(metadata.get("schema"), str(path), "not exported by sln export")
-            config = config_of(metadata.get("config", ""), path)
-            state = read_tensors(file, _outline(config, path, build), str(path))
+    file = weights_file(path)
+    if file.suffix == ".safetensors":
+        with open_safetensors(file) as opened:
+            config = _settings_of(opened, file)
+            state = read_tensors(opened, _outline(config, file, build), str(file))
     else:
-        content = read_checkpoint(path)
-        config = config_of(content["config"], path)
-        state = tensors_of(content.get("averaged", content["model"]), str(path))
-        check_tensors(_outline(config, path, build), state, str(path))
+        content = read_checkpoint(file)
+        config = config_of(content["config"], file)
+        state = tensors_of(content.get("averaged", content["model"]), str(file))
+        check_tensors(_outline(config, file, build), state, str(file))
     model = build(config)
     model.load_state_dict(state)
+    if Path(path).is_dir():
+        model.from_run = Path(path)
     return model
+
+
+def read_settings(path: str | Path) -> Config:
+    """The settings of the network that :func:`read_model` reads."""
+    file = weights_file(path)
+    if file.suffix == ".safetensors":
+        with open_safetensors(file) as opened:
+            return _settings_of(opened, file)
+    return config_of(read_checkpoint(file)["config"], file)
+
+
+def weights_file(path: str | Path) -> Path:
+    """A file of weights itself; of a run directory its best checkpoint, or the last one while there is no best."""
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    return path / ("best.pt" if (path / "best.pt").exists() else "last.pt")
+
+
+def _settings_of(opened: Any, path: Path) -> Config:
+    """The settings in the metadata of :func:`open_safetensors`."""
+    metadata = opened.metadata() or {}
+    _check_schema(metadata.get("schema"), str(path), "not exported by sln export")
+    return config_of(metadata.get("config", ""), path)
 
 
 def config_of(values: Any, path: Path) -> Config:

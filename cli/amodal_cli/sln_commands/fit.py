@@ -32,6 +32,7 @@ def fit(
     ] = None,
     run: Annotated[Path | None, typer.Option(metavar="DIR", help="New run directory [in runs/].")] = None,
     resume: Annotated[Path | None, options.InputFolder(help="Run directory to continue.")] = None,
+    init: Annotated[Path | None, options.InputFile(metavar="RUN", help="Weights to start from: a run or file.")] = None,
     preset: options.PresetOption = None,
     config_file: options.Config = None,
     settings: options.Settings = None,
@@ -59,12 +60,15 @@ def fit(
       sln fit train.h5 --images COCOA --val val.h5 --run runs/first
       sln fit train.h5 --images COCOA --preset tiny --steps 200
       sln fit train.h5 --images COCOA --epochs 12 --batch 16 --lr 0.02
+      sln fit more.h5 --images MORE --init runs/first --steps 500
       sln fit --resume runs/first
     """
     import sln
     from sln.config import load_config
     from sln.runs import Run
 
+    if resume is not None and init is not None:
+        raise typer.BadParameter("--resume continues a run and --init starts one from its weights: pass one of them")
     if resume is not None:
         given = (train, run, val, preset, config_file, settings, steps, epochs, batch, lr, head, check or None)
         if any(value not in (None, []) for value in (*given, seed, workers)):
@@ -76,11 +80,17 @@ def fit(
     if train is None:
         raise typer.BadParameter("name a cache to train on, or pass --resume RUN")
     values = {"train.steps": steps, "train.seed": seed, "train.batch": batch, "train.lr": lr, "head.kind": head}
-    values["train.workers"] = workers
-    config = load_config(preset, config_file, settings or [], values)
+    values |= {"train.workers": workers, "train.init": init and str(init)}
+    base = None
+    if init is not None and preset is None and config_file is None:
+        from sln.weights.initialization import settings_to_start_from
+
+        base = settings_to_start_from(str(init))
+        print_note(f"settings are those of {init}, where not given", quiet=quiet or not _is_first_process())
+    config = load_config(preset, config_file, settings or [], values, base=base)
     if epochs is not None:
         values["train.steps"] = _steps_of(epochs, train, config.train.batch, steps, quiet)
-        config = load_config(preset, config_file, settings or [], values)
+        config = load_config(preset, config_file, settings or [], values, base=base)
     sources = sln.Sources(train, options.image_folders(images, train), val, tuple(val_images or ()))
     if check:
         _check(config, sources, device, as_json, quiet)
@@ -91,7 +101,7 @@ def fit(
     folder = run or next(path for path in names if not path.exists())
     from sln.runtime.device import pick_device
 
-    slow = preset is None and config_file is None and pick_device(device).type == "cpu"
+    slow = preset is None and config_file is None and base is None and pick_device(device).type == "cpu"
     reporter = FitProgress(folder, config.train.steps, quiet=quiet, estimate=slow)
     if slow:
         text = f"note: no GPU here, and preset modern ({config.data.size} px) needs one; --preset tiny trains on a CPU"
