@@ -177,5 +177,5 @@ def test_weights_without_any_layer_that_fits_are_an_error(tmp_path):
     checkpoint(tmp_path / "w.pt")
     model = torch.nn.Sequential(torch.nn.Linear(2, 2))
     model.config = config()
-    with pytest.raises(WeightsError, match="none of its .* layers fits this network"):
+    with pytest.raises(WeightsError, match=r"none of its .* layers fits this network"):
         initialize(model, str(tmp_path / "w.pt"), SLN.from_config)
