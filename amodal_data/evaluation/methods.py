@@ -12,6 +12,7 @@ from amodal_data.evaluation.bootstrap import difference
 from amodal_data.evaluation.comparison import PredictionSource
 from amodal_data.evaluation.ground_truth import TruthSource, read_truth
 from amodal_data.evaluation.metric import OnImage
+from amodal_data.evaluation.protocols.order import pair_set
 from amodal_data.evaluation.report import EvaluationReport, Protocol, Rules, Score, score
 from amodal_data.evaluation.tables import Format, Row, card, files_text, main_columns, methods_table, value_at
 from amodal_data.readers import ReadOptions
@@ -129,6 +130,7 @@ def evaluate_all(
         6
     """
     reading: Any = {name: options.pop(name) for name in ReadOptions.__annotations__ if name in options}
+    options["pairs"] = pair_set(options.get("pairs", "overlap"))
     settings = Rules(**options)
     settings.check(protocols)
     named = isinstance(predictions, Mapping) and predictions and all(isinstance(key, str) for key in predictions)

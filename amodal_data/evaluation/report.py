@@ -16,10 +16,11 @@ from amodal_data.evaluation.protocols.amodal import AmodalMetric
 from amodal_data.evaluation.protocols.cocoeval import CocoMetric
 from amodal_data.evaluation.protocols.completion import CompletionMetric
 from amodal_data.evaluation.protocols.error_types import TYPES, Diagnosis, ErrorMetric
-from amodal_data.evaluation.protocols.order import OrderMetric, PairSet
+from amodal_data.evaluation.protocols.order import OrderMetric, PairSet, PairSource, pair_set
 from amodal_data.evaluation.results.scored_masks import NO_CLASS, UNLISTED_CLASS, PredictionStats
 from amodal_data.evaluation.tables import card, interval_lines, plain_table, single_table
 from amodal_data.readers import ReadOptions
+from amodal_data.readers.instaorder import OrderPairs
 from amodal_data.scenes.findings import counts_text
 
 Protocol = Literal["amodal", "coco", "order", "completion"]
@@ -127,7 +128,7 @@ class Rules:
 
     max_dets: Sequence[int] = (1, 10, 100)
     annotator: str = "first"
-    pairs: PairSet = "overlap"
+    pairs: PairSet | OrderPairs = "overlap"
     boundary: bool = False
     compat: Literal["sln"] | None = None
     nms: str = "as given"
@@ -144,6 +145,8 @@ class Rules:
         if "amodal" not in protocols and (self.compat is not None or self.errors):
             rule = "compat" if self.compat is not None else "errors"
             raise SelectionError(f"{rule!r} needs protocol 'amodal'")
+        if "order" not in protocols and isinstance(self.pairs, OrderPairs):
+            raise SelectionError("pairs of InstaOrder need protocol 'order'")
 
     def metric(self, protocol: Protocol) -> Metric:
         """The metric of a protocol."""
@@ -158,7 +161,7 @@ class Rules:
         rules: dict[Protocol, dict[str, Any]] = {
             "amodal": {"max_dets": sorted(self.max_dets)},
             "coco": {"iou": "boundary" if self.boundary else "mask", "max_dets": sorted(self.max_dets)},
-            "order": {"pairs": self.pairs},
+            "order": {"pairs": str(self.pairs)},
             "completion": {},
         }
         resampling = {"intervals": {"level": LEVEL, "draws": self.intervals, "of": "images"}} if self.intervals else {}
@@ -214,7 +217,7 @@ def evaluate(
     *,
     max_dets: Sequence[int] = (1, 10, 100),
     annotator: str = "first",
-    pairs: PairSet = "overlap",
+    pairs: PairSource = "overlap",
     boundary: bool = False,
     compat: Literal["sln"] | None = None,
     nms: str = "as given",
@@ -228,12 +231,14 @@ def evaluate(
 
     ground_truth: an annotation file, a cache, or scenes. predictions: a results file, several that are parts of one
     method, or image id -> predictions. compat ``"sln"`` (protocol ``amodal``) adds figures by the SLN release's rule,
-    which skips images without detections. annotator: see :func:`read_truth`. boundary: boundary IoU in protocol
-    ``coco``. nms, given: notes for the report, how duplicates were removed and what the method had as input (the
-    image, boxes, visible masks). errors: count types of errors (protocol ``amodal``). intervals: number of bootstrap
-    samples for 95% confidence intervals, 0 = none. only: image ids to score. reading: how to read an annotation file
-    that does not say everything itself: masks, order, crowds, pattern, visible_pattern and form of
-    :func:`amodal_data.read_annotations`. For several protocols or methods use :func:`evaluate_all`.
+    which skips images without detections. annotator: see :func:`read_truth`. pairs: of protocol ``order``, see
+    :class:`amodal_data.evaluation.protocols.order.OrderMetric`; a path names a file of InstaOrder, whose pairs are of
+    the annotations of a COCO file. boundary: boundary IoU in protocol ``coco``. nms, given: notes for the report, how
+    duplicates were removed and what the method had as input (the image, boxes, visible masks). errors: count types of
+    errors (protocol ``amodal``). intervals: number of bootstrap samples for 95% confidence intervals, 0 = none. only:
+    image ids to score. reading: how to read an annotation file that does not say everything itself: masks, order,
+    crowds, pattern, visible_pattern and form of :func:`amodal_data.read_annotations`. For several protocols or methods
+    use :func:`evaluate_all`.
 
     Raises :class:`amodal_data.errors.PredictionError` for predictions that cannot be scored, and
     :class:`amodal_data.errors.AnnotationError` for ground truth without any object.
@@ -246,7 +251,7 @@ def evaluate(
         >>> round(report.figures["subsets"]["all"]["all"]["AP"], 3)
         1.0
     """
-    rules = Rules(max_dets, annotator, pairs, boundary, compat, nms, given, errors, intervals)
+    rules = Rules(max_dets, annotator, pair_set(pairs), boundary, compat, nms, given, errors, intervals)
     rules.check([protocol])
     if isinstance(predictions, Mapping) and any(isinstance(key, str) for key in predictions):
         raise SelectionError("several methods by name", fix="evaluate_all(ground_truth, {name: predictions})")
@@ -290,6 +295,8 @@ def _warnings(truth: Truth, run: MetricRun, protocol: Protocol, metric: Metric) 
     if stats.tied_share > _MAX_TIED_SHARE and protocol in ("amodal", "coco"):
         share = f"{stats.tied_share:.0%} of the scores"
         warnings.append(f"{share} are tied within their image, so figures depend on the file order")
+    if isinstance(metric, OrderMetric) and metric.left_out:
+        warnings.append(metric.left_out)
     if isinstance(metric, CocoMetric):
         warnings += _warnings_of_classes(truth, stats, metric)
     if protocol in ("order", "completion") and stats.lacks_visible:

@@ -19,7 +19,7 @@ import pytest
 from support.commands import ROOT, run_command
 from support.networks import FEW_STEPS
 from support.scenes import modal_photos
-from support.tool_layouts import bop_of, written
+from support.tool_layouts import bop_of, instaorder, written
 
 import amodal_data as ad
 import sln
@@ -103,6 +103,9 @@ def home(tmp_path_factory):
     shutil.copy(folder / "COCO_amodal_val2014.json", folder / "truth.json")
     shutil.copy(write_flat(folder / "d2sa", 6, "d2sa", size=(60, 80)), folder / "D2S_amodal_validation.json")
     convert(open_dataset(scenes), folder / "FILE_OR_FOLDER", "coco")
+    coco = convert(open_dataset(folder / "COCO_amodal_val2014.json"), folder / "instances_val2017.json", "coco").path
+    first = [row for row in json.loads(Path(coco).read_text())["annotations"] if row["image_id"] == 1]
+    instaorder(folder / "InstaOrder_val2017.json", [(1, [row["id"] for row in first], ["0<1"])])
     for layout, name in (("labelme", "FOLDER"), ("cvat", "annotations.xml"), ("datumaro", "datumaro.json"),
                          ("coco-z", "FILE"), ("masks", "masks")):  # fmt: skip
         path, _ = written(layout, scenes, folder)

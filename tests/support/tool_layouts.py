@@ -158,6 +158,17 @@ def visible_front_first(amodal):
     return np.array([mask & ~amodal[:n].any(axis=0) for n, mask in enumerate(amodal)], bool)
 
 
+def instaorder(path, rows):
+    """Write a file of InstaOrder; rows: (image id, instance ids, orders)."""
+    annotations = [
+        {"image_id": image, "instance_ids": ids, "depth": [{"order": "0<1", "overlap": False, "count": 1}],
+         "occlusion": [{"order": order, "count": 1} for order in orders]}
+        for image, ids, orders in rows
+    ]  # fmt: skip
+    path.write_text(json.dumps({"info": {}, "annotations": annotations}))
+    return path
+
+
 def written(layout, cocoa, folder):
     """Write a COCOA file in a layout; returns its path and the options to read it with."""
     content = json.loads(cocoa.read_text())

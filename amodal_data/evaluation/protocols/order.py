@@ -10,7 +10,8 @@ passes, pixels that reach half of the pair's largest C_A C_B decide.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +32,10 @@ from amodal_data.layering.sem_dist import (
     soft_depth,
 )
 from amodal_data.masks.rle import RLE
+from amodal_data.readers.instaorder import OrderPairs, read_instaorder
 
 PairSet = Literal["overlap", "bordering", "constraint"]
+PairSource = PairSet | OrderPairs | Path | str
 Probable = tuple[NDArray[Any], NDArray[Any]]  # confidence C [h, w] and level probabilities P [K, h, w]
 
 
@@ -93,9 +96,10 @@ METHODS = ("R_hard", "R_joint", "R_soft", "modal_vote", "modal_vote_pixel", "mod
 class OrderMetric(Metric):
     """The counts of protocol ``order``: pairs, decided and right ones, by image and method."""
 
-    def __init__(self, pairs: PairSet = "overlap") -> None:
+    def __init__(self, pairs: PairSet | OrderPairs = "overlap") -> None:
         """``overlap`` = pairs whose amodal masks overlap in the ground truth; ``bordering`` = of those, pairs whose
-        modal masks touch as well; ``constraint`` = pairs that the annotation file lists in ``depth_constraint``.
+        modal masks touch as well; ``constraint`` = pairs that the annotation file lists in ``depth_constraint``; or
+        the pairs of a file of InstaOrder.
         """
         self._pairs = pairs
         self._counts: list[NDArray[np.int64]] = []
@@ -110,12 +114,30 @@ class OrderMetric(Metric):
     def compute(self, order: Order, stats: PredictionStats) -> Figures:
         """``methods``: shares of right and decided pairs, None where there is no pair to divide by.
 
-        A method is None if it needs probabilities, or visible masks, and no prediction has any.
+        A method is None if it needs probabilities, or visible masks, and no prediction has any. Raises
+        :class:`SelectionError` if pairs were given and none is of the ground truth.
         """
         counts = np.array(self._counts, np.int64).reshape(-1, 3, len(METHODS)).sum(axis=0)
+        if isinstance(self._pairs, OrderPairs) and not counts[0].any():
+            problem = f"no pair of {self._pairs.source.name} is of instances of the ground truth"
+            raise SelectionError(problem, fix="name the COCO file with the objects that its instance_ids mean")
         available = [(name, counts[:, m]) for m, name in enumerate(METHODS) if name in _available(stats)]
         shares = {name: _shares(column) | {"pairs": int(column[0])} for name, column in available}
         return {"methods": dict.fromkeys(METHODS) | shares}
+
+    @property
+    def left_out(self) -> str:
+        """The pairs of a file of InstaOrder that are not scored, for a warning; "" = none are left out."""
+        if not isinstance(self._pairs, OrderPairs):
+            return ""
+        scored = int(sum(counts[0, 0] for counts in self._counts))
+        numbers = {
+            "where each object hides a part of the other": self._pairs.mutual,
+            "that cannot be read": self._pairs.malformed,
+            "of objects that the ground truth lacks": sum(map(len, self._pairs.by_image.values())) - scored,
+        }
+        listed = ", ".join(f"{n:,} {reason}" for reason, n in numbers.items() if n)
+        return listed and f"pairs of {self._pairs.source.name} that are left out: {listed}"
 
     def resample(self, order: Order, stats: PredictionStats, weights: NDArray[np.int64]) -> Figures:
         """``methods`` of resampled images."""
@@ -141,7 +163,24 @@ def _available(stats: PredictionStats) -> set[str]:
     return names - _BY_GRID.keys() if stats.lacks_visible else names
 
 
-def _pairs(image: TruthImage, pair_set: PairSet) -> list[tuple[int, int]]:
+def pair_set(pairs: PairSource) -> PairSet | OrderPairs:
+    """The pairs by name, or those of a file of InstaOrder. Raises :class:`SelectionError` if it is neither."""
+    if isinstance(pairs, OrderPairs):
+        return pairs
+    for name in get_args(PairSet):
+        if pairs == name:
+            return name
+    if not Path(pairs).is_file():
+        fix = f"choose from {', '.join(get_args(PairSet))}, or name a file of InstaOrder"
+        raise SelectionError(f"no pairs are called {str(pairs)!r:.80}", fix=fix)
+    return read_instaorder(Path(pairs))
+
+
+def _pairs(image: TruthImage, pair_set: PairSet | OrderPairs) -> list[tuple[int, int]]:
+    if isinstance(pair_set, OrderPairs):
+        places = {number: n for n, number in enumerate(image.targets.annotation_ids.tolist())}
+        listed = pair_set.by_image.get(image.image_id, [])
+        return [(places[a], places[b]) for a, b in listed if a in places and b in places]
     if pair_set == "constraint" and image.constraint is None:
         fix = "score against the COCOA annotation file, not against a cache of it"
         raise SelectionError("this ground truth lists no depth_constraint pairs", fix=fix)

@@ -9,7 +9,6 @@ from amodal_cli.shared import options
 from amodal_cli.shared.terminal import check_output, print_json, print_note, progress
 from amodal_data.io.text import printable
 
-Pairs = Literal["overlap", "bordering", "constraint"]
 TableFormat = Literal["table", "markdown", "latex", "csv", "json"]
 Protocol = Literal["amodal", "coco", "order", "completion"]
 
@@ -33,7 +32,9 @@ def evaluate(
         str, typer.Option("--protocol", "-p", metavar="NAMES", help="Choose from amodal, coco, order, completion.")
     ] = "amodal",
     max_dets: Annotated[str, typer.Option(metavar="LIST", help="Maximum detections per image.")] = "1,10,100",
-    pairs: Annotated[Pairs, typer.Option(help="Pairs of instances in protocol order.")] = "overlap",
+    pairs: Annotated[
+        str, options.Text(help="Pairs in protocol order: overlap, bordering, constraint, or a file of InstaOrder.")
+    ] = "overlap",
     boundary: Annotated[bool, typer.Option("--boundary", help="Match by boundary IoU in protocol coco.")] = False,
     compat: Annotated[Literal["sln"] | None, typer.Option(help="Add metrics by this release's rule.")] = None,
     baselines: Annotated[
@@ -58,6 +59,7 @@ def evaluate(
       amodal-data evaluate val.h5 mine.json theirs.json -p amodal,order --intervals 1000
       amodal-data evaluate val.h5 predictions.json --csv errors.csv --format markdown
       amodal-data evaluate val.h5 completed.json -p completion,order --baselines
+      amodal-data evaluate instances_val2017.json mine.json --masks modal -p order --pairs InstaOrder_val2017.json
     """
     from amodal_data.evaluation.results.mask_pictures import is_mask_folder
 
