@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from amodal_data.masks.rle import RLE
 from amodal_data.synthetic.composing.arrangement import Planner, SceneSpec
-from amodal_data.synthetic.composing.cutouts import ObjectBank, build_object_bank
+from amodal_data.synthetic.composing.cutouts import ObjectBank
+from amodal_data.synthetic.composing.object_bank import build_object_bank
 from sln.completion.arranged_windows import Rng, Windows
 from sln.completion.visible_prompts import Prompts, pixel_owners
 from sln.completion.window_cells import cured_owners, owner_codes, window_cells, windows_of_boxes

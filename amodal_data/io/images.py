@@ -151,6 +151,14 @@ def read_photo(
     return np.asarray(photo)
 
 
+def read_rgba(path: Path) -> NDArray[np.uint8]:
+    """Decode an upright image with transparency, uint8 [H, W, 4]. Raises :class:`PhotoError`, also without any."""
+    with open_photo(path) as image:
+        if _opacity(image) is None:
+            raise PhotoError("no alpha channel", place=str(path), fix="save it as PNG with a transparent background")
+        return np.asarray(_upright(image).convert("RGBA"))
+
+
 def photo_pixels(photo: object) -> NDArray[np.uint8]:
     """A photo in any form as upright RGB, uint8 [H, W, 3].
 

@@ -62,10 +62,11 @@ def describe_dataset(path: Path, on_image: Callable[[int], None] = lambda _: Non
         raise SelectionError("compose did not write this file", place=str(composed), fix="compose the set again")
     photos = load_json(file)[0]["images"]
     licenses = Counter(str(photo.get("license", "unknown")) for photo in photos if isinstance(photo, dict))
-    source = settings["source"]
+    sources = settings["sources"] if "sources" in settings else [settings["source"]]
     keys = {"seed": "seed", "objects": "donors", "backgrounds": "backdrops"}
     made = {name: str(settings[key]) for name, key in keys.items()}
     return DatasetDescription(
-        path.resolve().name, file, dataset.origin.sources[0].sha256, summary, ((source["name"], source["sha256"]),),
+        path.resolve().name, file, dataset.origin.sources[0].sha256, summary,
+        tuple((source["name"], source["sha256"]) for source in sources),
         made, photos=path / "images", composed=settings, licenses=tuple(sorted(licenses.items())),
     )  # fmt: skip

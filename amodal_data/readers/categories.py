@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from amodal_data.readers.json_files import identifier, text
+from amodal_data.scenes.findings import Finding, Place
 
 UNKNOWN_CLASS = -1  # Id of instances whose class the file does not list, where it says no number for it
 
@@ -63,6 +64,23 @@ class Categories:
         """The same classes with other ids; ``ids``: old id -> new id."""
         names = {ids.get(number, number): name for number, name in self.names.items()}
         return Categories(names, {key: ids.get(n, n) for key, n in self.numbers.items()}, ids)
+
+
+def common_ids(
+    classes: Mapping[int, str], listed: Mapping[int, str], file: str
+) -> tuple[dict[int, int], list[Finding]]:
+    """Ids of the classes of a later file: those of the same names in ``classes``, their ids if free, or new ones.
+
+    The finding names the ids that change.
+    """
+    by_name = {name: number for number, name in classes.items()}
+    free, ids = max((*classes, *listed), default=0) + 1, dict[int, int]()
+    for number, name in listed.items():
+        ids[number] = by_name.get(name, number if number not in classes else free)
+        free += ids[number] == free
+    moved = [f"{name!r:.40} {number} -> {ids[number]}" for number, name in listed.items() if number != ids[number]]
+    summary = ", ".join(moved[:5]) + ", ..." * (len(moved) > 5)
+    return ids, [Finding("classes-renumbered", Place(file), summary)] if moved else []
 
 
 def _is_text_id(value: Any) -> bool:

@@ -71,7 +71,7 @@ class PhotoFinder:
         self._by_name: dict[str, list[Path]] = defaultdict(list)
         self._by_id: dict[int | None, list[Path]] = defaultdict(list)
         self._by_stem: dict[str, list[Path]] = defaultdict(list)
-        for path in dict.fromkeys(path for folder in folders for path in _photos(folder.resolve(), depth=2)):
+        for path in dict.fromkeys(path for folder in folders for path in photos_in(folder.resolve(), depth=2)):
             name = normal_path(path.name)
             self._by_name[name].append(path)
             self._by_stem[PurePath(name).stem].append(path)
@@ -105,7 +105,7 @@ def coco_id(name: str) -> int | None:
 _NO_PHOTOS = {"mask", "mask_visib", "depth"}  # Folders of a BOP scene that hold thousands of other pictures
 
 
-def _photos(root: Path, depth: int) -> Iterator[Path]:
+def photos_in(root: Path, depth: int) -> Iterator[Path]:
     """The image files in a folder and ``depth`` levels below it, in order of name; links are followed."""
     folders = [root]
     while folders and depth >= 0:

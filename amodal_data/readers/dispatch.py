@@ -11,6 +11,7 @@ import orjson
 from amodal_data.errors import AnnotationError, LayoutError, SelectionError
 from amodal_data.readers.amodal_coco import amodal_coco_scenes, dataset_of, layout_of
 from amodal_data.readers.annotation_index import annotation_keys, list_keys, top_level
+from amodal_data.readers.categories import common_ids
 from amodal_data.readers.cocoa import check_annotator, cocoa_scenes
 from amodal_data.readers.foreign_formats import refuse_foreign
 from amodal_data.readers.json_files import load_json
@@ -238,15 +239,8 @@ def _common_classes(scenes: Scenes, later: Scenes) -> tuple[Scenes, list[Finding
     classes, listed = scenes.categories, later.categories
     if all(classes.get(number, name) == name for number, name in listed.items()):
         return later, []
-    by_name = {name: number for number, name in classes.items()}
-    free, ids = max((*classes, *listed)) + 1, dict[int, int]()
-    for number, name in listed.items():
-        ids[number] = by_name.get(name, free)
-        free += name not in by_name
-    moved = [f"{name!r:.40} {number} -> {ids[number]}" for number, name in listed.items() if number != ids[number]]
-    place = Place(later.sources[0].name if later.sources else "")
-    renumbered = later.renumbered(ids, {ids[number]: name for number, name in listed.items()})
-    return renumbered, [Finding("classes-renumbered", place, ", ".join(moved[:5]) + ", ..." * (len(moved) > 5))]
+    ids, findings = common_ids(classes, listed, later.sources[0].name if later.sources else "")
+    return later.renumbered(ids, {ids[number]: name for number, name in listed.items()}), findings
 
 
 def _concatenate(scenes: Scenes, later: Scenes) -> Scenes:

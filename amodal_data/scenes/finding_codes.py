@@ -183,7 +183,16 @@ CODES: dict[str, Code] = {
         "Copy or download the file again, or correct the size in the annotations."),
     "license-left-out": Code(
         "info", "The license of an image is not among those you allow.", "image skipped",
-        "Allow the license with --license."),
+        "Allow the license with --licenses."),
+    "photo-excluded": Code(
+        "info", "A list of --exclude names the image.", "image skipped",
+        "Nothing has to be done if the image belongs to a test set."),
+    "exclude-unmatched": Code(
+        "warning", "A list of --exclude names an image that no source has.", "name ignored",
+        "Nothing has to be done if the sources lack that image. Else write its id or file name as they do."),
+    "cutout-unusable": Code(
+        "warning", "An image of --cutouts cannot be read, or none or all of it is transparent.", "not pasted",
+        "Save it as PNG with alpha: opaque where the object is, transparent around it."),
     "donor-small": Code(
         "info", "An object has fewer pixels than --smallest.", "not pasted",
         "Lower --smallest."),

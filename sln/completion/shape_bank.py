@@ -21,7 +21,8 @@ from amodal_data.masks.rle import RLE
 from amodal_data.masks.windows import Window, crop, window_of
 from amodal_data.readers.plain_coco import read_coco
 from amodal_data.scenes.scene import Scene
-from amodal_data.synthetic.composing.cutouts import Rules, in_part, whole_instances
+from amodal_data.synthetic.composing.cutouts import Rules, whole_instances
+from amodal_data.synthetic.composing.photo_choice import in_part
 
 SIDE = 112  # Pixels a side of a stored shape
 LONGER_SIDE = 96  # Pixels of the longer side of the object in it

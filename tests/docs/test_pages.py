@@ -16,6 +16,7 @@ from textwrap import dedent
 
 import numpy as np
 import pytest
+from PIL import Image
 from support.commands import ROOT, run_command
 from support.networks import FEW_STEPS
 from support.scenes import modal_photos
@@ -28,7 +29,7 @@ from amodal_data.inspector.target_dataset import open_dataset
 from amodal_data.io.images import read_photo
 from amodal_data.synthetic import write_flat
 from amodal_data.synthetic.composing.arrangement import SceneSpec
-from amodal_data.synthetic.composing.cutouts import build_object_bank
+from amodal_data.synthetic.composing.object_bank import build_object_bank
 from amodal_data.synthetic.composing.scene_writer import compose
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
@@ -121,7 +122,13 @@ def home(tmp_path_factory):
     bank = build_object_bank(modal, [folder / "train2017"])
     compose(bank, folder / "composed", 2, spec=SceneSpec(size=(96, 128), objects=(2, 3)))
     photos = sorted((folder / "data").rglob("*.jpg"))
-    (folder / "photos").mkdir()
+    for name in ("photos", "rooms", "objects"):
+        (folder / name).mkdir()
+    shutil.copy(photos[0], folder / "rooms")
+    (folder / "test.txt").write_text("1\n2.png\n")
+    cutout = Image.new("RGBA", (60, 60))
+    cutout.paste((200, 30, 30, 255), (10, 10, 50, 50))
+    cutout.save(folder / "objects" / "red.png")
     for name in ("photos/1.jpg", "photos/2.jpg", "photo.jpg", "a.jpg", "b.jpg"):
         shutil.copy(photos[0], folder / name)
     masks = np.zeros((2, 60, 80), bool)

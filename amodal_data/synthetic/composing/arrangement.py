@@ -27,6 +27,8 @@ _MAX_RATE = 0.95  # Highest occlusion rate of a placed object
 _TRIES = 24  # Positions tried for an object, and objects tried for a rate
 _MAX_SIDE = 0.7  # Longest side of an object, as a share of the canvas
 _JITTER = 1.25  # Largest random factor on the size of an object
+_FREE_SIZES = (0.12, 0.4)  # Roots of the areas of objects that lie in no photo, as shares of the canvas (range)
+_ENLARGED = 2.0  # Most that such an object is enlarged
 Mask = NDArray[np.bool_]
 Box = tuple[float, float, float, float]
 Coarse = NDArray[np.float32]  # Covered share of each cell
@@ -113,6 +115,8 @@ class Planner:
         self.groups = [rest for group in self.groups if len(rest := np.setdiff1d(group, cutouts))]
         if not len(self.pasted):
             raise SelectionError("no photo with an object to paste can be decoded", place=photo, fix="fetch them again")
+        if not len(self.backgrounds):
+            raise SelectionError("no photo to paste objects into can be decoded", place=photo, fix="fetch them again")
 
     def _numbers_by_photo(self) -> dict[str, tuple[list[int], list[int]]]:
         """The numbers of the backgrounds and of the cut-outs of each photo, by its path."""
@@ -202,8 +206,11 @@ def _rate(mask: Mask, cover: Mask) -> float:
 def _scaled(rng: np.random.Generator, cutout: Cutout, size: tuple[int, int], flip: bool) -> Mask | None:
     """Mask of an object, scaled about as the canvas is to its photo, bool [h, w]; None if it gets too small."""
     shape = cutout.shape()
-    scale = float(np.sqrt(size[0] * size[1] / (cutout.mask.size[0] * cutout.mask.size[1])))
-    scale *= float(np.exp(rng.uniform(-np.log(_JITTER), np.log(_JITTER))))
+    area = cutout.mask.size[0] * cutout.mask.size[1] if cutout.framed else cutout.mask.area
+    sizes = (1 / _JITTER, _JITTER) if cutout.framed else _FREE_SIZES
+    scale = float(np.sqrt(size[0] * size[1] / area))
+    scale *= float(np.exp(rng.uniform(*np.log(sizes))))
+    scale = scale if cutout.framed else min(scale, _ENLARGED)
     scale = min(scale, _MAX_SIDE * size[0] / shape.shape[0], _MAX_SIDE * size[1] / shape.shape[1])
     mask = scaled_mask(shape, (max(1, round(shape.shape[0] * scale)), max(1, round(shape.shape[1] * scale)))) > 0.5
     return (mask[:, ::-1] if flip else mask) if mask.sum() >= _CELL**2 else None

@@ -17,7 +17,7 @@ from amodal_data.synthetic.composing.arrangement import Arrangement, Placement
 from amodal_data.synthetic.composing.cutouts import ObjectBank
 
 Picture = NDArray[np.float32]  # RGB, float32 [h, w, 3] in [0, 1]
-Photos = Callable[[str], Image.Image]  # Opens the photo at a path, RGB
+Photos = Callable[..., Image.Image]  # Opens the photo at a path, RGB; alpha=True: an image of one object
 
 _MARGIN = 6  # Pixels around an object for its feathered edge
 _FEATHER = (0.5, 1.1)  # Standard deviation of the blur of the edge, pixels (range)
@@ -67,7 +67,8 @@ def _cut_out(rng: np.random.Generator, placement: Placement, bank: ObjectBank, p
     top, left = round((rows.start - box[1]) / down), round((columns.start - box[0]) / across)
     below, right = round((box[3] - rows.stop) / down), round((box[2] - columns.stop) / across)
     size = (left + width + right, top + height + below)
-    photo = photos(str(cutout.photo)).resize(size, Image.Resampling.BILINEAR, box=box)
+    opened = photos(str(cutout.photo)) if cutout.framed else photos(str(cutout.photo), alpha=True)
+    photo = opened.resize(size, Image.Resampling.BILINEAR, box=box)
     rgb = np.asarray(photo, np.float32) / 255
     if placement.flip:
         rgb, left, right = rgb[:, ::-1], right, left

@@ -6,6 +6,7 @@ from threading import Lock
 from PIL import Image
 
 from amodal_data.io.images import read_photo
+from amodal_data.synthetic.composing.photo_folders import cutout_pixels
 
 _CHANNELS = 3  # Bytes of an RGB pixel
 
@@ -15,15 +16,19 @@ class DecodedPhotos:
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
-        self._photos: dict[str, Image.Image] = {}
+        self._photos: dict[tuple[str, bool], Image.Image] = {}
         self._lock = Lock()
 
-    def __call__(self, path: str) -> Image.Image:
-        """The photo at a path. Raises :class:`amodal_data.errors.PhotoError`, whose ``place`` is the path."""
-        photo = self._photos.get(path) or Image.fromarray(read_photo(Path(path)))
+    def __call__(self, path: str, *, alpha: bool = False) -> Image.Image:
+        """The photo at a path; with ``alpha``, the object of an image as :func:`cutout_pixels` crops it.
+
+        Raises :class:`amodal_data.errors.PhotoError`, whose ``place`` is the path.
+        """
+        photo = self._photos.get((path, alpha))
+        photo = photo or Image.fromarray(cutout_pixels(Path(path))[0] if alpha else read_photo(Path(path)))
         with self._lock:
-            self._photos.pop(path, None)
-            self._photos[path] = photo  # the last one
+            self._photos.pop((path, alpha), None)
+            self._photos[path, alpha] = photo  # the last one
             while self.kept_bytes > self.max_bytes:
                 del self._photos[next(iter(self._photos))]
         return photo

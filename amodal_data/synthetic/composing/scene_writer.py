@@ -108,7 +108,7 @@ def compose(
             on_scene(count)
         with target.lock():
             report = _report(target, part, bank)
-            complete = target.join(bank.names)
+            complete = target.join(bank.names, _provenance(bank))
         return replace(report, complete=complete, seconds=time.perf_counter() - start)
 
 
@@ -122,14 +122,22 @@ def _check_request(n: int, spec: SceneSpec, shard: tuple[int, int] | None, *, fo
         )
 
 
+def _sources(bank: ObjectBank) -> dict[str, Any]:
+    """``source``, or ``sources`` if there are several, and the lists of excluded photos, if any."""
+    rows = [asdict(source) for source in bank.sources]
+    sources = {"source": rows[0]} if len(rows) == 1 else {"sources": rows}
+    return sources | ({"exclude": [asdict(source) for source in bank.exclude]} if bank.exclude else {})
+
+
 def _settings(bank: ObjectBank, n: int, seed: int, spec: SceneSpec) -> dict[str, Any]:
     """All that scenes depend on, the content of ``compose.json``."""
-    digest = hashlib.sha256(
-        repr([(d.image_id, d.annotation_id) for d in bank.cutouts] + [b.image_id for b in bank.backgrounds]).encode()
-    ).hexdigest()
+    stock: list[Any] = [(d.image_id, d.annotation_id) for d in bank.cutouts] + [b.image_id for b in bank.backgrounds]
+    if len(bank.sources) > 1:
+        stock += [item.source for item in bank.items()]
+    digest = hashlib.sha256(repr(stock).encode()).hexdigest()
     return {
         "schema": SCHEMA,
-        "source": dict(zip(("name", "sha256"), bank.source, strict=True)),
+        **_sources(bank),
         "scenes": n,
         "seed": seed,
         "wishes": asdict(spec),
@@ -197,11 +205,23 @@ _PHOTOS = DecodedPhotos(_KEPT_BYTES)
 def _photo_findings(target: SetFolder, blocks: Sequence[int], bank: ObjectBank) -> list[Finding]:
     """A finding for each photo that could not be decoded while some blocks were made."""
     problems = {path: message for block in blocks for path, message in (target.read_block(block) or ((), ()))[1]}
+    photos = {str(item.photo): item for item in bank.items() if str(item.photo) in problems}
     return [
-        Finding("photo-unusable", Place(bank.source[0], background.image_id), f"{photo.name}: {problems[str(photo)]}")
-        for background in bank.backgrounds
-        if str(photo := background.photo) in problems
+        Finding(
+            "photo-unusable",
+            Place(bank.sources[item.source].name, item.image_id),
+            f"{item.photo.name}: {problems[path]}",
+        )
+        for path, item in photos.items()
     ]
+
+
+def _provenance(bank: ObjectBank) -> dict[str, Any]:
+    """The lists ``sources`` and ``licenses`` that images and instances refer to; none of a single source."""
+    if len(bank.sources) == 1:
+        return {}
+    sources = [{"id": n, **asdict(source)} for n, source in enumerate(bank.sources, 1)]
+    return {"sources": sources, "licenses": list(bank.licenses)}
 
 
 def to_scene(arrangement: Arrangement, bank: ObjectBank, image_id: int, file_name: str) -> Scene:
@@ -225,11 +245,20 @@ def _annotate(arrangement: Arrangement, bank: ObjectBank, image_id: int, photo: 
     image = {"id": image_id, "file_name": file_name, "height": scene.size[0], "width": scene.size[1]}
     image |= {"license": background.license, "backdrop": background.image_id, "seed": seed}
     image |= {"bytes": photo.stat().st_size}
-    origins = []
-    for placement in arrangement.objects:
-        cutout = bank.cutouts[placement.cutout]
-        origin = {"image_id": cutout.image_id, "annotation_id": cutout.annotation_id, "license": cutout.license}
+    cutouts = [bank.cutouts[placement.cutout] for placement in arrangement.objects]
+    origins: list[dict[str, Any]] = []
+    for placement, cutout in zip(arrangement.objects, cutouts, strict=True):
+        origin: dict[str, Any] = {
+            "image_id": cutout.image_id,
+            "annotation_id": cutout.annotation_id,
+            "license": cutout.license,
+        }
         origins.append(origin | {"at_home": placement.native})
+    if len(bank.sources) > 1:
+        image |= {"source": background.source + 1, "backdrop_name": background.file_name}
+        image |= {"licenses": sorted({background.license, *(cutout.license for cutout in cutouts)} - {0})}
+        for origin, cutout in zip(origins, cutouts, strict=True):
+            origin |= {"source": cutout.source + 1, "file_name": cutout.file_name}
     flat = export_coco([(CachedImage(image_id, file_name, scene.size), targets)])["annotations"]
     for annotation, origin in zip(flat, origins, strict=False):  # a crowd of unknown pixels may follow
         annotation["donor"] = origin
@@ -247,6 +276,7 @@ def _report(target: SetFolder, blocks: Sequence[int], bank: ObjectBank) -> Compo
         for region in annotation["regions"]:
             rates.append(region["occlude_rate"])
             if not region["donor"]["at_home"]:
-                pasted.add((region["donor"]["image_id"], region["donor"]["annotation_id"]))
+                donor = region["donor"]
+                pasted.add((donor.get("source"), donor["image_id"], donor["annotation_id"]))
     findings = (*bank.findings, *_photo_findings(target, blocks, bank))
     return ComposeReport(target.path, scenes, len(rates), len(pasted), shares(rates), findings)

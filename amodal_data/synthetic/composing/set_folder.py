@@ -133,10 +133,10 @@ class SetFolder:
         else:
             yield from (scene["cocoa"] for scene in self._scenes(blocks))
 
-    def join(self, names: Mapping[int, str]) -> bool:
+    def join(self, names: Mapping[int, str], rest: Mapping[str, Any]) -> bool:
         """Join all blocks to annotation files and remove them; False if some are missing. Call it under the lock.
 
-        names: category names by id. Annotation ids count from 1.
+        names: category names by id. rest: other lists of both files. Annotation ids count from 1.
         """
         blocks = range(-(-self.scenes // BLOCK))
         if not self.finished:
@@ -145,8 +145,8 @@ class SetFolder:
             if any(self.read_block(block) is None for block in blocks):
                 return False
             categories = [{"id": number, "name": name} for number, name in sorted(names.items())]
-            self._write_file(COCOA, lambda scene: [scene["cocoa"]], {}, blocks)
-            self._write_file(FLAT, lambda scene: scene["flat"], {"categories": categories}, blocks)
+            self._write_file(COCOA, lambda scene: [scene["cocoa"]], rest, blocks)
+            self._write_file(FLAT, lambda scene: scene["flat"], {"categories": categories, **rest}, blocks)
         for path in self.path.glob("blocks/*.json"):
             path.unlink()
         with suppress(OSError):

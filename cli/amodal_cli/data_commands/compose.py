@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -10,15 +10,32 @@ from amodal_cli.shared import options
 from amodal_cli.shared.annotations import is_large
 from amodal_cli.shared.terminal import count_of, print_findings, print_note, print_result, progress
 
+if TYPE_CHECKING:
+    from amodal_data.synthetic.composing import ObjectBank
+
 Part = Literal["all", "train", "val"]
 
 _MIN_SIZE = 64  # Smallest height and width of a scene, in pixels
 
 
 def compose(
-    file: Annotated[Path, options.ExistingFile(metavar="FILE", help="COCO file with modal masks.")],
-    images: Annotated[list[Path], options.InputFolder(help="Folder of its images; repeatable.")],
     output: Annotated[Path, options.OutputFolder("--output", "-o", help="Folder to write to.")],
+    files: Annotated[
+        list[Path] | None, options.ExistingFile(metavar="FILE", help="COCO file with modal masks; several are joined.")
+    ] = None,
+    images: Annotated[
+        list[Path] | None, options.InputFolder(help="Folder of its images; repeatable. Of several files, one each.")
+    ] = None,
+    cutouts: Annotated[
+        Path | None, options.InputFolder("--cutouts", help="Folder of images with alpha, each a whole object.")
+    ] = None,
+    backgrounds: Annotated[
+        Path | None, options.InputFolder("--backgrounds", help="Folder of photos to paste into [those of FILE].")
+    ] = None,
+    exclude: Annotated[
+        list[Path] | None,
+        options.InputFile("--exclude", dir_okay=False, help="List of photos to leave out, as a test set; repeatable."),
+    ] = None,
     force: options.Force = False,
     resume: options.Resume = False,
     part: Annotated[Part, typer.Option(help="Part of the images; train and val share none.")] = "all",
@@ -61,19 +78,19 @@ def compose(
         raise typer.BadParameter(f"-n is at most {composing.MAX_SCENES:,}, found {n:,}")
     if min(size) < _MIN_SIZE:
         raise typer.BadParameter(f"--size is at least {_MIN_SIZE} {_MIN_SIZE}, found {size[0]} {size[1]}")
+    if files and not images:
+        raise typer.BadParameter("FILE needs the folder of its images: pass --images DIR")
+    if not files and not (cutouts and backgrounds):
+        raise typer.BadParameter("pass FILE with --images, or --cutouts with --backgrounds")
     bank = composing.build_object_bank(
-        file, images, rules=composing.Rules(smallest=smallest, contact=contact), classes=classes or [],
-        licenses=licenses or [], part=part, held_out=held_out, split=split,
-        stream=is_large(file) if stream is None else stream,
+        files or [], images or [], rules=composing.Rules(smallest=smallest, contact=contact), classes=classes or [],
+        licenses=licenses or [], part=part, held_out=held_out, split=split, cutouts=cutouts, backgrounds=backgrounds,
+        exclude=exclude or [], stream=any(map(is_large, files or [])) if stream is None else stream,
     )  # fmt: skip
     sources = count_of(len(bank.backgrounds), "image")
     print_note(f"{count_of(len(bank.cutouts), 'unoccluded object')} in {sources}", quiet=quiet)
-    used = {image.license for image in bank.backgrounds}
-    if forbidden := {number: name for number, name in bank.no_derivatives.items() if number in used}:
-        names = ", ".join(f"{number} ({name})" for number, name in sorted(forbidden.items()))
-        allowed = " ".join(f"--licenses {number}" for number in sorted(used - forbidden.keys() - {0}))
-        hint = f"; to leave them out: {allowed}" if allowed else ""
-        print_note(f"warning: images under licenses {names} must not be shared in derived works{hint}")
+    _warn_of_licenses(bank)
+    _warn_of_unmatched(bank)
     spec = composing.SceneSpec(size, (low, high), occluded, tuple(classes or ()), balance)
     numbers = options.parse_shard(shard)
     kept = "finished scenes are kept; continue with --resume"
@@ -90,3 +107,26 @@ def compose(
     hint = f"next: amodal-data build-targets {report.folder / composing.FLAT}"
     waiting = "other shards are missing; the last one writes the annotations"
     print_note(hint if report.complete else waiting, quiet=quiet)
+
+
+def _warn_of_licenses(bank: "ObjectBank") -> None:
+    """Name the licenses in use that forbid derived works, by their ids in their files."""
+    used = {item.license for item in bank.items()}
+    stated = {row["id"]: row["source_id"] for row in bank.licenses}
+    forbidden = {stated.get(n, n): name for n, name in sorted(bank.no_derivatives.items()) if n in used}
+    if forbidden:
+        names = ", ".join(f"{number} ({name})" for number, name in sorted(forbidden.items()))
+        rest = sorted({stated.get(n, n) for n in used - {0}} - forbidden.keys())
+        hint = "; to leave them out: " + " ".join(f"--licenses {number}" for number in rest) if rest else ""
+        print_note(f"warning: images under licenses {names} must not be shared in derived works{hint}")
+
+
+def _warn_of_unmatched(bank: "ObjectBank") -> None:
+    """Name the photos to exclude that no source has."""
+    for source in bank.exclude:
+        unmatched = [f for f in bank.findings if f.code == "exclude-unmatched" and f.place.file == source.name]
+        if unmatched:
+            listed = ", ".join(f.message[:60] for f in unmatched[:3]) + ", ..." * (len(unmatched) > 3)
+            print_note(
+                f"warning: {source.name} excludes {count_of(len(unmatched), 'name')} that no source has: {listed}"
+            )

@@ -235,7 +235,7 @@ def test_a_stream_gives_the_same_bank(modal, bank, tmp_path):
             (b.image_id, b.whole, b.license) for b in streamed.backgrounds
         ]
         assert sorted(map(str, loaded.findings)) == sorted(map(str, streamed.findings))
-        for name in ("names", "no_derivatives", "source"):
+        for name in ("names", "no_derivatives", "sources"):
             assert getattr(loaded, name) == getattr(streamed, name)
         assert all(a.unknown == b.unknown for a, b in zip(loaded.backgrounds, streamed.backgrounds, strict=True))
 
