@@ -50,9 +50,10 @@ def _origin(described: DatasetDescription) -> str:
 def _licenses(described: DatasetDescription, license: str | None) -> str:
     lines = [f"Annotations: {license or 'FILL IN'}. Photos keep the licenses of their authors."]
     if described.licenses:
-        rows = {f"{license_id} of `{described.sources[0][0]}`": n for license_id, n in described.licenses}
+        names, first = described.license_names, described.sources[0][0]
+        rows = {names.get(license_id, f"{license_id} of `{first}`"): n for license_id, n in described.licenses}
         lines.append(_table("license of the background photo", "scenes", rows))
-        lines.append("Pasted objects come from other photos of that file; `donor.license` has the license of each.")
+        lines.append("Pasted objects come from other photos; `donor.license` has the license of each.")
     return "\n\n".join(lines)
 
 

@@ -2,8 +2,8 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ class DatasetDescription:
 
     ``file``: the cache or the annotations. ``sources``: name and SHA-256 of the files it was made from. ``photos``: the
     folder of a composed set. ``composed``: its settings, None = a cache. ``licenses``: number of photos by license id.
+    ``license_names``: what these ids mean, if the set has several sources.
     """
 
     name: str
@@ -33,6 +34,7 @@ class DatasetDescription:
     photos: Path | None = None
     composed: dict[str, Any] | None = None
     licenses: tuple[tuple[str, int], ...] = ()
+    license_names: Mapping[str, str] = field(default_factory=dict)
 
 
 def describe_dataset(path: Path, on_image: Callable[[int], None] = lambda _: None) -> DatasetDescription:
@@ -60,13 +62,19 @@ def describe_dataset(path: Path, on_image: Callable[[int], None] = lambda _: Non
     settings = load_json(composed)[0]
     if not isinstance(settings, dict) or settings.get("schema") != SCHEMA:
         raise SelectionError("compose did not write this file", place=str(composed), fix="compose the set again")
-    photos = load_json(file)[0]["images"]
+    document = load_json(file)[0]
+    photos = document["images"]
     licenses = Counter(str(photo.get("license", "unknown")) for photo in photos if isinstance(photo, dict))
-    sources = settings["sources"] if "sources" in settings else [settings["source"]]
+    origins = settings["sources"] if "sources" in settings else [settings["source"]]
+    names = {"0": "not stated"} if len(origins) > 1 else {}
+    for row in document.get("licenses", []):
+        stated = f" ({row['name']})" if row["name"] else ""
+        names[str(row["id"])] = f"{row['source_id']} of `{origins[row['source'] - 1]['name']}`{stated}"
     keys = {"seed": "seed", "objects": "donors", "backgrounds": "backdrops"}
     made = {name: str(settings[key]) for name, key in keys.items()}
     return DatasetDescription(
         path.resolve().name, file, dataset.origin.sources[0].sha256, summary,
-        tuple((source["name"], source["sha256"]) for source in sources),
+        tuple((source["name"], source["sha256"]) for source in origins),
         made, photos=path / "images", composed=settings, licenses=tuple(sorted(licenses.items())),
+        license_names=names,
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,10 @@ def build_object_bank(
     files = [CocoFile.open(file, folders, stream) for file, folders in _with_folders(paths, images)]
     pasted = [] if cutouts is None else [CutoutFolder(photos_of_folder(Path(cutouts)))]
     behind = [] if backgrounds is None else [BackgroundFolder(photos_of_folder(Path(backgrounds)))]
-    photos = [photo for source in (*files, *pasted, *behind) for photo in source.photos]
-    chosen, findings = choose_photos(photos, lists, Division(part, held_out, split))
+    photos = [*(file.photos for file in files), *(folder.photos for folder in pasted)]
+    photos += [folder.photos for folder in behind]
+    division = Division(part, held_out, split)
+    chosen, findings = choose_photos(list(chain.from_iterable(photos)), lists, division)
     allowed, rules = set(chosen), rules or Rules()
     contents = [file.read(allowed, licenses, rules) for file in files]
     contents += [folder.read(allowed, rules) for folder in pasted]

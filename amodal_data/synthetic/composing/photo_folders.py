@@ -60,9 +60,7 @@ def photos_of_folder(folder: Path) -> list[SourcePhoto]:
     names = [path.relative_to(folder).as_posix() for path in paths]
     listed = repr([(name, path.stat().st_size) for name, path in zip(names, paths, strict=True)])
     source = Source(folder.resolve().name, hashlib.sha256(listed.encode()).hexdigest())
-    return [
-        SourcePhoto(source, n, name, path, False) for n, (name, path) in enumerate(zip(names, paths, strict=True), 1)
-    ]
+    return [SourcePhoto(source, n, names[n - 1], path, False) for n, path in enumerate(paths, 1)]
 
 
 def _read_background(photo: SourcePhoto) -> PhotoObjects:

@@ -206,14 +206,8 @@ def _photo_findings(target: SetFolder, blocks: Sequence[int], bank: ObjectBank) 
     """A finding for each photo that could not be decoded while some blocks were made."""
     problems = {path: message for block in blocks for path, message in (target.read_block(block) or ((), ()))[1]}
     photos = {str(item.photo): item for item in bank.items() if str(item.photo) in problems}
-    return [
-        Finding(
-            "photo-unusable",
-            Place(bank.sources[item.source].name, item.image_id),
-            f"{item.photo.name}: {problems[path]}",
-        )
-        for path, item in photos.items()
-    ]
+    places = ((path, item, Place(bank.sources[item.source].name, item.image_id)) for path, item in photos.items())
+    return [Finding("photo-unusable", place, f"{item.photo.name}: {problems[path]}") for path, item, place in places]
 
 
 def _provenance(bank: ObjectBank) -> dict[str, Any]:
@@ -248,17 +242,13 @@ def _annotate(arrangement: Arrangement, bank: ObjectBank, image_id: int, photo: 
     cutouts = [bank.cutouts[placement.cutout] for placement in arrangement.objects]
     origins: list[dict[str, Any]] = []
     for placement, cutout in zip(arrangement.objects, cutouts, strict=True):
-        origin: dict[str, Any] = {
-            "image_id": cutout.image_id,
-            "annotation_id": cutout.annotation_id,
-            "license": cutout.license,
-        }
+        origin = {"image_id": cutout.image_id, "annotation_id": cutout.annotation_id, "license": cutout.license}
         origins.append(origin | {"at_home": placement.native})
     if len(bank.sources) > 1:
         image |= {"source": background.source + 1, "backdrop_name": background.file_name}
         image |= {"licenses": sorted({background.license, *(cutout.license for cutout in cutouts)} - {0})}
-        for origin, cutout in zip(origins, cutouts, strict=True):
-            origin |= {"source": cutout.source + 1, "file_name": cutout.file_name}
+        for row, cutout in zip(origins, cutouts, strict=True):
+            row |= {"source": cutout.source + 1, "file_name": cutout.file_name}
     flat = export_coco([(CachedImage(image_id, file_name, scene.size), targets)])["annotations"]
     for annotation, origin in zip(flat, origins, strict=False):  # a crowd of unknown pixels may follow
         annotation["donor"] = origin

@@ -195,8 +195,6 @@ def test_images_with_alpha_are_whole_objects(cutouts, tmp_path, monkeypatch):
         edge = photo[near(mask) & near(~mask)]
         low, high = np.minimum(color, 128), np.maximum(color, 128)
         assert ((edge >= low - 2) & (edge <= high + 2)).all()  # no black of transparent pixels
-    for folder in (cutouts / "cup", cutouts):
-        shutil.rmtree(folder / "disk.png", ignore_errors=True)
     report = compose(bank, tmp_path / "a", 12, spec=SMALL)
     content = json.loads((tmp_path / "a" / FLAT).read_text())
     assert report.cutouts == 3 and {row["id"]: row["name"] for row in content["categories"]} == bank.names
@@ -221,7 +219,7 @@ def test_several_files_keep_their_licenses_apart_and_share_classes(modal, cutout
         image = Image.open(file.parent / f"{number}.png").transpose(Image.Transpose.FLIP_TOP_BOTTOM)
         image.save(file.parent / f"{number}.png")
     bank = build_object_bank([modal, file], [modal.parent, file.parent], cutouts=cutouts)
-    assert bank.names == {1: "cup", 2: "box", 3: "jar", 4: "object"} or bank.names == {}, bank.names
+    assert bank.names == {1: "cup", 2: "box", 3: "jar", 4: "object"}
     assert len(bank.cutouts) == 63 and len(bank.backgrounds) == 20
     assert [(row["source"], row["source_id"], row["name"]) for row in bank.licenses] == [
         (1, 4, "Attribution"), (1, 6, "Attribution-NoDerivs"), (2, 4, "Mine"), (2, 6, "")]  # fmt: skip
@@ -247,7 +245,7 @@ def test_several_files_keep_their_licenses_apart_and_share_classes(modal, cutout
     assert all(image["licenses"] == sorted(by_image[image["id"]] - {0}) for image in content[FLAT]["images"])
     described = describe_dataset(tmp_path / "a")
     assert [name for name, _ in described.sources] == ["instances.json", "other.json", "cutouts"]
-    assert "Mine" in dataset_card(described)
+    assert "| 4 of `other.json` (Mine) | " in dataset_card(described)
     with pytest.raises(SelectionError, match="2 files and 3 folders"):
         build_object_bank([modal, file], [modal.parent] * 3)
     with pytest.raises(SelectionError, match="the same file twice"):
