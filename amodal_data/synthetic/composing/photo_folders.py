@@ -53,13 +53,14 @@ class BackgroundFolder:
 
 def photos_of_folder(folder: Path) -> list[SourcePhoto]:
     """The images in a folder, two levels deep, numbered from 1 by name. Raises :class:`SelectionError` without any."""
+    folder = folder.resolve()
     paths = sorted(photos_in(folder, depth=2), key=lambda path: path.relative_to(folder).as_posix())
     if not paths:
         formats = ", ".join(FORMATS)
         raise SelectionError("no image in this folder", place=str(folder), fix=f"put images into it: {formats}")
     names = [path.relative_to(folder).as_posix() for path in paths]
     listed = repr([(name, path.stat().st_size) for name, path in zip(names, paths, strict=True)])
-    source = Source(folder.resolve().name, hashlib.sha256(listed.encode()).hexdigest())
+    source = Source(folder.name, hashlib.sha256(listed.encode()).hexdigest())
     return [SourcePhoto(source, n, names[n - 1], path, False) for n, path in enumerate(paths, 1)]
 
 
