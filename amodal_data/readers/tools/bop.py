@@ -1,5 +1,6 @@
 """BOP scenes (BlenderProc, Isaac, the BOP benchmark): ``scene_gt.json`` beside pictures of the masks of each object."""
 
+import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -9,7 +10,7 @@ from typing import Any
 from amodal_data.errors import AnnotationError, LayoutError, PhotoError, SelectionError
 from amodal_data.io.images import PHOTO_SUFFIXES, PhotoHeader, read_header
 from amodal_data.readers.class_lists import read_class_list
-from amodal_data.readers.json_files import identifier, load_json, text
+from amodal_data.readers.json_files import identifier, integer, load_json, text
 from amodal_data.readers.tools.coco_builder import CocoBuilder, digest_of
 from amodal_data.scenes.scene import Source
 
@@ -63,7 +64,8 @@ def bop_as_coco(file: Path) -> tuple[CocoBuilder, Source]:
     for number in sorted(scene.photos.keys() - numbers.keys()):
         scene.builder.report("image-not-begun", f"{scene.photos[number].name} is not in {file.name}")
     scene.builder.classes = scene.class_names()
-    listing = [f"{mask.name} {mask.stat().st_size}".encode() for part in scene.masks for mask in sorted(part.iterdir())]
+    masks = [mask for part in scene.masks for mask in sorted(part.iterdir()) if mask.is_file()]
+    listing = [os.fsencode(f"{mask.name} {mask.stat().st_size}") for mask in masks]  # thousands, so they are not read
     return scene.builder, Source(scene.builder.source, digest_of([source.sha256.encode(), *listing]))
 
 
@@ -94,7 +96,7 @@ class _Scene:
             self.builder.report("photo-unusable", f"{photo.name}: {error.message}")
             return
         name = photo.relative_to(self.folder.parent).as_posix()
-        image_id = (identifier(self.folder.name) or 0) * _IMAGES_A_SCENE + number
+        image_id = integer((identifier(self.folder.name) or 0) * _IMAGES_A_SCENE + number)
         image_id = self.builder.add_image(name, header.size if header else (None, None), image_id)
         if header and header.is_turned:
             self.builder.report("photo-turned", f"{photo.name}: EXIF orientation {header.orientation}", image_id)

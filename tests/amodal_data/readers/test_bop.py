@@ -5,11 +5,14 @@ import pickle
 import shutil
 import tracemalloc
 from collections import Counter
+from random import Random
 
 import numpy as np
 import pytest
 from PIL import Image
 from support.commands import run_command
+from support.malformed import mutate
+from support.malformed_tools import broken, check_tool_file
 from support.reader_properties import turned_photo
 from support.scenes import make_scene, partial_order, random_masks
 from support.tool_layouts import bop, png, visible_front_first
@@ -17,6 +20,7 @@ from support.tool_layouts import bop, png, visible_front_first
 import amodal_data as ad
 from amodal_data.datasets.layout_parts import open_parts
 from amodal_data.errors import AnnotationError, LayoutError, SelectionError
+from amodal_data.readers.discovery import PhotoFinder
 
 SIZE = (13, 11)
 
@@ -154,6 +158,42 @@ def test_odd_entries_are_findings(scene):
     assert ad.read_annotations(scene)[0].size == SIZE  # of the masks
 
 
+def test_damaged_scenes_never_crash_or_lie(tmp_path):
+    outcomes = Counter()
+    for seed in range(200):
+        rng, random = np.random.default_rng(seed), Random(seed)
+        folder = tmp_path / "000001"
+        for image in range(2):
+            amodal = random_masks(rng, 3)
+            bop(folder, amodal, visible_front_first(amodal), image)
+        if random.random() < 0.7:
+            change(folder, lambda content, random=random: mutate(random, content))
+        for path in random.sample(sorted(path for path in folder.rglob("*") if path.is_file()), random.randint(0, 3)):
+            path.write_bytes(broken(random, path.read_bytes())) if random.random() < 0.7 else path.unlink()
+        try:
+            outcomes[check_tool_file(folder, {})] += 1
+        except Exception as error:
+            raise AssertionError(f"seed {seed}") from error
+        shutil.rmtree(folder)
+    assert min(outcomes[kind] for kind in ("refused", "findings", "read")) > 3, outcomes
+
+
+@pytest.mark.parametrize("name", ["caf\udce9", "999999999999999999", "-2", "scene"])
+def test_odd_names_of_scenes(name, tmp_path):
+    folder = bop(tmp_path / name, np.ones((1, *SIZE)), np.ones((1, *SIZE)), 3)
+    (folder / "mask" / "000003_000001.png").symlink_to("nothing")
+    (folder / "mask" / "caf\udce9.png").write_bytes(b"")
+    report = ad.build_targets(ad.read_annotations(tmp_path), tmp_path / "a.h5")
+    assert report.instances == 1 and not report.findings
+
+
+def test_photos_are_not_looked_for_among_masks(scene):
+    (scene / "depth").mkdir()
+    shutil.copy(scene / "rgb" / "000012.png", scene / "depth")
+    finder = PhotoFinder([scene.parent])
+    assert finder.find("000012.png") == scene / "rgb" / "000012.png" and finder.find("000012_000000.png") is None
+
+
 def test_errors_say_what_to_do(scene):
     with pytest.raises(SelectionError, match="splits lie in folders") as raised:
         ad.read_annotations(scene.parents[1])
@@ -190,14 +230,12 @@ def test_every_command_reads_a_scene_and_a_split(scene, tmp_path):
     for folder in (scene, scene.parent):
         checked = run_command("amodal-data", "check", folder, "--json")
         assert checked.returncode == 0 and json.loads(checked.stdout)["instances"] == 6
-        out = tmp_path / folder.name
-        built = run_command("amodal-data", "build-targets", folder, "-o", out.with_suffix(".h5"), "--jobs", "2")
-        assert built.returncode == 0, built.stderr
-        assert run_command("amodal-data", "verify", out.with_suffix(".h5"), "--annotations", folder).returncode == 0
-        assert "6" in run_command("amodal-data", "inspect", folder).stdout
-        converted = run_command("amodal-data", "convert", folder, "--to", "d2sa", "-o", out.with_suffix(".json"))
-        assert converted.returncode == 0, converted.stderr
-        again = ad.read_annotations(out.with_suffix(".json"))
-        for image, expected in zip(again, ad.read_annotations(folder), strict=True):
-            assert np.array_equal(ad.layer_scene(image).levels, ad.layer_scene(expected).levels)
-            assert image.image_id == expected.image_id and image.file_name == expected.file_name
+    cache, out = tmp_path / "c.h5", tmp_path / "d2sa.json"
+    built = run_command("amodal-data", "build-targets", folder, "-o", cache, "--jobs", "2")
+    assert built.returncode == 0, built.stderr
+    assert run_command("amodal-data", "verify", cache, "--annotations", folder).returncode == 0
+    assert "6" in run_command("amodal-data", "inspect", folder).stdout
+    assert run_command("amodal-data", "convert", folder, "--to", "d2sa", "-o", out).returncode == 0
+    for image, expected in zip(ad.read_annotations(out), ad.read_annotations(folder), strict=True):
+        assert np.array_equal(ad.layer_scene(image).levels, ad.layer_scene(expected).levels)
+        assert image.image_id == expected.image_id and image.file_name == expected.file_name
