@@ -4,9 +4,11 @@ Nothing here imports torch, so the site builds without it.
 """
 
 import ast
+import base64
 import importlib
 import importlib.util
 import inspect
+import json
 import os
 import re
 import sys
@@ -94,10 +96,16 @@ MODULES = (
 """Modules whose public names the reference lists besides those of the two packages"""
 
 
+NOTEBOOKS = ("data", "completion", "evaluation")
+"""Notebooks of examples/ that are pages, with their stored outputs"""
+
+
 def on_config(config: Any) -> Any:
     """Add the generated pages to the navigation."""
     for section in config["nav"]:
         for name, entries in section.items():
+            if name == "Tutorials":
+                entries += [f"notebooks/{notebook}.md" for notebook in NOTEBOOKS]
             if name == "Reference":
                 entries[:0] = [
                     {"Commands": [{title: uri} for title, uri, _ in _command_pages()]},
@@ -108,7 +116,7 @@ def on_config(config: Any) -> Any:
 
 def on_files(files: Files, config: Any) -> Files:
     """Add the generated pages."""
-    pages = {
+    pages: dict[str, str | bytes] = {
         "development/changes.md": _local(ROOT / "CHANGELOG.md"),
         "development/contributing.md": _local(ROOT / "CONTRIBUTING.md"),
         "gallery.md": _gallery(),
@@ -117,6 +125,8 @@ def on_files(files: Files, config: Any) -> Files:
         **{uri: text for _, uri, text in _command_pages()},
         **{f"reference/python/{topic}.md": _python_page(topic) for topic in TOPICS},
     }
+    for name in NOTEBOOKS:
+        pages |= _notebook(name)
     for uri, content in pages.items():
         files.append(File.generated(config, uri, content=content))
     return files
@@ -151,6 +161,29 @@ def _gallery() -> str:
         page += [f"![{caption}](images/gallery/{name}.webp)", "", caption, ""]
         page += ["```{ .python .wide }", inspect.getsource(function).strip(), "```", ""]
     return "\n".join(page)
+
+
+def _notebook(name: str) -> dict[str, str | bytes]:
+    """The page of a notebook, from its stored outputs, and its pictures."""
+    cells = json.loads((ROOT / "examples" / f"{name}.ipynb").read_text())["cells"]
+    parts, files = [], {}
+    for n, cell in enumerate(cells):
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            source = source.replace("](../docs/", "](../")
+            parts.append(re.sub(r"\]\((\w+)\.ipynb\)", r"](\1.md)", source))
+            continue
+        parts.append(f"```python\n{source}\n```")
+        for output in cell["outputs"]:
+            data = output.get("data", {})
+            if "image/jpeg" in data:
+                files[f"notebooks/{name}-{n}.jpg"] = base64.b64decode(data["image/jpeg"])
+                parts.append(f"![What the code above draws]({name}-{n}.jpg)")
+            else:
+                text = "".join(output.get("text") or data["text/plain"]).rstrip()
+                parts.append(f"```text\n{text}\n```")
+    notice = f"This page is the notebook `examples/{name}.ipynb` of the repository."
+    return {f"notebooks/{name}.md": "\n\n".join([*parts, notice]) + "\n", **files}
 
 
 def _command_pages() -> list[tuple[str, str, str]]:
