@@ -198,7 +198,7 @@ def _command_pages() -> list[tuple[str, str, str]]:
         for name in _command_names(get_command(app)):
             result = CliRunner().invoke(app, [*name.split(), "--help"], prog_name=program)
             title = f"{program} {name}"
-            text = f"# {title}\n\nThe help of `{title}`, with every option.\n\n```text\n{result.stdout.strip()}\n```\n"
+            text = f"# {title}\n\nLook up every option of `{title}`.\n\n```text\n{result.stdout.strip()}\n```\n"
             pages.append((title, f"reference/commands/{title.replace(' ', '-')}.md", text))
     return pages
 

@@ -21,9 +21,11 @@ from support.commands import ROOT, run_command
 from support.networks import FEW_STEPS
 from support.scenes import modal_photos
 from support.tool_layouts import bop_of, instaorder, written
+from typer.main import get_command
 
 import amodal_data as ad
 import sln
+from amodal_cli import data, model
 from amodal_data.export.convert import convert
 from amodal_data.inspector.target_dataset import open_dataset
 from amodal_data.io.images import read_photo
@@ -42,7 +44,7 @@ SKIPPED = {
     r"python examples/real_photos": "half an hour; its parts run in other tests",
     r"--resume runs/first": "tests/sln/training resumes runs",
     r"torchrun": "tests/sln/training starts several processes",
-    r"-d (COCOA|DIR)|--images COCOA|runs/paper|big\.": "needs datasets that are not here",
+    r"-d (COCOA|D2SA|DIR)|--images COCOA|runs/paper|big\.": "needs datasets that are not here",
     r"synth data --split": "the test of the README's quick start runs it in an empty folder",
     r"build-targets yolo": "tests/amodal_data/export reads YOLO folders",
     r"python examples/paper": "minutes; test_paper.py runs a shorter form",
@@ -62,6 +64,8 @@ SHORTER = {
     "sln order fit ": "sln order fit --epochs 1 ",
     "prior_steps=1000": "prior_steps=2",
     "--minutes 10": "--minutes 0.02",
+    "amodal-data demo": "amodal-data demo -n 2",
+    "sln demo": "sln demo -n 4 --steps 1",
 }
 """Replacements that shorten commands; of an option given twice the last one counts"""
 
@@ -204,6 +208,21 @@ def wandb():
 
 def sources():
     return sln.Sources(Path("train.h5"), (Path("data"),))
+
+
+def test_every_command_has_a_page_that_shows_it():
+    shown = "\n".join(text for _, _, text in blocks("sh")) + (ROOT / "docs" / "how-to" / "check-and-fix.md").read_text()
+    for program, app in (("amodal-data", data.app), ("sln", model.app)):
+        for name in command_names(get_command(app)):
+            assert re.search(rf"\b{program} {name}\b(?!-)", shown), f"{program} {name}"
+
+
+def command_names(group):
+    """Names of the commands of a program, those of its groups with their group."""
+    for name, command in group.commands.items():
+        if not command.hidden:
+            inner = command_names(command) if hasattr(command, "commands") else [""]
+            yield from (f"{name} {part}".strip() for part in inner)
 
 
 def test_every_skip_pattern_matches_a_command():

@@ -1,5 +1,6 @@
 """Pages for users read well: short sentences, few figures, no riddles, code that is never cut off."""
 
+import importlib
 import re
 
 import pytest
@@ -51,6 +52,35 @@ def faults(text, *, figures=True):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_a_page_reads_well(page):
     assert not faults(page.read_text(), figures=not set(FIGURES_ARE_THE_POINT) & set(page.parts))
+
+
+IMPERATIVES = {*"Build Check Choose Compute Find Look Predict Read Repeat Score See Segment Show Train".split()}
+
+
+def says_what_you_can_do(text):
+    """Does the first sentence say what one can do after reading, or what to look up here?"""
+    first = next(prose(re.sub(r"<!--.*?-->", "", text)), "")
+    is_said = "you can" in first or first.startswith(("After this ", "This table shows"))
+    return is_said or first.split()[0].strip(",") in IMPERATIVES
+
+
+def test_the_first_sentence_of_every_page_says_what_you_can_do_after_reading(site_pages):
+    pages = {
+        page.name: page.read_text() for page in (*ROOT.glob("docs/**/*.md"), ROOT / "CONTRIBUTING.md")
+    } | site_pages
+    assert not [name for name, text in pages.items() if not says_what_you_can_do(text)]
+    assert not says_what_you_can_do("# Levels\n\nA level is a number.")
+
+
+@pytest.fixture
+def site_pages(monkeypatch):
+    """The pages that the site generates: address and text."""
+    monkeypatch.syspath_prepend(ROOT / "docs" / "site")
+    hooks = importlib.import_module("hooks")
+    commands = {uri: text for _, uri, text in hooks._command_pages()}
+    python = {topic: f"# {title}\n\n{intro}" for topic, (title, intro, _) in hooks.TOPICS.items()}
+    notebooks = {f"{name}.md": str(hooks._notebook(name)[f"notebooks/{name}.md"]) for name in hooks.NOTEBOOKS}
+    return {"settings.md": hooks._settings(), "findings.md": hooks._findings(), **commands, **python, **notebooks}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
