@@ -18,6 +18,7 @@ from amodal_data.errors import SelectionError
 from amodal_data.io.images import scaled_mask
 from amodal_data.masks.windows import window_of_pixels
 from amodal_data.synthetic.composing.cutouts import Background, Cutout, ObjectBank
+from amodal_data.synthetic.composing.ground import Spot, random_spots, usual_sizes
 
 OCCLUSION = ((0.0, 0.40), (0.10, 0.12), (0.25, 0.14), (0.50, 0.18), (0.75, 0.12), (1.0, 0.04))
 """Bins of occlusion rates: upper edge, target share of objects; the first bin is not hidden at all"""
@@ -28,7 +29,7 @@ _TRIES = 24  # Positions tried for an object, and objects tried for a rate
 _MAX_SIDE = 0.7  # Longest side of an object, as a share of the canvas
 _JITTER = 1.25  # Largest random factor on the size of an object
 _FREE_SIZES = (0.12, 0.4)  # Roots of the areas of objects that lie in no photo, as shares of the canvas (range)
-_ENLARGED = 2.0  # Most that such an object is enlarged
+_ENLARGED = 2.0  # Most that such an object, or any on a ground, is enlarged
 Mask = NDArray[np.bool_]
 Box = tuple[float, float, float, float]
 Coarse = NDArray[np.float32]  # Covered share of each cell
@@ -40,7 +41,8 @@ class SceneSpec:
 
     ``size``: (H, W). ``objects``: fewest and most objects that are pasted. ``occluded``: share of all objects that are
     partly hidden, distributed as :data:`OCCLUSION`. ``classes``: those that are pasted, () = all. ``balance``: paste
-    all classes equally often.
+    all classes equally often. ``scale``: ``photo`` = objects keep about their own size, ``usual`` = each has the usual
+    size of its class and stands on one ground.
     """
 
     size: tuple[int, int] = (480, 640)
@@ -48,6 +50,7 @@ class SceneSpec:
     occluded: float = 1 - OCCLUSION[0][1]
     classes: tuple[str, ...] = ()
     balance: bool = False
+    scale: str = "photo"
 
     def shares(self) -> NDArray[np.float64]:
         """Target share of each bin of :data:`OCCLUSION`."""
@@ -94,6 +97,7 @@ class Planner:
 
     def __init__(self, bank: ObjectBank, spec: SceneSpec) -> None:
         self.bank, self.spec = bank, spec
+        self.usual_sizes = usual_sizes(bank)
         self.shares = spec.shares()
         self.counts = np.zeros(len(self.shares))
         self.left_out: set[str] = set()
@@ -139,9 +143,11 @@ class Planner:
         spared_cells = maximum_filter(_coarse(spared), 3)
         cover = np.zeros(size, bool)
         objects: list[Placement] = []
-        for n in range(int(rng.integers(self.spec.objects[0], self.spec.objects[1] + 1))):
+        count = int(rng.integers(self.spec.objects[0], self.spec.objects[1] + 1))
+        spots = random_spots(rng, size[0], count) if self.spec.scale == "usual" else [None] * count
+        for n, spot in enumerate(spots):
             cutout = int(self.pasted[number % len(self.pasted)]) if n == 0 else None
-            placement = self._place(rng, cover, spared_cells, cutout)
+            placement = self._place(rng, cover, spared_cells, cutout, spot)
             if placement is not None:
                 self._add(placement, cover, objects)
         for native in natives:
@@ -172,8 +178,10 @@ class Planner:
                 natives.append(native)
         return unknown, natives
 
-    def _place(self, rng: np.random.Generator, cover: Mask, spared: Coarse, cutout: int | None) -> Placement | None:
-        """Place an object behind what is covered; None if none fits.
+    def _place(
+        self, rng: np.random.Generator, cover: Mask, spared: Coarse, cutout: int | None, spot: Spot | None
+    ) -> Placement | None:
+        """Place an object behind what is covered, on its spot if there is one; None if none fits.
 
         While objects that are not hidden are too rare, positions on ``spared``, the native objects, are avoided.
         """
@@ -187,11 +195,19 @@ class Planner:
             group = self.groups[int(rng.integers(len(self.groups)))]
             number = int(rng.choice(group)) if cutout is None else cutout
             flip = bool(rng.random() < 0.5)
-            mask = _scaled(rng, self.bank.cutouts[number], self.spec.size, flip)
-            corner = None if mask is None else _find_corner(rng, mask, cover, (cells, avoided), target)
+            item, size = self.bank.cutouts[number], self.spec.size
+            scale = _scale(rng, item, size) if spot is None else self._usual_scale(item, spot)
+            mask = _scaled(item, size if spot is None else (spot.row, size[1]), scale, flip)
+            bottom = None if spot is None else spot.row
+            corner = None if mask is None else _find_corner(rng, mask, cover, (cells, avoided), target, bottom)
             if mask is not None and corner is not None:
                 return Placement(number, *corner, mask, flip)
         return None
+
+    def _usual_scale(self, cutout: Cutout, spot: Spot) -> float:
+        """Factor that gives an object the usual size of its class at a spot; of an unknown class, a common size."""
+        size = self.usual_sizes.get(cutout.name, float(np.sqrt(np.prod(_FREE_SIZES))))
+        return min(spot.factor * size * self.spec.size[0] / float(np.sqrt(cutout.mask.area)), _ENLARGED)
 
 
 def _bin(rate: float) -> int:
@@ -203,25 +219,34 @@ def _rate(mask: Mask, cover: Mask) -> float:
     return float((mask & cover).sum() / mask.sum())
 
 
-def _scaled(rng: np.random.Generator, cutout: Cutout, size: tuple[int, int], flip: bool) -> Mask | None:
-    """Mask of an object, scaled about as the canvas is to its photo, bool [h, w]; None if it gets too small."""
-    shape = cutout.shape()
+def _scale(rng: np.random.Generator, cutout: Cutout, size: tuple[int, int]) -> float:
+    """A random factor, about that of the canvas to the photo of an object."""
     area = cutout.mask.size[0] * cutout.mask.size[1] if cutout.framed else cutout.mask.area
     sizes = (1 / _JITTER, _JITTER) if cutout.framed else _FREE_SIZES
     scale = float(np.sqrt(size[0] * size[1] / area))
     scale *= float(np.exp(rng.uniform(*np.log(sizes))))
-    scale = scale if cutout.framed else min(scale, _ENLARGED)
-    scale = min(scale, _MAX_SIDE * size[0] / shape.shape[0], _MAX_SIDE * size[1] / shape.shape[1])
+    return scale if cutout.framed else min(scale, _ENLARGED)
+
+
+def _scaled(cutout: Cutout, room: tuple[int, int], scale: float, flip: bool) -> Mask | None:
+    """Mask of an object at a scale, bool [h, w], smaller if its room (H, W) is; None if it gets too small."""
+    shape = cutout.shape()
+    scale = min(scale, _MAX_SIDE * room[0] / shape.shape[0], _MAX_SIDE * room[1] / shape.shape[1])
     mask = scaled_mask(shape, (max(1, round(shape.shape[0] * scale)), max(1, round(shape.shape[1] * scale)))) > 0.5
     return (mask[:, ::-1] if flip else mask) if mask.sum() >= _CELL**2 else None
 
 
 def _find_corner(
-    rng: np.random.Generator, mask: Mask, cover: Mask, coarse: tuple[Coarse, Coarse | None], target: int
+    rng: np.random.Generator,
+    mask: Mask,
+    cover: Mask,
+    coarse: tuple[Coarse, Coarse | None],
+    target: int,
+    bottom: int | None = None,
 ) -> tuple[int, int] | None:
     """Upper left corner (y, x) at which the occlusion rate of a mask falls into bin ``target``; None if none is found.
 
-    coarse: ``cover`` by :func:`_coarse`, and the cells to avoid, None = none.
+    coarse: ``cover`` by :func:`_coarse`, and the cells to avoid, None = none. bottom: the row below it, None = any.
     """
     low = 0.0 if target == 0 else float(_EDGES[target - 1])
     high = min(float(_EDGES[target]), _MAX_RATE)
@@ -231,6 +256,9 @@ def _find_corner(
         return None
     rates = fftconvolve(cells, small[::-1, ::-1], "valid") / small.sum()
     candidates = np.flatnonzero((rates <= 1e-6) if target == 0 else (rates > low) & (rates <= high))
+    if bottom is not None:
+        top = bottom - mask.shape[0]
+        candidates = candidates[candidates // rates.shape[1] == min(top // _CELL, rates.shape[0] - 1)]
     candidates = rng.permutation(candidates)
     if avoided is not None:
         overlap = fftconvolve(avoided, small[::-1, ::-1], "valid").ravel()[candidates]
@@ -240,6 +268,7 @@ def _find_corner(
             min(cell * _CELL + int(rng.integers(_CELL)), limit)
             for cell, limit in zip(divmod(candidate, rates.shape[1]), limits, strict=True)
         )
+        y = y if bottom is None else top
         rate = _rate(mask, cover[y : y + mask.shape[0], x : x + mask.shape[1]])
         if _bin(rate) == target and rate <= high:
             return y, x

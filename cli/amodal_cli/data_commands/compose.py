@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from amodal_data.synthetic.composing import ObjectBank
 
 Part = Literal["all", "train", "val"]
+Scale = Literal["photo", "usual"]
 
 _MIN_SIZE = 64  # Smallest height and width of a scene, in pixels
 
@@ -50,6 +51,9 @@ def compose(
     size: Annotated[tuple[int, int], typer.Option(metavar="H W", help="Size of scenes in pixels.")] = (480, 640),
     objects: Annotated[str, typer.Option(metavar="A-B", help="Number of objects to paste.")] = "2-8",
     occluded: Annotated[float, options.Share(max=0.9, help="Share of partly hidden objects.")] = 0.6,
+    scale: Annotated[
+        Scale, typer.Option(help="Size of objects: as in their photo, or the usual size of their class on one ground.")
+    ] = "photo",
     classes: Annotated[list[str] | None, options.Name(help="Paste only this class; repeatable.")] = None,
     balance: Annotated[bool, typer.Option("--balance", help="Paste every class equally often.")] = False,
     smallest: Annotated[int, options.Number(min=64, help="Minimum area of an object in pixels.")] = 400,
@@ -66,6 +70,8 @@ def compose(
     Examples:
       amodal-data compose instances_val2017.json --images val2017 -o composed -n 5000
       amodal-data compose mine.json --images images -o composed --classes cup --objects 3-6
+      amodal-data compose mine.json --images images -o composed --exclude test.txt --scale usual
+      amodal-data compose --cutouts objects --backgrounds rooms -o composed
     """
     from amodal_data.synthetic import composing
 
@@ -91,7 +97,7 @@ def compose(
     print_note(f"{count_of(len(bank.cutouts), 'unoccluded object')} in {sources}", quiet=quiet)
     _warn_of_licenses(bank)
     _warn_of_unmatched(bank)
-    spec = composing.SceneSpec(size, (low, high), occluded, tuple(classes or ()), balance)
+    spec = composing.SceneSpec(size, (low, high), occluded, tuple(classes or ()), balance, scale)
     numbers = options.parse_shard(shard)
     kept = "finished scenes are kept; continue with --resume"
     with progress("composing", n // (numbers[1] if numbers else 1), quiet=quiet, interrupt_note=kept) as advance:

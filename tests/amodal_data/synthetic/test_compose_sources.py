@@ -13,13 +13,14 @@ from support.commands import run_command
 
 import amodal_data.synthetic.composing.blending as blending
 from amodal_data.errors import AnnotationError, LayoutError, SelectionError
-from amodal_data.masks.rle import parse_rle
+from amodal_data.masks.rle import RLE, parse_rle
 from amodal_data.publishing.card import dataset_card
 from amodal_data.publishing.description import describe_dataset
 from amodal_data.synthetic.composing import COCOA, FLAT, SceneSpec, build_object_bank, compose
-from amodal_data.synthetic.composing.arrangement import Arrangement, Placement
+from amodal_data.synthetic.composing.arrangement import Arrangement, Placement, Planner
 from amodal_data.synthetic.composing.blending import paint
 from amodal_data.synthetic.composing.decoded_photos import DecodedPhotos
+from amodal_data.synthetic.composing.ground import usual_sizes
 from amodal_data.synthetic.composing.photo_choice import in_part
 
 SMALL = SceneSpec(size=(96, 128), objects=(2, 5))
@@ -301,3 +302,57 @@ def test_several_sources_give_the_same_bytes_by_jobs_and_resume(modal, cutouts, 
         for name in ("one", "jobs", "part")
     ]
     assert len(contents[0]) == 63 and contents[0] == contents[1] == contents[2]
+
+
+def photo_of_boxes(folder, boxes):
+    """A photo whose objects, one rectangle (top, left, bottom, right) each, have the class names of ``boxes``."""
+    rows, names = [], sorted({name for name, _ in boxes})
+    for number, (name, (top, left, bottom, right)) in enumerate(boxes, 1):
+        mask = np.zeros((240, 320), bool)
+        mask[top:bottom, left:right] = True
+        segmentation = RLE.from_mask(mask).to_coco()
+        rows.append({"id": number, "image_id": 1, "category_id": 1 + names.index(name), "segmentation": segmentation})
+    categories = [{"id": 1 + n, "name": name} for n, name in enumerate(names)]
+    image = {"id": 1, "file_name": "1.png", "height": 240, "width": 320}
+    content = {"images": [image], "annotations": rows, "categories": categories}
+    (folder / "boxes.json").write_text(json.dumps(content))
+    Image.new("RGB", (320, 240)).save(folder / "1.png")
+    return folder / "boxes.json"
+
+
+BOXES = [("bus", (10, 10, 90, 90)), ("bus", (10, 120, 70, 180)), ("bus", (120, 10, 180, 70)),
+         ("cup", (110, 130, 134, 154)), ("cup", (110, 180, 142, 212)), ("cup", (110, 240, 150, 280))]  # fmt: skip
+
+
+def test_objects_of_the_usual_size_stand_on_one_ground(tmp_path):
+    """Sizes follow the median of the class and the distance from one horizon; what is in front stands lower."""
+    bank = build_object_bank(photo_of_boxes(tmp_path, BOXES), [tmp_path])
+    assert usual_sizes(bank) == pytest.approx({"bus": 60 / 240, "cup": 32 / 240})
+    planner = Planner(bank, SceneSpec(size=(240, 320), objects=(2, 6), scale="usual"))
+    placed = 0
+    for number in range(60):
+        scene = planner.arrange(np.random.default_rng([1, number]), number)
+        pasted = [item for item in scene.objects if not item.native]
+        rows = [item.y + item.mask.shape[0] for item in pasted]
+        assert rows == sorted(rows, reverse=True) and min(rows) > 120 and max(rows) <= 240
+        usual = [planner.usual_sizes[bank.cutouts[item.cutout].name] * 240 for item in pasted]
+        factors = [float(np.sqrt(item.mask.sum())) / size for item, size in zip(pasted, usual, strict=True)]
+        assert all(0.55 < factor < 1.6 for factor in factors)
+        if len(pasted) > 2:  # on one line through the horizon, up to rounding
+            (slope, _), (residual, *_) = np.polyfit(factors, rows, 1), np.polyfit(factors, rows, 1, full=True)[1] or [0]
+            assert slope > 0 or np.ptp(factors) < 0.1
+            assert np.sqrt(residual / len(rows)) < 6
+        placed += len(pasted)
+    assert placed > 60 * 3
+
+
+def test_the_scale_is_a_setting_of_the_set(modal, cutouts, tmp_path):
+    command = ("amodal-data", "compose", modal, "--images", modal.parent, "--cutouts", cutouts, "-n", "4", "--size",
+               "96", "128", "--scale")  # fmt: skip
+    for name in ("usual", "photo"):
+        result = run_command(*command, name, "-o", tmp_path / name)
+        assert result.returncode == 0, result.stderr
+    wishes = [json.loads((tmp_path / name / "compose.json").read_text())["wishes"] for name in ("usual", "photo")]
+    assert wishes[0] == wishes[1] | {"scale": "usual"}
+    assert (tmp_path / "usual" / FLAT).read_bytes() != (tmp_path / "photo" / FLAT).read_bytes()
+    assert "usual" in run_command(*command, "own", "-o", tmp_path / "own").stderr

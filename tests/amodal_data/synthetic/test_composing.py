@@ -109,7 +109,8 @@ def test_annotations_are_exact(bank, tmp_path):
 
 
 def test_occlusion_follows_the_spec_and_every_object_appears_unoccluded(bank):
-    for spec in (SMALL, replace(SMALL, occluded=0.3), replace(SMALL, objects=(5, 8), size=(120, 160))):
+    crowded = replace(SMALL, objects=(5, 8), size=(120, 160))
+    for spec in (SMALL, replace(SMALL, occluded=0.3), crowded, replace(crowded, scale="usual")):
         planner, unoccluded = Planner(bank, spec), set()
         for number in range(150):
             scene = planner.arrange(np.random.default_rng([0, number]), number)
