@@ -56,7 +56,7 @@ def build_object_bank(
     contents += [folder.read(allowed, rules) for folder in pasted]
     if behind:
         contents = [*map(_without_backgrounds, contents), *(folder.read(allowed) for folder in behind)]
-    place = ", ".join(map(str, filter(None, (*paths, cutouts, backgrounds))))
+    place = ", ".join(dict.fromkeys(map(str, filter(None, (*paths, cutouts, backgrounds)))))
     bank = replace(_join(contents, findings), exclude=tuple(names.source for names in lists))
     _check_bank(bank, classes, place)
     return bank
@@ -131,6 +131,8 @@ def _check_bank(bank: ObjectBank, classes: Sequence[str], place: str) -> None:
         fix = "loosen the rules (contact, smallest), or allow more licenses or classes"
         if counts.get("photo-missing"):
             fix = "name the folder of the images (--images)"
+        elif counts.get("cutout-unusable"):
+            fix = "save cut-outs as PNG with alpha: opaque where the object is, transparent around it"
         raise SelectionError(f"no whole object to compose scenes from: {reasons}", place=place, fix=fix)
     if not bank.backgrounds:
         fix = "pass a folder of photos with --backgrounds"

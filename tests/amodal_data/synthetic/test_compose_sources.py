@@ -203,6 +203,8 @@ def test_images_with_alpha_are_whole_objects(cutouts, tmp_path, monkeypatch):
     assert origins == {(1, "cup/1.png"), (1, "disk.png"), (1, "jar/1.png")}
     with pytest.raises(SelectionError, match="no photo to paste objects into"):
         build_object_bank((), (), cutouts=cutouts)
+    with pytest.raises(SelectionError, match=r"1 cutout-unusable(.|\n)*PNG with alpha"):
+        build_object_bank((), (), cutouts=tmp_path / "walls", backgrounds=cutouts)
 
 
 def near(mask):
