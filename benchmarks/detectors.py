@@ -28,7 +28,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from amodal_data import RLE, ScoredMask, build_targets, evaluate, read_cocoa, read_d2sa, write_cocoa, write_flat
 from amodal_data.masks.rle import iou
 from sln import CachedTargets, Config, Predictor, load_config
-from sln.data.dataset import Batch, batches, samples_of_step
+from sln.data.dataset import Batch, batches, samples_after
 from sln.evaluation.evaluate import predict_dataset, score_at_truth_boxes
 from sln.training.fit import with_categories
 from sln.training.schedule import StageSpan, learning_rate, parameter_groups
@@ -177,7 +177,7 @@ def run_mask_rcnn(folder: Path, settings: list[str], seconds: float) -> dict[str
         optimizer.step()
 
     def plan(steps: int) -> list[list[tuple[int, int]]]:
-        return [samples_of_step(number, len(data), train.batch, train.seed) for number in range(steps)]
+        return [samples_after(number * train.batch, len(data), train.batch, train.seed) for number in range(steps)]
 
     trial = batches(data, plan(6), 0)
     initial = {name: value.clone() for name, value in model.state_dict().items()}
@@ -187,7 +187,7 @@ def run_mask_rcnn(folder: Path, settings: list[str], seconds: float) -> dict[str
     started = time.process_time()
     for number, batch in enumerate(batches(data, plan(steps), 0)):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(number, StageSpan("joint", 0, steps), train)
+            group["lr"] = learning_rate(number, StageSpan("joint", 0, steps, train))
         step(batch)
     cpu = time.process_time() - started
     validation = open_split(folder, "val", config)

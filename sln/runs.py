@@ -27,7 +27,7 @@ class Run:
     """A run directory, created once and never reused.
 
     ``config.toml`` (valid for ``--config``), ``env.json``, ``metrics.jsonl`` and ``metrics.csv``, ``last.pt``,
-    ``best.pt``, ``overlays/``, and ``report.html`` when training is finished.
+    ``best.pt``, ``overlays/``, ``curves.png``, and ``report.html`` when training is finished.
     """
 
     path: Path
@@ -39,13 +39,18 @@ class Run:
 
     @property
     def best(self) -> Path:
-        """The best checkpoint: highest validation AP, or lowest smoothed training loss without a validation set."""
+        """The best checkpoint: highest ``train.metric``, or lowest smoothed training loss without a validation set."""
         return self.path / "best.pt"
 
     @property
     def overlays(self) -> Path:
         """Folder of pictures made during training."""
         return self.path / "overlays"
+
+    @property
+    def curves(self) -> Path:
+        """The learning curves, a picture."""
+        return self.path / "curves.png"
 
     @property
     def report(self) -> Path:
@@ -57,7 +62,14 @@ class Run:
         """Lock the directory. Raises :class:`amodal_data.errors.InUseError` if another process trains here."""
         self.path.mkdir(parents=True, exist_ok=True)
         with sole_writer(self.path / ".lock", f"the run {self.path.name}"):
-            for file in (self.last, self.best, self.report, self.path / _METRICS, self.path / "metrics.csv"):
+            for file in (
+                self.last,
+                self.best,
+                self.report,
+                self.curves,
+                self.path / _METRICS,
+                self.path / "metrics.csv",
+            ):
                 remove_leftovers(file)  # of a process that was killed while it saved
             yield
 

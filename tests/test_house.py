@@ -68,7 +68,17 @@ def test_imported_libraries_are_declared():
         used[name.partition(".")[0]] |= libraries - set(sys.stdlib_module_names) - PACKAGES.keys() - {"__future__"}
     assert (
         used["sln"] - base - names(extras["sln"])
-        == {"timm", "onnxruntime", "onnxscript", "huggingface_hub", "supervision", "tensorboard", "av", "pandas"}
+        == {
+            "timm",
+            "onnxruntime",
+            "onnxscript",
+            "huggingface_hub",
+            "supervision",
+            "tensorboard",
+            "av",
+            "pandas",
+            "wandb",
+        }
         <= optional
     )
     ours = {"datumaro", "distributed", "faster_coco_eval", "fiftyone", "pandas", "pyarrow", "supervision"}

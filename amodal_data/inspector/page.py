@@ -26,12 +26,18 @@ _SCRIPTS = ("data.js", "draw.js", "panels.js", "filters.js", "overview.js", "pag
 
 
 def write_page(
-    path: str | Path, images: Iterable[PageImage], *, title: str, facts: dict[str, Any] | None = None
+    path: str | Path,
+    images: Iterable[PageImage],
+    *,
+    title: str,
+    facts: dict[str, Any] | None = None,
+    chart: tuple[str, bytes] | None = None,
 ) -> int:
     """Write ``images`` as one self-contained page; returns their number.
 
-    facts: statistics for the head of the page, name -> value. Images are written one by one; the page parses an image
-    when it is first shown, and begins with a thumbnail of each. Texts from the data are never read as markup.
+    facts: statistics for the head of the page, name -> value. chart: title and PNG of a picture to unfold there. Images
+    are written one by one; the page parses an image when it is first shown, and begins with a thumbnail of each. Texts
+    from the data are never read as markup.
     """
     assets = files("amodal_data.inspector") / "assets"
     style = (assets / "page.css").read_text("utf-8")
@@ -43,6 +49,7 @@ def write_page(
         f"script-src '{_hash(script)}'; style-src '{_hash(style)}'"
     )
     head = head.replace("<!--policy-->", policy).replace("<!--title-->", html.escape(title))
+    head = head.replace("<!--chart-->", _unfolding(*chart) if chart else "")
     with replaced(Path(path)) as file:
         file.write(head.replace("/*style*/", style))
         for image in images:
@@ -53,6 +60,13 @@ def write_page(
         file.write(_block("about", facts_document | {"images": index}))
         file.write(tail.replace("/*script*/", script))
     return len(index)
+
+
+def _unfolding(title: str, picture: bytes) -> str:
+    """A PNG under its title, hidden until the title is clicked."""
+    name, data = html.escape(title), base64.b64encode(picture).decode()
+    image = f'<img alt="{name}" src="data:image/png;base64,{data}">'
+    return f'<details class="chart"><summary>{name}</summary>{image}</details>'
 
 
 def _hash(text: str) -> str:

@@ -15,9 +15,11 @@ from sln.config.sections import (
     EncoderConfig,
     HeadConfig,
     LossConfig,
+    Metric,
     PredictConfig,
     ProposalConfig,
     TrainConfig,
+    stage_settings,
     steps_of,
 )
 
@@ -31,12 +33,14 @@ __all__ = [
     "EncoderConfig",
     "HeadConfig",
     "LossConfig",
+    "Metric",
     "PredictConfig",
     "Preset",
     "ProposalConfig",
     "TrainConfig",
     "commented",
     "load_config",
+    "stage_settings",
     "steps_of",
     "validated",
 ]

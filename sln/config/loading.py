@@ -27,7 +27,8 @@ def load_config(
 
     preset: default ``modern``. base: values instead of a preset's. file: TOML. environment: variables
     ``SLN_SECTION__NAME``. settings: ``section.name=value``, the value in TOML's notation or a bare word. options:
-    ``{"train.steps": 500}``, None = not set. Raises :class:`ConfigError` that names every invalid key.
+    ``{"train.steps": 500}``, None = not set. If all stages have steps, ``train.steps`` is their sum by default. Raises
+    :class:`ConfigError` that names every invalid key.
 
     Examples:
         >>> import sln
@@ -38,7 +39,8 @@ def load_config(
     values: dict[str, Any] = {
         section: dict(fields) for section, fields in (base or PRESETS[preset or "modern"]).items()
     }
-    for key, value in _settings(file, settings, options or {}, environment):
+    given = dict(_settings(file, settings, options or {}, environment))
+    for key, value in given.items():
         table = values
         *sections, name = key.split(".")
         for section in sections:
@@ -46,7 +48,18 @@ def load_config(
             if not isinstance(table, dict):
                 raise ConfigError(f"{key}: {section} is not a section")
         table[name] = value
+    if "train.steps" not in given and isinstance(values.get("train"), dict):
+        _add_up_steps(values["train"])
     return validated(values)
+
+
+def _add_up_steps(train: dict[str, Any]) -> None:
+    """Set the steps of a run to those of its stages, if all have steps."""
+    stages = train.get("stages")
+    rows = stages if isinstance(stages, list) else []
+    steps = [row.get("steps") if isinstance(row, dict) else None for row in rows]
+    if steps and all(type(count) is int for count in steps):
+        train["steps"] = sum(steps)
 
 
 def validated(values: Mapping[str, Any]) -> Config:
@@ -70,7 +83,7 @@ def commented(config: Config) -> str:
             value = getattr(model, name)
             table.add(tomlkit.comment(f"{field.description} {_choices(field.annotation)}".strip()))
             if isinstance(value, tuple):
-                value = [item.model_dump() if isinstance(item, BaseModel) else item for item in value]
+                value = [item.model_dump(exclude_none=True) if isinstance(item, BaseModel) else item for item in value]
             table.add(name, value)
         document.add(section, table)
     return tomlkit.dumps(document)

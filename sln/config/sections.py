@@ -15,6 +15,7 @@ Sizes = Annotated[tuple[Positive, ...], Field(min_length=1, max_length=32)]
 Ratios = Annotated[tuple[Annotated[float, Field(gt=0, le=100)], ...], Field(min_length=1, max_length=32)]
 Norm = Literal["auto", "batch", "frozen"]
 Precision = Literal["auto", "float32", "bf16"]
+Metric = Literal["ap", "ar100", "hidden_iou"]
 Workers = Literal["auto"] | Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Scale = Annotated[float, Field(gt=0, le=1)]
@@ -134,12 +135,18 @@ class LossConfig(_Section):
 
 
 class Stage(_Section):
-    """One stage of training."""
+    """One stage of training; settings that it leaves out are those of train."""
 
     name: Literal["glm", "rpn", "ilm", "joint"] = Field(
         "joint", description="Trained parts: encoder and GLM, RPN and box head, ROI head, or all of them."
     )
-    share: float = Field(1.0, gt=0, description="Share of the steps, relative to the other stages.")
+    share: float = Field(1.0, gt=0, description="Share of the steps that stages without steps divide.")
+    steps: Positive | None = Field(None, description="Its steps, instead of a share.")
+    batch: Positive | None = Field(None, description="Images per step.")
+    lr: float | None = Field(None, gt=0, description="Highest learning rate.")
+    weight_decay: float | None = Field(None, ge=0, description="Weight decay.")
+    precision: Precision | None = Field(None, description="Numbers in training.")
+    prompts: int | None = Field(None, ge=0, description="Prompted ROIs per image.")
 
 
 class TrainConfig(_Section):
@@ -165,6 +172,10 @@ class TrainConfig(_Section):
     precision: Precision = Field("auto", description="Numbers in training; auto = bf16 on CUDA, float32 on the CPU.")
     save_every: Positive = Field(500, description="Steps between checkpoints.")
     validate_on: Positive = Field(100, description="Images of the validation set scored at each checkpoint.")
+    metric: Metric = Field("ap", description="Validation score by which the best checkpoint is chosen.")
+    patience: int = Field(
+        0, ge=0, description="Validations of a stage without a better score after which training stops; 0 = never."
+    )
     log_every: Positive = Field(20, description="Steps between rows of metrics.")
     stages: tuple[Stage, ...] = Field((Stage(),), min_length=1, description="The stages, in order.")
 
@@ -235,7 +246,8 @@ class Config(_Section):
             problems.append("encoder.dilation needs encoder.depth 50 or more")
         if self.proposals.background_iou > self.proposals.foreground_iou:
             problems.append("proposals.background_iou is above proposals.foreground_iou")
-        if self.completion.prior_steps and not (self.head.prompts and self.train.prompts):
+        prompts = [stage_settings(self.train, stage).prompts for stage in self.train.stages]
+        if self.completion.prior_steps and not (self.head.prompts and any(prompts)):
             problems.append("completion.prior_steps needs head.prompts and train.prompts")
         if problems:
             raise ValueError("; ".join(problems))
@@ -243,9 +255,13 @@ class Config(_Section):
 
     def _training_problems(self) -> Iterator[str]:
         train = self.train
-        if train.batch % train.accumulate:
-            yield f"train.batch ({train.batch}) is not a multiple of train.accumulate ({train.accumulate})"
-        if train.steps < len(train.stages):
+        for batch in dict.fromkeys(stage.batch or train.batch for stage in train.stages):
+            if batch % train.accumulate:
+                yield f"train.batch ({batch}) is not a multiple of train.accumulate ({train.accumulate})"
+        fixed = [stage.steps for stage in train.stages if stage.steps]
+        if sum(fixed) > train.steps or (len(fixed) == len(train.stages) and sum(fixed) < train.steps):
+            yield f"train.steps is {train.steps}, but the steps of train.stages are {sum(fixed)}: change one of them"
+        elif train.steps < len(train.stages):
             yield f"train.steps ({train.steps}) are fewer than the {len(train.stages)} stages"
         elif 0 in (steps := steps_of(train)):
             stage = train.stages[steps.index(0)].name
@@ -272,6 +288,13 @@ class Config(_Section):
 
 def steps_of(train: TrainConfig) -> list[int]:
     """Steps of each stage; together they are ``train.steps``."""
-    total = sum(stage.share for stage in train.stages)
-    ends = [round(part / total * train.steps) for part in accumulate(stage.share for stage in train.stages)]
-    return [stop - start for start, stop in pairwise([0, *ends])]
+    rest = train.steps - sum(stage.steps or 0 for stage in train.stages)
+    shares = [0.0 if stage.steps else stage.share for stage in train.stages]
+    ends = [round(part / (sum(shares) or 1) * rest) for part in accumulate(shares)]
+    divided = (stop - start for start, stop in pairwise([0, *ends]))
+    return [stage.steps or steps for stage, steps in zip(train.stages, divided, strict=True)]
+
+
+def stage_settings(train: TrainConfig, stage: Stage) -> TrainConfig:
+    """The settings of training with those of a stage."""
+    return train.model_copy(update=stage.model_dump(exclude={"name", "share", "steps"}, exclude_none=True))

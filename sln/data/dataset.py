@@ -217,9 +217,12 @@ class _Batches(Dataset[Any]):
             return error
 
 
-def samples_of_step(step: int, images: int, batch: int, seed: int) -> list[tuple[int, int]]:
-    """The samples (image, epoch) of a step over all processes; epochs count from 1, each shuffles all images anew."""
-    epochs_and_positions = (divmod(position, images) for position in range(step * batch, (step + 1) * batch))
+def samples_after(seen: int, images: int, batch: int, seed: int) -> list[tuple[int, int]]:
+    """The samples (image, epoch) of a step over all processes, after ``seen`` images of the steps before.
+
+    Epochs count from 1; each shuffles all images anew.
+    """
+    epochs_and_positions = (divmod(position, images) for position in range(seen, seen + batch))
     return [(_shuffled(images, seed, epoch)[position], epoch + 1) for epoch, position in epochs_and_positions]
 
 

@@ -15,6 +15,7 @@ from amodal_data import EvaluationReport, ScoredMask, evaluate, evaluate_all
 from amodal_data.evaluation import PROTOCOLS, Protocol, write_predictions
 from amodal_data.evaluation.iou import iou_of_counts
 from amodal_data.io.images import read_photo
+from sln.config import Metric
 from sln.data.dataset import Batch, CachedTargets, Frame, batches
 from sln.inference.comparison import ComparisonRow, comparison
 from sln.inference.prediction import Prediction, with_decoding
@@ -110,10 +111,19 @@ def _ious(codes: NDArray[np.uint8], truth: NDArray[np.uint8]) -> NDArray[np.floa
     return np.stack([np.where(true > 0, iou_of_counts(shared, area, true), np.nan) for shared, area, true in counts], 1)
 
 
-def amodal_ap(predictor: Predictor, data: CachedTargets, limit: int | None = None) -> float | None:
-    """AP of amodal masks over all instances of the first ``limit`` images; None without ground truth."""
+def validation_scores(
+    predictor: Predictor, data: CachedTargets, metric: Metric = "ap", limit: int | None = None
+) -> dict[str, float | None]:
+    """AP (``ap``) and AR100 (``ar100``) of amodal masks on the first ``limit`` images, and ``metric`` if it is another.
+
+    ``hidden_iou`` is that of the head at ground-truth boxes. None without ground truth.
+    """
     predictions = predict_dataset(predictor, data, limit)
-    return evaluate(data.cache, predictions, only=predictions.keys()).figures["subsets"]["all"]["all"]["AP"]
+    figures = evaluate(data.cache, predictions, only=predictions.keys()).figures["subsets"]["all"]["all"]
+    scores = {"ap": figures["AP"], "ar100": figures["AR100"]}
+    if metric == "hidden_iou":
+        scores["hidden_iou"] = score_at_truth_boxes(predictor, data, limit).hidden_iou
+    return scores
 
 
 def compare_with_truth(predictor: Predictor, data: CachedTargets, limit: int) -> Image.Image:
@@ -140,8 +150,11 @@ class ModelReport:
         """Write the predictions as a results file."""
         write_predictions(path, self.predictions)
 
-    def write_page(self, path: Path, data: CachedTargets, title: str) -> int:
-        """Write a page of the worst images, ground truth and prediction side by side; returns their number."""
+    def write_page(self, path: Path, data: CachedTargets, title: str, curves: Path | None = None) -> int:
+        """Write a page of the worst images, ground truth and prediction side by side; returns their number.
+
+        curves: PNG of the learning curves, shown above the images.
+        """
         diagnosis = self.reports["amodal"].diagnosis
         assert diagnosis is not None
         scores = self.reports["amodal"].figures["subsets"]["all"]["all"]
@@ -149,7 +162,7 @@ class ModelReport:
         figures = {"AP": scores["AP"], "AR100": scores["AR100"], "order by R joint": joint.get("accuracy")}
         facts = {name: _three_digits(value) for name, value in figures.items()}
         counts = {name: count for name, count in diagnosis.counts.items() if count}
-        return write_report(path, data, self.predictions, diagnosis, title=title, facts=facts | counts)
+        return write_report(path, data, self.predictions, diagnosis, title=title, facts=facts | counts, curves=curves)
 
     def __str__(self) -> str:
         ious = {kind: getattr(self.truth_boxes, f"{kind}_iou") for kind in ("amodal", "modal", "hidden")}

@@ -20,8 +20,12 @@ def write_report(
     *,
     title: str,
     facts: dict[str, Any],
+    curves: Path | None = None,
 ) -> int:
-    """Write the images of ``predictions`` (by image id) with most errors; returns their number."""
+    """Write the images of ``predictions`` (by image id) with most errors; returns their number.
+
+    curves: PNG of the learning curves, shown above the images.
+    """
     rank = {image_id: i for i, image_id in enumerate(diagnosis.worst())}
     first = {image.image_id: i for i, image in reversed(list(enumerate(data.images)))}
     worst = sorted(predictions, key=lambda image_id: rank.get(image_id, len(rank)))[:_MAX_IMAGES]
@@ -30,4 +34,5 @@ def write_report(
         i, errors = first[image_id], diagnosis.images.get(image_id, {})
         return PageImage(data.images[i], data.cache[i], predictions[image_id], data.photos[i], errors=errors)
 
-    return write_page(path, map(page_image, worst), title=title, facts=facts)
+    chart = ("learning curves", curves.read_bytes()) if curves is not None and curves.exists() else None
+    return write_page(path, map(page_image, worst), title=title, facts=facts, chart=chart)

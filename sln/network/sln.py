@@ -43,7 +43,8 @@ class SLN(HubModel):
     """The Semantics Layering Network: ``forward`` trains, :meth:`detect` predicts.
 
     ``config`` holds the settings it was built from and is saved with it. ``box_head`` is None in the paper's version,
-    ``context`` without a context stage. Which parts are trained is decided by :mod:`sln.training.stages`.
+    ``context`` without a context stage. ``prompts``: prompted ROIs per image in training. Which parts are trained is
+    decided by :mod:`sln.training.stages`.
 
     Examples:
         >>> import sln, torch
@@ -55,6 +56,7 @@ class SLN(HubModel):
     def __init__(self, config: Config, parts: Parts) -> None:
         super().__init__()
         self.config = config
+        self.prompts = config.train.prompts
         self.encoder = parts.encoder
         self.glm = parts.glm
         self.rpn = parts.rpn
@@ -101,7 +103,7 @@ class SLN(HubModel):
         train, out, levels = self.config.train, self.roi_pool.out, self.glm.levels
         rois, prompts = sample_rois(proposals, targets, train.rois), None
         if self.roi_head.prompted:
-            prompted = sample_prompts(targets, train.prompts, out)
+            prompted = sample_prompts(targets, self.prompts, out)
             blank = prompted.maps.new_zeros(len(rois), *prompted.maps.shape[1:])
             rois, prompts = rois.joined(prompted.rois), torch.cat([blank, prompted.maps])
         if len(rois):

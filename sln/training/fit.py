@@ -22,7 +22,7 @@ from sln.completion.tuning import keep_settings, tune_completion
 from sln.config import Category, Config, validated
 from sln.data.dataset import CachedTargets
 from sln.errors import ConfigError, RunError
-from sln.evaluation.evaluate import amodal_ap, compare_with_truth, evaluate_model
+from sln.evaluation.evaluate import compare_with_truth, evaluate_model, validation_scores
 from sln.inference.predictor import Predictor
 from sln.network.sln import SLN, load_model
 from sln.runs import Run
@@ -176,8 +176,9 @@ def resume(
         trainer.run = directory
         trainer.resume(directory.last)
         end = trainer.spans[-1].stop
-        if trainer.step >= end and directory.report.exists():
-            say(f"this run is finished: all {end} steps are done, nothing is left to do")
+        if trainer.is_finished() and directory.report.exists():
+            done = f"it stopped early at step {trainer.step}" if trainer.stopped else f"all {end} steps are done"
+            say(f"this run is finished: {done}, nothing is left to do")
             return directory
         say(f"resumed at step {trainer.step} of {end}")
         if (threads := directory.environment().get("threads")) != torch.get_num_threads():
@@ -194,7 +195,7 @@ def _finish(trainer: Trainer, sources: Sources, say: Say) -> None:
     The report shows the best model on the validation set, else on the training set.
     """
     run, config = trainer.run, trainer.config
-    if run is None or not trainer.world.is_main or trainer.step < trainer.spans[-1].stop:
+    if run is None or not trainer.world.is_main or not trainer.is_finished():
         return
     if config.completion.prior_steps and not (run.path / PRIOR_FILE).exists():
         steps, seed = config.completion.prior_steps, config.train.seed
@@ -208,7 +209,7 @@ def _finish(trainer: Trainer, sources: Sources, say: Say) -> None:
         data = CachedTargets(sources.val, sources.val_images or sources.images, config.data)
     predictor = Predictor(load_model(run.path), str(trainer.device))
     scores = evaluate_model(predictor, data, config.train.validate_on)
-    count = scores.write_page(run.report, data, f"{run.path.name} on {data.cache.path.name}")
+    count = scores.write_page(run.report, data, f"{run.path.name} on {data.cache.path.name}", run.curves)
     say(f"{run.report}: the {count} worst images")
 
 
@@ -244,7 +245,7 @@ def check(
         stages.append({"stage": span.name, "steps": span.stop - span.start, **trainer.time_batch()})
         on_batch(1)
     total = sum(stage["steps"] * stage["seconds"] for stage in stages)
-    per_epoch = len(trainer.data) / config.train.batch
+    per_epoch = len(trainer.data) / trainer.spans[-1].settings.batch
     return {
         "schema": "sln/check/1",
         "device": str(place),
@@ -324,7 +325,8 @@ def _trainer(
 
     def validate(model: SLN) -> dict[str, float | None]:
         assert val is not None
-        return {"ap": amodal_ap(Predictor(model, str(device)), val, config.train.validate_on)}
+        predictor = Predictor(model, str(device))
+        return validation_scores(predictor, val, config.train.metric, config.train.validate_on)
 
     def draw(model: SLN, path: Path) -> None:
         picture = compare_with_truth(Predictor(model, str(device)), data if val is None else val, _OVERLAYS)

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sln.config import Config
 from sln.errors import TrainingError
 from sln.runtime.device import memory_used
 from sln.runtime.distributed import World
@@ -83,7 +82,7 @@ class History:
             raise ValueError("a row of another step")
         return history
 
-    def make_row(self, config: Config, step: int, span: StageSpan, images: int, seconds: float, world: World) -> None:
+    def make_row(self, step: int, span: StageSpan, images: int, seconds: float, world: World) -> None:
         """Set ``row`` to the means of the steps since the last one, over all processes, and clear them.
 
         Raises :class:`TrainingError` that names the images if a loss is not finite.
@@ -95,12 +94,12 @@ class History:
         self.row = {
             "step": step,
             "stage": span.name,
-            "epoch": step * config.train.batch / images,
-            "lr": learning_rate(step - 1, span, config.train),
+            "epoch": span.images_before(step) / images,
+            "lr": learning_rate(step - 1, span),
             "total": sum(totals) / len(totals),
             "losses": dict(zip(self.losses[0], losses, strict=True)),
             "gradient": float(torch.stack(self.norms).mean()),
-            "images_per_s": len(totals) * config.train.batch / max(seconds, 1e-9),
+            "images_per_s": len(totals) * span.settings.batch / max(seconds, 1e-9),
         }
         if (memory := memory_used(self.norms[0].device)) is not None:
             self.row["memory_gib"] = memory

@@ -2,32 +2,43 @@
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 
-import numpy as np
 from torch import nn
 
-from sln.config import TrainConfig, steps_of
+from sln.config import TrainConfig, stage_settings, steps_of
 
 
 @dataclass(frozen=True, slots=True)
 class StageSpan:
-    """Stage ``name`` takes the steps from ``start`` to ``stop`` (excluded)."""
+    """Stage ``name`` takes the steps from ``start`` to ``stop`` (excluded), with its ``settings``.
+
+    ``seen``: images of all stages before it.
+    """
 
     name: str
     start: int
     stop: int
+    settings: TrainConfig
+    seen: int = 0
+
+    def images_before(self, step: int) -> int:
+        """Images of all steps before a step of this stage, or before the one after its last."""
+        return self.seen + (step - self.start) * self.settings.batch
 
 
 def stage_spans(settings: TrainConfig) -> list[StageSpan]:
     """The stages of a run in order; together they cover all steps."""
-    ends = np.cumsum([0, *steps_of(settings)]).tolist()
-    spans = zip(settings.stages, pairwise(ends), strict=True)
-    return [StageSpan(stage.name, start, stop) for stage, (start, stop) in spans]
+    spans: list[StageSpan] = []
+    start = seen = 0
+    for stage, steps in zip(settings.stages, steps_of(settings), strict=True):
+        spans.append(StageSpan(stage.name, start, start + steps, stage_settings(settings, stage), seen))
+        start, seen = spans[-1].stop, spans[-1].images_before(start + steps)
+    return spans
 
 
-def learning_rate(step: int, span: StageSpan, settings: TrainConfig) -> float:
+def learning_rate(step: int, span: StageSpan) -> float:
     """Linear warm-up from the start of the stage, then a half cosine to 0, or constant."""
+    settings = span.settings
     length, position = span.stop - span.start, step - span.start
     warmup = max(1, round(settings.warmup * length))
     if position < warmup and settings.warmup > 0:

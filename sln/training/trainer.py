@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from amodal_data.io.pictures import save_picture
 from sln.config import Config
-from sln.data.dataset import Batch, CachedTargets, batches, samples_of_step
+from sln.data.dataset import Batch, CachedTargets, batches, samples_after
 from sln.errors import ConfigError, TrainingError, WeightsError
 from sln.network.losses import total_loss
 from sln.network.sln import SLN, build
@@ -22,6 +23,7 @@ from sln.runs import Run
 from sln.runtime.device import autocast, is_out_of_memory, out_of_memory_error
 from sln.runtime.distributed import World
 from sln.training.checkpoints import keep_as_best, load_optimizer, restore, save
+from sln.training.curves import draw_curves
 from sln.training.history import History
 from sln.training.logs import LoggerCollection
 from sln.training.schedule import StageSpan, learning_rate, parameter_groups, stage_spans
@@ -66,12 +68,15 @@ class Trainer:
             raise ConfigError("there are no images to train on", place=str(data.cache.path))
         self.config, self.data, self.device, self.run = config, data, device, run
         self.world = world or World()
-        if config.train.batch % (self.world.size * config.train.accumulate):
-            raise ConfigError(f"train.batch {config.train.batch} cannot be shared by {self.world.size} processes")
+        self.spans = stage_spans(config.train)
+        for batch in (span.settings.batch for span in self.spans):
+            if batch % (self.world.size * config.train.accumulate):
+                raise ConfigError(f"train.batch {batch} cannot be shared by {self.world.size} processes")
+        if config.train.patience and validate is None:
+            raise ConfigError("train.patience needs a validation set", fix="name one, or leave it 0")
         self.validate, self.draw = validate, draw
         self.on_row: Callable[[Mapping[str, Any]], None] = lambda _: None
         self.loggers = LoggerCollection()
-        self.spans = stage_spans(config.train)
         model = new_model(config, say, pretrained=fresh)
         starts = fresh and config.train.init  # from own weights
         self.initialization = initialize(model, config.train.init, SLN.from_config) if starts else None
@@ -81,7 +86,8 @@ class Trainer:
         average = get_ema_multi_avg_fn(config.train.ema)  # exponential, with this decay per step
         copy = AveragedModel(self.model, multi_avg_fn=average).requires_grad_(False) if config.train.ema else None
         self.averaged: AveragedModel | None = copy
-        self.step = 0
+        self.step, self.stopped = 0, False
+        self.say = say
         self.history = History()
         self._between_steps = True  # the state may be saved
         self.start_stage(self.spans[0])
@@ -103,8 +109,8 @@ class Trainer:
             rows = self.run.metrics()
             if self.history.row is not None and rows and rows[-1]["step"] == self.step:  # written after the checkpoint
                 self.history.row = None
-                scores = [row["ap"] or 0.0 for row in rows if "ap" in row]
-                self.history.best = max(scores, default=self.history.best)
+                self.history.best = max((score for _, score in self._scores()), default=self.history.best)
+        self.stopped = self._stops_early()
 
     def train(self, stop_at: int | None = None, on_step: Callable[[int], None] = lambda _: None) -> None:
         """Train to the end, or until ``stop_at`` steps are done, as if interrupted there.
@@ -122,7 +128,7 @@ class Trainer:
                 if self.history.row is not None or (self.history.totals and self._log_due()):  # cut off before its row
                     started = self._log_and_checkpoint(started)
                 remaining = batches(self.data, self.plan(last), self.config.train.workers)
-                while self.step < last:
+                while self.step < last and not self.stopped:
                     if self.step == self._span().start:
                         self.start_stage(self._span())
                     self._train_step(next(remaining).to(self.device))
@@ -136,7 +142,7 @@ class Trainer:
                 if self._between_steps and self.history.is_finite():
                     self._save()
                 raise
-        if self.step < end:
+        if not self.is_finished():
             self.history.average(self.world)
             self._save()
         if self.run is not None and self.world.is_main:
@@ -157,7 +163,8 @@ class Trainer:
 
     def photos(self, step: int) -> list[tuple[int, int]]:
         """The samples (image, epoch) of one step, over all processes."""
-        return samples_of_step(step, len(self.data), self.config.train.batch, self.config.train.seed)
+        span = next(span for span in self.spans if span.start <= step < span.stop)
+        return samples_after(span.images_before(step), len(self.data), span.settings.batch, span.settings.seed)
 
     def backward(self, batch: Batch) -> dict[str, Tensor]:
         """Gradients of one batch, in the parts it is accumulated from; returns its mean losses."""
@@ -172,7 +179,8 @@ class Trainer:
         self.stage = span.name
         start_stage(self.model, span.name)
         self.wrapped: nn.Module = self.world.wrap(self.model, self.device)
-        train = self.config.train
+        self.settings = train = span.settings
+        self.model.prompts = train.prompts
         groups = parameter_groups(self.model, train.weight_decay)
         self.optimizer: Optimizer = (
             SGD(groups, train.lr, momentum=0.9) if train.optimizer == "sgd" else AdamW(groups, train.lr)
@@ -182,8 +190,8 @@ class Trainer:
             self.history.best = None  # losses of different stages do not compare; AP does
 
     def _train_step(self, batch: Batch) -> None:
-        train = self.config.train
-        rate = learning_rate(self.step, self._span(), train)
+        train = self.settings
+        rate = learning_rate(self.step, self._span())
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self._between_steps = False
@@ -206,10 +214,32 @@ class Trainer:
 
     def _backward(self, part: Batch) -> dict[str, Tensor]:
         images = part.images.contiguous(memory_format=torch.channels_last)
-        with autocast(self.device, self.config.train.precision):
+        with autocast(self.device, self.settings.precision):
             losses: dict[str, Tensor] = self.wrapped(images, part.targets, STAGES[self.stage].losses)
         (total_loss(losses, self.config.loss) / self.config.train.accumulate).backward()
         return {name: loss.detach() for name, loss in losses.items()}
+
+    def is_finished(self) -> bool:
+        """Whether all steps are done or training stopped early."""
+        return self.stopped or self.step >= self.spans[-1].stop
+
+    def _scores(self) -> list[tuple[int, float]]:
+        """Steps and scores of all validations."""
+        metric = self.config.train.metric
+        return [(row["step"], row[metric] or 0.0) for row in self.run.metrics() if metric in row] if self.run else []
+
+    def _stops_early(self) -> bool:
+        """Whether ``train.patience`` is over, in all processes; says why."""
+        if not (patience := self.config.train.patience):
+            return False
+        start = next((span.start for span in self.spans if span.start < self.step <= span.stop), 0)
+        scores = self._scores() if self.world.is_main else []
+        best, score = max(scores, key=lambda row: row[1], default=(0, 0.0))
+        stops = sum(step > max(best, start) for step, _ in scores) >= patience
+        if stops:
+            self.say(f"stopped early at step {self.step} of {self.spans[-1].stop}: {patience} validations without a "
+                     f"better {self.config.train.metric} than {score:.3f}; best.pt is of step {best}")  # fmt: skip
+        return self.world.any(stops)
 
     def _log_due(self) -> bool:
         """Whether this step ends with a row of metrics."""
@@ -229,7 +259,7 @@ class Trainer:
             span = next(span for span in self.spans if span.start < self.step <= span.stop)
             seconds = time.perf_counter() - started
             try:
-                history.make_row(self.config, self.step, span, len(self.data), seconds, self.world)
+                history.make_row(self.step, span, len(self.data), seconds, self.world)
             except TrainingError as error:
                 error.message += f"; the last good checkpoint is {self.run.last}" if self.run else ""
                 raise
@@ -243,9 +273,12 @@ class Trainer:
             if save_due:
                 self._validate(self.run, history.row)
             self.run.add_metrics(history.row)
+            if save_due:
+                save_picture(draw_curves(self.run.metrics()), self.run.curves)
             self.on_row(history.row)
             self.loggers.row(history.row)
         history.row = None
+        self.stopped = save_due and self._stops_early()
         self._between_steps = True
         return time.perf_counter()
 
@@ -256,7 +289,7 @@ class Trainer:
             used = self.model if self.averaged is None else cast(SLN, self.averaged.module)
             if self.validate is not None:
                 row |= self.validate(used)
-                chosen = self.history.update_best(row["ap"] or 0.0)
+                chosen = self.history.update_best(row[self.config.train.metric] or 0.0)
             if self.draw is not None:
                 self.draw(used, picture := run.overlays / f"step_{self.step:06d}.png")
                 self.loggers.overlay(self.step, picture)

@@ -43,6 +43,8 @@ SKIPPED = {
     r"weights=mask_rcnn\.pth": "tests/sln/network loads torchvision's weights",
     r"python examples/real_photos": "half an hour; its parts run in other tests",
     r"--resume runs/first": "tests/sln/training resumes runs",
+    r"--config stages\.toml": "tests/sln/training trains in stages",
+    r"--log wandb": "tests/sln/training logs to a stand-in of wandb",
     r"torchrun": "tests/sln/training starts several processes",
     r"-d (COCOA|D2SA|DIR)|--images COCOA|runs/paper|big\.": "needs datasets that are not here",
     r"synth data --split": "the test of the README's quick start runs it in an empty folder",

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from sln.runs import Run
 
 Head = Literal["sln", "sln-noglm", "arcnn", "arcnn-visible"]
-Log = Literal["tensorboard"]
+_LONGEST_LINE = 120  # Characters of a row of metrics
+Log = Literal["tensorboard", "wandb"]
 
 
 def fit(
@@ -47,7 +48,7 @@ def fit(
     seed: Annotated[int | None, options.Number(min=0, help="Random seed.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Try one batch of each stage, but train nothing.")] = False,
     device: options.Device = "auto",
-    log: Annotated[Log | None, typer.Option(help="Also log to TensorBoard, in RUN/tensorboard.")] = None,
+    log: Annotated[Log | None, typer.Option(help="Also log for TensorBoard, in RUN/tensorboard, or to W&B.")] = None,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
@@ -79,14 +80,15 @@ def fit(
         return
     if train is None:
         raise typer.BadParameter("name a cache to train on, or pass --resume RUN")
-    values = {"train.steps": steps, "train.seed": seed, "train.batch": batch, "train.lr": lr, "head.kind": head}
+    values: dict[str, Any] = {
+        "train.steps": steps,
+        "train.seed": seed,
+        "train.batch": batch,
+        "train.lr": lr,
+        "head.kind": head,
+    }
     values |= {"train.workers": workers, "train.init": init and str(init)}
-    base = None
-    if init is not None and preset is None and config_file is None:
-        from sln.weights.initialization import settings_to_start_from
-
-        base = settings_to_start_from(str(init))
-        print_note(f"settings are those of {init}, where not given", quiet=quiet or not _is_first_process())
+    base = _settings_of(init, quiet) if init is not None and preset is None and config_file is None else None
     config = load_config(preset, config_file, settings or [], values, base=base)
     if epochs is not None:
         values["train.steps"] = _steps_of(epochs, train, config.train.batch, steps, quiet)
@@ -115,9 +117,10 @@ def _train(start: "Callable[..., Run]", reporter: "FitProgress", log: Log | None
         reporter.advance = advance
         logs = []
         if log is not None and _is_first_process():
-            from sln.training.logs import TensorBoardLog
+            from sln.training.logs import TensorBoardLog, WandbLog
 
-            logs.append(TensorBoardLog(reporter.run / "tensorboard"))
+            is_wandb = log == "wandb"
+            logs.append(WandbLog(reporter.run) if is_wandb else TensorBoardLog(reporter.run / "tensorboard"))
         run = start(say=reporter.on_note, on_step=reporter.on_step, on_row=reporter.on_row, logs=logs)
     if not _is_first_process():
         return
@@ -166,12 +169,24 @@ class FitProgress:
         if not self.print_lines:
             self.advance(0, f"loss {row['total']:.3f}")
             return
-        losses = ", ".join(f"{name} {value:.3f}" for name, value in row["losses"].items())
         ap = f", AP {row['ap']:.3f}" if row.get("ap") is not None else ""
         seconds = (time.monotonic() - self.start_time) / max(1, self.step - self.first_step) * (self.steps - self.step)
         left = f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"
         pace = f"{row['images_per_s']:.1f} images/s, {left} left"
-        print_note(f"step {row['step']} of {self.steps}: loss {row['total']:.3f} ({losses}){ap}, {pace}")
+        start, end = f"step {row['step']} of {self.steps}: loss {row['total']:.3f} (", f"){ap}, {pace}"
+        largest = sorted(row["losses"].items(), key=lambda loss: -loss[1])
+        losses = [f"{name} {value:.3f}, " for name, value in largest]
+        while len(start) + len("".join(losses)) + len(end) > _LONGEST_LINE and len(losses) > 1:
+            losses.pop()  # all are in metrics.jsonl
+        print_note(start + "".join(losses)[:-2] + end)
+
+
+def _settings_of(init: Path, quiet: bool) -> dict[str, Any]:
+    """Return the settings of the weights to start from, and say that they are used."""
+    from sln.weights.initialization import settings_to_start_from
+
+    print_note(f"settings are those of {init}, where not given", quiet=quiet or not _is_first_process())
+    return settings_to_start_from(str(init))
 
 
 def _steps_of(epochs: float, train: Path, batch: int, steps: int | None, quiet: bool) -> int:

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from amodal_data.evaluation.protocols.pair_order import paste as paste_one
 from sln.config import load_config
-from sln.data.dataset import samples_of_step
+from sln.data.dataset import samples_after
 from sln.errors import ConfigError
 from sln.network.duplicates import duplicates
 from sln.network.encoder import Encoder, build_backbone
@@ -258,7 +258,7 @@ def test_keys_shuffle_by_seed():
 
 
 def test_every_epoch_shows_every_photo_once():
-    drawn = [sample for step in range(6) for sample in samples_of_step(step, 9, 3, 0)]
+    drawn = [sample for step in range(6) for sample in samples_after(step * 3, 9, 3, 0)]
     assert sorted(drawn) == [(i, e) for i in range(9) for e in (1, 2)]
     assert drawn[:9] == [(i, 1) for i, _ in drawn[:9]] and [i for i, _ in drawn[:9]] != [i for i, _ in drawn[9:]]
 
@@ -269,7 +269,7 @@ def test_stages_and_learning_rate():
     assert [(s.name, s.start, s.stop) for s in spans] == [
         ("glm", 0, 25), ("rpn", 25, 50), ("ilm", 50, 75), ("joint", 75, 100)
     ]  # fmt: skip
-    rates = [learning_rate(step, spans[1], train) for step in range(25, 50)]
+    rates = [learning_rate(step, spans[1]) for step in range(25, 50)]
     assert max(rates) == train.lr and rates.index(max(rates)) <= 1 and rates[-1] < 0.05 * train.lr
 
 

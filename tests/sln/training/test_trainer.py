@@ -28,6 +28,7 @@ SMALL = (
     "data.size=64", *MODERN_SMALL, "train.batch=4", "train.log_every=2", "proposals.after_nms=20",
     "predict.max_detections=8",
 )  # fmt: skip
+CHANGING = ("train.stages=[{name='joint', steps=3, batch=2, prompts=0}, {name='joint', steps=5, lr=1e-3, prompts=3}]",)
 STAGED = ("train.stages=[{name='glm'}, {name='rpn'}, {name='ilm'}, {name='joint'}]",)
 
 
@@ -54,7 +55,9 @@ def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-@pytest.mark.parametrize("settings, stop", [((), 3), (STAGED, 4), ((*STAGED, "train.workers=2"), 3)])
+@pytest.mark.parametrize(
+    "settings, stop", [((), 3), (STAGED, 4), ((*STAGED, "train.workers=2"), 3), (CHANGING, 3), (CHANGING, 4)]
+)
 def test_a_resumed_run_equals_an_uninterrupted_run(folder, tmp_path, settings, stop):
     chosen = config("train.steps=8", "train.save_every=3", "train.log_every=1", *settings)
     whole = fit(chosen, sources(folder), tmp_path / "whole", device="cpu")
