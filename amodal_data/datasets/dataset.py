@@ -1,6 +1,7 @@
 """Open annotations or a cache as one dataset: count, look, select and convert without knowing the layout."""
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -11,8 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from amodal_data.cache import CachedImage
+from amodal_data.cache import CachedImage, TargetCache
 from amodal_data.cache.read import PREVIEW_IMAGES
+from amodal_data.datasets.filter import Conditions
+from amodal_data.datasets.image_facts import ImageFacts, cached_facts, scene_facts
+from amodal_data.datasets.layout_parts import photo_key
+from amodal_data.datasets.split import TRAIN_VAL_TEST, divide, label_counts
 from amodal_data.errors import LevelsError, PhotoError, SelectionError
 from amodal_data.export.convert import LAYOUTS, Conversion, convert
 from amodal_data.inspector.contact_sheet import contact_sheet
@@ -150,6 +155,78 @@ class Dataset(Sequence[AnnotatedImage]):
     def subset(self, positions: Sequence[int]) -> "Dataset":
         """The images at some positions, in that order."""
         return Dataset(self._source.subset(positions), self._folders)
+
+    def split(
+        self,
+        parts: Mapping[str, float] = TRAIN_VAL_TEST,
+        *,
+        seed: int = 0,
+        group_by: str | None = None,
+        stratify: bool = False,
+    ) -> "dict[str, Dataset]":
+        """Divide the images into parts that share no photo; equal to ``amodal-data split`` with the same options.
+
+        parts: name -> share of the images; the shares sum to 1. seed: equal seeds give equal parts. group_by:
+        ``"folder"``, or a regular expression whose match in the file name keeps images together. stratify: give every
+        part its share of each class and of little and much hidden instances; reads all images once. (Images that the
+        reader leaves out count in the command only.) Raises :class:`SelectionError` if a part gets no image.
+
+        Examples:
+            >>> import amodal_data as ad
+            >>> dataset = ad.open(ad.write_cocoa("scenes", 10, seed=1, size=(96, 128), photos=False))
+            >>> parts = dataset.split({"train": 0.8, "val": 0.2})
+            >>> len(parts["train"]), len(parts["val"])
+            (8, 2)
+        """
+        keys = list(map(photo_key, self.image_ids, self.file_names))
+        labels = list(map(label_counts, self._facts())) if stratify else None
+        members = divide(keys, parts, labels, seed=seed, group_by=group_by)
+        return {name: self.subset(positions) for name, positions in members.items()}
+
+    def filter(
+        self,
+        *,
+        classes: Collection[str] = (),
+        exclude_classes: Collection[str] = (),
+        hidden: tuple[float, float] = (0, 1),
+        min_size: int = 0,
+        findings: Collection[str] = (),
+        without_findings: Collection[str] = (),
+        images: Collection[int | str] = (),
+    ) -> "Dataset":
+        """The images that fulfill all conditions, as ``amodal-data filter`` keeps them; reads images once.
+
+        Arguments: see :class:`amodal_data.datasets.filter.Conditions`. Raises :class:`SelectionError` for a class, a
+        code of findings or an image that does not exist.
+
+        Examples:
+            >>> import amodal_data as ad
+            >>> dataset = ad.open(ad.write_flat("flat", 5, "d2sa", seed=1, size=(96, 128), photos=False))
+            >>> len(dataset.filter(classes=["leaf"], hidden=(0.5, 1))), len(dataset.filter(images=[1, "d2sa_000003"]))
+            (2, 2)
+        """
+        conditions = Conditions(classes, exclude_classes, hidden, min_size, findings, without_findings, images)
+        chosen = self.subset(sorted(conditions.positions(list(zip(self.image_ids, self.file_names, strict=True)))))
+        if conditions == Conditions(images=images):
+            return chosen
+        names, kept = set(self.classes.values()), []
+        for position, image in enumerate(chosen._facts()):
+            names.update(image.names)
+            kept += [position] * conditions.keeps_image(image)
+        conditions.check_classes(names, self.name)
+        return chosen.subset(kept)
+
+    def _facts(self) -> Iterator[ImageFacts]:
+        """Areas, names and findings of every image."""
+        origin, findings = self._source.origin, defaultdict[int, list[Finding]](list)
+        for finding in origin.findings if isinstance(origin, TargetCache) else ():
+            findings[finding.place.image_id].append(finding)
+        for position in self._source.positions:
+            if isinstance(origin, TargetCache):
+                image, targets = origin.read(position)
+                yield cached_facts(image, targets, findings[image.image_id])
+            else:
+                yield scene_facts(origin[position])
 
     @property
     def name(self) -> str:

@@ -1,18 +1,21 @@
 """Keep the images, or the instances, of annotations that fulfil conditions, in the layout of the source."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.datasets.image_facts import ImageFacts, entry_key, image_facts
+from amodal_data.datasets.image_facts import ImageFacts, scene_facts
 from amodal_data.datasets.layout_parts import open_parts
 from amodal_data.errors import LayoutError, SelectionError
-from amodal_data.io.image_names import normal_path
+from amodal_data.io.image_names import ImageNames, normal_path
+from amodal_data.io.text import count_of
 from amodal_data.readers import ReadOptions
+from amodal_data.scenes.finding_codes import CODES
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +24,7 @@ class Conditions:
 
     ``classes``, ``exclude_classes``: class names; an image with an excluded class is dropped. ``hidden``: lowest and
     highest hidden share, 0 to 1. ``min_size``: least amodal area in pixels. ``findings``, ``without_findings``: codes
-    of which an image has at least one, or none. ``images``: ids or file names.
+    of which an image has at least one, or none. ``images``: ids or file names, see :class:`ImageNames`.
     """
 
     classes: Collection[str] = ()
@@ -30,27 +33,56 @@ class Conditions:
     min_size: int = 0
     findings: Collection[str] = ()
     without_findings: Collection[str] = ()
-    images: Collection[str] = ()
+    images: Collection[int | str] = ()
+
+    def __post_init__(self) -> None:
+        """Raise :class:`SelectionError` for a code that no finding has."""
+        for code in [*self.findings, *self.without_findings]:
+            if code not in CODES:
+                fix = f"choose from {', '.join(get_close_matches(code, CODES) or CODES)}"
+                raise SelectionError(f"no finding has the code {code!r:.60}", fix=fix)
+
+    def positions(self, images: Sequence[tuple[int, str]]) -> Collection[int]:
+        """Positions of the images that ``images`` names, all if it is empty; ``images``: id and file name of each.
+
+        Raises :class:`SelectionError` for names of no image, or of several; see :class:`ImageNames`.
+        """
+        if not self.images:
+            return range(len(images))
+        names = ImageNames(images)
+        positions = {wanted: names.find(wanted) for wanted in self.images}
+        if missing := [wanted for wanted, matches in positions.items() if not matches]:
+            listed = ", ".join(f"{wanted!r:.80}" for wanted in missing[:3]) + ", ..." * (len(missing) > 3)
+            problem = f"{count_of(len(missing), 'name')} of no image: {listed}"
+            raise SelectionError(problem, fix="correct --images: ids, or file names as in the annotations")
+        for wanted, matches in positions.items():
+            if len(photos := {normal_path(images[match][1]) for match in matches}) > 1:
+                listed = ", ".join(f"{photo!r:.80}" for photo in sorted(photos)[:3])
+                problem = f"{wanted!r:.80} names several images: {listed}"
+                raise SelectionError(problem, fix="write the file name with its folder and ending in --images")
+        return {match for matches in positions.values() for match in matches}
+
+    def check_classes(self, names: Collection[str], place: str) -> None:
+        """Raise :class:`SelectionError` for a class that is not in ``names``."""
+        if unknown := sorted({*self.classes, *self.exclude_classes} - set(names)):
+            fix = f"choose from {', '.join(sorted(names)[:8])}"
+            raise SelectionError(f"no class is called {unknown[0]!r:.60}", place=place, fix=fix)
 
     def kept_instances(self, image: ImageFacts) -> NDArray[np.bool_]:
         """Which instances fulfil the conditions on instances, bool [N]."""
-        names = [instance.name for instance in image.scene.instances]
         shares, (low, high) = image.hidden_shares, self.hidden
         kept: NDArray[np.bool_] = (shares >= low) & (shares <= high) & (image.areas >= self.min_size)
         if self.classes or self.exclude_classes:
-            chosen = [(not self.classes or n in self.classes) and n not in self.exclude_classes for n in names]
+            chosen = [(not self.classes or n in self.classes) and n not in self.exclude_classes for n in image.names]
             kept &= np.array(chosen[: len(kept)], bool)
         return kept
 
-    def keeps_image(self, image: ImageFacts, *, instances: bool) -> bool:
-        """Is the image kept? ``instances``: excluded classes are removed from it and do not drop it."""
+    def keeps_image(self, image: ImageFacts, *, instances: bool = False) -> bool:
+        """Is an image that ``images`` names kept? instances: excluded classes are removed and do not drop it."""
         codes = {finding.code for finding in image.findings}
-        names = {instance.name for instance in image.scene.instances}
-        if self.images and not {str(image.scene.image_id), normal_path(image.scene.file_name)} & set(self.images):
-            return False
         if (self.findings and not codes & set(self.findings)) or codes & set(self.without_findings):
             return False
-        if not instances and names & set(self.exclude_classes):
+        if not instances and set(image.names) & set(self.exclude_classes):
             return False
         asks = self.classes or self.hidden != (0, 1) or self.min_size or (instances and self.exclude_classes)
         return not asks or bool(self.kept_instances(image).any())
@@ -98,23 +130,22 @@ def filter_dataset(
         fix = f"amodal-data convert {path} --to coco -o coco.json, and filter that"
         raise LayoutError(f"single instances cannot be removed from {source.layout} files", place=str(path), fix=fix)
     source.check_output(Path(output), force=force)
+    chosen = conditions.positions(list(zip(source.scenes.image_ids, source.scenes.file_names, strict=True)))
     kept, dropped = set(), dict[int, list[int]]()
     counts = np.zeros(3, np.int64)  # instances kept, removed, uncovered
     names: set[str] = set(source.scenes.categories.values())
-    for image in image_facts(source, on_image):
-        names |= {instance.name for instance in image.scene.instances}
-        if not conditions.keeps_image(image, instances=instances):
+    for position, scene in enumerate(source.scenes):
+        on_image(1)
+        names |= {instance.name for instance in scene.instances}
+        if position not in chosen or not conditions.keeps_image(image := scene_facts(scene), instances=instances):
             continue
-        kept.add(entry_key(source, image.scene.image_id, image.scene.file_name))
+        kept.add(source.scene_key(scene.image_id, scene.file_name))
         stays = conditions.kept_instances(image) if instances else np.ones(len(image.areas), bool)
         counts += [stays.sum(), (~stays).sum(), _uncovered(image, stays)]
-        if not stays.all():
-            rows = zip(image.scene.instances, stays, strict=True)
-            dropped[image.scene.image_id] = [instance.region_index for instance, stay in rows if not stay]
-    if unknown := sorted({*conditions.classes, *conditions.exclude_classes} - names):
-        listed = ", ".join(sorted(names)[:8])
-        raise SelectionError(f"no class is called {unknown[0]!r:.60}", place=str(path), fix=f"choose from {listed}")
-    entries = [entry for entry in source.entries if entry_key(source, entry.image_id, entry.name) in kept]
+        if image.targets is not None and not stays.all():
+            dropped[scene.image_id] = image.targets.region_index[~stays].tolist()
+    conditions.check_classes(names, str(path))
+    entries = [entry for entry in source.entries if source.scene_key(entry.image_id, entry.name) in kept]
     if not entries:
         raise SelectionError("no image fulfils all conditions", place=str(path), fix="loosen one of them")
     source.write(entries, Path(output), dropped, force=force)

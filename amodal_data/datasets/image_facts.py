@@ -1,14 +1,13 @@
 """What split and filter decide by: the areas, classes and findings of each image of a source."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.datasets.layout_parts import AnnotationParts
+from amodal_data.cache import CachedImage
 from amodal_data.errors import LevelsError
-from amodal_data.io.image_names import normal_path
 from amodal_data.layering.targets import LayeredTargets, layer_with_findings
 from amodal_data.scenes.findings import Finding
 from amodal_data.scenes.scene import Scene
@@ -16,15 +15,17 @@ from amodal_data.scenes.scene import Scene
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageFacts:
-    """A scene, its targets and its findings.
+    """An image with its targets and findings. ``names``: class name of each of its instances.
 
-    ``targets``: None = no level table holds the scene; it then has no instances here. ``areas``, ``visible``: amodal
-    and visible pixels of each instance, int64 [N].
+    ``targets``: None = no level table holds the image. It then has no ``areas`` and ``visible``: amodal and visible
+    pixels of each instance, int64 [N].
     """
 
-    scene: Scene
+    image_id: int
+    file_name: str
+    names: Sequence[str]
     targets: LayeredTargets | None
-    findings: tuple[Finding, ...]
+    findings: Sequence[Finding]
     areas: NDArray[np.int64]
     visible: NDArray[np.int64]
 
@@ -34,17 +35,18 @@ class ImageFacts:
         return (self.areas - self.visible) / np.maximum(self.areas, 1)
 
 
-def image_facts(parts: AnnotationParts, on_image: Callable[[int], None] = lambda _: None) -> Iterator[ImageFacts]:
-    """Layer every scene of a source."""
-    for scene in parts.scenes:
-        on_image(1)
-        try:
-            targets, findings = layer_with_findings(scene)
-            yield ImageFacts(scene, targets, (*scene.findings, *findings), *targets.areas())
-        except LevelsError:
-            yield ImageFacts(scene, None, scene.findings, *np.zeros((2, 0), np.int64))
+def scene_facts(scene: Scene) -> ImageFacts:
+    """Layer a scene."""
+    names = [instance.name for instance in scene.instances]
+    try:
+        targets, findings = layer_with_findings(scene)
+    except LevelsError:
+        none = np.zeros(0, np.int64)
+        return ImageFacts(scene.image_id, scene.file_name, names, None, scene.findings, none, none)
+    findings = (*scene.findings, *findings)
+    return ImageFacts(scene.image_id, scene.file_name, names, targets, findings, *targets.areas())
 
 
-def entry_key(parts: AnnotationParts, image_id: int | None, name: str) -> int | str:
-    """What an entry and its scene share: the image id where the file has ids, else the file name."""
-    return image_id if parts.instances and image_id is not None else normal_path(name) or f"image {image_id}"
+def cached_facts(image: CachedImage, targets: LayeredTargets, findings: Sequence[Finding]) -> ImageFacts:
+    """The facts of an image of a cache; findings: those of its build."""
+    return ImageFacts(image.image_id, image.file_name, targets.names, targets, findings, *targets.areas())

@@ -43,8 +43,13 @@ class Entry:
 
     @property
     def key(self) -> str:
-        """What tells photos apart: the file name, else the id."""
-        return normal_path(self.name) or f"image {self.image_id}"
+        """See :func:`photo_key`."""
+        return photo_key(self.image_id, self.name)
+
+
+def photo_key(image_id: int | None, name: str) -> str:
+    """What tells photos apart: the file name, else the id."""
+    return normal_path(name) or f"image {image_id}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,6 +67,10 @@ class AnnotationParts:
     write_part: Callable[[Sequence[Entry], Path, Dropped], None]
     is_folder: bool = False
     instances: bool = False
+
+    def scene_key(self, image_id: int | None, name: str) -> int | str:
+        """What an entry and its scene share: the image id where the file has ids, else the file name."""
+        return image_id if self.instances and image_id is not None else photo_key(image_id, name)
 
     def write(
         self, entries: Sequence[Entry], output: Path, dropped: Dropped | None = None, *, force: bool = False

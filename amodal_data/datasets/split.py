@@ -1,6 +1,5 @@
 """Split annotations into parts, such as train, val and test, that share no image; each in the layout of the source."""
 
-import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -10,15 +9,15 @@ from typing import Unpack
 
 import numpy as np
 
-from amodal_data.datasets.image_facts import ImageFacts, entry_key, image_facts
-from amodal_data.datasets.layout_parts import AnnotationParts, Entry, open_parts
+from amodal_data.datasets.image_facts import ImageFacts, scene_facts
+from amodal_data.datasets.layout_parts import AnnotationParts, open_parts
+from amodal_data.datasets.stratification import Labels, assign_groups
 from amodal_data.errors import SelectionError
 from amodal_data.readers import ReadOptions
 
 _HIDDEN_EDGES = (0.0, 0.25, 0.5)  # Bounds of the bins of hidden share by which parts are stratified
-_Labels = Counter[tuple[int, int]]  # instances by class and bin of hidden share
-_Row = tuple[_Labels, int, int]  # labels, amodal and visible pixels of an image
-_Facts = Mapping[int | str, Sequence[_Row]]  # by :func:`entry_key`
+_Row = tuple[Labels, int, int]  # labels, amodal and visible pixels of an image
+TRAIN_VAL_TEST = {"train": 0.8, "val": 0.1, "test": 0.1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,28 +66,47 @@ def split_dataset(
     outputs = {name: _part_path(source, Path(output), name) for name in parts}
     for target in outputs.values():
         source.check_output(target, force=force)
-    facts: dict[int | str, list[_Row]] = defaultdict(list)
-    for image in image_facts(source, on_image):
-        facts[entry_key(source, image.scene.image_id, image.scene.file_name)].append(_count(image))
-    groups: dict[str, list[Entry]] = defaultdict(list)
-    for group, entry in zip(_groups(source.entries, group_by), source.entries, strict=True):
-        groups[group].append(entry)
-    labels = {
-        key: sum((row[0] for row in _rows(source, rows, facts)), _Labels()) if stratify else _Labels()
-        for key, rows in groups.items()
-    }
-    sizes = {key: len(rows) for key, rows in groups.items()}
-    assigned = assign_groups(sizes, labels, parts, seed)
-    members = {name: [e for key, rows in groups.items() if assigned[key] == name for e in rows] for name in parts}
-    if empty := [name for name, entries in members.items() if not entries]:
-        problem = f"part {empty[0]!r} gets no image: {len(source.entries)} images in {len(groups)} groups"
-        raise SelectionError(problem, place=str(path), fix="choose fewer parts or other shares with --parts")
-    position = {id(entry): n for n, entry in enumerate(source.entries)}
+    counts: dict[int | str, list[_Row]] = defaultdict(list)
+    for scene in source.scenes:
+        on_image(1)
+        image = scene_facts(scene)
+        row = label_counts(image), int(image.areas.sum()), int(image.visible.sum())
+        counts[source.scene_key(scene.image_id, scene.file_name)].append(row)
+    rows = [counts.pop(source.scene_key(entry.image_id, entry.name), []) for entry in source.entries]
+    labels = [sum((row[0] for row in image), Labels()) for image in rows] if stratify else None
+    members = divide([entry.key for entry in source.entries], parts, labels, seed=seed, group_by=group_by)
     summaries = {}
-    for name, entries in members.items():
-        source.write(sorted(entries, key=lambda entry: position[id(entry)]), outputs[name], force=force)
-        summaries[name] = _summary(outputs[name], len(entries), _rows(source, entries, facts))
+    for name, positions in members.items():
+        source.write([source.entries[position] for position in positions], outputs[name], force=force)
+        summaries[name] = _summary(outputs[name], [rows[position] for position in positions])
     return summaries
+
+
+def divide(
+    keys: Sequence[str],
+    parts: Mapping[str, float],
+    labels: Sequence[Labels] | None = None,
+    *,
+    seed: int = 0,
+    group_by: str | None = None,
+) -> dict[str, list[int]]:
+    """The positions of the images of each part, see :func:`split_dataset`; keys: of photos, labels: to stratify by."""
+    check_parts(parts)
+    groups: dict[str, list[int]] = defaultdict(list)
+    for position, group in enumerate(_groups(keys, group_by)):
+        groups[group].append(position)
+    totals = {
+        group: sum((labels[position] for position in positions), Labels()) if labels else Labels()
+        for group, positions in groups.items()
+    }
+    assigned = assign_groups({group: len(positions) for group, positions in groups.items()}, totals, parts, seed)
+    members: dict[str, list[int]] = {name: [] for name in parts}
+    for group, positions in groups.items():
+        members[assigned[group]] += positions
+    if empty := [name for name, positions in members.items() if not positions]:
+        problem = f"part {empty[0]!r} gets no image: {len(keys)} images in {len(groups)} groups"
+        raise SelectionError(problem, fix="choose fewer parts or other shares with --parts")
+    return {name: sorted(positions) for name, positions in members.items()}
 
 
 def check_parts(parts: Mapping[str, float]) -> None:
@@ -104,9 +122,8 @@ def _part_path(source: AnnotationParts, folder: Path, name: str) -> Path:
     return folder / (name if source.is_folder else f"{source.path.stem}_{name}{source.path.suffix}")
 
 
-def _groups(entries: Sequence[Entry], group_by: str | None) -> list[str]:
-    """The group of each entry: what the same photo or the same match of ``group_by`` connects."""
-    keys = [entry.key for entry in entries]
+def _groups(keys: Sequence[str], group_by: str | None) -> Sequence[str]:
+    """The group of each photo: its key, or what the same folder or match of ``group_by`` connects."""
     if group_by is None:
         return keys
     if group_by == "folder":
@@ -122,49 +139,14 @@ def _groups(entries: Sequence[Entry], group_by: str | None) -> list[str]:
     return [match[1] or "" if match.re.groups else match[0] for match in matches if match is not None]
 
 
-def _count(image: ImageFacts) -> _Row:
-    """Instances by label, and amodal and visible pixels of all instances."""
-    areas = image.areas
+def label_counts(image: ImageFacts) -> Labels:
+    """Number of instances of each class and bin of hidden share."""
     bins = np.searchsorted(_HIDDEN_EDGES, image.hidden_shares, side="left").tolist()
-    classes = [instance.category_id for instance in image.scene.instances] if len(areas) else []
-    return Counter(zip(classes, bins, strict=True)), int(areas.sum()), int(image.visible.sum())
+    return Counter(zip(image.targets.category_ids.tolist(), bins, strict=True)) if image.targets else Labels()
 
 
-def _rows(source: AnnotationParts, entries: Sequence[Entry], facts: _Facts) -> list[_Row]:
-    """What :func:`_count` gives for the scenes of some entries."""
-    keys = {entry_key(source, entry.image_id, entry.name) for entry in entries}
-    return [row for key in keys for row in facts.get(key, ())]
-
-
-def _summary(path: Path, images: int, rows: Sequence[_Row]) -> PartSummary:
+def _summary(path: Path, images: Sequence[Sequence[_Row]]) -> PartSummary:
+    rows = [row for image in images for row in image]
     areas, visible = sum(row[1] for row in rows), sum(row[2] for row in rows)
-    return PartSummary(str(path), images, sum(row[0].total() for row in rows), (areas - visible) / max(areas, 1))
-
-
-def assign_groups(
-    sizes: Mapping[str, int], labels: Mapping[str, _Labels], parts: Mapping[str, float], seed: int
-) -> dict[str, str]:
-    """The part of each group, by iterative stratification (Sechidis et al., 2011).
-
-    The rarest label goes first, each of its groups to the part that lacks most of it, then to the part that lacks most
-    images. Ties are broken by a hash of seed and group, so the order of the groups does not matter.
-    """
-    order = sorted(
-        sizes, key=lambda key: (-sizes[key], hashlib.sha256(f"{seed}:{key}".encode(errors="surrogatepass")).digest())
-    )
-    total = sum(labels.values(), _Labels())
-    lacking = {name: {label: share * n for label, n in total.items()} for name, share in parts.items()}
-    images = {name: share * sum(sizes.values()) for name, share in parts.items()}
-    assigned: dict[str, str] = {}
-    remaining = {label: [key for key in order if label in labels[key]] for label in total}
-    while remaining or len(assigned) < len(sizes):
-        left = {label: [key for key in keys if key not in assigned] for label, keys in remaining.items()}
-        remaining = {label: keys for label, keys in left.items() if keys}
-        label = min(remaining, key=lambda label: (len(remaining[label]), label), default=None)
-        for key in [key for key in order if key not in assigned] if label is None else remaining.pop(label):
-            part = max(parts, key=lambda name: (0 if label is None else lacking[name][label], images[name]))
-            assigned[key] = part
-            images[part] -= sizes[key]
-            for other, n in labels[key].items():
-                lacking[part][other] -= n
-    return assigned
+    instances = sum(row[0].total() for row in rows)
+    return PartSummary(str(path), len(images), instances, (areas - visible) / max(areas, 1))

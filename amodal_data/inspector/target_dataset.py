@@ -37,13 +37,13 @@ def open_dataset(*paths: Path, annotator: str = "first", **reading: Unpack[ReadO
 class TargetDataset:
     """The images of a cache or an annotation file with their targets, in file order.
 
-    Scenes are layered when they are read. Iteration leaves out those that no level table can hold. positions: of the
-    images of ``origin`` to take; None = all.
+    Scenes are layered when they are read. Iteration leaves out those that no level table can hold. ``positions``: of
+    the images of ``origin`` to take; None = all.
     """
 
     def __init__(self, origin: TargetCache | Scenes, positions: Sequence[int] | None = None) -> None:
         self.origin = origin
-        self._positions = range(len(origin)) if positions is None else positions
+        self.positions: Sequence[int] = range(len(origin)) if positions is None else positions
         self._comparisons: dict[Path, tuple[Predictions, Diagnosis]] = {}
         self._finders: dict[tuple[Path, ...], PhotoFinder] = {}
 
@@ -51,11 +51,11 @@ class TargetDataset:
         return f"TargetDataset({self.name!r:.80}, {len(self):,} images, {self.masks} masks)"
 
     def __len__(self) -> int:
-        return len(self._positions)
+        return len(self.positions)
 
     def subset(self, positions: Sequence[int]) -> "TargetDataset":
         """The images at some positions, in that order."""
-        return TargetDataset(self.origin, [self._positions[position] for position in positions])
+        return TargetDataset(self.origin, [self.positions[position] for position in positions])
 
     def __iter__(self) -> Iterator[tuple[CachedImage, LayeredTargets]]:
         return self._images([], lambda _: None)
@@ -82,20 +82,20 @@ class TargetDataset:
     def image_ids(self) -> list[int]:
         """Id of the image at each position; no image is layered for it."""
         ids = self.origin.image_ids
-        return [int(ids[position]) for position in self._positions]
+        return [int(ids[position]) for position in self.positions]
 
     @property
     def file_names(self) -> list[str]:
         """File name of the image at each position."""
         origin = self.origin
         names = [image.file_name for image in origin.images()] if isinstance(origin, TargetCache) else origin.file_names
-        return [names[position] for position in self._positions]
+        return [names[position] for position in self.positions]
 
     @property
     def file_findings(self) -> list[Finding]:
         """Findings of the build of a cache, or about annotation files as a whole; of these images only."""
         findings = self.origin.findings if isinstance(self.origin, TargetCache) else self.origin.file_findings
-        if isinstance(self._positions, range):
+        if isinstance(self.positions, range):
             return list(findings)
         ids = {-1, *self.image_ids}
         return [finding for finding in findings if finding.place.image_id in ids]
@@ -109,7 +109,7 @@ class TargetDataset:
 
     def _layer(self, index: int) -> tuple[tuple[CachedImage, LayeredTargets] | None, tuple[Finding, ...]]:
         """Image ``index`` and its targets, None if no level table can hold them, and findings of an annotation file."""
-        position = self._positions[index]
+        position = self.positions[index]
         if isinstance(self.origin, TargetCache):
             return self.origin.read(position), ()
         encoded, findings = encode_scene(self.origin[position])

@@ -53,11 +53,7 @@ def filter(  # the name of the command
       amodal-data filter mine.json --masks amodal -o sound.json --without-findings order-equal
     """
     from amodal_data.datasets.filter import Conditions, filter_dataset
-    from amodal_data.scenes.finding_codes import CODES
 
-    for code in [*(findings or []), *(without_findings or [])]:
-        if code not in CODES:
-            raise typer.BadParameter(f"no finding has the code {code!r}; {options.suggest_name(code, list(CODES))}")
     conditions = Conditions(
         _names(classes), _names(exclude_classes), _parse_range(hidden), min_size, findings or (),
         without_findings or (), images or (),

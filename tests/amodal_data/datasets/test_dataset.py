@@ -9,6 +9,8 @@ from PIL import Image
 
 import amodal_data as ad
 from amodal_data import RLE
+from amodal_data.datasets.filter import Conditions, filter_dataset
+from amodal_data.datasets.split import split_dataset
 from amodal_data.errors import PhotoError, SelectionError
 
 
@@ -50,6 +52,45 @@ def test_slices_are_datasets_of_their_own(source):
     assert "polygon-too-short" in {finding.code for finding in source[1:2].findings}
     assert source[2:].findings == ()
     assert len(source[:0]) == 0 and source[:0].stats().images == 0
+
+
+@pytest.mark.parametrize("stratify", [False, True])
+def test_split_gives_the_parts_of_the_command(source, folder, tmp_path, stratify):
+    shares = {"train": 0.6, "val": 0.4}
+    options = {"seed": 4, "stratify": stratify, "group_by": r"(\d)\.jpg"}
+    files = split_dataset(folder / "COCO_amodal_val2014.json", tmp_path / "parts", shares, **options)
+    parts = source.split(shares, **options)
+    assert {name: part.image_ids for name, part in parts.items()} == {
+        name: ad.open(part.path).image_ids for name, part in files.items()
+    }
+    assert sum(map(len, parts.values())) == 5 and parts["val"][0].photo.shape == (48, 64, 3)
+    assert list(ad.open([folder / "COCO_amodal_val2014.json"]).split({"a": 1})) == ["a"]
+
+
+def test_unstratified_parts_are_made_without_reading_an_image(source, monkeypatch):
+    monkeypatch.setattr(ad.Dataset, "_facts", None)
+    assert len(source.split({"train": 0.8, "val": 0.2}, seed=2)["train"]) == 4
+    assert source.filter(images=[source.image_ids[3]]).image_ids == [source.image_ids[3]]
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [{"hidden": (0.3, 1)}, {"min_size": 700}, {"exclude_classes": ["leaf"]}, {"classes": ["box"], "hidden": (0.1, 0.6)},
+     {"findings": ["polygon-too-short"]}, {"without_findings": ["polygon-too-short"]},
+     {"images": ["COCO_val2014_000000000002", 4, 5], "min_size": 10}],
+)  # fmt: skip
+def test_filter_keeps_the_images_of_the_command(source, folder, tmp_path, conditions):
+    kept = source.filter(**conditions)
+    report = filter_dataset(folder / "COCO_amodal_val2014.json", tmp_path / "o.json", Conditions(**conditions))
+    assert kept.image_ids == ad.open(tmp_path / "o.json").image_ids and 0 < len(kept) == report.images < 5
+
+
+def test_filter_refuses_what_does_not_exist(source):
+    for conditions, text in (({"classes": ["boxx"]}, "boxx"), ({"findings": ["order-tide"]}, "order-tied"),
+                             ({"images": ["none.jpg"]}, "images=")):  # fmt: skip
+        with pytest.raises(SelectionError, match=text):
+            source.filter(**conditions)
+    assert len(source.filter(min_size=10**6)) == 0
 
 
 def test_findings_are_those_of_check(source):

@@ -14,7 +14,8 @@ from support.tool_layouts import LAYOUTS, written
 import amodal_data as ad
 from amodal_data.datasets.filter import Conditions, filter_dataset
 from amodal_data.datasets.layout_parts import open_parts
-from amodal_data.datasets.split import assign_groups, split_dataset
+from amodal_data.datasets.split import split_dataset
+from amodal_data.datasets.stratification import assign_groups
 from amodal_data.errors import LayoutError, OutputExistsError, SelectionError
 
 PARTS = {"train": 0.6, "val": 0.2, "test": 0.2}
@@ -98,20 +99,38 @@ def test_groups_and_images_of_one_photo_stay_together(cocoa, tmp_path):
         assert not names[0] & names[1] and (group_by is None or not folders[0] & folders[1])
 
 
-def test_stratified_parts_have_their_share_of_every_label():
-    rng = np.random.default_rng(0)
+@pytest.mark.parametrize("seed", range(5))
+def test_stratified_parts_have_their_share_of_every_label_and_of_the_images(seed):
+    rng = np.random.default_rng(seed)
     labels = {str(n): Counter({(int(c), 0): 1 for c in rng.choice(6, 2, replace=False)}) for n in range(300)}
-    labels["300"] = Counter({(7, 1): 1})
-    for key in map(str, range(301, 310)):
+    for key in map(str, range(300, 310)):
         labels[key] = Counter({(7, 1): 1})
-    sizes = dict.fromkeys(labels, 1)
-    assigned = assign_groups(sizes, labels, {"train": 0.8, "val": 0.2}, 0)
+    sizes, parts = dict.fromkeys(labels, 1), {"train": 0.8, "val": 0.2}
+    assigned = assign_groups(sizes, labels, parts, 0)
     total = sum(labels.values(), Counter())
     val = sum((labels[key] for key, part in assigned.items() if part == "val"), Counter())
-    assert val[(7, 1)] == 2
-    off = [abs(val[label] - 0.2 * n) for label, n in total.items()]
-    assert max(off) <= 8 and sum(off) / len(off) <= 2  # the label that comes last takes what is left
-    assert assign_groups(dict(reversed(sizes.items())), labels, {"train": 0.8, "val": 0.2}, 0) == assigned
+    assert val[(7, 1)] == 2 and abs(list(assigned.values()).count("val") - 62) <= 1
+    assert max(abs(val[label] - 0.2 * n) for label, n in total.items()) <= 1  # at most half without a remainder
+    assert assign_groups(dict(reversed(sizes.items())), labels, parts, 0) == assigned
+
+
+def test_stratified_groups_of_several_images_keep_to_the_shares():
+    """A dataset as real ones: many rare labels, several a group, groups of 1 to 4 images, three parts."""
+    rng = np.random.default_rng(0)
+    shares = rng.dirichlet(np.ones(60))
+    labels = {
+        str(n): Counter({(int(c), 0): int(rng.integers(1, 4)) for c in rng.choice(60, 4, p=shares)}) for n in range(400)
+    }
+    sizes = {key: int(rng.integers(1, 5)) for key in labels}
+    parts = {"train": 0.7, "val": 0.2, "test": 0.1}
+    assigned = assign_groups(sizes, labels, parts, 3)
+    total = sum(labels.values(), Counter())
+    for name, share in parts.items():
+        keys = [key for key, part in assigned.items() if part == name]
+        counts = sum((labels[key] for key in keys), Counter())
+        assert abs(sum(sizes[key] for key in keys) - share * sum(sizes.values())) <= 3
+        off = {label: abs(counts[label] - share * n) / np.sqrt(n) for label, n in total.items()}
+        assert max(off.values()) <= 0.75 and np.mean(list(off.values())) <= 0.3
 
 
 @pytest.mark.parametrize("layout", ["cocoa", *LAYOUTS])
@@ -128,6 +147,24 @@ def test_filter_drops_images_whole_and_keeps_levels(layout, cocoa, tmp_path):
             expected[scene.file_name] = whole[scene.file_name]
     assert kept == expected and 0 < report.images == len(kept) < 10 == report.images + report.dropped_images
     assert report.removed_instances == report.uncovered == 0
+
+
+def test_images_are_named_by_id_or_by_the_end_of_their_path(cocoa, tmp_path):
+    content = json.loads(cocoa.read_text())
+    for image, name in zip(content["images"], ("a/x.jpg", "b/x.jpg", "b/e\u0301.jpg"), strict=False):
+        image["file_name"] = name
+    path = tmp_path / "in.json"
+    path.write_text(json.dumps(content))
+
+    def kept(*names):
+        filter_dataset(path, tmp_path / "o.json", Conditions(images=names), force=True)
+        return ad.read_cocoa(tmp_path / "o.json").image_ids
+
+    assert kept("C:\\data\\b\\x.jpg", "é", 9) == [2, 3, 9]
+    with pytest.raises(SelectionError, match=r"2 names of no image: 'y', 77"):
+        kept("y", 77, 9)
+    with pytest.raises(SelectionError, match="names several images: 'a/x.jpg', 'b/x.jpg'"):
+        kept("x.jpg")
 
 
 def test_removed_instances_are_counted_and_the_file_stays_sound(cocoa, tmp_path):
@@ -183,3 +220,5 @@ def test_commands_say_what_each_part_holds(cocoa, tmp_path):
     assert done.returncode == 0 and "image" in done.stdout and "dropped" in done.stderr
     wrong = run_command("amodal-data", "filter", cocoa, "-o", tmp_path / "g.json", "--findings", "order-tide")
     assert wrong.returncode == 2 and "order-tied" in wrong.stderr
+    wrong = run_command("amodal-data", "filter", cocoa, "-o", tmp_path / "g.json", "--images", "nothing.jpg")
+    assert wrong.returncode == 2 and "nothing.jpg" in wrong.stderr and "--images" in wrong.stderr
