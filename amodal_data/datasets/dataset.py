@@ -173,7 +173,7 @@ class Dataset(Sequence[AnnotatedImage]):
 
         Examples:
             >>> import amodal_data as ad
-            >>> dataset = ad.open(ad.write_cocoa("scenes", 10, seed=1, size=(96, 128), photos=False))
+            >>> dataset = ad.open(ad.write_cocoa("ten", 10, seed=1, size=(96, 128), photos=False))
             >>> parts = dataset.split({"train": 0.8, "val": 0.2})
             >>> len(parts["train"]), len(parts["val"])
             (8, 2)
@@ -201,7 +201,7 @@ class Dataset(Sequence[AnnotatedImage]):
 
         Examples:
             >>> import amodal_data as ad
-            >>> dataset = ad.open(ad.write_flat("flat", 5, "d2sa", seed=1, size=(96, 128), photos=False))
+            >>> dataset = ad.open(ad.write_flat("five", 5, "d2sa", seed=1, size=(96, 128), photos=False))
             >>> len(dataset.filter(classes=["leaf"], hidden=(0.5, 1))), len(dataset.filter(images=[1, "d2sa_000003"]))
             (2, 2)
         """

@@ -37,11 +37,11 @@ def assign_groups(
     assigned: dict[str, str] = {}
     left = {label: len(keys) for label, keys in members.items()}
     while len(assigned) < len(sizes):
-        label = min((label for label in left if left[label]), key=lambda label: (left[label], label), default=None)
-        for key in order if label is None else members[label]:
+        rarest = min((label for label in left if left[label]), key=lambda label: (left[label], label), default=None)
+        for key in order if rarest is None else members[rarest]:
             if key in assigned:
                 continue
-            part = max(parts, key=lambda name: (0 if label is None else lacking[name][label], images[name]))
+            part = max(parts, key=lambda name: (0 if rarest is None else lacking[name][rarest], images[name]))
             assigned[key] = part
             images[part] -= sizes[key]
             for other, n in labels[key].items():

@@ -83,7 +83,8 @@ def test_unknown_keys_stay_and_same_seed_gives_same_parts_in_any_order(cocoa, tm
         assert all(document["ours"] == [1] and document["info"]["x"] != 0 for document in documents)
         return [{image["file_name"] for image in document["images"]} for document in documents]
 
-    assert members(first, 1) == members(second, 1) != members(first, 2)
+    parts = members(first, 1)
+    assert parts == members(second, 1) and any(parts != members(first, seed) for seed in (2, 3, 4, 5))
 
 
 def test_groups_and_images_of_one_photo_stay_together(cocoa, tmp_path):
@@ -163,7 +164,7 @@ def test_images_are_named_by_id_or_by_the_end_of_their_path(cocoa, tmp_path):
     assert kept("C:\\data\\b\\x.jpg", "é", 9) == [2, 3, 9]
     with pytest.raises(SelectionError, match=r"2 names of no image: 'y', 77"):
         kept("y", 77, 9)
-    with pytest.raises(SelectionError, match="names several images: 'a/x.jpg', 'b/x.jpg'"):
+    with pytest.raises(SelectionError, match=r"names several images: 'a/x\.jpg', 'b/x\.jpg'"):
         kept("x.jpg")
 
 
