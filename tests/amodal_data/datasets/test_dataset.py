@@ -76,7 +76,8 @@ def test_unstratified_parts_are_made_without_reading_an_image(source, monkeypatc
 @pytest.mark.parametrize(
     "conditions",
     [{"hidden": (0.8, 1)}, {"min_size": 850}, {"exclude_classes": ["bottle"]},
-     {"classes": ["box"], "hidden": (0.1, 0.6)}, {"findings": ["polygon-too-short"]}, {"without_findings": ["polygon-too-short"]},
+     {"classes": ["box"], "hidden": (0.1, 0.6)}, {"findings": ["polygon-too-short"]},
+     {"without_findings": ["polygon-too-short"]},
      {"images": ["COCO_val2014_000000000002", 4, 5], "min_size": 10}],
 )  # fmt: skip
 def test_filter_keeps_the_images_of_the_command(source, folder, tmp_path, conditions):
