@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 
 # small networks and images: a second thread waits more than it works. Before numpy and torch are imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -12,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from support.commands import SHARED
 from support.process_server import ProcessServer
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 REAL = SHARED / "data" / "cocoa-real"
 
 settings.register_profile(
@@ -27,6 +29,20 @@ def real():
     if not REAL.is_dir():
         pytest.skip("no real COCOA sample beside this checkout")
     return REAL / "COCO_amodal_sample.json"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium, where it exists."""
+    if CHROMIUM is None and not os.environ.get("CI"):
+        pytest.skip("no Chromium on this machine")
+    from playwright.sync_api import sync_playwright
+
+    assert CHROMIUM is not None, "the tests of pages need Chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 def pytest_configure(config):

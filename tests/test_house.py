@@ -25,8 +25,8 @@ ONLY_IN = {
 }
 ROOMS = {
     "amodal_data": [
-        "datasets", "publishing", "inspector", "synthetic", "export", "evaluation", "cache", "readers", "layering",
-        "scenes", "masks", "io", "errors",
+        "editing", "datasets", "publishing", "inspector", "synthetic", "export", "evaluation", "cache", "readers",
+        "layering", "scenes", "masks", "io", "errors",
     ],
     "sln": [
         "training", "completion", "ordering", "evaluation", "inference", "data", "network", "weights", "runs",
@@ -185,8 +185,8 @@ def test_no_command_is_lost():
         by_program.setdefault(program, set()).add(name)
     assert by_program == {
         "amodal-data": {
-            "build-targets", "card", "check", "classes", "compose", "convert", "demo", "doctor", "evaluate", "explain",
-            "filter", "get", "inspect", "join", "merge", "split", "stats", "synth", "verify",
+            "build-targets", "card", "check", "classes", "compose", "convert", "demo", "doctor", "edit", "evaluate",
+            "explain", "filter", "get", "inspect", "join", "merge", "split", "stats", "synth", "verify",
         },
         "sln": {"complete", "config", "demo", "doctor", "evaluate", "export", "fit", "fit-prior", "models", "predict",
                 "runs"},

@@ -52,10 +52,13 @@ class PageImage:
     errors: dict[str, int] | None = None
 
 
-def index_row(page_image: PageImage) -> dict[str, Any]:
-    """The entry of an image in the page's list: id, name, thumbnail, statistics to sort and to filter by."""
+def index_row(page_image: PageImage, picture: str) -> dict[str, Any]:
+    """The entry of an image in the page's list: id, name, statistics to sort and to filter by.
+
+    picture: address of its thumbnail.
+    """
     image = page_image.image
-    targets = page_image.truth or layered_predictions(_best_predictions(page_image), image.size)
+    targets = _shown_targets(page_image)
     errors, (areas, visible) = page_image.errors, targets.areas()
     hidden: dict[str, int] = {}  # class name -> bits of the bins of hidden shares that occur
     for name, rate_bin in zip(targets.names, rate_bins(targets).tolist(), strict=True):
@@ -75,30 +78,35 @@ def index_row(page_image: PageImage) -> dict[str, Any]:
             for f in page_image.findings
         ],
         "errors": None if errors is None else sum(n for name, n in errors.items() if name != "right"),
-        "thumbnail": _thumbnail(page_image, targets),
+        "thumbnail": picture,
     }
 
 
-def _thumbnail(page_image: PageImage, targets: LayeredTargets) -> str:
-    """The instances on the photo, or on gray, as a small JPEG."""
+def _shown_targets(page_image: PageImage) -> LayeredTargets:
+    return page_image.truth or layered_predictions(_best_predictions(page_image), page_image.image.size)
+
+
+def thumbnail(page_image: PageImage) -> str:
+    """The instances on the photo, or on gray, as the data URI of a small JPEG."""
+    targets = _shown_targets(page_image)
     shape = scaled_size(targets.size, _THUMBNAIL / max(targets.size))
     photo, _ = read_display_photo(page_image.photo, targets.size, shape)
     pixels = np.full((*shape, 3), float(GRAY)) if photo is None else np.asarray(photo, np.float64)
     return _encode_jpeg(as_image(draw_instances(pixels, targets.resized(shape))), _THUMBNAIL_BYTES)
 
 
-def image_document(page_image: PageImage) -> dict[str, Any]:
-    """All that the page draws of an image, at most 640 pixels on the longer side."""
+def image_document(page_image: PageImage, *, photo: bool = True) -> dict[str, Any]:
+    """All that the page draws of an image, at most 640 pixels on the longer side; photo: with its photo."""
     height, width = page_image.image.size
     scale = min(1.0, _LONGEST / max(height, width))
     shape = (max(1, round(height * scale)), max(1, round(width * scale)))
-    photo, problem = read_display_photo(page_image.photo, page_image.image.size, shape)
+    picture, problem = read_display_photo(page_image.photo if photo else None, page_image.image.size, shape)
     matches = _match(page_image)
     return {
         "id": page_image.image.image_id,
         "size": [height, width],
         "shown": list(shape),
-        "photo": None if photo is None else _encode_jpeg(photo, _PHOTO_BYTES),
+        "photo": None if picture is None else _encode_jpeg(picture, _PHOTO_BYTES),
         "photo_problem": problem,
         "truth": None if page_image.truth is None else _targets_document(page_image.truth, shape),
         "predicted": None if page_image.predictions is None else _predictions_document(page_image, shape, matches),
@@ -110,13 +118,15 @@ def image_document(page_image: PageImage) -> dict[str, Any]:
 def _targets_document(targets: LayeredTargets, shape: tuple[int, int]) -> dict[str, Any]:
     """Regions at the size shown, as runs; level codes and statistics of each instance at full size."""
     region_map = targets.resized(shape).map_values(np.arange(len(targets.table), dtype=np.int32))
-    rows, regions = np.unique(region_map, return_inverse=True)
+    rows = np.flatnonzero(np.bincount(region_map.ravel(), minlength=len(targets.table)))  # those that are shown
+    numbers = np.zeros(len(targets.table), np.int32)
+    numbers[rows] = np.arange(len(rows))
     areas, visible = targets.areas()
     rates, boxes = occlusion_rates(areas, visible), targets.boxes()[0]
     deepest = int(targets.table.max(initial=0))
     per_level = [targets.pixels_at(level).tolist() for level in range(deepest)]
     return {
-        "runs": _pack_runs(regions.reshape(shape)),
+        "runs": _pack_runs(numbers[region_map]),
         "regions": len(rows),
         "table": [_pack_runs(column) for column in targets.table[rows].T],
         "pairs": targets.pairs.tolist(),

@@ -219,6 +219,14 @@ class Scenes(Sequence[Scene]):
             return self._copy(_records=self._records[index])
         return self._read([self._records[index]])[0]
 
+    def record(self, index: int) -> Any:
+        """The raw annotations of image ``index``, a frozen dataclass; :meth:`reread` takes a changed copy."""
+        return self._records[index]
+
+    def reread(self, record: Any) -> Scene:
+        """The scene of other raw annotations of one of these images."""
+        return self._read([record])[0]
+
     def _copy(self, **changes: Any) -> "Scenes":
         scenes = copy(self)
         vars(scenes).update({"settings": dict(self.settings), **changes})

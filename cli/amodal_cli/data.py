@@ -11,6 +11,7 @@ from amodal_cli.data_commands import (
     convert,
     demo,
     doctor,
+    edit,
     evaluate,
     explain,
     filter,
@@ -34,6 +35,7 @@ app.command("check", short_help="List the problems of annotations.")(check.check
 app.command("stats", short_help="Count objects, sizes and hidden parts.")(stats.stats)
 app.command("build-targets", short_help="Build a cache of exact targets.")(build_targets.build_targets)
 app.command("inspect", short_help="Show statistics and pictures.")(inspect.inspect)
+app.command("edit", short_help="Correct annotations in the browser.")(edit.edit)
 app.command("verify", short_help="Check a cache, also against its source.")(verify.verify)
 app.command("evaluate", short_help="Score predictions.")(evaluate.evaluate)
 app.command("merge", short_help="Join the shards of one build.")(merge.merge)

@@ -45,6 +45,7 @@ SKIPPED = {
     r"--resume runs/first": "tests/sln/training resumes runs",
     r"--config stages\.toml": "tests/sln/training trains in stages",
     r"--log wandb": "tests/sln/training logs to a stand-in of wandb",
+    r"amodal-data edit ": "serves until Ctrl+C; tests/amodal_data/editing runs it",
     r"torchrun": "tests/sln/training starts several processes",
     r"-d (COCOA|D2SA|DIR)|--images COCOA|runs/paper|big\.": "needs datasets that are not here",
     r"synth data --split": "the test of the README's quick start runs it in an empty folder",

@@ -3,6 +3,10 @@
 
 function block(name) { return JSON.parse(document.getElementById(name).textContent); }
 
+// Where an image comes from, and the editor of a page that has one; the editing page replaces both.
+let readImage = async (position) => block(`image-${position}`);
+let editor = null;
+
 function bytesOf(text) {
   const raw = atob(text), bytes = new Uint8Array(raw.length);
   for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
@@ -44,6 +48,32 @@ class Layers {
   }
 
   code(n, pixel) { return this.table[n][this.regions[pixel]]; }
+
+  // Of some instances, by region, those that are visible and those that are hidden there.
+  stacks(chosen) {
+    const made = Array.from({ length: Math.max(this.table[0]?.length || 0, this.spans.length) }, () => ({ seen: [], behind: [] }));
+    for (const n of chosen) this.table[n].forEach((code, region) => { if (code) (code === 1 ? made[region].seen : made[region].behind).push(n); });
+    return made;
+  }
+
+  // The box of every region: left, top, right, bottom in pixels, half-open.
+  get spans() {
+    if (this.boxes) return this.boxes;
+    this.boxes = [];
+    for (let y = 0, p = 0; y < this.height; y++)
+      for (let x = 0; x < this.width; x++, p++) {
+        const box = (this.boxes[this.regions[p]] ??= [x, y, x + 1, y + 1]);
+        if (x < box[0]) box[0] = x; else if (x >= box[2]) box[2] = x + 1;
+        box[3] = y + 1;
+      }
+    return this.boxes;
+  }
+
+  // The box of an instance; right is left of left for one without a pixel.
+  window(n) {
+    return this.spans.reduce((all, box, region) => (this.table[n][region] ?
+      [Math.min(all[0], box[0]), Math.min(all[1], box[1]), Math.max(all[2], box[2]), Math.max(all[3], box[3])] : all), [this.width, this.height, 0, 0]);
+  }
 
   label(n) {
     const name = this.instances[n].name;
@@ -96,17 +126,20 @@ class Layers {
 
 // One image, unpacked when first looked at.
 class Picture {
-  constructor(position) {
-    const own = block(`image-${position}`);
+  constructor(position, own) {
     Object.assign(this, { position, id: own.id, size: own.size, shown: own.shown, findings: about.images[position].findings, errors: own.errors });
     this.problem = own.photo_problem;
+    this.matches = own.matches;
+    this.source = own.photo;
+    this.photo = null;
+    this.setLayers(own);
+  }
+
+  setLayers(own) {
     this.truth = own.truth && new Layers(own.truth, own.shown, own.size, "truth");
     this.predicted = own.predicted && new Layers(own.predicted, own.shown, own.size, "predicted");
     this.layers = [this.truth, this.predicted].filter(Boolean);
-    this.matches = own.matches;
     this.deepest = Math.max(...this.layers.map((one) => one.deepest));
-    this.source = own.photo;
-    this.photo = null;
   }
 
   // The instance of one side that stands for instance n of the other; null = none does.

@@ -55,18 +55,23 @@ class Drawing {
 
   // X-ray: visible parts filled, parts hidden at up to `plane` striped on top in the hidden instance's colour.
   instances(chosen, plane = Infinity) {
-    const { layers, width } = this, pixels = layers.regions.length;
-    const shown = chosen.filter((n) => n < layers.table.length);
-    const below = (n, p) => { const code = layers.code(n, p); return code > 0 && reaches(layers, n, p, code, plane); };
-    for (const n of shown)
-      for (let p = 0; p < pixels; p++) if (layers.code(n, p) === 1 && below(n, p)) this.blend(p, identity(layers, n), 0.62);
-    for (const n of shown) {
-      for (let p = 0; p < pixels; p++)
-        if (layers.code(n, p) > 1 && below(n, p) && ((p % width) + Math.floor(p / width) + 3 * layers.hues[n]) % 8 < 3)
-          this.blend(p, identity(layers, n), 0.9, 0.8);
-      this.outline((p) => layers.code(n, p) > 1 && below(n, p), identity(layers, n), 0.62);
-    }
-    for (const n of shown) this.outline((p) => layers.code(n, p) === 1 && below(n, p), identity(layers, n), 0.5);
+    const { layers, width, height } = this, { regions } = layers, stacks = layers.stacks(chosen.filter((n) => n < layers.table.length));
+    const smooth = plane % 1 > 0; // the plane cuts regions in two where the confidence is known
+    const part = (n, p, hidden) => { const code = layers.code(n, p); return code > 0 && code > 1 === hidden && reaches(layers, n, p, code, plane); };
+    for (let y = 0, p = 0; y < height; y++)
+      for (let x = 0; x < width; x++, p++) {
+        const region = regions[p], { seen, behind } = stacks[region];
+        if (!seen.length && !behind.length) continue;
+        const near = [x ? p - 1 : p, x < width - 1 ? p + 1 : p, y ? p - width : p, y < height - 1 ? p + width : p];
+        const inner = !smooth && near.every((q) => regions[q] === region), rim = (n, hidden) => !inner && near.some((q) => !part(n, q, hidden));
+        for (const n of seen) if (part(n, p, false)) this.blend(p, identity(layers, n), 0.62);
+        for (const n of behind) {
+          if (!part(n, p, true)) continue;
+          if ((x + y + 3 * layers.hues[n]) % 8 < 3) this.blend(p, identity(layers, n), 0.9, 0.8);
+          if (rim(n, true)) this.blend(p, identity(layers, n), 1, 0.62);
+        }
+        if (!inner) for (const n of seen) if (part(n, p, false) && rim(n, false)) this.blend(p, identity(layers, n), 1, 0.5);
+      }
     return this;
   }
 
@@ -135,17 +140,20 @@ function labelPlaces(layers, chosen) {
   const { width, height } = layers, places = [];
   const over = layers.table.length ? Array.from(layers.table[0], (_, region) => layers.table.filter((row) => row[region]).length) : [];
   for (const n of chosen) {
-    const far = new Uint16Array(width * height), plain = over.some((count, region) => count === 1 && layers.table[n][region] === 1);
+    const [left, top, right, bottom] = layers.window(n), wide = right - left, far = new Uint16Array(Math.max(0, wide * (bottom - top)));
+    const plain = over.some((count, region) => count === 1 && layers.table[n][region] === 1);
     let best = -1, most = 0;
-    for (let y = 0, p = 0; y < height; y++)
-      for (let x = 0; x < width; x++, p++)
-        if (layers.code(n, p) === 1 && (!plain || over[layers.regions[p]] === 1)) far[p] = 1 + Math.min(x ? far[p - 1] : 0, y ? far[p - width] : 0);
-    for (let y = height - 1; y >= 0; y--)
-      for (let x = width - 1; x >= 0; x--) {
-        const p = y * width + x;
+    for (let y = top, p = 0; y < bottom; y++)
+      for (let x = left; x < right; x++, p++) {
+        const q = y * width + x;
+        if (layers.code(n, q) === 1 && (!plain || over[layers.regions[q]] === 1)) far[p] = 1 + Math.min(x > left ? far[p - 1] : 0, y > top ? far[p - wide] : 0);
+      }
+    for (let y = bottom - 1; y >= top; y--)
+      for (let x = right - 1; x >= left; x--) {
+        const p = (y - top) * wide + x - left;
         if (!far[p]) continue;
-        far[p] = Math.min(far[p], 1 + Math.min(x < width - 1 ? far[p + 1] : 0, y < height - 1 ? far[p + width] : 0));
-        if (far[p] > most) { most = far[p]; best = p; }
+        far[p] = Math.min(far[p], 1 + Math.min(x < right - 1 ? far[p + 1] : 0, y < bottom - 1 ? far[p + wide] : 0));
+        if (far[p] > most) { most = far[p]; best = y * width + x; }
       }
     if (best >= 0) places.push({ n, x: (best % width + 0.5) / width, y: (Math.floor(best / width) + 0.5) / height });
   }

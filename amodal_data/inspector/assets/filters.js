@@ -13,7 +13,7 @@ class Filters {
     this.offer("hidden", rates.map((text, bin) => [String(bin), text]));
     this.offer("finding", Object.keys(codes).map((code) => [code, code]));
     if (images.every((image) => image.errors === null)) sort.querySelector("[value=errors]").remove();
-    this.order = images.some((image) => image.errors !== null) ? "errors" : "hidden";
+    this.order = about.sort ?? (images.some((image) => image.errors !== null) ? "errors" : "hidden");
     sort.value = this.order;
     for (const field of Object.values(this.fields)) field.addEventListener("input", changed);
     document.getElementById("clear").addEventListener("click", () => { this.read(new URLSearchParams()); changed(); });

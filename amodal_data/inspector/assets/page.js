@@ -68,7 +68,11 @@ function filterChanged() {
 
 async function open(position, keep = false) {
   const own = ++turn;
-  if (!pictures.has(position)) pictures.set(position, new Picture(position));
+  if (!pictures.has(position)) {
+    const read = await readImage(position);
+    if (!read) return;
+    pictures.set(position, new Picture(position, read));
+  }
   const opened = pictures.get(position);
   await opened.load();
   if (own !== turn) return; // another image was asked for meanwhile
@@ -76,11 +80,7 @@ async function open(position, keep = false) {
   if (!keep) Object.assign(state, { alone: null, a: null, b: null, plane: Infinity });
   if (!picture.truth) state.side = "predicted";
   byId("name").textContent = about.images[position].name;
-  byId("findings").replaceChildren(...picture.findings.map(([code, text]) => {
-    const { severity, meaning } = about.codes[code];
-    return element("li", { className: severity, textContent: `${severity} ${code}: ${meaning} (${text})` });
-  }));
-  byId("findings").hidden = !picture.findings.length;
+  tellFindings();
   const errors = picture.errors && Object.entries(picture.errors).filter(([, count]) => count);
   byId("errors").textContent = errors && errors.length ? "In this image: " + errors.map(([name, count]) => `${count} ${name}`).join(", ") : "";
   list.mark(position);
@@ -88,6 +88,14 @@ async function open(position, keep = false) {
   show();
   byId("list").classList.remove("open");
   byId("show-list").setAttribute("aria-expanded", "false");
+}
+
+function tellFindings() {
+  byId("findings").replaceChildren(...picture.findings.map(([code, text]) => {
+    const { severity, meaning } = about.codes[code];
+    return element("li", { className: severity, textContent: `${severity} ${code}: ${meaning} (${text})` });
+  }));
+  byId("findings").hidden = !picture.findings.length;
 }
 
 function fillPairs() {
@@ -136,6 +144,7 @@ function show() {
   writeAddress();
   showScreen();
   spreadTags();
+  editor?.show();
   document.title = `${about.images[picture.position].name}: ${state.view} - ${about.title}`;
   document.documentElement.dataset.ready = `${picture.id} ${state.view}`;
 }
@@ -182,7 +191,8 @@ function click(event) {
   const under = pixelUnder(event);
   if (!under) return;
   const layers = picture.layers.find((one) => one.kind === under.kind), top = layers.stack(under.pixel, everywhere(layers))[0];
-  if (top) isolate(under.kind, top.n);
+  if (editor) editor.pick(layers.stack(under.pixel, everywhere(layers)).map(({ n }) => n));
+  else if (top) isolate(under.kind, top.n);
   else if (state.alone !== null) isolate(state.side, state.alone);
 }
 
@@ -214,10 +224,10 @@ function play() {
 }
 
 function key(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey || !about.images.length) return;
+  if (editor?.shortcut(event) || event.ctrlKey || event.metaKey || event.altKey || !about.images.length) return;
   const typing = event.target.matches("input[type=search], select");
   if (event.key === "Escape") { byId("search").blur(); state.alone = null; if (screen === "image") show(); return; }
-  if (typing) return;
+  if (typing || editor?.key(event)) return;
   const go = { g: () => showOverview("images"), f: () => showOverview("findings"), "/": focusSearch }[event.key];
   if (go) { go(); event.preventDefault(); return; }
   if (screen !== "image") return;

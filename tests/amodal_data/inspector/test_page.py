@@ -1,8 +1,6 @@
 """The inspector page in headless Chromium: real clicks, keys, drags and links."""
 
 import json
-import os
-import shutil
 
 import numpy as np
 import pytest
@@ -22,20 +20,6 @@ from amodal_data.layering.targets import layer_scene
 from amodal_data.scenes.findings import Finding, Place
 
 VIEWS = ("photo", "instances", "layers", "levels", "semdist", "relative", "exploded")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None and not os.environ.get("CI"):
-        pytest.skip("no Chromium on this machine")
-    from playwright.sync_api import sync_playwright
-
-    assert CHROMIUM is not None, "the tests of pages need Chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -1,0 +1,272 @@
+// The editor: the stack of an image, front to back, and what is sent to the server. Edits go one after the other.
+
+const TAB = sessionStorage.tab || (sessionStorage.tab = crypto.randomUUID());
+
+async function ask(path, body) {
+  const options = body && { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+  let answer, document;
+  try {
+    answer = await fetch(path, options);
+    document = await answer.json();
+  } catch {
+    return { problem: "The server does not answer. Nothing was saved. Start amodal-data edit again." };
+  }
+  return answer.ok ? document : { problem: document.problem, status: answer.status };
+}
+
+class Editor {
+  constructor() {
+    Object.assign(this, { images: new Map(), chosen: null, writer: false, queue: Promise.resolve(), problem: "" });
+    this.box = element("section", { id: "editor" });
+    this.box.setAttribute("aria-label", "Order");
+    const button = (id, text, title, act) => {
+      const made = element("button", { id, type: "button", textContent: text, title });
+      made.addEventListener("click", act);
+      return made;
+    };
+    this.undo = button("undo", "Undo", "Undo (Ctrl+Z)", () => this.send({ do: "undo" }));
+    this.redo = button("redo", "Redo", "Redo (Ctrl+Shift+Z)", () => this.send({ do: "redo" }));
+    this.take = button("take", "Edit here", "Edit in this tab; the other one becomes read-only", () => this.claim(true));
+    this.state = element("p", { id: "editor-state" });
+    this.state.setAttribute("role", "status");
+    this.stack = element("ol", { id: "stack" });
+    this.stack.setAttribute("role", "listbox");
+    this.stack.setAttribute("aria-label", "Instances, front to back");
+    this.apart = element("ol", { id: "apart" });
+    this.apartPart = element("details", { id: "apart-part" }, element("summary"), this.apart);
+    const tools = element("div", { id: "editor-tools" }, element("h2", { textContent: "Front to back" }), this.undo, this.redo, this.take, this.state);
+    this.box.append(tools, this.stack, this.apartPart);
+    document.getElementById("details").prepend(this.box);
+    document.getElementById("keys").append(element("p", { textContent:
+      "Up, down: instance in the stack. ] or Alt+Up: forward. [ or Alt+Down: backward. } and {: to the front, to the back. Ctrl+Z, Ctrl+Shift+Z: undo, redo." }));
+    window.addEventListener("pagehide", () => fetch("release", {
+      method: "POST", keepalive: true, headers: { "Content-Type": "application/json" }, body: JSON.stringify({ tab: TAB }) }));
+    window.addEventListener("pageshow", (event) => { if (event.persisted) this.claim(false); });
+    this.claim(false);
+  }
+
+  get now() { return this.images.get(picture?.position); }
+
+  async claim(take) {
+    const { writer, problem } = await ask("claim", { tab: TAB, take });
+    this.writer = writer === true;
+    this.problem = problem || "";
+    if (take && picture) await this.reload();
+    else if (picture) this.show();
+  }
+
+  // Reads an image: what the page draws, and its stack.
+  async read(position) {
+    const read = await ask(`image/${position}`);
+    if (read.problem) { this.problem = read.problem; this.tell(); return null; }
+    this.images.set(position, read);
+    return read.document;
+  }
+
+  async reload() {
+    const position = picture.position, read = await this.read(position);
+    if (read && picture.position === position) { picture.setLayers(read); this.take_(); }
+  }
+
+  // Takes what the image has become into the page.
+  take_() {
+    const { row, codes } = this.now;
+    Object.assign(about.codes, codes);
+    about.images[picture.position] = row;
+    Object.assign(filters.images[picture.position], row);
+    picture.findings = row.findings;
+    list.fill();
+    list.mark(picture.position);
+    tellFindings();
+    fillPairs();
+    show();
+  }
+
+  // Sends an edit, or what a function makes of the image when its turn comes; null = nothing to send.
+  send(edit) {
+    const position = picture.position;
+    this.queue = this.queue.then(async () => {
+      const image = this.images.get(position), made = typeof edit === "function" ? edit(image) : edit;
+      if (!made || !this.writer) return;
+      const answer = await ask("edit", { tab: TAB, image: position, revision: image.revision, edit: made });
+      this.problem = answer.problem || "";
+      if (answer.problem) {
+        if (answer.status === 409) { await this.claim(false); if (picture.position === position) await this.reload(); this.problem = answer.problem; }
+        this.show();
+        return;
+      }
+      const opened = pictures.get(position);
+      this.images.set(position, answer);
+      opened.setLayers(answer.document);
+      if (picture === opened) this.take_();
+    });
+    return this.queue;
+  }
+
+  // Instances are numbered as on the page; edits name their position in the source.
+  position(n) { return this.now.positions[n]; }
+
+  partners(image, n) { return new Set(image.overlaps.flatMap(([a, b]) => (a === n ? [b] : b === n ? [a] : []))); }
+
+  // Moves past the next overlapping instance, since the others change no level; `far`: past all.
+  step(n, forward, far = false) {
+    return this.send((image) => {
+      const { stack, positions } = image, at = stack.indexOf(n), partners = this.partners(image, n);
+      const ahead = forward ? stack.slice(0, at).reverse() : stack.slice(at + 1);
+      const next = far ? ahead.findLast((other) => partners.has(other)) : ahead.find((other) => partners.has(other));
+      if (next === undefined) return null;
+      const before = forward ? next : stack[stack.indexOf(next) + 1];
+      return { do: "move", instance: positions[n], before: before === undefined ? null : positions[before] };
+    });
+  }
+
+  show() {
+    if (!this.now) return;
+    const { stack, overlaps, undo, redo } = this.now, overlapping = new Set(overlaps.flat());
+    if (this.chosen !== null && !stack.includes(this.chosen)) this.chosen = null;
+    const focused = this.box.contains(document.activeElement) ? [document.activeElement.closest("li")?.dataset.n, document.activeElement.dataset.act] : null;
+    this.stack.replaceChildren(...stack.filter((n) => overlapping.has(n)).map((n) => this.row(n, true)));
+    const apart = stack.filter((n) => !overlapping.has(n));
+    this.apart.replaceChildren(...apart.map((n) => this.row(n, false)));
+    this.apartPart.hidden = !apart.length;
+    this.apartPart.firstChild.textContent = `${plural(apart.length, "instance")} without an overlap: no order to correct`;
+    this.undo.disabled = !undo || !this.writer;
+    this.redo.disabled = !redo || !this.writer;
+    this.take.hidden = this.writer;
+    if (focused?.[0]) {
+      const row = this.box.querySelector(`li[data-n="${focused[0]}"]`), same = row?.querySelector(`[data-act="${focused[1]}"]:not(:disabled)`);
+      (same || row)?.focus();
+    }
+    this.tell();
+    this.outline();
+  }
+
+  tell() {
+    const edits = this.now ? plural(this.now.undo, "edit") : "";
+    const all = about.images.filter((image) => image.edits).length;
+    this.state.textContent = this.problem || (this.writer ? `${edits} in this image, saved; ${plural(all, "image")} edited` : "Read-only: another tab edits this file.");
+    this.state.classList.toggle("bad", Boolean(this.problem) || !this.writer);
+  }
+
+  row(n, movable) {
+    const layers = picture.truth, one = layers.instances[n], partners = this.partners(this.now, n), { stack } = this.now, at = stack.indexOf(n);
+    const row = element("li", { tabIndex: n === (this.chosen ?? stack[0]) ? 0 : -1 });
+    row.dataset.n = n;
+    row.setAttribute("role", "option");
+    row.setAttribute("aria-selected", String(n === this.chosen));
+    const act = (name, text, forward, possible) => {
+      const made = element("button", { type: "button", textContent: text, title: `${name} (${forward ? "]" : "["})`, disabled: !possible || !this.writer, tabIndex: -1 });
+      made.dataset.act = name;
+      made.setAttribute("aria-label", `Move ${layers.label(n)} ${name.toLowerCase()}`);
+      made.addEventListener("click", (event) => { event.stopPropagation(); this.choose(n); this.step(n, forward); });
+      return made;
+    };
+    const grip = element("span", { className: "grip", textContent: "⠿", title: "Drag to another place" });
+    grip.setAttribute("aria-hidden", "true");
+    if (movable && this.writer) grip.addEventListener("pointerdown", (event) => this.drag(event, n));
+    row.append(...(movable ? [grip] : []), swatch(identity(layers, n)), element("span", { className: "label", textContent: layers.label(n), title: layers.label(n) }),
+      element("span", { className: "share", textContent: one.rate ? `${percent(one.rate)} hidden` : "" }));
+    if (movable) row.append(
+      act("Forward", "▲", true, stack.slice(0, at).some((other) => partners.has(other))), act("Backward", "▼", false, stack.slice(at + 1).some((other) => partners.has(other))));
+    row.addEventListener("click", () => { this.choose(n); this.focus(); });
+    row.addEventListener("focus", () => this.choose(n));
+    return row;
+  }
+
+  focus() { this.box.querySelector(`li[data-n="${this.chosen}"]`)?.focus({ preventScroll: false }); }
+
+  choose(n) {
+    this.chosen = n;
+    for (const row of this.box.querySelectorAll("li")) {
+      row.setAttribute("aria-selected", String(Number(row.dataset.n) === n));
+      row.tabIndex = Number(row.dataset.n) === n ? 0 : -1;
+    }
+    this.outline();
+  }
+
+  // A click on the picture: the nearest instance there, at the next click the one behind it.
+  pick(found) {
+    if (!found.length) { this.choose(null); return; }
+    this.choose(found[(found.indexOf(this.chosen) + 1) % found.length]);
+    const row = this.box.querySelector(`li[data-n="${this.chosen}"]`);
+    if (this.apart.contains(row)) this.apartPart.open = true;
+    this.focus();
+  }
+
+  // The outline of the chosen instance, its hidden part too, over the picture.
+  outline() {
+    document.querySelectorAll(".chosen-outline").forEach((old) => old.remove());
+    const sheet = document.querySelector("#stage .sheet"), n = this.chosen, layers = picture?.truth;
+    if (n === null || !sheet || n >= layers.instances.length) return;
+    const canvas = element("canvas", { className: "chosen-outline", width: layers.width, height: layers.height });
+    const pen = canvas.getContext("2d"), { width, height } = layers, inside = (x, y) => x >= 0 && y >= 0 && x < width && y < height && layers.code(n, y * width + x) > 0;
+    for (const [colour, wide] of [["#000", 2], ["#fff", 1]]) {
+      pen.fillStyle = colour;
+      for (let y = 0; y < height; y++) for (let x = 0; x < width; x++)
+        if (inside(x, y) && !(inside(x - 1, y) && inside(x + 1, y) && inside(x, y - 1) && inside(x, y + 1))) pen.fillRect(x - (wide - 1), y - (wide - 1), 2 * wide - 1, 2 * wide - 1);
+    }
+    sheet.append(canvas);
+  }
+
+  drag(event, n) {
+    event.preventDefault();
+    this.choose(n);
+    const rows = [...this.stack.children], own = rows.find((row) => Number(row.dataset.n) === n), grip = event.target;
+    let place = null;
+    grip.setPointerCapture(event.pointerId);
+    own.classList.add("dragged");
+    const move = ({ clientY }) => {
+      const at = rows.findIndex((row) => { const box = row.getBoundingClientRect(); return clientY < box.top + box.height / 2; });
+      place = at < 0 ? rows.length : at;
+      rows.forEach((row, k) => { row.classList.toggle("target", k === place); row.classList.toggle("after", place === rows.length && k === rows.length - 1); });
+    };
+    const end = (drop) => {
+      grip.removeEventListener("pointermove", move);
+      for (const row of rows) row.classList.remove("target", "after", "dragged");
+      const at = rows.indexOf(own);
+      if (!drop || place === null || place === at || place === at + 1) return;
+      const before = rows[place] && Number(rows[place].dataset.n);
+      this.send((image) => {
+        const last = image.stack.indexOf(Number(rows[rows.length - 1].dataset.n)), behind = before ?? image.stack[last + 1];
+        return { do: "move", instance: image.positions[n], before: behind === undefined ? null : image.positions[behind] };
+      });
+    };
+    grip.addEventListener("pointermove", move);
+    grip.addEventListener("pointerup", () => end(true), { once: true });
+    grip.addEventListener("pointercancel", () => end(false), { once: true });
+  }
+
+  // Keys with Ctrl or Alt; true = taken.
+  shortcut(event) {
+    if (screen !== "image" || !picture || event.target.matches("input[type=search], select")) return false;
+    const name = event.key.toLowerCase(), command = event.ctrlKey || event.metaKey;
+    const does = command && name === "z" ? () => this.send({ do: event.shiftKey ? "redo" : "undo" })
+      : command && name === "y" ? () => this.send({ do: "redo" })
+      : event.altKey && !command && this.chosen !== null && (name === "arrowup" || name === "arrowdown") ? () => this.step(this.chosen, name === "arrowup") : null;
+    if (!does) return false;
+    does();
+    event.preventDefault();
+    return true;
+  }
+
+  // Keys without; true = taken.
+  key(event) {
+    if (screen !== "image" || !picture) return false;
+    const step = { "]": [true], "[": [false], "}": [true, true], "{": [false, true] }[event.key];
+    if (step && this.chosen !== null) { this.step(this.chosen, ...step); event.preventDefault(); return true; }
+    if ((event.key === "ArrowUp" || event.key === "ArrowDown") && event.target.type !== "range") {
+      const rows = [...this.box.querySelectorAll("li")].filter((row) => row.checkVisibility());
+      const at = rows.findIndex((row) => Number(row.dataset.n) === this.chosen), next = rows[Math.max(0, Math.min(rows.length - 1, at + (event.key === "ArrowUp" ? -1 : 1)))];
+      if (next) { this.choose(Number(next.dataset.n)); this.focus(); event.preventDefault(); }
+      return true;
+    }
+    return false;
+  }
+}
+
+VIEWS[1][2] = VIEWS[1][2].replace("isolate it", "select it, again to select the one behind it");
+const startEditor = () => {
+  editor = new Editor();
+  readImage = (position) => editor.read(position);
+};
+startEditor();

@@ -1,0 +1,95 @@
+"""Edits of one image as values, and their history, along which undo and redo walk."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from amodal_data.errors import SelectionError
+
+Event = Mapping[str, Any]  # A line of the journal: ``do`` and what it needs
+
+
+@dataclass(frozen=True, slots=True)
+class ImageEdits:
+    """What an image becomes. Instances are named by their position among its annotations in the source.
+
+    ``order``: positions of all instances, front to back. ``names``: position -> new name or class. ``deleted``:
+    positions of instances that are removed.
+    """
+
+    order: tuple[int, ...]
+    names: Mapping[int, str] = field(default_factory=dict)
+    deleted: frozenset[int] = frozenset()
+
+    def after(self, event: Event) -> "ImageEdits":
+        """The edits with one more. Raises :class:`SelectionError` for an event that names no such instance or edit."""
+        instance, edit = event.get("instance"), _EDITS.get(str(event.get("do")))
+        if edit is None:
+            raise SelectionError(f"no edit is called {event.get('do')!r:.40}")
+        if type(instance) is not int or instance not in self.order or instance in self.deleted:
+            raise SelectionError(f"no instance {instance!r:.40} in this image")
+        return edit(self, instance, event)
+
+    def _moved(self, instance: int, event: Event) -> "ImageEdits":
+        before, rest = event.get("before"), [n for n in self.order if n != instance]
+        if before is not None and (type(before) is not int or before not in rest):
+            raise SelectionError(f"no other instance {before!r:.40} in this image")
+        place = len(rest) if before is None else rest.index(before)
+        return replace(self, order=(*rest[:place], instance, *rest[place:]))
+
+    def _renamed(self, instance: int, event: Event) -> "ImageEdits":
+        name = event.get("name")
+        if not isinstance(name, str) or len(name) > _LONGEST_NAME or not name.isprintable():
+            raise SelectionError(f"a name has at most {_LONGEST_NAME} printable characters")
+        return replace(self, names={**self.names, instance: name.strip()})
+
+    def _without(self, instance: int, event: Event) -> "ImageEdits":
+        return replace(self, deleted=self.deleted | {instance})
+
+
+_LONGEST_NAME = 200  # Characters of a name
+_EDITS = {"move": ImageEdits._moved, "rename": ImageEdits._renamed, "delete": ImageEdits._without}
+
+
+class History:
+    """The edits of one image, every one of which can be undone.
+
+    ``revision``: how many events it has seen, undo and redo too.
+    """
+
+    def __init__(self, start: ImageEdits) -> None:
+        self._states, self._place, self.revision = [start], 0, 0
+
+    @property
+    def current(self) -> ImageEdits:
+        """The edits that are not undone, together."""
+        return self._states[self._place]
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many edits can be undone and redone."""
+        return self._place, len(self._states) - 1 - self._place
+
+    @property
+    def changed(self) -> bool:
+        """Does the image differ from the source?"""
+        return self.current != self._states[0]
+
+    def preview(self, event: Event) -> ImageEdits:
+        """The edits after an event. Raises :class:`SelectionError` if it is impossible."""
+        step = {"undo": -1, "redo": 1}.get(str(event.get("do")))
+        if step is None:
+            return self.current.after(event)
+        if not 0 <= self._place + step < len(self._states):
+            raise SelectionError(f"nothing to {event['do']}")
+        return self._states[self._place + step]
+
+    def apply(self, event: Event) -> None:
+        """Take an event. Raises as :meth:`preview`, and nothing has changed then."""
+        after = self.preview(event)
+        if event["do"] in ("undo", "redo"):
+            self._place += 1 if event["do"] == "redo" else -1
+        else:
+            self._states[self._place + 1 :] = [after]
+            self._place += 1
+        self.revision += 1

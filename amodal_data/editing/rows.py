@@ -1,0 +1,218 @@
+"""Write edits into the raw annotations of one image, as its layout stores them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from amodal_data.editing.edits import ImageEdits
+from amodal_data.export.cocoa import ranks_of
+from amodal_data.layering.consistency import occlusion_rates
+from amodal_data.layering.targets import LayeredTargets, layer_with_findings
+from amodal_data.masks.rle import RLE, merge
+from amodal_data.masks.windows import subtract
+from amodal_data.readers.amodal_coco import LAYOUTS
+from amodal_data.readers.order_rules import OrderRule
+from amodal_data.scenes.findings import Finding
+from amodal_data.scenes.occlusion_order import parse_depth_constraint
+from amodal_data.scenes.scene import Scene, Scenes
+
+Row = Mapping[str, Any]
+Rows = dict[int, Row]  # position in the source -> annotation
+_PLACE = "\0place"  # Field that stands for the place in the list while a file is edited
+
+
+@dataclass(frozen=True, slots=True)
+class RowFormat:
+    """The fields of a layout that say the order, and those that follow from it; "" = it has none.
+
+    ``orders``: the rules of the fields. ``from_one``: their numbers count from 1, else from 0.
+    ``cluster``: numbers count within groups of this field. ``visible``, ``hidden``, ``rate``: stored masks and share.
+    """
+
+    orders: tuple[OrderRule, ...]
+    from_one: bool = True
+    cluster: str = ""
+    visible: str = ""
+    hidden: str = ""
+    rate: str = ""
+
+    @classmethod
+    def of(cls, scenes: Scenes) -> "RowFormat | None":
+        """The format of the layout of some scenes; None = nothing in it says the order."""
+        if scenes.dataset == "cocoa":
+            return cls((OrderRule("order"),), visible="visible_mask", hidden="invisible_mask", rate="occlude_rate")
+        if (row := LAYOUTS.get(scenes.settings.get("layout", ""))) is not None:
+            fields = [name for name in (row.depth, "amodal_region.order") if name]
+            rules = tuple(map(OrderRule, fields))
+            return cls(rules, False, row.cluster, row.visible, row.hidden, row.rate)
+        rule = OrderRule.parse(scenes.settings.get("order", "none"))
+        return cls((rule,)) if rule.defined else None
+
+    @property
+    def in_list(self) -> bool:
+        """Does the place in the list say the order?"""
+        return not self.orders[0].field if self.orders else False
+
+
+    def stores_masks(self, rows: Rows) -> bool:
+        """Is anything stored in some rows that another order would contradict?"""
+        stored = {self.visible, self.hidden, self.rate} - {""}
+        return any(stored & row.keys() for row in rows.values() if isinstance(row, Mapping))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Start:
+    """An image as the source has it: its record, scene, targets and findings, its instances front to back."""
+
+    record: Any
+    scene: Scene
+    targets: LayeredTargets
+    findings: tuple[Finding, ...]
+    edits: ImageEdits
+
+
+def read_start(scenes: Scenes, index: int) -> Start:
+    """Read an image before any edit. Raises :class:`LevelsError` if no level table can hold it."""
+    record = scenes.record(index)
+    scene = scenes.reread(record)
+    targets, findings = layer_with_findings(scene)
+    # a total order counts those in front; a partial one is completed by the list
+    ranks = scene.in_front.sum(axis=0) if scene.total_order else ranks_of(targets)
+    order = targets.region_index[np.argsort(ranks, kind="stable")].tolist()
+    return Start(record, scene, targets, (*scene.findings, *findings), ImageEdits(tuple(order)))
+
+
+def edited_rows(start: Start, edits: ImageEdits, layout: RowFormat) -> Rows:
+    """The annotations of an image after some edits, those that are left, by position in the source."""
+    rows: Rows = dict(enumerate(start.record.annotations))
+    if edits.order != start.edits.order:
+        for rule in layout.orders:
+            rows |= _renumbered(rows, edits.order, rule, layout)
+    if layout.stores_masks(rows) and (edits.order != start.edits.order or edits.deleted):
+        rows |= _with_masks(rows, _visible_masks(start, edits), layout)
+    return {n: row for n, row in rows.items() if n not in edits.deleted}
+
+
+def edited_record(start: Start, edits: ImageEdits, layout: RowFormat) -> tuple[Any, list[int]]:
+    """The raw annotations of an image after some edits, to be read again, and the source position of each.
+
+    Where the list says the order, a field does so here, and every annotation keeps its place.
+    """
+    rows = edited_rows(start, edits, layout)
+    record = replace(start.record, annotations=list(rows.values()))
+    if hasattr(record, "annotation"):
+        record = replace(record, annotation=cocoa_annotation(record.annotation, start, rows))
+    if layout.in_list and edits.order != start.edits.order:
+        record = replace(record, rule=replace(record.rule, field=_PLACE))
+    return record, list(rows)
+
+
+def listed_rows(rows: Rows, edits: ImageEdits, layout: RowFormat) -> list[Row]:
+    """The annotations as the file lists them: where the list says the order, instances exchange their places."""
+    if not layout.in_list:
+        return list(rows.values())
+    order = [n for n in edits.order if n in rows]
+    if layout.orders[0].farthest_first:
+        order = order[::-1]
+    places = dict(zip(sorted(order), order, strict=True))
+    return [{key: value for key, value in rows[places.get(n, n)].items() if key != _PLACE} for n in rows]
+
+
+def cocoa_annotation(annotation: Row, start: Start, rows: Rows) -> dict[str, Any]:
+    """COCOA's annotation with other regions; ``size`` and the numbers in ``depth_constraint`` follow."""
+    changed = {**annotation, "regions": list(rows.values())}
+    if "size" in annotation:
+        changed["size"] = len(rows)
+    constraint = annotation.get("depth_constraint")
+    pairs = parse_depth_constraint(constraint) if isinstance(constraint, str) else None
+    if pairs:
+        old = [row.get("order") if isinstance(row, Mapping) else None for row in start.record.annotations]
+        new = {rank: rows[n].get("order") for n, rank in enumerate(old) if n in rows and old.count(rank) == 1}
+        kept = [sorted((new[front], new[back])) for front, back in pairs if front in new and back in new]
+        changed["depth_constraint"] = ",".join(f"{front}-{back}" for front, back in sorted(kept))
+    return changed
+
+
+def _renumbered(rows: Rows, order: Sequence[int], rule: OrderRule, layout: RowFormat) -> Rows:
+    """The rows of ``order`` (front to back) with the numbers they have, given out in this order.
+
+    If some are equal, or the first field of a layout lacks some, they are counted anew.
+    """
+    field, first = rule.field or _PLACE, rule is layout.orders[0]
+    ranks = dict(zip(order, rule.ranks([rows[n] for n in order]), strict=True)) if rule.field else {}
+    groups: dict[Any, list[int]] = {}
+    for n in order:
+        rank = ranks.get(n)
+        if (rank is not None and rank > 0) if layout.cluster else (rank is not None or first):
+            groups.setdefault(rows[n].get(layout.cluster), []).append(n)
+    changed: Rows = {}
+    for group in groups.values():
+        known = {rank for n in group if (rank := ranks.get(n)) is not None}
+        if len(known) == len(group):
+            values = [_value(rows[n], field) for n in sorted(group, key=lambda n: ranks[n] or 0)]
+        else:
+            start = int(min(known)) if known and not rule.farthest_first else int(layout.from_one)
+            values = list(range(start, start + len(group)))[:: -1 if rule.farthest_first else 1]
+            values = list(map(str, values)) if isinstance(_value(rows[group[0]], field), str) else values
+        changed |= {n: _with_value(rows[n], field, value) for n, value in zip(group, values, strict=True)}
+    return changed
+
+
+def _value(row: Any, field: str) -> Any:
+    for part in field.split("."):
+        row = row.get(part) if isinstance(row, Mapping) else None
+    return row
+
+
+def _with_value(row: Any, field: str, value: Any) -> Row:
+    name, _, rest = field.partition(".")
+    inner = row.get(name)
+    return {**row, name: _with_value(inner if isinstance(inner, Mapping) else {}, rest, value) if rest else value}
+
+
+def _visible_masks(start: Start, edits: ImageEdits) -> dict[int, tuple[RLE, RLE]]:
+    """Visible and hidden masks of the instances whose visible mask the edits change, by position in the source.
+
+    An instance is hidden by those in front of it, except where it is visible although one of them was in front before,
+    and where something hides it that is no instance.
+    """
+    targets, positions = start.targets, start.targets.region_index
+    ranks = [np.array([state.order.index(n) for n in positions.tolist()]) for state in (start.edits, edits)]
+    was_nearer, nearer = (rank[:, None] < rank[None, :] for rank in ranks)
+    before, flipped = targets.in_front(), np.zeros_like(nearer)
+    front, back = overlapping(targets).T
+    flipped[front, back] = flipped[back, front] = (nearer != was_nearer)[front, back]
+    gone = np.isin(positions, list(edits.deleted))
+    after = np.where(flipped, nearer, before) & ~gone[:, None]
+    amodal, visible = targets.rles(), targets.rles("modal")
+    changed: dict[int, tuple[RLE, RLE]] = {}
+    for i in np.flatnonzero((before != after).any(axis=0) & ~gone).tolist():
+        unexplained = subtract(amodal[i], merge([visible[i], *(amodal[j] for j in np.flatnonzero(before[:, i]))]))
+        hiding = [subtract(amodal[j], visible[i]) if before[j, i] else amodal[j] for j in np.flatnonzero(after[:, i])]
+        mask = subtract(amodal[i], merge([unexplained, *hiding]))
+        changed[int(positions[i])] = mask, subtract(amodal[i], mask)
+    return changed
+
+
+def _with_masks(rows: Rows, masks: Mapping[int, tuple[RLE, RLE]], layout: RowFormat) -> Rows:
+    """The rows with other visible and hidden masks, in their fields; COCOA stores none of whole objects."""
+    changed: Rows = {}
+    for n, (visible, hidden) in masks.items():
+        row = {key: value for key, value in rows[n].items() if key not in (layout.visible, layout.hidden)}
+        if layout.rate in row:
+            areas = np.array([hidden.area + visible.area]), np.array([visible.area])
+            row[layout.rate] = float(occlusion_rates(*areas)[0]) if hidden.area else 0
+        if hidden.area or not layout.from_one:  # flat layouts always store both
+            row[layout.visible] = visible.to_coco()
+            row |= {layout.hidden: hidden.to_coco()} if layout.hidden else {}
+        changed[n] = row
+    return changed
+
+
+def overlapping(targets: LayeredTargets) -> NDArray[np.int64]:
+    """Pairs of instances that share a pixel, int64 [P, 2], the smaller number first."""
+    covers = (targets.table > 0).astype(np.float32)
+    return np.argwhere(np.triu(covers.T @ covers, 1) > 0)

@@ -1,0 +1,163 @@
+"""One run of the editor: the images of a source, their histories, and the journal that holds every edit."""
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from amodal_data.cache import CachedImage
+from amodal_data.editing.edits import Event, History, ImageEdits
+from amodal_data.editing.journal import Journal
+from amodal_data.editing.rows import Start, overlapping
+from amodal_data.editing.source import EditableSource
+from amodal_data.errors import LayoutError, LevelsError, SelectionError
+from amodal_data.inspector.page import about_block, code_texts, page_frame
+from amodal_data.inspector.page_data import PageImage, image_document, index_row, thumbnail
+from amodal_data.layering.targets import layer_with_findings
+from amodal_data.readers.discovery import PhotoFinder
+
+_STARTS = 8  # Images kept as the source has them
+_FIELDS = ("do", "instance", "before", "name")  # Of an event; a journal holds no others
+
+
+class StaleError(SelectionError):
+    """An edit of an image that has changed since the page read it."""
+
+
+def replay(source: EditableSource, events: Iterable[Mapping[str, Any]], place: str) -> dict[int, History]:
+    """The histories of the images that some events edit, by index. Raises :class:`LayoutError` for one that fails."""
+    indices = {image_id: index for index, image_id in enumerate(source.scenes.image_ids)}
+    histories: dict[int, History] = {}
+    for number, event in enumerate(events, 2):
+        try:
+            index = indices[event["image"]]
+            if index not in histories:
+                histories[index] = History(source.start(index).edits)
+            histories[index].apply(event)
+        except (SelectionError, LevelsError, KeyError, TypeError) as error:
+            problem = error.message if isinstance(error, SelectionError) else f"{error!r:.80}"
+            raise LayoutError(f"an edit cannot be repeated: {problem}", place=f"{place}, line {number}") from error
+    return histories
+
+
+class EditingSession:
+    """The images of ``source`` with the edits of ``journal``; every method may be called from any thread.
+
+    photo_folders: where the photos are. ``rows``: the page's list of images, those that can be layered.
+    """
+
+    def __init__(
+        self,
+        source: EditableSource,
+        journal: Journal,
+        photo_folders: Sequence[Path] = (),
+        on_image: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self.source, self._journal = source, journal
+        self._lock = threading.Lock()
+        self._photos = PhotoFinder(photo_folders, source.scenes.file_names)
+        self._start = lru_cache(_STARTS)(source.start)
+        self._histories = replay(source, journal.lines.events, str(journal.path))
+        self.rows: list[dict[str, Any]] = []
+        self._indices: list[int] = []  # index of the scene of each row
+        for index in range(len(source.scenes)):
+            on_image(1)
+            try:
+                image = self._image(index, self._start(index))
+            except LevelsError:
+                continue
+            self._indices.append(index)
+            self.rows.append(self._row(len(self.rows), image))
+
+    def page(self) -> tuple[str, str]:
+        """The page and its content security policy."""
+        assets = files("amodal_data.editing") / "assets"
+        script, style = ((assets / name).read_text("utf-8") for name in ("edit.js", "edit.css"))
+        sources = "img-src 'self' data:; connect-src 'self'"
+        head, tail, policy = page_frame(f"Edit {self.source.path.name}", script=script, style=style, sources=sources)
+        with self._lock:
+            facts = {"images": len(self.rows), "journal": self._journal.path.name}
+            return head + about_block(f"Edit {self.source.path.name}", self.rows, facts, sort="findings") + tail, policy
+
+    def thumbnail(self, place: int) -> str:
+        """The thumbnail of image number ``place`` of the page as a data URI. Raises IndexError."""
+        return thumbnail(self._page_image(self._indices[place]))
+
+    def document(self, place: int) -> dict[str, Any]:
+        """What the page shows of its image number ``place``, with the photo. Raises IndexError."""
+        with self._lock:
+            return self._document(place, photo=True)
+
+    def edit(self, place: int, revision: int, event: Event) -> dict[str, Any]:
+        """Take an edit of image number ``place``, save it, and tell what the image has become.
+
+        Raises :class:`StaleError` unless ``revision`` is that of the image, :class:`SelectionError` for an impossible
+        edit, :class:`LevelsError` if no level table can hold the result, and OSError if it cannot be saved. The image
+        is then as before.
+        """
+        event = {key: event[key] for key in _FIELDS if key in event}
+        with self._lock:
+            index = self._indices[place]
+            start = self._start(index)
+            history = self._histories.get(index) or History(start.edits)
+            if revision != history.revision:
+                raise StaleError("this image has changed meanwhile")
+            image = self._image(index, start, history.preview(event))
+            self._journal.append({"image": start.scene.image_id, **event})
+            history.apply(event)
+            self._histories[index] = history
+            self.rows[place] = self._row(place, image)
+            return self._document(place, photo=False, image=image)
+
+    def _edits(self, index: int, start: Start) -> ImageEdits:
+        history = self._histories.get(index)
+        return start.edits if history is None else history.current
+
+    def _page_image(self, index: int) -> PageImage:
+        with self._lock:
+            return self._image(index, self._start(index))
+
+    def _image(self, index: int, start: Start, edits: ImageEdits | None = None) -> PageImage:
+        """An image with its edits, or others, as the reader and the layering give it; positions are the source's."""
+        edits = edits or self._edits(index, start)
+        image = CachedImage(start.scene.image_id, start.scene.file_name, start.scene.size)
+        photo = self._photos.find(image.file_name)
+        if edits == start.edits:
+            return PageImage(image, start.targets, photo=photo, findings=start.findings)
+        scene, positions = self.source.read(start, edits)
+        targets, findings = layer_with_findings(scene)
+        targets.region_index[:] = [positions[n] for n in targets.region_index]
+        moved = {-1: -1, **dict(enumerate(positions))}
+        findings = tuple(
+            replace(finding, place=replace(finding.place, region=moved[finding.place.region]))
+            for finding in (*scene.findings, *findings)
+            if finding.code != "order-unsorted"  # the file is written with its list in order
+        )
+        return PageImage(image, targets, photo=photo, findings=findings)
+
+    def _row(self, place: int, image: PageImage) -> dict[str, Any]:
+        history = self._histories.get(self._indices[place])
+        return index_row(image, f"thumbnail/{place}") | {"edits": 0 if history is None else history.counts[0]}
+
+    def _document(self, place: int, *, photo: bool, image: PageImage | None = None) -> dict[str, Any]:
+        index = self._indices[place]
+        start = self._start(index)
+        image = image or self._image(index, start)
+        history = self._histories.get(index) or History(start.edits)
+        assert image.truth is not None
+        row, (undo, redo) = self.rows[place], history.counts
+        positions = image.truth.region_index.tolist()
+        return {
+            "document": image_document(image, photo=photo),
+            "row": row,
+            "codes": code_texts(finding[0] for finding in row["findings"]),
+            "stack": [positions.index(n) for n in history.current.order if n in positions],
+            "positions": positions,
+            "overlaps": overlapping(image.truth).tolist(),
+            "revision": history.revision,
+            "undo": undo,
+            "redo": redo,
+        }

@@ -1,0 +1,125 @@
+"""Annotations that can be edited: their images, read with edits, and written back in their layout."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Unpack
+
+from amodal_data.cache import is_cache
+from amodal_data.datasets.layout_parts import write_json
+from amodal_data.editing.edits import ImageEdits
+from amodal_data.editing.journal import Origin
+from amodal_data.editing.rows import (
+    Row,
+    RowFormat,
+    Start,
+    cocoa_annotation,
+    edited_record,
+    edited_rows,
+    listed_rows,
+    read_start,
+)
+from amodal_data.errors import LayoutError, SelectionError
+from amodal_data.io.files import refuse_existing
+from amodal_data.readers import ReadOptions
+from amodal_data.readers.dispatch import read_parsed
+from amodal_data.readers.json_files import load_json
+from amodal_data.scenes.scene import Scene, Scenes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EditableSource:
+    """A file of annotations, parsed once: ``scenes`` read its ``content``; ``layout``: how it stores the order."""
+
+    path: Path
+    content: Any
+    scenes: Scenes
+    layout: RowFormat
+
+    @property
+    def origin(self) -> Origin:
+        """What a journal of this file names."""
+        source = self.scenes.sources[0]
+        return Origin(source.name, source.sha256, self.scenes.settings)
+
+    def start(self, index: int) -> Start:
+        """An image before any edit. Raises :class:`LevelsError` if no level table can hold it."""
+        return read_start(self.scenes, index)
+
+    def read(self, start: Start, edits: ImageEdits) -> tuple[Scene, list[int]]:
+        """The scene of an image after some edits, and the source position of each of its annotations."""
+        record, positions = edited_record(start, edits, self.layout)
+        return self.scenes.reread(record), positions
+
+    def write(self, edits: Mapping[int, ImageEdits], output: Path, *, force: bool = False) -> None:
+        """Write the file with the edits of some images (index -> edits); everything else stays as it is.
+
+        Raises :class:`OutputExistsError` for an existing output, :class:`SelectionError` if that is the source.
+        """
+        if output.exists() and output.samefile(self.path):
+            raise SelectionError("the output is also the input", place=str(output), fix="choose another output")
+        refuse_existing(output, force=force)
+        changes: dict[int, list[Row]] = {}
+        for index, edit in edits.items():
+            start = self.start(index)
+            rows = edited_rows(start, edit, self.layout)
+            if self.scenes.dataset == "cocoa":
+                annotation = cocoa_annotation(start.record.annotation, start, rows)
+                if all(type(_order(region)) is int for region in annotation["regions"]):  # COCOA lists front to back
+                    annotation["regions"].sort(key=_order)
+                changes[id(start.record.annotations)] = [annotation]
+                continue
+            listed, slots = listed_rows(rows, edit, self.layout), start.record.annotations
+            changes |= {id(slot): listed[k : k + 1] for k, slot in enumerate(slots)}
+        write_json(_replaced(self.content, changes), output)
+
+
+def _order(region: Any) -> Any:
+    return region.get("order") if isinstance(region, Mapping) else None
+
+
+def _replaced(content: Any, changes: Mapping[int, list[Row]]) -> Any:
+    """The parsed file with other rows in the place of some, which are known by the identity of the objects."""
+    if isinstance(content, dict) and "annotations" in content:
+        return {**content, "annotations": _replaced(content["annotations"], changes)}
+    if isinstance(content, dict):
+        return _replaced([content], changes)[0]
+    rows: list[Any] = []
+    for row in content:
+        if isinstance(row, dict) and id(row.get("regions")) in changes:  # a bare list lacks what its reader adds
+            (changed,) = changes[id(row["regions"])]
+            rows.append({key: changed.get(key, value) for key, value in row.items()})
+        else:
+            rows += changes.get(id(row), [row])
+    return rows
+
+
+def open_source(path: Path, **reading: Unpack[ReadOptions]) -> EditableSource:
+    """Open annotations to edit them; reading: see :func:`read_annotations`.
+
+    COCOA, the COCO-like amodal layouts, KINS, and plain COCO with amodal masks can be edited. Raises as that function
+    does, and :class:`LayoutError` for what cannot be written back, which names the way to a file that can.
+    """
+    fix = f"amodal-data convert {path} --to coco -o coco.json, and edit that"
+    if path.is_file() and is_cache(path):
+        raise LayoutError("this is a target cache", place=str(path), fix="name the annotations that it was built from")
+    if path.is_dir() or path.suffix.lower() in (".xml", ".npz") or reading.get("form") is not None:
+        raise LayoutError("edits cannot be written into files of this layout", place=str(path), fix=fix)
+    content, source = load_json(path)
+    scenes = read_parsed(content, source, path, **reading)
+    if scenes.settings.get("masks") == "modal":
+        raise LayoutError("modal masks have no order to edit", place=str(path), fix="pass --masks amodal if they are")
+    layout = RowFormat.of(scenes)
+    if layout is None:
+        fix = "pass --order front-first, back-first or field:NAME"
+        raise LayoutError("--order none leaves no order to edit", place=str(path), fix=fix)
+    if scenes.dataset != "cocoa" and not _holds_rows(content, scenes):
+        raise LayoutError("edits cannot be written into files of this layout", place=str(path), fix=fix)
+    return EditableSource(path, content, scenes, layout)
+
+
+def _holds_rows(content: Any, scenes: Scenes) -> bool:
+    """Are the annotations that were read those of the file, not made from them?"""
+    rows = content.get("annotations") if isinstance(content, dict) else None
+    known = {id(row) for row in rows} if isinstance(rows, list) else set()
+    return all(id(row) in known for index in range(len(scenes)) for row in scenes.record(index).annotations)

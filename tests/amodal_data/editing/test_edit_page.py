@@ -1,0 +1,278 @@
+"""The editing page in headless Chromium: moves by key, button and drag, undo, reload, two tabs, hostile names."""
+
+import json
+
+import numpy as np
+import pytest
+from support.editing import serving
+from support.scenes import ellipse
+
+from amodal_data import RLE, layer_scene, read_cocoa, write_cocoa
+from amodal_data.editing.apply import apply_journal
+from amodal_data.editing.journal import journal_path
+from amodal_data.editing.source import open_source
+
+LEVELS = "picture.truth.instances.map((_, n) => Array.from(picture.truth.regions, (r) => picture.truth.table[n][r]))"
+
+
+@pytest.fixture
+def visit(browser):
+    """Open an address in one browser context; errors on the console and requests to elsewhere fail the test."""
+    context, odd = browser.new_context(viewport={"width": 1280, "height": 800}), []
+    context.set_default_timeout(90_000)  # 500 instances on a busy machine
+
+    def visit(url, hash="#image=1"):
+        page = context.new_page()
+        page.on("console", lambda message: odd.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: odd.append(f"error: {error}"))
+        page.on("request", lambda r: None if r.url.startswith((url, "data:")) else odd.append(r.url))
+        page.goto(url + hash)
+        page.wait_for_selector("#stack li")
+        return page
+
+    visit.odd = odd
+    yield visit
+    context.close()
+    assert odd == []
+
+
+@pytest.fixture
+def cocoa(tmp_path):
+    return write_cocoa(tmp_path / "cocoa", 3, seed=3, size=(120, 160), instances=(6, 7))
+
+
+@pytest.fixture
+def server(cocoa):
+    with serving(cocoa) as server:
+        yield server
+
+
+def stack(page):
+    return page.evaluate("editor.now.stack")
+
+
+def settled(page, edits):
+    page.wait_for_function(f"() => editor.now?.undo === {edits}")
+
+
+def assert_levels(page, cocoa, order):
+    """The page has the levels of the file with this order, numbers of its regions front to back."""
+    content = json.loads(cocoa.read_text())
+    (row,) = [row for row in content["annotations"] if row["image_id"] == page.evaluate("picture.id")]
+    regions = [{"segmentation": row["regions"][n]["segmentation"], "order": k + 1} for k, n in enumerate(order)]
+    path = cocoa.with_name("expected.json")
+    path.write_text(json.dumps({**content, "annotations": [{"image_id": row["image_id"], "regions": regions}]}))
+    expected = layer_scene(read_cocoa(path)[0])
+    codes = np.array(page.evaluate(LEVELS), np.uint8).reshape(len(order), *expected.size)
+    assert (codes[order] == expected.levels).all()
+
+
+def middle_pair(page):
+    """An instance in the middle of the stack that overlaps one in front, and the nearest such one."""
+    overlaps, order = page.evaluate("editor.now.overlaps"), stack(page)
+    for at in range(len(order) - 1, 0, -1):
+        ahead = [m for m in order[:at] if sorted((order[at], m)) in overlaps]
+        if ahead:
+            return order[at], ahead[-1]
+    raise AssertionError("no overlap")
+
+
+def after_move(order, n, before):
+    rest = [m for m in order if m != n]
+    place = len(rest) if before is None else rest.index(before)
+    return [*rest[:place], n, *rest[place:]]
+
+
+def test_an_instance_moves_by_key_button_and_drag(visit, server, cocoa):
+    page = visit(server.url)
+    original = order = stack(page)
+    assert_levels(page, cocoa, order)
+    n, front = middle_pair(page)
+    page.click(f"#editor li[data-n='{n}'] .label")
+    page.keyboard.press("]")
+    settled(page, 1)
+    order = after_move(order, n, front)
+    assert stack(page) == order
+    assert_levels(page, cocoa, order)
+    assert page.evaluate("document.activeElement.dataset.n") == str(n)  # the row keeps the focus
+    page.keyboard.press("Alt+ArrowDown")
+    settled(page, 2)
+    assert stack(page).index(n) > stack(page).index(front)
+    page.click(f"#editor li[data-n='{n}'] [data-act=Forward]")
+    settled(page, 3)
+    order = stack(page)
+    assert order.index(n) < order.index(front)
+    assert_levels(page, cocoa, order)
+    page.click(f"#editor li[data-n='{n}'] [data-act=Backward]")
+    settled(page, 4)
+    rows = page.locator("#stack li")
+    first, last = rows.first.bounding_box(), rows.last.locator(".grip")
+    moved = int(rows.last.get_attribute("data-n"))
+    order = stack(page)
+    last.hover()
+    page.mouse.down()
+    page.mouse.move(first["x"] + 20, first["y"] + 3, steps=5)
+    page.mouse.up()
+    settled(page, 5)
+    order = after_move(order, moved, int(page.locator("#stack li").nth(1).get_attribute("data-n")))
+    assert stack(page) == order
+    assert_levels(page, cocoa, order)
+    page.click("#undo")
+    settled(page, 4)
+    for left in (3, 2, 1, 0):
+        page.keyboard.press("Control+z")
+        settled(page, left)
+    assert stack(page) == original and page.locator("#undo").is_disabled()
+    for made in range(1, 6):
+        page.keyboard.press("Control+Shift+z")
+        settled(page, made)
+    assert stack(page) == order
+    assert_levels(page, cocoa, order)
+    source = open_source(cocoa)
+    apply_journal(source, journal_path(cocoa), cocoa.with_name("applied.json"))
+    assert layer_scene(read_cocoa(cocoa.with_name("applied.json"))[0]).level_pixels().tolist() == page.evaluate(
+        "picture.truth.instances.reduce((all, one) => one.levels.map((pixels, k) => pixels + (all[k] || 0)), [])"
+    )
+
+
+def test_a_move_to_the_front_and_the_back_passes_all_that_overlap(visit, server):
+    page = visit(server.url)
+    n, _ = middle_pair(page)
+    partners = {m for pair in page.evaluate("editor.now.overlaps") if n in pair for m in pair} - {n}
+    page.click(f"#editor li[data-n='{n}'] .label")
+    page.keyboard.press("}")
+    settled(page, 1)
+    assert page.evaluate(f"picture.truth.instances[{n}].rate") == 0
+    page.keyboard.press("{")
+    settled(page, 2)
+    order = stack(page)
+    assert all(order.index(m) < order.index(n) for m in partners)
+
+
+def test_fast_keys_lose_no_edit(visit, server, cocoa):
+    page = visit(server.url)
+    n, _ = middle_pair(page)
+    page.click(f"#editor li[data-n='{n}'] .label")
+    page.keyboard.press("]")
+    for _ in range(6):
+        page.keyboard.press("[")
+        page.keyboard.press("]")
+    page.wait_for_function("() => editor.now.undo === 13")
+    assert_levels(page, cocoa, stack(page))
+
+
+def test_reload_keeps_the_edits_and_the_right_to_write(visit, server, cocoa):
+    page = visit(server.url)
+    n, _ = middle_pair(page)
+    page.click(f"#editor li[data-n='{n}'] .label")
+    page.keyboard.press("]")
+    settled(page, 1)
+    order = stack(page)
+    page.reload()
+    page.wait_for_selector("#stack li")
+    assert stack(page) == order and page.evaluate("editor.now.undo") == 1
+    page.wait_for_function("() => editor.writer")
+    page.keyboard.press("Control+z")
+    settled(page, 0)
+    assert "1 edit" not in page.locator("#images").inner_text()
+
+
+def test_a_second_tab_is_read_only_until_it_takes_over(visit, server):
+    first = visit(server.url)
+    first.wait_for_function("() => editor.writer")
+    n, _ = middle_pair(first)
+    second = visit(server.url)
+    assert "Read-only" in second.locator("#editor-state").inner_text()
+    assert second.locator("[data-act]:not(:disabled)").count() == 0
+    second.click(f"#editor li[data-n='{n}'] .label")
+    second.keyboard.press("]")
+    second.click("#take")
+    second.wait_for_function("() => editor.writer")
+    assert second.evaluate("editor.now.undo") == 0  # the key did nothing
+    second.click(f"#editor li[data-n='{n}'] .label")
+    second.keyboard.press("]")
+    settled(second, 1)
+    first.click(f"#editor li[data-n='{n}'] .label")
+    first.keyboard.press("]")
+    first.wait_for_function("() => !editor.writer && editor.now.undo === 1")  # it reads what the other tab did
+    assert "another tab" in first.locator("#editor-state").inner_text()
+    visit.odd[:] = [line for line in visit.odd if "409" not in line]  # Chromium logs the refusal
+    second.close()
+
+
+def test_a_click_selects_what_lies_under_it_one_after_the_other(visit, server):
+    page = visit(server.url)
+    codes = np.array(page.evaluate(LEVELS), np.uint8).reshape(-1, 120, 160)
+    y, x = np.unravel_index(int((codes > 0).sum(0).argmax()), (120, 160))
+    under = [n for _, n in sorted((codes[n, y, x], n) for n in range(len(codes)) if codes[n, y, x])]
+    box = page.locator("#stage canvas").first.bounding_box()
+    for n in [*under, under[0]]:
+        page.mouse.click(box["x"] + (x + 0.5) / 160 * box["width"], box["y"] + (y + 0.5) / 120 * box["height"])
+        assert page.evaluate("editor.chosen") == n
+        assert page.locator(".chosen-outline").count() == 1
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate("editor.chosen") != under[0]
+
+
+def test_the_end_of_the_server_is_told(visit, cocoa):
+    with serving(cocoa) as server:
+        page = visit(server.url)
+        page.wait_for_function("() => editor.writer")
+        n, _ = middle_pair(page)
+        page.click(f"#editor li[data-n='{n}'] .label")
+    before = stack(page)
+    page.keyboard.press("]")
+    page.wait_for_function("() => editor.problem")
+    assert "Nothing was saved" in page.locator("#editor-state").inner_text() and stack(page) == before
+    visit.odd[:] = [line for line in visit.odd if "ERR_CONNECTION_REFUSED" not in line]
+
+
+HOSTILE = [
+    '<img src=x onerror="window.hit = 1">',
+    "</script><script>window.hit = 1</script>",
+    "\u202eevil",
+    "a" * 500,
+    "{{7*7}}",
+]
+
+
+def test_hostile_names_are_text(visit, tmp_path):
+    masks = [RLE.from_mask(ellipse((60, 80), 30, 20 + 8 * n, 20, 15)).to_coco() for n in range(len(HOSTILE))]
+    regions = [{"segmentation": masks[n], "order": n + 1, "name": name} for n, name in enumerate(HOSTILE)]
+    content = {"images": [{"id": 1, "height": 60, "width": 80, "file_name": f"{HOSTILE[0]}.jpg"}],
+               "annotations": [{"id": 1, "image_id": 1, "regions": regions}]}  # fmt: skip
+    path = tmp_path / "<b>bad'\"&.json"
+    path.write_text(json.dumps(content))
+    with serving(path) as server:
+        page = visit(server.url)
+        for view in range(1, 8):
+            page.keyboard.press(str(view))
+        page.keyboard.press("2")
+        page.click("#editor li[data-n='1'] .label")
+        page.keyboard.press("]")
+        settled(page, 1)
+        labels = page.locator("#stack .label").all_inner_texts()
+        assert labels[0].startswith("1 </script>") and any(HOSTILE[0] in label for label in labels)
+        assert page.evaluate("window.hit") is None and page.locator("#editor img").count() == 0
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_500_instances_open_and_move(visit, tmp_path):
+    rng = np.random.default_rng(0)
+    regions = []
+    for n in range(500):
+        x, y = rng.uniform(20, 600), rng.uniform(20, 400)
+        regions.append(
+            {"segmentation": [x, y, x + 30, y, x + 30, y + 30, x, y + 30], "order": n + 1, "name": f"box {n}"}
+        )
+    path = tmp_path / "many.json"
+    content = {"images": [{"id": 1, "height": 480, "width": 640, "file_name": "a.jpg"}],
+               "annotations": [{"id": 1, "image_id": 1, "regions": regions}]}  # fmt: skip
+    path.write_text(json.dumps(content))
+    with serving(path) as server:
+        page = visit(server.url)
+        assert page.locator("#editor li").count() == 500
+        page.evaluate("editor.choose(editor.now.stack.findLast((n) => editor.partners(editor.now, n).size))")
+        page.keyboard.press("}")
+        settled(page, 1)
+        assert_levels(page, path, stack(page))
