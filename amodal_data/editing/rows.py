@@ -56,7 +56,6 @@ class RowFormat:
         """Does the place in the list say the order?"""
         return not self.orders[0].field if self.orders else False
 
-
     def stores_masks(self, rows: Rows) -> bool:
         """Is anything stored in some rows that another order would contradict?"""
         stored = {self.visible, self.hidden, self.rate} - {""}
