@@ -78,7 +78,7 @@ def choose_scenes(plan: Plan, dataset: str, rows: int) -> tuple[list[Scene], Tru
     cache = plan.cache(dataset, "val")
     hidden = {}
     for image in read_truth(cache).images:
-        if len(image.targets.names) <= MOST_INSTANCES:
+        if len(image.targets.names) <= MOST_INSTANCES and len(image.targets.pairs):
             areas, visible = image.targets.areas()
             hidden[image.image_id] = (areas - visible).sum() / np.prod(image.targets.size)
     ids = sorted(hidden, key=lambda image_id: (-hidden[image_id], image_id))[:rows]
@@ -91,13 +91,15 @@ def draw_figures(plan: Plan, dataset: str) -> dict[str, Any]:
     """Draw Figures 1, 2 and 5 (COCOA) or 6 (D2SA) into ``figures/``."""
     scenes, truth = choose_scenes(plan, dataset, ROWS)
     pictures = {}
-    if dataset == "cocoa":
+    if not scenes:
+        print("  no image has overlapping objects, and few enough to draw")
+    elif dataset == "cocoa":
         predictions = read_predictions(plan.predictions("sln", dataset), truth).images
         pairs = [(scene, scene.matches(predictions.get(scene.image_id, ()))) for scene in scenes]
         scene, matches = max(pairs, key=lambda pair: sum(match is not None for match in pair[1]))
         pictures = {"figure1": pipeline(plan, scene, matches), "figure2": relative_depth(scene, matches)}
-    name = "figure5" if dataset == "cocoa" else "figure6"
-    pictures[name] = comparison(plan, dataset, scenes, truth)
+    if scenes:
+        pictures["figure5" if dataset == "cocoa" else "figure6"] = comparison(plan, dataset, scenes, truth)
     for name, picture in pictures.items():
         save_picture(picture, plan.workspace.path("figures", f"{name}.png"))
     return {"images": [scene.image_id for scene in scenes]}

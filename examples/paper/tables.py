@@ -1,7 +1,7 @@
 """Write Tables 1 to 3: the published numbers beside ours, and what differs."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -58,6 +58,10 @@ class Table:
     caption: str
     groups: dict[str, list[str]]
     rows: list[Row]
+
+    def is_filled(self) -> bool:
+        """Whether this run has made some of its cells."""
+        return any(cell != "-" for _, source, *cells in self.rows if source == "here" for cell in cells)
 
     def to_markdown(self) -> str:
         """A block for each group."""
@@ -134,31 +138,29 @@ def _accuracy(plan: Plan, name: str, method: str) -> float | None:
     return None if result is None or result["order"][method] is None else result["order"][method]["accuracy"]
 
 
-def differences(plan: Plan) -> list[str]:
-    """Return a line for each thing that differs from the paper."""
+def differences(plan: Plan, tables: Collection[str]) -> list[str]:
+    """Return a line for each thing that differs from the paper in some tables."""
     effort = plan.effort
     lines = [f"Networks train {effort.steps:,} steps of {effort.batch} images. The paper does not say how long."]
-    if plan.smoke:
-        lines.append("Masks of AmodalMask and SharpMask are stand-ins: true masks, shifted at random.")
-    else:
+    if not plan.smoke:
         lines += [
             "SLN starts from a Mask R-CNN of COCO 2017; the paper's starts from COCO 2014.",
             "ARCNN is Mask R-CNN with a feature pyramid on ResNet-101 with ImageNet weights, and predicts one class.",
             *_counts(plan),
         ]
-    for name in RELEASED:
-        if name not in plan.released:
-            lines.append(f"No released results of {name} were given.")
-        elif plan.released[name].train is None:
-            lines.append(f"OrderNet for {name} was trained on true masks: there are no results on training images.")
-    trained = [plan.workspace.result(f"order-{column.key}") for column in columns(plan)]
-    if pairs := max((result["trained_on"] for result in trained if result), default=0):
+    if not {"table1", "table2"}.isdisjoint(tables):
+        lines += ["Masks of AmodalMask and SharpMask are stand-ins: true masks, shifted at random."] * plan.smoke
+        missing = [name for name in RELEASED if name not in plan.released]
+        lines += [f"No released results were given of {', '.join(missing)}."] * bool(missing)
+    if "table2" in tables:
+        untrained = [name for name, files in plan.released.items() if files.train is None]
+        lines += [f"OrderNet for {name} was trained on true masks: there are no results on training images."
+                  for name in untrained]  # fmt: skip
+        trained = [plan.workspace.result(f"order-{column.key}") for column in columns(plan)]
+        pairs = max((result["trained_on"] for result in trained if result), default=effort.pairs)
         lines.append(f"Each OrderNet is a ResNet-{effort.order_depth} trained on {pairs:,} pairs or fewer.")
-    return [
-        *lines,
-        "OrderNet gives opposite answers for swapped pairs. A pair that lacks a map counts as wrong.",
-        "Recall counts at most 100 detections of an image, and images without detections count as missed.",
-    ]
+        lines.append("OrderNet gives opposite answers for swapped pairs. A pair that lacks a map counts as wrong.")
+    return [*lines, "Recall counts at most 100 detections of an image, and images without detections count as missed."]
 
 
 def _counts(plan: Plan) -> list[str]:
@@ -175,23 +177,19 @@ def _counts(plan: Plan) -> list[str]:
     return lines
 
 
-def write_tables(plan: Plan, goals: Sequence[str]) -> str:
-    """Write ``tables.md`` and ``tables.tex``, and return the Markdown."""
+def write_tables(plan: Plan, goals: Collection[str]) -> str:
+    """Write ``tables.md`` and ``tables.tex`` with the tables asked for, and those made before; return the Markdown."""
     makers = {
         "table1": partial(segmentation_table, plan, "cocoa"),
         "table2": partial(order_table, plan),
         "table3": partial(segmentation_table, plan, "d2sa"),
     }
-    tables, lines = [make() for goal, make in makers.items() if goal in goals], differences(plan)
-    blocks = [
-        "# The paper's tables",
-        *[GENERATED] * plan.smoke,
-        *(table.to_markdown() for table in tables),
-        "What differs from the paper:",
-    ]
-    text = "\n\n".join([*blocks, "\n".join(f"- {line}" for line in lines)]) + "\n"
+    made = {name: make() for name, make in makers.items()}
+    tables = {name: table for name, table in made.items() if name in goals or table.is_filled()}
+    lines, note = differences(plan, tables), [GENERATED] * plan.smoke
+    blocks = ["# The paper's tables", *note, *(table.to_markdown() for table in tables.values())]
+    text = "\n\n".join([*blocks, "What differs from the paper:", "\n".join(f"- {line}" for line in lines)]) + "\n"
     write_text(plan.workspace.path("tables.md"), text)
-    notes = ["needs \\usepackage{booktabs, graphicx}", *[GENERATED] * plan.smoke, *lines]
-    comments = [f"% {line}" for line in notes]
-    write_text(plan.workspace.path("tables.tex"), "\n".join([*comments, "", *(t.to_latex() for t in tables)]))
+    comments = [f"% {line}" for line in ("needs \\usepackage{booktabs, graphicx}", *note, *lines)]
+    write_text(plan.workspace.path("tables.tex"), "\n".join([*comments, "", *(t.to_latex() for t in tables.values())]))
     return text

@@ -116,7 +116,8 @@ def train(plan: Plan, kind: str, dataset: str) -> dict[str, Any]:
     command = [str(part) for part in (*(processes if plan.gpus > 1 else ["-m", "amodal_cli.model"]), *arguments)]
     print("  python", *command, flush=True)
     if plan.gpus > 1:
-        subprocess.run([sys.executable, *command], check=True)
+        if code := subprocess.run([sys.executable, *command], check=False).returncode:
+            raise SystemExit(f"torchrun ended with exit code {code}; start again with the same arguments to continue")
     elif resumes:
         sln.resume(run, device=plan.device, say=_say)
     else:
