@@ -117,7 +117,7 @@ def print_estimate(plan: Plan, goals: Collection[str]) -> None:
         print(f"  {name:<34}{_duration(hours)}{note}")
     counts = [workspace.result(f"targets-{name}-{split}") for name in plan.folders for split in ("train", "val")]
     size = sum(result["images"] for result in counts if result) * PREDICTION_BYTES / 2**30
-    print(f"  {'predictions':<34}up to {size:.1f} GiB of disk, and as much memory for OrderNet\n", flush=True)
+    print(f"  {'predictions':<34}up to {size:.1f} GiB of disk, about twice as much memory for OrderNet\n", flush=True)
 
 
 def _duration(hours: float) -> str:

@@ -71,6 +71,9 @@ def train_and_score(plan: Plan, column: Column) -> dict[str, Any]:
     effort, file = plan.effort, plan.workspace.path("order", f"{column.key}.pt")
     if column.val is None or column.train is not None:
         pairs = pairs_of(plan, column, "train", column.train)
+        if not len(pairs.crops):
+            print("  no pair of training images has two matching predictions: not available")
+            return {"accuracy": None, "pairs": 0, "missing": pairs.missing, "trained_on": 0}
         options = {"depth": effort.order_depth, "epochs": EPOCHS, "weights": effort.order_weights}
         net = fit_order(pairs, device=plan.device, **options)
         save_order(net, file, source=column.form, size=effort.order_side)
