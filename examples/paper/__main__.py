@@ -121,7 +121,7 @@ def print_estimate(plan: Plan, goals: Collection[str]) -> None:
 
 
 def _duration(hours: float) -> str:
-    return f"{60 * hours:.0f} min" if hours < 2 else f"{hours:.1f} h"
+    return f"{max(1, round(60 * hours))} min" if hours < 2 else f"{hours:.1f} h"
 
 
 def make_plan(arguments: argparse.Namespace) -> Plan:

@@ -29,7 +29,7 @@ class Effort:
     scenes: int = 0
 
 
-SMOKE = Effort(steps=240, batch=4, pairs=600, order_depth=10, order_side=48, order_weights="", scenes=96)
+SMOKE = Effort(steps=200, batch=4, pairs=600, order_depth=10, order_side=48, order_weights="", scenes=96)
 """Generated data and tiny networks."""
 
 
