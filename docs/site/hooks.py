@@ -105,7 +105,7 @@ def on_config(config: Any) -> Any:
     for section in config["nav"]:
         for name, entries in section.items():
             if name == "Tutorials":
-                entries += [f"notebooks/{notebook}.md" for notebook in NOTEBOOKS]
+                entries += [{f"Notebook: {notebook}": f"notebooks/{notebook}.md"} for notebook in NOTEBOOKS]
             if name == "Reference":
                 entries[:0] = [
                     {"Commands": [{title: uri} for title, uri, _ in _command_pages()]},
