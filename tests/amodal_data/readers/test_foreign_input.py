@@ -486,5 +486,6 @@ def test_every_finding_says_what_you_can_do():
     from amodal_data import CODES
 
     assert all(code.remedy.endswith(".") and len(code.remedy) > 15 for code in CODES.values())
+    assert {code.severity for code in CODES.values()} == {"info", "warning", "error"}
     explained = run_command("amodal-data", "explain", "crowd-unknown")
     assert "What you can do:" in explained.stdout and "--crowds keep" in explained.stdout
