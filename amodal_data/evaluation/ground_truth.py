@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Unpack
@@ -84,16 +84,17 @@ class _LazyImages(Sequence[TruthImage]):
 class Truth:
     """All images. ``annotator`` names whose annotations they are; with "all" an image occurs once for each annotator.
 
-    ``stream``: the scenes of a file too large to hold; then ``images`` is empty. ``excluded``: ids of the source that
-    are not scored (``only``). ``sources``: the annotation files. ``name``: path of the file or cache, "" = memory.
-    ``read_findings``: the findings about files, and about all images of a cache. ``read_categories``: the classes.
+    ``stream``: the scenes of a file too large to hold; then ``images`` is empty. ``excluded``: ids and file names of
+    images of the source that are not scored (``only``). ``sources``: the annotation files. ``name``: path of the file or
+    cache, "" = memory. ``read_findings``: the findings about files, and about all images of a cache.
+    ``read_categories``: the classes.
     """
 
     images: Sequence[TruthImage]
     dataset: str
     annotator: str
     stream: SceneStream | None = None
-    excluded: Collection[int] = ()
+    excluded: Mapping[int, str] = field(default_factory=dict)
     sources: Sequence[Source] = ()
     name: str = ""
     read_findings: Callable[[], Iterable[Finding]] = tuple
@@ -150,13 +151,13 @@ class Truth:
 
     @cached_property
     def ids(self) -> Sequence[int]:
-        """The image ids, in the order of ``file_names``."""
-        return list(self.file_names)
+        """The image ids, in the order of ``file_names``, then the excluded ones."""
+        return list(self.file_names | self.excluded)
 
     @cached_property
     def names(self) -> ImageNames:
-        """The images by id and file name, in the order of ``file_names``."""
-        return ImageNames(self.file_names.items())
+        """The images by id and file name, in the order of ``ids``."""
+        return ImageNames((self.file_names | self.excluded).items())
 
 
 def count_skipped(findings: Iterable[Finding]) -> Counter[str]:
@@ -198,7 +199,8 @@ def read_truth(
         fix = f"leave out {names}, or name the annotation file"
         raise SelectionError("this ground truth already says what its masks cover", fix=fix)
     if isinstance(source, TargetCache):
-        images, all_ids = _from_cache(source, annotator, only), source.image_ids.tolist()
+        images = _from_cache(source, annotator, only)
+        pairs = [(image.image_id, image.file_name) for image in source.images()] if only is not None else []
         dataset, sources = source.info.dataset, source.info.sources
         name, listed = name or str(source.path), Categories(source.info.categories)
         findings: Callable[[], Iterable[Finding]] = partial(getattr, source, "findings")
@@ -209,10 +211,11 @@ def read_truth(
         findings = partial(tuple, origin.file_findings)
         if not isinstance(source, Scenes) or annotator not in ("first", "all"):
             source = Scenes(list(source), list, dataset=dataset)  # in memory
-        images, all_ids = _from_scenes(source, annotator, only), source.image_ids
+        images = _from_scenes(source, annotator, only)
+        pairs = list(zip(source.image_ids, source.file_names, strict=True))
     if not images and annotator not in ("first", "all"):
         raise SelectionError(f"no annotations by {annotator!r}", fix="'first', 'all', or the name of an annotator")
-    excluded = () if only is None else {*all_ids}.difference(only)
+    excluded = {} if only is None else {image_id: file_name for image_id, file_name in pairs if image_id not in only}
     return Truth(images, dataset, annotator, None, excluded, sources, name, findings, lambda: listed)
 
 
@@ -222,7 +225,7 @@ def _streamed_truth(path: Path, annotator: str, only: Collection[int] | None, op
         raise LayoutError("Datumaro's importers read whole files")
     rules = {key: options.get(key) for key in ("masks", "order", "crowds")}
     scenes = iter_annotations(path, annotator=annotator, **rules)
-    excluded = () if only is None else {image_id for image_id, _ in scenes.images}.difference(only)
+    excluded = {} if only is None else {number: name for number, name in scenes.images if number not in only}
 
     def read_categories() -> Categories:
         listed = Categories.read(list(items_of(path, "categories.item")))

@@ -25,6 +25,7 @@ from steps import GOALS, Step, Workspace
 
 import amodal_data as ad
 from amodal_data.errors import AmodalError
+from amodal_data.evaluation.results.mask_pictures import is_mask_folder
 from amodal_data.io.files import sole_writer
 
 PREDICTION_BYTES = 100 * 5 * 28 * 28 * 2
@@ -54,16 +55,16 @@ def _goals(kind: str, dataset: str) -> tuple[str, ...]:
 def work(plan: Plan) -> list[Step]:
     """Train, predict, evaluate and draw, in this order."""
     steps = []
+    if "cocoa" in plan.folders:  # first, so that a file that cannot be read is known before training
+        steps += [Step(f"evaluate-{name}-cocoa", ("table1", "table2"), partial(evaluate, plan, name, "cocoa"))
+                  for name in plan.released]  # fmt: skip
     for dataset in plan.folders:
         for kind in TRAINED[dataset]:
             name, goals = f"{kind}-{dataset}", _goals(kind, dataset)
             steps.append(Step(f"train-{name}", goals, partial(training.train, plan, kind, dataset)))
             steps.append(Step(f"predict-{name}", goals, partial(training.predict, plan, kind, dataset, "val")))
             steps.append(Step(f"evaluate-{name}", goals, partial(evaluate, plan, kind, dataset)))
-    if "cocoa" in plan.folders:
-        steps += [Step(f"evaluate-{name}-cocoa", ("table1", "table2"), partial(evaluate, plan, name, "cocoa"))
-                  for name in plan.released]  # fmt: skip
-        steps += order_steps(plan)
+    steps += order_steps(plan) if "cocoa" in plan.folders else []
     steps += [Step(f"figures-{dataset}", ("figures",), partial(figures.draw_figures, plan, dataset))
               for dataset in plan.folders]  # fmt: skip
     return steps
@@ -102,11 +103,9 @@ def print_estimate(plan: Plan, goals: Collection[str]) -> None:
             if trial is None or workspace.result(f"train-{kind}-{dataset}") or goals.isdisjoint(_goals(kind, dataset)):
                 continue
             memory = "" if trial["memory_gib"] is None else f", {trial['memory_gib']:.1f} GiB of GPU memory"
-            rows.append((f"{NETWORKS[kind]} on {TITLES[dataset]}", trial["hours"], memory))
-    left = (
-        [c for c in ordering.columns(plan) if workspace.result(f"order-{c.key}") is None] if "table2" in goals else []
-    )
-    if left and (trial := workspace.result("estimate-order")):
+            rows.append((f"{NETWORKS[kind]} on {TITLES[dataset]}", trial["hours"] / plan.gpus, memory))
+    left = [c for c in ordering.columns(plan) if workspace.result(f"order-{c.key}") is None]
+    if "table2" in goals and left and (trial := workspace.result("estimate-order")):
         hours = trial["hours"] * sum(c.val is None or c.train is not None for c in left)
         rows.append((f"OrderNet on {len(left)} kinds of maps", hours, f", {trial['memory_gib']:.1f} GiB of memory"))
     if not rows:
@@ -136,6 +135,8 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
         if name not in RELEASED or len(files) not in (1, 2):
             raise SystemExit(f"--results takes {', '.join(RELEASED)}, then results on validation (and training) images")
         released[name] = Released(*map(Path, files))
+        if missing := [file for file in files if not Path(file).exists() and not is_mask_folder(file)]:
+            raise SystemExit(f"no such file or folder: {missing[0]}")
     if arguments.smoke:
         if folders or released:
             raise SystemExit("--smoke generates its data: leave out --cocoa, --d2sa and --results")

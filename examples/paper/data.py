@@ -9,6 +9,7 @@ from PIL import Image
 from plan import Plan
 
 import amodal_data as ad
+import sln
 from amodal_data.evaluation import read_truth
 from amodal_data.export.results import export_results
 from amodal_data.io.files import write_text
@@ -48,10 +49,11 @@ def _write_stand_in(annotations: Path, folder: Path, seed: int) -> None:
 
 
 def build_targets(plan: Plan, dataset: str, split: str) -> dict[str, Any]:
-    """Build the cache of one split."""
+    """Build the cache of one split, and find its photos."""
     files = find_annotations(plan.folders[dataset], dataset, split)
     path = plan.cache(dataset, split)
     report = ad.build_targets(ad.read_annotations(files.paths), path, resume=True)
+    sln.CachedTargets(path, [plan.folders[dataset]], sln.Config().data)  # lists photos that are missing
     with ad.TargetCache(path) as cache:
         pairs = sum(len(targets.pairs) for targets in cache)
     return {"images": report.images, "instances": report.instances, "pairs": pairs}

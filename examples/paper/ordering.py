@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from plan import RELEASED, Plan
 
-from sln.ordering.order_net import MapKind, OrderPairs, correct_pairs, fit_order, load_order, save_order
+from sln.ordering.order_net import MapKind, OrderNet, OrderPairs, correct_pairs, fit_order, load_order, save_order
 from sln.ordering.pair_maps import order_pairs
 from sln.runtime.device import pick_device
 
@@ -57,8 +57,10 @@ def estimate(plan: Plan) -> dict[str, Any]:
     effort = plan.effort
     side = effort.order_side
     trial = OrderPairs(torch.rand(_TRIAL, 2, side, side).half(), torch.rand(_TRIAL).round(), 0)
+    if effort.order_weights:
+        OrderNet(effort.order_depth, weights=effort.order_weights)  # downloads them
     started = time.perf_counter()
-    fit_order(trial, depth=effort.order_depth, epochs=1, device=plan.device)
+    fit_order(trial, depth=effort.order_depth, epochs=1, device=plan.device, weights=effort.order_weights)
     seconds = (time.perf_counter() - started) / _TRIAL * effort.pairs * EPOCHS
     return {"hours": seconds / 3600, "memory_gib": 2 * effort.pairs * 2 * side**2 * 2 / 2**30}
 

@@ -139,6 +139,7 @@ def test_true_maps_of_real_images_give_every_order(real, modules, tmp_path):
         ([], "no data: pass --cocoa DIR"),
         (["--smoke", "--d2sa", "d2sa"], "leave out --cocoa, --d2sa"),
         (["--cocoa", "cocoa", "--results", "Mask", "val.json"], "SharpMask, ExpandMask, AmodalMask"),
+        (["--cocoa", "cocoa", "--results", "AmodalMask", "val.json"], "no such file or folder: val.json"),
         (["--cocoa", ".", "--only", "table1"], "no cocoa annotation file of split 'train' here"),
     ],
 )

@@ -193,7 +193,7 @@ class ResultsFile:
     def _not_one_image(
         self, image_id: int | str | None, name: str, positions: Sequence[int], place: str
     ) -> PredictionError:
-        names = list(self._truth.file_names.items())
+        names = list((self._truth.file_names | self._truth.excluded).items())
         label = f"image {image_id!r:.60}" * (image_id is not None) + f" {name!r:.80}" * bool(name)
         entries = [names[position] for position in positions] or names
         examples = ", ".join(f"{number} ({file_name!r:.80})" for number, file_name in entries[:3])

@@ -89,6 +89,8 @@ def test_masks_and_photos_may_differ_in_format(truth, tmp_path):
     exact = [[mask for mask in ranked if mask is not None] for ranked in masks.values()]
     report = evaluate(path, tmp_path / "PNG")
     assert report.settings["images"] == len(exact) and report.figures["subsets"]["all"]["all"]["AR100"] > 0.1
+    ids = [scene.image_id for scene in read_cocoa(path)][:2]  # masks of the other images are skipped
+    assert evaluate(path, tmp_path / "PNG", only=ids).settings["images"] == 2
 
 
 def test_prefixes_are_methods(truth, tmp_path):
