@@ -85,8 +85,8 @@ class Truth:
     """All images. ``annotator`` names whose annotations they are; with "all" an image occurs once for each annotator.
 
     ``stream``: the scenes of a file too large to hold; then ``images`` is empty. ``excluded``: ids and file names of
-    images of the source that are not scored (``only``). ``sources``: the annotation files. ``name``: path of the file or
-    cache, "" = memory. ``read_findings``: the findings about files, and about all images of a cache.
+    images of the source that are not scored (``only``). ``sources``: the annotation files. ``name``: path of the file
+    or cache, "" = memory. ``read_findings``: the findings about files, and about all images of a cache.
     ``read_categories``: the classes.
     """
 
