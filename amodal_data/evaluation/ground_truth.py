@@ -94,7 +94,7 @@ class Truth:
     dataset: str
     annotator: str
     stream: SceneStream | None = None
-    excluded: Mapping[int, str] = field(default_factory=dict)
+    excluded: dict[int, str] = field(default_factory=dict)
     sources: Sequence[Source] = ()
     name: str = ""
     read_findings: Callable[[], Iterable[Finding]] = tuple
