@@ -6,6 +6,7 @@ from typing import Any
 
 from amodal_data.errors import SelectionError
 
+Polygons = tuple[tuple[float, ...], ...]
 Event = Mapping[str, Any]  # A line of the journal: ``do`` and what it needs
 
 
@@ -14,12 +15,13 @@ class ImageEdits:
     """What an image becomes. Instances are named by their position among its annotations in the source.
 
     ``order``: positions of all instances, front to back. ``names``: position -> new name or class. ``deleted``:
-    positions of instances that are removed.
+    positions of instances that are removed. ``outlines``: position -> amodal polygons, each x, y, x, y, ... in pixels.
     """
 
     order: tuple[int, ...]
     names: Mapping[int, str] = field(default_factory=dict)
     deleted: frozenset[int] = frozenset()
+    outlines: Mapping[int, Polygons] = field(default_factory=dict)
 
     def after(self, event: Event) -> "ImageEdits":
         """The edits with one more. Raises :class:`SelectionError` for an event that names no such instance or edit."""
@@ -46,19 +48,38 @@ class ImageEdits:
     def _without(self, instance: int, event: Event) -> "ImageEdits":
         return replace(self, deleted=self.deleted | {instance})
 
+    def _outlined(self, instance: int, event: Event) -> "ImageEdits":
+        polygons = event.get("polygons")
+        if not isinstance(polygons, list) or not polygons or not all(map(_is_polygon, polygons)):
+            raise SelectionError("an outline is a list of polygons of three or more points")
+        return replace(self, outlines={**self.outlines, instance: tuple(map(tuple, polygons))})
 
+
+def _is_polygon(value: object) -> bool:
+    """Is this x, y, x, y, ... of three or more points, all of them near some image?"""
+    if not isinstance(value, list) or len(value) < 6 or len(value) % 2:
+        return False
+    return all(type(x) in (int, float) and -_FARTHEST <= x <= _FARTHEST for x in value)
+
+
+_FARTHEST = 10**5  # Pixels that a point may lie from the corner of the image
 _LONGEST_NAME = 200  # Characters of a name
-_EDITS = {"move": ImageEdits._moved, "rename": ImageEdits._renamed, "delete": ImageEdits._without}
+_EDITS = {
+    "move": ImageEdits._moved,
+    "rename": ImageEdits._renamed,
+    "delete": ImageEdits._without,
+    "outline": ImageEdits._outlined,
+}
 
 
 class History:
     """The edits of one image, every one of which can be undone.
 
-    ``revision``: how many events it has seen, undo and redo too.
+    ``revision``: how many events it has seen, undo and redo too. ``done``: somebody looked the image through.
     """
 
     def __init__(self, start: ImageEdits) -> None:
-        self._states, self._place, self.revision = [start], 0, 0
+        self._states, self._place, self.revision, self.done = [start], 0, 0, False
 
     @property
     def current(self) -> ImageEdits:
@@ -77,6 +98,8 @@ class History:
 
     def preview(self, event: Event) -> ImageEdits:
         """The edits after an event. Raises :class:`SelectionError` if it is impossible."""
+        if event.get("do") == "done":
+            return self.current
         step = {"undo": -1, "redo": 1}.get(str(event.get("do")))
         if step is None:
             return self.current.after(event)
@@ -87,7 +110,9 @@ class History:
     def apply(self, event: Event) -> None:
         """Take an event. Raises as :meth:`preview`, and nothing has changed then."""
         after = self.preview(event)
-        if event["do"] in ("undo", "redo"):
+        if event["do"] == "done":
+            self.done = event.get("done") is not False
+        elif event["do"] in ("undo", "redo"):
             self._place += 1 if event["do"] == "redo" else -1
         else:
             self._states[self._place + 1 :] = [after]

@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.editing.edits import ImageEdits
+from amodal_data.editing.edits import ImageEdits, Polygons
+from amodal_data.errors import SelectionError
 from amodal_data.export.cocoa import ranks_of
 from amodal_data.layering.consistency import occlusion_rates
 from amodal_data.layering.targets import LayeredTargets, layer_with_findings
 from amodal_data.masks.rle import RLE, merge
-from amodal_data.masks.windows import subtract
+from amodal_data.masks.windows import subtract, window_of
 from amodal_data.readers.amodal_coco import LAYOUTS
+from amodal_data.readers.mask_decoder import decode_masks, flat_polygons
 from amodal_data.readers.order_rules import OrderRule
 from amodal_data.scenes.findings import Finding
 from amodal_data.scenes.occlusion_order import parse_depth_constraint
@@ -29,25 +31,32 @@ class RowFormat:
     """The fields of a layout that say the order, and those that follow from it; "" = it has none.
 
     ``orders``: the rules of the fields. ``from_one``: their numbers count from 1, else from 0.
+    ``named``: instances have names, else classes.
     ``cluster``: numbers count within groups of this field. ``visible``, ``hidden``, ``rate``: stored masks and share.
+    ``amodal``, ``box``: amodal mask and its box.
     """
 
     orders: tuple[OrderRule, ...]
     from_one: bool = True
+    named: bool = False
     cluster: str = ""
     visible: str = ""
     hidden: str = ""
     rate: str = ""
+    amodal: str = "segmentation"
+    box: str = "bbox"
 
     @classmethod
     def of(cls, scenes: Scenes) -> "RowFormat | None":
         """The format of the layout of some scenes; None = nothing in it says the order."""
         if scenes.dataset == "cocoa":
-            return cls((OrderRule("order"),), visible="visible_mask", hidden="invisible_mask", rate="occlude_rate")
+            masks = {"visible": "visible_mask", "hidden": "invisible_mask", "rate": "occlude_rate"}
+            return cls((OrderRule("order"),), named=True, **masks)
         if (row := LAYOUTS.get(scenes.settings.get("layout", ""))) is not None:
             fields = [name for name in (row.depth, "amodal_region.order") if name]
             rules = tuple(map(OrderRule, fields))
-            return cls(rules, False, row.cluster, row.visible, row.hidden, row.rate)
+            masks = {name: getattr(row, name) for name in ("visible", "hidden", "rate", "amodal", "box")}
+            return cls(rules, False, False, row.cluster, **masks)
         rule = OrderRule.parse(scenes.settings.get("order", "none"))
         return cls((rule,)) if rule.defined else None
 
@@ -90,9 +99,57 @@ def edited_rows(start: Start, edits: ImageEdits, layout: RowFormat) -> Rows:
     if edits.order != start.edits.order:
         for rule in layout.orders:
             rows |= _renumbered(rows, edits.order, rule, layout)
-    if layout.stores_masks(rows) and (edits.order != start.edits.order or edits.deleted):
-        rows |= _with_masks(rows, _visible_masks(start, edits), layout)
+    outlined = _rasterized(start, edits, layout)
+    for n, mask in outlined.items():
+        rows[n] = _with_outline(rows[n], edits.outlines[n], mask, layout)
+    if layout.stores_masks(rows) and (edits.order != start.edits.order or edits.deleted or outlined):
+        rows |= _with_masks(rows, _visible_masks(start, edits, outlined), layout)
+    for n, name in edits.names.items():
+        rows[n] = {**rows[n], "name": name} if layout.named else {**rows[n], "category_id": _class_id(start, name)}
     return {n: row for n, row in rows.items() if n not in edits.deleted}
+
+
+def _rasterized(start: Start, edits: ImageEdits, layout: RowFormat) -> dict[int, RLE]:
+    """The masks of new outlines. Raises :class:`SelectionError` for one that covers no pixel."""
+    outlines = {n: polygons for n, polygons in edits.outlines.items() if n not in edits.deleted}
+    rows = [{layout.amodal: list(map(list, polygons))} for polygons in outlines.values()]
+    decoder = replace(start.record, annotations=rows).masks(layout.amodal)
+    decode_masks([decoder])
+    if any(k not in decoder.masks or not decoder.masks[k].area for k in range(len(rows))):
+        raise SelectionError("this outline covers no pixel of the image")
+    return {n: decoder.masks[k] for k, n in enumerate(outlines)}
+
+
+def _with_outline(row: Row, polygons: Polygons, mask: RLE, layout: RowFormat) -> Row:
+    """The row with another amodal mask, written as the source writes it; area and box follow where it has them."""
+    value, flat = [list(polygon) for polygon in polygons], row.get(layout.amodal)
+    single = len(value) == 1 and isinstance(flat, list) and bool(flat) and not isinstance(flat[0], list)
+    changed = {**row, layout.amodal: value[0] if single else value}
+    if "area" in row:
+        changed["area"] = mask.area
+    if layout.box in row and (window := window_of(mask)) is not None:
+        (y0, y1), (x0, x1) = ((part.start, part.stop) for part in window)
+        changed[layout.box] = [x0, y0, x1 - x0, y1 - y0]
+    return changed
+
+
+def outlines_of(start: Start, edits: ImageEdits, layout: RowFormat) -> dict[int, Any]:
+    """The amodal polygons of every instance by its position, each x, y, x, y, ...; None for a run-length mask."""
+    shapes: dict[int, Any] = {}
+    for n in edits.order:
+        value = start.record.annotations[n].get(layout.amodal)
+        shapes[n] = edits.outlines.get(n) or (flat_polygons(value) if isinstance(value, list) else None)
+    return shapes
+
+
+def _class_id(start: Start, name: str) -> int | str:
+    """The id of a class as the file writes it. Raises :class:`SelectionError` for a class that it does not list."""
+    categories = start.record.categories
+    texts = {number: key for key, number in categories.numbers.items()}
+    for number, listed in categories.names.items():
+        if listed == name:
+            return texts.get(number, number)
+    raise SelectionError(f"the file lists no class {name!r:.60}", fix="choose one of its classes")
 
 
 def edited_record(start: Start, edits: ImageEdits, layout: RowFormat) -> tuple[Any, list[int]]:
@@ -172,7 +229,7 @@ def _with_value(row: Any, field: str, value: Any) -> Row:
     return {**row, name: _with_value(inner if isinstance(inner, Mapping) else {}, rest, value) if rest else value}
 
 
-def _visible_masks(start: Start, edits: ImageEdits) -> dict[int, tuple[RLE, RLE]]:
+def _visible_masks(start: Start, edits: ImageEdits, outlined: Mapping[int, RLE]) -> dict[int, tuple[RLE, RLE]]:
     """Visible and hidden masks of the instances whose visible mask the edits change, by position in the source.
 
     An instance is hidden by those in front of it, except where it is visible although one of them was in front before,
@@ -184,13 +241,20 @@ def _visible_masks(start: Start, edits: ImageEdits) -> dict[int, tuple[RLE, RLE]
     before, flipped = targets.in_front(), np.zeros_like(nearer)
     front, back = overlapping(targets).T
     flipped[front, back] = flipped[back, front] = (nearer != was_nearer)[front, back]
-    gone = np.isin(positions, list(edits.deleted))
-    after = np.where(flipped, nearer, before) & ~gone[:, None]
-    amodal, visible = targets.rles(), targets.rles("modal")
+    gone, bent = np.isin(positions, list(edits.deleted)), np.isin(positions, list(outlined))
+    met = np.zeros_like(flipped)
+    met[front, back] = met[back, front] = True
+    after = np.where(flipped | (~met & (bent[:, None] | bent)), nearer, before) & ~gone[:, None]
+    old, visible = targets.rles(), targets.rles("modal")
+    amodal = [outlined.get(n, mask) for n, mask in zip(positions.tolist(), old, strict=True)]
+    affected = ((before != after) | (after & bent[:, None])).any(axis=0) | bent
     changed: dict[int, tuple[RLE, RLE]] = {}
-    for i in np.flatnonzero((before != after).any(axis=0) & ~gone).tolist():
-        unexplained = subtract(amodal[i], merge([visible[i], *(amodal[j] for j in np.flatnonzero(before[:, i]))]))
-        hiding = [subtract(amodal[j], visible[i]) if before[j, i] else amodal[j] for j in np.flatnonzero(after[:, i])]
+    for i in np.flatnonzero(affected & ~gone).tolist():
+        unexplained = subtract(old[i], merge([visible[i], *(old[j] for j in np.flatnonzero(before[:, i]))]))
+        hiding = [
+            subtract(amodal[j], visible[i]) if before[j, i] and not bent[j] else amodal[j]
+            for j in np.flatnonzero(after[:, i])
+        ]
         mask = subtract(amodal[i], merge([unexplained, *hiding]))
         changed[int(positions[i])] = mask, subtract(amodal[i], mask)
     return changed

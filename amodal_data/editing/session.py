@@ -11,7 +11,7 @@ from typing import Any
 from amodal_data.cache import CachedImage
 from amodal_data.editing.edits import Event, History, ImageEdits
 from amodal_data.editing.journal import Journal
-from amodal_data.editing.rows import Start, overlapping
+from amodal_data.editing.rows import Start, outlines_of, overlapping
 from amodal_data.editing.source import EditableSource
 from amodal_data.errors import LayoutError, LevelsError, SelectionError
 from amodal_data.inspector.page import about_block, code_texts, page_frame
@@ -20,7 +20,7 @@ from amodal_data.layering.targets import layer_with_findings
 from amodal_data.readers.discovery import PhotoFinder
 
 _STARTS = 8  # Images kept as the source has them
-_FIELDS = ("do", "instance", "before", "name")  # Of an event; a journal holds no others
+_FIELDS = ("do", "instance", "before", "name", "done", "polygons")  # Of an event; a journal holds no others
 
 
 class StaleError(SelectionError):
@@ -80,7 +80,13 @@ class EditingSession:
         head, tail, policy = page_frame(f"Edit {self.source.path.name}", script=script, style=style, sources=sources)
         with self._lock:
             facts = {"images": len(self.rows), "journal": self._journal.path.name}
-            return head + about_block(f"Edit {self.source.path.name}", self.rows, facts, sort="findings") + tail, policy
+            return head + self._about(facts) + tail, policy
+
+    def _about(self, facts: dict[str, Any]) -> str:
+        classes = list(dict.fromkeys(self.source.scenes.categories.values()))
+        names = classes or sorted({name for row in self.rows for name in row["classes"]} - {""})
+        fields = {"sort": "findings", "names": names, "classes_only": bool(classes)}
+        return about_block(f"Edit {self.source.path.name}", self.rows, facts, **fields)
 
     def thumbnail(self, place: int) -> str:
         """The thumbnail of image number ``place`` of the page as a data URI. Raises IndexError."""
@@ -140,7 +146,8 @@ class EditingSession:
 
     def _row(self, place: int, image: PageImage) -> dict[str, Any]:
         history = self._histories.get(self._indices[place])
-        return index_row(image, f"thumbnail/{place}") | {"edits": 0 if history is None else history.counts[0]}
+        progress = {"edits": history.counts[0], "done": history.done} if history else {"edits": 0, "done": False}
+        return index_row(image, f"thumbnail/{place}") | progress
 
     def _document(self, place: int, *, photo: bool, image: PageImage | None = None) -> dict[str, Any]:
         index = self._indices[place]
@@ -150,12 +157,14 @@ class EditingSession:
         assert image.truth is not None
         row, (undo, redo) = self.rows[place], history.counts
         positions = image.truth.region_index.tolist()
+        outlines = outlines_of(start, history.current, self.source.layout)
         return {
             "document": image_document(image, photo=photo),
             "row": row,
             "codes": code_texts(finding[0] for finding in row["findings"]),
             "stack": [positions.index(n) for n in history.current.order if n in positions],
             "positions": positions,
+            "outlines": [outlines[n] for n in positions],
             "overlaps": overlapping(image.truth).tolist(),
             "revision": history.revision,
             "undo": undo,

@@ -57,7 +57,7 @@ class MaskDecoder:
             elif isinstance(value, Path):
                 self._read_picture(index, value)
             elif isinstance(value, list) and value:
-                parts = [_as_points(part) for part in _flat_polygons(value)]
+                parts = [_as_points(part) for part in flat_polygons(value)]
                 usable = [(index, points) for points in parts if points is not None]
                 if len(usable) == len(parts):
                     self.polygons += usable
@@ -211,7 +211,7 @@ def decode_masks(images: Sequence[MaskDecoder]) -> Sequence[MaskDecoder]:
     return images
 
 
-def _flat_polygons(value: list[Any]) -> list[Any]:
+def flat_polygons(value: list[Any]) -> list[Any]:
     """The polygons of a ``segmentation``: one or several, each ``[x, y, x, y, ...]`` or pairs ``[[x, y], ...]``."""
     if not isinstance(value[0], list):
         return [value]

@@ -16,7 +16,7 @@ async function ask(path, body) {
 
 class Editor {
   constructor() {
-    Object.assign(this, { images: new Map(), chosen: null, writer: false, queue: Promise.resolve(), problem: "" });
+    Object.assign(this, { images: new Map(), chosen: null, writer: false, queue: Promise.resolve(), problem: "", bending: false, point: null, dragging: false });
     this.box = element("section", { id: "editor" });
     this.box.setAttribute("aria-label", "Order");
     const button = (id, text, title, act) => {
@@ -27,6 +27,15 @@ class Editor {
     this.undo = button("undo", "Undo", "Undo (Ctrl+Z)", () => this.send({ do: "undo" }));
     this.redo = button("redo", "Redo", "Redo (Ctrl+Shift+Z)", () => this.send({ do: "redo" }));
     this.take = button("take", "Edit here", "Edit in this tab; the other one becomes read-only", () => this.claim(true));
+    this.done = button("done", "Done, next", "Mark this image as done and open the next one (d)", () => this.finish());
+    this.remove = button("remove", "Delete", "Delete the chosen instance (Delete)", () => this.delete());
+    this.name = element("input", { id: "instance-name", type: "text", maxLength: 200, autocomplete: "off" });
+    this.name.setAttribute("list", "known-names");
+    this.name.addEventListener("change", () => this.rename(this.name.value));
+    this.name.addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === "Escape") { if (event.key === "Escape") this.fill(); this.focus(); event.stopPropagation(); } });
+    this.bend = button("bend", "Outline", "Show the points of the outline (o)", () => this.toggleOutline());
+    const names = element("datalist", { id: "known-names" }, ...about.names.map((value) => element("option", { value })));
+    this.chosenTools = element("div", { id: "chosen-tools" }, element("label", { textContent: about.classes_only ? "Class " : "Name " }, this.name), this.bend, this.remove, names);
     this.state = element("p", { id: "editor-state" });
     this.state.setAttribute("role", "status");
     this.stack = element("ol", { id: "stack" });
@@ -34,11 +43,11 @@ class Editor {
     this.stack.setAttribute("aria-label", "Instances, front to back");
     this.apart = element("ol", { id: "apart" });
     this.apartPart = element("details", { id: "apart-part" }, element("summary"), this.apart);
-    const tools = element("div", { id: "editor-tools" }, element("h2", { textContent: "Front to back" }), this.undo, this.redo, this.take, this.state);
-    this.box.append(tools, this.stack, this.apartPart);
+    const tools = element("div", { id: "editor-tools" }, element("h2", { textContent: "Front to back" }), this.undo, this.redo, this.done, this.take, this.state);
+    this.box.append(tools, this.stack, this.apartPart, this.chosenTools);
     document.getElementById("details").prepend(this.box);
     document.getElementById("keys").append(element("p", { textContent:
-      "Up, down: instance in the stack. ] or Alt+Up: forward. [ or Alt+Down: backward. } and {: to the front, to the back. Ctrl+Z, Ctrl+Shift+Z: undo, redo." }));
+      "Up, down: instance in the stack. ] or Alt+Up: forward. [ or Alt+Down: backward. } and {: to the front, to the back. Delete: delete. F2: name. d: done, next image. o: points of the outline; then comma, period: point, arrows: move it (Shift: 10 px), Insert: new point, Backspace: delete it. Ctrl+Z, Ctrl+Shift+Z: undo, redo." }));
     window.addEventListener("pagehide", () => fetch("release", {
       method: "POST", keepalive: true, headers: { "Content-Type": "application/json" }, body: JSON.stringify({ tab: TAB }) }));
     window.addEventListener("pageshow", (event) => { if (event.persisted) this.claim(false); });
@@ -95,10 +104,14 @@ class Editor {
         this.show();
         return;
       }
-      const opened = pictures.get(position);
+      const opened = pictures.get(position), chosen = picture === opened && this.chosen !== null ? image.positions[this.chosen] : null;
       this.images.set(position, answer);
+      if (picture === opened) { // an instance that is gone moves the numbers of those after it
+        this.chosen = chosen === null || !answer.positions.includes(chosen) ? null : answer.positions.indexOf(chosen);
+        if (answer.positions.length !== image.positions.length) Object.assign(state, { alone: null, a: null, b: null });
+      }
       opened.setLayers(answer.document);
-      if (picture === opened) this.take_();
+      if (picture === opened && !this.dragging) this.take_();
     });
     return this.queue;
   }
@@ -122,6 +135,7 @@ class Editor {
 
   show() {
     if (!this.now) return;
+    if (this.shown !== picture.position) Object.assign(this, { shown: picture.position, chosen: null, point: null });
     const { stack, overlaps, undo, redo } = this.now, overlapping = new Set(overlaps.flat());
     if (this.chosen !== null && !stack.includes(this.chosen)) this.chosen = null;
     const focused = this.box.contains(document.activeElement) ? [document.activeElement.closest("li")?.dataset.n, document.activeElement.dataset.act] : null;
@@ -133,6 +147,8 @@ class Editor {
     this.undo.disabled = !undo || !this.writer;
     this.redo.disabled = !redo || !this.writer;
     this.take.hidden = this.writer;
+    this.done.disabled = !this.writer;
+    this.fill();
     if (focused?.[0]) {
       const row = this.box.querySelector(`li[data-n="${focused[0]}"]`), same = row?.querySelector(`[data-act="${focused[1]}"]:not(:disabled)`);
       (same || row)?.focus();
@@ -143,8 +159,8 @@ class Editor {
 
   tell() {
     const edits = this.now ? plural(this.now.undo, "edit") : "";
-    const all = about.images.filter((image) => image.edits).length;
-    this.state.textContent = this.problem || (this.writer ? `${edits} in this image, saved; ${plural(all, "image")} edited` : "Read-only: another tab edits this file.");
+    const count = (key) => about.images.filter((image) => image[key]).length;
+    this.state.textContent = this.problem || (this.writer ? `${edits} in this image, saved; ${count("done")} of ${plural(about.images.length, "image")} done, ${count("edits")} edited` : "Read-only: another tab edits this file.");
     this.state.classList.toggle("bad", Boolean(this.problem) || !this.writer);
   }
 
@@ -173,10 +189,38 @@ class Editor {
     return row;
   }
 
+  // The name or class of the chosen instance, and whether it can be changed.
+  fill() {
+    const n = this.chosen;
+    this.chosenTools.hidden = n === null;
+    if (n !== null && document.activeElement !== this.name) this.name.value = picture.truth.instances[n].name;
+    const bendable = n !== null && Boolean(this.now.outlines[n]);
+    this.bend.disabled = !bendable;
+    this.bend.title = bendable || n === null ? "Show the points of the outline (o)" : "This mask has no outline: it is stored as runs";
+    this.bend.setAttribute("aria-pressed", String(this.bending && bendable));
+    this.name.disabled = this.remove.disabled = !this.writer;
+  }
+
+  rename(value) {
+    const n = this.chosen;
+    if (n !== null && value.trim() !== picture.truth.instances[n].name) this.send({ do: "rename", instance: this.position(n), name: value.trim() });
+  }
+
+  delete() { if (this.chosen !== null) this.send({ do: "delete", instance: this.position(this.chosen) }); }
+
+  async finish() {
+    const position = picture.position, images = filters.matching(), at = images.findIndex((image) => image.position === position);
+    await this.send({ do: "done" });
+    const next = [...images.slice(at + 1), ...images.slice(0, Math.max(0, at))].find((image) => !about.images[image.position].done);
+    if (!this.problem && picture.position === position && next) open(next.position);
+  }
+
   focus() { this.box.querySelector(`li[data-n="${this.chosen}"]`)?.focus({ preventScroll: false }); }
 
   choose(n) {
+    if (n !== this.chosen) this.point = null;
     this.chosen = n;
+    this.fill();
     for (const row of this.box.querySelectorAll("li")) {
       row.setAttribute("aria-selected", String(Number(row.dataset.n) === n));
       row.tabIndex = Number(row.dataset.n) === n ? 0 : -1;
@@ -195,9 +239,10 @@ class Editor {
 
   // The outline of the chosen instance, its hidden part too, over the picture.
   outline() {
-    document.querySelectorAll(".chosen-outline").forEach((old) => old.remove());
+    document.querySelectorAll(".chosen-outline, .points").forEach((old) => old.remove());
     const sheet = document.querySelector("#stage .sheet"), n = this.chosen, layers = picture?.truth;
     if (n === null || !sheet || n >= layers.instances.length) return;
+    if (this.bending && this.now.outlines[n]) { sheet.append(this.points(n)); return; }
     const canvas = element("canvas", { className: "chosen-outline", width: layers.width, height: layers.height });
     const pen = canvas.getContext("2d"), { width, height } = layers, inside = (x, y) => x >= 0 && y >= 0 && x < width && y < height && layers.code(n, y * width + x) > 0;
     for (const [colour, wide] of [["#000", 2], ["#fff", 1]]) {
@@ -206,6 +251,90 @@ class Editor {
         if (inside(x, y) && !(inside(x - 1, y) && inside(x + 1, y) && inside(x, y - 1) && inside(x, y + 1))) pen.fillRect(x - (wide - 1), y - (wide - 1), 2 * wide - 1, 2 * wide - 1);
     }
     sheet.append(canvas);
+  }
+
+  toggleOutline() {
+    this.bending = !this.bending;
+    this.point = null;
+    this.fill();
+    this.outline();
+  }
+
+  // The outline of an instance with a handle for every point. Levels follow when a point is dropped.
+  points(n) {
+    const [height, width] = picture.size, polygons = this.now.outlines[n].map((polygon) => [...polygon]), name = "http://www.w3.org/2000/svg";
+    const made = (kind, attributes) => {
+      const node = document.createElementNS(name, kind);
+      for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+      return node;
+    };
+    const svg = made("svg", { class: "points", viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none" });
+    const scale = width / document.querySelector("#stage .sheet canvas").getBoundingClientRect().width;
+    polygons.forEach((polygon, k) => {
+      const text = () => polygon.reduce((all, x, at) => all + (at % 2 ? "," : " ") + x, "");
+      const shape = made("polygon", { points: text() }), edge = made("polygon", { points: text(), class: "edge" });
+      const at = (event) => {
+        const box = svg.getBoundingClientRect();
+        return [(event.clientX - box.left) / box.width * width, (event.clientY - box.top) / box.height * height].map((x) => Math.round(100 * x) / 100);
+      };
+      const hold = (event, place, fresh) => {
+        if (!this.writer || event.button) return;
+        event.preventDefault();
+        event.stopPropagation();
+        this.point = [k, place];
+        this.dragging = true;
+        const start = polygon.slice();
+        if (fresh) polygon.splice(2 * place, 0, ...at(event));
+        const held = fresh ? edge : event.target, move = (next) => {
+          [polygon[2 * place], polygon[2 * place + 1]] = at(next);
+          for (const node of [shape, edge]) node.setAttribute("points", text());
+          if (!fresh) { held.setAttribute("cx", polygon[2 * place]); held.setAttribute("cy", polygon[2 * place + 1]); }
+        };
+        held.setPointerCapture(event.pointerId);
+        held.addEventListener("pointermove", move);
+        const end = () => {
+          held.removeEventListener("pointermove", move);
+          this.dragging = false;
+          if (polygon.every((x, i) => x === start[i]) && polygon.length === start.length) this.show();
+          else this.send({ do: "outline", instance: this.position(n), polygons });
+        };
+        held.addEventListener("pointerup", end, { once: true });
+        held.addEventListener("pointercancel", end, { once: true });
+      };
+      edge.addEventListener("pointerdown", (event) => hold(event, nearestSide(polygon, at(event)) + 1, true));
+      svg.append(shape, edge);
+      for (let place = 0; place < polygon.length / 2; place++) {
+        const chosen = this.point && this.point[0] === k && this.point[1] === place;
+        const handle = made("circle", { cx: polygon[2 * place], cy: polygon[2 * place + 1], r: (chosen ? 7 : 4.5) * scale, class: chosen ? "chosen" : "" });
+        handle.addEventListener("pointerdown", (event) => hold(event, place, false));
+        handle.addEventListener("dblclick", () => { this.point = [k, place]; this.changePoint("delete"); });
+        svg.append(handle);
+      }
+    });
+    svg.addEventListener("click", (event) => event.stopPropagation());
+    return svg;
+  }
+
+  // What keys do to the chosen point: next, previous, move, insert, delete; false = there is no outline.
+  changePoint(what, dx = 0, dy = 0) {
+    const n = this.chosen, shown = this.bending && n !== null && this.now.outlines[n];
+    if (!shown) return false;
+    const polygons = shown.map((polygon) => [...polygon]), all = polygons.flatMap((polygon, k) => polygon.slice(polygon.length / 2).map((_, at) => [k, at]));
+    const [k, at] = this.point ?? [0, 0], current = all.findIndex((point) => point[0] === k && point[1] === at), polygon = polygons[k];
+    if (what === "next" || what === "previous") {
+      this.point = this.point ? all[(current + (what === "next" ? 1 : all.length - 1)) % all.length] : all[0];
+      this.outline();
+      return true;
+    }
+    if (!this.point || !polygon || current < 0) return what !== "move";
+    const after = (2 * at + 2) % polygon.length;
+    if (what === "move") { polygon[2 * at] += dx; polygon[2 * at + 1] += dy; }
+    else if (what === "insert") { polygon.splice(2 * at + 2, 0, (polygon[2 * at] + polygon[after]) / 2, (polygon[2 * at + 1] + polygon[after + 1]) / 2); this.point = [k, at + 1]; }
+    else if (polygon.length > 6) { polygon.splice(2 * at, 2); this.point = [k, Math.max(0, at - 1)]; }
+    else return true;
+    this.now.outlines[n] = polygons; // the next key goes on from here
+    this.send({ do: "outline", instance: this.position(n), polygons });
+    return true;
   }
 
   drag(event, n) {
@@ -238,7 +367,7 @@ class Editor {
 
   // Keys with Ctrl or Alt; true = taken.
   shortcut(event) {
-    if (screen !== "image" || !picture || event.target.matches("input[type=search], select")) return false;
+    if (screen !== "image" || !picture || event.target.matches("input:not([type=range]), select")) return false;
     const name = event.key.toLowerCase(), command = event.ctrlKey || event.metaKey;
     const does = command && name === "z" ? () => this.send({ do: event.shiftKey ? "redo" : "undo" })
       : command && name === "y" ? () => this.send({ do: "redo" })
@@ -253,6 +382,11 @@ class Editor {
   key(event) {
     if (screen !== "image" || !picture) return false;
     const step = { "]": [true], "[": [false], "}": [true, true], "{": [false, true] }[event.key];
+    const far = event.shiftKey ? 10 : 1, move = { ArrowLeft: [-far, 0], ArrowRight: [far, 0], ArrowUp: [0, -far], ArrowDown: [0, far] }[event.key];
+    const named = { ",": "previous", ".": "next", Insert: "insert", Backspace: "delete" }[event.key], change = move ? this.point && ["move", ...move] : named && [named];
+    if (change && event.target.type !== "range" && this.changePoint(...change)) { event.preventDefault(); return true; }
+    const plain = { o: () => { if (!this.bend.disabled) this.toggleOutline(); }, Delete: () => this.delete(), d: () => this.finish(), F2: () => { if (this.chosen !== null) this.name.select(); } }[event.key];
+    if (plain) { plain(); event.preventDefault(); return true; }
     if (step && this.chosen !== null) { this.step(this.chosen, ...step); event.preventDefault(); return true; }
     if ((event.key === "ArrowUp" || event.key === "ArrowDown") && event.target.type !== "range") {
       const rows = [...this.box.querySelectorAll("li")].filter((row) => row.checkVisibility());
@@ -264,9 +398,21 @@ class Editor {
   }
 }
 
+// The side of a polygon that is nearest to a point: the place of its first corner.
+function nearestSide(polygon, [x, y]) {
+  const count = polygon.length / 2;
+  let best = 0, least = Infinity;
+  for (let at = 0; at < count; at++) {
+    const next = (at + 1) % count, [ax, ay, bx, by] = [polygon[2 * at], polygon[2 * at + 1], polygon[2 * next], polygon[2 * next + 1]];
+    const length = (bx - ax) ** 2 + (by - ay) ** 2, t = length ? Math.max(0, Math.min(1, ((x - ax) * (bx - ax) + (y - ay) * (by - ay)) / length)) : 0;
+    const far = (ax + t * (bx - ax) - x) ** 2 + (ay + t * (by - ay) - y) ** 2;
+    if (far < least) { least = far; best = at; }
+  }
+  return best;
+}
+
 VIEWS[1][2] = VIEWS[1][2].replace("isolate it", "select it, again to select the one behind it");
-const startEditor = () => {
+startEditor = () => {
   editor = new Editor();
   readImage = (position) => editor.read(position);
 };
-startEditor();

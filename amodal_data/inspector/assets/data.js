@@ -3,7 +3,8 @@
 
 function block(name) { return JSON.parse(document.getElementById(name).textContent); }
 
-// Where an image comes from, and the editor of a page that has one; the editing page replaces both.
+// Where an image comes from, and the editor of a page that has one; the editing page replaces them.
+let startEditor = () => {};
 let readImage = async (position) => block(`image-${position}`);
 let editor = null;
 

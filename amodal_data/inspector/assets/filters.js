@@ -47,7 +47,7 @@ class Filters {
       (!label || label === `=${name}`) && (!hidden || bins & (1 << Number(hidden))));
     const images = this.images.filter((image) => (image.name.toLowerCase().includes(text) || String(image.id) === text) &&
       ((!label && !hidden) || fits(image)) && (!finding || image.findings.some(([code]) => code === finding)));
-    const key = (image) => (sort === "findings" ? image.findings.length : image[sort]);
+    const key = (image) => (image.done ? -1 : sort === "findings" ? image.findings.length : image[sort]);
     return sort === "file" ? images : images.sort((first, second) => key(second) - key(first) || first.position - second.position);
   }
 }

@@ -9,7 +9,7 @@ function cutName(name) {
     element("span", { textContent: name.slice(0, name.length - tail) }), element("span", { textContent: name.slice(name.length - tail) }));
 }
 
-const imageFigures = (image) => plural(image.instances, "instance") + (image.layered ? `, ${percent(image.share)} hidden` : "") + (image.errors === null ? "" : `, ${plural(image.errors, "error")}`) + (image.edits ? `, ${plural(image.edits, "edit")}` : "");
+const imageFigures = (image) => plural(image.instances, "instance") + (image.layered ? `, ${percent(image.share)} hidden` : "") + (image.errors === null ? "" : `, ${plural(image.errors, "error")}`) + (image.edits ? `, ${plural(image.edits, "edit")}` : "") + (image.done ? ", done" : "");
 
 class Overview {
   constructor(filters, codes, open) {

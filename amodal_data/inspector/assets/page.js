@@ -225,7 +225,7 @@ function play() {
 
 function key(event) {
   if (editor?.shortcut(event) || event.ctrlKey || event.metaKey || event.altKey || !about.images.length) return;
-  const typing = event.target.matches("input[type=search], select");
+  const typing = event.target.matches("input:not([type=range]), select");
   if (event.key === "Escape") { byId("search").blur(); state.alone = null; if (screen === "image") show(); return; }
   if (typing || editor?.key(event)) return;
   const go = { g: () => showOverview("images"), f: () => showOverview("findings"), "/": focusSearch }[event.key];
@@ -263,6 +263,7 @@ function follow() {
 }
 
 function start() {
+  startEditor();
   const flat = about.images.every((image) => !image.layered); // modal masks: nothing is hidden
   byId("title").textContent = about.title;
   byId("facts").textContent = Object.entries(about.facts).map(([name, value]) => `${name} ${value}`).join(" · ");

@@ -15,6 +15,7 @@ from amodal_data.editing.journal import Origin, journal_path, open_journal, read
 from amodal_data.editing.session import EditingSession, StaleError
 from amodal_data.editing.source import open_source
 from amodal_data.errors import AmodalError, AnnotationError, InUseError, LayoutError, OutputExistsError, SelectionError
+from amodal_data.layering.targets import layer_with_findings
 
 
 def levels_by_mask(scene):
@@ -376,3 +377,119 @@ def test_a_real_file_keeps_everything_but_the_order(real, tmp_path):
         assert_same_levels(one, other)
     codes = {finding.code for finding in read_cocoa(tmp_path / "o.json").findings}
     assert codes <= {finding.code for finding in read_cocoa(real).findings}
+
+
+def bent(rng, size):
+    """A random polygon inside an image, x, y, x, y, ..."""
+    angles = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(3, 20))))
+    center, radius = rng.uniform(0.2, 0.8, 2) * size[::-1], rng.uniform(8, 0.4 * min(size), len(angles))
+    points = center + np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius[:, None]
+    return points.round(2).ravel().tolist()
+
+
+def random_event(rng, shown, names):
+    positions = shown["positions"]
+    instance, before = rng.choice(positions, 2, replace=False).tolist()
+    do = str(rng.choice(["move", "rename", "outline", "delete"], p=[0.4, 0.2, 0.35, 0.05]))
+    size = shown["document"]["size"]
+    more = {"move": {"before": before}, "rename": {"name": str(rng.choice(names))},
+            "outline": {"polygons": [bent(rng, size)]}, "delete": {}}  # fmt: skip
+    return {"do": do, "instance": instance, **more[do]}
+
+
+def test_every_kind_of_edit_equals_a_file_written_that_way(cocoa, tmp_path):
+    """Names, outlines and deletions too, mixed with undo: against regions that are changed by hand."""
+    source, rng = open_source(cocoa), np.random.default_rng(11)
+    content = json.loads(cocoa.read_text())
+    regions = {n: {key: region[key] for key in ("segmentation", "order", "name", "isStuff")}
+               for n, region in enumerate(content["annotations"][0]["regions"])}  # fmt: skip
+    states = [regions]
+    with open_journal(journal_path(cocoa), source.origin) as journal:
+        session = EditingSession(source, journal)
+        shown = session.document(0)
+        for _ in range(60):
+            undo = rng.random() < 0.2 and len(states) > 1
+            event = {"do": "undo"} if undo else random_event(rng, shown, ["cup", "box"])
+            if event["do"] == "delete" and len(shown["positions"]) < 4:
+                continue
+            shown = session.edit(0, shown["revision"], event)
+            if undo:
+                states.pop()
+                continue
+            regions = copy.deepcopy(states[-1])
+            if event["do"] == "move":
+                order = sorted(regions, key=lambda n: regions[n]["order"])
+                order.remove(event["instance"])
+                order.insert(order.index(event["before"]), event["instance"])
+                for rank, n in enumerate(order):
+                    regions[n]["order"] = rank + 1
+            elif event["do"] == "delete":
+                del regions[event["instance"]]
+            else:
+                key = "name" if event["do"] == "rename" else "segmentation"
+                regions[event["instance"]][key] = event["name"] if key == "name" else event["polygons"][0]
+            states.append(regions)
+        assert [one["name"] for one in shown["document"]["truth"]["instances"]] == [
+            r["name"] for r in states[-1].values()
+        ]
+    annotation = {"image_id": 1, "regions": list(states[-1].values())}
+    (tmp_path / "hand.json").write_text(json.dumps({"images": content["images"], "annotations": [annotation]}))
+    apply_journal(source, journal_path(cocoa), tmp_path / "applied.json")
+    applied, by_hand = read_cocoa(tmp_path / "applied.json"), read_cocoa(tmp_path / "hand.json")
+    assert_same_levels(applied[0], by_hand[0])
+    assert not applied[0].findings and not layer_with_findings(applied[0])[1]
+    assert [i.name for i in sorted(applied[0].instances, key=lambda i: i.order)] == [
+        i.name for i in sorted(by_hand[0].instances, key=lambda i: i.order)
+    ]
+    for one, other in zip(applied[1:], read_cocoa(cocoa)[1:], strict=True):
+        assert_same_levels(one, other)
+
+
+@pytest.mark.parametrize("layout", ["d2sa", "kins"])
+def test_flat_layouts_take_every_kind_of_edit(tmp_path, layout):
+    """What the page shows is what the written file gives, and a class must be one of the file's."""
+    path = write_flat(tmp_path / layout, 2, layout, seed=4, size=(96, 128), photos=False)
+    source, rng = open_source(path), np.random.default_rng(5)
+    with open_journal(journal_path(path), source.origin) as journal:
+        session = EditingSession(source, journal)
+        shown = session.document(0)
+        with pytest.raises(SelectionError, match="no class"):
+            session.edit(0, 0, {"do": "rename", "instance": shown["positions"][0], "name": "no such class"})
+        for _ in range(25):
+            event = random_event(rng, shown, list(source.scenes.categories.values()))
+            if event["do"] != "delete" or len(shown["positions"]) > 4:
+                shown = session.edit(0, shown["revision"], event)
+        image = session._image(0, session._start(0))
+    apply_journal(source, journal_path(path), tmp_path / "applied.json")
+    written = read_annotations(tmp_path / "applied.json")[0]
+    targets, findings = layer_with_findings(written)
+    assert (targets.levels == image.truth.levels).all() and targets.names == image.truth.names
+    assert not {f.code for f in (*written.findings, *findings)} & {
+        "area-differs",
+        "box-differs",
+        "occlusion-rate-differs",
+    }
+
+
+@pytest.mark.parametrize("polygons", [None, [], [[]], [[1, 2, 3, 4]], [[1, 2, 3, 4, 5]], [[1, 2, 3, 4, 5, "6"]], "abc",
+                                      [[0, 0, 1e9, 0, 0, 5]], [[float("nan"), 0, 1, 0, 0, 1]], [[True, 0, 9, 0, 9, 9]],
+                                      [[5, 5, 5, 5, 5, 5]], [[-50, -50, -40, -50, -40, -40]], [{"x": 1}]])  # fmt: skip
+def test_outlines_that_are_none_are_refused(cocoa, tmp_path, polygons):
+    source = open_source(cocoa)
+    with open_journal(tmp_path / "j.jsonl", source.origin) as journal:
+        session = EditingSession(source, journal)
+        with pytest.raises(SelectionError):
+            session.edit(0, 0, {"do": "outline", "instance": 0, "polygons": polygons})
+        assert session.document(0)["revision"] == 0
+
+
+def test_an_image_is_done_until_it_is_not(cocoa, tmp_path):
+    source = open_source(cocoa)
+    with open_journal(tmp_path / "j.jsonl", source.origin) as journal:
+        session = EditingSession(source, journal)
+        assert session.edit(1, 0, {"do": "done"})["row"]["done"] and session.rows[1]["done"]
+    with open_journal(tmp_path / "j.jsonl", source.origin) as journal:
+        session = EditingSession(source, journal)
+        assert [row["done"] for row in session.rows] == [False, True, False]
+        assert not session.edit(1, 1, {"do": "done", "done": False})["row"]["done"]
+    assert apply_journal(source, tmp_path / "j.jsonl", tmp_path / "o.json").images == 0
