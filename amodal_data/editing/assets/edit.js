@@ -107,7 +107,8 @@ class Editor {
       const opened = pictures.get(position), chosen = picture === opened && this.chosen !== null ? image.positions[this.chosen] : null;
       this.images.set(position, answer);
       if (picture === opened) { // an instance that is gone moves the numbers of those after it
-        this.chosen = chosen === null || !answer.positions.includes(chosen) ? null : answer.positions.indexOf(chosen);
+        const at = answer.positions.indexOf(chosen), place = image.stack.indexOf(this.chosen);
+        this.chosen = chosen === null ? null : at >= 0 ? at : answer.stack[Math.min(place, answer.stack.length - 1)] ?? null;
         if (answer.positions.length !== image.positions.length) Object.assign(state, { alone: null, a: null, b: null });
       }
       opened.setLayers(answer.document);
@@ -119,7 +120,14 @@ class Editor {
   // Instances are numbered as on the page; edits name their position in the source.
   position(n) { return this.now.positions[n]; }
 
-  partners(image, n) { return new Set(image.overlaps.flatMap(([a, b]) => (a === n ? [b] : b === n ? [a] : []))); }
+  // The instances that overlap one.
+  partners(image, n) {
+    if (!image.partners) {
+      image.partners = new Map(image.stack.map((one) => [one, new Set()]));
+      for (const [a, b] of image.overlaps) { image.partners.get(a).add(b); image.partners.get(b).add(a); }
+    }
+    return image.partners.get(n);
+  }
 
   // Moves past the next overlapping instance, since the others change no level; `far`: past all.
   step(n, forward, far = false) {
@@ -138,7 +146,7 @@ class Editor {
     if (this.shown !== picture.position) Object.assign(this, { shown: picture.position, chosen: null, point: null });
     const { stack, overlaps, undo, redo } = this.now, overlapping = new Set(overlaps.flat());
     if (this.chosen !== null && !stack.includes(this.chosen)) this.chosen = null;
-    const focused = this.box.contains(document.activeElement) ? [document.activeElement.closest("li")?.dataset.n, document.activeElement.dataset.act] : null;
+    const focused = this.box.contains(document.activeElement) ? [document.activeElement.closest("li"), document.activeElement.dataset.act] : null;
     this.stack.replaceChildren(...stack.filter((n) => overlapping.has(n)).map((n) => this.row(n, true)));
     const apart = stack.filter((n) => !overlapping.has(n));
     this.apart.replaceChildren(...apart.map((n) => this.row(n, false)));
@@ -150,7 +158,7 @@ class Editor {
     this.done.disabled = !this.writer;
     this.fill();
     if (focused?.[0]) {
-      const row = this.box.querySelector(`li[data-n="${focused[0]}"]`), same = row?.querySelector(`[data-act="${focused[1]}"]:not(:disabled)`);
+      const row = this.box.querySelector(`li[data-n="${this.chosen}"]`), same = row?.querySelector(`[data-act="${focused[1]}"]:not(:disabled)`);
       (same || row)?.focus();
     }
     this.tell();

@@ -28,7 +28,9 @@ def edit(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Correct the order of annotations on a page in the browser, served to this machine only.
+    """Correct order, names and outlines of annotations on a page in the browser.
+
+    The page is served to this machine only, at an address that holds a token.
 
     Every edit is saved at once in a journal beside the file, which itself never changes. With --apply, write a
     corrected file in the same layout.

@@ -285,3 +285,101 @@ def test_500_instances_open_and_move(visit, tmp_path):
         page.keyboard.press("}")
         settled(page, 1)
         assert_levels(page, path, stack(page))
+
+
+def test_names_change_and_instances_go_and_come_back(visit, server):
+    page = visit(server.url)
+    n = stack(page)[1]
+    page.click(f"#editor li[data-n='{n}'] .label")
+    page.keyboard.press("F2")
+    page.keyboard.type("<b>tea & pot</b>")
+    page.keyboard.press("Enter")
+    settled(page, 1)
+    assert page.evaluate(f"picture.truth.instances[{n}].name") == "<b>tea & pot</b>"
+    assert "<b>tea & pot</b>" in page.locator("#stack").inner_text()
+    count = len(stack(page))
+    page.keyboard.press("Delete")
+    settled(page, 2)
+    assert len(stack(page)) == count - 1 and "tea & pot" not in page.locator("#stack").inner_text()
+    page.keyboard.press("Control+z")
+    settled(page, 1)
+    assert page.evaluate("document.activeElement.dataset.n === String(editor.chosen)")
+    page.click(f"#editor li[data-n='{n}'] .label")
+    page.fill("#instance-name", "jug")
+    page.keyboard.press("Enter")
+    settled(page, 2)
+    page.click("#remove")
+    settled(page, 3)
+    assert "jug" not in page.locator("#stack").inner_text()
+
+
+def test_done_opens_the_next_image_and_counts(visit, server):
+    page = visit(server.url)
+    page.wait_for_function("() => editor.writer")
+    page.keyboard.press("d")
+    page.wait_for_function("() => picture.id !== 2 && about.images.filter((image) => image.done).length === 1")
+    page.click("#done")
+    page.wait_for_function("() => about.images.filter((image) => image.done).length === 2")
+    page.wait_for_function("() => document.getElementById('editor-state').textContent.includes('2 of 3 images done')")
+    assert not page.evaluate("about.images[picture.position].done")
+
+
+def test_points_of_an_outline_are_dragged_added_moved_and_deleted(visit, server, cocoa):
+    page = visit(server.url)
+    outlined = page.evaluate("editor.now.stack.find((n) => editor.now.outlines[n])")
+    page.click(f"#editor li[data-n='{outlined}'] .label")
+    page.click("#bend")
+    before = page.evaluate(f"editor.now.outlines[{outlined}][0]")
+    assert page.locator(".points circle").count() == len(before) // 2
+    area = page.evaluate(f"picture.truth.instances[{outlined}].area")
+    handle = page.locator(".points circle").first
+    box = handle.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 40, y + 30, steps=4)
+    page.mouse.up()
+    settled(page, 1)
+    after = page.evaluate(f"editor.now.outlines[{outlined}][0]")
+    scale = 160 / page.locator("#stage canvas").first.bounding_box()["width"]
+    old, new = np.reshape(before, (-1, 2)), np.reshape(after, (-1, 2))
+    (moved,) = np.flatnonzero((old != new).any(axis=1))  # the topmost of points that lie close together
+    assert np.abs(new[moved] - old[moved] - np.array([40, 30]) * scale).max() < 3
+    assert page.evaluate(f"picture.truth.instances[{outlined}].area") != area
+    edge = page.evaluate(
+        """(() => {
+          const edge = document.querySelector(".points .edge"), m = edge.getScreenCTM(), corners = [...edge.points];
+          const sides = corners.map((a, k) => [a, corners[(k + 1) % corners.length]]);
+          const length = ([a, b]) => Math.hypot(b.x - a.x, b.y - a.y);
+          const [a, b] = sides.sort((one, other) => length(other) - length(one))[0];
+          return [(a.x + b.x) / 2 * m.a + m.e, (a.y + b.y) / 2 * m.d + m.f];
+        })()"""
+    )
+    page.mouse.move(*edge)
+    page.mouse.down()
+    page.mouse.move(edge[0] + 12, edge[1] + 12, steps=3)
+    page.mouse.up()
+    settled(page, 2)
+    assert len(page.evaluate(f"editor.now.outlines[{outlined}][0]")) == len(before) + 2
+    page.keyboard.press("Backspace")  # the new point is the chosen one
+    settled(page, 3)
+    assert page.evaluate(f"editor.now.outlines[{outlined}][0]") == after
+    page.keyboard.press(".")
+    for key in ("ArrowLeft", "Shift+ArrowDown", "Insert"):
+        page.keyboard.press(key)
+    settled(page, 6)
+    moved = page.evaluate(f"editor.now.outlines[{outlined}][0]")
+    assert len(moved) == len(before) + 2
+    for left in range(5, -1, -1):
+        page.keyboard.press("Control+z")
+        settled(page, left)
+    assert page.evaluate(f"editor.now.outlines[{outlined}][0]") == before
+    assert page.evaluate(f"picture.truth.instances[{outlined}].area") == area
+    assert_levels(page, cocoa, stack(page))
+    for made in range(1, 7):
+        page.keyboard.press("Control+Shift+z")
+        settled(page, made)
+    source = open_source(cocoa)
+    apply_journal(source, journal_path(cocoa), cocoa.with_name("applied.json"))
+    applied = layer_scene(read_cocoa(cocoa.with_name("applied.json"))[0 if page.evaluate("picture.id") == 1 else 1])
+    assert (levels(page)[stack(page)] == applied.levels).all()
