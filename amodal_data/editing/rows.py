@@ -15,6 +15,7 @@ from amodal_data.layering.targets import LayeredTargets, layer_with_findings
 from amodal_data.masks.rle import RLE, merge
 from amodal_data.masks.windows import subtract, window_of
 from amodal_data.readers.amodal_coco import LAYOUTS
+from amodal_data.readers.json_files import integer
 from amodal_data.readers.mask_decoder import decode_masks, flat_polygons
 from amodal_data.readers.order_rules import OrderRule
 from amodal_data.scenes.findings import Finding
@@ -50,7 +51,7 @@ class RowFormat:
     def of(cls, scenes: Scenes) -> "RowFormat | None":
         """The format of the layout of some scenes; None = nothing in it says the order."""
         if scenes.dataset == "cocoa":
-            masks = {"visible": "visible_mask", "hidden": "invisible_mask", "rate": "occlude_rate"}
+            masks: dict[str, Any] = {"visible": "visible_mask", "hidden": "invisible_mask", "rate": "occlude_rate"}
             return cls((OrderRule("order"),), named=True, **masks)
         if (row := LAYOUTS.get(scenes.settings.get("layout", ""))) is not None:
             fields = [name for name in (row.depth, "amodal_region.order") if name]
@@ -185,8 +186,9 @@ def cocoa_annotation(annotation: Row, start: Start, rows: Rows) -> dict[str, Any
     constraint = annotation.get("depth_constraint")
     pairs = parse_depth_constraint(constraint) if isinstance(constraint, str) else None
     if pairs:
-        old = [row.get("order") if isinstance(row, Mapping) else None for row in start.record.annotations]
-        new = {rank: rows[n].get("order") for n, rank in enumerate(old) if n in rows and old.count(rank) == 1}
+        old = [integer(_value(row, "order")) for row in start.record.annotations]
+        ranks = {rank: integer(_value(rows[n], "order")) for n, rank in enumerate(old) if n in rows}
+        new = {rank: number for rank, number in ranks.items() if number is not None and old.count(rank) == 1}
         kept = [sorted((new[front], new[back])) for front, back in pairs if front in new and back in new]
         changed["depth_constraint"] = ",".join(f"{front}-{back}" for front, back in sorted(kept))
     return changed

@@ -321,7 +321,7 @@ def test_done_opens_the_next_image_and_counts(visit, server):
     page.click("#done")
     page.wait_for_function("() => about.images.filter((image) => image.done).length === 2")
     page.wait_for_function("() => document.getElementById('editor-state').textContent.includes('2 of 3 images done')")
-    assert not page.evaluate("about.images[picture.position].done")
+    page.wait_for_function("() => !about.images[picture.position].done")
 
 
 def test_points_of_an_outline_are_dragged_added_moved_and_deleted(visit, server, cocoa):
