@@ -34,7 +34,7 @@ class RowFormat:
     ``orders``: the rules of the fields. ``from_one``: their numbers count from 1, else from 0.
     ``named``: instances have names, else classes.
     ``cluster``: numbers count within groups of this field. ``visible``, ``hidden``, ``rate``: stored masks and share.
-    ``amodal``, ``box``: amodal mask and its box.
+    ``amodal``, ``box``: amodal mask and its box. ``outlines``: can they be changed?
     """
 
     orders: tuple[OrderRule, ...]
@@ -46,6 +46,7 @@ class RowFormat:
     rate: str = ""
     amodal: str = "segmentation"
     box: str = "bbox"
+    outlines: bool = True
 
     @classmethod
     def of(cls, scenes: Scenes) -> "RowFormat | None":
@@ -59,7 +60,8 @@ class RowFormat:
             masks = {name: getattr(row, name) for name in ("visible", "hidden", "rate", "amodal", "box")}
             return cls(rules, False, False, row.cluster, **masks)
         rule = OrderRule.parse(scenes.settings.get("order", "none"))
-        return cls((rule,)) if rule.defined else None
+        outlines = scenes.settings["layout"] not in ("cvat", "labelme")
+        return cls((rule,), outlines=outlines) if rule.defined else None
 
     @property
     def in_list(self) -> bool:
@@ -100,6 +102,8 @@ def edited_rows(start: Start, edits: ImageEdits, layout: RowFormat) -> Rows:
     if edits.order != start.edits.order:
         for rule in layout.orders:
             rows |= _renumbered(rows, edits.order, rule, layout)
+    if edits.outlines and not layout.outlines:
+        raise SelectionError("outlines of this layout cannot be changed", fix="convert it to COCO first")
     outlined = _rasterized(start, edits, layout)
     for n, mask in outlined.items():
         rows[n] = _with_outline(rows[n], edits.outlines[n], mask, layout)
@@ -139,7 +143,8 @@ def outlines_of(start: Start, edits: ImageEdits, layout: RowFormat) -> dict[int,
     shapes: dict[int, Any] = {}
     for n in edits.order:
         value = start.record.annotations[n].get(layout.amodal)
-        shapes[n] = edits.outlines.get(n) or (flat_polygons(value) if isinstance(value, list) else None)
+        polygons = isinstance(value, list) and layout.outlines
+        shapes[n] = edits.outlines.get(n) or (flat_polygons(value) if polygons else None)
     return shapes
 
 
@@ -167,15 +172,20 @@ def edited_record(start: Start, edits: ImageEdits, layout: RowFormat) -> tuple[A
     return record, list(rows)
 
 
-def listed_rows(rows: Rows, edits: ImageEdits, layout: RowFormat) -> list[Row]:
+def listed_positions(rows: Rows, edits: ImageEdits, layout: RowFormat) -> list[int]:
     """The annotations as the file lists them: where the list says the order, instances exchange their places."""
     if not layout.in_list:
-        return list(rows.values())
+        return list(rows)
     order = [n for n in edits.order if n in rows]
     if layout.orders[0].farthest_first:
         order = order[::-1]
     places = dict(zip(sorted(order), order, strict=True))
-    return [{key: value for key, value in rows[places.get(n, n)].items() if key != _PLACE} for n in rows]
+    return [places.get(n, n) for n in rows]
+
+
+def without_place(row: Row) -> Row:
+    """A row as it is written."""
+    return {key: value for key, value in row.items() if key != _PLACE}
 
 
 def cocoa_annotation(annotation: Row, start: Start, rows: Rows) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """Annotations that can be edited: their images, read with edits, and written back in their layout."""
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
 from amodal_data.cache import is_cache
-from amodal_data.datasets.layout_parts import write_json
+from amodal_data.datasets.layout_parts import open_parts, write_json
 from amodal_data.editing.edits import ImageEdits
 from amodal_data.editing.journal import Origin
 from amodal_data.editing.rows import (
@@ -16,25 +17,35 @@ from amodal_data.editing.rows import (
     cocoa_annotation,
     edited_record,
     edited_rows,
-    listed_rows,
+    listed_positions,
     read_start,
+    without_place,
 )
+from amodal_data.editing.tool_shapes import change_shapes, write_document
 from amodal_data.errors import LayoutError, SelectionError
 from amodal_data.io.files import refuse_existing
-from amodal_data.readers import ReadOptions
+from amodal_data.readers import ReadOptions, read_annotations
 from amodal_data.readers.dispatch import read_parsed
 from amodal_data.readers.json_files import load_json
+from amodal_data.readers.tools.cvat import cvat_as_coco
+from amodal_data.readers.tools.labelme import labelme_as_coco
 from amodal_data.scenes.scene import Scene, Scenes
+
+_TOOLS = {"cvat": cvat_as_coco, "labelme": labelme_as_coco}  # Layouts whose shapes are changed in place
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EditableSource:
-    """A file of annotations, parsed once: ``scenes`` read its ``content``; ``layout``: how it stores the order."""
+    """A file of annotations, parsed once: ``scenes`` read its ``content``; ``layout``: how it stores the order.
+
+    ``reading``: the options of the readers.
+    """
 
     path: Path
     content: Any
     scenes: Scenes
     layout: RowFormat
+    reading: ReadOptions
 
     @property
     def origin(self) -> Origin:
@@ -59,6 +70,9 @@ class EditableSource:
         if output.exists() and output.samefile(self.path):
             raise SelectionError("the output is also the input", place=str(output), fix="choose another output")
         refuse_existing(output, force=force)
+        if self.scenes.settings.get("layout") in _TOOLS:
+            self._write_shapes(edits, output)
+            return
         changes: dict[int, list[Row]] = {}
         for index, edit in edits.items():
             start = self.start(index)
@@ -69,9 +83,25 @@ class EditableSource:
                     annotation["regions"].sort(key=_order)
                 changes[id(start.record.annotations)] = [annotation]
                 continue
-            listed, slots = listed_rows(rows, edit, self.layout), start.record.annotations
-            changes |= {id(slot): listed[k : k + 1] for k, slot in enumerate(slots)}
+            listed = [without_place(rows[n]) for n in listed_positions(rows, edit, self.layout)]
+            changes |= {id(slot): listed[k : k + 1] for k, slot in enumerate(start.record.annotations)}
         write_json(_replaced(self.content, changes), output)
+
+    def _write_shapes(self, edits: Mapping[int, ImageEdits], output: Path) -> None:
+        """Write files of an annotation tool: a file, or a folder of all files with those that changed."""
+        builder, source = _TOOLS[self.scenes.settings["layout"]](self.path, origins=True)
+        if source.sha256 != self.scenes.sources[0].sha256:
+            raise LayoutError("the file has changed meanwhile", place=str(self.path), fix="start again")
+        origins, changed = builder.origins, dict[Path, Any]()
+        for index, edit in edits.items():
+            changed |= change_shapes(self.start(index), edit, self.layout, origins)
+        if self.path.is_dir():
+            parts = open_parts(self.path, **self.reading)
+            parts.write(parts.entries, output)
+        elif not changed:
+            shutil.copyfile(self.path, output)
+        for file, document in changed.items():
+            write_document(document, output / file.relative_to(self.path) if self.path.is_dir() else output)
 
 
 def _order(region: Any) -> Any:
@@ -97,25 +127,28 @@ def _replaced(content: Any, changes: Mapping[int, list[Row]]) -> Any:
 def open_source(path: Path, **reading: Unpack[ReadOptions]) -> EditableSource:
     """Open annotations to edit them; reading: see :func:`read_annotations`.
 
-    COCOA, the COCO-like amodal layouts, KINS, and plain COCO with amodal masks can be edited. Raises as that function
-    does, and :class:`LayoutError` for what cannot be written back, which names the way to a file that can.
+    COCOA, the COCO-like amodal layouts, KINS, and plain COCO, CVAT and labelme with amodal masks can be edited. Raises
+    as that function does, and :class:`LayoutError` for what cannot be written back, which names the way out.
     """
     fix = f"amodal-data convert {path} --to coco -o coco.json, and edit that"
     if path.is_file() and is_cache(path):
         raise LayoutError("this is a target cache", place=str(path), fix="name the annotations that it was built from")
-    if path.is_dir() or path.suffix.lower() in (".xml", ".npz") or reading.get("form") is not None:
+    if path.suffix.lower() == ".npz" or reading.get("form") is not None:
         raise LayoutError("edits cannot be written into files of this layout", place=str(path), fix=fix)
-    content, source = load_json(path)
-    scenes = read_parsed(content, source, path, **reading)
+    if path.is_dir() or path.suffix.lower() == ".xml":
+        content, scenes = None, read_annotations(path, **reading)
+    else:
+        content, source = load_json(path)
+        scenes = read_parsed(content, source, path, **reading)
     if scenes.settings.get("masks") == "modal":
         raise LayoutError("modal masks have no order to edit", place=str(path), fix="pass --masks amodal if they are")
     layout = RowFormat.of(scenes)
     if layout is None:
         fix = "pass --order front-first, back-first or field:NAME"
         raise LayoutError("--order none leaves no order to edit", place=str(path), fix=fix)
-    if scenes.dataset != "cocoa" and not _holds_rows(content, scenes):
+    if scenes.dataset not in ("cocoa", *_TOOLS) and not _holds_rows(content, scenes):
         raise LayoutError("edits cannot be written into files of this layout", place=str(path), fix=fix)
-    return EditableSource(path, content, scenes, layout)
+    return EditableSource(path, content, scenes, layout, reading)
 
 
 def _holds_rows(content: Any, scenes: Scenes) -> bool:

@@ -33,6 +33,7 @@ class CocoBuilder:
         self.classes: dict[int, str] = {}
         self._objects: list[dict[str, Any]] = []
         self._groups: dict[Hashable, dict[str, Any]] = {}
+        self._places: dict[int, list[Any]] = {}
         self._ids: set[int] = set()
         self._next_id = 1
         self._pixels_left = 0
@@ -69,16 +70,26 @@ class CocoBuilder:
         self.images.append({"id": free, "file_name": file_name, "height": size[0], "width": size[1]})
         return free
 
-    def add_object(self, image_id: int, label: str, mask: Any, *, group: Hashable = None, **fields: Any) -> None:
+    def add_object(
+        self, image_id: int, label: str, mask: Any, *, group: Hashable = None, origin: Any = None, **fields: Any
+    ) -> None:
         """Add an object with its mask as polygons or an RLE, and other ``fields`` of its annotation.
 
         Parts with the same ``group`` (not None) and label become one object, with the fields of the first part.
+        origin: where the file says it, None = not kept.
         """
         entry = {"image_id": image_id, "label": label, "parts": [], **fields}
         first = entry if group is None else self._groups.setdefault((image_id, label, group), entry)
         first["parts"].append(mask)
+        if origin is not None:
+            self._places.setdefault(id(first), []).append(origin)
         if first is entry:
             self._objects.append(entry)
+
+    @property
+    def origins(self) -> dict[int, list[Any]]:
+        """Annotation id -> origins of its parts."""
+        return {n: self._places[id(entry)] for n, entry in enumerate(self._objects, 1) if id(entry) in self._places}
 
     def to_coco(self) -> dict[str, Any]:
         """COCO's dict; ids of classes that are not listed follow by name, 2 before 10."""

@@ -24,11 +24,11 @@ _SHAPES = ("polygon", "box", "ellipse", "mask")
 _SKIPPED_SHAPES = ("polyline", "points", "cuboid", "skeleton", "tag")
 
 
-def cvat_as_coco(path: Path) -> tuple[CocoBuilder, Source]:
+def cvat_as_coco(path: Path, *, origins: bool = False) -> tuple[CocoBuilder, Source]:
     """Read a file of CVAT for images: polygons, boxes, ellipses (64 corners) and masks.
 
     ``z_order`` and ``attributes`` are kept. Shapes with the same ``group_id`` and label are parts of one object. Other
-    shapes are skipped with a finding.
+    shapes are skipped with a finding. origins: keep (path, root, image, shape) of every object, as XML elements.
 
     Raises :class:`AnnotationError` if it is not XML, or has a document type; :class:`LayoutError` if it is not CVAT's.
     """
@@ -53,7 +53,7 @@ def cvat_as_coco(path: Path) -> tuple[CocoBuilder, Source]:
     labels = (label.text or "" for label in root.iterfind("meta//label/name"))
     builder.list_classes(name.strip() for name in labels if name.strip())
     for image in root.iter("image"):
-        _add_image(builder, image)
+        _add_image(builder, image, (path, root) if origins else None)
     has_images = next(root.iter("image"), None) is not None
     if not has_images and root.find("track") is not None:
         fix = "export the job as 'CVAT for images 1.1'"
@@ -63,7 +63,7 @@ def cvat_as_coco(path: Path) -> tuple[CocoBuilder, Source]:
     return builder, Source(path.name, hashlib.sha256(raw).hexdigest())
 
 
-def _add_image(builder: CocoBuilder, image: Any) -> None:
+def _add_image(builder: CocoBuilder, image: Any, document: tuple[Path, Any] | None) -> None:
     if not len(image):  # a task lists all its images, those that nobody has come to yet too
         builder.report("image-not-begun", f"{image.get('name', '')!r:.60} has no shape")
         return
@@ -83,7 +83,9 @@ def _add_image(builder: CocoBuilder, image: Any) -> None:
         if attributes := {entry.get("name", ""): entry.text or "" for entry in shape.iter("attribute")}:
             fields["attributes"] = attributes
         group = None if shape.get("group_id") in ("", "0") else shape.get("group_id")
-        builder.add_object(image_id, shape.get("label", ""), mask, group=group, **fields)
+        builder.add_object(
+            image_id, shape.get("label", ""), mask, group=group, origin=document and (*document, image, shape), **fields
+        )
 
 
 def _mask(shape: Any, size: tuple[int, int] | None, builder: CocoBuilder) -> Any:

@@ -25,13 +25,14 @@ def is_labelme(content: object) -> bool:
     return isinstance(content, Mapping) and isinstance(content.get("shapes"), list) and "imageHeight" in content
 
 
-def labelme_as_coco(path: Path) -> tuple[CocoBuilder, Source]:
+def labelme_as_coco(path: Path, *, origins: bool = False) -> tuple[CocoBuilder, Source]:
     """Read one labelme file, or all in a folder and below in order of name. Image ids count from 1.
 
     Classes are numbered by ``classes.txt`` or ``labels.txt`` in the folder or above it, else by name.
     Shapes are polygons, rectangles, circles (64 corners) and masks; others have no area and are skipped with a finding.
-    ``description`` and ``flags`` are kept, so ``field:description`` or ``field:flags.NAME`` may be the order. Raises
-    :class:`LayoutError` if no file is labelme's.
+    ``description`` and ``flags`` are kept, so ``field:description`` or ``field:flags.NAME`` may be the order.
+    origins: keep (file, its content, its shapes, shape) of every object. Raises :class:`LayoutError` if no file is
+    labelme's.
     """
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() == ".json") if path.is_dir() else [path]
     builder, digests = CocoBuilder(path.name), []
@@ -46,7 +47,7 @@ def labelme_as_coco(path: Path) -> tuple[CocoBuilder, Source]:
         digests.append(source.sha256.encode())
         builder.open_file(file.stat().st_size)
         if is_labelme(content):
-            _add_image(builder, content, file, path)
+            _add_image(builder, content, file, path, origins)
         else:
             problem = "is not labelme's: no list 'shapes' or no 'imageHeight'"
             builder.report("annotation-malformed", f"{file.name} {problem}")
@@ -67,7 +68,7 @@ def photo_name(image_path: str, file: Path, root: Path) -> str:
     return "/".join(parts) if parts and parts[-1] == name and not is_absolute else (folder / name).as_posix()
 
 
-def _add_image(builder: CocoBuilder, content: Mapping[str, Any], file: Path, root: Path) -> None:
+def _add_image(builder: CocoBuilder, content: Mapping[str, Any], file: Path, root: Path, origins: bool) -> None:
     size = content.get("imageHeight"), content.get("imageWidth")
     image_id = builder.add_image(photo_name(text(content.get("imagePath")), file, root), size)
     for n, shape in enumerate(content["shapes"]):
@@ -79,7 +80,8 @@ def _add_image(builder: CocoBuilder, content: Mapping[str, Any], file: Path, roo
         group = shape.get("group_id") if isinstance(shape.get("group_id"), int | str) else None
         group = None if group == "" else group  # as some tools write that there is none
         fields = {key: shape[key] for key in ("description", "flags") if key in shape}
-        builder.add_object(image_id, text(shape.get("label")), mask, group=group, **fields)
+        origin = (file, content, content["shapes"], shape) if origins else None
+        builder.add_object(image_id, text(shape.get("label")), mask, group=group, origin=origin, **fields)
 
 
 def _mask(shape: Any, size: tuple[int, int] | None, builder: CocoBuilder) -> Any:

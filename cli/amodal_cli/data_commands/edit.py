@@ -11,7 +11,9 @@ from amodal_cli.shared import options
 from amodal_cli.shared.annotations import report_photos
 from amodal_cli.shared.terminal import count_of, print_note, print_result, progress
 
-Source = Annotated[Path, options.ExistingFile(metavar="FILE", help="Annotation file.")]
+Source = Annotated[
+    Path, typer.Argument(exists=True, metavar="FILE", help="Annotation file, or folder of labelme files.")
+]
 
 
 def edit(

@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 from support.commands import run_command
+from support.tool_layouts import written
 
 from amodal_data import layer_scene, read_annotations, read_cocoa, write_cocoa, write_flat
 from amodal_data.editing.apply import apply_journal
@@ -323,11 +324,11 @@ def test_a_journal_has_one_writer_and_is_no_link(cocoa, tmp_path):
 
 def test_what_cannot_be_written_back_is_refused_with_the_way_in(tmp_path, cocoa):
     run_command("amodal-data", "build-targets", "cocoa", "--annotations", cocoa, "-o", tmp_path / "c.h5")
-    (tmp_path / "labels").mkdir()
-    (tmp_path / "a.xml").write_text("<annotations/>")
+    run_command("amodal-data", "convert", cocoa, "--to", "records", "-o", tmp_path / "r.json")
     run_command("amodal-data", "convert", cocoa, "--to", "coco", "-o", tmp_path / "m.json")
     for path, options in (
-        (tmp_path / "c.h5", {}), (tmp_path, {}), (tmp_path / "a.xml", {}), (cocoa, {"form": "coco"}),
+        (tmp_path / "c.h5", {}), (tmp_path / "m.json", {"masks": "modal"}), (cocoa, {"form": "coco"}),
+        (tmp_path / "r.json", {"masks": "amodal", "order": "front-first"}),
     ):  # fmt: skip
         with pytest.raises(AmodalError) as caught:
             open_source(path, **options)
@@ -469,6 +470,65 @@ def test_flat_layouts_take_every_kind_of_edit(tmp_path, layout):
         "box-differs",
         "occlusion-rate-differs",
     }
+
+
+@pytest.mark.parametrize("layout", ["labelme", "labelme-described", "cvat"])
+def test_files_of_annotation_tools_equal_files_drawn_that_way(cocoa, tmp_path, layout):
+    path, options = written(layout, cocoa, tmp_path)
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    source = open_source(path, **options)
+    edit_randomly(source, journal_path(path), 30, seed=8)
+    content, drawn = json.loads(cocoa.read_text()), tmp_path / "drawn"
+    drawn.mkdir()
+    original = {scene.image_id: scene for scene in read_cocoa(cocoa)}
+    with open_journal(journal_path(path), source.origin) as journal:
+        session = EditingSession(source, journal)
+        for place, row in enumerate(content["annotations"]):
+            image = session._image(place, session._start(place))
+            masks, (scene,) = image.truth.rles(), [s for s in original.values() if s.file_name == image.image.file_name]
+            ranks = {masks[n]: rank for rank, n in enumerate(session.document(place)["stack"], 1)}
+            assert row["image_id"] == scene.image_id
+            for instance in scene.instances:
+                row["regions"][instance.region_index]["order"] = ranks[instance.amodal]
+    (drawn / "cocoa.json").write_text(json.dumps(content))
+    by_hand = read_annotations(written(layout, drawn / "cocoa.json", drawn)[0], **options)
+    output = tmp_path / ("out" if path.is_dir() else "out.xml")
+    assert apply_journal(source, journal_path(path), output).images == 3
+    changed = 0
+    for one, other, start in zip(read_annotations(output, **options), by_hand, source.scenes, strict=True):
+        assert_same_levels(one, other)
+        first, second = levels_by_mask(one), levels_by_mask(start)
+        changed += sum((first[mask] != second[mask]).sum() for mask in first)
+    assert changed > 1000 and {file: file.read_bytes() for file in before} == before
+
+
+def test_parts_of_an_object_move_together_and_other_shapes_stay(tmp_path):
+    """Shapes with one group are one object; lines are no objects; class and deletion are written too."""
+    square = [[10, 10], [40, 10], [40, 40], [10, 40]]
+    shapes = [
+        {"label": "cup", "group_id": 1, "shape_type": "polygon", "points": square, "description": "", "x": 1},
+        {"label": "line", "group_id": None, "shape_type": "line", "points": square[:2]},
+        {"label": "box", "group_id": None, "shape_type": "rectangle", "points": [[20, 20], [60, 60]]},
+        {"label": "cup", "group_id": 1, "shape_type": "circle", "points": [[70, 50], [80, 50]]},
+        {"label": "box", "group_id": None, "shape_type": "rectangle", "points": [[50, 50], [75, 55]]},
+    ]
+    path = tmp_path / "a.json"
+    path.write_text(
+        json.dumps({"version": "5", "imagePath": "a.jpg", "imageHeight": 80, "imageWidth": 100, "shapes": shapes})
+    )
+    source = open_source(path, masks="amodal", order="front-first")
+    with open_journal(journal_path(path), source.origin) as journal:
+        session, revision = EditingSession(source, journal), 0
+        assert session.document(0)["outlines"] == [None] * 3
+        for event in ({"do": "move", "instance": 0, "before": None}, {"do": "rename", "instance": 1, "name": "cup"},
+                      {"do": "delete", "instance": 2}):  # fmt: skip
+            revision = session.edit(0, revision, event)["revision"]
+        with pytest.raises(SelectionError):
+            session.edit(0, revision, {"do": "outline", "instance": 0, "polygons": [[0, 0, 9, 0, 9, 9]]})
+    apply_journal(source, journal_path(path), tmp_path / "o.json")
+    written_shapes = json.loads((tmp_path / "o.json").read_text())["shapes"]
+    box = {**shapes[2], "label": "cup"}
+    assert written_shapes == [box, shapes[1], shapes[0], shapes[3]]
 
 
 @pytest.mark.parametrize("polygons", [None, [], [[]], [[1, 2, 3, 4]], [[1, 2, 3, 4, 5]], [[1, 2, 3, 4, 5, "6"]], "abc",
