@@ -165,7 +165,9 @@ class TrainConfig(_Section):
     schedule: Literal["cosine", "constant"] = Field("cosine", description="The learning rate after the warm-up.")
     clip: float = Field(5.0, ge=0, description="Largest norm of the gradient; 0 = no limit.")
     seed: int = Field(0, ge=0, description="Seed of the weights, the order of the photos and every random choice.")
-    workers: Workers = Field("auto", description="Processes that load photos; 0 = training process, auto = up to 2.")
+    workers: Workers = Field(
+        "auto", description="Processes that load photos; 0 = training process, auto = by the processors, at most 16."
+    )
     ema: Fraction = Field(
         0.0, description="Decay per step of an averaged copy of the weights, which is used; 0 = none."
     )

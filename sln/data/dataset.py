@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -28,6 +29,7 @@ from sln.network.targets import Targets
 
 Box = tuple[float, float, float, float]
 Ids = Sequence[int]
+_MAX_WORKERS = 16  # Worker processes that ``auto`` starts at most
 _MIN_SIDE = 2  # Shorter side, in pixels of the input, that the box of an instance needs to be in a sample
 
 
@@ -82,6 +84,10 @@ class Batch:
     def to(self, device: torch.device | str) -> "Batch":
         """The same on another device."""
         return Batch(self.images.to(device, non_blocking=True), self.targets.to(device), self.frames)
+
+    def pin_memory(self) -> "Batch":
+        """The same in pinned memory, which a GPU copies from while it computes."""
+        return Batch(self.images.pin_memory(), self.targets.pin_memory(), self.frames)
 
     def parts(self, n: int) -> "Iterator[Batch]":
         """Split into n batches."""
@@ -146,7 +152,9 @@ class CachedTargets(Dataset[Batch]):
         return self._crop(index, frame, flip=flip, epoch=epoch, jitter_seed=int(rng.integers(2**31)))
 
     def _crop(self, index: int, frame: Frame, *, flip: bool, epoch: int, jitter_seed: int | None = None) -> Batch:
-        photo, targets = read_photo(self.photos[index], frame.resized, frame.box), self.cache[index]
+        # what is evaluated is decoded in full, as in prediction
+        photo = read_photo(self.photos[index], frame.resized, frame.box, reduced=epoch > 0)
+        targets = self.cache[index]
         if jitter_seed is not None:
             photo = _jitter(photo, self.settings.jitter, jitter_seed)
         view = targets.resized(frame.resized, flip=flip, box=frame.box)
@@ -181,18 +189,19 @@ def _jitter(photo: NDArray[np.uint8], strength: float, seed: int) -> NDArray[np.
     from torchvision.transforms import v2
 
     with torch.random.fork_rng(devices=[]):  # the transform samples from torch's global generator
-        torch.manual_seed(seed)
-        jittered: Tensor = v2.ColorJitter(strength, strength, strength)(torch.tensor(photo).permute(2, 0, 1))
-    return jittered.permute(1, 2, 0).numpy()
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed seeds GPUs too, which takes milliseconds
+        # Pillow images are several times faster here than tensors
+        return np.asarray(v2.ColorJitter(strength, strength, strength)(Image.fromarray(photo)))
 
 
 def _to_tensors(view: ResizedTargets, side: int, image_id: int, seed: int, classes: NDArray[np.int64]) -> Targets:
     """Region map, table and boxes of a view; instances without pixels in it are left out."""
     height, width = view.size
     regions = np.zeros((side, side), np.int32)
-    regions[:height, :width] = view.map_values(np.arange(1, len(view.table) + 1, dtype=np.int32))
+    region_map = view.map_values(np.arange(1, len(view.table) + 1, dtype=np.uint16))  # small numbers are faster
+    regions[:height, :width] = region_map
     corners = np.full((4, len(view.table)), EMPTY_BOX, np.int32)  # as union_boxes takes them
-    for region, window in enumerate(ndimage.find_objects(regions, len(view.table))):
+    for region, window in enumerate(ndimage.find_objects(region_map, len(view.table))):
         if window is not None:
             y, x = window
             corners[:, region] = x.start, y.start, -x.stop, -y.stop
@@ -231,14 +240,18 @@ def _shuffled(images: int, seed: int, epoch: int) -> list[int]:
     return np.random.default_rng([seed, epoch]).permutation(images).tolist()
 
 
-def batches(dataset: CachedTargets, plan: Sequence[Sequence[tuple[int, int]]], workers: int | str) -> Iterator[Batch]:
+def batches(
+    dataset: CachedTargets, plan: Sequence[Sequence[tuple[int, int]]], workers: int | str, *, pin: bool = False
+) -> Iterator[Batch]:
     """The batches of a plan, in order; each is a list of (image, epoch), epoch 0 = not augmented.
 
+    pin: put them into pinned memory, for CUDA.
     Raises the errors of image files and of the cache unchanged, also those of worker processes.
     """
     with warnings.catch_warnings():  # more workers than processors are fine: they wait for image files
         warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
         options: dict[str, Any] = {"num_workers": _worker_count(workers), "worker_init_fn": _ignore_signals}
+        options |= {"pin_memory": pin}
         loaded: Iterator[Any] = iter(DataLoader(_Batches(dataset), sampler=plan, batch_size=None, **options))
     while True:
         try:
@@ -262,6 +275,7 @@ def _ignore_signals(worker: int) -> None:
 
 
 def _worker_count(workers: int | str) -> int:
-    """Number of worker processes; ``auto`` is 2, fewer on fewer than three processors."""
+    """Number of worker processes; ``auto`` is all processors but one, shared by the training processes here."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(2, available - 1) if isinstance(workers, str) else workers
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # as torchrun sets it
+    return min(_MAX_WORKERS, (available - 1) // processes) if isinstance(workers, str) else workers

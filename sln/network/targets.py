@@ -45,6 +45,10 @@ class Targets:
         """The same targets on another device."""
         return Targets(*(getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)))
 
+    def pin_memory(self) -> "Targets":
+        """The same targets in pinned memory."""
+        return Targets(*(getattr(self, f.name).pin_memory() for f in fields(self)))
+
     def part(self, images: slice) -> "Targets":
         """The targets of some of the images."""
         return Targets(*(getattr(self, f.name)[images] for f in fields(self)))

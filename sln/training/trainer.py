@@ -127,7 +127,9 @@ class Trainer:
             try:
                 if self.history.row is not None or (self.history.totals and self._log_due()):  # cut off before its row
                     started = self._log_and_checkpoint(started)
-                remaining = batches(self.data, self.plan(last), self.config.train.workers)
+                remaining = batches(
+                    self.data, self.plan(last), self.config.train.workers, pin=self.device.type == "cuda"
+                )
                 while self.step < last and not self.stopped:
                     if self.step == self._span().start:
                         self.start_stage(self._span())

@@ -44,7 +44,9 @@ def fit(
     ] = None,
     batch: Annotated[int | None, options.Number(min=1, help="Images per step [the preset's].")] = None,
     lr: Annotated[float | None, typer.Option(metavar="RATE", help="Highest learning rate [the preset's].")] = None,
-    workers: Annotated[int | None, options.Number(min=0, help="Processes that load images [up to 2].")] = None,
+    workers: Annotated[
+        int | None, options.Number(min=0, help="Processes that load images [by the processors].")
+    ] = None,
     seed: Annotated[int | None, options.Number(min=0, help="Random seed.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Try one batch of each stage, but train nothing.")] = False,
     device: options.Device = "auto",

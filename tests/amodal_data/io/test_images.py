@@ -183,3 +183,27 @@ def test_a_broken_exif_block_is_a_broken_photo(tmp_path):
             read_photo(tmp_path / "b.jpg")
         except PhotoError:
             continue
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+@pytest.mark.parametrize("box", [None, (21.0, 30.0, 581.0, 450.0)])
+def test_reduced_decoding_comes_close_and_changes_nothing_where_it_saves_nothing(tmp_path, orientation, box):
+    y, x = np.mgrid[:480, :640]
+    waves = [128 + 100 * np.sin(x / step + y / (2 * step)) for step in (23, 31, 47)]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = Image.fromarray(np.stack(waves, 2).astype(np.uint8))
+    image.save(tmp_path / "a.jpg", quality=95, exif=exif)
+    image.save(tmp_path / "a.png", exif=exif)
+    if orientation == 6:
+        box = box and (box[1], box[0], box[3], box[2])
+    height, width = (480, 640) if orientation != 6 else (640, 480)
+    for part, differs in ((1.5, False), (2, True), (3.1, True), (9, True)):
+        size = (int((box[3] - box[1] if box else height) / part), int((box[2] - box[0] if box else width) / part))
+        whole, reduced = (read_photo(tmp_path / "a.jpg", size, box, reduced=value) for value in (False, True))
+        assert whole.shape == reduced.shape == (*size, 3)
+        assert (whole != reduced).any() == differs
+        assert np.abs(whole.astype(int) - reduced).mean() < 1.5 and np.abs(whole.astype(int) - reduced).max() < 24
+        assert (
+            read_photo(tmp_path / "a.png", size, box) == read_photo(tmp_path / "a.png", size, box, reduced=True)
+        ).all()

@@ -197,14 +197,6 @@ def test_padding_stays_0_under_jitter(tmp_path):
         assert (batch.images != plain.sample(0, epoch).images).any()
 
 
-def test_the_default_number_of_workers_depends_on_the_processors(monkeypatch):
-    from sln.data.dataset import _worker_count
-
-    for available, expected in ((1, 0), (2, 1), (3, 2), (64, 2)):
-        monkeypatch.setattr("os.sched_getaffinity", lambda _, n=available: set(range(n)))
-        assert _worker_count("auto") == expected and _worker_count(5) == 5
-
-
 def test_a_cache_replaced_under_workers_raises(tmp_path):
     """Otherwise training would mix the new file (in its workers) and the old one."""
     from amodal_data.errors import CacheFormatError
@@ -255,3 +247,45 @@ def test_training_says_what_it_cannot_learn(unordered):
     assert "1 of 2 images have no objects" in notes[0]
     assert "warning" in notes[1] and "depth order of 50.0% of the instance pixels is unknown" in notes[1]
     assert "--order" in notes[1]
+
+
+def test_jitter_is_that_of_torchvision_and_leaves_the_generator_alone(folder):
+    from torchvision.transforms import v2
+
+    plain, jittered = opened(folder, jitter=0.0), opened(folder, jitter=0.4)
+    state = torch.get_rng_state()
+    for epoch in (1, 2, 3):
+        photo, changed = (data.sample(1, epoch).images[0] for data in (plain, jittered))
+        assert torch.equal(torch.get_rng_state(), state) and not torch.equal(photo, changed)
+        content = photo.amax(0)
+        height, width = int(content.amax(1).nonzero().max()) + 1, int(content.amax(0).nonzero().max()) + 1
+        rng = np.random.default_rng([1, 1, epoch])
+        size = jittered.images[1].size
+        scale = rng.uniform(0.6, 1)
+        for side in size:
+            rng.integers(side - max(1, round(side * scale)) + 1)
+        flip = rng.random() < 0.5
+        seed = int(rng.integers(2**31))
+        original = photo[:, :height, :width].flip(2) if flip else photo[:, :height, :width]
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            expected = v2.ColorJitter(0.4, 0.4, 0.4)(original)  # on tensors: as exact as rounding allows
+        found = changed[:, :height, :width].flip(2) if flip else changed[:, :height, :width]
+        assert (found.int() - expected.int()).abs().max() <= 4
+
+
+def test_batches_can_be_pinned(folder, monkeypatch):
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor) or tensor)
+    batch = next(batches(opened(folder), [[(0, 1), (1, 1)]], 0))
+    again = batch.pin_memory()
+    assert len(pinned) == 10 and torch.equal(again.images, batch.images) and again.frames == batch.frames
+
+
+@pytest.mark.parametrize("processors, processes, count", [(1, 1, 0), (2, 1, 1), (12, 1, 11), (64, 1, 16), (16, 4, 3)])
+def test_workers_follow_the_processors(monkeypatch, processors, processes, count):
+    from sln.data import dataset
+
+    monkeypatch.setattr(dataset.os, "sched_getaffinity", lambda _: set(range(processors)), raising=False)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    assert dataset._worker_count("auto") == count and dataset._worker_count(5) == 5
