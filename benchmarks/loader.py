@@ -1,4 +1,4 @@
-"""CPU time of a training sample of preset modern, for photos of two sizes: OMP_NUM_THREADS=1 python benchmarks/loader.py"""
+"""CPU time of a training sample of `modern`, for two sizes of photos: OMP_NUM_THREADS=1 python benchmarks/loader.py"""
 
 import tempfile
 import time
