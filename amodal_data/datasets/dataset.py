@@ -202,7 +202,8 @@ class Dataset(Sequence[AnnotatedImage]):
         Examples:
             >>> import amodal_data as ad
             >>> dataset = ad.open(ad.write_flat("five", 5, "d2sa", seed=1, size=(96, 128), photos=False))
-            >>> len(dataset.filter(classes=["leaf"], hidden=(0.5, 1))), len(dataset.filter(images=[1, "d2sa_000003"]))
+            >>> hidden = dataset.filter(classes=["leaf"], hidden=(0.5, 1))
+            >>> len(hidden), len(dataset.filter(images=[1, "d2sa_000003"]))
             (2, 2)
         """
         conditions = Conditions(classes, exclude_classes, hidden, min_size, findings, without_findings, images)

@@ -124,8 +124,10 @@ def evaluate_all(
     Examples:
         >>> import amodal_data as ad
         >>> scenes = ad.read_cocoa(ad.write_cocoa("scenes", 2, seed=1, size=(96, 128), photos=False))
-        >>> exact = {s.image_id: [ad.ScoredMask(i.amodal, 1.0) for i in s.instances] for s in scenes}
-        >>> evaluation = ad.evaluate_all(scenes, {"exact": exact}, ["amodal"], baselines=True)
+        >>> def exact(scene):
+        ...     return [ad.ScoredMask(instance.amodal, 1.0) for instance in scene.instances]
+        >>> masks = {scene.image_id: exact(scene) for scene in scenes}
+        >>> evaluation = ad.evaluate_all(scenes, {"exact": masks}, ["amodal"], baselines=True)
         >>> len(evaluation.methods)  # and the baselines
         6
     """

@@ -246,8 +246,9 @@ def evaluate(
     Examples:
         >>> import amodal_data as ad
         >>> scenes = ad.read_cocoa(ad.write_cocoa("scenes", 2, seed=1, size=(96, 128), photos=False))
-        >>> predictions = {s.image_id: [ad.ScoredMask(i.amodal, 1.0) for i in s.instances] for s in scenes}
-        >>> report = ad.evaluate(scenes, predictions)
+        >>> def exact(scene):
+        ...     return [ad.ScoredMask(instance.amodal, 1.0) for instance in scene.instances]
+        >>> report = ad.evaluate(scenes, {scene.image_id: exact(scene) for scene in scenes})
         >>> round(report.figures["subsets"]["all"]["all"]["AP"], 3)
         1.0
     """

@@ -90,7 +90,8 @@ def relative_depth(a: tuple[Any, Any], b: tuple[Any, Any], c: float = 0.5) -> An
 
     Examples:
         >>> import numpy as np, amodal_data as ad
-        >>> a, b = (np.array([0.9, 0.9]), np.array([0, 1])), (np.array([0.8, 0.1]), np.array([1, 0]))
+        >>> a = np.array([0.9, 0.9]), np.array([0, 1])
+        >>> b = np.array([0.8, 0.1]), np.array([1, 0])
         >>> ad.relative_depth(a, b)  # A is closer at the first pixel; B is not at the second
         array([1, 0])
     """

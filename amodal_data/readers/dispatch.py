@@ -107,7 +107,8 @@ def read_records(
     Examples:
         >>> import numpy as np, amodal_data as ad
         >>> mask = np.eye(4, dtype=bool)
-        >>> record = {"file_name": "a.jpg", "height": 4, "width": 4, "annotations": [{"segmentation": mask}]}
+        >>> record = {"file_name": "a.jpg", "height": 4, "width": 4}
+        >>> record["annotations"] = [{"segmentation": mask}]
         >>> ad.read_records([record], masks="modal")[0].instances[0].amodal.area
         4
     """

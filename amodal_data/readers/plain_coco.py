@@ -50,8 +50,10 @@ def read_coco(path: str | Path, *, masks: str = "modal", order: str | None = Non
         >>> import json, pathlib
         >>> import amodal_data as ad
         >>> image = {"id": 1, "file_name": "a.jpg", "height": 4, "width": 6}
-        >>> square = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[0, 0, 4, 0, 4, 4, 0, 4]]}
-        >>> coco = {"images": [image], "annotations": [square], "categories": [{"id": 1, "name": "cup"}]}
+        >>> polygon = [0, 0, 4, 0, 4, 4, 0, 4]
+        >>> square = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [polygon]}
+        >>> cup = {"id": 1, "name": "cup"}
+        >>> coco = {"images": [image], "annotations": [square], "categories": [cup]}
         >>> size = pathlib.Path("coco.json").write_text(json.dumps(coco))
         >>> ad.read_coco("coco.json", masks="modal")[0].instances[0].amodal.area
         16

@@ -34,7 +34,7 @@ def read_sln_release(path: str | Path) -> Scenes:
 
     Examples:
         >>> import numpy as np, amodal_data as ad
-        >>> layer = np.array([[1, 1, 2, 0], [1, 3 | 1 << 32, 2, 0]], np.uint64)  # bit n: visible, bit 32 + n: hidden
+        >>> layer = np.array([[1, 1, 2, 0], [1, 3 | 1 << 32, 2, 0]], np.uint64)
         >>> np.savez("targets.npz", layer=layer)
         >>> [mask.amodal.area for mask in ad.read_sln_release("targets.npz")[0].instances]
         [4, 3]

@@ -119,7 +119,8 @@ class CachedTargets(Dataset[Batch]):
     Examples:
         >>> import amodal_data as ad
         >>> import sln
-        >>> report = ad.build_targets(ad.read_cocoa(ad.write_cocoa("data", 2, seed=1, size=(96, 128))), "t.h5")
+        >>> scenes = ad.read_cocoa(ad.write_cocoa("data", 2, seed=1, size=(96, 128)))
+        >>> report = ad.build_targets(scenes, "t.h5")
         >>> data = sln.CachedTargets("t.h5", ["data"], sln.load_config("tiny").data)
         >>> len(data)
         2

@@ -115,7 +115,8 @@ def fit(
         >>> scenes = ad.read_cocoa(ad.write_cocoa("photos", 1, seed=1, size=(96, 128)))
         >>> report = ad.build_targets(scenes, "train.h5")
         >>> sources = sln.Sources(Path("train.h5"), (Path("photos"),))
-        >>> config = sln.load_config("tiny", settings=["train.steps=1", "train.batch=1", "predict.min_score=0.9"])
+        >>> settings = ["train.steps=1", "train.batch=1", "predict.min_score=0.9"]
+        >>> config = sln.load_config("tiny", settings=settings)
         >>> run = sln.fit(config, sources, "run", device="cpu")
         >>> run.last.name
         'last.pt'
@@ -159,7 +160,8 @@ def resume(
         >>> scenes = ad.read_cocoa(ad.write_cocoa("photos", 1, seed=1, size=(96, 128)))
         >>> report = ad.build_targets(scenes, "train.h5")
         >>> sources = sln.Sources(Path("train.h5"), (Path("photos"),))
-        >>> config = sln.load_config("tiny", settings=["train.steps=2", "train.batch=1", "predict.min_score=0.9"])
+        >>> settings = ["train.steps=2", "train.batch=1", "predict.min_score=0.9"]
+        >>> config = sln.load_config("tiny", settings=settings)
         >>> run = sln.fit(config, sources, "run", device="cpu", stop_at=1)
         >>> run = sln.resume("run", device="cpu")
         >>> run.report.name
