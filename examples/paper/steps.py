@@ -55,7 +55,10 @@ class Workspace:
             write_text(self.path("steps", f"{step.name}.json"), json.dumps(result, indent=1) + "\n")
 
     def settle(self, settings: Mapping[str, Any]) -> None:
-        """Keep the settings of this folder, or refuse others than those it was started with."""
+        """Keep the settings of this folder, or refuse others; remove temporary files of killed writers."""
+        for folder in (".", "steps", "configurations", "predictions", "order", "figures"):
+            for leftover in self.out.glob(f"{folder}/.*.part"):
+                leftover.unlink()
         path, text = self.path("settings.json"), json.dumps(settings, indent=1) + "\n"
         if not path.exists():
             write_text(path, text)

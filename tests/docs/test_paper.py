@@ -25,6 +25,10 @@ def texts(out):
     return {name: (out / name).read_text() for name in ("tables.md", "tables.tex")}
 
 
+def files(out):
+    return {str(path.relative_to(out)) for path in out.rglob("*") if "runs" not in path.parts}
+
+
 @pytest.mark.research
 def test_all_tables_and_figures_and_the_same_after_three_kills(tmp_path, run_process):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
@@ -41,6 +45,7 @@ def test_all_tables_and_figures_and_the_same_after_three_kills(tmp_path, run_pro
     resumed = run_process(PAPER, stopped, *SHORT, timeout=1800)
     assert resumed.returncode == 0, resumed.stderr
     assert texts(stopped) == texts(whole) and "train-sln-cocoa" not in resumed.stdout
+    assert files(stopped) == files(whole)  # nothing is left over
     check_tables(whole)
     for number in (1, 2, 5, 6):
         with Image.open(whole / "figures" / f"figure{number}.png") as figure:
