@@ -173,12 +173,12 @@ if __name__ == "__main__":
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to write to")
     parser.add_argument("--cocoa", type=Path, metavar="DIR", help="folder of COCOA's annotations and images")
     parser.add_argument("--d2sa", type=Path, metavar="DIR", help="folder of D2SA's annotations and images")
-    parser.add_argument("--results", nargs="+", action="append", default=[], metavar=("NAME", "VAL"),
+    parser.add_argument("--results", nargs="+", action="append", default=[], metavar=("NAME", "FILE"),
                         help="released results of AmodalMask, SharpMask or ExpandMask: a results file or a folder of "
                         "masks of the validation images, then perhaps of the training images; repeatable")  # fmt: skip
     parser.add_argument("--weights", type=Path, metavar="FILE",
                         help="torchvision's Mask R-CNN with ResNet-50 for SLN to start from [downloaded]")  # fmt: skip
-    parser.add_argument("--only", nargs="+", choices=GOALS, help="what to make [all]")
+    parser.add_argument("--only", nargs="+", choices=GOALS, metavar="NAME", help=f"{', '.join(GOALS)} [all]")
     parser.add_argument("--steps", type=int, metavar="N", help="training steps of each network [40,000]")
     parser.add_argument("--batch", type=int, metavar="N", help="images in a step [2]")
     parser.add_argument("--pairs", type=int, metavar="N", help="pairs that each OrderNet trains on [36,000]")

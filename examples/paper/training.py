@@ -52,7 +52,6 @@ TINY = {
     "head.layers": 2,
     "head.roi": 7,
     "head.out": 14,
-    "loss.balance_levels": True,
     "train.optimizer": "adamw",
     "train.lr": 1.5e-3,
     "train.weight_decay": 0.01,
