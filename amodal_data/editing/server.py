@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from amodal_data.editing.session import EditingSession, StaleError
-from amodal_data.errors import AmodalError
+from amodal_data.errors import AmodalError, SelectionError
 
 _HOST = "127.0.0.1"
 _LARGEST_BODY = 2**20  # Bytes of a request
@@ -28,7 +28,7 @@ _JSON = "application/json"
 
 
 class EditingServer(ThreadingHTTPServer):
-    """Serves one session on the loopback address. port: 0 = a free one. Raises OSError if the port is taken.
+    """Serves one session on the loopback address. port: 0 = a free one. Raises :class:`SelectionError` if the port is taken.
 
     One tab of a browser writes; others read, until they take over.
     """
@@ -39,7 +39,11 @@ class EditingServer(ThreadingHTTPServer):
         self.session, self.token = session, secrets.token_urlsafe(24)
         self._writer: str | None = None
         self._lock = threading.Lock()
-        super().__init__((_HOST, port), _Handler)
+        try:
+            super().__init__((_HOST, port), _Handler)
+        except OSError as error:
+            fix = "choose another with --port, or leave it out for a free one"
+            raise SelectionError(f"cannot use this port: {error.strerror}", place=f"{_HOST}:{port}", fix=fix) from error
 
     def server_bind(self) -> None:
         """Bind the address, without asking a name server who it is."""

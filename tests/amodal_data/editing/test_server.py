@@ -208,6 +208,11 @@ def test_a_killed_server_leaves_a_whole_journal(cocoa):
         assert server.session.document(0)["revision"] == len(events)
 
 
+def test_a_port_in_use_is_named(server, cocoa, tmp_path):
+    done = run_command("amodal-data", "edit", cocoa, "--journal", tmp_path / "j.jsonl", "--port", server.server_port)
+    assert done.returncode == 2 and f":{server.server_port}" in done.stderr and "--port" in done.stderr
+
+
 def test_a_full_disk_is_told_and_loses_nothing(server, monkeypatch):
     path, whole = f"/{server.token}/edit", os.write
     monkeypatch.setattr(os, "write", lambda handle, line: whole(handle, line[:5]))
