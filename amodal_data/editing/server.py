@@ -28,9 +28,9 @@ _JSON = "application/json"
 
 
 class EditingServer(ThreadingHTTPServer):
-    """Serves one session on the loopback address. port: 0 = a free one. Raises :class:`SelectionError` if the port is taken.
+    """Serves one session on the loopback address. port: 0 = a free one.
 
-    One tab of a browser writes; others read, until they take over.
+    One tab of a browser writes; others read, until they take over. Raises :class:`SelectionError` if the port is taken.
     """
 
     daemon_threads = True
