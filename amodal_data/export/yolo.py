@@ -58,14 +58,14 @@ def export_yolo(images: Images, folder: Path, categories: Mapping[int, str] | No
     return lost
 
 
-def label_name(image: CachedImage, others: Collection[str]) -> str:
+def label_name(image: CachedImage, written: Collection[str]) -> str:
     """The name of an image's label file, without suffix: that of its file, else its id.
 
-    Raises :class:`SelectionError` if the name is among ``others``, or no file can have it.
+    Raises :class:`SelectionError` if the name is among ``written``, or no file can have it.
     """
     name = _below_folder(image.file_name) or str(image.image_id)
     _check_name(name)
-    if name in others:
+    if name in written:
         raise SelectionError(f"two images are named {name}", fix="convert them separately")
     return name
 

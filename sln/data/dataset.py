@@ -227,12 +227,12 @@ class _Batches(Dataset[Any]):
             return error
 
 
-def samples_after(seen: int, images: int, batch: int, seed: int) -> list[tuple[int, int]]:
-    """The samples (image, epoch) of a step over all processes, after ``seen`` images of the steps before.
+def samples_after(previous: int, images: int, batch: int, seed: int) -> list[tuple[int, int]]:
+    """The samples (image, epoch) of a step over all processes, after ``previous`` images of earlier steps.
 
     Epochs count from 1; each shuffles all images anew.
     """
-    epochs_and_positions = (divmod(position, images) for position in range(seen, seen + batch))
+    epochs_and_positions = (divmod(position, images) for position in range(previous, previous + batch))
     return [(_shuffled(images, seed, epoch)[position], epoch + 1) for epoch, position in epochs_and_positions]
 
 

@@ -12,27 +12,27 @@ from sln.config import TrainConfig, stage_settings, steps_of
 class StageSpan:
     """Stage ``name`` takes the steps from ``start`` to ``stop`` (excluded), with its ``settings``.
 
-    ``seen``: images of all stages before it.
+    ``images``: number of images in all stages before it.
     """
 
     name: str
     start: int
     stop: int
     settings: TrainConfig
-    seen: int = 0
+    images: int = 0
 
     def images_before(self, step: int) -> int:
         """Images of all steps before a step of this stage, or before the one after its last."""
-        return self.seen + (step - self.start) * self.settings.batch
+        return self.images + (step - self.start) * self.settings.batch
 
 
 def stage_spans(settings: TrainConfig) -> list[StageSpan]:
     """The stages of a run in order; together they cover all steps."""
     spans: list[StageSpan] = []
-    start = seen = 0
+    start = images = 0
     for stage, steps in zip(settings.stages, steps_of(settings), strict=True):
-        spans.append(StageSpan(stage.name, start, start + steps, stage_settings(settings, stage), seen))
-        start, seen = spans[-1].stop, spans[-1].images_before(start + steps)
+        spans.append(StageSpan(stage.name, start, start + steps, stage_settings(settings, stage), images))
+        start, images = spans[-1].stop, spans[-1].images_before(start + steps)
     return spans
 
 
