@@ -58,19 +58,21 @@ class Drawing {
     const { layers, width, height } = this, { regions } = layers, stacks = layers.stacks(chosen.filter((n) => n < layers.table.length));
     const smooth = plane % 1 > 0; // the plane cuts regions in two where the confidence is known
     const part = (n, p, hidden) => { const code = layers.code(n, p); return code > 0 && code > 1 === hidden && reaches(layers, n, p, code, plane); };
+    const rim = (n, p, x, y, hidden) => (x > 0 && !part(n, p - 1, hidden)) || (x < width - 1 && !part(n, p + 1, hidden)) ||
+      (y > 0 && !part(n, p - width, hidden)) || (y < height - 1 && !part(n, p + width, hidden));
     for (let y = 0, p = 0; y < height; y++)
       for (let x = 0; x < width; x++, p++) {
         const region = regions[p], { seen, behind } = stacks[region];
         if (!seen.length && !behind.length) continue;
-        const near = [x ? p - 1 : p, x < width - 1 ? p + 1 : p, y ? p - width : p, y < height - 1 ? p + width : p];
-        const inner = !smooth && near.every((q) => regions[q] === region), rim = (n, hidden) => !inner && near.some((q) => !part(n, q, hidden));
+        const inner = !smooth && (!x || regions[p - 1] === region) && (x === width - 1 || regions[p + 1] === region) &&
+          (!y || regions[p - width] === region) && (y === height - 1 || regions[p + width] === region);
         for (const n of seen) if (part(n, p, false)) this.blend(p, identity(layers, n), 0.62);
         for (const n of behind) {
           if (!part(n, p, true)) continue;
           if ((x + y + 3 * layers.hues[n]) % 8 < 3) this.blend(p, identity(layers, n), 0.9, 0.8);
-          if (rim(n, true)) this.blend(p, identity(layers, n), 1, 0.62);
+          if (!inner && rim(n, p, x, y, true)) this.blend(p, identity(layers, n), 1, 0.62);
         }
-        if (!inner) for (const n of seen) if (part(n, p, false) && rim(n, false)) this.blend(p, identity(layers, n), 1, 0.5);
+        if (!inner) for (const n of seen) if (part(n, p, false) && rim(n, p, x, y, false)) this.blend(p, identity(layers, n), 1, 0.5);
       }
     return this;
   }
