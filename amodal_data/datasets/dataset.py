@@ -25,6 +25,7 @@ from amodal_data.inspector.drawing.notebook import small_size, views_figure
 from amodal_data.inspector.summary import Summary
 from amodal_data.inspector.target_dataset import TargetDataset, open_dataset
 from amodal_data.io.images import read_display_photo
+from amodal_data.io.text import suggest_name
 from amodal_data.layering.targets import LayeredTargets
 from amodal_data.readers import ReadOptions
 from amodal_data.readers.discovery import PhotoFinder
@@ -207,6 +208,7 @@ class Dataset(Sequence[AnnotatedImage]):
             (2, 2)
         """
         conditions = Conditions(classes, exclude_classes, hidden, min_size, findings, without_findings, images)
+        conditions.check_masks(self.masks, self.name)
         chosen = self.subset(sorted(conditions.positions(list(zip(self.image_ids, self.file_names, strict=True)))))
         if conditions == Conditions(images=images):
             return chosen
@@ -277,7 +279,7 @@ class Dataset(Sequence[AnnotatedImage]):
         Raises :class:`SelectionError` for another layout, else as :func:`amodal_data.export.convert`.
         """
         if layout not in LAYOUTS:
-            raise SelectionError(f"no layout is called {layout!r:.40}", fix=f"choose from {', '.join(LAYOUTS)}")
+            raise SelectionError(f"no layout is called {layout!r:.40}", fix=suggest_name(layout, LAYOUTS))
         return convert(self._source, Path(path), layout, masks=self.masks, categories=self.classes, force=force)
 
     def show(self, n: int = SHOWN_IMAGES) -> Image.Image:

@@ -1,8 +1,7 @@
-"""Keep the images, or the instances, of annotations that fulfil conditions, in the layout of the source."""
+"""Keep the images, or the instances, of annotations that fulfill conditions, in the layout of the source."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Unpack
 
@@ -13,7 +12,7 @@ from amodal_data.datasets.image_facts import ImageFacts, scene_facts
 from amodal_data.datasets.layout_parts import open_parts
 from amodal_data.errors import LayoutError, SelectionError
 from amodal_data.io.image_names import ImageNames, normal_path
-from amodal_data.io.text import count_of
+from amodal_data.io.text import count_of, suggest_name
 from amodal_data.readers import ReadOptions
 from amodal_data.scenes.finding_codes import CODES
 
@@ -39,8 +38,7 @@ class Conditions:
         """Raise :class:`SelectionError` for a code that no finding has."""
         for code in [*self.findings, *self.without_findings]:
             if code not in CODES:
-                fix = f"choose from {', '.join(get_close_matches(code, CODES) or CODES)}"
-                raise SelectionError(f"no finding has the code {code!r:.60}", fix=fix)
+                raise SelectionError(f"no finding has the code {code!r:.60}", fix=suggest_name(code, CODES))
 
     def positions(self, images: Sequence[tuple[int, str]]) -> Collection[int]:
         """Positions of the images that ``images`` names, all if it is empty; ``images``: id and file name of each.
@@ -65,11 +63,17 @@ class Conditions:
     def check_classes(self, names: Collection[str], place: str) -> None:
         """Raise :class:`SelectionError` for a class that is not in ``names``."""
         if unknown := sorted({*self.classes, *self.exclude_classes} - set(names)):
-            fix = f"choose from {', '.join(sorted(names)[:8])}"
+            fix = suggest_name(unknown[0], sorted(names))
             raise SelectionError(f"no class is called {unknown[0]!r:.60}", place=place, fix=fix)
 
+    def check_masks(self, masks: str | None, place: str) -> None:
+        """Raise :class:`SelectionError` for ``hidden`` of modal masks, which say nothing about hidden parts."""
+        if masks == "modal" and self.hidden != (0, 1):
+            problem = "modal masks cover visible parts only, so the hidden share is unknown"
+            raise SelectionError(problem, place=place, fix="leave out --hidden")
+
     def kept_instances(self, image: ImageFacts) -> NDArray[np.bool_]:
-        """Which instances fulfil the conditions on instances, bool [N]."""
+        """Which instances fulfill the conditions on instances, bool [N]."""
         shares, (low, high) = image.hidden_shares, self.hidden
         kept: NDArray[np.bool_] = (shares >= low) & (shares <= high) & (image.areas >= self.min_size)
         if self.classes or self.exclude_classes:
@@ -111,10 +115,10 @@ def filter_dataset(
     on_image: Callable[[int], None] = lambda _: None,
     **reading: Unpack[ReadOptions],
 ) -> FilterReport:
-    """Write the images of annotations that fulfil conditions, in the layout of the source.
+    """Write the images of annotations that fulfill conditions, in the layout of the source.
 
     Images are kept or dropped whole, so the levels of what is kept stay the same. instances: also remove single
-    instances that do not fulfil the conditions; what was behind them changes its levels, and is counted. Only files
+    instances that do not fulfill the conditions; what was behind them changes its levels, and is counted. Only files
     with lists ``images`` and ``annotations`` can do that. link: see :func:`open_parts`. Raises
     :class:`SelectionError` if no image is left or a class is unknown, and the errors of :func:`open_parts`.
 
@@ -130,6 +134,7 @@ def filter_dataset(
         fix = f"amodal-data convert {path} --to coco -o coco.json, and filter that"
         raise LayoutError(f"single instances cannot be removed from {source.layout} files", place=str(path), fix=fix)
     source.check_output(Path(output), force=force)
+    conditions.check_masks(reading.get("masks"), str(path))
     chosen = conditions.positions(list(zip(source.scenes.image_ids, source.scenes.file_names, strict=True)))
     kept, dropped = set(), dict[int, list[int]]()
     counts = np.zeros(3, np.int64)  # instances kept, removed, uncovered
@@ -147,7 +152,7 @@ def filter_dataset(
     conditions.check_classes(names, str(path))
     entries = [entry for entry in source.entries if source.scene_key(entry.image_id, entry.name) in kept]
     if not entries:
-        raise SelectionError("no image fulfils all conditions", place=str(path), fix="loosen one of them")
+        raise SelectionError("no image fulfills all conditions", place=str(path), fix="loosen one of them")
     source.write(entries, Path(output), dropped, force=force)
     return FilterReport(str(output), len(entries), len(source.entries) - len(entries), *map(int, counts))
 

@@ -19,6 +19,9 @@ from amodal_data.readers import ReadOptions
 
 Methods = Mapping[str, PredictionSource]
 
+_TRUE_PARTS = {
+    name: "baseline, knows the true visible masks" + " and order" * name.endswith("in front") for name in BASELINES
+}
 _ROUNDING = 1e-12  # differences below this magnitude are rounding errors
 
 
@@ -77,7 +80,7 @@ class Evaluation:
             return table
         lines = card(protocol, settings | {"results": ()})
         files = {name: files_text(report.settings["results"]) for name, report in reports.items()}
-        lines += [f"  {name}: {text or 'from Python'}" for name, text in files.items()]
+        lines += [f"  {name}: {text or _TRUE_PARTS.get(name, 'from Python')}" for name, text in files.items()]
         warnings = [f"warning: {name}: {text}" for name, report in reports.items() for text in report.warnings]
         if form == "latex":
             return "\n".join([*(f"% {line}" for line in [*lines, *warnings]), table])

@@ -117,7 +117,7 @@ def convert(
         problem = f"{layout} stores whole objects, but these masks cover visible parts only"
         raise SelectionError(problem, fix=f"use {', '.join(_FOR_MODAL)}")
     refuse_existing(path, force=force)
-    counted, classes = _CountedImages(images, layout), categories or {}
+    counted, classes = _CountedImages(images, layout, masks), categories or {}
     path.absolute().parent.mkdir(parents=True, exist_ok=True)
     if layout == "yolo":
         counted.lost["masks"] += export_yolo(counted, path, classes)
@@ -135,8 +135,8 @@ def convert(
 class _CountedImages:
     """Iterates over images and counts them, and what a layout loses of them."""
 
-    def __init__(self, images: Images, layout: str) -> None:
-        self._images, self._layout = images, layout
+    def __init__(self, images: Images, layout: str, masks: str) -> None:
+        self._images, self._layout, self._masks = images, layout, masks
         self.images = self.instances = 0
         self.lost: Counter[str] = Counter()
         self._classes: Counter[int] = Counter()
@@ -160,7 +160,7 @@ class _CountedImages:
 
     def _count(self, targets: LayeredTargets) -> None:
         areas = targets.region_areas()
-        if self._layout in _ORDERED:
+        if self._layout in _ORDERED and self._masks == "amodal":  # modal masks are read back without an order
             differing = _table_read_back(targets, self._layout) != targets.table
             self.lost["total-order" if self._layout == "cocoa" else "levels"] += int((areas @ differing).sum())
         if self._layout in ("d2sa", "records", "cocoa"):

@@ -10,6 +10,7 @@ from tabulate import tabulate
 
 from amodal_data.cache import CachedImage
 from amodal_data.inspector.class_statistics import SIZES, ClassCounter, ClassStatistics
+from amodal_data.io.text import count_of
 from amodal_data.layering.consistency import occlusion_rates
 from amodal_data.layering.targets import LayeredTargets
 from amodal_data.scenes.findings import Finding, count_findings
@@ -141,8 +142,8 @@ class Summary:
     def __str__(self) -> str:
         """The summary as text."""
         blocks = [
-            f"{self.images:,} images, {self.instances:,} instances ({self.things:,} things, "
-            f"{self.instances - self.things:,} stuff), {self.pairs:,} overlapping pairs"
+            f"{count_of(self.images, 'image')}, {count_of(self.instances, 'instance')} ({self.things:,} things, "
+            f"{self.instances - self.things:,} stuff), {count_of(self.pairs, 'overlapping pair')}"
         ]
         if self.unordered_pairs:
             blocks[0] += f" ({self.unordered_pairs:,} of unknown order)"

@@ -224,10 +224,11 @@ class _Reader:
             check_annotator(self.annotator, len(scenes), path)
             return scenes
         if isinstance(content, list):
-            problem = f"a list, but not of COCOA annotations; keys seen: {list_keys(annotation_keys(content))}"
+            problem, fix = f"a list, but not of COCOA annotations; keys seen: {list_keys(annotation_keys(content))}", ""
             if any(isinstance(entry, Mapping) and "score" in entry for entry in content):
                 problem = f"{path.name} holds predictions (a list with 'score'), not annotations"
-            raise LayoutError(problem, place=str(path))
+                fix = "name annotations or a cache here; amodal-data evaluate takes them first, then predictions"
+            raise LayoutError(problem, place=str(path), fix=fix)
         top_level(content, path)
         layout = layout_of(annotations)
         if annotations and not layout:

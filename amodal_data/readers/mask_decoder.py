@@ -115,7 +115,7 @@ class MaskDecoder:
         parts = defaultdict(list)
         for (index, points), mask in zip(self.polygons, masks, strict=True):
             parts[index].append(mask)
-            if len(mask.switches) <= 2 and points.min() >= 0 and points.max() <= 1:
+            if len(mask.switches) <= 2 and points.min() >= 0 and 0 < points.max() <= 1:
                 self.report("polygon-in-fractions", index, _span(points))
         for index, rles in parts.items():
             self.masks[index] = rles[0] if len(rles) == 1 else merge(rles)

@@ -87,7 +87,7 @@ def write_flat(
         'D2S_amodal_validation.json'
     """
     if split not in _FLAT_NAMES[layout]:
-        raise SelectionError(f"{layout} has no split {split!r}", fix=f"choose of {', '.join(_FLAT_NAMES[layout])}")
+        raise SelectionError(f"{layout} has no split {split!r}", fix=f"choose from {', '.join(_FLAT_NAMES[layout])}")
     folder = Path(folder)
 
     def write_scene(rng: np.random.Generator, name: str, image_id: int, first_id: int) -> list[dict[str, Any]]:

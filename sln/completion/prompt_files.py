@@ -251,6 +251,8 @@ def _load_array(path: Path) -> NDArray[Any]:
                 raise ValueError(f"it declares {declared} bytes and has {stored}")
             file.seek(0)
             return np.asarray(np.load(file, allow_pickle=False))
+    except PredictionError:
+        raise
     except (OSError, ValueError, EOFError, TypeError, SyntaxError, OverflowError) as error:
         raise PredictionError(f"the array cannot be read: {error}", place=str(path)) from error
 
@@ -280,7 +282,10 @@ def _prompts_of_array(array: NDArray[Any], size: Size, path: Path) -> Prompts:
     masks = array[:, 0] if array.ndim == 4 and array.shape[1] == 1 else array
     if masks.ndim != 3 or masks.shape[1:] != size or masks.dtype.kind not in "biuf":
         expected = f"boxes [P, 4], masks [P, {size[0]}, {size[1]}] or a label map"
-        raise PredictionError(f"expected {expected}, found {array.dtype} {shape}", place=str(path))
+        fix = "resize the masks to the photo"
+        if shape[:2] == list(size):
+            fix = "put the masks first: masks.transpose(2, 0, 1)"
+        raise PredictionError(f"expected {expected}, found {array.dtype} {shape}", place=str(path), fix=fix)
     try:
         prompts = Prompts.of_masks(masks)
     except PredictionError as error:

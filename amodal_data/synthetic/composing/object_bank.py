@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from amodal_data.errors import SelectionError
+from amodal_data.io.text import suggest_name
 from amodal_data.readers.categories import common_ids
 from amodal_data.scenes.findings import Finding, count_findings, counts_text
 from amodal_data.synthetic.composing.coco_file import CocoFile
@@ -124,16 +125,20 @@ def _forbids_derivatives(license: Mapping[str, Any]) -> bool:
 def _check_bank(bank: ObjectBank, classes: Sequence[str], place: str) -> None:
     names = sorted(set(bank.names.values()))
     if unknown := sorted(set(classes) - set(names)):
-        raise SelectionError(f"no object of class {unknown[0]!r}", fix=f"choose of {', '.join(names)}")
+        raise SelectionError(f"no object of class {unknown[0]!r}", fix=suggest_name(unknown[0], names))
     counts = count_findings(bank.findings)
     reasons = counts_text(counts) or "the file has no objects of this part"
     if not any(not classes or cutout.name in classes for cutout in bank.cutouts):
         fix = "loosen the rules (contact, smallest), or allow more licenses or classes"
         if counts.get("photo-missing"):
             fix = "name the folder of the images (--images)"
+        elif counts.get("photo-excluded"):
+            fix = "exclude fewer photos (--exclude), or loosen the rules (contact, smallest)"
         elif counts.get("cutout-unusable"):
             fix = "save cut-outs as PNG with alpha: opaque where the object is, transparent around it"
         raise SelectionError(f"no whole object to compose scenes from: {reasons}", place=place, fix=fix)
     if not bank.backgrounds:
         fix = "pass a folder of photos with --backgrounds"
+        if counts.get("photo-excluded"):
+            fix += " that --exclude does not name; copies of an excluded photo count as that photo"
         raise SelectionError(f"no photo to paste objects into: {reasons}", place=place, fix=fix)

@@ -19,9 +19,10 @@ def explain(
     """
     from amodal_data import CODES
     from amodal_data.errors import SelectionError
+    from amodal_data.io.text import suggest_name
 
     if code is not None and code not in CODES:
-        raise SelectionError(f"no finding code is called {code!r}", fix=options.suggest_name(code, list(CODES)))
+        raise SelectionError(f"no finding code is called {code!r}", fix=suggest_name(code, CODES))
     rows = {name: asdict(CODES[name]) for name in ([code] if code else CODES)}
     template = "{name} ({severity})\n  {meaning}\n  What is done: {action}.\n  What you can do: {remedy}"
     text = "\n".join(template.format(name=name, **row) for name, row in rows.items())

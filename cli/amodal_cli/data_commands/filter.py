@@ -1,4 +1,4 @@
-"""``amodal-data filter``: the images or instances of annotations that fulfil conditions."""
+"""``amodal-data filter``: the images or instances of annotations that fulfill conditions."""
 
 import re
 from dataclasses import asdict
@@ -28,7 +28,7 @@ def filter(  # the name of the command
     without_findings: Annotated[Codes, options.Name(help="Drop images with this finding; repeatable.")] = None,
     images: Annotated[Codes, options.Name(help="Keep this image, by id or file name; repeatable.")] = None,
     instances: Annotated[
-        bool, typer.Option("--instances", help="Also remove the instances that do not fulfil the conditions.")
+        bool, typer.Option("--instances", help="Also remove the instances that do not fulfill the conditions.")
     ] = False,
     masks: options.Masks = None,
     order: options.Order = None,
@@ -41,7 +41,7 @@ def filter(  # the name of the command
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Write the images of annotations that fulfil all conditions, in the layout of the source.
+    """Write the images of annotations that fulfill all conditions, in the layout of the source.
 
     Images are kept or dropped whole, so levels stay the same. With --instances, single instances are removed too, and
     the levels of what was behind them change.

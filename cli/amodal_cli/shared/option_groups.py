@@ -1,5 +1,6 @@
 """The groups of options in the help of a command: Input, Output, Parallel, Reporting, and what it is about."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +31,11 @@ _EXCEPTIONS = {  # Options that mean something else in one command than in the o
 class GroupedCommand(TyperCommand):
     """A command whose help lists arguments first, then its options by group."""
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The words of the usage line; required arguments without braces: ``SOURCE``, ``FILE...``."""
+        pieces = [re.sub(r"^\{(.*)\}(\.{3})?$", r"\1\2", piece) for piece in super().collect_usage_pieces(ctx)]
+        return [piece.replace("......", "...") for piece in pieces]
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the sections of the help in the order Arguments, Input, subject, Output, Parallel, Reporting."""
         subject = _SUBJECTS.get(str(self.name), "Options")
@@ -38,7 +44,9 @@ class GroupedCommand(TyperCommand):
         }
         for parameter in self.get_params(ctx):
             if (record := parameter.get_help_record(ctx)) is not None:
-                sections[_section(parameter, str(self.name), subject)].append(record)
+                section = _section(parameter, str(self.name), subject)
+                name = record[0].split(" <")[0] if section == "Arguments" else record[0]  # without a type of Python
+                sections[section].append((name, record[1]))
         for name, records in sections.items():
             if records:
                 with formatter.section(name):

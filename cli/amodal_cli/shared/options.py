@@ -115,18 +115,11 @@ def image_folders(images: list[Path] | None, cache: Path) -> tuple[Path, ...]:
     return tuple(images or (cache.absolute().parent,))
 
 
-def suggest_name(word: str, names: list[str]) -> str:
-    """Return the remedy for a wrong name: the nearest valid one, or all of them."""
-    from difflib import get_close_matches
-
-    matches = get_close_matches(word.lower(), names, cutoff=0.6)
-    return f"did you mean {matches[0]!r}?" if matches else f"choose from {', '.join(names)}"
-
-
 def check_dataset_name(dataset: str) -> None:
     """Raise :class:`SelectionError` unless ``dataset`` is the name of a published dataset."""
     from amodal_data.errors import SelectionError
+    from amodal_data.io.text import suggest_name
     from amodal_data.readers.catalogue import DATASETS
 
     if dataset not in DATASETS:
-        raise SelectionError(f"no dataset is called {dataset!r}", fix=suggest_name(dataset, list(DATASETS)))
+        raise SelectionError(f"no dataset is called {dataset!r}", fix=suggest_name(dataset, DATASETS))
