@@ -36,6 +36,6 @@ def test_modal_masks_keep_their_levels_in_labelme_files(tmp_path):
 
 
 def test_a_polygon_beyond_the_window_is_not_one_in_fractions(tmp_path):
-    report = ad.check(write_file(tmp_path / "a.json", [value + 100_000 for value in SQUARE]), masks="modal")
-    codes = {finding.code for finding in report.findings}
+    dataset = ad.open(write_file(tmp_path / "a.json", [value + 100_000 for value in SQUARE]), masks="modal")
+    codes = {finding.code for finding in dataset.findings}
     assert "polygon-far-outside" in codes and "polygon-in-fractions" not in codes
