@@ -30,7 +30,7 @@ from amodal_data.masks.rle import iou
 from sln import CachedTargets, Config, Predictor, load_config
 from sln.data.dataset import Batch, batches, samples_after
 from sln.evaluation.evaluate import predict_dataset, score_at_truth_boxes
-from sln.training.fit import with_categories
+from sln.training.run_settings import with_categories
 from sln.training.schedule import StageSpan, learning_rate, parameter_groups
 from sln.training.trainer import Trainer
 

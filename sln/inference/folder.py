@@ -126,10 +126,11 @@ def write_predictions_folder(
                     deque(images, maxlen=0)
         except KeyboardInterrupt:
             report.interrupted = True
+        finally:
+            if not report.photos and not report.interrupted:  # leave no empty files that a second try would refuse
+                for name in (_RESULTS, "predictions.npz", _PAGE):
+                    (out / name).unlink(missing_ok=True)
     files = {"html": _PAGE, "coco": _RESULTS}
-    if not report.photos and not report.interrupted:  # leave no empty files that a second try would refuse
-        for name in files.values():
-            (out / name).unlink(missing_ok=True)
     report.written += [name for kind, name in files.items() if kind in kinds and (out / name).exists()]
     return report
 

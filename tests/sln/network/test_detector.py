@@ -14,7 +14,7 @@ from sln.errors import ConfigError, WeightsError
 from sln.network.box_head import filter_detections
 from sln.network.roi_pool import Features, ROIs
 from sln.network.sln import build
-from sln.training.fit import with_categories
+from sln.training.run_settings import with_categories
 from sln.training.stages import start_stage
 from sln.training.trainer import new_model
 from sln.weights.pretrained import load_pretrained

@@ -19,7 +19,8 @@ from sln import CachedTargets, Sources, fit, load, load_config, resume
 from sln.errors import ConfigError, RunError, TrainingError, WeightsError
 from sln.network.sln import build, load_model
 from sln.runs import Run, list_runs
-from sln.training.fit import check, with_categories
+from sln.training.fit import check
+from sln.training.run_settings import with_categories
 from sln.training.trainer import Trainer
 from sln.weights.files import SCHEMA, read_checkpoint, save_atomically, write_safetensors
 from sln.weights.pretrained import load_backbone
