@@ -10,7 +10,7 @@ from amodal_cli.shared.terminal import progress
 
 _Inputs = Annotated[
     list[Path],
-    typer.Argument(metavar="[MODEL] INPUT...", help="Images, or folders of them; before them perhaps a model."),
+    typer.Argument(metavar="[MODEL] INPUT...", help="Images or folders of them; name a model first to use that."),
 ]
 _MODEL = "Run directory, file of weights, or name of shipped weights [coco-shapes]."
 _RUN_FILES = ("best.pt", "last.pt", "exported.json", "config.json", "shape_prior.safetensors")

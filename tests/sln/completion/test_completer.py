@@ -419,3 +419,17 @@ def test_photos_of_one_name_are_written_with_their_folders(tmp_path):
     photos = [tmp_path / "day1" / "a.jpg", tmp_path / "day2" / "a.jpg"]
     assert list(photo_names(photos).values()) == ["day1/a.jpg", "day2/a.jpg"]
     assert photo_names(photos[:1]) == {photos[0]: "a.jpg"}
+
+
+def test_after_prompts_that_cannot_be_used_the_corrected_command_runs(tmp_path):
+    Image.new("RGB", (80, 60)).save(tmp_path / "photo.png")
+    masks = np.zeros((2, 60, 80), bool)
+    masks[0, 10:50, 10:40] = masks[1, 20:40, 40:60] = True
+    np.save(tmp_path / "wrong.npy", np.moveaxis(masks, 0, -1))
+    np.save(tmp_path / "right.npy", masks)
+    command = ["complete", tmp_path / "photo.png", "-o", tmp_path / "out", "--prompts"]
+    failed = run_command("sln", *command, tmp_path / "wrong.npy")
+    assert failed.returncode == 1 and not list((tmp_path / "out").glob("predictions*"))
+    done = run_command("sln", *command, tmp_path / "right.npy")
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads((tmp_path / "out" / "predictions.json").read_text())) == 2
