@@ -106,7 +106,7 @@ def test_a_part_is_converted_and_read_again(source, tmp_path):
     assert report.images == len(again) == 3
     for first, second in zip(source, again, strict=False):
         assert np.array_equal(first.targets.levels, second.targets.levels)
-    with pytest.raises(SelectionError, match="choose from cocoa, d2sa"):
+    with pytest.raises(SelectionError, match="did you mean 'coco'"):
         source.to("COCO", tmp_path / "b")
 
 
