@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all quick check format docs bench clean
+.PHONY: demo test test-all check format docs bench clean
 
 demo: .venv/.sln
 	$(BIN)/amodal-data demo demo --force
@@ -11,13 +11,10 @@ demo: .venv/.sln
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
 test: .venv/.dev
-	$(PYTEST) -m "not research"
+	$(PYTEST) -m "not research and not slow"
 
 test-all: .venv/.dev
 	$(PYTEST)
-
-quick: .venv/.dev
-	$(PYTEST) -m "not research and not slow"
 
 check: .venv/.dev
 	$(BIN)/ruff check .

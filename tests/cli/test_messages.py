@@ -79,6 +79,7 @@ def test_formulas_in_table_cells_are_quoted(folder, tmp_path):
     assert "'=cmd()" in text and "'@SUM(A1)" in text and ",=" not in text
 
 
+@pytest.mark.slow
 def test_training_without_a_terminal_prints_lines(folder, tmp_path):
     """One line per row of metrics; without a GPU and a preset also how long training would take."""
     pytest.importorskip("torch")
@@ -105,6 +106,7 @@ def test_a_missing_package_names_its_extra(tmp_path):
     assert "pydantic" in result.stderr and 'pip install "amodal-data[sln]"' in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processors cannot be chosen here")
 def test_training_runs_with_one_processor(folder, tmp_path, run_process):
     """The default number of workers fits the processors; warnings are errors."""

@@ -60,6 +60,7 @@ SHORTER = {
     "-n 20": "-n 4",
     "--steps 50": "--steps 2",
     "train.steps=500": "train.steps=2",
+    "--steps 500": "--steps 2",
     "-n 20000": "-n 4",
     "--intervals 200": "--intervals 10",
     "intervals=200": "intervals=10",

@@ -78,8 +78,8 @@ def modules(monkeypatch):
     monkeypatch.syspath_prepend(PAPER)
     names = ("plan", "steps", "tables", "training", "figures")
     yield types.SimpleNamespace(**{name: importlib.import_module(name) for name in names})
-    for path in PAPER.glob("*.py"):
-        sys.modules.pop(path.stem, None)
+    for name in {path.stem for path in PAPER.glob("*.py")} - {"__main__"}:
+        sys.modules.pop(name, None)
 
 
 def test_published_numbers_fill_every_cell(modules):

@@ -70,8 +70,9 @@ def _nearest_command(word: str, program: str, names: list[str]) -> str:
     rows = [(*row.split(), words.split()) for row, words in SYNONYMS.items()]
     synonyms = [(owner, name) for owner, name, words in rows if word in [name, *words]]
     matches = [name for _, name in synonyms if name in names]
-    matches += [name for name in names if name.startswith(word)] + get_close_matches(word, names)
+    matches += [name for name in names if name.startswith(word)]
     matches += [f"{owner} {name}" for owner, name in synonyms if owner != program]
+    matches += get_close_matches(word, names)
     return next(iter(matches), "")
 
 

@@ -83,6 +83,7 @@ def test_every_route_gives_the_same_bytes(large, expected, tmp_path, monkeypatch
     assert listing(tmp_path) == ["c.h5"]
 
 
+@pytest.mark.slow
 def test_shards_merge_into_the_same_bytes(large, expected, tmp_path):
     names = [tmp_path / f"{i}.h5" for i in (1, 2, 3)]
     for i, name in enumerate(names, 1):
@@ -111,6 +112,7 @@ def test_shards_merge_into_the_same_bytes(large, expected, tmp_path):
             build_targets(read_annotations(large), tmp_path / "e.h5", shard=bad)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
 def test_a_dask_cluster_gives_the_same_bytes(large, expected, tmp_path):
     distributed = pytest.importorskip("distributed")
@@ -249,6 +251,7 @@ def test_signals_end_with_130_and_keep_finished_shards(large, tmp_path, run_proc
     assert listing(tmp_path) == [big.name, "c.h5", "small"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [20_000, 400_000, 1_500_000])
 def test_a_full_disk(large, expected, tmp_path, size, run_process):
     """A file-size limit stands in for a full disk: writes fail in the same places."""
@@ -335,6 +338,7 @@ def test_streams_that_cannot_be_read(tmp_path, content, error, message):
         iter_annotations(tmp_path / "missing.json")
 
 
+@pytest.mark.slow
 def test_the_commands_for_large_datasets(large, expected, tmp_path, run_process):
     for i in (1, 2):
         part = ["build-targets", large, "--shard", f"{i}/2", "--jobs", "2", "--stream", "-q"]
@@ -343,7 +347,7 @@ def test_the_commands_for_large_datasets(large, expected, tmp_path, run_process)
     assert [path.name for path in shards] == [f"COCO_amodal_train2014.shard-{i}-of-2.h5" for i in (1, 2)]
     result = run_process("amodal-data", "merge", *shards, "-o", "c.h5", cwd=tmp_path)
     assert result.returncode == 0
-    assert "2300 images" in result.stdout
+    assert "2,300 images" in result.stdout
     assert (tmp_path / "c.h5").read_bytes() == expected
     result = run_process("amodal-data", "merge", *shards, "-o", "c.h5", cwd=tmp_path)
     assert result.returncode == 2

@@ -266,6 +266,7 @@ def test_hostile_names_are_text(visit, tmp_path):
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+@pytest.mark.slow
 def test_500_instances_open_and_move(visit, tmp_path):
     rng = np.random.default_rng(0)
     regions = []

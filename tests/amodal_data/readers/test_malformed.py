@@ -1,6 +1,7 @@
 import shutil
 from collections import Counter
 
+import pytest
 from support.foreign_input import check_foreign_case, foreign_case
 from support.malformed import case, check_file
 from support.malformed_tools import check_tool_file, tool_case
@@ -9,6 +10,7 @@ from amodal_data import read_cocoa
 from amodal_data.synthetic import write_cocoa
 
 
+@pytest.mark.slow
 def test_thousands_of_malformed_files_never_crash_or_lie(tmp_path):
     path = tmp_path / "f.json"
     outcomes = Counter()
@@ -38,6 +40,7 @@ def test_a_bad_region_in_a_hundred_leaves_the_rest(tmp_path):
     assert sum(len(scene.instances) for scene in scenes) == sum(whole) - len(left_out)
 
 
+@pytest.mark.slow
 def test_thousands_of_malformed_files_of_tools_never_crash_or_lie(tmp_path):
     outcomes = Counter()
     for seed in range(2000):
@@ -51,6 +54,7 @@ def test_thousands_of_malformed_files_of_tools_never_crash_or_lie(tmp_path):
     assert min(outcomes[kind] for kind in ("refused", "findings", "read")) > 100, outcomes
 
 
+@pytest.mark.slow
 def test_thousands_of_odd_files_are_right_or_say_why(tmp_path):
     outcomes = Counter()
     for seed in range(1500):

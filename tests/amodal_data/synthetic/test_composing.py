@@ -108,6 +108,7 @@ def test_annotations_are_exact(bank, tmp_path):
     assert {item["name"] for item in content[FLAT]["categories"]} == {"cup", "box"}
 
 
+@pytest.mark.slow
 def test_occlusion_follows_the_spec_and_every_object_appears_unoccluded(bank):
     crowded = replace(SMALL, objects=(5, 8), size=(120, 160))
     for spec in (SMALL, replace(SMALL, occluded=0.3), crowded, replace(crowded, scale="usual")):
@@ -175,6 +176,7 @@ def native_pixels(bank, background):
     return np.any([behind.unknown.decode(), *(bank.cutouts[n].mask.decode() for n in behind.whole)], axis=0)
 
 
+@pytest.mark.slow
 def test_jobs_shards_and_resume_write_the_same_bytes(bank, tmp_path):
     compose(bank, tmp_path / "one", 120, seed=5, spec=SMALL)
     compose(bank, tmp_path / "two", 120, seed=5, spec=SMALL, jobs=2)
@@ -192,6 +194,7 @@ def test_jobs_shards_and_resume_write_the_same_bytes(bank, tmp_path):
     assert len(other) == 60 + 3 and not set(other.values()) & set(expected.values())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
 def test_a_dask_cluster_gives_the_same_bytes(bank, tmp_path):
     distributed = pytest.importorskip("distributed")

@@ -97,6 +97,7 @@ def test_a_prior_answers_only_where_something_may_hide():
     )
 
 
+@pytest.mark.slow
 def test_fit_prior_learns_and_is_reproducible(tiny_cache):
     bank = real_bank(tiny_cache)
     windows = arrange_windows(bank, np.random.default_rng(7), 48)
@@ -148,6 +149,7 @@ def data(tiny_cache):
     return sln.CachedTargets(tiny_cache, [tiny_cache.parent], load_config("tiny", settings=FEW, environment={}).data)
 
 
+@pytest.mark.slow
 def test_fit_trains_a_prior_that_complete_loads(data, tmp_path):
     config = load_config("tiny", settings=[*FEW, "completion.prior_steps=2", "train.validate_on=1"], environment={})
     sources = sln.Sources(data.cache.path, (data.photos[0].parent,), data.cache.path)

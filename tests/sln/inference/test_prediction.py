@@ -200,7 +200,8 @@ def test_the_commands_one_after_the_other(place, tmp_path):
     fitted = sln("fit", place / "t.h5", "--run", run, "--preset", "tiny", "--steps", 2, *settings, "--json")
     assert json.loads(fitted.stdout)["last"]["step"] == 2
     assert {p.name for p in run.iterdir()} == {
-        "config.toml", "env.json", "metrics.jsonl", "metrics.csv", "last.pt", "best.pt", "overlays", "report.html"
+        "config.toml", "env.json", "metrics.jsonl", "metrics.csv", "curves.png", "last.pt", "best.pt", "overlays",
+        "report.html",
     }  # fmt: skip
     again = sln("config", "--config", run / "config.toml", "--json")
     assert json.loads(again.stdout)["train"]["steps"] == 2

@@ -42,6 +42,7 @@ def read_back(folder):
     return events
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_tensorboard_equals_the_run_directory(folder, tmp_path):
     pytest.importorskip("tensorboard")
@@ -62,6 +63,7 @@ def test_tensorboard_equals_the_run_directory(folder, tmp_path):
     assert events.Images("overlay")[0].width > 100
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_resumed_run_continues_its_tensorboard_files(folder, tmp_path):
     pytest.importorskip("tensorboard")
@@ -88,6 +90,7 @@ class Recorder:
         return record
 
 
+@pytest.mark.slow
 def test_a_logger_that_raises_is_disabled(folder, tmp_path):
     config = load_config("tiny", settings=SETTINGS, environment={})
     good, bad, messages = Recorder(), Recorder("row"), []
@@ -132,6 +135,7 @@ class FakeWandb(types.ModuleType):
         self.calls.append(("finish",))
 
 
+@pytest.mark.slow
 def test_wandb_gets_all_rows_and_a_resumed_run_continues(folder, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", wandb := FakeWandb())
     config = load_config("tiny", settings=SETTINGS, environment={})
@@ -158,6 +162,7 @@ def test_a_missing_wandb_is_said_before_training(folder, tmp_path, monkeypatch):
         WandbLog(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_curves_show_every_loss_and_are_in_the_report(folder, tmp_path):
     config = load_config("tiny", settings=[*SETTINGS, "train.stages=[{steps=4}, {steps=2}]"], environment={})
     run = fit(config, sources(folder), tmp_path / "run")

@@ -115,6 +115,7 @@ def scored(monkeypatch, scores):
 EARLY = ("train.save_every=1", "train.log_every=1", "train.patience=2", "train.metric=ar100")
 
 
+@pytest.mark.slow
 def test_training_stops_when_validation_gets_no_better(folder, tmp_path, monkeypatch):
     sources = Sources(folder / "t.h5", (folder,), folder / "t.h5")
     scored(monkeypatch, [0.1, 0.3, 0.2, 0.3, 0.4, 0.5])
@@ -137,6 +138,7 @@ def test_training_stops_when_validation_gets_no_better(folder, tmp_path, monkeyp
     assert read_checkpoint(parts.best)["step"] == 2
 
 
+@pytest.mark.slow
 def test_patience_counts_anew_in_each_stage(folder, tmp_path, monkeypatch):
     stages = "train.stages=[{steps=3}, {steps=3}]"
     scored(monkeypatch, [0.5, 0.4, 0.1, 0.2, 0.6, 0.1])

@@ -56,6 +56,7 @@ def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings, stop", [((), 3), (STAGED, 4), ((*STAGED, "train.workers=2"), 3), (CHANGING, 3), (CHANGING, 4)]
 )
@@ -341,6 +342,7 @@ def test_a_few_steps_on_real_images(real, tmp_path):
         assert found.levels.shape == (len(found), *found.size) and len(found) > 0
 
 
+@pytest.mark.slow
 def test_interrupted_validation_is_repeated_on_resume(folder, tmp_path, monkeypatch):
     chosen = config("train.steps=6", "train.save_every=2")
     whole = fit(chosen, sources(folder), tmp_path / "whole", device="cpu")
@@ -359,6 +361,7 @@ def test_interrupted_validation_is_repeated_on_resume(folder, tmp_path, monkeypa
     assert same(read_checkpoint(whole.best)["model"], read_checkpoint(parts.best)["model"])
 
 
+@pytest.mark.slow
 def test_a_failed_step_is_not_saved(folder, tmp_path, monkeypatch):
     chosen = config("train.steps=6", "train.save_every=2")
     whole = fit(chosen, sources(folder), tmp_path / "whole", device="cpu")
@@ -559,6 +562,7 @@ def test_leftovers_of_killed_saves_are_removed(folder, tmp_path):
     assert not list((tmp_path / "run").glob(".*.part"))
 
 
+@pytest.mark.slow
 def test_a_running_mean_of_the_weights_is_kept_resumed_and_used(folder, tmp_path):
     chosen = config("train.steps=5", "train.ema=0.8", "train.save_every=2")
     whole = fit(chosen, sources(folder), tmp_path / "whole", device="cpu")
