@@ -64,6 +64,7 @@ def _is_polygon(value: object) -> bool:
 
 _FARTHEST = 10**5  # Pixels that a point may lie from the corner of the image
 _LONGEST_NAME = 200  # Characters of a name
+_STEPS = {"undo": -1, "redo": 1}  # Along the history of an image
 _EDITS = {
     "move": ImageEdits._moved,
     "rename": ImageEdits._renamed,
@@ -100,7 +101,7 @@ class History:
         """The edits after an event. Raises :class:`SelectionError` if it is impossible."""
         if event.get("do") == "done":
             return self.current
-        step = {"undo": -1, "redo": 1}.get(str(event.get("do")))
+        step = _STEPS.get(str(event.get("do")))
         if step is None:
             return self.current.after(event)
         if not 0 <= self._place + step < len(self._states):
@@ -112,8 +113,8 @@ class History:
         after = self.preview(event)
         if event["do"] == "done":
             self.done = event.get("done") is not False
-        elif event["do"] in ("undo", "redo"):
-            self._place += 1 if event["do"] == "redo" else -1
+        elif step := _STEPS.get(event["do"]):
+            self._place += step
         else:
             self._states[self._place + 1 :] = [after]
             self._place += 1

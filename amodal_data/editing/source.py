@@ -22,7 +22,7 @@ from amodal_data.editing.rows import (
     without_place,
 )
 from amodal_data.editing.tool_shapes import change_shapes, write_document
-from amodal_data.errors import LayoutError, SelectionError
+from amodal_data.errors import LayoutError
 from amodal_data.io.files import refuse_existing
 from amodal_data.readers import ReadOptions, read_annotations
 from amodal_data.readers.dispatch import read_parsed
@@ -67,9 +67,7 @@ class EditableSource:
 
         Raises :class:`OutputExistsError` for an existing output, :class:`SelectionError` if that is the source.
         """
-        if output.exists() and output.samefile(self.path):
-            raise SelectionError("the output is also the input", place=str(output), fix="choose another output")
-        refuse_existing(output, force=force)
+        refuse_existing(output, force=force, inputs=[self.path])
         if self.scenes.settings.get("layout") in _TOOLS:
             self._write_shapes(edits, output)
             return
