@@ -1,8 +1,9 @@
 """Check annotations or a cache without writing anything: the findings that a build reports, as they come."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -10,7 +11,9 @@ from amodal_data.cache import TargetCache, is_cache
 from amodal_data.cache.build import BATCH
 from amodal_data.cache.parallel import encode_scene, in_batches, run_parallel
 from amodal_data.cache.verify import verify_cache
+from amodal_data.io.images import photo_problem
 from amodal_data.readers import ReadOptions, SceneStream, read_annotations
+from amodal_data.readers.discovery import PhotoFinder
 from amodal_data.scenes.finding_codes import CODES
 from amodal_data.scenes.findings import Finding, Place
 from amodal_data.scenes.scene import Scene, Scenes
@@ -116,6 +119,7 @@ def file_names(source: Iterable[Scene] | TargetCache) -> FileNames:
 def check(
     source: str | Path | Iterable[Scene] | TargetCache,
     *,
+    images: Sequence[Path] = (),
     jobs: int = 1,
     on_finding: OnFinding = lambda _: None,
     on_image: OnImage = lambda _: None,
@@ -123,7 +127,8 @@ def check(
 ) -> CheckReport:
     """Read, layer and verify annotations or a cache; nothing is written.
 
-    source: a file or folder, with the options of :func:`read_annotations`, or what a reader returns. jobs: processes.
+    source: a file or folder, with the options of :func:`read_annotations`, or what a reader returns. images: folders
+    of photos, whose sizes are compared. jobs: processes.
     ``on_finding`` gets every finding; the report itself keeps three of each code, so it stays small for any file.
     A cache gives the findings of its build, and ``cache-damaged`` for each difference from its checksums.
 
@@ -141,8 +146,9 @@ def check(
     files = [source.path] if isinstance(source, TargetCache) else getattr(source, "sources", ())
     name = ", ".join(file.name for file in files)
     report = CheckReport(name or "scenes in memory", file_names(source))
-    findings = _check_cache(source, report, on_image) if isinstance(source, TargetCache) else (
-        _check_scenes(source, report, jobs, on_image)
+    finder = PhotoFinder(images, getattr(source, "file_names", ())) if images else None
+    findings = _check_cache(source, report, finder, on_image) if isinstance(source, TargetCache) else (
+        _check_scenes(source, report, finder, jobs, on_image)
     )  # fmt: skip
     for finding in findings:
         report.add(finding)
@@ -150,7 +156,9 @@ def check(
     return report
 
 
-def _check_cache(cache: TargetCache, report: CheckReport, on_image: OnImage) -> Iterator[Finding]:
+def _check_cache(
+    cache: TargetCache, report: CheckReport, finder: PhotoFinder | None, on_image: OnImage
+) -> Iterator[Finding]:
     verified = verify_cache(cache.path, on_image=on_image)
     for difference in verified.differences:
         yield Finding("cache-damaged", Place(cache.path.name), difference)
@@ -158,12 +166,17 @@ def _check_cache(cache: TargetCache, report: CheckReport, on_image: OnImage) -> 
     if verified.ok:
         report.instances = len(cache.column("instances"))
         yield from cache.findings
+        for image in cache.images():
+            yield from _photo_findings(finder, image.file_name, image.size, Place(cache.path.name, image.image_id))
 
 
-def _check_scenes(scenes: Iterable[Scene], report: CheckReport, jobs: int, on_image: OnImage) -> Iterator[Finding]:
+def _check_scenes(
+    scenes: Iterable[Scene], report: CheckReport, finder: PhotoFinder | None, jobs: int, on_image: OnImage
+) -> Iterator[Finding]:
     """The findings of a build, a batch of images at a time; those of the file as a whole come last."""
     batches = in_batches(scenes, BATCH)
-    for images, left, instances, findings in run_parallel(_check_batch, batches, jobs=jobs, scheduler=None):
+    check_batch = partial(_check_batch, finder)
+    for images, left, instances, findings in run_parallel(check_batch, batches, jobs=jobs, scheduler=None):
         report.images += left
         report.instances += instances
         on_image(images)
@@ -171,9 +184,20 @@ def _check_scenes(scenes: Iterable[Scene], report: CheckReport, jobs: int, on_im
     yield from getattr(scenes, "file_findings", ())
 
 
-def _check_batch(scenes: Iterable[Scene]) -> tuple[int, int, int, list[Finding]]:
+def _check_batch(finder: PhotoFinder | None, scenes: Iterable[Scene]) -> tuple[int, int, int, list[Finding]]:
     """Numbers of images, of those that a level table holds, and of their instances; findings."""
+    scenes = list(scenes)
     encoded = list(map(encode_scene, scenes))
     kept = [image for image, _ in encoded if image is not None]
     instances = sum(len(image.columns["instances"]) for image in kept)
-    return len(encoded), len(kept), instances, [finding for _, findings in encoded for finding in findings]
+    listed = [finding for _, findings in encoded for finding in findings]
+    for scene in scenes:
+        listed += _photo_findings(finder, scene.file_name, scene.size, Place(scene.source, scene.image_id))
+    return len(encoded), len(kept), instances, listed
+
+
+def _photo_findings(finder: PhotoFinder | None, name: str, size: tuple[int, int], place: Place) -> list[Finding]:
+    """The finding that a photo does not fit its annotations, if it does not; one that is missing has none."""
+    photo = None if finder is None else finder.find(name)
+    problem = None if photo is None else photo_problem(photo, size)
+    return [Finding("photo-misfit", place, problem)] if problem else []

@@ -120,6 +120,15 @@ def photo_size(path: Path) -> tuple[int, int]:
     return read_header(path).size
 
 
+def photo_problem(photo: Path, size: tuple[int, int]) -> str | None:
+    """Why a photo does not fit annotations of ``size`` (H, W), by its header, with its name; None = it does."""
+    try:
+        problem = read_header(photo).misfit(size)
+    except PhotoError as error:
+        problem = error.message
+    return f"{photo.name} {problem}" if problem else None
+
+
 def _orientation(image: Image.Image) -> int:
     """EXIF orientation of an image that is open but not decoded. Pillow turns TIFF by itself."""
     if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):

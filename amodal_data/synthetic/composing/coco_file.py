@@ -6,8 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from amodal_data.errors import PhotoError
-from amodal_data.io.images import read_header
+from amodal_data.io.images import photo_problem
 from amodal_data.masks.rle import merge
 from amodal_data.readers.discovery import PhotoFinder
 from amodal_data.readers.json_files import integer, load_json, text
@@ -41,14 +40,16 @@ class CocoFile:
     @classmethod
     def open(cls, path: Path, folders: Sequence[str | Path], stream: bool) -> "CocoFile":
         """Open a file. stream: do not hold it in memory."""
-        finder = PhotoFinder([Path(folder) for folder in folders])
+        scenes: Scenes | SceneStream
         if stream:
-            images: Any = list(items_of(path, "images.item"))
-            licenses: Any = list(items_of(path, "licenses.item"))
-            return cls(iter_annotations(path, masks="modal"), _images(images), _licenses(licenses), finder)
-        content, source = load_json(path)
-        scenes = plain_scenes(content, path, source, masks="modal")
-        return cls(scenes, _images(content.get("images")), _licenses(content.get("licenses")), finder)
+            content = {key: list(items_of(path, f"{key}.item")) for key in ("images", "licenses")}
+            scenes = iter_annotations(path, masks="modal")
+        else:
+            content, source = load_json(path)
+            scenes = plain_scenes(content, path, source, masks="modal")
+        images = _images(content.get("images"))
+        finder = PhotoFinder([Path(folder) for folder in folders], [name for name, _ in images.values()])
+        return cls(scenes, images, _licenses(content.get("licenses")), finder)
 
     @cached_property
     def photos(self) -> list[SourcePhoto]:
@@ -75,7 +76,7 @@ class CocoFile:
             return PhotoObjects((Finding("license-left-out", place, f"license {license_id}"),))
         if photo is None:
             return PhotoObjects((Finding("photo-missing", place, scene.file_name),))
-        if (problem := _photo_problem(photo, scene.size)) is not None:
+        if (problem := photo_problem(photo, scene.size)) is not None:
             return PhotoObjects((Finding("photo-unusable", place, problem),))
         whole, findings = whole_instances(scene, rules)
         origin: dict[str, Any] = {"license": license_id, "file_name": scene.file_name}
@@ -89,15 +90,6 @@ class CocoFile:
         unknown = merge(rest) if rest else None
         background = Background(photo, scene.size, scene.image_id, whole=(), unknown=unknown, **origin)
         return PhotoObjects((*scene.findings, *findings), cutouts, background)
-
-
-def _photo_problem(photo: Path, size: tuple[int, int]) -> str | None:
-    """Why a photo cannot be used, by its header; None = it can."""
-    try:
-        problem = read_header(photo).misfit(size)
-    except PhotoError as error:
-        problem = error.message
-    return f"{photo.name} {problem}" if problem else None
 
 
 def _images(images: Any) -> dict[int, tuple[str, int]]:

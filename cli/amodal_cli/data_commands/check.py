@@ -65,7 +65,7 @@ def check(
         _writer(table, lines, rows if as_json else None, file_names(opened)) as write,
         progress("checking", len(opened), quiet=quiet) as advance,
     ):
-        report = check_source(opened, jobs=jobs, on_finding=write, on_image=advance)
+        report = check_source(opened, images=images or (), jobs=jobs, on_finding=write, on_image=advance)
     print_result(report, {**report.to_dict(), "rows": rows}, as_json=as_json)
     if not report.instances:
         print_note("error: no object is left\n  fix: correct the findings, or pass a file that has objects")

@@ -6,11 +6,12 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from PIL import Image
 from support.commands import SHARED, run_command
 from support.malformed import case
 from support.malformed_tools import tool_case
 
-from amodal_data import build_targets, check, iter_annotations, read_annotations, write_cocoa
+from amodal_data import TargetCache, build_targets, check, iter_annotations, read_annotations, write_cocoa
 from amodal_data.datasets.check import MAX_EXAMPLES
 from amodal_data.errors import AmodalError
 from amodal_data.scenes.findings import ROW, count_findings
@@ -170,3 +171,20 @@ def test_scenes_in_memory_are_checked():
 
     report = check([make_scene(random_masks(np.random.default_rng(0), 4, (20, 20)))])
     assert (report.images, report.instances, report.ok) == (1, 4, True)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_photos_that_do_not_fit_are_named(stream, tmp_path):
+    path = write_cocoa(tmp_path, 3, seed=1, size=(24, 40))
+    photos = sorted(tmp_path.rglob("*.jpg"))
+    Image.new("RGB", (20, 24)).save(photos[0])
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored on its side
+    Image.new("RGB", (40, 24)).save(photos[1], exif=exif)
+    source = iter_annotations(path) if stream else read_annotations(path)
+    build_targets(source, tmp_path / "c.h5")
+    for checked in (source, TargetCache(tmp_path / "c.h5")):
+        report = check(checked, images=[tmp_path])
+        small, turned = (finding.message for finding in report.examples["photo-misfit"])
+        assert report.ok and "is 20 x 24, but its annotations 40 x 24" in small and "orientation 6" in turned
+        assert "photo-misfit" not in check(checked).counts

@@ -19,6 +19,7 @@ from amodal_data.publishing.description import describe_dataset
 from amodal_data.synthetic.composing import COCOA, FLAT, SceneSpec, build_object_bank, compose
 from amodal_data.synthetic.composing.arrangement import Arrangement, Placement, Planner
 from amodal_data.synthetic.composing.blending import paint
+from amodal_data.synthetic.composing.coco_file import CocoFile
 from amodal_data.synthetic.composing.decoded_photos import DecodedPhotos
 from amodal_data.synthetic.composing.ground import usual_sizes
 from amodal_data.synthetic.composing.photo_choice import in_part
@@ -358,3 +359,16 @@ def test_the_scale_is_a_setting_of_the_set(modal, cutouts, tmp_path):
     assert wishes[0] == wishes[1] | {"scale": "usual"}
     assert (tmp_path / "usual" / FLAT).read_bytes() != (tmp_path / "photo" / FLAT).read_bytes()
     assert "usual" in run_command(*command, "own", "-o", tmp_path / "own").stderr
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_one_photo_never_serves_two_names_that_differ_in_their_folders(modal, tmp_path, stream):
+    content = json.loads(modal.read_text())
+    for photo in content["images"][:2]:
+        photo["file_name"] = f"room{photo['id']}/a.png"
+    first = content["images"][0]["id"]
+    (tmp_path / f"room{first}").mkdir()
+    shutil.copy(modal.parent / f"{first}.png", tmp_path / f"room{first}" / "a.png")
+    (tmp_path / "modal.json").write_text(json.dumps(content))
+    source = CocoFile.open(tmp_path / "modal.json", [tmp_path], stream)
+    assert [photo.path.name for photo in source.photos] == ["a.png"] + [""] * (len(content["images"]) - 1)
