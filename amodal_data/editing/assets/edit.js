@@ -24,8 +24,8 @@ class Editor {
       made.addEventListener("click", act);
       return made;
     };
-    this.undo = button("undo", "Undo", "Undo (Ctrl+Z)", () => this.send({ do: "undo" }));
-    this.redo = button("redo", "Redo", "Redo (Ctrl+Shift+Z)", () => this.send({ do: "redo" }));
+    this.undo = button("undo", "Undo", "Undo (Ctrl+Z)", () => this.walk("undo"));
+    this.redo = button("redo", "Redo", "Redo (Ctrl+Shift+Z)", () => this.walk("redo"));
     this.take = button("take", "Edit here", "Edit in this tab; the other one becomes read-only", () => this.claim(true));
     this.done = button("done", "Done, next", "Mark this image as done and open the next one (d)", () => this.finish());
     this.remove = button("remove", "Delete", "Delete the chosen instance (Delete)", () => this.delete());
@@ -49,7 +49,7 @@ class Editor {
     document.getElementById("keys").append(element("p", { textContent:
       "Up, down: instance in the stack. ] or Alt+Up: forward. [ or Alt+Down: backward. } and {: to the front, to the back. Delete: delete. F2: name. d: done, next image. o: points of the outline; then comma, period: point, arrows: move it (Shift: 10 px), Insert: new point, Backspace: delete it. Ctrl+Z, Ctrl+Shift+Z: undo, redo." }));
     window.addEventListener("pagehide", () => fetch("release", {
-      method: "POST", keepalive: true, headers: { "Content-Type": "application/json" }, body: JSON.stringify({ tab: TAB }) }));
+      method: "POST", keepalive: true, headers: { "Content-Type": "application/json" }, body: JSON.stringify({ tab: TAB }) }).catch(() => {}));
     window.addEventListener("pageshow", (event) => { if (event.persisted) this.claim(false); });
     this.claim(false);
   }
@@ -116,6 +116,9 @@ class Editor {
     });
     return this.queue;
   }
+
+  // Undo or redo, if there is something to.
+  walk(step) { return this.send((image) => (image[step] ? { do: step } : null)); }
 
   // Instances are numbered as on the page; edits name their position in the source.
   position(n) { return this.now.positions[n]; }
@@ -377,8 +380,8 @@ class Editor {
   shortcut(event) {
     if (screen !== "image" || !picture || event.target.matches("input:not([type=range]), select")) return false;
     const name = event.key.toLowerCase(), command = event.ctrlKey || event.metaKey;
-    const does = command && name === "z" ? () => this.send({ do: event.shiftKey ? "redo" : "undo" })
-      : command && name === "y" ? () => this.send({ do: "redo" })
+    const does = command && name === "z" ? () => this.walk(event.shiftKey ? "redo" : "undo")
+      : command && name === "y" ? () => this.walk("redo")
       : event.altKey && !command && this.chosen !== null && (name === "arrowup" || name === "arrowdown") ? () => this.step(this.chosen, name === "arrowup") : null;
     if (!does) return false;
     does();

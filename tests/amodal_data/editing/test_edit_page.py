@@ -4,12 +4,12 @@ import json
 
 import numpy as np
 import pytest
-from support.editing import serving
+from support.editing import DrawnImage, serving
 from support.scenes import ellipse
 
 from amodal_data import RLE, layer_scene, read_cocoa, write_cocoa
 from amodal_data.editing.apply import apply_journal
-from amodal_data.editing.journal import journal_path
+from amodal_data.editing.journal import journal_path, read_journal
 from amodal_data.editing.source import open_source
 
 LEVELS = """picture.truth.table.map((row) => {
@@ -234,6 +234,71 @@ def test_the_end_of_the_server_is_told(visit, cocoa):
     page.wait_for_function("() => editor.problem")
     assert "Nothing was saved" in page.locator("#editor-state").inner_text() and stack(page) == before
     visit.odd[:] = [line for line in visit.odd if "ERR_CONNECTION_REFUSED" not in line]
+
+
+def act_randomly(page, rng):
+    """One random edit by mouse or keys, as a user makes it."""
+    rows = page.locator("#editor #stack li")
+    row = rows.nth(int(rng.integers(rows.count())))
+    row.locator(".label").click()
+    kind = rng.choice(["key", "button", "drag", "name", "point", "delete", "undo", "redo"],
+                      p=[0.2, 0.15, 0.15, 0.1, 0.15, 0.05, 0.1, 0.1])  # fmt: skip
+    if kind == "key":
+        page.keyboard.press(str(rng.choice(["]", "[", "}", "{", "Alt+ArrowUp", "Alt+ArrowDown"])))
+    elif kind == "button" and row.locator("[data-act]:not(:disabled)").count():
+        row.locator("[data-act]:not(:disabled)").first.click()
+    elif kind == "drag":
+        target = rows.nth(int(rng.integers(rows.count()))).bounding_box()
+        row.locator(".grip").hover()
+        page.mouse.down()
+        page.mouse.move(target["x"] + 20, target["y"] + 2, steps=2)
+        page.mouse.up()
+    elif kind == "name":
+        page.fill("#instance-name", str(rng.choice(["cup", "box", "Ω"])))
+        page.keyboard.press("Enter")
+    elif kind == "point" and page.locator("#bend:not(:disabled)").count():
+        page.keyboard.press("o")
+        points = page.locator(".points circle")
+        box = points.nth(int(rng.integers(points.count()))).bounding_box()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.mouse.down()
+        page.mouse.move(box["x"] + float(rng.uniform(-60, 60)), box["y"] + float(rng.uniform(-60, 60)), steps=2)
+        page.mouse.up()
+        page.keyboard.press("o")
+    elif kind == "delete" and rows.count() > 4:
+        page.keyboard.press("Delete")
+    elif kind in ("undo", "redo"):
+        page.keyboard.press({"undo": "Control+z", "redo": "Control+Shift+z"}[kind])
+    page.evaluate("editor.queue")
+
+
+CANVAS = """(() => {
+  const data = document.querySelector("#stage canvas").getContext("2d").getImageData(0, 0, 160, 120).data;
+  return btoa(String.fromCharCode(...data.filter((_, at) => at % 4 < 3)));
+})()"""
+
+
+@pytest.mark.parametrize("count", [15, pytest.param(300, marks=pytest.mark.research)])
+def test_the_page_shows_the_levels_of_a_file_drawn_that_way_after_every_edit(visit, server, cocoa, count):
+    page, reader, rng = visit(server.url), visit(server.url), np.random.default_rng(2)
+    page.wait_for_function("() => editor.writer")
+    drawn, made, changed = DrawnImage(cocoa, 1), 0, 0
+    origin = open_source(cocoa).origin
+    for step in range(count):
+        before = levels(page)
+        act_randomly(page, rng)
+        events = read_journal(journal_path(cocoa), origin).events
+        for event in events[made:]:
+            drawn.apply(event)
+        made = len(events)
+        shown = levels(page)[np.argsort(page.evaluate("editor.now.positions"))]
+        assert (shown == drawn.levels()).all(), events[-1:]
+        changed += shown.shape != before.shape or (shown != before).any()
+        if step % 5 == 4:  # what is on the screen is what a page draws that has just been opened
+            reader.reload()
+            reader.wait_for_selector("#stack li")
+            assert page.evaluate(CANVAS) == reader.evaluate(CANVAS)
+    assert changed > count / 3 and page.evaluate("editor.problem") == ""
 
 
 HOSTILE = [
