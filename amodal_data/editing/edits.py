@@ -16,21 +16,33 @@ class ImageEdits:
 
     ``order``: positions of all instances, front to back. ``names``: position -> new name or class. ``deleted``:
     positions of instances that are removed. ``outlines``: position -> amodal polygons, each x, y, x, y, ... in pixels.
+    ``annotations``: how many the image has in the source; new instances are numbered from there.
     """
 
     order: tuple[int, ...]
     names: Mapping[int, str] = field(default_factory=dict)
     deleted: frozenset[int] = frozenset()
     outlines: Mapping[int, Polygons] = field(default_factory=dict)
+    annotations: int = 0
+
+    @property
+    def added(self) -> list[int]:
+        """The new instances, by their numbers."""
+        return sorted(n for n in self.order if n >= self.annotations)
 
     def after(self, event: Event) -> "ImageEdits":
         """The edits with one more. Raises :class:`SelectionError` for an event that names no such instance or edit."""
         instance, edit = event.get("instance"), _EDITS.get(str(event.get("do")))
         if edit is None:
             raise SelectionError(f"no edit is called {event.get('do')!r:.40}")
-        if type(instance) is not int or instance not in self.order or instance in self.deleted:
+        if edit is ImageEdits._with_instance:
+            instance = max([self.annotations - 1, *self.order]) + 1
+        elif type(instance) is not int or instance not in self.order or instance in self.deleted:
             raise SelectionError(f"no instance {instance!r:.40} in this image")
         return edit(self, instance, event)
+
+    def _with_instance(self, instance: int, event: Event) -> "ImageEdits":
+        return self._outlined(instance, event)._renamed(instance, event)._moved(instance, event)
 
     def _moved(self, instance: int, event: Event) -> "ImageEdits":
         before, rest = event.get("before"), [n for n in self.order if n != instance]
@@ -46,13 +58,20 @@ class ImageEdits:
         return replace(self, names={**self.names, instance: name.strip()})
 
     def _without(self, instance: int, event: Event) -> "ImageEdits":
-        return replace(self, deleted=self.deleted | {instance})
+        if instance < self.annotations:
+            return replace(self, deleted=self.deleted | {instance})
+        kept = {name: _omit(getattr(self, name), instance) for name in ("names", "outlines")}
+        return replace(self, order=tuple(n for n in self.order if n != instance), **kept)
 
     def _outlined(self, instance: int, event: Event) -> "ImageEdits":
         polygons = event.get("polygons")
         if not isinstance(polygons, list) or not polygons or not all(map(_is_polygon, polygons)):
             raise SelectionError("an outline is a list of polygons of three or more points")
         return replace(self, outlines={**self.outlines, instance: tuple(map(tuple, polygons))})
+
+
+def _omit(values: Mapping[int, Any], instance: int) -> dict[int, Any]:
+    return {n: value for n, value in values.items() if n != instance}
 
 
 def _is_polygon(value: object) -> bool:
@@ -66,6 +85,7 @@ _FARTHEST = 10**5  # Pixels that a point may lie from the corner of the image
 _LONGEST_NAME = 200  # Characters of a name
 _STEPS = {"undo": -1, "redo": 1}  # Along the history of an image
 _EDITS = {
+    "draw": ImageEdits._with_instance,
     "move": ImageEdits._moved,
     "rename": ImageEdits._renamed,
     "delete": ImageEdits._without,

@@ -71,6 +71,8 @@ class RowFormat:
     def stores_masks(self, rows: Rows) -> bool:
         """Is anything stored in some rows that another order would contradict?"""
         stored = {self.visible, self.hidden, self.rate} - {""}
+        if not rows:
+            return bool(stored)  # as the layout has it
         return any(stored & row.keys() for row in rows.values() if isinstance(row, Mapping))
 
 
@@ -93,25 +95,37 @@ def read_start(scenes: Scenes, index: int) -> Start:
     # a total order counts those in front; a partial one is completed by the list
     ranks = scene.in_front.sum(axis=0) if scene.total_order else ranks_of(targets)
     order = targets.region_index[np.argsort(ranks, kind="stable")].tolist()
-    return Start(record, scene, targets, (*scene.findings, *findings), ImageEdits(tuple(order)))
+    edits = ImageEdits(tuple(order), annotations=len(record.annotations))
+    return Start(record, scene, targets, (*scene.findings, *findings), edits)
 
 
 def edited_rows(start: Start, edits: ImageEdits, layout: RowFormat) -> Rows:
-    """The annotations of an image after some edits, those that are left, by position in the source."""
+    """The annotations of an image after some edits, those that are left and new ones, by position in the source."""
     rows: Rows = dict(enumerate(start.record.annotations))
+    stores_masks, classes = layout.stores_masks(rows), start.record.categories.names
+    rows |= {n: _blank_row(layout, stores_masks) for n in edits.added}
     if edits.order != start.edits.order:
         for rule in layout.orders:
             rows |= _renumbered(rows, edits.order, rule, layout)
-    if edits.outlines and not layout.outlines:
+    if edits.outlines.keys() - edits.added and not layout.outlines:
         raise SelectionError("outlines of this layout cannot be changed", fix="convert it to COCO first")
     outlined = _rasterized(start, edits, layout)
     for n, mask in outlined.items():
         rows[n] = _with_outline(rows[n], edits.outlines[n], mask, layout)
-    if layout.stores_masks(rows) and (edits.order != start.edits.order or edits.deleted or outlined):
+    if stores_masks and (edits.order != start.edits.order or edits.deleted or outlined):
         rows |= _with_masks(rows, _visible_masks(start, edits, outlined), layout)
     for n, name in edits.names.items():
-        rows[n] = {**rows[n], "name": name} if layout.named else {**rows[n], "category_id": _class_id(start, name)}
+        if layout.named:
+            rows[n] = {**rows[n], "name": name}
+        elif classes or n < edits.annotations:
+            rows[n] = {**rows[n], "category_id": _class_id(start, name)}
     return {n: row for n, row in rows.items() if n not in edits.deleted}
+
+
+def _blank_row(layout: RowFormat, stores_masks: bool) -> Row:
+    """A new instance before its outline, order and name are known: the fields that follow from them."""
+    row: dict[str, Any] = {"area": 0, "isStuff": 0} if layout.named else {"area": 0, layout.box: [], "iscrowd": 0}
+    return row | ({layout.rate: 0} if layout.rate and stores_masks else {})
 
 
 def _rasterized(start: Start, edits: ImageEdits, layout: RowFormat) -> dict[int, RLE]:
@@ -127,7 +141,7 @@ def _rasterized(start: Start, edits: ImageEdits, layout: RowFormat) -> dict[int,
 
 def _with_outline(row: Row, polygons: Polygons, mask: RLE, layout: RowFormat) -> Row:
     """The row with another amodal mask, written as the source writes it; area and box follow where it has them."""
-    value, flat = [list(polygon) for polygon in polygons], row.get(layout.amodal)
+    value, flat = [list(polygon) for polygon in polygons], row.get(layout.amodal, [0] if layout.named else None)
     single = len(value) == 1 and isinstance(flat, list) and bool(flat) and not isinstance(flat[0], list)
     changed = {**row, layout.amodal: value[0] if single else value}
     if "area" in row:
@@ -142,7 +156,7 @@ def outlines_of(start: Start, edits: ImageEdits, layout: RowFormat) -> dict[int,
     """The amodal polygons of every instance by its position, each x, y, x, y, ...; None for a run-length mask."""
     shapes: dict[int, Any] = {}
     for n in edits.order:
-        value = start.record.annotations[n].get(layout.amodal)
+        value = start.record.annotations[n].get(layout.amodal) if n < edits.annotations else None
         polygons = isinstance(value, list) and layout.outlines
         shapes[n] = edits.outlines.get(n) or (flat_polygons(value) if polygons else None)
     return shapes
@@ -224,7 +238,8 @@ def _renumbered(rows: Rows, order: Sequence[int], rule: OrderRule, layout: RowFo
         else:
             start = int(min(known)) if known and not rule.farthest_first else int(layout.from_one)
             values = list(range(start, start + len(group)))[:: -1 if rule.farthest_first else 1]
-            values = list(map(str, values)) if isinstance(_value(rows[group[0]], field), str) else values
+            texts = any(isinstance(_value(rows[n], field), str) for n in group)
+            values = list(map(str, values)) if texts else values
         changed |= {n: _with_value(rows[n], field, value) for n, value in zip(group, values, strict=True)}
     return changed
 
@@ -245,19 +260,22 @@ def _visible_masks(start: Start, edits: ImageEdits, outlined: Mapping[int, RLE])
     """Visible and hidden masks of the instances whose visible mask the edits change, by position in the source.
 
     An instance is hidden by those in front of it, except where it is visible although one of them was in front before,
-    and where something hides it that is no instance.
+    and where something hides it that is no instance. New instances had no mask before.
     """
-    targets, positions = start.targets, start.targets.region_index
-    ranks = [np.array([state.order.index(n) for n in positions.tolist()]) for state in (start.edits, edits)]
+    targets, added = start.targets, edits.added
+    positions = np.array([*start.targets.region_index.tolist(), *added], np.int64)
+    orders = (*start.edits.order, *added), edits.order
+    ranks = [np.array([order.index(n) for n in positions.tolist()], np.int64) for order in orders]
     was_nearer, nearer = (rank[:, None] < rank[None, :] for rank in ranks)
-    before, flipped = targets.in_front(), np.zeros_like(nearer)
+    before, flipped = np.pad(targets.in_front(), (0, len(added))), np.zeros_like(nearer)
     front, back = overlapping(targets).T
     flipped[front, back] = flipped[back, front] = (nearer != was_nearer)[front, back]
     gone, bent = np.isin(positions, list(edits.deleted)), np.isin(positions, list(outlined))
     met = np.zeros_like(flipped)
     met[front, back] = met[back, front] = True
     after = np.where(flipped | (~met & (bent[:, None] | bent)), nearer, before) & ~gone[:, None]
-    old, visible = targets.rles(), targets.rles("modal")
+    empty = [RLE(targets.size, np.zeros(0, np.int32))] * len(added)
+    old, visible = targets.rles() + empty, targets.rles("modal") + empty
     amodal = [outlined.get(n, mask) for n, mask in zip(positions.tolist(), old, strict=True)]
     affected = ((before != after) | (after & bent[:, None])).any(axis=0) | bent
     changed: dict[int, tuple[RLE, RLE]] = {}

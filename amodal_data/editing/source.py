@@ -1,8 +1,9 @@
 """Annotations that can be edited: their images, read with edits, and written back in their layout."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -25,8 +26,9 @@ from amodal_data.editing.tool_shapes import change_shapes, write_document
 from amodal_data.errors import LayoutError
 from amodal_data.io.files import refuse_existing
 from amodal_data.readers import ReadOptions, read_annotations
+from amodal_data.readers.annotation_index import AnnotationIndex
 from amodal_data.readers.dispatch import read_parsed
-from amodal_data.readers.json_files import load_json
+from amodal_data.readers.json_files import identifier, load_json
 from amodal_data.readers.tools.cvat import cvat_as_coco
 from amodal_data.readers.tools.labelme import labelme_as_coco
 from amodal_data.scenes.scene import Scene, Scenes
@@ -72,18 +74,30 @@ class EditableSource:
             self._write_shapes(edits, output)
             return
         changes: dict[int, list[Row]] = {}
+        added: list[Row] = []  # of images without an annotation in the file
+        fresh = _FreshRows(self.content)
         for index, edit in edits.items():
-            start = self.start(index)
-            rows = edited_rows(start, edit, self.layout)
-            if self.scenes.dataset == "cocoa":
-                annotation = cocoa_annotation(start.record.annotation, start, rows)
-                if all(type(_order(region)) is int for region in annotation["regions"]):  # COCOA lists front to back
-                    annotation["regions"].sort(key=_order)
-                changes[id(start.record.annotations)] = [annotation]
-                continue
-            listed = [without_place(rows[n]) for n in listed_positions(rows, edit, self.layout)]
-            changes |= {id(slot): listed[k : k + 1] for k, slot in enumerate(start.record.annotations)}
-        write_json(_replaced(self.content, changes), output)
+            slots, rows = self._written(self.start(index), edit, fresh)
+            changes |= {id(slot): rows[k : k + 1] for k, slot in enumerate(slots)}
+            if slots:  # new ones follow the last
+                changes[id(slots[-1])] = rows[len(slots) - 1 :]
+            else:
+                added += rows
+        write_json(_replaced(self.content, changes, added), output)
+
+    def _written(self, start: Start, edits: ImageEdits, fresh: "_FreshRows") -> tuple[Sequence[Any], list[Row]]:
+        """What stands for the annotations of an image in the parsed file, and what comes there instead."""
+        rows = edited_rows(start, edits, self.layout)
+        if self.scenes.dataset != "cocoa":
+            listed = [(n, without_place(rows[n])) for n in listed_positions(rows, edits, self.layout)]
+            new = {n: fresh.row(start.record.image_id, row) for n, row in listed if n >= edits.annotations}
+            return start.record.annotations, [new.get(n, row) for n, row in listed]
+        annotation = cocoa_annotation(start.record.annotation, start, rows)
+        if all(type(_order(region)) is int for region in annotation["regions"]):  # COCOA lists front to back
+            annotation["regions"].sort(key=_order)
+        if "image_id" in annotation:
+            return [start.record.annotations], [annotation]
+        return [], [fresh.row(start.record.image_id, {"size": len(rows), **annotation})]
 
     def _write_shapes(self, edits: Mapping[int, ImageEdits], output: Path) -> None:
         """Write files of an annotation tool: a file, or a folder of all files with those that changed."""
@@ -92,7 +106,10 @@ class EditableSource:
             raise LayoutError("the file has changed meanwhile", place=str(self.path), fix="start again")
         origins, changed = builder.origins, dict[Path, Any]()
         for index, edit in edits.items():
-            changed |= change_shapes(self.start(index), edit, self.layout, origins)
+            start = self.start(index)
+            file, document, shapes = builder.places[start.record.image_id]
+            change_shapes(start, edit, self.layout, shapes, origins)
+            changed[file] = document
         if self.path.is_dir():
             parts = open_parts(self.path, **self.reading)
             parts.write(parts.entries, output)
@@ -106,10 +123,28 @@ def _order(region: Any) -> Any:
     return region.get("order") if isinstance(region, Mapping) else None
 
 
-def _replaced(content: Any, changes: Mapping[int, list[Row]]) -> Any:
+class _FreshRows:
+    """Makes annotations of a parsed file, with ids above all that it has."""
+
+    def __init__(self, content: Any) -> None:
+        lists = [content.get(name, []) if isinstance(content, dict) else [] for name in ("annotations", "images")]
+        ids = (identifier(row.get("id")) for row in lists[0] if isinstance(row, Mapping))
+        self._last, self._images = max((number for number in ids if number is not None), default=0), lists[1]
+
+    @cached_property
+    def _index(self) -> AnnotationIndex:
+        return AnnotationIndex("", self._images, [])
+
+    def row(self, image_id: int, fields: Row) -> Row:
+        """A new annotation of an image, which the file may name by a text."""
+        self._last += 1
+        return {"id": self._last, "image_id": self._index.images[image_id]["id"], **fields}
+
+
+def _replaced(content: Any, changes: Mapping[int, list[Row]], added: Sequence[Row] = ()) -> Any:
     """The parsed file with other rows in the place of some, which are known by the identity of the objects."""
-    if isinstance(content, dict) and "annotations" in content:
-        return {**content, "annotations": _replaced(content["annotations"], changes)}
+    if isinstance(content, dict) and (added or "annotations" in content):
+        return {**content, "annotations": [*_replaced(content.get("annotations", []), changes), *added]}
     if isinstance(content, dict):
         return _replaced([content], changes)[0]
     rows: list[Any] = []

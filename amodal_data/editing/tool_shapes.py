@@ -4,46 +4,59 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import SubElement
 
-from amodal_data.editing.edits import ImageEdits
+from amodal_data.editing.edits import ImageEdits, Polygons
 from amodal_data.editing.rows import RowFormat, Start, edited_rows, listed_positions
 from amodal_data.io.files import replaced, write_text
+from amodal_data.readers.json_files import identifier
 
-Origins = Mapping[int, list[Any]]  # Annotation id -> (file, document, list of shapes, shape) of each part
+Origins = Mapping[int, list[Any]]  # Annotation id -> shape of each part
 
 
-def change_shapes(start: Start, edits: ImageEdits, layout: RowFormat, origins: Origins) -> dict[Path, Any]:
-    """Change the shapes of one image in place; returns the documents that changed, by their files."""
-    before = start.record.annotations
-    rows = edited_rows(start, edits, layout)
+def change_shapes(start: Start, edits: ImageEdits, layout: RowFormat, shapes: Any, origins: Origins) -> None:
+    """Change the shapes of one image in place. shapes: all of the image, a list or an XML element."""
+    before: list[Any] = [*start.record.annotations]
+    rows, labels = edited_rows(start, edits, layout), start.record.categories.names
     parts = {n: origins[row["id"]] for n, row in enumerate(before)}
-    names = start.record.categories.names
+    parts |= {n: _new_shapes(shapes, edits.outlines[n]) for n in edits.added}
     for n, row in rows.items():
-        for _, _, _, shape in parts[n] if row is not before[n] else ():
-            if row["category_id"] != before[n]["category_id"]:
-                _set_value(shape, "label", names[row["category_id"]])
+        old = before[n] if n < len(before) else {}
+        for shape in parts[n] if row is not old else ():
+            if (number := row.get("category_id")) is None or number != old.get("category_id"):
+                _set_value(shape, "label", labels.get(number, edits.names.get(n, "")))
             for rule in layout.orders:
                 if rule.field:
                     _set_field(shape, rule.field, row)
     listed = [part for n in listed_positions(rows, edits, layout) for part in parts[n]]
-    if not layout.in_list:  # only what is deleted leaves the list
-        known = {id(shape) for *_, shape in listed}
-        listed = [part for n in range(len(before)) for part in parts[n] if id(part[3]) in known]
-    _relist([part for n in range(len(before)) for part in parts[n]], listed, moves=layout.in_list)
-    return {file: document for n in parts for file, document, _, _ in parts[n]}
+    _relist(shapes, [part for n in range(len(before)) for part in parts[n]], listed, moves=layout.in_list)
 
 
-def _relist(old: list[Any], new: list[Any], *, moves: bool) -> None:
-    """Put the shapes ``new`` into the places of ``old``; without ``moves`` each stays where it is."""
-    if not old:
-        return
-    shapes, kept = old[0][2], {id(part[3]) for part in new}
-    places, queue = {id(part[3]) for part in old}, iter([part[3] for part in new])
-    if not moves:
-        shapes[:] = [shape for shape in shapes if id(shape) not in places or id(shape) in kept]
-        return
-    filled = [next(queue, None) if id(shape) in places else shape for shape in shapes]
-    shapes[:] = [shape for shape in filled if shape is not None]
+def _relist(shapes: Any, old: list[Any], new: list[Any], *, moves: bool) -> None:
+    """Put the shapes ``new`` into the places of ``old``, more at the end; without ``moves`` each stays where it is."""
+    places, kept = {id(shape) for shape in old}, {id(shape) for shape in new}
+    if moves:
+        queue = iter(new)
+        filled = [next(queue, None) if id(shape) in places else shape for shape in shapes]
+    else:
+        queue = iter([shape for shape in new if id(shape) not in places])
+        filled = [shape for shape in shapes if id(shape) not in places or id(shape) in kept]
+    shapes[:] = [*(shape for shape in filled if shape is not None), *queue]
+
+
+def _new_shapes(shapes: Any, polygons: Polygons) -> list[Any]:
+    """Shapes of a new instance, without label and order; several polygons are a group that no other shape is in."""
+    group = max((identifier(shape.get("group_id")) or 0 for shape in shapes), default=0) + 1 if polygons[1:] else None
+    points = [list(zip(polygon[::2], polygon[1::2], strict=True)) for polygon in polygons]
+    if isinstance(shapes, list):  # labelme
+        fields = {"group_id": group, "description": "", "shape_type": "polygon", "flags": {}, "mask": None}
+        return [{"label": "", "points": [list(point) for point in part], **fields} for part in points]
+    texts = [";".join(f"{x},{y}" for x, y in part) for part in points]
+    fields = {"source": "manual", "occluded": "0", **({"group_id": str(group)} if group else {})}
+    made = [shapes.makeelement("polygon", {"label": "", "points": text, **fields}) for text in texts]
+    for shape in made:
+        shape.tail = "\n"
+    return made
 
 
 def _set_field(shape: Any, field: str, row: Mapping[str, Any]) -> None:
@@ -54,13 +67,15 @@ def _set_field(shape: Any, field: str, row: Mapping[str, Any]) -> None:
         _set_value(shape, name, value)
     elif isinstance(shape, dict):
         shape[name] = value
-    else:  # CVAT writes attributes as elements
-        for entry in shape.iter("attribute"):
-            if entry.get("name") == rest and isinstance(value, Mapping):
-                entry.text = str(value[rest])
+    elif isinstance(value, Mapping) and rest in value:  # CVAT writes attributes as elements
+        entries = [entry for entry in shape.iter("attribute") if entry.get("name") == rest]
+        for entry in entries or [SubElement(shape, "attribute", name=rest)]:
+            entry.text = str(value[rest])
 
 
 def _set_value(shape: Any, name: str, value: Any) -> None:
+    if value is None:
+        return
     if isinstance(shape, dict):
         shape[name] = value
     else:

@@ -16,7 +16,7 @@ async function ask(path, body) {
 
 class Editor {
   constructor() {
-    Object.assign(this, { images: new Map(), chosen: null, writer: false, queue: Promise.resolve(), problem: "", bending: false, point: null, dragging: false });
+    Object.assign(this, { images: new Map(), chosen: null, writer: false, queue: Promise.resolve(), problem: "", bending: false, point: null, dragging: false, draft: null });
     this.box = element("section", { id: "editor" });
     this.box.setAttribute("aria-label", "Order");
     const button = (id, text, title, act) => {
@@ -43,11 +43,18 @@ class Editor {
     this.stack.setAttribute("aria-label", "Instances, front to back");
     this.apart = element("ol", { id: "apart" });
     this.apartPart = element("details", { id: "apart-part" }, element("summary"), this.apart);
-    const tools = element("div", { id: "editor-tools" }, element("h2", { textContent: "Front to back" }), this.undo, this.redo, this.done, this.take, this.state);
-    this.box.append(tools, this.stack, this.apartPart, this.chosenTools);
+    this.draw = button("draw", "New instance", "Draw a new instance (n)", () => this.startDraft());
+    this.newName = element("input", { id: "new-name", type: "text", maxLength: 200, autocomplete: "off" });
+    this.newName.setAttribute("list", "known-names");
+    this.newName.addEventListener("keydown", (event) => { if (event.key === "Escape") this.endDraft(); event.stopPropagation(); });
+    this.newForm = element("form", { id: "new-tools", hidden: true }, element("label", { textContent: about.classes_only ? "Class " : "Name " }, this.newName),
+      element("button", { textContent: "Add" }), button("leave", "Cancel", "Leave without a new instance (Escape)", () => this.endDraft()));
+    this.newForm.addEventListener("submit", (event) => { event.preventDefault(); this.add(); });
+    const tools = element("div", { id: "editor-tools" }, element("h2", { textContent: "Front to back" }), this.undo, this.redo, this.draw, this.done, this.take, this.state);
+    this.box.append(tools, this.newForm, this.stack, this.apartPart, this.chosenTools);
     document.getElementById("details").prepend(this.box);
     document.getElementById("keys").append(element("p", { textContent:
-      "Up, down: instance in the stack. ] or Alt+Up: forward. [ or Alt+Down: backward. } and {: to the front, to the back. Delete: delete. F2: name. d: done, next image. o: points of the outline; then comma, period: point, arrows: move it (Shift: 10 px), Insert: new point, Backspace: delete it. Ctrl+Z, Ctrl+Shift+Z: undo, redo." }));
+      "Up, down: instance in the stack. ] or Alt+Up: forward. [ or Alt+Down: backward. } and {: to the front, to the back. Delete: delete. F2: name. d: done, next image. o: points of the outline; then comma, period: point, arrows: move it (Shift: 10 px), Insert: new point, Backspace: delete it. n: new instance; then arrows: move the cross (Shift: 10 px), Insert: point, Backspace: delete the last one, Enter: close, Escape: leave. Ctrl+Z, Ctrl+Shift+Z: undo, redo." }));
     window.addEventListener("pagehide", () => fetch("release", {
       method: "POST", keepalive: true, headers: { "Content-Type": "application/json" }, body: JSON.stringify({ tab: TAB }) }).catch(() => {}));
     window.addEventListener("pageshow", (event) => { if (event.persisted) this.claim(false); });
@@ -146,7 +153,7 @@ class Editor {
 
   show() {
     if (!this.now) return;
-    if (this.shown !== picture.position) Object.assign(this, { shown: picture.position, chosen: null, point: null });
+    if (this.shown !== picture.position) Object.assign(this, { shown: picture.position, chosen: null, point: null, draft: null });
     const { stack, overlaps, undo, redo } = this.now, overlapping = new Set(overlaps.flat());
     if (this.chosen !== null && !stack.includes(this.chosen)) this.chosen = null;
     const focused = this.box.contains(document.activeElement) ? [document.activeElement.closest("li"), document.activeElement.dataset.act] : null;
@@ -158,7 +165,7 @@ class Editor {
     this.undo.disabled = !undo || !this.writer;
     this.redo.disabled = !redo || !this.writer;
     this.take.hidden = this.writer;
-    this.done.disabled = !this.writer;
+    this.done.disabled = this.draw.disabled = !this.writer;
     this.fill();
     if (focused?.[0]) {
       const row = this.box.querySelector(`li[data-n="${this.chosen}"]`), same = row?.querySelector(`[data-act="${focused[1]}"]:not(:disabled)`);
@@ -171,7 +178,7 @@ class Editor {
   tell() {
     const edits = this.now ? plural(this.now.undo, "edit") : "";
     const count = (key) => about.images.filter((image) => image[key]).length;
-    this.state.textContent = this.problem || (this.writer ? `${edits} in this image, saved; ${count("done")} of ${plural(about.images.length, "image")} done, ${count("edits")} edited` : "Read-only: another tab edits this file.");
+    this.state.textContent = this.problem || (this.draft ? DRAFT[Number(this.draft.closed)] : this.writer ? `${edits} in this image, saved; ${count("done")} of ${plural(about.images.length, "image")} done, ${count("edits")} edited` : "Read-only: another tab edits this file.");
     this.state.classList.toggle("bad", Boolean(this.problem) || !this.writer);
   }
 
@@ -203,7 +210,9 @@ class Editor {
   // The name or class of the chosen instance, and whether it can be changed.
   fill() {
     const n = this.chosen;
-    this.chosenTools.hidden = n === null;
+    this.newForm.hidden = !this.draft?.closed;
+    this.draw.setAttribute("aria-pressed", String(Boolean(this.draft)));
+    this.chosenTools.hidden = n === null || Boolean(this.draft);
     if (n !== null && document.activeElement !== this.name) this.name.value = picture.truth.instances[n].name;
     const bendable = n !== null && Boolean(this.now.outlines[n]);
     this.bend.disabled = !bendable;
@@ -252,6 +261,7 @@ class Editor {
   outline() {
     document.querySelectorAll(".chosen-outline, .points").forEach((old) => old.remove());
     const sheet = document.querySelector("#stage .sheet"), n = this.chosen, layers = picture?.truth;
+    if (this.draft && sheet) { sheet.append(this.draftSheet()); return; }
     if (n === null || !sheet || n >= layers.instances.length) return;
     if (this.bending && this.now.outlines[n]) { sheet.append(this.points(n)); return; }
     const canvas = element("canvas", { className: "chosen-outline", width: layers.width, height: layers.height });
@@ -273,21 +283,9 @@ class Editor {
 
   // The outline of an instance with a handle for every point. Levels follow when a point is dropped.
   points(n) {
-    const [height, width] = picture.size, polygons = this.now.outlines[n].map((polygon) => [...polygon]), name = "http://www.w3.org/2000/svg";
-    const made = (kind, attributes) => {
-      const node = document.createElementNS(name, kind);
-      for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-      return node;
-    };
-    const svg = made("svg", { class: "points", viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none" });
-    const scale = width / document.querySelector("#stage .sheet canvas").getBoundingClientRect().width;
+    const polygons = this.now.outlines[n].map((polygon) => [...polygon]), { svg, scale, at } = overlay("points");
     polygons.forEach((polygon, k) => {
-      const text = () => polygon.reduce((all, x, at) => all + (at % 2 ? "," : " ") + x, "");
-      const shape = made("polygon", { points: text() }), edge = made("polygon", { points: text(), class: "edge" });
-      const at = (event) => {
-        const box = svg.getBoundingClientRect();
-        return [(event.clientX - box.left) / box.width * width, (event.clientY - box.top) / box.height * height].map((x) => Math.round(100 * x) / 100);
-      };
+      const text = () => polygon.join(" "), shape = drawn("polygon", { points: text() }), edge = drawn("polygon", { points: text(), class: "edge" });
       const hold = (event, place, fresh) => {
         if (!this.writer || event.button) return;
         event.preventDefault();
@@ -316,7 +314,7 @@ class Editor {
       svg.append(shape, edge);
       for (let place = 0; place < polygon.length / 2; place++) {
         const chosen = this.point && this.point[0] === k && this.point[1] === place;
-        const handle = made("circle", { cx: polygon[2 * place], cy: polygon[2 * place + 1], r: (chosen ? 7 : 4.5) * scale, class: chosen ? "chosen" : "" });
+        const handle = drawn("circle", { cx: polygon[2 * place], cy: polygon[2 * place + 1], r: (chosen ? 7 : 4.5) * scale, class: chosen ? "chosen" : "" });
         handle.addEventListener("pointerdown", (event) => hold(event, place, false));
         handle.addEventListener("dblclick", () => { this.point = [k, place]; this.changePoint("delete"); });
         svg.append(handle);
@@ -324,6 +322,86 @@ class Editor {
     });
     svg.addEventListener("click", (event) => event.stopPropagation());
     return svg;
+  }
+
+  // A polygon that is being drawn, of a new instance.
+  startDraft() {
+    if (this.draft) { this.endDraft(); return; }
+    if (!this.writer) return;
+    const [height, width] = picture.size;
+    this.draft = { points: [], cursor: [Math.round(width / 2), Math.round(height / 2)], closed: false };
+    this.problem = "";
+    this.newName.value = about.names.length === 1 ? about.names[0] : "";
+    document.activeElement?.blur();
+    if (state.view === "exploded") setView("instances"); else this.show();
+  }
+
+  endDraft() {
+    this.draft = null;
+    this.problem = "";
+    this.show();
+    this.focus();
+  }
+
+  // Points, the side to the cursor, and the first point, which closes the polygon.
+  draftSheet() {
+    const { svg, scale, at } = overlay("points draft"), { points, cursor, closed } = this.draft, [x, y] = cursor;
+    const line = drawn(closed ? "polygon" : "polyline", { points: [...points, ...(closed ? [] : [cursor])].join(" ") });
+    const cross = drawn("path", { class: "cross", d: `M${x - 9 * scale} ${y}h${18 * scale}M${x} ${y - 9 * scale}v${18 * scale}` });
+    svg.append(line, ...points.map(([cx, cy], k) => drawn("circle", { cx, cy, r: (k ? 4.5 : 7) * scale, class: k ? "" : "chosen" })), ...(closed ? [] : [cross]));
+    svg.addEventListener("pointermove", (event) => {
+      if (this.draft && !closed) line.setAttribute("points", [...points, at(event)].join(" "));
+    });
+    svg.addEventListener("click", (event) => {
+      event.stopPropagation();
+      if (!this.draft || closed) return;
+      this.draft.cursor = at(event);
+      if (points.length > 2 && event.target === svg.querySelector("circle")) this.close();
+      else this.addPoint();
+    });
+    return svg;
+  }
+
+  addPoint() {
+    const { points, cursor } = this.draft, last = points[points.length - 1];
+    if (String(last) !== String(cursor)) points.push([...cursor]);
+    this.problem = "";
+    this.tell();
+    this.outline();
+  }
+
+  close() {
+    if (this.draft.points.length < 3) { this.problem = "An outline has three or more points."; this.tell(); return; }
+    this.draft.closed = true;
+    this.problem = "";
+    this.show();
+    this.newName.focus();
+  }
+
+  // Sends the new instance, in front of all; it stays a draft if the server refuses it.
+  async add() {
+    const known = new Set(this.now.positions), { points } = this.draft;
+    await this.send((image) => ({ do: "draw", polygons: [points.flat()], name: this.newName.value.trim(), before: image.positions[image.stack[0]] ?? null }));
+    const n = this.now.positions.findIndex((position) => !known.has(position));
+    if (n < 0) return;
+    this.endDraft();
+    this.pick([n]);
+  }
+
+  // What keys do while a polygon is drawn; true = taken, as are all but those of the views.
+  draftKey(event) {
+    const far = event.shiftKey ? 10 : 1, move = { ArrowLeft: [-far, 0], ArrowRight: [far, 0], ArrowUp: [0, -far], ArrowDown: [0, far] }[event.key];
+    const { points, cursor, closed } = this.draft, name = event.key.toLowerCase(), [height, width] = picture.size;
+    if (event.key === "Escape" || name === "n") this.endDraft();
+    else if (/^[1-7]$/.test(name)) return false;
+    else if (closed) return true;
+    else if (move) { this.draft.cursor = cursor.map((x, k) => Math.max(0, Math.min([width, height][k], x + move[k]))); this.outline(); }
+    else if (event.key === "Insert") this.addPoint();
+    else if (event.key === "Enter" && !event.target.matches("button")) this.close();
+    else if (event.key === "Backspace" || (name === "z" && (event.ctrlKey || event.metaKey))) { points.pop(); this.outline(); }
+    else return true;
+    event.preventDefault();
+    return true;
   }
 
   // What keys do to the chosen point: next, previous, move, insert, delete; false = there is no outline.
@@ -379,6 +457,7 @@ class Editor {
   // Keys with Ctrl or Alt; true = taken.
   shortcut(event) {
     if (screen !== "image" || !picture || event.target.matches("input:not([type=range]), select")) return false;
+    if (this.draft) return this.draftKey(event);
     const name = event.key.toLowerCase(), command = event.ctrlKey || event.metaKey;
     const does = command && name === "z" ? () => this.walk(event.shiftKey ? "redo" : "undo")
       : command && name === "y" ? () => this.walk("redo")
@@ -396,7 +475,7 @@ class Editor {
     const far = event.shiftKey ? 10 : 1, move = { ArrowLeft: [-far, 0], ArrowRight: [far, 0], ArrowUp: [0, -far], ArrowDown: [0, far] }[event.key];
     const named = { ",": "previous", ".": "next", Insert: "insert", Backspace: "delete" }[event.key], change = move ? this.point && ["move", ...move] : named && [named];
     if (change && event.target.type !== "range" && this.changePoint(...change)) { event.preventDefault(); return true; }
-    const plain = { o: () => { if (!this.bend.disabled) this.toggleOutline(); }, Delete: () => this.delete(), d: () => this.finish(), F2: () => { if (this.chosen !== null) this.name.select(); } }[event.key];
+    const plain = { o: () => { if (!this.bend.disabled) this.toggleOutline(); }, Delete: () => this.delete(), d: () => this.finish(), n: () => this.startDraft(), F2: () => { if (this.chosen !== null) this.name.select(); } }[event.key];
     if (plain) { plain(); event.preventDefault(); return true; }
     if (step && this.chosen !== null) { this.step(this.chosen, ...step); event.preventDefault(); return true; }
     if ((event.key === "ArrowUp" || event.key === "ArrowDown") && event.target.type !== "range") {
@@ -407,6 +486,25 @@ class Editor {
     }
     return false;
   }
+}
+
+const DRAFT = ["Click the corners of the whole object, hidden parts too. Click the first one again, or press Enter, to close the outline.", "Name the new instance and press Enter."];
+
+function drawn(kind, attributes) {
+  const node = document.createElementNS("http://www.w3.org/2000/svg", kind);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  return node;
+}
+
+// A sheet over the picture, in its pixels: the pixels to one of the screen, and where an event is.
+function overlay(name) {
+  const [height, width] = picture.size, svg = drawn("svg", { class: name, viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none" });
+  const scale = width / document.querySelector("#stage .sheet canvas").getBoundingClientRect().width;
+  const at = (event) => {
+    const box = svg.getBoundingClientRect();
+    return [(event.clientX - box.left) / box.width * width, (event.clientY - box.top) / box.height * height].map((x) => Math.round(100 * x) / 100);
+  };
+  return { svg, scale, at };
 }
 
 // The side of a polygon that is nearest to a point: the place of its first corner.

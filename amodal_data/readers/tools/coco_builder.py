@@ -23,7 +23,7 @@ class CocoBuilder:
     """Images and objects of one file or folder.
 
     ``findings``: problems met. ``classes``: id -> name of the classes that the tool lists, in its order; other classes
-    get the ids after these.
+    get the ids after these. ``places``: image id -> file, its content and the shapes of the image, where that is kept.
     """
 
     def __init__(self, source: str) -> None:
@@ -31,9 +31,10 @@ class CocoBuilder:
         self.images: list[dict[str, Any]] = []
         self.findings: list[Finding] = []
         self.classes: dict[int, str] = {}
+        self.places: dict[int, Any] = {}
         self._objects: list[dict[str, Any]] = []
         self._groups: dict[Hashable, dict[str, Any]] = {}
-        self._places: dict[int, list[Any]] = {}
+        self._shapes: dict[int, list[Any]] = {}
         self._ids: set[int] = set()
         self._next_id = 1
         self._pixels_left = 0
@@ -76,20 +77,20 @@ class CocoBuilder:
         """Add an object with its mask as polygons or an RLE, and other ``fields`` of its annotation.
 
         Parts with the same ``group`` (not None) and label become one object, with the fields of the first part.
-        origin: where the file says it, None = not kept.
+        origin: the shape in the file, None = not kept.
         """
         entry = {"image_id": image_id, "label": label, "parts": [], **fields}
         first = entry if group is None else self._groups.setdefault((image_id, label, group), entry)
         first["parts"].append(mask)
         if origin is not None:
-            self._places.setdefault(id(first), []).append(origin)
+            self._shapes.setdefault(id(first), []).append(origin)
         if first is entry:
             self._objects.append(entry)
 
     @property
     def origins(self) -> dict[int, list[Any]]:
-        """Annotation id -> origins of its parts."""
-        return {n: self._places[id(entry)] for n, entry in enumerate(self._objects, 1) if id(entry) in self._places}
+        """Annotation id -> shapes of its parts in the file."""
+        return {n: self._shapes[id(entry)] for n, entry in enumerate(self._objects, 1) if id(entry) in self._shapes}
 
     def to_coco(self) -> dict[str, Any]:
         """COCO's dict; ids of classes that are not listed follow by name, 2 before 10."""

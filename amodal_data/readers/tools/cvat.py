@@ -28,7 +28,8 @@ def cvat_as_coco(path: Path, *, origins: bool = False) -> tuple[CocoBuilder, Sou
     """Read a file of CVAT for images: polygons, boxes, ellipses (64 corners) and masks.
 
     ``z_order`` and ``attributes`` are kept. Shapes with the same ``group_id`` and label are parts of one object. Other
-    shapes are skipped with a finding. origins: keep (path, root, image, shape) of every object, as XML elements.
+    shapes are skipped with a finding. origins: keep (path, root, image) of every image, and the shapes of every object,
+    as XML elements.
 
     Raises :class:`AnnotationError` if it is not XML, or has a document type; :class:`LayoutError` if it is not CVAT's.
     """
@@ -69,6 +70,8 @@ def _add_image(builder: CocoBuilder, image: Any, document: tuple[Path, Any] | No
         return
     size = _integer(image.get("height")), _integer(image.get("width"))
     image_id = builder.add_image(image.get("name", ""), size, _integer(image.get("id")))
+    if document is not None:
+        builder.places[image_id] = *document, image
     for n, shape in enumerate(image):
         if shape.tag not in _SHAPES:
             if shape.tag in _SKIPPED_SHAPES:
@@ -83,9 +86,7 @@ def _add_image(builder: CocoBuilder, image: Any, document: tuple[Path, Any] | No
         if attributes := {entry.get("name", ""): entry.text or "" for entry in shape.iter("attribute")}:
             fields["attributes"] = attributes
         group = None if shape.get("group_id") in ("", "0") else shape.get("group_id")
-        builder.add_object(
-            image_id, shape.get("label", ""), mask, group=group, origin=document and (*document, image, shape), **fields
-        )
+        builder.add_object(image_id, shape.get("label", ""), mask, group=group, origin=document and shape, **fields)
 
 
 def _mask(shape: Any, size: tuple[int, int] | None, builder: CocoBuilder) -> Any:

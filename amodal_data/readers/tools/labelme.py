@@ -31,8 +31,8 @@ def labelme_as_coco(path: Path, *, origins: bool = False) -> tuple[CocoBuilder, 
     Classes are numbered by ``classes.txt`` or ``labels.txt`` in the folder or above it, else by name.
     Shapes are polygons, rectangles, circles (64 corners) and masks; others have no area and are skipped with a finding.
     ``description`` and ``flags`` are kept, so ``field:description`` or ``field:flags.NAME`` may be the order.
-    origins: keep (file, its content, its shapes, shape) of every object. Raises :class:`LayoutError` if no file is
-    labelme's.
+    origins: keep (file, its content, its shapes) of every image, and the shapes of every object. Raises
+    :class:`LayoutError` if no file is labelme's.
     """
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() == ".json") if path.is_dir() else [path]
     builder, digests = CocoBuilder(path.name), []
@@ -71,6 +71,8 @@ def photo_name(image_path: str, file: Path, root: Path) -> str:
 def _add_image(builder: CocoBuilder, content: Mapping[str, Any], file: Path, root: Path, origins: bool) -> None:
     size = content.get("imageHeight"), content.get("imageWidth")
     image_id = builder.add_image(photo_name(text(content.get("imagePath")), file, root), size)
+    if origins:
+        builder.places[image_id] = file, content, content["shapes"]
     for n, shape in enumerate(content["shapes"]):
         try:
             mask = _mask(shape, image_size({"height": size[0], "width": size[1]}), builder)
@@ -80,7 +82,7 @@ def _add_image(builder: CocoBuilder, content: Mapping[str, Any], file: Path, roo
         group = shape.get("group_id") if isinstance(shape.get("group_id"), int | str) else None
         group = None if group == "" else group  # as some tools write that there is none
         fields = {key: shape[key] for key in ("description", "flags") if key in shape}
-        origin = (file, content, content["shapes"], shape) if origins else None
+        origin = shape if origins else None
         builder.add_object(image_id, text(shape.get("label")), mask, group=group, origin=origin, **fields)
 
 

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from support.edit_page import levels, settled, stack
 from support.editing import DrawnImage, serving
 from support.scenes import ellipse
 
@@ -11,33 +12,6 @@ from amodal_data import RLE, layer_scene, read_cocoa, write_cocoa
 from amodal_data.editing.apply import apply_journal
 from amodal_data.editing.journal import journal_path, read_journal
 from amodal_data.editing.source import open_source
-
-LEVELS = """picture.truth.table.map((row) => {
-  const codes = Uint8Array.from(picture.truth.regions, (region) => row[region]);
-  return Array.from({ length: picture.truth.height }, (_, y) =>
-    String.fromCharCode(...codes.subarray(y * picture.truth.width, (y + 1) * picture.truth.width))).join("");
-}).join("")"""
-
-
-@pytest.fixture
-def visit(browser):
-    """Open an address in one browser context; errors on the console and requests to elsewhere fail the test."""
-    context, odd = browser.new_context(viewport={"width": 1280, "height": 800}), []
-    context.set_default_timeout(90_000)  # 500 instances on a busy machine
-
-    def visit(url, hash="#image=1"):
-        page = context.new_page()
-        page.on("console", lambda message: odd.append(f"console: {message.text}"))
-        page.on("pageerror", lambda error: odd.append(f"error: {error}"))
-        page.on("request", lambda r: None if r.url.startswith((url, "data:")) else odd.append(r.url))
-        page.goto(url + hash)
-        page.wait_for_selector("#stack li")
-        return page
-
-    visit.odd = odd
-    yield visit
-    context.close()
-    assert odd == []
 
 
 @pytest.fixture
@@ -49,20 +23,6 @@ def cocoa(tmp_path):
 def server(cocoa):
     with serving(cocoa) as server:
         yield server
-
-
-def levels(page):
-    """Level codes of every pixel as the page has them, uint8 [N, H, W]."""
-    height, width = page.evaluate("picture.shown")
-    return np.frombuffer(page.evaluate(LEVELS).encode("latin-1"), np.uint8).reshape(-1, height, width)
-
-
-def stack(page):
-    return page.evaluate("editor.now.stack")
-
-
-def settled(page, edits):
-    page.wait_for_function(f"() => editor.now?.undo === {edits}")
 
 
 def assert_levels(page, cocoa, order):
