@@ -16,13 +16,15 @@ class ImageEdits:
 
     ``order``: positions of all instances, front to back. ``names``: position -> new name or class. ``deleted``:
     positions of instances that are removed. ``outlines``: position -> amodal polygons, each x, y, x, y, ... in pixels.
-    ``annotations``: how many the image has in the source; new instances are numbered from there.
+    ``unknown``: number of a region in which objects are not annotated -> its polygons. ``annotations``: how many the
+    image has in the source; new instances and regions are numbered from there.
     """
 
     order: tuple[int, ...]
     names: Mapping[int, str] = field(default_factory=dict)
     deleted: frozenset[int] = frozenset()
     outlines: Mapping[int, Polygons] = field(default_factory=dict)
+    unknown: Mapping[int, Polygons] = field(default_factory=dict)
     annotations: int = 0
 
     @property
@@ -35,14 +37,17 @@ class ImageEdits:
         instance, edit = event.get("instance"), _EDITS.get(str(event.get("do")))
         if edit is None:
             raise SelectionError(f"no edit is called {event.get('do')!r:.40}")
-        if edit is ImageEdits._with_instance:
-            instance = max([self.annotations - 1, *self.order]) + 1
+        if edit in (ImageEdits._with_instance, ImageEdits._with_unknown):
+            instance = max([self.annotations - 1, *self.order, *self.unknown]) + 1
         elif type(instance) is not int or instance not in self.order or instance in self.deleted:
             raise SelectionError(f"no instance {instance!r:.40} in this image")
         return edit(self, instance, event)
 
     def _with_instance(self, instance: int, event: Event) -> "ImageEdits":
         return self._outlined(instance, event)._renamed(instance, event)._moved(instance, event)
+
+    def _with_unknown(self, instance: int, event: Event) -> "ImageEdits":
+        return replace(self, unknown={**self.unknown, instance: _polygons(event)})
 
     def _moved(self, instance: int, event: Event) -> "ImageEdits":
         before, rest = event.get("before"), [n for n in self.order if n != instance]
@@ -64,10 +69,14 @@ class ImageEdits:
         return replace(self, order=tuple(n for n in self.order if n != instance), **kept)
 
     def _outlined(self, instance: int, event: Event) -> "ImageEdits":
-        polygons = event.get("polygons")
-        if not isinstance(polygons, list) or not polygons or not all(map(_is_polygon, polygons)):
-            raise SelectionError("an outline is a list of polygons of three or more points")
-        return replace(self, outlines={**self.outlines, instance: tuple(map(tuple, polygons))})
+        return replace(self, outlines={**self.outlines, instance: _polygons(event)})
+
+
+def _polygons(event: Event) -> Polygons:
+    polygons = event.get("polygons")
+    if not isinstance(polygons, list) or not polygons or not all(map(_is_polygon, polygons)):
+        raise SelectionError("an outline is a list of polygons of three or more points")
+    return tuple(map(tuple, polygons))
 
 
 def _omit(values: Mapping[int, Any], instance: int) -> dict[int, Any]:
@@ -90,6 +99,7 @@ _EDITS = {
     "rename": ImageEdits._renamed,
     "delete": ImageEdits._without,
     "outline": ImageEdits._outlined,
+    "unknown": ImageEdits._with_unknown,
 }
 
 

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from amodal_data.editing.edits import ImageEdits, Polygons
 from amodal_data.errors import SelectionError
+from amodal_data.export.coco import box_of
 from amodal_data.export.cocoa import ranks_of
 from amodal_data.layering.consistency import occlusion_rates
 from amodal_data.layering.targets import LayeredTargets, layer_with_findings
 from amodal_data.masks.rle import RLE, merge
-from amodal_data.masks.windows import subtract, window_of
+from amodal_data.masks.windows import subtract
 from amodal_data.readers.amodal_coco import LAYOUTS
 from amodal_data.readers.json_files import integer
 from amodal_data.readers.mask_decoder import decode_masks, flat_polygons
@@ -34,7 +35,8 @@ class RowFormat:
     ``orders``: the rules of the fields. ``from_one``: their numbers count from 1, else from 0.
     ``named``: instances have names, else classes.
     ``cluster``: numbers count within groups of this field. ``visible``, ``hidden``, ``rate``: stored masks and share.
-    ``amodal``, ``box``: amodal mask and its box. ``outlines``: can they be changed?
+    ``amodal``, ``box``: amodal mask and its box. ``outlines``: can they be changed? ``unknown``: what marks pixels of
+    objects that are not annotated, a field of the image (COCOA) or of annotations of their own (COCO's crowds).
     """
 
     orders: tuple[OrderRule, ...]
@@ -47,13 +49,14 @@ class RowFormat:
     amodal: str = "segmentation"
     box: str = "bbox"
     outlines: bool = True
+    unknown: str = "iscrowd"
 
     @classmethod
     def of(cls, scenes: Scenes) -> "RowFormat | None":
         """The format of the layout of some scenes; None = nothing in it says the order."""
         if scenes.dataset == "cocoa":
             masks: dict[str, Any] = {"visible": "visible_mask", "hidden": "invisible_mask", "rate": "occlude_rate"}
-            return cls((OrderRule("order"),), named=True, **masks)
+            return cls((OrderRule("order"),), named=True, unknown="unknown", **masks)
         if (row := LAYOUTS.get(scenes.settings.get("layout", ""))) is not None:
             fields = [name for name in (row.depth, "amodal_region.order") if name]
             rules = tuple(map(OrderRule, fields))
@@ -61,7 +64,8 @@ class RowFormat:
             return cls(rules, False, False, row.cluster, **masks)
         rule = OrderRule.parse(scenes.settings.get("order", "none"))
         outlines = scenes.settings["layout"] not in ("cvat", "labelme")
-        return cls((rule,), outlines=outlines) if rule.defined else None
+        unknown = "iscrowd" if outlines and scenes.settings.get("crowds") != "keep" else ""
+        return cls((rule,), outlines=outlines, unknown=unknown) if rule.defined else None
 
     @property
     def in_list(self) -> bool:
@@ -109,7 +113,7 @@ def edited_rows(start: Start, edits: ImageEdits, layout: RowFormat) -> Rows:
             rows |= _renumbered(rows, edits.order, rule, layout)
     if edits.outlines.keys() - edits.added and not layout.outlines:
         raise SelectionError("outlines of this layout cannot be changed", fix="convert it to COCO first")
-    outlined = _rasterized(start, edits, layout)
+    outlined = _rasterized(start, {n: shape for n, shape in edits.outlines.items() if n not in edits.deleted}, layout)
     for n, mask in outlined.items():
         rows[n] = _with_outline(rows[n], edits.outlines[n], mask, layout)
     if stores_masks and (edits.order != start.edits.order or edits.deleted or outlined):
@@ -119,6 +123,8 @@ def edited_rows(start: Start, edits: ImageEdits, layout: RowFormat) -> Rows:
             rows[n] = {**rows[n], "name": name}
         elif classes or n < edits.annotations:
             rows[n] = {**rows[n], "category_id": _class_id(start, name)}
+    if not layout.named:
+        rows |= {n: _crowd_row(start, mask, layout) for n, mask in _unknown_masks(start, edits, layout).items()}
     return {n: row for n, row in rows.items() if n not in edits.deleted}
 
 
@@ -128,9 +134,25 @@ def _blank_row(layout: RowFormat, stores_masks: bool) -> Row:
     return row | ({layout.rate: 0} if layout.rate and stores_masks else {})
 
 
-def _rasterized(start: Start, edits: ImageEdits, layout: RowFormat) -> dict[int, RLE]:
+def _unknown_masks(start: Start, edits: ImageEdits, layout: RowFormat) -> dict[int, RLE]:
+    """The masks of regions marked unknown. Raises :class:`SelectionError` for a layout that cannot hold them."""
+    if edits.unknown and not layout.unknown:
+        place = f"image {start.record.file_name or start.record.image_id}"
+        fix = "leave out --crowds keep" if start.record.keep_crowds else "convert it to COCO first"
+        raise SelectionError("files of this layout cannot mark pixels unknown", place=place, fix=fix)
+    return _rasterized(start, edits.unknown, layout)
+
+
+def _crowd_row(start: Start, mask: RLE, layout: RowFormat) -> Row:
+    """COCO's annotation of pixels of objects that are not annotated, of the first class."""
+    names = start.record.categories.names
+    number = _class_id(start, names[min(names)]) if names else 1
+    row = {"category_id": number, layout.amodal: mask.to_coco(), "area": mask.area, layout.unknown: 1}
+    return row | {layout.box: _box_of(mask)}
+
+
+def _rasterized(start: Start, outlines: Mapping[int, Polygons], layout: RowFormat) -> dict[int, RLE]:
     """The masks of new outlines. Raises :class:`SelectionError` for one that covers no pixel."""
-    outlines = {n: polygons for n, polygons in edits.outlines.items() if n not in edits.deleted}
     rows = [{layout.amodal: list(map(list, polygons))} for polygons in outlines.values()]
     decoder = replace(start.record, annotations=rows).masks(layout.amodal)
     decode_masks([decoder])
@@ -146,10 +168,15 @@ def _with_outline(row: Row, polygons: Polygons, mask: RLE, layout: RowFormat) ->
     changed = {**row, layout.amodal: value[0] if single else value}
     if "area" in row:
         changed["area"] = mask.area
-    if layout.box in row and (window := window_of(mask)) is not None:
-        (y0, y1), (x0, x1) = ((part.start, part.stop) for part in window)
-        changed[layout.box] = [x0, y0, x1 - x0, y1 - y0]
+    if layout.box in row:
+        changed[layout.box] = _box_of(mask)
     return changed
+
+
+def _box_of(mask: RLE) -> list[int]:
+    """COCO's box of a mask that is not empty: x, y, width, height."""
+    x0, y0, x1, y1 = box_of(mask)
+    return [x0, y0, x1 - x0, y1 - y0]
 
 
 def outlines_of(start: Start, edits: ImageEdits, layout: RowFormat) -> dict[int, Any]:
@@ -180,7 +207,7 @@ def edited_record(start: Start, edits: ImageEdits, layout: RowFormat) -> tuple[A
     rows = edited_rows(start, edits, layout)
     record = replace(start.record, annotations=list(rows.values()))
     if hasattr(record, "annotation"):
-        record = replace(record, annotation=cocoa_annotation(record.annotation, start, rows))
+        record = replace(record, annotation=cocoa_annotation(start, edits, rows, layout))
     if layout.in_list and edits.order != start.edits.order:
         record = replace(record, rule=replace(record.rule, field=_PLACE))
     return record, list(rows)
@@ -202,11 +229,15 @@ def without_place(row: Row) -> Row:
     return {key: value for key, value in row.items() if key != _PLACE}
 
 
-def cocoa_annotation(annotation: Row, start: Start, rows: Rows) -> dict[str, Any]:
+def cocoa_annotation(start: Start, edits: ImageEdits, rows: Rows, layout: RowFormat) -> dict[str, Any]:
     """COCOA's annotation with other regions; ``size`` and the numbers in ``depth_constraint`` follow."""
+    annotation = start.record.annotation
     changed = {**annotation, "regions": list(rows.values())}
     if "size" in annotation:
         changed["size"] = len(rows)
+    if marked := list(_unknown_masks(start, edits, layout).values()):
+        known = [] if start.scene.unknown is None else [start.scene.unknown]
+        changed[layout.unknown] = merge(known + marked).to_coco()
     constraint = annotation.get("depth_constraint")
     pairs = parse_depth_constraint(constraint) if isinstance(constraint, str) else None
     if pairs:

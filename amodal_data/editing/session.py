@@ -86,6 +86,7 @@ class EditingSession:
         classes = list(dict.fromkeys(self.source.scenes.categories.values()))
         names = classes or sorted({name for row in self.rows for name in row["classes"]} - {""})
         fields = {"sort": "findings", "names": names, "classes_only": bool(classes)}
+        fields["unknown"] = bool(self.source.layout.unknown)
         return about_block(f"Edit {self.source.path.name}", self.rows, facts, **fields)
 
     def thumbnail(self, place: int) -> str:

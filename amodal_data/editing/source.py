@@ -92,7 +92,7 @@ class EditableSource:
             listed = [(n, without_place(rows[n])) for n in listed_positions(rows, edits, self.layout)]
             new = {n: fresh.row(start.record.image_id, row) for n, row in listed if n >= edits.annotations}
             return start.record.annotations, [new.get(n, row) for n, row in listed]
-        annotation = cocoa_annotation(start.record.annotation, start, rows)
+        annotation = cocoa_annotation(start, edits, rows, self.layout)
         if all(type(_order(region)) is int for region in annotation["regions"]):  # COCOA lists front to back
             annotation["regions"].sort(key=_order)
         if "image_id" in annotation:
@@ -151,7 +151,7 @@ def _replaced(content: Any, changes: Mapping[int, list[Row]], added: Sequence[Ro
     for row in content:
         if isinstance(row, dict) and id(row.get("regions")) in changes:  # a bare list lacks what its reader adds
             (changed,) = changes[id(row["regions"])]
-            rows.append({key: changed.get(key, value) for key, value in row.items()})
+            rows.append({key: value for key, value in changed.items() if key in row or key != "image_id"})
         else:
             rows += changes.get(id(row), [row])
     return rows

@@ -43,18 +43,19 @@ class Editor {
     this.stack.setAttribute("aria-label", "Instances, front to back");
     this.apart = element("ol", { id: "apart" });
     this.apartPart = element("details", { id: "apart-part" }, element("summary"), this.apart);
-    this.draw = button("draw", "New instance", "Draw a new instance (n)", () => this.startDraft());
+    this.draw = button("draw", "New instance", "Draw a new instance (n)", () => this.startDraft("draw"));
+    this.mark = button("mark", "Unknown region", about.unknown ? "Mark where objects are not annotated (u)" : "Files of this layout cannot mark pixels unknown", () => this.startDraft("unknown"));
     this.newName = element("input", { id: "new-name", type: "text", maxLength: 200, autocomplete: "off" });
     this.newName.setAttribute("list", "known-names");
     this.newName.addEventListener("keydown", (event) => { if (event.key === "Escape") this.endDraft(); event.stopPropagation(); });
     this.newForm = element("form", { id: "new-tools", hidden: true }, element("label", { textContent: about.classes_only ? "Class " : "Name " }, this.newName),
       element("button", { textContent: "Add" }), button("leave", "Cancel", "Leave without a new instance (Escape)", () => this.endDraft()));
     this.newForm.addEventListener("submit", (event) => { event.preventDefault(); this.add(); });
-    const tools = element("div", { id: "editor-tools" }, element("h2", { textContent: "Front to back" }), this.undo, this.redo, this.draw, this.done, this.take, this.state);
+    const tools = element("div", { id: "editor-tools" }, element("h2", { textContent: "Front to back" }), this.undo, this.redo, this.draw, this.mark, this.done, this.take, this.state);
     this.box.append(tools, this.newForm, this.stack, this.apartPart, this.chosenTools);
     document.getElementById("details").prepend(this.box);
     document.getElementById("keys").append(element("p", { textContent:
-      "Up, down: instance in the stack. ] or Alt+Up: forward. [ or Alt+Down: backward. } and {: to the front, to the back. Delete: delete. F2: name. d: done, next image. o: points of the outline; then comma, period: point, arrows: move it (Shift: 10 px), Insert: new point, Backspace: delete it. n: new instance; then arrows: move the cross (Shift: 10 px), Insert: point, Backspace: delete the last one, Enter: close, Escape: leave. Ctrl+Z, Ctrl+Shift+Z: undo, redo." }));
+      "Up, down: instance in the stack. ] or Alt+Up: forward. [ or Alt+Down: backward. } and {: to the front, to the back. Delete: delete. F2: name. d: done, next image. o: points of the outline; then comma, period: point, arrows: move it (Shift: 10 px), Insert: new point, Backspace: delete it. n: new instance. u: unknown region. Then arrows: move the cross (Shift: 10 px), Insert: point, Backspace: delete the last one, Enter: close, Escape: leave. Ctrl+Z, Ctrl+Shift+Z: undo, redo." }));
     window.addEventListener("pagehide", () => fetch("release", {
       method: "POST", keepalive: true, headers: { "Content-Type": "application/json" }, body: JSON.stringify({ tab: TAB }) }).catch(() => {}));
     window.addEventListener("pageshow", (event) => { if (event.persisted) this.claim(false); });
@@ -166,6 +167,7 @@ class Editor {
     this.redo.disabled = !redo || !this.writer;
     this.take.hidden = this.writer;
     this.done.disabled = this.draw.disabled = !this.writer;
+    this.mark.disabled = !this.writer || !about.unknown;
     this.fill();
     if (focused?.[0]) {
       const row = this.box.querySelector(`li[data-n="${this.chosen}"]`), same = row?.querySelector(`[data-act="${focused[1]}"]:not(:disabled)`);
@@ -178,7 +180,7 @@ class Editor {
   tell() {
     const edits = this.now ? plural(this.now.undo, "edit") : "";
     const count = (key) => about.images.filter((image) => image[key]).length;
-    this.state.textContent = this.problem || (this.draft ? DRAFT[Number(this.draft.closed)] : this.writer ? `${edits} in this image, saved; ${count("done")} of ${plural(about.images.length, "image")} done, ${count("edits")} edited` : "Read-only: another tab edits this file.");
+    this.state.textContent = this.problem || (this.draft ? DRAFT[this.draft.closed ? "closed" : this.draft.kind] : this.writer ? `${edits} in this image, saved; ${count("done")} of ${plural(about.images.length, "image")} done, ${count("edits")} edited` : "Read-only: another tab edits this file.");
     this.state.classList.toggle("bad", Boolean(this.problem) || !this.writer);
   }
 
@@ -210,8 +212,9 @@ class Editor {
   // The name or class of the chosen instance, and whether it can be changed.
   fill() {
     const n = this.chosen;
-    this.newForm.hidden = !this.draft?.closed;
-    this.draw.setAttribute("aria-pressed", String(Boolean(this.draft)));
+    this.newForm.hidden = !(this.draft?.closed && this.draft.kind === "draw");
+    this.draw.setAttribute("aria-pressed", String(this.draft?.kind === "draw"));
+    this.mark.setAttribute("aria-pressed", String(this.draft?.kind === "unknown"));
     this.chosenTools.hidden = n === null || Boolean(this.draft);
     if (n !== null && document.activeElement !== this.name) this.name.value = picture.truth.instances[n].name;
     const bendable = n !== null && Boolean(this.now.outlines[n]);
@@ -324,12 +327,12 @@ class Editor {
     return svg;
   }
 
-  // A polygon that is being drawn, of a new instance.
-  startDraft() {
+  // A polygon that is being drawn, of a new instance or of an unknown region.
+  startDraft(kind) {
     if (this.draft) { this.endDraft(); return; }
-    if (!this.writer) return;
+    if (!this.writer || (kind === "unknown" && !about.unknown)) return;
     const [height, width] = picture.size;
-    this.draft = { points: [], cursor: [Math.round(width / 2), Math.round(height / 2)], closed: false };
+    this.draft = { kind, points: [], cursor: [Math.round(width / 2), Math.round(height / 2)], closed: false };
     this.problem = "";
     this.newName.value = about.names.length === 1 ? about.names[0] : "";
     document.activeElement?.blur();
@@ -372,27 +375,31 @@ class Editor {
 
   close() {
     if (this.draft.points.length < 3) { this.problem = "An outline has three or more points."; this.tell(); return; }
-    this.draft.closed = true;
     this.problem = "";
+    this.draft.closed = true;
     this.show();
-    this.newName.focus();
+    if (this.draft.kind === "draw") this.newName.focus(); else this.add();
   }
 
-  // Sends the new instance, in front of all; it stays a draft if the server refuses it.
+  // Sends what was drawn, a new instance in front of all; it stays a draft if the server refuses it.
   async add() {
-    const known = new Set(this.now.positions), { points } = this.draft;
-    await this.send((image) => ({ do: "draw", polygons: [points.flat()], name: this.newName.value.trim(), before: image.positions[image.stack[0]] ?? null }));
-    const n = this.now.positions.findIndex((position) => !known.has(position));
-    if (n < 0) return;
+    const { draft } = this, { kind, points } = draft, { revision, positions } = this.now, known = new Set(positions);
+    if (draft.sent) return;
+    draft.sent = true;
+    await this.send((image) => ({ do: kind, polygons: [points.flat()], ...(kind === "draw" ? { name: this.newName.value.trim(), before: image.positions[image.stack[0]] ?? null } : {}) }));
+    draft.sent = false;
+    if (this.draft !== draft) return;
+    if (this.now.revision === revision) { draft.closed = kind === "draw"; this.outline(); return; }
     this.endDraft();
-    this.pick([n]);
+    const n = this.now.positions.findIndex((position) => !known.has(position));
+    if (n >= 0) this.pick([n]);
   }
 
   // What keys do while a polygon is drawn; true = taken, as are all but those of the views.
   draftKey(event) {
     const far = event.shiftKey ? 10 : 1, move = { ArrowLeft: [-far, 0], ArrowRight: [far, 0], ArrowUp: [0, -far], ArrowDown: [0, far] }[event.key];
     const { points, cursor, closed } = this.draft, name = event.key.toLowerCase(), [height, width] = picture.size;
-    if (event.key === "Escape" || name === "n") this.endDraft();
+    if (event.key === "Escape" || name === "n" || name === "u") this.endDraft();
     else if (/^[1-7]$/.test(name)) return false;
     else if (closed) return true;
     else if (move) { this.draft.cursor = cursor.map((x, k) => Math.max(0, Math.min([width, height][k], x + move[k]))); this.outline(); }
@@ -475,7 +482,7 @@ class Editor {
     const far = event.shiftKey ? 10 : 1, move = { ArrowLeft: [-far, 0], ArrowRight: [far, 0], ArrowUp: [0, -far], ArrowDown: [0, far] }[event.key];
     const named = { ",": "previous", ".": "next", Insert: "insert", Backspace: "delete" }[event.key], change = move ? this.point && ["move", ...move] : named && [named];
     if (change && event.target.type !== "range" && this.changePoint(...change)) { event.preventDefault(); return true; }
-    const plain = { o: () => { if (!this.bend.disabled) this.toggleOutline(); }, Delete: () => this.delete(), d: () => this.finish(), n: () => this.startDraft(), F2: () => { if (this.chosen !== null) this.name.select(); } }[event.key];
+    const plain = { o: () => { if (!this.bend.disabled) this.toggleOutline(); }, Delete: () => this.delete(), d: () => this.finish(), n: () => this.startDraft("draw"), u: () => this.startDraft("unknown"), F2: () => { if (this.chosen !== null) this.name.select(); } }[event.key];
     if (plain) { plain(); event.preventDefault(); return true; }
     if (step && this.chosen !== null) { this.step(this.chosen, ...step); event.preventDefault(); return true; }
     if ((event.key === "ArrowUp" || event.key === "ArrowDown") && event.target.type !== "range") {
@@ -488,7 +495,11 @@ class Editor {
   }
 }
 
-const DRAFT = ["Click the corners of the whole object, hidden parts too. Click the first one again, or press Enter, to close the outline.", "Name the new instance and press Enter."];
+const DRAFT = {
+  draw: "Click the corners of the whole object, hidden parts too. Click the first one again, or press Enter, to close the outline.",
+  unknown: "Click the corners of the region where objects are not annotated. Click the first one again, or press Enter, to close it.",
+  closed: "Name the new instance and press Enter.",
+};
 
 function drawn(kind, attributes) {
   const node = document.createElementNS("http://www.w3.org/2000/svg", kind);

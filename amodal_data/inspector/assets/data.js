@@ -41,6 +41,7 @@ class Layers {
     this.table = document.table.map((row) => unpackRuns(row, new Uint8Array(document.regions)));
     this.instances = document.instances;
     this.pairs = document.pairs;
+    this.unknown = new Set(document.unknown);
     this.leftOut = document.left_out || 0;
     this.mostHidden = document.most_hidden ?? -1;
     this.regions = unpackRuns(document.runs, new Uint16Array(shown[0] * shown[1]));

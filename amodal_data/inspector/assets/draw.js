@@ -77,6 +77,14 @@ class Drawing {
     return this;
   }
 
+  // Pixels of objects that are not among the instances: gray, striped the other way.
+  unknown() {
+    const { layers, width } = this;
+    for (let p = 0; layers.unknown.size && p < layers.regions.length; p++)
+      if (layers.unknown.has(layers.regions[p]) && (p % width + 7 * Math.floor(p / width)) % 8 < 3) this.blend(p, RIM, 0.7);
+    return this;
+  }
+
   // Global layers: how many of the chosen instances lie over each pixel at levels up to the plane.
   count(chosen, plane) {
     const { layers } = this;

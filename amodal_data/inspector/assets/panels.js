@@ -60,7 +60,7 @@ function drawFigure(picture, layers, state) {
   if (state.view === "photo") return { drawing, caption: picture.problem, tags: [] };
   drawing.dim();
   if (state.view === "instances") {
-    drawing.instances(chosen, state.plane);
+    drawing.instances(chosen, state.plane).unknown();
     return { drawing, caption: said(shown), tags: labelPlaces(layers, chosen) };
   }
   if (state.view === "layers") {
@@ -204,6 +204,7 @@ function drawLegend(picture, state, target) {
   if (state.view === "instances") {
     said("visible", swatch(colourOf(1)));
     said("hidden", swatch(colourOf(1), true));
+    if (picture.truth?.unknown.size) said("not annotated", swatch(RIM, true));
     said(picture.layers.length > 1 ? "a matched detection has the color of its true instance" : "one color per instance");
   }
   if (state.view === "exploded") said("one color per instance");
