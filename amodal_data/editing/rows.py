@@ -13,6 +13,7 @@ from amodal_data.export.coco import box_of
 from amodal_data.export.cocoa import ranks_of
 from amodal_data.layering.consistency import occlusion_rates
 from amodal_data.layering.targets import LayeredTargets, layer_with_findings
+from amodal_data.masks.contours import trace_parts, trace_ring
 from amodal_data.masks.rle import RLE, merge
 from amodal_data.masks.windows import subtract
 from amodal_data.readers.amodal_coco import LAYOUTS
@@ -35,8 +36,8 @@ class RowFormat:
     ``orders``: the rules of the fields. ``from_one``: their numbers count from 1, else from 0.
     ``named``: instances have names, else classes.
     ``cluster``: numbers count within groups of this field. ``visible``, ``hidden``, ``rate``: stored masks and share.
-    ``amodal``, ``box``: amodal mask and its box. ``outlines``: can they be changed? ``unknown``: what marks pixels of
-    objects that are not annotated, a field of the image (COCOA) or of annotations of their own (COCO's crowds).
+    ``amodal``, ``box``: amodal mask and its box. ``unknown``: what marks pixels of objects that are not annotated, a
+    field of the image (COCOA) or of annotations of their own (COCO's crowds).
     """
 
     orders: tuple[OrderRule, ...]
@@ -48,7 +49,6 @@ class RowFormat:
     rate: str = ""
     amodal: str = "segmentation"
     box: str = "bbox"
-    outlines: bool = True
     unknown: str = "iscrowd"
 
     @classmethod
@@ -63,9 +63,8 @@ class RowFormat:
             masks = {name: getattr(row, name) for name in ("visible", "hidden", "rate", "amodal", "box")}
             return cls(rules, False, False, row.cluster, **masks)
         rule = OrderRule.parse(scenes.settings.get("order", "none"))
-        outlines = scenes.settings["layout"] not in ("cvat", "labelme")
-        unknown = "iscrowd" if outlines and scenes.settings.get("crowds") != "keep" else ""
-        return cls((rule,), outlines=outlines, unknown=unknown) if rule.defined else None
+        crowds = scenes.settings["layout"] not in ("cvat", "labelme") and scenes.settings.get("crowds") != "keep"
+        return cls((rule,), unknown="iscrowd" if crowds else "") if rule.defined else None
 
     @property
     def in_list(self) -> bool:
@@ -111,8 +110,6 @@ def edited_rows(start: Start, edits: ImageEdits, layout: RowFormat) -> Rows:
     if edits.order != start.edits.order:
         for rule in layout.orders:
             rows |= _renumbered(rows, edits.order, rule, layout)
-    if edits.outlines.keys() - edits.added and not layout.outlines:
-        raise SelectionError("outlines of this layout cannot be changed", fix="convert it to COCO first")
     outlined = _rasterized(start, {n: shape for n, shape in edits.outlines.items() if n not in edits.deleted}, layout)
     for n, mask in outlined.items():
         rows[n] = _with_outline(rows[n], edits.outlines[n], mask, layout)
@@ -163,9 +160,9 @@ def _rasterized(start: Start, outlines: Mapping[int, Polygons], layout: RowForma
 
 def _with_outline(row: Row, polygons: Polygons, mask: RLE, layout: RowFormat) -> Row:
     """The row with another amodal mask, written as the source writes it; area and box follow where it has them."""
-    value, flat = [list(polygon) for polygon in polygons], row.get(layout.amodal, [0] if layout.named else None)
-    single = len(value) == 1 and isinstance(flat, list) and bool(flat) and not isinstance(flat[0], list)
-    changed = {**row, layout.amodal: value[0] if single else value}
+    value, old = [list(polygon) for polygon in polygons], row.get(layout.amodal, [0] if layout.named else None)
+    single = len(value) == 1 and isinstance(old, list) and bool(old) and not isinstance(old[0], list)
+    changed = {**row, layout.amodal: mask.to_coco() if isinstance(old, dict) else value[0] if single else value}
     if "area" in row:
         changed["area"] = mask.area
     if layout.box in row:
@@ -184,9 +181,22 @@ def outlines_of(start: Start, edits: ImageEdits, layout: RowFormat) -> dict[int,
     shapes: dict[int, Any] = {}
     for n in edits.order:
         value = start.record.annotations[n].get(layout.amodal) if n < edits.annotations else None
-        polygons = isinstance(value, list) and layout.outlines
-        shapes[n] = edits.outlines.get(n) or (flat_polygons(value) if polygons else None)
+        shapes[n] = edits.outlines.get(n) or (flat_polygons(value) if isinstance(value, list) else None)
     return shapes
+
+
+def traced_outline(start: Start, position: int) -> list[list[float]]:
+    """Polygons along pixel edges that give back exactly the amodal mask that an instance has in the source.
+
+    Raises :class:`SelectionError` if there is no such instance, or there are no such polygons.
+    """
+    mask = next((each.amodal for each in start.scene.instances if each.region_index == position), None)
+    polygons = trace_parts(mask) if mask is not None else None
+    if mask is not None and polygons is None and (ring := trace_ring(mask)) is not None:
+        polygons = [ring]
+    if polygons is None:
+        raise SelectionError(f"no outline gives back the mask of instance {position}")
+    return polygons
 
 
 def _class_id(start: Start, name: str) -> int | str:

@@ -89,13 +89,14 @@ class _Handler(BaseHTTPRequestHandler):
     server_version, sys_version = "amodal-data", ""
 
     def do_GET(self) -> None:
-        """Answer the page, an image or a thumbnail."""
-        self._answer({"": self._page, "image": self._image, "thumbnail": self._thumbnail}, {"edit", "claim", "release"})
+        """Answer the page, an image, a thumbnail or an outline."""
+        routes = {"": self._page, "image": self._image, "thumbnail": self._thumbnail, "outline": self._outline}
+        self._answer(routes, {"edit", "claim", "release"})
 
     def do_POST(self) -> None:
         """Take an edit, or say which tab writes."""
         routes = {"edit": self._edit, "claim": self._claim, "release": self._release}
-        self._answer(routes, {"", "image", "thumbnail"})
+        self._answer(routes, {"", "image", "thumbnail", "outline"})
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """Print nothing: addresses hold the token."""
@@ -143,6 +144,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _thumbnail(self, number: str) -> None:
         uri = self.server.session.thumbnail(_number(number))
         self._send(base64.b64decode(uri.partition(",")[2]), "image/jpeg")
+
+    def _outline(self, image: str, position: str) -> None:
+        self._send_json(self.server.session.outline(_number(image), _number(position)))
 
     def _edit(self) -> None:
         body = self._body(tab=str, image=int, revision=int, edit=dict)

@@ -11,7 +11,7 @@ from typing import Any
 from amodal_data.cache import CachedImage
 from amodal_data.editing.edits import Event, History, ImageEdits
 from amodal_data.editing.journal import Journal
-from amodal_data.editing.rows import Start, outlines_of, overlapping
+from amodal_data.editing.rows import Start, outlines_of, overlapping, traced_outline
 from amodal_data.editing.source import EditableSource
 from amodal_data.errors import LayoutError, LevelsError, SelectionError
 from amodal_data.inspector.page import about_block, code_texts, page_frame
@@ -97,6 +97,11 @@ class EditingSession:
         """What the page shows of its image number ``place``, with the photo. Raises IndexError."""
         with self._lock:
             return self._document(place, photo=True)
+
+    def outline(self, place: int, position: int) -> dict[str, Any]:
+        """The outline of an instance as the source has it; see :func:`traced_outline`. Raises IndexError too."""
+        with self._lock:
+            return {"polygons": traced_outline(self._start(self._indices[place]), position)}
 
     def edit(self, place: int, revision: int, event: Event) -> dict[str, Any]:
         """Take an edit of image number ``place``, save it, and tell what the image has become.

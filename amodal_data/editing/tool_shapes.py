@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import SubElement
@@ -11,6 +12,7 @@ from amodal_data.editing.rows import RowFormat, Start, edited_rows, listed_posit
 from amodal_data.io.files import replaced, write_text
 from amodal_data.readers.json_files import identifier
 
+_CVAT_KEPT = ("label", "source", "occluded", "z_order", "group_id")  # Attributes that are not of the shape's form
 Origins = Mapping[int, list[Any]]  # Annotation id -> shape of each part
 
 
@@ -19,7 +21,9 @@ def change_shapes(start: Start, edits: ImageEdits, layout: RowFormat, shapes: An
     before: list[Any] = [*start.record.annotations]
     rows, labels = edited_rows(start, edits, layout), start.record.categories.names
     parts = {n: origins[row["id"]] for n, row in enumerate(before)}
-    parts |= {n: _new_shapes(shapes, edits.outlines[n]) for n in edits.added}
+    parts |= {n: [_blank_shape(shapes)] for n in edits.added}
+    old_parts = [part for n in range(len(before)) for part in parts[n]]
+    parts |= {n: _reshaped(shapes, parts[n], edits.outlines[n]) for n in edits.outlines if n in rows}
     for n, row in rows.items():
         old = before[n] if n < len(before) else {}
         for shape in parts[n] if row is not old else ():
@@ -29,7 +33,7 @@ def change_shapes(start: Start, edits: ImageEdits, layout: RowFormat, shapes: An
                 if rule.field:
                     _set_field(shape, rule.field, row)
     listed = [part for n in listed_positions(rows, edits, layout) for part in parts[n]]
-    _relist(shapes, [part for n in range(len(before)) for part in parts[n]], listed, moves=layout.in_list)
+    _relist(shapes, old_parts, listed, moves=layout.in_list)
 
 
 def _relist(shapes: Any, old: list[Any], new: list[Any], *, moves: bool) -> None:
@@ -44,19 +48,31 @@ def _relist(shapes: Any, old: list[Any], new: list[Any], *, moves: bool) -> None
     shapes[:] = [*(shape for shape in filled if shape is not None), *queue]
 
 
-def _new_shapes(shapes: Any, polygons: Polygons) -> list[Any]:
-    """Shapes of a new instance, without label and order; several polygons are a group that no other shape is in."""
-    group = max((identifier(shape.get("group_id")) or 0 for shape in shapes), default=0) + 1 if polygons[1:] else None
-    points = [list(zip(polygon[::2], polygon[1::2], strict=True)) for polygon in polygons]
+def _blank_shape(shapes: Any) -> Any:
+    """A polygon of a new instance, without label, points and order."""
     if isinstance(shapes, list):  # labelme
-        fields = {"group_id": group, "description": "", "shape_type": "polygon", "flags": {}, "mask": None}
-        return [{"label": "", "points": [list(point) for point in part], **fields} for part in points]
-    texts = [";".join(f"{x},{y}" for x, y in part) for part in points]
-    fields = {"source": "manual", "occluded": "0", **({"group_id": str(group)} if group else {})}
-    made = [shapes.makeelement("polygon", {"label": "", "points": text, **fields}) for text in texts]
-    for shape in made:
-        shape.tail = "\n"
+        return {"label": "", "points": [], "group_id": None, "description": "", "shape_type": "polygon", "flags": {}}
+    made = shapes.makeelement("polygon", {"label": "", "source": "manual", "occluded": "0"})
+    made.tail = "\n"
     return made
+
+
+def _reshaped(shapes: Any, parts: list[Any], polygons: Polygons) -> list[Any]:
+    """The parts of an object as other polygons; several are a group, a new one if they were a single shape."""
+    parts = [*parts, *(deepcopy(parts[-1]) for _ in polygons[len(parts) :])][: len(polygons)]
+    groups = [identifier(shape.get("group_id")) for shape in shapes if hasattr(shape, "get")]
+    group = max((number for number in groups if number is not None), default=0) + 1
+    for part, polygon in zip(parts, polygons, strict=True):
+        points = list(zip(polygon[::2], polygon[1::2], strict=True))
+        if isinstance(part, dict):
+            part |= {"shape_type": "polygon", "points": [list(point) for point in points]}
+            part |= {"mask": None} if "mask" in part else {}
+        else:
+            part.tag, others = "polygon", {key: value for key, value in part.items() if key in _CVAT_KEPT}
+            part.attrib = {**others, "points": ";".join(f"{x},{y}" for x, y in points)}
+        if polygons[1:] and part.get("group_id") in ((None, "") if isinstance(part, dict) else (None, "", "0")):
+            _set_value(part, "group_id", group)
+    return parts
 
 
 def _set_field(shape: Any, field: str, row: Mapping[str, Any]) -> None:

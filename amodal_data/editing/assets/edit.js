@@ -217,10 +217,8 @@ class Editor {
     this.mark.setAttribute("aria-pressed", String(this.draft?.kind === "unknown"));
     this.chosenTools.hidden = n === null || Boolean(this.draft);
     if (n !== null && document.activeElement !== this.name) this.name.value = picture.truth.instances[n].name;
-    const bendable = n !== null && Boolean(this.now.outlines[n]);
-    this.bend.disabled = !bendable;
-    this.bend.title = bendable || n === null ? "Show the points of the outline (o)" : "This mask has no outline: it is stored as runs";
-    this.bend.setAttribute("aria-pressed", String(this.bending && bendable));
+    this.bend.disabled = n === null;
+    this.bend.setAttribute("aria-pressed", String(this.bending));
     this.name.disabled = this.remove.disabled = !this.writer;
   }
 
@@ -266,7 +264,7 @@ class Editor {
     const sheet = document.querySelector("#stage .sheet"), n = this.chosen, layers = picture?.truth;
     if (this.draft && sheet) { sheet.append(this.draftSheet()); return; }
     if (n === null || !sheet || n >= layers.instances.length) return;
-    if (this.bending && this.now.outlines[n]) { sheet.append(this.points(n)); return; }
+    if (this.bending && this.outlineOf(n)) { sheet.append(this.points(n)); return; }
     const canvas = element("canvas", { className: "chosen-outline", width: layers.width, height: layers.height });
     const pen = canvas.getContext("2d"), { width, height } = layers, inside = (x, y) => x >= 0 && y >= 0 && x < width && y < height && layers.code(n, y * width + x) > 0;
     for (const [colour, wide] of [["#000", 2], ["#fff", 1]]) {
@@ -284,9 +282,22 @@ class Editor {
     this.outline();
   }
 
+  // The polygons of an instance; those of a mask that is stored as runs are traced when they are first shown.
+  outlineOf(n) {
+    const shown = picture, traced = (shown.traced ??= new Map()), position = this.position(n);
+    if (this.now.outlines[n] || traced.has(position)) return this.now.outlines[n] || traced.get(position);
+    traced.set(position, null);
+    ask(`outline/${shown.position}/${position}`).then(({ polygons, problem }) => {
+      if (polygons) traced.set(position, polygons); else traced.delete(position);
+      this.problem = problem || "";
+      if (picture === shown) { this.tell(); if (polygons) this.outline(); }
+    });
+    return null;
+  }
+
   // The outline of an instance with a handle for every point. Levels follow when a point is dropped.
   points(n) {
-    const polygons = this.now.outlines[n].map((polygon) => [...polygon]), { svg, scale, at } = overlay("points");
+    const polygons = this.outlineOf(n).map((polygon) => [...polygon]), { svg, scale, at } = overlay("points");
     polygons.forEach((polygon, k) => {
       const text = () => polygon.join(" "), shape = drawn("polygon", { points: text() }), edge = drawn("polygon", { points: text(), class: "edge" });
       const hold = (event, place, fresh) => {
@@ -413,7 +424,7 @@ class Editor {
 
   // What keys do to the chosen point: next, previous, move, insert, delete; false = there is no outline.
   changePoint(what, dx = 0, dy = 0) {
-    const n = this.chosen, shown = this.bending && n !== null && this.now.outlines[n];
+    const n = this.chosen, shown = this.bending && n !== null && this.outlineOf(n);
     if (!shown) return false;
     const polygons = shown.map((polygon) => [...polygon]), all = polygons.flatMap((polygon, k) => polygon.slice(polygon.length / 2).map((_, at) => [k, at]));
     const [k, at] = this.point ?? [0, 0], current = all.findIndex((point) => point[0] === k && point[1] === at), polygon = polygons[k];
