@@ -65,8 +65,10 @@ class ImageEdits:
     def _without(self, instance: int, event: Event) -> "ImageEdits":
         if instance < self.annotations:
             return replace(self, deleted=self.deleted | {instance})
-        kept = {name: _omit(getattr(self, name), instance) for name in ("names", "outlines")}
-        return replace(self, order=tuple(n for n in self.order if n != instance), **kept)
+        names, outlines = (
+            {n: value for n, value in values.items() if n != instance} for values in (self.names, self.outlines)
+        )
+        return replace(self, order=tuple(n for n in self.order if n != instance), names=names, outlines=outlines)
 
     def _outlined(self, instance: int, event: Event) -> "ImageEdits":
         return replace(self, outlines={**self.outlines, instance: _polygons(event)})
@@ -77,10 +79,6 @@ def _polygons(event: Event) -> Polygons:
     if not isinstance(polygons, list) or not polygons or not all(map(_is_polygon, polygons)):
         raise SelectionError("an outline is a list of polygons of three or more points")
     return tuple(map(tuple, polygons))
-
-
-def _omit(values: Mapping[int, Any], instance: int) -> dict[int, Any]:
-    return {n: value for n, value in values.items() if n != instance}
 
 
 def _is_polygon(value: object) -> bool:

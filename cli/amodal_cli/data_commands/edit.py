@@ -30,7 +30,7 @@ def edit(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Correct order, names and outlines of annotations on a page in the browser.
+    """Correct annotations on a page in the browser: order, names, outlines, missing objects.
 
     The page is served to this machine only, at an address that holds a token.
 
