@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 from support.edit_page import click_pixel, levels, settled, stack
-from support.editing import serving
+from support.editing import DrawnImage, random_step, serving, shown_levels
 from support.tool_layouts import written
 
 from amodal_data import layer_scene, read_annotations, read_cocoa, write_cocoa, write_flat
@@ -183,6 +183,46 @@ def test_new_instances_equal_a_file_drawn_that_way(cocoa, tmp_path, layout):
         findings = {finding.code for finding in (*scene.findings, *layer_with_findings(scene)[1])}
         assert findings <= {finding.code for finding in start.findings}
     assert not {f.code for f in applied.file_findings} - {f.code for f in source.scenes.file_findings}
+
+
+class DrawnAnew(DrawnImage):
+    """Takes new instances too, numbered from those of the source."""
+
+    def apply(self, event):
+        if event["do"] != "draw":
+            super().apply(event)
+            return
+        regions, count = copy.deepcopy(self.regions), len(self.states[0])
+        order = sorted(regions, key=lambda m: (regions[m]["order"], m))
+        n = max([count - 1, *regions]) + 1
+        order.insert(len(order) if event["before"] is None else order.index(event["before"]), n)
+        regions[n] = {"segmentation": event["polygons"][0], "name": event["name"]}
+        for rank, m in enumerate(order, 1):
+            regions[m]["order"] = rank
+        self.states[self.place + 1 :] = [regions]
+        self.place += 1
+
+
+@pytest.mark.parametrize("count", [50, pytest.param(3000, marks=pytest.mark.research)])
+def test_new_instances_among_random_edits_equal_a_file_drawn_that_way(cocoa, tmp_path, count):
+    source, rng, drawn = open_source(cocoa), np.random.default_rng(4), DrawnAnew(cocoa, 1)
+    with open_journal(journal_path(cocoa), source.origin) as journal:
+        session = EditingSession(source, journal)
+        shown, most = session.document(0), 0
+        for _ in range(count):
+            event = random_step(rng, shown, ["cup", "box"])
+            if rng.random() < 0.25 and len(shown["positions"]) < 12:
+                before = rng.choice([*shown["positions"], -1])
+                event = {"do": "draw", "name": "new", "polygons": [random_polygon(rng)]}
+                event["before"] = None if before < 0 else int(before)
+            shown = session.edit(0, shown["revision"], event)
+            drawn.apply(event)
+            assert shown["positions"] == list(drawn.regions) and (shown_levels(shown) == drawn.levels()).all(), event
+            most = max(most, sum(n >= len(drawn.states[0]) for n in shown["positions"]))
+        assert most > 2
+    apply_journal(source, journal_path(cocoa), tmp_path / "applied.json")
+    drawn.path.write_text(json.dumps({"images": drawn.images, "annotations": [drawn.annotation()]}))
+    assert drawn_levels(read_cocoa(tmp_path / "applied.json")[0]) == drawn_levels(read_cocoa(drawn.path)[0])
 
 
 @pytest.mark.parametrize("layout", ["d2sa", "kins", "cocoa-cls"])
