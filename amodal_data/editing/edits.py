@@ -65,9 +65,8 @@ class ImageEdits:
     def _without(self, instance: int, event: Event) -> "ImageEdits":
         if instance < self.annotations:
             return replace(self, deleted=self.deleted | {instance})
-        names, outlines = (
-            {n: value for n, value in values.items() if n != instance} for values in (self.names, self.outlines)
-        )
+        names = {n: name for n, name in self.names.items() if n != instance}
+        outlines = {n: outline for n, outline in self.outlines.items() if n != instance}
         return replace(self, order=tuple(n for n in self.order if n != instance), names=names, outlines=outlines)
 
     def _outlined(self, instance: int, event: Event) -> "ImageEdits":

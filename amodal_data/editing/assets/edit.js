@@ -326,9 +326,11 @@ class Editor {
       };
       edge.addEventListener("pointerdown", (event) => hold(event, nearestSide(polygon, at(event)) + 1, true));
       svg.append(shape, edge);
+      const around = polygon.reduce((sum, x, i) => sum + Math.abs(x - polygon[(i + 2) % polygon.length]), 0);
+      const small = Math.max(1.5, Math.min(4.5, 0.9 * around / polygon.length / scale)); // so that handles do not cover each other
       for (let place = 0; place < polygon.length / 2; place++) {
         const chosen = this.point && this.point[0] === k && this.point[1] === place;
-        const handle = drawn("circle", { cx: polygon[2 * place], cy: polygon[2 * place + 1], r: (chosen ? 7 : 4.5) * scale, class: chosen ? "chosen" : "" });
+        const handle = drawn("circle", { cx: polygon[2 * place], cy: polygon[2 * place + 1], r: (chosen ? 7 : small) * scale, class: chosen ? "chosen" : small < 4.5 ? "dense" : "" });
         handle.addEventListener("pointerdown", (event) => hold(event, place, false));
         handle.addEventListener("dblclick", () => { this.point = [k, place]; this.changePoint("delete"); });
         svg.append(handle);
