@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.morphology import convex_hull_image
 
 from amodal_data.errors import SelectionError
 from amodal_data.evaluation.ground_truth import Truth
@@ -28,6 +27,8 @@ def box(visible: Sequence[RLE], in_front: NDArray[np.bool_] | None = None) -> li
 
 
 def _filled(visible: Sequence[RLE], in_front: NDArray[np.bool_] | None, *, convex: bool) -> list[RLE]:
+    from skimage.morphology import convex_hull_image  # slow to import, needed only here
+
     amodal = []
     for n, mask in enumerate(visible):
         window = window_of(mask)

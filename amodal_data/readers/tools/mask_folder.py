@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from amodal_data.errors import LayoutError, PhotoError, SelectionError
 from amodal_data.io.images import read_instance_map, read_mask
@@ -102,6 +101,8 @@ class _MaskFiles:
         return path.relative_to(self._folder).as_posix()
 
     def _read_map(self, path: Path) -> dict[str, RLE]:
+        from scipy import ndimage  # slow to import, needed only here
+
         values, has_void = read_instance_map(path)
         if has_void:
             self._builder.report("mask-void", self._name(path))
