@@ -54,30 +54,32 @@ def aligned_runs(strings: Sequence[bytes], kind: Integer = np.int64) -> Runs:
     incomplete number, or one of more than 35 bits (30 bits if ``kind`` is int32).
     """
     joined = b"".join(strings)
-    chars = np.frombuffer(joined, np.uint8) - np.uint8(48)  # wraps: characters below '0' end up above 63
-    if chars.max(initial=0) > 63:
+    chars = np.frombuffer(joined, np.uint8)
+    if len(joined) and not 48 <= chars.min() <= chars.max() <= 111:
         is_base64 = len(joined) % 4 == 0 and re.fullmatch(rb"[A-Za-z0-9+/]+={0,2}", joined)
         hint = "; it looks like base64: decode it first (base64.b64decode)" if is_base64 else ""
         raise MaskError(f"an RLE string holds a character outside '0'..'o'{hint}")
-    if any(s and s[-1] >= 80 for s in strings):
+    lengths = np.fromiter(map(len, strings), np.int64, len(strings))
+    ends = np.append(0, lengths.cumsum())
+    continues = chars >= 80
+    if continues[ends[1:][lengths > 0] - 1].any():
         raise MaskError("an RLE string ends in the middle of a number")
-    continues = chars >= 32
     early = continues.nonzero()[0]  # characters that are not the last one of their number
-    ends = np.cumsum([0, *map(len, strings)])
-    ptr = ends - early.searchsorted(ends)
+    early_ends = early.searchsorted(ends)
+    ptr = ends - early_ends
     counts = np.diff(ptr)
     odd = counts & 1
     shift = odd.cumsum() - odd
     starts = ptr[:-1] + shift  # every string starts at an even position: a 0 is added after an odd number of runs
-    last = chars[~continues]  # the last character of each number, with its sign
     padding = (starts + counts)[odd == 1]
+    last = chars[~continues]  # the last character of each number, with its sign
     if len(padding):
-        last = np.insert(last, padding - np.arange(len(padding)), 0)
-    values = (last ^ np.uint8(16)).astype(kind)
+        last = np.insert(last, padding - np.arange(len(padding)), 48)
+    values = ((last - np.uint8(48)) ^ np.uint8(16)).astype(kind)
     values -= 16
     owners = early - np.arange(len(early))
-    owners += shift.repeat(np.diff(early.searchsorted(ends)))
-    _add_early(values, chars[early] & np.uint8(31), owners)
+    owners += shift.repeat(np.diff(early_ends))
+    _add_early(values, chars[early] - np.uint8(48) & np.uint8(31), owners)
     strings_at = starts[counts > 0] // 2
     first = values[2 * strings_at]
     values[2 * strings_at] = 0

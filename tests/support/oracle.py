@@ -3,6 +3,8 @@
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from amodal_data.layering.sem_dist import SAFE_CONFIDENCE, sem_dist_of_codes
+
 
 def levels(amodal, visible, in_front):
     """Level codes [N, H, W] pixel by pixel from the definition; twins count once.
@@ -99,3 +101,29 @@ def roi_levels(view, boxes, instances, out):
     y = np.floor(corners[:, 1, None] + steps * (corners[:, 3] - corners[:, 1])[:, None]).astype(np.int64)
     regions, inside = view.regions_at(y[:, :, None], x[:, None, :])
     return view.table[regions, np.asarray(instances, np.int64)[:, None, None]] * inside
+
+
+def completion(codes, grids):
+    """The figures of protocol completion from pixels: true level codes [N, H, W], and the grid of each prediction."""
+    rows = []
+    for code, grid in zip(codes, grids, strict=True):
+        if not code.any():
+            continue
+        true, hidden, visible = code > 0, code > 1, grid.inside & (grid.level == 0)
+        parts = {"full": (grid.inside, true)}
+        if hidden.any():
+            parts |= {"occ_gt_visible": (grid.inside & (code != 1), hidden)}
+            parts |= {"occ_own_visible": (grid.inside & ~visible, hidden)}
+        shares = (hidden.sum() / (true.sum() + 1e-6), (grid.inside & ~visible).sum() / (grid.inside.sum() + 1e-6))
+        m = sem_dist_of_codes(grid.confidence[true].astype(float), grid.level[true] + grid.inside[true])
+        error = np.abs(m - (SAFE_CONFIDENCE - (code[true] - 1.0))).mean()
+        rows.append((parts, (shares[0] >= 0.05) == (shares[1] >= 0.05), error))
+    figures = {"instances": len(rows), "occluded": sum(len(parts) > 1 for parts, _, _ in rows)}
+    figures |= {
+        name: np.mean([row[k] for row in rows]) for k, name in ((1, "occlusion_accuracy"), (2, "sem_dist_error"))
+    }
+    for name in ("full", "occ_gt_visible", "occ_own_visible"):
+        pairs = [((a & b).sum(), (a | b).sum()) for a, b in (row[0][name] for row in rows if name in row[0])]
+        figures[f"mIoU_{name}"] = np.mean([shared / union if union else 0 for shared, union in pairs])
+        figures[f"pooled_IoU_{name}"] = sum(pair[0] for pair in pairs) / sum(pair[1] for pair in pairs)
+    return figures

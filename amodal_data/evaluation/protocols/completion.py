@@ -18,10 +18,10 @@ from amodal_data.evaluation.comparison import Comparison
 from amodal_data.evaluation.ground_truth import TruthImage
 from amodal_data.evaluation.iou import iou_of_counts
 from amodal_data.evaluation.metric import Figures, Metric, Order, ratio
-from amodal_data.evaluation.protocols.pair_order import Grid, grid_of
-from amodal_data.evaluation.results.scored_masks import PredictionStats
+from amodal_data.evaluation.protocols.pair_order import grid_of, hard_grid
+from amodal_data.evaluation.results.scored_masks import PredictionStats, ScoredMask
 from amodal_data.layering.sem_dist import SAFE_CONFIDENCE, sem_dist_of_codes
-from amodal_data.masks.windows import Window, crop, window_of
+from amodal_data.masks.windows import window_of
 
 OCCLUDED = 0.05  # hidden share at which an instance counts as occluded
 
@@ -40,7 +40,6 @@ _RATIOS = {
 }
 """The two sums whose ratio is each figure"""
 
-Mask = NDArray[np.bool_]
 _SUMS = tuple(dict.fromkeys(name for pair in _RATIOS.values() for name in pair))
 
 
@@ -54,27 +53,19 @@ class CompletionMetric(Metric):
     def update(self, comparison: Comparison) -> None:
         """Compare every instance of an image with its prediction."""
         sums = dict.fromkeys(_SUMS, 0.0)
-        image = comparison.image
-        self._order_unknown |= bool(image.targets.visibility_unknown.any())
-        masks = zip(image.amodal_masks(), image.targets.rles("modal"), comparison.assigned, strict=True)
-        for n, (amodal_rle, visible_rle, prediction) in enumerate(masks):
-            window = window_of(amodal_rle, *([prediction.amodal] if prediction else []))
-            if window is None or not len(amodal_rle.switches):
+        targets = comparison.image.targets
+        self._order_unknown |= bool(targets.visibility_unknown.any())
+        starts = np.append(0, np.cumsum(targets.run_lengths[:-1], dtype=np.int32)).astype(np.int32)
+        codes = np.take(targets.table.T, targets.run_regions, axis=1)  # of each instance in each run
+        for n, prediction in enumerate(comparison.assigned):
+            if not codes[n].any():
                 continue
-            amodal, visible = crop(amodal_rle, window), crop(visible_rle, window)
-            empty = np.zeros(amodal.shape, np.uint8)
-            grid = grid_of(prediction, window) if prediction else Grid(empty.view(bool), empty)
-            predicted_visible = grid.inside & (grid.level == 0)
-            hidden = amodal & ~visible
-            sums["instances"] += 1
-            _add_iou(sums, "full", grid.inside, amodal)
-            if hidden.any():
-                sums["occluded"] += 1
-                _add_iou(sums, "gt_visible", grid.inside & ~visible, hidden)
-                _add_iou(sums, "own_visible", grid.inside & ~predicted_visible, hidden)
-            occluded = _hidden_share(amodal, visible) >= OCCLUDED
-            sums["classified"] += (_hidden_share(grid.inside, predicted_visible) >= OCCLUDED) == occluded
-            sums["error"] += _sem_dist_error(grid, _codes(image, n, amodal, hidden, window))
+            counts = _joint_counts(starts, codes[n], prediction, targets.size)
+            _add_figures(sums, counts)
+            if prediction is None or prediction.box is None or prediction.probabilities is None:
+                sums["error"] += _sem_dist_error(counts)
+            else:
+                sums["error"] += _soft_error(comparison.image, n, prediction)
         self._sums.append(np.array(list(sums.values())))
 
     def compute(self, order: Order, stats: PredictionStats) -> Figures:
@@ -108,37 +99,66 @@ class CompletionMetric(Metric):
         }
 
 
-def _add_iou(sums: dict[str, float], name: str, a: Mask, b: Mask) -> None:
+def _joint_counts(
+    starts: NDArray[np.int32], codes: NDArray[np.uint8], prediction: ScoredMask | None, size: tuple[int, int]
+) -> NDArray[np.int64]:
+    """Pixels by true level code and predicted key, int64 [codes, keys].
+
+    starts, codes: of the runs of an image. Key 2 L + 1 is inside the prediction at level L, an even key is outside.
+    """
+    masks = [] if prediction is None else [prediction.amodal, prediction.visible, *prediction.levels]
+    changes = np.flatnonzero(np.append(True, codes[1:] != codes[:-1]))
+    starts, codes = starts[changes], codes[changes]
+    places = np.sort(np.concatenate([starts, *(mask.switches for mask in masks if mask is not None)]), kind="stable")
+    keys = np.zeros(len(places), np.int64)
+    if prediction is not None:
+        grid = hard_grid(prediction, lambda mask: mask.switches.searchsorted(places, "right") & 1 == 1)
+        keys = 2 * grid.level.astype(np.int64) + grid.inside
+    columns = int(keys.max()) // 2 * 2 + 2
+    rows = max(2, int(codes.max()) + 1)
+    cells = codes[starts.searchsorted(places, "right") - 1] * columns + keys
+    lengths = np.diff(np.append(places, size[0] * size[1]))
+    return np.bincount(cells, lengths, rows * columns).astype(np.int64).reshape(rows, columns)
+
+
+def _add_figures(sums: dict[str, float], counts: NDArray[np.int64]) -> None:
+    """Add the figures of hard masks from the joint counts of an instance."""
+    area, hidden = int(counts[1:].sum()), int(counts[2:].sum())
+    inside, covered = (part.sum(axis=1).tolist() for part in (counts[:, 1::2], counts[:, 3::2]))  # by true code
+    sums["instances"] += 1
+    _add_iou(sums, "full", sum(inside[1:]), sum(inside), area)
+    if hidden:
+        sums["occluded"] += 1
+        _add_iou(sums, "gt_visible", sum(inside[2:]), sum(inside) - inside[1], hidden)
+        _add_iou(sums, "own_visible", sum(covered[2:]), sum(covered), hidden)
+    sums["classified"] += _is_occluded(sum(covered), sum(inside)) == _is_occluded(hidden, area)
+
+
+def _add_iou(sums: dict[str, float], name: str, shared: int, area_a: int, area_b: int) -> None:
     """Add the IoU of two masks, and the pixels of their intersection and union."""
-    shared, area_a, area_b = (np.count_nonzero(mask) for mask in (a & b, a, b))
     sums[name] += iou_of_counts(shared, area_a, area_b)
     sums[f"{name}_shared"] += shared
     sums[f"{name}_union"] += area_a + area_b - shared
 
 
-def _codes(image: TruthImage, n: int, amodal: Mask, hidden: Mask, window: Window) -> NDArray[np.uint8]:
-    """The true level codes of instance n in a window, uint8 [h, w]."""
-    codes = amodal.view(np.uint8) + hidden.view(np.uint8)
-    for level in range(2, int(image.targets.table[:, n].max(initial=0))):
-        codes[crop(image.targets.level_rle(n, level), window)] = level + 1
-    return codes
+def _is_occluded(hidden: int, area: int) -> bool:
+    return hidden / (area + 1e-6) >= OCCLUDED
 
 
-def _hidden_share(amodal: Mask, visible: Mask) -> float:
-    area = np.count_nonzero(amodal)
-    return (area - np.count_nonzero(amodal & visible)) / (area + 1e-6)
-
-
-def _sem_dist_error(grid: Grid, codes: NDArray[np.uint8]) -> float:
-    """Mean absolute error of the sem-dist map inside the true instance."""
-    if grid.soft is not None:
-        inside = codes > 0
-        truth = SAFE_CONFIDENCE - (codes[inside] - 1.0)
-        predicted = sem_dist_of_codes(grid.soft[inside].astype(np.float64), grid.level[inside] + grid.inside[inside])
-        return float(np.abs(predicted - truth).mean())
-    keys = 2 * grid.level.astype(np.int32) + grid.inside  # hard masks: few distinct pairs of values, so count them
-    base = 1 + int(keys.max(initial=0))
-    counts = np.bincount((codes.astype(np.int32) * base + keys).ravel(), minlength=base)[base:]
-    code, key = np.divmod(np.arange(base, base + len(counts)), base)
+def _sem_dist_error(counts: NDArray[np.int64]) -> float:
+    """Mean absolute error of the sem-dist map of hard masks inside the true instance."""
+    code, key = np.nonzero(counts[1:])
+    pixels = counts[1:][code, key]
     predicted = sem_dist_of_codes(key % 2 * 1.0, key // 2 + key % 2)
-    return float((counts * np.abs(predicted - (SAFE_CONFIDENCE - (code - 1.0)))).sum() / counts.sum())
+    return float((pixels * np.abs(predicted - (SAFE_CONFIDENCE - code))).sum() / pixels.sum())
+
+
+def _soft_error(image: TruthImage, n: int, prediction: ScoredMask) -> float:
+    """The same for a prediction with probabilities."""
+    window = window_of(image.amodal_masks()[n], prediction.amodal)
+    assert window is not None
+    codes, grid = image.targets.map_values(image.targets.table[:, n])[window], grid_of(prediction, window)
+    assert grid.soft is not None
+    inside = codes > 0
+    predicted = sem_dist_of_codes(grid.soft[inside].astype(np.float64), grid.level[inside] + grid.inside[inside])
+    return float(np.abs(predicted - (SAFE_CONFIDENCE - (codes[inside] - 1.0))).mean())

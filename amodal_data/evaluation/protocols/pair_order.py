@@ -1,6 +1,6 @@
 """Predictions on a pixel grid, and the depth order of pairs: confidence, levels and probabilities in a window."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from amodal_data.evaluation.results.scored_masks import ScoredMask
 from amodal_data.layering.sem_dist import condition_on_inside, instance_order, pair_order
 from amodal_data.masks.paste import paste_weights
+from amodal_data.masks.rle import RLE
 from amodal_data.masks.windows import Window, crop, intersect_windows, window_of, window_of_box
 
 _SMALL = 2**12  # pixels of the window of a prediction up to which its grid is kept, about 100 KB
@@ -76,16 +77,22 @@ def hard_depth(a: Grid, b: Grid) -> NDArray[np.int8]:
 
 def grid_of(prediction: ScoredMask, window: Window) -> Grid:
     """A prediction inside a window. Without ``levels``, amodal pixels that are not visible have level 1."""
-    amodal = crop(prediction.amodal, window)
+    grid = hard_grid(prediction, lambda mask: crop(mask, window))
+    if prediction.box is None or prediction.probabilities is None:
+        return grid
+    pasted = paste(prediction.probabilities.astype(np.float32), prediction.box, window)
+    return Grid(grid.inside, grid.level, *condition_on_inside(pasted))
+
+
+def hard_grid(prediction: ScoredMask, sample: Callable[[RLE], NDArray[np.bool_]]) -> Grid:
+    """The hard masks of a prediction at the pixels where ``sample`` takes a mask's values."""
+    amodal = sample(prediction.amodal)
     level = np.zeros(amodal.shape, np.uint8)
     if prediction.visible is not None:
-        level[amodal & ~crop(prediction.visible, window)] = 1
+        level[amodal & ~sample(prediction.visible)] = 1
     for k, mask in enumerate(prediction.levels, 1):
-        level[crop(mask, window)] = k
-    if prediction.box is None or prediction.probabilities is None:
-        return Grid(amodal, level)
-    pasted = paste(prediction.probabilities.astype(np.float32), prediction.box, window)
-    return Grid(amodal, level, *condition_on_inside(pasted))
+        level[sample(mask)] = k
+    return Grid(amodal, level)
 
 
 def _pixels(window: Window) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from support.coco_oracle import figures, images_by_id, perturbed, score_amodal, slow_match
 from support.commands import run_command
-from support.oracle import roi_levels
+from support.oracle import completion, roi_levels
 from support.scenes import make_scene, random_masks
 
 from amodal_data import RLE, build_targets, evaluate, read_cocoa, write_cocoa, write_flat
@@ -15,12 +15,11 @@ from amodal_data.errors import PredictionError, SelectionError
 from amodal_data.evaluation import ScoredMask, read_predictions
 from amodal_data.evaluation.ground_truth import Truth, TruthImage, read_truth
 from amodal_data.evaluation.matching import match
-from amodal_data.evaluation.protocols.completion import _sem_dist_error
 from amodal_data.evaluation.protocols.order import pair_votes
 from amodal_data.evaluation.protocols.pair_order import grid_of, paste
 from amodal_data.export import export_results
 from amodal_data.inspector.target_dataset import open_dataset
-from amodal_data.layering.sem_dist import SAFE_CONFIDENCE, sem_dist_of_codes
+from amodal_data.layering.targets import layer_scene
 from amodal_data.masks.rle import parse_rle
 
 
@@ -531,18 +530,30 @@ def _mean_of(values):
     return defined.mean() if defined.size else -1
 
 
-def test_sem_dist_error_equals_the_mean_over_pixels():
-    """Counted by pairs of values; also where levels extend beyond the amodal mask, as in some files."""
-    rng = np.random.default_rng(5)
-    for _ in range(20):
-        amodal, visible = rng.random((2, 9, 8)) < 0.6
-        codes = rng.integers(1, 4, (9, 8))
-        level = np.where(rng.random((9, 8)) < 0.3, rng.integers(1, 4, (9, 8)), 0)
-        rles = tuple(RLE.from_mask(level == k) for k in (1, 2, 3))
-        prediction = ScoredMask(RLE.from_mask(amodal), 0.5, visible=RLE.from_mask(visible), levels=rles)
-        grid = grid_of(prediction, (slice(0, 9), slice(0, 8)))
-        inside = codes > 1
-        true = np.where(inside, codes, 0).astype(np.uint8)
-        predicted = sem_dist_of_codes(grid.confidence[inside].astype(float), grid.level[inside] + grid.inside[inside])
-        expected = np.abs(predicted - (SAFE_CONFIDENCE - (true[inside] - 1.0))).mean()
-        assert _sem_dist_error(grid, true) == pytest.approx(expected, abs=1e-12)
+@pytest.mark.parametrize("probabilities", [False, True])
+def test_completion_equals_the_figures_of_pixels(probabilities):
+    """Counted by runs; also without a prediction, and where levels extend beyond the amodal mask, as in some files."""
+    rng, size = np.random.default_rng(5), (13, 11)
+    images, predictions, codes, grids = [], {}, [], []
+    for k in range(12):
+        scene = make_scene(random_masks(rng, 5, size))
+        object.__setattr__(scene, "image_id", k)
+        images.append(scene)
+        predictions[k] = []
+        targets = layer_scene(scene)
+        for n, code in enumerate(targets.levels):
+            level = np.where(rng.random(size) < 0.3, rng.integers(1, 4, size), 0)
+            amodal, visible = perturbed(rng, code > 0, 3), perturbed(rng, code == 1, 2)
+            rles = tuple(RLE.from_mask(level == depth) for depth in (1, 2, 3)) if rng.random() < 0.8 else ()
+            key = (int(targets.annotation_ids[n]), int(targets.region_index[n]))
+            mask = ScoredMask(RLE.from_mask(amodal), 0.5, visible=RLE.from_mask(visible), levels=rles, instance=key)
+            if probabilities:
+                cells = rng.dirichlet(np.ones(4), (5, 5)).transpose(2, 0, 1)
+                mask = replace(mask, box=np.array([1, 2, 9, 12], np.float32), probabilities=cells)
+            if missing := rng.random() < 0.2:
+                mask = ScoredMask(RLE(size, np.zeros(0, np.int32)), 0.5)
+            codes.append(code)
+            grids.append(grid_of(mask, (slice(0, size[0]), slice(0, size[1]))))
+            predictions[k] += [] if missing else [mask]
+    figures = evaluate(images, predictions, "completion").figures["completion"]
+    assert figures == pytest.approx(completion(codes, grids), abs=1e-12)
