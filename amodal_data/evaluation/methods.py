@@ -14,7 +14,7 @@ from amodal_data.evaluation.ground_truth import TruthSource, read_truth
 from amodal_data.evaluation.metric import OnImage
 from amodal_data.evaluation.protocols.order import pair_set
 from amodal_data.evaluation.report import EvaluationReport, Protocol, Rules, Score, score
-from amodal_data.evaluation.tables import Format, Row, card, files_text, main_columns, methods_table, value_at
+from amodal_data.evaluation.tables import Format, Row, card, files_text, headline_columns, methods_table, value_at
 from amodal_data.readers import ReadOptions
 
 Methods = Mapping[str, PredictionSource]
@@ -89,11 +89,12 @@ class Evaluation:
         return "\n".join([*lines, "", table, *self._difference_lines(protocol), *warnings])
 
     def _difference_lines(self, protocol: Protocol) -> Iterator[str]:
-        """Lines like ``B - A  all AP  +0.013 [+0.008, +0.019]``, for the columns of the table."""
+        """Lines like ``B - A  all AP  +0.013 [+0.008, +0.019]``, for the headline metrics."""
         first = next(iter(self.methods))
+        if self.differences:
+            yield "\ndifferences to the first method (JSON has those of all metrics)"
         for name, differences in self.differences.items():
-            yield ""
-            for column in main_columns(protocol, self.methods[first][protocol].settings):
+            for column in headline_columns(protocol, self.methods[first][protocol].settings):
                 change = value_at(differences.get(protocol), column.path)
                 if change is None or change["interval"] is None:
                     continue

@@ -26,6 +26,9 @@ Figures = Mapping[str, Any]
 _CARD = ("input", "population", "averaging", "threshold", "classes")  # settings with a line of their own
 _MAIN_COCO = ("AP", "AP50", "AP75")  # of COCO's figures, beside the last AR, in tables of several methods
 
+_HEADLINES = {"order": ("R_hard", "R_joint"), "completion": ("mIoU_full", "mIoU_occ_gt_visible")}
+"""Headings of the differences that are printed; AP and the last AR in other protocols"""
+
 
 class Column(NamedTuple):
     """A figure: its group, its heading, and its place in a report's figures.
@@ -83,6 +86,13 @@ def columns(protocol: str, settings: Figures) -> list[Column]:
 def main_columns(protocol: str, settings: Figures) -> list[Column]:
     """The columns of a table of several methods."""
     return [column for column in columns(protocol, settings) if not column.detail]
+
+
+def headline_columns(protocol: str, settings: Figures) -> list[Column]:
+    """The columns whose differences between methods are printed: two of the first group."""
+    main = main_columns(protocol, settings)
+    headings = _HEADLINES.get(protocol) or ("AP", f"AR{settings['max_dets'][-1]}")
+    return [column for column in main if column.group == main[0].group and column.heading in headings]
 
 
 def value_at(figures: Figures | None, path: Sequence[str]) -> Any:

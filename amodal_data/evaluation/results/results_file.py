@@ -135,13 +135,13 @@ class ResultsFile:
         rows: list[Any] = []
         current: int | None = None
         first = 0
-        keys: Set[str] | None = None
+        keys: list[str] | None = None
         for block in self._records.blocks():
             for i, row in enumerate(block.rows, block.first):
-                image_id = row["image_id"] if type(row) is dict and row.keys() == keys else None
+                image_id = row["image_id"] if type(row) is dict and list(row) == keys else None
                 if type(image_id) is not int or image_id != current:  # else a fast path: as the row before
                     image_id = self._image_id(row, i)
-                    keys = row.keys() if "file_name" not in row else None
+                    keys = list(row) if "file_name" not in row else None
                 if image_id == current:
                     rows.append(row)
                     continue
