@@ -119,6 +119,7 @@ def measured(python: str | Path, code: str, *arguments: object) -> tuple[float, 
     """CPU seconds and peak MB of a process."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     threads = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "RAYON", "OPENBLAS")}
+    threads["PYTHONDONTWRITEBYTECODE"] = ""  # installed packages are compiled
     process = subprocess.run(
         [str(python), "-c", PEAK + code, *map(str, arguments)], capture_output=True, text=True, check=False,
         env={**os.environ, **threads}, preexec_fn=lambda: os.sched_setaffinity(0, {0}),

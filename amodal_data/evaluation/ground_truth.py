@@ -66,10 +66,14 @@ class TruthImage:
 
 
 class _LazyImages(Sequence[TruthImage]):
-    """Images that are read on demand; ``ids`` and ``file_names`` of all are available without reading."""
+    """Images that are read on demand; ``ids`` and ``file_names`` of all are available without reading.
+
+    The last image is kept, because baselines are made from the image that they are scored on.
+    """
 
     def __init__(self, ids: list[int], file_names: Callable[[], list[str]], read: Callable[[int], TruthImage]) -> None:
         self.ids, self.file_names, self._read = ids, file_names, read
+        self._last: tuple[int, TruthImage] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -77,7 +81,10 @@ class _LazyImages(Sequence[TruthImage]):
     def __getitem__(self, index: Any) -> Any:
         if not -len(self) <= index < len(self):
             raise IndexError(index)
-        return self._read(index % len(self))
+        if self._last is None or self._last[0] != index % len(self):
+            self._last = None  # free it first
+            self._last = index % len(self), self._read(index % len(self))
+        return self._last[1]
 
 
 @dataclass(frozen=True)
