@@ -1,6 +1,7 @@
 # Two commands do all set-up: make demo, make test.
 PYTHON ?= python3
 BIN := .venv/bin
+export PYTHONDONTWRITEBYTECODE := # empty: workers and processes share compiled modules
 
 .PHONY: demo test test-all check format docs bench clean
 

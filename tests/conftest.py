@@ -1,6 +1,7 @@
 """Settings and fixtures of all tests."""
 
 import fcntl
+import gc
 import os
 import shutil
 
@@ -117,11 +118,13 @@ def tiny_run(tmp_path_factory, tiny_cache):
 
 
 SLOWEST = (
-    "test_pages.py", "test_trainer.py", "test_build.py", "test_exported.py", "test_detector.py", "test_composing.py",
-    "test_shape_prior.py", "test_prediction.py", "test_read_in_workers.py",
+    "test_paper.py", "test_examples.py", "test_contributing.py", "test_pages.py", "test_trainer.py", "test_build.py",
+    "test_exported.py", "test_detector.py", "test_composing.py", "test_shape_prior.py", "test_prediction.py",
+    "test_read_in_workers.py",
 )  # fmt: skip
 """Files that begin, so that no worker is left with one of them at the end."""
 
 
 def pytest_collection_modifyitems(items):
+    gc.freeze()  # imported modules stay: no collection visits them
     items.sort(key=lambda item: (*SLOWEST, item.path.name).index(item.path.name))

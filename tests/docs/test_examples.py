@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -240,9 +239,9 @@ def test_examples_of_the_page_about_your_own_data(tmp_path, monkeypatch):
 
 @pytest.mark.research
 def test_the_site_builds_without_a_warning_and_knows_every_public_name(tmp_path):
-    """`make docs`: strict, links checked; the reference has every name of ``__all__``."""
-    program = Path(sys.executable).with_name("mkdocs")
-    command = [program, "build", "--strict", "--site-dir", tmp_path / "site"]
+    """`make docs`, without torch: strict, links checked; the reference has every name of ``__all__``."""
+    program = "import sys; sys.modules['torch'] = None; from mkdocs.__main__ import cli; cli()"
+    command = [sys.executable, "-c", program, "build", "--strict", "--site-dir", tmp_path / "site"]
     quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=quiet)
     assert built.returncode == 0 and "WARNING" not in built.stderr, built.stderr

@@ -85,6 +85,16 @@ def parameters(blocks):
     return [pytest.param(text, id=f"{page}-{n}") for page, n, text in blocks]
 
 
+def shell_blocks():
+    """The blocks of commands, without those of which nothing runs here, or all of it in an earlier block."""
+    done = []
+    for page, n, text in blocks("sh"):
+        runs = set(runnable(text))
+        if page.name != "README.md" and not any(runs <= other for other in [set(), *done]):
+            done.append(runs)
+            yield page, n, text
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     """A folder with all files that the pages name: data, caches, a run, photos, results."""
@@ -167,6 +177,12 @@ def commands(text):
     return [command.strip() for line in lines if line for command in line.split("&&")]
 
 
+def runnable(text):
+    """The shortened commands of a block that are not skipped."""
+    each = (" ".join(command.split()) for command in commands(text))
+    return [shortened(command) for command in each if not any(re.search(pattern, command) for pattern in SKIPPED)]
+
+
 def shortened(text):
     for long, short in SHORTER.items():
         text = re.sub(re.escape(long) + r"(?!\d)", short, text)  # not the beginning of a longer number
@@ -174,12 +190,10 @@ def shortened(text):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("text", parameters(block for block in blocks("sh") if block[0].name != "README.md"))
+@pytest.mark.parametrize("text", parameters(shell_blocks()))
 def test_every_documented_command_runs(text, workspace):
-    for command in commands(text):
-        if any(re.search(pattern, command) for pattern in SKIPPED):
-            continue
-        program, *arguments = shlex.split(shortened(command))
+    for command in runnable(text):
+        program, *arguments = shlex.split(command)
         assert program in ("amodal-data", "sln"), f"neither a command of this project nor in SKIPPED: {command}"
         for option in ("-o", "--html", "--png", "--run"):  # lines of a block may write the same output
             if option in arguments and (out := workspace / arguments[arguments.index(option) + 1]).exists():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.commands import run_command
+from support.networks import FEW_DETECTIONS, MODERN_SMALL
 
 import amodal_data as ad
 import sln
@@ -17,7 +18,8 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     ad.write_cocoa(folder, 4, seed=1, size=(64, 64))
     ad.build_targets(ad.read_cocoa(folder / "COCO_amodal_val2014.json"), folder / "t.h5")
-    options = ["--preset", "tiny", "--set", "data.size=64", "--epochs", "1", "--batch", "2"]
+    options = ["--preset", "tiny", "--epochs", "1", "--batch", "2"]
+    options += [part for setting in ("data.size=64", *MODERN_SMALL, FEW_DETECTIONS) for part in ("--set", setting)]
     options += ["--lr", "0.001", "--workers", "0"]
     done = run_command("sln", "fit", folder / "t.h5", "--images", folder, "--run", folder / "run", *options)
     assert done.returncode == 0 and "1 epoch of 4 images in batches of 2: 2 steps" in done.stderr, done.stderr

@@ -13,6 +13,7 @@ import time
 import h5py
 import numpy as np
 import pytest
+from support.commands import ROOT
 from support.scenes import make_scene
 
 from amodal_data import TargetCache, build_targets, iter_annotations, merge_shards, read_annotations, verify_cache
@@ -50,13 +51,18 @@ def large(tmp_path_factory):
     return repeat_images(tmp_path_factory.mktemp("large") / "COCO_amodal_train2014.json", 2300)
 
 
-@pytest.fixture
-def small(tmp_path_factory, monkeypatch):
-    """230 images, three shards as well, and the bytes of their cache."""
-    monkeypatch.setattr(build_module, "SHARD", 100)
+@pytest.fixture(scope="module")
+def small_build(tmp_path_factory):
     path = repeat_images(tmp_path_factory.mktemp("small") / "COCO_amodal_train2014.json", 230)
     build_targets(read_annotations(path), path.parent / "expected.h5")
     return path, (path.parent / "expected.h5").read_bytes()
+
+
+@pytest.fixture
+def small(small_build, monkeypatch):
+    """230 images, with `SMALL_SHARDS` three shards as well, and the bytes of their cache."""
+    monkeypatch.setattr(build_module, "SHARD", 100)
+    return small_build
 
 
 @pytest.fixture(scope="module")
@@ -68,38 +74,54 @@ def expected(large):
     return path.read_bytes()
 
 
+SMALL_SHARDS = ROOT / "tests" / "support" / "small_shards.py"
+"""``amodal-data`` with shards of 100 images"""
+
+
 def listing(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-@pytest.mark.parametrize("route", ["jobs 2", "stream", "stream jobs 2", "memory", "resume"])
-def test_every_route_gives_the_same_bytes(large, expected, tmp_path, monkeypatch, route):
-    scenes = iter_annotations(large) if "stream" in route else read_annotations(large)
+@pytest.mark.parametrize("route", ["jobs 2", "stream", "memory", "resume"])
+def test_every_route_gives_the_same_bytes(small, tmp_path, monkeypatch, route):
+    path, expected = small
+    scenes = iter_annotations(path) if route == "stream" else read_annotations(path)
     if route == "memory":
-        monkeypatch.setattr(build_module, "SHARD", 5000)
-    report = build_targets(scenes, tmp_path / "c.h5", jobs=2 if "jobs" in route else 1, resume=route == "resume")
+        monkeypatch.setattr(build_module, "SHARD", 500)
+    report = build_targets(scenes, tmp_path / "c.h5", jobs=2 if route == "jobs 2" else 1, resume=route == "resume")
     assert (tmp_path / "c.h5").read_bytes() == expected
-    assert report.images == 2300
+    assert report.images == 230
     assert listing(tmp_path) == ["c.h5"]
 
 
+@pytest.mark.parametrize("route", ["stream jobs 2", "memory"])
+def test_long_columns_have_the_same_bytes_by_every_route(large, expected, tmp_path, monkeypatch, route):
+    if route == "memory":
+        monkeypatch.setattr(build_module, "SHARD", 5000)
+        build_targets(read_annotations(large), tmp_path / "c.h5")
+    else:
+        build_targets(iter_annotations(large), tmp_path / "c.h5", jobs=2)
+    assert (tmp_path / "c.h5").read_bytes() == expected
+
+
 @pytest.mark.slow
-def test_shards_merge_into_the_same_bytes(large, expected, tmp_path):
+def test_shards_merge_into_the_same_bytes(small, tmp_path):
+    path, expected = small
     names = [tmp_path / f"{i}.h5" for i in (1, 2, 3)]
     for i, name in enumerate(names, 1):
-        scenes = iter_annotations(large) if i == 2 else read_annotations(large)
+        scenes = iter_annotations(path) if i == 2 else read_annotations(path)
         build_targets(scenes, name, shard=(i, 3))
-    assert merge_shards(reversed(names), tmp_path / "c.h5").images == 2300
+    assert merge_shards(reversed(names), tmp_path / "c.h5").images == 230
     assert (tmp_path / "c.h5").read_bytes() == expected
     with TargetCache(names[1]) as cache:
-        assert (cache.range.start, cache.range.stop, cache.range.total) == (766, 1533, 2300)
-    with pytest.raises(CacheError, match="scenes 766 to 1533 are in no shard"):
+        assert (cache.range.start, cache.range.stop, cache.range.total) == (76, 153, 230)
+    with pytest.raises(CacheError, match="scenes 76 to 153 are in no shard"):
         merge_shards([names[0], names[2]], tmp_path / "d.h5")
     with pytest.raises(CacheError, match="are in no shard"):
         merge_shards(names[:2], tmp_path / "d.h5")
     with pytest.raises(CacheError, match="in no shard, or in two"):
         merge_shards([*names, shutil.copy(names[0], tmp_path / "twin.h5")], tmp_path / "d.h5")
-    build_targets(read_annotations(large, annotator="all"), tmp_path / "other.h5", shard=(3, 3))
+    build_targets(read_annotations(path, annotator="all"), tmp_path / "other.h5", shard=(3, 3))
     with pytest.raises(CacheError, match="do not belong together"):
         merge_shards([*names[:2], tmp_path / "other.h5"], tmp_path / "d.h5")
     raw = bytearray(names[1].read_bytes())
@@ -109,15 +131,16 @@ def test_shards_merge_into_the_same_bytes(large, expected, tmp_path):
         merge_shards(names, tmp_path / "d.h5")
     for bad in ((0, 3), (4, 3)):
         with pytest.raises(SelectionError, match="count from 1"):
-            build_targets(read_annotations(large), tmp_path / "e.h5", shard=bad)
+            build_targets(read_annotations(path), tmp_path / "e.h5", shard=bad)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
-def test_a_dask_cluster_gives_the_same_bytes(large, expected, tmp_path):
+def test_a_dask_cluster_gives_the_same_bytes(small, tmp_path):
+    path, expected = small
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
-        build_targets(read_annotations(large), tmp_path / "c.h5", scheduler=cluster.scheduler_address)
+        build_targets(read_annotations(path), tmp_path / "c.h5", scheduler=cluster.scheduler_address)
     assert (tmp_path / "c.h5").read_bytes() == expected
 
 
@@ -136,6 +159,7 @@ def test_kill_9_at_random_moments_then_resume(large, expected, tmp_path, run_pro
     rng = random.Random(0)
     out = tmp_path / "c.h5"
     command = ["amodal-data", "build-targets", large, "-o", out, "-q", "--resume"]
+    run_process("amodal-data", "--help")  # the process server has started
     start = time.time()
     assert run_process(*command).returncode == 0
     duration = time.time() - start
@@ -232,12 +256,12 @@ def test_resuming_over_another_cache_is_refused(large, tmp_path):
 
 
 @pytest.mark.slow
-def test_signals_end_with_130_and_keep_finished_shards(large, tmp_path, run_process):
+def test_signals_end_with_130_and_keep_finished_shards(tmp_path, run_process):
     """SIGTERM, then SIGINT in the build that goes on."""
-    big = repeat_images(tmp_path / "COCO_amodal_val2014.json", 6000)
+    big = repeat_images(tmp_path / "COCO_amodal_val2014.json", 600)
     out = tmp_path / "c.h5"
     for parts, number in enumerate((signal.SIGTERM, signal.SIGINT)):
-        with run_process.start("amodal-data", "build-targets", big, "-o", out, "--resume") as process:
+        with run_process.start(SMALL_SHARDS, "build-targets", big, "-o", out, "--resume") as process:
             while len(list(tmp_path.glob("c.h5.parts/*.h5"))) <= parts:
                 time.sleep(0.02)
                 assert process.poll() is None
@@ -247,17 +271,18 @@ def test_signals_end_with_130_and_keep_finished_shards(large, tmp_path, run_proc
         assert "continue with --resume" in stderr and "Traceback" not in stderr
         assert not out.exists()
         assert len(listing(tmp_path / "c.h5.parts")) > parts
-    assert run_process("amodal-data", "build-targets", big, "-o", out, "--resume").returncode == 0
+    assert run_process(SMALL_SHARDS, "build-targets", big, "-o", out, "--resume").returncode == 0
     assert listing(tmp_path) == [big.name, "c.h5", "small"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [20_000, 400_000, 1_500_000])
-def test_a_full_disk(large, expected, tmp_path, size, run_process):
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.75])
+def test_a_full_disk(small, tmp_path, share, run_process):
     """A file-size limit stands in for a full disk: writes fail in the same places."""
+    path, expected = small
     out = tmp_path / "c.h5"
-    command = ["amodal-data", "build-targets", large, "-o", out]
-    result = run_process(*command, file_size=size)
+    command = [SMALL_SHARDS, "build-targets", path, "-o", out]
+    result = run_process(*command, file_size=int(len(expected) * share))
     assert result.returncode == 1, result.stderr
     assert "cannot write the cache" in result.stderr and "c.h5" in result.stderr
     assert "Traceback" not in result.stderr
@@ -339,19 +364,20 @@ def test_streams_that_cannot_be_read(tmp_path, content, error, message):
 
 
 @pytest.mark.slow
-def test_the_commands_for_large_datasets(large, expected, tmp_path, run_process):
+def test_the_commands_for_large_datasets(small, tmp_path, run_process):
+    path, expected = small
     for i in (1, 2):
-        part = ["build-targets", large, "--shard", f"{i}/2", "--jobs", "2", "--stream", "-q"]
+        part = ["build-targets", path, "--shard", f"{i}/2", "--jobs", "2", "--stream", "-q"]
         assert run_process("amodal-data", *part, cwd=tmp_path).returncode == 0
     shards = sorted(tmp_path.glob("*.h5"))
-    assert [path.name for path in shards] == [f"COCO_amodal_train2014.shard-{i}-of-2.h5" for i in (1, 2)]
+    assert [shard.name for shard in shards] == [f"COCO_amodal_train2014.shard-{i}-of-2.h5" for i in (1, 2)]
     result = run_process("amodal-data", "merge", *shards, "-o", "c.h5", cwd=tmp_path)
     assert result.returncode == 0
-    assert "2,300 images" in result.stdout
+    assert "230 images" in result.stdout
     assert (tmp_path / "c.h5").read_bytes() == expected
     result = run_process("amodal-data", "merge", *shards, "-o", "c.h5", cwd=tmp_path)
     assert result.returncode == 2
-    result = run_process("amodal-data", "build-targets", large, "--shard", "x")
+    result = run_process("amodal-data", "build-targets", path, "--shard", "x")
     assert result.returncode == 2 and "1/3" in result.stderr
 
 

@@ -70,9 +70,9 @@ def compare(truth, predictions, max_dets):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_figures_equal_the_public_oracle_on_hundreds_of_sets():
-    checked = sum(compare(*generated(seed), (1, 10, 100)) for seed in range(200))
-    assert checked > 8000
+def test_figures_equal_the_public_oracle_on_many_sets():
+    checked = sum(compare(*generated(seed), (1, 10, 100)) for seed in range(80))
+    assert checked > 2500
 
 
 @pytest.mark.filterwarnings("ignore")

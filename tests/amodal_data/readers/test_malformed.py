@@ -11,16 +11,16 @@ from amodal_data.synthetic import write_cocoa
 
 
 @pytest.mark.slow
-def test_thousands_of_malformed_files_never_crash_or_lie(tmp_path):
+def test_a_thousand_malformed_files_never_crash_or_lie(tmp_path):
     path = tmp_path / "f.json"
     outcomes = Counter()
-    for seed in range(3000):
+    for seed in range(1200):
         path.write_bytes(case(seed))
         try:
             outcomes[check_file(path)] += 1
         except Exception as error:
             raise AssertionError(f"seed {seed}") from error
-    assert min(outcomes[kind] for kind in ("refused", "findings", "read")) > 100, outcomes
+    assert min(outcomes[kind] for kind in ("refused", "findings", "read")) > 25, outcomes
 
 
 def test_a_bad_region_in_a_hundred_leaves_the_rest(tmp_path):
@@ -41,9 +41,9 @@ def test_a_bad_region_in_a_hundred_leaves_the_rest(tmp_path):
 
 
 @pytest.mark.slow
-def test_thousands_of_malformed_files_of_tools_never_crash_or_lie(tmp_path):
+def test_hundreds_of_malformed_files_of_tools_never_crash_or_lie(tmp_path):
     outcomes = Counter()
-    for seed in range(2000):
+    for seed in range(800):
         folder = tmp_path / "case"
         folder.mkdir()
         try:
@@ -51,13 +51,13 @@ def test_thousands_of_malformed_files_of_tools_never_crash_or_lie(tmp_path):
         except Exception as error:
             raise AssertionError(f"seed {seed}") from error
         shutil.rmtree(folder)
-    assert min(outcomes[kind] for kind in ("refused", "findings", "read")) > 100, outcomes
+    assert min(outcomes[kind] for kind in ("refused", "findings", "read")) > 25, outcomes
 
 
 @pytest.mark.slow
-def test_thousands_of_odd_files_are_right_or_say_why(tmp_path):
+def test_hundreds_of_odd_files_are_right_or_say_why(tmp_path):
     outcomes = Counter()
-    for seed in range(1500):
+    for seed in range(900):
         folder = tmp_path / "case"
         folder.mkdir()
         try:
@@ -65,4 +65,4 @@ def test_thousands_of_odd_files_are_right_or_say_why(tmp_path):
         except Exception as error:
             raise AssertionError(f"seed {seed}") from error
         shutil.rmtree(folder)
-    assert outcomes["refused"] > 10 and min(outcomes["findings"], outcomes["read"]) > 100, outcomes
+    assert outcomes["refused"] > 3 and min(outcomes["findings"], outcomes["read"]) > 25, outcomes

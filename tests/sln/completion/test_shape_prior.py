@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from skimage.morphology import convex_hull_image
-from support.networks import MODERN_SMALL
+from support.networks import FEW_STEPS
 
 import sln
 from amodal_data.errors import SelectionError
@@ -23,7 +23,7 @@ from sln.config import load_config
 from sln.errors import ConfigError, WeightsError
 from sln.network.sln import build
 
-FEW = ("data.size=64", *MODERN_SMALL, "train.steps=4", "train.batch=2", "train.workers=0")
+FEW = ("data.size=64", *FEW_STEPS, "train.steps=4")
 
 
 def test_hulls_are_those_of_scikit_image_but_for_parts_of_cells():

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from support.commands import ROOT, run_command
-from support.networks import FEW_STEPS
+from support.networks import FEW_DETECTIONS, FEW_STEPS
 from support.oracle import roi_levels
 
 import sln as package
@@ -462,7 +462,8 @@ def test_true_codes_survive_the_networks_own_grid(run_process):
 def test_a_tiny_network_learns_two_scenes_by_heart(tmp_path):
     """The short form of `benchmarks/train_gates.py overfit`."""
     build_targets(read_cocoa(write_cocoa(tmp_path, 2, seed=5, size=(64, 64), instances=(3, 4))), tmp_path / "t.h5")
-    settings = ["data.size=64", "data.flip=false", "train.steps=100", "train.batch=2", "train.lr=3e-3"]
+    settings = ["data.size=64", "data.flip=false", "train.steps=100", "train.batch=2", "train.lr=3e-3",
+                FEW_DETECTIONS]  # fmt: skip
     config = load_config("tiny", settings=settings, environment={})
     run = fit(config, Sources(tmp_path / "t.h5", (tmp_path,)), tmp_path / "run", device="cpu")
     predictor = load(run.last, "cpu")

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
+from support.networks import FEW_STEPS, small
 from support.predictions import random_prediction
 
 import sln
@@ -16,7 +17,7 @@ from sln.inference.sources import read_sources
 
 @pytest.fixture(scope="module")
 def model():
-    return sln.Predictor(sln.build(sln.load_config("tiny")), "cpu")
+    return sln.Predictor(sln.build(small(*FEW_STEPS)), "cpu")
 
 
 @pytest.fixture

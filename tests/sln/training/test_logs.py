@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.commands import run_command
+from support.networks import FEW_DETECTIONS, MODERN_SMALL
 
 from amodal_data import build_targets, read_cocoa, write_cocoa
 from sln import Sources, fit, load_config, resume
@@ -19,8 +20,9 @@ from sln.runs import Run
 from sln.training.curves import draw_curves
 from sln.training.logs import TensorBoardLog, WandbLog
 
-SETTINGS = ["data.size=64", "train.batch=2", "train.steps=6", "train.log_every=2", "train.save_every=3", "train.rois=2",
-            "train.prompts=1", "detector.agnostic=true", "train.validate_on=2"]  # fmt: skip
+SETTINGS = ["data.size=64", *MODERN_SMALL, FEW_DETECTIONS, "train.batch=2", "train.steps=6", "train.log_every=2",
+            "train.save_every=3", "train.rois=2", "train.prompts=1", "detector.agnostic=true",
+            "train.validate_on=2"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
