@@ -5,8 +5,8 @@
     python benchmarks/coco_shapes.py score truth.h5 --model coco-shapes.safetensors --prompts larger
 
 ``train`` reads masks only, half a second to a second a step on one core. ``tune`` goes on from weights
-with windows of composed scenes as well, and saves the mean of both. Its files lie beside their photos, of which only
-the sizes are read. ``score`` gives every visible mask of the ground truth (a
+with windows of composed scenes as well, and saves a moving mean of its weights. Its files lie beside their photos, of
+which only the sizes are read. ``score`` gives every visible mask of the ground truth (a
 cache or an annotation file), as it is or perturbed, and prints the protocols ``completion`` and ``order`` beside the
 baselines, and the amodal IoU of objects that nothing hides.
 """
@@ -14,6 +14,7 @@ baselines, and the amodal IoU of objects that nothing hides.
 import argparse
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +22,14 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import sln
 from amodal_data import ScoredMask, evaluate_all
 from amodal_data.evaluation.ground_truth import TruthImage, read_truth
 from amodal_data.masks.rle import iou
 from sln.completion.arranged_windows import Windows, arrange_windows
-from sln.completion.prior_training import fit_prior, train_step
+from sln.completion.prior_training import fit_prior, progress, train_step
 from sln.completion.shape_bank import generated_shapes, joined_banks, read_shapes
 from sln.completion.shape_prior import ShapePrior
 
@@ -35,6 +37,7 @@ Masks = NDArray[np.bool_]
 _SQUARE = np.ones((3, 3), bool)
 MISSING = 0.3
 """Share of other masks that ``missing`` leaves out"""
+_AVERAGE = 0.998  # Decay of the mean of weights
 
 
 def _smaller(mask: Masks) -> Masks:
@@ -120,27 +123,34 @@ def tune(arguments: argparse.Namespace) -> None:
     from scene_windows import object_banks, scene_windows
 
     torch.set_num_threads(1)
+    torch.manual_seed(arguments.seed)
     split = {"part": arguments.part, "held_out": arguments.held_out, "split": arguments.split}
     rng = np.random.default_rng(arguments.seed)
     shapes = joined_banks([read_shapes(arguments.annotations, **split), generated_shapes(300, rng)])
     scenes = scene_windows(object_banks(arguments.annotations, **split), rng)
-    start, prior = (ShapePrior.load(arguments.start).float() for _ in range(2))
-    optimizer = torch.optim.AdamW(prior.train().parameters(), weight_decay=0.05)
-    pool = [next(scenes) for _ in range(10)]
-    for step in range(arguments.steps):
-        pool = [*pool[-3000:], *(next(scenes) for _ in range(10))]
+    prior = ShapePrior.load(arguments.start).float().to(memory_format=torch.channels_last).train()
+    mean = AveragedModel(prior, multi_avg_fn=get_ema_multi_avg_fn(_AVERAGE), use_buffers=True)
+    optimizer = torch.optim.AdamW(prior.parameters(), weight_decay=0.05)
+    pool, step = [next(scenes) for _ in range(50)], 0
+    for part in progress(arguments.steps, arguments.minutes):
+        pool = [*pool[-4000:], *(next(scenes) for _ in range(3))]
         mirrored = rng.random() < 0.5
         chosen = [Windows(*(part[:, :, :: -1 if mirrored else 1] for part in pool[n]))
-                  for n in rng.integers(len(pool), size=16)]  # fmt: skip
-        windows = [arrange_windows(shapes, rng, 40), *chosen]
+                  for n in rng.integers(len(pool), size=10)]  # fmt: skip
+        windows = [arrange_windows(shapes, rng, 64), *chosen]
         joined = Windows(*(np.concatenate(parts) for parts in zip(*windows, strict=True)))
-        train_step(prior, optimizer, joined, step / arguments.steps, "cpu", rate=1e-3)
-    weights = start.state_dict()
-    for name, value in prior.eval().state_dict().items():
-        if value.is_floating_point():
-            weights[name].add_(value).div_(2)
-    facts = {"data": "masks of COCO 2017 (COCO Consortium, CC BY 4.0)", "steps": f"{arguments.steps} after --start"}
-    start.half().save(arguments.output, facts)
+        train_step(prior, optimizer, joined, part, "cpu", rate=1.2e-3)
+        mean.update_parameters(prior)
+        step += 1
+        if step % 100 == 0:
+            print(f"{step} steps, {part:.0%}", flush=True)
+            _save(mean.module, arguments.output, step)
+    _save(mean.module, arguments.output, step)
+
+
+def _save(prior: ShapePrior, path: Path, steps: int) -> None:
+    facts = {"data": "masks of COCO 2017 (COCO Consortium, CC BY 4.0)", "steps": f"{steps} after --start"}
+    deepcopy(prior).eval().half().save(path, facts)
 
 
 if __name__ == "__main__":
@@ -150,7 +160,7 @@ if __name__ == "__main__":
     fitting.set_defaults(run=train)
     tuning = commands.add_parser("tune", help="go on from weights with windows of composed scenes as well")
     tuning.add_argument("--start", type=Path, required=True)
-    for command, steps in ((fitting, 4000), (tuning, 267)):
+    for command, steps in ((fitting, 4000), (tuning, 3500)):
         command.add_argument("annotations", type=Path, nargs="+")
         command.add_argument("-o", "--output", type=Path, required=True)
         command.add_argument("--part", default="train", choices=["train", "val", "all"])
@@ -158,6 +168,7 @@ if __name__ == "__main__":
         command.add_argument("--split", type=int, default=0)
         command.add_argument("--steps", type=int, default=steps)
         command.add_argument("--seed", type=int, default=0)
+    tuning.add_argument("--minutes", type=float, help="train for this time instead")
     tuning.set_defaults(run=tune)
     scoring = commands.add_parser("score", help="score on visible masks of the ground truth")
     scoring.add_argument("truth", type=Path)

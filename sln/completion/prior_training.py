@@ -50,15 +50,15 @@ def fit_prior(
     bank = joined_banks([bank, generated_shapes(_GENERATED, rng)])
     prior = ShapePrior().to(device).to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(prior.parameters(), weight_decay=_WEIGHT_DECAY)
-    for part in _progress(steps, minutes):
+    for part in progress(steps, minutes):
         windows = arrange_windows(bank, rng, batch, rules)
         train_step(prior, optimizer, windows, part, device)
         on_step(1)
     return prior.cpu().eval()
 
 
-def _progress(steps: int, minutes: float | None) -> Iterator[float]:
-    """The part of the training that is done, from 0 to 1, before each step."""
+def progress(steps: int, minutes: float | None = None) -> Iterator[float]:
+    """The part of a training that is done, from 0 to 1, before each step; ``minutes``: by the clock instead."""
     start = monotonic()
     if minutes is None:
         yield from (step / steps for step in range(steps))

@@ -19,7 +19,7 @@ from sln.runtime.device import training_autocast
 from sln.weights.files import open_safetensors, read_tensors, write_tensors
 
 PRIOR_FILE = "shape_prior.safetensors"  # The file in a run directory
-SCHEMA = "sln-shape-prior/2"
+SCHEMA = "sln-shape-prior/3"
 _OVERLAP_WEIGHT = 0.5  # Weight of the overlap beside cross-entropy
 _ORDER_WEIGHT = 0.3  # Weight of the order
 _BATCH = 256  # Windows looked at once
@@ -52,7 +52,7 @@ class ShapePrior(nn.Module):
     that is visible there lies in front of it.
 
     A U-Net (Ronneberger et al. 2015) with a fully connected layer at its lowest resolution, because the course of an
-    edge can depend on distant cells.
+    edge can depend on distant cells, and with a correction at the resolution of the window.
     """
 
     def __init__(self, width: int = 32) -> None:
@@ -71,6 +71,8 @@ class ShapePrior(nn.Module):
         self.up = nn.ModuleList(up)
         self.merge = nn.ModuleList([_layer(coarse, middle), _layer(middle, fine)])
         self.output = nn.ConvTranspose2d(fine, 2, 2, 2)
+        self.detail = nn.ConvTranspose2d(fine, fine // 2, 2, 2)
+        self.refine = nn.Sequential(_layer(fine // 2 + MAPS, fine // 2), nn.Conv2d(fine // 2, 2, 3, padding=1))
 
     def forward(self, maps: Tensor) -> Tensor:
         """[P, 5, 56, 56] to [P, 2, 56, 56]."""
@@ -80,7 +82,7 @@ class ShapePrior(nn.Module):
         x = torch.cat([stages[-1], self.dense(stages[-1])], 1)
         for up, merge, skip in zip(self.up, self.merge, (stages[2], stages[1]), strict=True):
             x = merge(torch.cat([up(x), skip], 1))
-        return self.output(x).float()
+        return (self.output(x) + self.refine(torch.cat([self.detail(x), maps], 1))).float()
 
     @torch.no_grad()
     def predict(self, owners: Tensor) -> PriorMaps:

@@ -61,7 +61,7 @@ def _extreme(owner: Owners, extreme: np.ufunc, fill: int, reach: int = 2) -> Own
 
 
 def windows_of_boxes(boxes: NDArray[np.floating]) -> Windows:
-    """Square windows around boxes [P, 4] with a margin of one longer side."""
+    """Square windows around boxes [P, 4] with a margin of three quarters of the longer side."""
     centers = (boxes[:, :2] + boxes[:, 2:]) / 2
     half = np.maximum((boxes[:, 2:] - boxes[:, :2]).max(1, keepdims=True), 1) * (0.5 + MARGIN)
     return np.concatenate([centers - half, centers + half], 1).astype(np.float64)

@@ -1,7 +1,7 @@
 """What a shape prior sees of an instance: maps of a window around its visible mask.
 
 ``owners``, int8 [P, 56, 56], say what each cell shows: 0 the instance, 1 to 11 another one, -1 nothing that is given,
--2 what lies beyond the image. The window has a margin of one longer side of the visible box on every side.
+-2 what lies beyond the image. The window has a margin of three quarters of the visible box's longer side on every side.
 """
 
 import math
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 GRID = 56  # Cells a side of a window
-MARGIN = 1.0  # Margin of a window around the visible box, in longer sides
+MARGIN = 0.75  # Margin of a window around the visible box, in longer sides
 OBJECT, NOTHING, BEYOND = 0, -1, -2
 MAX_OTHERS = 11  # Others told apart in a window
 MAPS = 5  # Input maps of a prior
