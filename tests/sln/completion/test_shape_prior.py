@@ -193,8 +193,8 @@ def test_complete_takes_ends_from_shapes_where_masks_of_others_are_near(data, mo
     without = completer.complete(data.photos[0], Prompts.of_masks(masks[2:])).boxes
     monkeypatch.setattr(ShapePrior, "predict", _reaching_right)
     found = completer.complete(data.photos[0], Prompts.of_masks(masks)).boxes
-    assert found[0].tolist() == pytest.approx([20, 20, 42.5, 40], abs=0.5)  # 50 pixels from 5 on, three quarters of them
-    assert found[1].tolist() == pytest.approx([40, 20, 65, 40], abs=0.5)
+    assert found[0].tolist() == pytest.approx([20, 20, 42.5, 40], abs=0.5)  # three quarters of 50 pixels from 5 on
+    assert found[1].tolist() == pytest.approx([40, 20, 62.5, 40], abs=0.5)
     assert np.allclose(found[2], completer_of(prior=False).complete(data.photos[0], Prompts.of_masks(masks)).boxes[2])
     alone = completer.complete(data.photos[0], Prompts.of_masks(masks[2:])).boxes
     assert np.allclose(alone, without)
