@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -316,7 +317,7 @@ def _visible_masks(start: Start, edits: ImageEdits, outlined: Mapping[int, RLE])
     met[front, back] = met[back, front] = True
     after = np.where(flipped | (~met & (bent[:, None] | bent)), nearer, before) & ~gone[:, None]
     empty = [RLE(targets.size, np.zeros(0, np.int32))] * len(added)
-    old, visible = targets.rles() + empty, targets.rles("modal") + empty
+    old, visible = (masks + empty for masks in _start_masks(targets))
     amodal = [outlined.get(n, mask) for n, mask in zip(positions.tolist(), old, strict=True)]
     affected = ((before != after) | (after & bent[:, None])).any(axis=0) | bent
     changed: dict[int, tuple[RLE, RLE]] = {}
@@ -329,6 +330,12 @@ def _visible_masks(start: Start, edits: ImageEdits, outlined: Mapping[int, RLE])
         mask = subtract(amodal[i], merge([unexplained, *hiding]))
         changed[int(positions[i])] = mask, subtract(amodal[i], mask)
     return changed
+
+
+@lru_cache(maxsize=2)
+def _start_masks(targets: LayeredTargets) -> tuple[list[RLE], list[RLE]]:
+    """Amodal and visible masks of an image as the source has it."""
+    return targets.rles(), targets.rles("modal")
 
 
 def _with_masks(rows: Rows, masks: Mapping[int, tuple[RLE, RLE]], layout: RowFormat) -> Rows:

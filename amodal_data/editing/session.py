@@ -117,12 +117,15 @@ class EditingSession:
             history = self._histories.get(index) or History(start.edits)
             if revision != history.revision:
                 raise StaleError("this image has changed meanwhile")
-            image = self._image(index, start, history.preview(event))
+            before, image = history.current, self._image(index, start, history.preview(event))
             self._journal.append({"image": start.scene.image_id, **event})
             history.apply(event)
             self._histories[index] = history
             self.rows[place] = self._row(place, image)
-            return self._document(place, photo=False, image=image)
+            document = self._document(place, photo=False, image=image)
+            if (before.outlines, before.deleted) == (history.current.outlines, history.current.deleted):
+                del document["outlines"]  # most of the bytes, and the page has them
+            return document
 
     def _edits(self, index: int, start: Start) -> ImageEdits:
         history = self._histories.get(index)

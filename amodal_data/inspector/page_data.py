@@ -129,7 +129,7 @@ def _targets_document(targets: LayeredTargets, shape: tuple[int, int]) -> dict[s
         "runs": _pack_runs(numbers[region_map]),
         "regions": len(rows),
         "unknown": np.flatnonzero(targets.unknown[rows]).tolist(),
-        "table": [_pack_runs(column) for column in targets.table[rows].T],
+        "table": _pack_runs(targets.table[rows].T),
         "pairs": targets.pairs.tolist(),
         "hues": distinct_hues(targets.table),
         "most_hidden": most_hidden(targets),

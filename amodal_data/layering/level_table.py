@@ -25,10 +25,10 @@ DENSE_INSTANCES = 128  # Up to this many instances, matrices are multiplied as d
 def pairwise_counts(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.floating]:
     """Matrix product, [n, m]: float32 counts of boolean matrices; of others float64, exact below 2**53.
 
-    Sparse above 128 instances, because few of them overlap.
+    Sparse for many instances, because few of them overlap.
     """
     kind = np.float32 if a.dtype == b.dtype == bool else np.float64
-    if a.shape[-1] <= DENSE_INSTANCES:
+    if a.shape[-1] <= DENSE_INSTANCES or a.size <= DENSE_ENTRIES:
         return np.asarray(a.astype(kind) @ b.astype(kind))
     sparse = _to_sparse(a).astype(kind)
     if np.count_nonzero(b) * 8 < b.size:

@@ -87,7 +87,7 @@ def shown_levels(answer):
     """Level codes that the page gets from the server, in the order of the source, uint8 [N, H, W]."""
     truth, shape = answer["document"]["truth"], answer["document"]["shown"]
     regions = _unpacked(truth["runs"]).reshape(shape)
-    table = [_unpacked(row) for row in truth["table"]]
+    table = _unpacked(truth["table"]).reshape(-1, truth["regions"])
     return np.stack([table[n][regions] for n in np.argsort(answer["positions"])]).astype(np.uint8)
 
 

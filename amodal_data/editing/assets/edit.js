@@ -92,11 +92,15 @@ class Editor {
     about.images[picture.position] = row;
     Object.assign(filters.images[picture.position], row);
     picture.findings = row.findings;
-    list.fill();
-    list.mark(picture.position);
     tellFindings();
     fillPairs();
-    show();
+    show((rest) => this.later(() => { list.fill(); list.mark(picture.position); rest(); }));
+  }
+
+  // Does something when the new picture is on the screen; of several tasks the last one.
+  later(task) {
+    const own = this.turn = (this.turn || 0) + 1;
+    requestAnimationFrame(() => setTimeout(() => { if (own === this.turn) task(); }));
   }
 
   // Sends an edit, or what a function makes of the image when its turn comes; null = nothing to send.
@@ -113,6 +117,7 @@ class Editor {
         return;
       }
       const opened = pictures.get(position), chosen = picture === opened && this.chosen !== null ? image.positions[this.chosen] : null;
+      answer.outlines ??= image.outlines;
       this.images.set(position, answer);
       if (picture === opened) { // an instance that is gone moves the numbers of those after it
         const at = answer.positions.indexOf(chosen), place = image.stack.indexOf(this.chosen);

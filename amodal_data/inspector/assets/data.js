@@ -38,8 +38,9 @@ class Layers {
     this.scale = shown[1] / size[1];
     this.kind = kind;
     this.hues = document.hues;
-    this.table = document.table.map((row) => unpackRuns(row, new Uint8Array(document.regions)));
     this.instances = document.instances;
+    const codes = unpackRuns(document.table, new Uint8Array(document.regions * this.instances.length));
+    this.table = this.instances.map((_, n) => codes.subarray(n * document.regions, (n + 1) * document.regions));
     this.pairs = document.pairs;
     this.unknown = new Set(document.unknown);
     this.leftOut = document.left_out || 0;
@@ -53,7 +54,7 @@ class Layers {
 
   // Of some instances, by region, those that are visible and those that are hidden there.
   stacks(chosen) {
-    const made = Array.from({ length: Math.max(this.table[0]?.length || 0, this.spans.length) }, () => ({ seen: [], behind: [] }));
+    const made = Array.from({ length: Math.max(this.table[0]?.length || 0, this.spans.length) }, (_, region) => ({ region, seen: [], behind: [] }));
     for (const n of chosen) this.table[n].forEach((code, region) => { if (code) (code === 1 ? made[region].seen : made[region].behind).push(n); });
     return made;
   }

@@ -24,24 +24,31 @@ class Drawing {
     this.width = picture.shown[1];
     this.height = picture.shown[0];
     this.image = new ImageData(this.width, this.height);
-    this.image.data.set(picture.photo);
+    this.pixels = this.image.data;
+    this.pixels.set(picture.photo);
   }
 
   dim() {
-    const data = this.image.data;
-    for (let p = 0; p < data.length; p += 4) {
-      const grey = (data[p] + data[p + 1] + data[p + 2]) / 3;
-      for (let c = 0; c < 3; c++) data[p + c] = 255 - 0.45 * (255 - (0.75 * grey + 0.25 * data[p + c]));
+    const { picture, pixels: data } = this;
+    if (!picture.dimmed) {
+      for (let p = 0; p < data.length; p += 4) {
+        const grey = (data[p] + data[p + 1] + data[p + 2]) / 3;
+        for (let c = 0; c < 3; c++) data[p + c] = 255 - 0.45 * (255 - (0.75 * grey + 0.25 * data[p + c]));
+      }
+      picture.dimmed = data.slice();
     }
+    data.set(picture.dimmed);
     return this;
   }
 
-  clear() { this.image.data.fill(0); return this; }
+  clear() { this.pixels.fill(0); return this; }
 
   blend(p, colour, strength, shade = 1) {
-    const data = this.image.data;
-    for (let c = 0; c < 3; c++) data[4 * p + c] = (1 - strength) * data[4 * p + c] + strength * colour[c] * shade;
-    data[4 * p + 3] = 255;
+    const { pixels } = this, at = 4 * p, keep = 1 - strength;
+    pixels[at] = keep * pixels[at] + strength * colour[0] * shade;
+    pixels[at + 1] = keep * pixels[at + 1] + strength * colour[1] * shade;
+    pixels[at + 2] = keep * pixels[at + 2] + strength * colour[2] * shade;
+    pixels[at + 3] = 255;
   }
 
   // Calls `paint` at the pixels of a mask that have a neighbour outside it.
@@ -56,7 +63,8 @@ class Drawing {
   // X-ray: visible parts filled, parts hidden at up to `plane` striped on top in the hidden instance's colour.
   instances(chosen, plane = Infinity) {
     const { layers, width, height } = this, { regions } = layers, stacks = layers.stacks(chosen.filter((n) => n < layers.table.length));
-    const smooth = plane % 1 > 0; // the plane cuts regions in two where the confidence is known
+    const smooth = plane % 1 > 0, colours = layers.hues.map(colourOf); // the plane cuts regions in two where the confidence is known
+    if (!smooth) for (const stack of stacks) stack.behind = stack.behind.filter((n) => layers.table[n][stack.region] - 1 <= plane);
     const part = (n, p, hidden) => { const code = layers.code(n, p); return code > 0 && code > 1 === hidden && reaches(layers, n, p, code, plane); };
     const rim = (n, p, x, y, hidden) => (x > 0 && !part(n, p - 1, hidden)) || (x < width - 1 && !part(n, p + 1, hidden)) ||
       (y > 0 && !part(n, p - width, hidden)) || (y < height - 1 && !part(n, p + width, hidden));
@@ -66,13 +74,13 @@ class Drawing {
         if (!seen.length && !behind.length) continue;
         const inner = !smooth && (!x || regions[p - 1] === region) && (x === width - 1 || regions[p + 1] === region) &&
           (!y || regions[p - width] === region) && (y === height - 1 || regions[p + width] === region);
-        for (const n of seen) if (part(n, p, false)) this.blend(p, identity(layers, n), 0.62);
+        for (const n of seen) if (!smooth || part(n, p, false)) this.blend(p, colours[n], 0.62);
         for (const n of behind) {
-          if (!part(n, p, true)) continue;
-          if ((x + y + 3 * layers.hues[n]) % 8 < 3) this.blend(p, identity(layers, n), 0.9, 0.8);
-          if (!inner && rim(n, p, x, y, true)) this.blend(p, identity(layers, n), 1, 0.62);
+          if (smooth && !part(n, p, true)) continue;
+          if ((x + y + 3 * layers.hues[n]) % 8 < 3) this.blend(p, colours[n], 0.9, 0.8);
+          if (!inner && rim(n, p, x, y, true)) this.blend(p, colours[n], 1, 0.62);
         }
-        if (!inner) for (const n of seen) if (part(n, p, false) && rim(n, p, x, y, false)) this.blend(p, identity(layers, n), 1, 0.5);
+        if (!inner) for (const n of seen) if (part(n, p, false) && rim(n, p, x, y, false)) this.blend(p, colours[n], 1, 0.5);
       }
     return this;
   }

@@ -41,7 +41,7 @@ class Overview {
   card(image) {
     const findings = image.findings.length ? plural(image.findings.length, "finding") : "";
     const button = element("button", { type: "button" },
-      element("img", { src: image.thumbnail, alt: "", decoding: "async" }), cutName(image.name), element("small", { textContent: imageFigures(image) }));
+      element("img", { src: image.thumbnail, alt: "", decoding: "async", loading: "lazy" }), cutName(image.name), element("small", { textContent: imageFigures(image) }));
     if (findings) button.append(element("small", { className: "flag", textContent: findings }));
     button.setAttribute("aria-label", [image.name, imageFigures(image), findings].filter(Boolean).join(", "));
     button.addEventListener("click", () => this.open(image.position));

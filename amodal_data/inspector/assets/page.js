@@ -99,14 +99,17 @@ function tellFindings() {
 }
 
 function fillPairs() {
-  const layers = picture.truth || picture.predicted;
+  const layers = picture.truth || picture.predicted, labels = layers.instances.map((_, n) => layers.label(n));
+  if (JSON.stringify(labels) === fillPairs.filled) return;
+  fillPairs.filled = JSON.stringify(labels);
   for (const name of ["a", "b"]) {
     const select = byId(`pair-${name}`);
-    select.replaceChildren(...layers.instances.map((_, n) => element("option", { value: n, textContent: layers.label(n) })));
+    select.replaceChildren(...labels.map((textContent, value) => element("option", { value, textContent })));
   }
 }
 
-function show() {
+// Draws the image; `after` decides when what is below the picture follows.
+function show(after = (rest) => rest()) {
   for (const button of byId("views").children) button.setAttribute("aria-pressed", String(button.dataset.view === state.view));
   byId("plane-tools").hidden = !WITH_PLANE.has(state.view);
   byId("score-tools").hidden = !picture.predicted || SINGLE.has(state.view) || state.view === "relative";
@@ -136,16 +139,18 @@ function show() {
   const at = Number(slider.value), named = at === 0 ? "visible parts" : at >= picture.deepest ? "whole objects" : `levels up to ${Math.floor(at)}`;
   byId("plane-text").textContent = `${at.toFixed(smooth ? 2 : 0)} of ${picture.deepest}: ${named}`;
   slider.setAttribute("aria-valuetext", byId("plane-text").textContent);
-  drawLegend(picture, state, byId("legend"));
-  const focused = document.activeElement?.dataset.pick;
-  byId("tables").replaceChildren(...picture.layers.map((layers) => instanceTable(picture, layers, state, isolate)));
-  if (focused) document.querySelector(`[data-pick="${focused}"]`)?.focus();
   byId("hover").textContent = "Point at the picture to list the instances at a pixel, nearest first.";
   writeAddress();
   showScreen();
   spreadTags();
   editor?.show();
   document.title = `${about.images[picture.position].name}: ${state.view} - ${about.title}`;
+  after(() => {
+    drawLegend(picture, state, byId("legend"));
+    const focused = document.activeElement?.dataset.pick;
+    byId("tables").replaceChildren(...picture.layers.map((layers) => instanceTable(picture, layers, state, isolate)));
+    if (focused) document.querySelector(`[data-pick="${focused}"]`)?.focus();
+  });
   document.documentElement.dataset.ready = `${picture.id} ${state.view}`;
 }
 

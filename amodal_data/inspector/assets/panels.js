@@ -247,7 +247,7 @@ function instanceTable(picture, layers, state, act) {
       element("td", {}, swatch(identity(layers, n)), pick),
       element("td", { className: "number", textContent: percent(one.rate) }),
       scored ? element("td", { className: "number", textContent: one.score.toFixed(2) }) : element("td", { textContent: front.join(", ") || "nothing", title: front.map((one) => layers.label(one)).join(", ") }),
-      element("td", {}, levelBar(one, picture)),
+      element("td", {}, levelBar(one)),
       element("td", { className: "number", textContent: one.area.toLocaleString("en") }),
     ];
     body.append(element("tr", { className: chosen.has(n) ? "" : "off" }, ...cells));
@@ -259,15 +259,15 @@ function instanceTable(picture, layers, state, act) {
   return element("div", { className: "wide" }, element("table", {}, caption, element("thead", {}, head), body));
 }
 
-function levelBar(one, picture) {
-  const bar = element("canvas", { width: 56, height: 12 }), pen = bar.getContext("2d");
-  let x = 0;
+function levelBar(one) {
+  const bar = element("span", { className: "levels" }), stops = [];
+  let at = 0;
   one.levels.forEach((pixels, level) => {
-    const wide = (56 * pixels) / Math.max(1, one.area);
-    pen.fillStyle = `rgb(${bandColour(level + 1).join(",")})`;
-    pen.fillRect(x, 0, wide, 12);
-    x += wide;
+    const from = at;
+    at += (100 * pixels) / Math.max(1, one.area);
+    stops.push(`rgb(${bandColour(level + 1).join(",")}) ${from}% ${at}%`);
   });
+  bar.style.background = `linear-gradient(to right, ${[...stops, `transparent ${at}%`].join(", ")})`;
   bar.setAttribute("role", "img");
   bar.setAttribute("aria-label", one.levels.map((pixels, level) => `level ${level}: ${pixels}`).join(", "));
   bar.title = bar.getAttribute("aria-label");
