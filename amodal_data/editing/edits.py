@@ -49,6 +49,13 @@ class ImageEdits:
     def _with_unknown(self, instance: int, event: Event) -> "ImageEdits":
         return replace(self, unknown={**self.unknown, instance: _polygons(event)})
 
+    def _swapped(self, instance: int, event: Event) -> "ImageEdits":
+        other = event.get("other")
+        if type(other) is not int or other == instance or other not in self.order or other in self.deleted:
+            raise SelectionError(f"no other instance {other!r:.40} in this image")
+        swapped = {instance: other, other: instance}
+        return replace(self, order=tuple(swapped.get(n, n) for n in self.order))
+
     def _moved(self, instance: int, event: Event) -> "ImageEdits":
         before, rest = event.get("before"), [n for n in self.order if n != instance]
         if before is not None and (type(before) is not int or before not in rest):
@@ -93,6 +100,7 @@ _STEPS = {"undo": -1, "redo": 1}  # Along the history of an image
 _EDITS = {
     "draw": ImageEdits._with_instance,
     "move": ImageEdits._moved,
+    "swap": ImageEdits._swapped,
     "rename": ImageEdits._renamed,
     "delete": ImageEdits._without,
     "outline": ImageEdits._outlined,

@@ -20,7 +20,7 @@ from amodal_data.layering.targets import layer_with_findings
 from amodal_data.readers.discovery import PhotoFinder
 
 _STARTS = 8  # Images kept as the source has them
-_FIELDS = ("do", "instance", "before", "name", "done", "polygons")  # Of an event; a journal holds no others
+_FIELDS = ("do", "instance", "before", "other", "name", "done", "polygons")  # Of an event; a journal holds no others
 
 
 class StaleError(SelectionError):

@@ -49,12 +49,18 @@ class DrawnImage:
             return
         regions = copy.deepcopy(self.states[self.place])
         n = event.get("instance")
-        if event["do"] == "move":
+        if event["do"] == "draw":
+            n = max([len(self.states[0]) - 1, *regions]) + 1
+            regions[n] = {"segmentation": event["polygons"][0], "order": 0, "name": event["name"]}
+        if event["do"] in ("draw", "move"):
             order = sorted(regions, key=lambda m: (regions[m]["order"], m))
             order.remove(n)
             order.insert(len(order) if event["before"] is None else order.index(event["before"]), n)
             for rank, m in enumerate(order):
                 regions[m]["order"] = rank + 1
+        elif event["do"] == "swap":
+            one, other = regions[n], regions[event["other"]]
+            one["order"], other["order"] = other["order"], one["order"]
         elif event["do"] == "delete":
             del regions[n]
         elif event["do"] == "rename":
@@ -115,12 +121,15 @@ def random_event(rng, shown, names):
     """An edit that the image allows; at least three instances stay."""
     positions = shown["positions"]
     instance, before = rng.choice(positions, 2, replace=False).tolist()
-    do = str(rng.choice(["move", "rename", "outline", "delete"], p=[0.4, 0.2, 0.35, 0.05]))
-    if do == "delete" and len(positions) < 4:
+    kinds = ["move", "swap", "rename", "outline", "delete", "draw"]
+    do = str(rng.choice(kinds, p=[0.35, 0.1, 0.15, 0.3, 0.06, 0.04]))
+    if (do == "delete" and len(positions) < 4) or (do == "draw" and len(positions) > 9):
         do = "move"
-    more = {"move": {"before": before if rng.random() < 0.9 else None}, "rename": {"name": str(rng.choice(names))},
-            "outline": {"polygons": [bent(rng, shown["document"]["size"])]}, "delete": {}}  # fmt: skip
-    return {"do": do, "instance": instance, **more[do]}
+    place, name = {"before": before if rng.random() < 0.9 else None}, {"name": str(rng.choice(names))}
+    outline = {"polygons": [bent(rng, shown["document"]["size"])]}
+    more = {"move": place, "swap": {"other": before}, "rename": name, "outline": outline, "delete": {},
+            "draw": place | name | outline}  # fmt: skip
+    return {"do": do, **({} if do == "draw" else {"instance": instance}), **more[do]}
 
 
 def random_step(rng, shown, names):

@@ -16,7 +16,7 @@ async function ask(path, body) {
 
 class Editor {
   constructor() {
-    Object.assign(this, { images: new Map(), chosen: null, writer: false, queue: Promise.resolve(), problem: "", bending: false, point: null, dragging: false, draft: null });
+    Object.assign(this, { images: new Map(), chosen: null, second: null, writer: false, queue: Promise.resolve(), problem: "", bending: false, point: null, dragging: false, draft: null });
     this.box = element("section", { id: "editor" });
     this.box.setAttribute("aria-label", "Order");
     const button = (id, text, title, act) => {
@@ -33,13 +33,15 @@ class Editor {
     this.name.setAttribute("list", "known-names");
     this.name.addEventListener("change", () => this.rename(this.name.value));
     this.name.addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === "Escape") { if (event.key === "Escape") this.fill(); this.focus(); event.stopPropagation(); } });
+    this.exchange = button("swap", "Swap", "", () => this.swap());
     this.bend = button("bend", "Outline", "Show the points of the outline (o)", () => this.toggleOutline());
     const names = element("datalist", { id: "known-names" }, ...about.names.map((value) => element("option", { value })));
-    this.chosenTools = element("div", { id: "chosen-tools" }, element("label", { textContent: about.classes_only ? "Class " : "Name " }, this.name), this.bend, this.remove, names);
+    this.chosenTools = element("div", { id: "chosen-tools" }, element("label", { textContent: about.classes_only ? "Class " : "Name " }, this.name), this.exchange, this.bend, this.remove, names);
     this.state = element("p", { id: "editor-state" });
     this.state.setAttribute("role", "status");
     this.stack = element("ol", { id: "stack" });
     this.stack.setAttribute("role", "listbox");
+    this.stack.setAttribute("aria-multiselectable", "true");
     this.stack.setAttribute("aria-label", "Instances, front to back");
     this.apart = element("ol", { id: "apart" });
     this.apartPart = element("details", { id: "apart-part" }, element("summary"), this.apart);
@@ -55,7 +57,7 @@ class Editor {
     this.box.append(tools, this.newForm, this.stack, this.apartPart, this.chosenTools);
     document.getElementById("details").prepend(this.box);
     document.getElementById("keys").append(element("p", { textContent:
-      "Up, down: instance in the stack. ] or Alt+Up: forward. [ or Alt+Down: backward. } and {: to the front, to the back. Delete: delete. F2: name. d: done, next image. o: points of the outline; then comma, period: point, arrows: move it (Shift: 10 px), Insert: new point, Backspace: delete it. n: new instance. u: unknown region. Then arrows: move the cross (Shift: 10 px), Insert: point, Backspace: delete the last one, Enter: close, Escape: leave. Ctrl+Z, Ctrl+Shift+Z: undo, redo." }));
+      "Up, down: instance in the stack. ] or Alt+Up: forward. [ or Alt+Down: backward. } and {: to the front, to the back. Shift+up, down: second instance; x: swap the two. Delete: delete. F2: name. d: done, next image. o: points of the outline; then comma, period: point, arrows: move it (Shift: 10 px), Insert: new point, Backspace: delete it. n: new instance. u: unknown region. Then arrows: move the cross (Shift: 10 px), Insert: point, Backspace: delete the last one, Enter: close, Escape: leave. Ctrl+Z, Ctrl+Shift+Z: undo, redo." }));
     window.addEventListener("pagehide", () => fetch("release", {
       method: "POST", keepalive: true, headers: { "Content-Type": "application/json" }, body: JSON.stringify({ tab: TAB }) }).catch(() => {}));
     window.addEventListener("pageshow", (event) => { if (event.persisted) this.claim(false); });
@@ -122,6 +124,8 @@ class Editor {
       if (picture === opened) { // an instance that is gone moves the numbers of those after it
         const at = answer.positions.indexOf(chosen), place = image.stack.indexOf(this.chosen);
         this.chosen = chosen === null ? null : at >= 0 ? at : answer.stack[Math.min(place, answer.stack.length - 1)] ?? null;
+        const second = answer.positions.indexOf(image.positions[this.second]);
+        this.second = second < 0 || second === this.chosen ? null : second;
         if (answer.positions.length !== image.positions.length) Object.assign(state, { alone: null, a: null, b: null });
       }
       opened.setLayers(answer.document);
@@ -159,7 +163,7 @@ class Editor {
 
   show() {
     if (!this.now) return;
-    if (this.shown !== picture.position) Object.assign(this, { shown: picture.position, chosen: null, point: null, draft: null });
+    if (this.shown !== picture.position) Object.assign(this, { shown: picture.position, chosen: null, second: null, point: null, draft: null });
     const { stack, overlaps, undo, redo } = this.now, overlapping = new Set(overlaps.flat());
     if (this.chosen !== null && !stack.includes(this.chosen)) this.chosen = null;
     const focused = this.box.contains(document.activeElement) ? [document.activeElement.closest("li"), document.activeElement.dataset.act] : null;
@@ -194,7 +198,8 @@ class Editor {
     const row = element("li", { tabIndex: n === (this.chosen ?? stack[0]) ? 0 : -1 });
     row.dataset.n = n;
     row.setAttribute("role", "option");
-    row.setAttribute("aria-selected", String(n === this.chosen));
+    row.classList.toggle("second", n === this.second);
+    row.setAttribute("aria-selected", String(n === this.chosen || n === this.second));
     const act = (name, text, forward, possible) => {
       const made = element("button", { type: "button", textContent: text, title: `${name} (${forward ? "]" : "["})`, disabled: !possible || !this.writer, tabIndex: -1 });
       made.dataset.act = name;
@@ -209,7 +214,8 @@ class Editor {
       element("span", { className: "share", textContent: one.rate ? `${percent(one.rate)} hidden` : "" }));
     if (movable) row.append(
       act("Forward", "▲", true, stack.slice(0, at).some((other) => partners.has(other))), act("Backward", "▼", false, stack.slice(at + 1).some((other) => partners.has(other))));
-    row.addEventListener("click", () => { this.choose(n); this.focus(); });
+    row.addEventListener("mousedown", (event) => { if (event.shiftKey) event.preventDefault(); }); // keeps the focus, selects no text
+    row.addEventListener("click", (event) => { this.choose(n, event.shiftKey); this.focus(); });
     row.addEventListener("focus", () => this.choose(n));
     return row;
   }
@@ -224,6 +230,8 @@ class Editor {
     if (n !== null && document.activeElement !== this.name) this.name.value = picture.truth.instances[n].name;
     this.bend.disabled = n === null;
     this.bend.setAttribute("aria-pressed", String(this.bending));
+    this.exchange.disabled = this.second === null || !this.writer;
+    this.exchange.title = this.second === null ? "Select a second instance with Shift and a click" : "Swap the places of the two selected instances (x)";
     this.name.disabled = this.remove.disabled = !this.writer;
   }
 
@@ -243,19 +251,32 @@ class Editor {
 
   focus() { this.box.querySelector(`li[data-n="${this.chosen}"]`)?.focus({ preventScroll: false }); }
 
-  choose(n) {
-    if (n !== this.chosen) this.point = null;
+  // Selects an instance, or a second one beside it.
+  choose(n, second = false) {
+    if (second && n !== null && this.chosen !== null && n !== this.chosen) { this.second = n === this.second ? null : n; n = this.chosen; }
+    else if (n !== this.chosen) Object.assign(this, { point: null, second: null });
     this.chosen = n;
     this.fill();
     for (const row of this.box.querySelectorAll("li")) {
-      row.setAttribute("aria-selected", String(Number(row.dataset.n) === n));
+      row.setAttribute("aria-selected", String([n, this.second].includes(Number(row.dataset.n))));
+      row.classList.toggle("second", Number(row.dataset.n) === this.second);
       row.tabIndex = Number(row.dataset.n) === n ? 0 : -1;
     }
     this.outline();
   }
 
-  // A click on the picture: the nearest instance there, at the next click the one behind it.
-  pick(found) {
+  swap() {
+    const { chosen, second } = this;
+    if (second !== null) this.send(({ positions }) => ({ do: "swap", instance: positions[chosen], other: positions[second] }));
+  }
+
+  // A click on the picture: the nearest instance there, at the next click the one behind it; second: beside the chosen one.
+  pick(found, second = false) {
+    if (second && this.chosen !== null) {
+      const others = found.filter((n) => n !== this.chosen);
+      if (others.length) this.choose(others[(others.indexOf(this.second) + 1) % others.length], true);
+      return;
+    }
     if (!found.length) { this.choose(null); return; }
     this.choose(found[(found.indexOf(this.chosen) + 1) % found.length]);
     const row = this.box.querySelector(`li[data-n="${this.chosen}"]`);
@@ -269,15 +290,21 @@ class Editor {
     const sheet = document.querySelector("#stage .sheet"), n = this.chosen, layers = picture?.truth;
     if (this.draft && sheet) { sheet.append(this.draftSheet()); return; }
     if (n === null || !sheet || n >= layers.instances.length) return;
-    if (this.bending && this.outlineOf(n)) { sheet.append(this.points(n)); return; }
-    const canvas = element("canvas", { className: "chosen-outline", width: layers.width, height: layers.height });
-    const pen = canvas.getContext("2d"), { width, height } = layers, inside = (x, y) => x >= 0 && y >= 0 && x < width && y < height && layers.code(n, y * width + x) > 0;
-    for (const [colour, wide] of [["#000", 2], ["#fff", 1]]) {
+    if (this.second !== null) sheet.append(this.sheetOf(this.second, "#ffd34d"));
+    sheet.append(this.bending && this.outlineOf(n) ? this.points(n) : this.sheetOf(n, "#fff"));
+  }
+
+  // A sheet with the outline of one instance.
+  sheetOf(n, line) {
+    const layers = picture.truth, { width, height } = layers, canvas = element("canvas", { className: "chosen-outline", width, height });
+    const pen = canvas.getContext("2d"), inside = (x, y) => x >= 0 && y >= 0 && x < width && y < height && layers.code(n, y * width + x) > 0;
+    const [left, top, right, bottom] = layers.window(n);
+    for (const [colour, wide] of [["#000", 2], [line, 1]]) {
       pen.fillStyle = colour;
-      for (let y = 0; y < height; y++) for (let x = 0; x < width; x++)
+      for (let y = top; y < bottom; y++) for (let x = left; x < right; x++)
         if (inside(x, y) && !(inside(x - 1, y) && inside(x + 1, y) && inside(x, y - 1) && inside(x, y + 1))) pen.fillRect(x - (wide - 1), y - (wide - 1), 2 * wide - 1, 2 * wide - 1);
     }
-    sheet.append(canvas);
+    return canvas;
   }
 
   toggleOutline() {
@@ -500,13 +527,15 @@ class Editor {
     const far = event.shiftKey ? 10 : 1, move = { ArrowLeft: [-far, 0], ArrowRight: [far, 0], ArrowUp: [0, -far], ArrowDown: [0, far] }[event.key];
     const named = { ",": "previous", ".": "next", Insert: "insert", Backspace: "delete" }[event.key], change = move ? this.point && ["move", ...move] : named && [named];
     if (change && event.target.type !== "range" && this.changePoint(...change)) { event.preventDefault(); return true; }
-    const plain = { o: () => { if (!this.bend.disabled) this.toggleOutline(); }, Delete: () => this.delete(), d: () => this.finish(), n: () => this.startDraft("draw"), u: () => this.startDraft("unknown"), F2: () => { if (this.chosen !== null) this.name.select(); } }[event.key];
+    const plain = { o: () => { if (!this.bend.disabled) this.toggleOutline(); }, Delete: () => this.delete(), d: () => this.finish(), x: () => this.swap(), n: () => this.startDraft("draw"), u: () => this.startDraft("unknown"), F2: () => { if (this.chosen !== null) this.name.select(); } }[event.key];
     if (plain) { plain(); event.preventDefault(); return true; }
     if (step && this.chosen !== null) { this.step(this.chosen, ...step); event.preventDefault(); return true; }
     if ((event.key === "ArrowUp" || event.key === "ArrowDown") && event.target.type !== "range") {
+      const up = event.key === "ArrowUp", more = event.shiftKey && this.chosen !== null, numberOf = (row) => Number(row.dataset.n);
       const rows = [...this.box.querySelectorAll("li")].filter((row) => row.checkVisibility());
-      const at = rows.findIndex((row) => Number(row.dataset.n) === this.chosen), next = rows[Math.max(0, Math.min(rows.length - 1, at + (event.key === "ArrowUp" ? -1 : 1)))];
-      if (next) { this.choose(Number(next.dataset.n)); this.focus(); event.preventDefault(); }
+      const from = rows.findIndex((row) => numberOf(row) === (more ? this.second ?? this.chosen : this.chosen)), ahead = up ? rows.slice(0, Math.max(0, from)).reverse() : rows.slice(from + 1);
+      const next = ahead.find((row) => !more || numberOf(row) !== this.chosen);
+      if (next) { this.choose(Number(next.dataset.n), event.shiftKey); this.focus(); event.preventDefault(); }
       return true;
     }
     return false;

@@ -196,7 +196,7 @@ function click(event) {
   const under = pixelUnder(event);
   if (!under) return;
   const layers = picture.layers.find((one) => one.kind === under.kind), top = layers.stack(under.pixel, everywhere(layers))[0];
-  if (editor) editor.pick(layers.stack(under.pixel, everywhere(layers)).map(({ n }) => n));
+  if (editor) editor.pick(layers.stack(under.pixel, everywhere(layers)).map(({ n }) => n), event.shiftKey);
   else if (top) isolate(under.kind, top.n);
   else if (state.alone !== null) isolate(state.side, state.alone);
 }

@@ -118,6 +118,40 @@ def test_a_move_to_the_front_and_the_back_passes_all_that_overlap(visit, server)
     assert all(order.index(m) < order.index(n) for m in partners)
 
 
+def test_two_instances_swap_by_mouse_and_by_keys(visit, server, cocoa):
+    page = visit(server.url)
+    page.wait_for_function("() => editor.writer")
+    order, rows = stack(page), page.evaluate("[...editor.stack.children].map((row) => Number(row.dataset.n))")
+    a, b, row = rows[0], rows[-1], "#stack li[data-n='{}'] .label"
+    page.click(row.format(a))
+    assert page.locator("#swap").is_disabled()
+    page.click(row.format(b), modifiers=["Shift"])
+    assert page.evaluate("[editor.chosen, editor.second]") == [a, b]
+    assert page.locator(".chosen-outline").count() == 2 and page.locator("#stack li.second").count() == 1
+    page.click("#swap")
+    settled(page, 1)
+    swapped = [{a: b, b: a}.get(n, n) for n in order]
+    assert stack(page) == swapped and page.evaluate("[editor.chosen, editor.second]") == [a, b]
+    assert_levels(page, cocoa, swapped)
+    page.keyboard.press("x")
+    settled(page, 2)
+    assert stack(page) == order
+    page.keyboard.press("Control+z")
+    settled(page, 1)
+    assert stack(page) == swapped
+    page.keyboard.press("ArrowUp")  # one instance again
+    rows = page.evaluate("[...editor.stack.children].map((row) => Number(row.dataset.n))")
+    chosen = page.evaluate("editor.chosen")
+    assert chosen == rows[rows.index(a) - 1] and page.evaluate("editor.second") is None
+    page.keyboard.press("Shift+ArrowDown")
+    page.keyboard.press("Shift+ArrowUp")
+    second = rows[rows.index(chosen) - 1]
+    assert page.evaluate("editor.second") == second
+    page.keyboard.press("x")
+    settled(page, 2)
+    assert stack(page) == [{chosen: second, second: chosen}.get(n, n) for n in swapped]
+
+
 def test_fast_keys_lose_no_edit(visit, server, cocoa):
     page = visit(server.url)
     n, _ = middle_pair(page)

@@ -43,7 +43,7 @@ def test_levels_equal_those_of_a_file_drawn_that_way_after_every_edit(cocoa, cou
             assert names == [drawn[place].regions[n].get("name", "") for n in shown[place]["positions"]]
             kinds.add(event["do"])
             changed += levels.shape != before.shape or (levels != before).any()
-        assert kinds == {"move", "rename", "outline", "delete", "undo", "redo"} and changed > count / 2
+        assert kinds == {"move", "swap", "rename", "outline", "delete", "draw", "undo", "redo"} and changed > count / 2
         for place, answer in enumerate(shown):
             while answer["undo"]:
                 answer = session.edit(place, answer["revision"], {"do": "undo"})
