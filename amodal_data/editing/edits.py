@@ -18,6 +18,7 @@ class ImageEdits:
     positions of instances that are removed. ``outlines``: position -> amodal polygons, each x, y, x, y, ... in pixels.
     ``unknown``: number of a region in which objects are not annotated -> its polygons. ``annotations``: how many the
     image has in the source; new instances and regions are numbered from there.
+    ``ordered``: somebody has moved one, and so stated the order.
     """
 
     order: tuple[int, ...]
@@ -26,6 +27,7 @@ class ImageEdits:
     outlines: Mapping[int, Polygons] = field(default_factory=dict)
     unknown: Mapping[int, Polygons] = field(default_factory=dict)
     annotations: int = 0
+    ordered: bool = False
 
     @property
     def added(self) -> list[int]:
@@ -54,14 +56,14 @@ class ImageEdits:
         if type(other) is not int or other == instance or other not in self.order or other in self.deleted:
             raise SelectionError(f"no other instance {other!r:.40} in this image")
         swapped = {instance: other, other: instance}
-        return replace(self, order=tuple(swapped.get(n, n) for n in self.order))
+        return replace(self, order=tuple(swapped.get(n, n) for n in self.order), ordered=True)
 
     def _moved(self, instance: int, event: Event) -> "ImageEdits":
         before, rest = event.get("before"), [n for n in self.order if n != instance]
         if before is not None and (type(before) is not int or before not in rest):
             raise SelectionError(f"no other instance {before!r:.40} in this image")
         place = len(rest) if before is None else rest.index(before)
-        return replace(self, order=(*rest[:place], instance, *rest[place:]))
+        return replace(self, order=(*rest[:place], instance, *rest[place:]), ordered=True)
 
     def _renamed(self, instance: int, event: Event) -> "ImageEdits":
         name = event.get("name")

@@ -25,6 +25,7 @@ _HEADERS = {
     "X-Frame-Options": "DENY",
 }
 _JSON = "application/json"
+_POSTS = ("edit", "propose", "claim", "release")
 
 
 class EditingServer(ThreadingHTTPServer):
@@ -91,12 +92,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer the page, an image, a thumbnail or an outline."""
         routes = {"": self._page, "image": self._image, "thumbnail": self._thumbnail, "outline": self._outline}
-        self._answer(routes, {"edit", "claim", "release"})
+        self._answer(routes, set(_POSTS))
 
     def do_POST(self) -> None:
-        """Take an edit, or say which tab writes."""
-        routes = {"edit": self._edit, "claim": self._claim, "release": self._release}
-        self._answer(routes, {"", "image", "thumbnail", "outline"})
+        """Take an edit, propose an outline, or say which tab writes."""
+        self._answer({name: getattr(self, f"_{name}") for name in _POSTS}, {"", "image", "thumbnail", "outline"})
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """Print nothing: addresses hold the token."""
@@ -155,6 +155,12 @@ class _Handler(BaseHTTPRequestHandler):
         if body["image"] < 0:
             raise IndexError
         self._send_json(self.server.session.edit(body["image"], body["revision"], body["edit"]))
+
+    def _propose(self) -> None:
+        body = self._body(image=int, instance=int)
+        if body["image"] < 0:
+            raise IndexError
+        self._send_json(self.server.session.propose(body["image"], body["instance"]))
 
     def _claim(self) -> None:
         body = self._body(tab=str, take=bool)

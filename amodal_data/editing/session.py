@@ -17,8 +17,13 @@ from amodal_data.errors import LayoutError, LevelsError, SelectionError
 from amodal_data.inspector.page import about_block, code_texts, page_frame
 from amodal_data.inspector.page_data import PageImage, image_document, index_row, thumbnail
 from amodal_data.layering.targets import layer_with_findings
+from amodal_data.masks.contours import outline_parts
+from amodal_data.masks.rle import RLE, merge
+from amodal_data.masks.windows import subtract
 from amodal_data.readers.discovery import PhotoFinder
 
+Proposer = Callable[[tuple[int, int], Sequence[RLE]], list[RLE]]  # Size and visible masks of an image -> whole objects
+_TOLERANCE = 1.0  # Pixels that a proposed outline may be off, so that it has few points to bend
 _STARTS = 8  # Images kept as the source has them
 _FIELDS = ("do", "instance", "before", "other", "name", "done", "polygons")  # Of an event; a journal holds no others
 
@@ -46,7 +51,8 @@ def replay(source: EditableSource, events: Iterable[Mapping[str, Any]], place: s
 class EditingSession:
     """The images of ``source`` with the edits of ``journal``; every method may be called from any thread.
 
-    photo_folders: where the photos are. ``rows``: the page's list of images, those that can be layered.
+    photo_folders: where the photos are. propose: completes visible masks, None = nothing does. ``rows``: the page's
+    list of images, those that can be layered.
     """
 
     def __init__(
@@ -55,8 +61,9 @@ class EditingSession:
         journal: Journal,
         photo_folders: Sequence[Path] = (),
         on_image: Callable[[int], None] = lambda _: None,
+        propose: Proposer | None = None,
     ) -> None:
-        self.source, self._journal = source, journal
+        self.source, self._journal, self._propose = source, journal, propose
         self._lock = threading.Lock()
         self._photos = PhotoFinder(photo_folders, source.scenes.file_names)
         self._start = lru_cache(_STARTS)(source.start)
@@ -87,6 +94,7 @@ class EditingSession:
         names = classes or sorted({name for row in self.rows for name in row["classes"]} - {""})
         fields = {"sort": "findings", "names": names, "classes_only": bool(classes)}
         fields["unknown"] = bool(self.source.layout.unknown)
+        fields["proposes"] = self._propose is not None
         return about_block(f"Edit {self.source.path.name}", self.rows, facts, **fields)
 
     def thumbnail(self, place: int) -> str:
@@ -126,6 +134,21 @@ class EditingSession:
             if (before.outlines, before.deleted) == (history.current.outlines, history.current.deleted):
                 del document["outlines"]  # most of the bytes, and the page has them
             return document
+
+    def propose(self, place: int, instance: int) -> dict[str, Any]:
+        """Outlines of the whole object whose visible part is that of an instance, and the pixels that they add.
+
+        Raises :class:`SelectionError` if nothing of it is visible, or nothing completes masks.
+        """
+        image = self._page_image(self._indices[place])
+        assert image.truth is not None
+        visible = dict(zip(image.truth.region_index.tolist(), image.truth.rles("modal"), strict=True))
+        if self._propose is None or instance not in visible or not visible[instance].area:
+            raise SelectionError("nothing of this instance is visible" if self._propose else "nothing completes masks")
+        shown = [n for n, mask in visible.items() if mask.area]
+        whole = self._propose(image.truth.size, [visible[n] for n in shown])[shown.index(instance)]
+        added = subtract(whole, visible[instance]).area
+        return {"polygons": outline_parts(merge([whole, visible[instance]]), _TOLERANCE), "added": added}
 
     def _edits(self, index: int, start: Start) -> ImageEdits:
         history = self._histories.get(index)

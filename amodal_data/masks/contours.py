@@ -39,6 +39,14 @@ def trace_parts(mask: RLE) -> list[list[float]] | None:
     return rings if merge(filled) == mask else None
 
 
+def outline_parts(mask: RLE, tolerance: float) -> list[list[float]]:
+    """A closed ring around each part of a mask, at most ``tolerance`` pixels off, to be edited; holes are filled."""
+    import shapely  # slow to import, needed only here
+
+    rings = [shapely.simplify(shapely.LinearRing(part[0]), tolerance) for part in _boundaries(mask)]
+    return [np.array(ring.coords)[:-1].ravel().tolist() for ring in rings if len(ring.coords) > 3]
+
+
 def _trace_columns(mask: RLE) -> NDArray[np.float64] | None:
     """The outline of a mask with one run in each of adjacent columns, as most have, float64 [N, 2]; None for others.
 

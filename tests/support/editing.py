@@ -16,11 +16,11 @@ from amodal_data.editing.source import open_source
 
 
 @contextmanager
-def serving(path, **options):
+def serving(path, propose=None, **options):
     """The editing server of a file, with the photos beside it; options: see :func:`open_source`."""
     source = open_source(path, **options)
     with open_journal(journal_path(path), source.origin) as journal:
-        session = EditingSession(source, journal, [path.parent])
+        session = EditingSession(source, journal, [path.parent], propose=propose)
         with EditingServer(session) as server:
             thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
             thread.start()

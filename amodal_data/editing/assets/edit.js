@@ -16,7 +16,7 @@ async function ask(path, body) {
 
 class Editor {
   constructor() {
-    Object.assign(this, { images: new Map(), chosen: null, second: null, writer: false, queue: Promise.resolve(), problem: "", bending: false, point: null, dragging: false, draft: null });
+    Object.assign(this, { images: new Map(), chosen: null, second: null, writer: false, queue: Promise.resolve(), problem: "", bending: false, point: null, dragging: false, draft: null, proposal: null });
     this.box = element("section", { id: "editor" });
     this.box.setAttribute("aria-label", "Order");
     const button = (id, text, title, act) => {
@@ -34,9 +34,12 @@ class Editor {
     this.name.addEventListener("change", () => this.rename(this.name.value));
     this.name.addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === "Escape") { if (event.key === "Escape") this.fill(); this.focus(); event.stopPropagation(); } });
     this.exchange = button("swap", "Swap", "", () => this.swap());
+    this.suggest = button("propose", "Propose", "Propose the whole object for what is visible (p)", () => this.propose());
+    this.accept = button("accept", "Accept", "Take the proposed outline (Enter)", () => this.endProposal(true));
+    this.refuse = button("refuse", "Leave", "Keep the outline as it was (Escape)", () => this.endProposal(false));
     this.bend = button("bend", "Outline", "Show the points of the outline (o)", () => this.toggleOutline());
     const names = element("datalist", { id: "known-names" }, ...about.names.map((value) => element("option", { value })));
-    this.chosenTools = element("div", { id: "chosen-tools" }, element("label", { textContent: about.classes_only ? "Class " : "Name " }, this.name), this.exchange, this.bend, this.remove, names);
+    this.chosenTools = element("div", { id: "chosen-tools" }, element("label", { textContent: about.classes_only ? "Class " : "Name " }, this.name), this.exchange, this.suggest, this.accept, this.refuse, this.bend, this.remove, names);
     this.state = element("p", { id: "editor-state" });
     this.state.setAttribute("role", "status");
     this.stack = element("ol", { id: "stack" });
@@ -57,7 +60,7 @@ class Editor {
     this.box.append(tools, this.newForm, this.stack, this.apartPart, this.chosenTools);
     document.getElementById("details").prepend(this.box);
     document.getElementById("keys").append(element("p", { textContent:
-      "Up, down: instance in the stack. ] or Alt+Up: forward. [ or Alt+Down: backward. } and {: to the front, to the back. Shift+up, down: second instance; x: swap the two. Delete: delete. F2: name. d: done, next image. o: points of the outline; then comma, period: point, arrows: move it (Shift: 10 px), Insert: new point, Backspace: delete it. n: new instance. u: unknown region. Then arrows: move the cross (Shift: 10 px), Insert: point, Backspace: delete the last one, Enter: close, Escape: leave. Ctrl+Z, Ctrl+Shift+Z: undo, redo." }));
+      "Up, down: instance in the stack. ] or Alt+Up: forward. [ or Alt+Down: backward. } and {: to the front, to the back. Shift+up, down: second instance; x: swap the two. Delete: delete. F2: name. d: done, next image. o: points of the outline; then comma, period: point, arrows: move it (Shift: 10 px), Insert: new point, Backspace: delete it. p: propose the whole object; Enter: accept, Escape: leave. n: new instance. u: unknown region. Then arrows: move the cross (Shift: 10 px), Insert: point, Backspace: delete the last one, Enter: close, Escape: leave. Ctrl+Z, Ctrl+Shift+Z: undo, redo." }));
     window.addEventListener("pagehide", () => fetch("release", {
       method: "POST", keepalive: true, headers: { "Content-Type": "application/json" }, body: JSON.stringify({ tab: TAB }) }).catch(() => {}));
     window.addEventListener("pageshow", (event) => { if (event.persisted) this.claim(false); });
@@ -163,7 +166,7 @@ class Editor {
 
   show() {
     if (!this.now) return;
-    if (this.shown !== picture.position) Object.assign(this, { shown: picture.position, chosen: null, second: null, point: null, draft: null });
+    if (this.shown !== picture.position) Object.assign(this, { shown: picture.position, chosen: null, second: null, point: null, draft: null, proposal: null });
     const { stack, overlaps, undo, redo } = this.now, overlapping = new Set(overlaps.flat());
     if (this.chosen !== null && !stack.includes(this.chosen)) this.chosen = null;
     const focused = this.box.contains(document.activeElement) ? [document.activeElement.closest("li"), document.activeElement.dataset.act] : null;
@@ -230,6 +233,11 @@ class Editor {
     if (n !== null && document.activeElement !== this.name) this.name.value = picture.truth.instances[n].name;
     this.bend.disabled = n === null;
     this.bend.setAttribute("aria-pressed", String(this.bending));
+    const proposed = this.proposal !== null;
+    this.suggest.hidden = !about.proposes || proposed;
+    this.suggest.disabled = !this.writer;
+    this.accept.hidden = this.refuse.hidden = !proposed;
+    this.bend.hidden = this.remove.hidden = this.exchange.hidden = proposed;
     this.exchange.disabled = this.second === null || !this.writer;
     this.exchange.title = this.second === null ? "Select a second instance with Shift and a click" : "Swap the places of the two selected instances (x)";
     this.name.disabled = this.remove.disabled = !this.writer;
@@ -254,7 +262,7 @@ class Editor {
   // Selects an instance, or a second one beside it.
   choose(n, second = false) {
     if (second && n !== null && this.chosen !== null && n !== this.chosen) { this.second = n === this.second ? null : n; n = this.chosen; }
-    else if (n !== this.chosen) Object.assign(this, { point: null, second: null });
+    else if (n !== this.chosen) Object.assign(this, { point: null, second: null, proposal: null });
     this.chosen = n;
     this.fill();
     for (const row of this.box.querySelectorAll("li")) {
@@ -291,7 +299,7 @@ class Editor {
     if (this.draft && sheet) { sheet.append(this.draftSheet()); return; }
     if (n === null || !sheet || n >= layers.instances.length) return;
     if (this.second !== null) sheet.append(this.sheetOf(this.second, "#ffd34d"));
-    sheet.append(this.bending && this.outlineOf(n) ? this.points(n) : this.sheetOf(n, "#fff"));
+    sheet.append(this.shownOutline(n) ? this.points(n) : this.sheetOf(n, "#fff"));
   }
 
   // A sheet with the outline of one instance.
@@ -327,9 +335,45 @@ class Editor {
     return null;
   }
 
+  // The polygons whose points are shown: those that are proposed, or those of an instance that is bent.
+  shownOutline(n) { return this.proposal ?? (this.bending ? this.outlineOf(n) : null); }
+
+  // Takes other polygons: into the proposal, or as an edit.
+  setOutline(n, polygons) {
+    if (!this.proposal) return this.send({ do: "outline", instance: this.position(n), polygons });
+    this.proposal = polygons;
+    return this.outline();
+  }
+
+  // Asks for the whole object of which the chosen instance shows a part.
+  async propose() {
+    const n = this.chosen, { position } = picture;
+    if (n === null || this.suggest.hidden || this.suggest.disabled) return;
+    this.problem = "";
+    this.state.textContent = "Completing …";
+    const made = await ask("propose", { image: position, instance: this.position(n) });
+    if (picture.position !== position || this.chosen !== n) return;
+    this.problem = made.problem || "";
+    if (!made.problem) {
+      this.proposal = made.polygons;
+      this.point = null;
+    }
+    this.show();
+    if (!made.problem) this.state.textContent = `Proposed: ${made.added.toLocaleString("en")} hidden pixels. Accept it, or bend it first.`;
+  }
+
+  endProposal(taken) {
+    const { proposal, chosen } = this;
+    this.proposal = this.point = null;
+    if (taken) this.send({ do: "outline", instance: this.position(chosen), polygons: proposal });
+    else this.show();
+    this.focus();
+  }
+
   // The outline of an instance with a handle for every point. Levels follow when a point is dropped.
   points(n) {
-    const polygons = this.outlineOf(n).map((polygon) => [...polygon]), { svg, scale, at } = overlay("points");
+    const polygons = this.shownOutline(n).map((polygon) => [...polygon]), { svg, scale, at } = overlay(this.proposal ? "points proposed" : "points");
+    if (this.proposal) svg.append(stripes(scale));
     polygons.forEach((polygon, k) => {
       const text = () => polygon.join(" "), shape = drawn("polygon", { points: text() }), edge = drawn("polygon", { points: text(), class: "edge" });
       const hold = (event, place, fresh) => {
@@ -351,7 +395,7 @@ class Editor {
           held.removeEventListener("pointermove", move);
           this.dragging = false;
           if (polygon.every((x, i) => x === start[i]) && polygon.length === start.length) this.show();
-          else this.send({ do: "outline", instance: this.position(n), polygons });
+          else this.setOutline(n, polygons);
         };
         held.addEventListener("pointerup", end, { once: true });
         held.addEventListener("pointercancel", end, { once: true });
@@ -458,7 +502,7 @@ class Editor {
 
   // What keys do to the chosen point: next, previous, move, insert, delete; false = there is no outline.
   changePoint(what, dx = 0, dy = 0) {
-    const n = this.chosen, shown = this.bending && n !== null && this.outlineOf(n);
+    const n = this.chosen, shown = n !== null && this.shownOutline(n);
     if (!shown) return false;
     const polygons = shown.map((polygon) => [...polygon]), all = polygons.flatMap((polygon, k) => polygon.slice(polygon.length / 2).map((_, at) => [k, at]));
     const [k, at] = this.point ?? [0, 0], current = all.findIndex((point) => point[0] === k && point[1] === at), polygon = polygons[k];
@@ -473,8 +517,8 @@ class Editor {
     else if (what === "insert") { polygon.splice(2 * at + 2, 0, (polygon[2 * at] + polygon[after]) / 2, (polygon[2 * at + 1] + polygon[after + 1]) / 2); this.point = [k, at + 1]; }
     else if (polygon.length > 6) { polygon.splice(2 * at, 2); this.point = [k, Math.max(0, at - 1)]; }
     else return true;
-    this.now.outlines[n] = polygons; // the next key goes on from here
-    this.send({ do: "outline", instance: this.position(n), polygons });
+    if (!this.proposal) this.now.outlines[n] = polygons; // the next key goes on from here
+    this.setOutline(n, polygons);
     return true;
   }
 
@@ -510,6 +554,7 @@ class Editor {
   shortcut(event) {
     if (screen !== "image" || !picture || event.target.matches("input:not([type=range]), select")) return false;
     if (this.draft) return this.draftKey(event);
+    if (this.proposal && (event.key === "Enter" || event.key === "Escape") && !event.target.matches("button")) { this.endProposal(event.key === "Enter"); event.preventDefault(); return true; }
     const name = event.key.toLowerCase(), command = event.ctrlKey || event.metaKey;
     const does = command && name === "z" ? () => this.walk(event.shiftKey ? "redo" : "undo")
       : command && name === "y" ? () => this.walk("redo")
@@ -527,7 +572,7 @@ class Editor {
     const far = event.shiftKey ? 10 : 1, move = { ArrowLeft: [-far, 0], ArrowRight: [far, 0], ArrowUp: [0, -far], ArrowDown: [0, far] }[event.key];
     const named = { ",": "previous", ".": "next", Insert: "insert", Backspace: "delete" }[event.key], change = move ? this.point && ["move", ...move] : named && [named];
     if (change && event.target.type !== "range" && this.changePoint(...change)) { event.preventDefault(); return true; }
-    const plain = { o: () => { if (!this.bend.disabled) this.toggleOutline(); }, Delete: () => this.delete(), d: () => this.finish(), x: () => this.swap(), n: () => this.startDraft("draw"), u: () => this.startDraft("unknown"), F2: () => { if (this.chosen !== null) this.name.select(); } }[event.key];
+    const plain = { o: () => { if (!this.bend.disabled) this.toggleOutline(); }, Delete: () => this.delete(), d: () => this.finish(), x: () => this.swap(), p: () => this.propose(), n: () => this.startDraft("draw"), u: () => this.startDraft("unknown"), F2: () => { if (this.chosen !== null) this.name.select(); } }[event.key];
     if (plain) { plain(); event.preventDefault(); return true; }
     if (step && this.chosen !== null) { this.step(this.chosen, ...step); event.preventDefault(); return true; }
     if ((event.key === "ArrowUp" || event.key === "ArrowDown") && event.target.type !== "range") {
@@ -552,6 +597,13 @@ function drawn(kind, attributes) {
   const node = document.createElementNS("http://www.w3.org/2000/svg", kind);
   for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
   return node;
+}
+
+// A pattern that fills a proposed outline.
+function stripes(scale) {
+  const side = 8 * scale, pattern = drawn("pattern", { id: "stripes", width: side, height: side, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" });
+  pattern.append(drawn("rect", { width: side / 2, height: side, fill: "#ffd34d" }));
+  return pattern;
 }
 
 // A sheet over the picture, in its pixels: the pixels to one of the screen, and where an event is.

@@ -1,15 +1,22 @@
 """``amodal-data edit``: correct annotations on a page in the browser."""
 
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from amodal_cli.shared import options
 from amodal_cli.shared.annotations import report_photos
 from amodal_cli.shared.terminal import count_of, print_note, print_result, progress
+
+if TYPE_CHECKING:
+    from amodal_data.editing.session import Proposer
+    from amodal_data.masks.rle import RLE
 
 Source = Annotated[
     Path, typer.Argument(exists=True, metavar="FILE", help="Annotation file, or folder of labelme files.")
@@ -68,7 +75,7 @@ def edit(
             "the journal ended with a torn line, which was removed", quiet=quiet or not opened_journal.lines.torn
         )
         with progress("reading", len(opened.scenes), quiet=quiet) as advance:
-            session = EditingSession(opened, opened_journal, images or [], advance)
+            session = EditingSession(opened, opened_journal, images or [], advance, _proposer())
         report_photos(opened.scenes.file_names, images or [], quiet=quiet)
         with EditingServer(session, port) as server:
             document = {"schema": "amodal-data/edit/1", "url": server.url, "journal": str(journal)}
@@ -77,3 +84,21 @@ def edit(
             print_note(f"open this address in a browser; edits are saved in {journal}; Ctrl+C ends", quiet=quiet)
             with suppress(KeyboardInterrupt):  # the way to end it
                 server.serve_forever()
+
+
+def _proposer() -> "Proposer | None":
+    """Completes visible masks by the shipped shape prior, which the first call loads with torch; None = no sln."""
+    if find_spec("sln") is None or find_spec("torch") is None:
+        return None
+
+    @cache
+    def completer() -> Any:
+        import sln
+
+        return sln.Completer.from_pretrained()
+
+    def propose(size: tuple[int, int], visible: "Sequence[RLE]") -> "list[RLE]":
+        completed = completer().complete(size, [{"segmentation": mask.to_coco(), "score": 1.0} for mask in visible])
+        return [completed.scored_mask(n).amodal for n in range(len(visible))]
+
+    return propose
