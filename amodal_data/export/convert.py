@@ -1,6 +1,7 @@
 """Convert targets to any layout, and count what that layout cannot store."""
 
 import json
+import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -22,6 +23,7 @@ from amodal_data.export.results import export_results
 from amodal_data.export.table import write_table
 from amodal_data.export.yolo import export_yolo
 from amodal_data.io.files import refuse_existing, replaced
+from amodal_data.io.text import count_of
 from amodal_data.layering.level_table import level_table, levels_from_order
 from amodal_data.layering.targets import LayeredTargets
 from amodal_data.scenes.occlusion_order import from_ranks, z_order
@@ -44,32 +46,9 @@ LAYOUTS = (*_EXPORTERS, "yolo", *_FILE_EXPORTERS)  # that :func:`convert` writes
 _FOR_MODAL = ("coco-modal", "datumaro", "yolo", "labelme", "cvat", "table")  # that do not claim to hold amodal masks
 _ORDERED = ("coco", "datumaro", "yolo", "labelme", "cvat", "cocoa")  # that store an order, from which levels are read
 _NUMBERED = ("datumaro", "yolo", "labelme", "cvat")  # where the place in a list is the id of a class
-READING = {
-    "cocoa": "", "d2sa": "", "coco": "--masks amodal", "coco-modal": "--masks modal", "datumaro": "--masks amodal",
-    "records": "", "yolo": "--masks amodal --order front-first", "labelme": "--masks amodal --order back-first",
-    "cvat": "--masks amodal",
-}  # fmt: skip
-"""The options with which each layout is read back to the same levels"""
-LOSSES = {
-    "levels": "{title} store whole objects and their order, no visible masks: {count} at another level.",
-    "total-order": "{title} store one order of all objects: {count} at another level.",
-    "open-order": "{title} cannot store that an order is unknown: {count} visible in two objects.",
-    "hidden": "{title} store visible parts only: {count} of hidden parts are lost.",
-    "unknown": "{title} cannot store unknown areas: {count} become background.",
-    "masks": "{title} store outlines that hold no such mask: {count} left out.",
-    "empty-masks": "{title} cannot store a mask without pixels: {count} left out.",
-    "empty-images": "{title} do not tell empty images from those to annotate: {count} skipped on reading.",
-    "class-ids": "{title} number classes by their list: {count} with another class id, but the same class name.",
-    "no-class-ids": "{title} cannot store class ids: {count} keep the class name only.",
-}
-"""What a layout may lose -> a sentence about it, with its ``title`` and the ``count`` of pixels, objects or images"""
-_COUNTED = {"masks": "object", "empty-masks": "object", "empty-images": "image", "class-ids": "object",
-            "no-class-ids": "object"}  # fmt: skip
-_TITLES = {
-    "cocoa": "COCOA files", "d2sa": "D2SA files", "coco": "COCO files", "coco-modal": "COCO files of modal masks",
-    "datumaro": "Datumaro files", "records": "Records", "results": "Results files", "yolo": "YOLO files",
-    "labelme": "labelme files", "cvat": "CVAT files", "table": "Tables",
-}  # fmt: skip
+_TEXTS: dict[str, dict[str, str]] = tomllib.loads(Path(__file__).with_name("layouts.toml").read_text("utf-8"))
+READING, LOSSES = _TEXTS["reading"], _TEXTS["losses"]
+"""The options with which each layout is read back, and a sentence about what a layout may lose"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +67,9 @@ class Conversion:
     @property
     def losses(self) -> list[str]:
         """What the layout cannot store, in sentences."""
-        counts = {loss: f"{n:,} {_COUNTED.get(loss, 'pixel')}{'s' * (n != 1)}" for loss, n in self.lost.items()}
-        return [LOSSES[loss].format(title=_TITLES[self.layout], count=count) for loss, count in counts.items()]
+        nouns, title = _TEXTS["counted"], _TEXTS["titles"][self.layout]
+        counts = {loss: count_of(n, nouns.get(loss, "pixel")) for loss, n in self.lost.items()}
+        return [LOSSES[loss].format(title=title, count=count) for loss, count in counts.items()]
 
     def to_dict(self) -> dict[str, Any]:
         """The conversion as JSON-ready values."""

@@ -1,6 +1,7 @@
-"""Dataset card: a README with front matter of the Hugging Face Hub and the statistics filled in."""
+"""Dataset card: ``card.md``, a README with front matter of the Hugging Face Hub, with the statistics filled in."""
 
 import json
+from pathlib import Path
 
 from amodal_data.publishing.description import DatasetDescription
 from amodal_data.scenes.findings import count_findings
@@ -16,22 +17,29 @@ def dataset_card(described: DatasetDescription, *, license: str | None = None) -
     """
     summary = described.summary
     counts = {f"`{code}`": n for code, n in count_findings(summary.findings).items()}
-    return _CARD.format(
-        license=license or "other  # FILL IN",
-        size=next((name for limit, name in _SIZE_CATEGORIES if summary.images < limit), "n>1M"),
-        name=described.name,
-        quoted=json.dumps(described.name),
-        kind="Composed scenes" if described.composed else "Visibility levels",
-        about=_COMPOSED if described.composed else _CACHE,
-        files=f"- `{described.file.name}`, SHA-256 `{described.sha256}`"
-        + (f"\n- `{described.photos.name}/`, the photos it names" if described.photos is not None else ""),
-        summary=summary,
-        deepest=max(len(summary.deepest) - 1, 0),
-        levels=_table("level (0 = visible)", "pixels", {str(n): count for n, count in enumerate(summary.level_pixels)}),
-        hidden=_table("hidden part", "instances", summary.to_dict()["hidden_share"]),
-        findings=_table("finding", "count", counts) if counts else "No findings.",
-        origin=_origin(described),
-        licenses=_licenses(described, license),
+    return (
+        Path(__file__)
+        .with_suffix(".md")
+        .read_text("utf-8")
+        .format(
+            license=license or "other  # FILL IN",
+            size=next((name for limit, name in _SIZE_CATEGORIES if summary.images < limit), "n>1M"),
+            name=described.name,
+            quoted=json.dumps(described.name),
+            kind="Composed scenes" if described.composed else "Visibility levels",
+            about=_COMPOSED if described.composed else _CACHE,
+            files=f"- `{described.file.name}`, SHA-256 `{described.sha256}`"
+            + (f"\n- `{described.photos.name}/`, the photos it names" if described.photos is not None else ""),
+            summary=summary,
+            deepest=max(len(summary.deepest) - 1, 0),
+            levels=_table(
+                "level (0 = visible)", "pixels", {str(n): count for n, count in enumerate(summary.level_pixels)}
+            ),
+            hidden=_table("hidden part", "instances", summary.to_dict()["hidden_share"]),
+            findings=_table("finding", "count", counts) if counts else "No findings.",
+            origin=_origin(described),
+            licenses=_licenses(described, license),
+        )
     )
 
 
@@ -62,53 +70,3 @@ Read it with `amodal_data.TargetCache`, or with h5py alone: the format is docume
 
 _COMPOSED = """Cut-outs of whole objects pasted into other photos, so that their hidden parts are known exactly.
 Annotations have COCO's layout, with amodal masks in `segmentation` and visible ones in `visible_mask`."""
-
-_CARD = """---
-license: {license}
-task_categories: [image-segmentation]
-tags: [amodal-instance-segmentation, occlusion, croissant]
-size_categories: [{size}]
-pretty_name: {quoted}
----
-
-# {name}
-
-{kind} for amodal instance segmentation: segmenting whole objects, including the parts that are hidden.
-FILL IN: one sentence on what the photos show and what the dataset is for.
-
-{about}
-
-{files}
-
-## Statistics
-
-{summary.images:,} images, {summary.instances:,} instances with {summary.masks} masks,
-{summary.pairs:,} overlapping pairs; deepest level {deepest}.
-
-{levels}
-
-{hidden}
-
-## Checks
-
-{findings}
-
-`amodal-data explain CODE` says what a finding means and how it was handled.
-
-## Source
-
-{origin}
-
-## Limits
-
-FILL IN: what is not annotated, which objects or places are missing, what it should not be used for.
-
-## License
-
-{licenses}
-
-## Citation
-
-FILL IN: the paper or DOI of the dataset. Levels and sem-dist maps: Zhang et al., Learning Semantics-aware Distance Map
-with Semantics Layering Network for Amodal Instance Segmentation, ACM MM 2019.
-"""

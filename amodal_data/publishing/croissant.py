@@ -1,31 +1,13 @@
-"""Croissant metadata (MLCommons, https://docs.mlcommons.org/croissant): a dataset, its files, their fields."""
+"""Croissant metadata (MLCommons, https://docs.mlcommons.org/croissant): a dataset, its files, their fields.
 
+``croissant.json`` has what is the same for all datasets.
+"""
+
+import json
+from pathlib import Path
 from typing import Any
 
 from amodal_data.publishing.description import DatasetDescription
-
-CROISSANT = "http://mlcommons.org/croissant/1.0"
-"""Version of the format"""
-
-_CONTEXT = {
-    "@language": "en",
-    "@vocab": "https://schema.org/",
-    "sc": "https://schema.org/",
-    "cr": "http://mlcommons.org/croissant/",
-    "dct": "http://purl.org/dc/terms/",
-    **{name: f"cr:{name}" for name in (
-        "column", "dataBiases", "dataCollection", "extract", "field", "fileProperty", "fileObject", "fileSet",
-        "format", "includes", "isLiveDataset", "jsonPath", "key", "md5", "parentField", "path",
-        "personalSensitiveInformation", "recordSet", "references", "regex", "repeated", "replace", "separator",
-        "samplingRate", "source", "subField", "transform")},
-    "equivalentProperty": "cr:equivalentProperty",
-    "rai": "http://mlcommons.org/croissant/RAI/",
-    "citeAs": "cr:citeAs",
-    "conformsTo": "dct:conformsTo",
-    "data": {"@id": "cr:data", "@type": "@json"},
-    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
-    "examples": {"@id": "cr:examples", "@type": "@json"},
-}  # fmt: skip
 
 _RECORDS = {
     "images": ("$.images[*]", (
@@ -56,15 +38,10 @@ def croissant(
     optional = {"license": license, "url": url, "datePublished": published}
     record_sets = [_record_set(name, *records) for name, records in _RECORDS.items()]
     return {
-        "@context": _CONTEXT,
-        "@type": "sc:Dataset",
-        "conformsTo": CROISSANT,
+        **json.loads(Path(__file__).with_suffix(".json").read_text("utf-8")),
         "name": described.name,
         "description": f"Amodal instance segmentation: {summary.images:,} images, {summary.instances:,} instances with "
         f"{summary.masks} masks, {summary.pairs:,} overlapping pairs; exact visibility levels.",
-        "citeAs": "Zhang et al., Learning Semantics-aware Distance Map with Semantics Layering Network for Amodal "
-        "Instance Segmentation, ACM MM 2019",
-        "version": "1.0.0",
         **{name: value for name, value in optional.items() if value is not None},
         "distribution": distribution,
         **({"recordSet": record_sets} if photos is not None else {}),

@@ -81,7 +81,6 @@ MODULES = (
     "sln.inference.folder",
     "sln.inference.exported",
     "sln.ordering.order_net",
-    "sln.ordering.inference",
     "sln.training.logs",
     "sln.training.stages",
     "sln.weights.files",

@@ -5,7 +5,6 @@ train.steps=500``, then a command's own option. Never imports torch.
 """
 
 from sln.config.loading import commented, load_config, validated
-from sln.config.presets import PRESETS, Preset
 from sln.config.sections import (
     Category,
     CompletionConfig,
@@ -24,7 +23,6 @@ from sln.config.sections import (
 )
 
 __all__ = [
-    "PRESETS",
     "Category",
     "CompletionConfig",
     "Config",
@@ -35,7 +33,6 @@ __all__ = [
     "LossConfig",
     "Metric",
     "PredictConfig",
-    "Preset",
     "ProposalConfig",
     "TrainConfig",
     "commented",

@@ -10,9 +10,14 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from amodal_data.io.files import open_regular
-from sln.config.presets import PRESETS, Preset
 from sln.config.sections import Config
 from sln.errors import ConfigError
+
+Preset = Literal["paper", "modern", "tiny"]
+PRESETS: dict[str, dict[str, dict[str, Any]]] = tomllib.loads(
+    Path(__file__).with_name("presets.toml").read_text("utf-8")
+)
+"""What each preset changes from the default, which is ``modern``"""
 
 
 def load_config(

@@ -77,37 +77,16 @@ def model_card(model: HubModel) -> str:
     backbone = config.encoder.backbone or f"ResNet-{config.encoder.depth}"
     network = f"{backbone}, detector {config.detector.version}, input {config.data.size} px, "
     network += f"{config.layering.levels} levels, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters"
-    return _CARD.format(
-        network=network,
-        classes=", ".join(names) if any(names) else "one, class-agnostic",
-        training="unknown run" if run is None else _training(Run(run)),
+    return (
+        Path(__file__)
+        .with_name("card.md")
+        .read_text("utf-8")
+        .format(
+            network=network,
+            classes=", ".join(names) if any(names) else "one, class-agnostic",
+            training="unknown run" if run is None else _training(Run(run)),
+        )
     )
-
-
-_CARD = """---
-library_name: sln
-tags: [amodal-instance-segmentation, occlusion, sem-dist-map]
----
-
-# Semantics Layering Network
-
-Amodal masks, visibility levels and occlusion order of the objects in a photo, by sem-dist maps
-(Zhang et al., Learning Semantics-aware Distance Map with Semantics Layering Network, ACM MM 2019).
-
-```python
-import sln
-
-model = sln.Predictor(sln.SLN.from_pretrained("OWNER/NAME"))
-prediction = model("photo.jpg")
-prediction.masks, prediction.visible_masks, prediction.levels, prediction.order
-```
-
-Network: {network}.
-
-Classes: {classes}.
-
-Training: {training}.
-"""
 
 
 def _training(run: Run) -> str:

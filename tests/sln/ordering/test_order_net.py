@@ -15,7 +15,6 @@ from amodal_data.evaluation import read_predictions
 from amodal_data.evaluation.ground_truth import read_truth
 from sln import CachedTargets, load_config
 from sln.errors import TrainingError, WeightsError
-from sln.ordering.inference import predict_order
 from sln.ordering.order_net import OrderNet, PairMaps, correct_pairs, fit_order, load_order, make_pairs, save_order
 from sln.ordering.pair_maps import pair_maps, predicted_maps
 
@@ -85,37 +84,6 @@ def test_order_fit_and_order_evaluate(folder, tmp_path):
     assert document["source"] == "masks" and document["coverage"] == 1 and 0 <= document["accuracy"] <= 1
     assert "already" in order("fit", folder / "t.h5", "-o", net, code=2)
     assert "not a checkpoint" in order("evaluate", folder / "t.h5", folder / "t.h5", code=1)
-
-
-def test_predicted_order_agrees_with_order_evaluate(folder, tmp_path):
-    """The same accuracy pair by pair; cycles are broken, the order is transitive."""
-    for name, colors in (("plain.pt", ()), ("rgb.pt", ("--rgb",))):
-        order("fit", folder / "t.h5", "-o", tmp_path / name, "--size", 32, "--epochs", 2, "--source", "masks", *colors)
-    correct = total = 0
-    for targets in TargetCache(folder / "t.h5"):
-        predicted = predict_order(tmp_path / "plain.pt", targets.amodal())
-        probability, in_front, n = predicted.probability, predicted.in_front, len(targets.names)
-        assert repr(predicted).startswith(f"PredictedOrder({n} instances") and in_front.shape == probability.shape == (
-            n,
-            n,
-        )
-        assert not (in_front & in_front.T).any() and not in_front.diagonal().any() and not predicted.overruled
-        overlap = np.isfinite(probability)
-        assert np.allclose((probability + probability.T)[overlap], 1)
-        flat = targets.amodal().reshape(n, -1)
-        assert np.array_equal(overlap, ((flat[:, None] & flat).any(2)) & ~np.eye(n, dtype=bool))
-        for front, back in targets.pairs.tolist():
-            correct += probability[front, back] > 0.5
-            total += 1
-        if not predicted.broken:
-            assert np.array_equal(in_front[overlap], (probability > 0.5)[overlap])
-    document = json.loads(order("evaluate", tmp_path / "plain.pt", folder / "t.h5", "--json"))
-    assert total == document["pairs"] and abs(correct / total - document["accuracy"]) < 1e-6
-    photo = np.zeros((64, 64, 3), np.uint8)
-    assert len(predict_order(tmp_path / "rgb.pt", targets.amodal(), photo).in_front) == n
-    assert predict_order(tmp_path / "plain.pt", np.zeros((0, 9, 9), bool)).in_front.shape == (0, 0)
-    with pytest.raises(ValueError, match="needs the image"):
-        predict_order(tmp_path / "rgb.pt", targets.amodal())
 
 
 def test_results_files_replace_the_ground_truth(folder, tmp_path):
