@@ -28,7 +28,7 @@ app.command("evaluate", short_help="Score a model on a cache.")(evaluate.evaluat
 app.add_typer(order.order, name="order", short_help="OrderNet: fit, evaluate.")
 app.command("config", short_help="Print all settings with their meaning.")(config.config)
 app.command("runs", short_help="List the runs in a folder.")(runs.runs)
-app.command("export", short_help="Export to safetensors, torch or ONNX.")(export.export)
+app.command("export", short_help="Export to safetensors or ONNX.")(export.export)
 app.command("demo", short_help="Train and try a tiny network.")(demo.demo)
 app.command("doctor", short_help="Check whether this machine can train.")(doctor.doctor)
 main = partial(run, app, "sln")  # Entry point of ``sln``

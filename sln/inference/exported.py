@@ -1,4 +1,4 @@
-"""Exported models: the network as parts of fixed shapes, programs of ``torch.export`` or ONNX files.
+"""Exported models: the network as parts of fixed shapes, ONNX files.
 
     trunk    photo [1, 3, side, side], float in [0, 1] -> maps, layers, boxes [A, 4] and objectness logits [A]
              of anchors
@@ -13,23 +13,20 @@ the maps of the others, and any number of ROIs, P at a time. ``boxes`` is missin
 without a context stage. ``exported.json`` holds the network's settings and the numbers above. The parts run the
 network's own modules (:class:`sln.network.roi_pool.RoIPool` with ``static`` shapes).
 
-Programs are code, so they run only where a user names ``exported.json``. Files of ``torch.export`` that also hold
-pickles or compiled libraries are refused before torch opens them.
+Exported parts are code, so they run only where a user names ``exported.json``.
 """
 
 import json
-import re
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import concat_box_prediction_layers
 
-from amodal_data.io.files import open_regular, replaced, replaced_path, write_text
+from amodal_data.io.files import open_regular, replaced_path, write_text
 from sln.config import Config
 from sln.errors import MachineError, WeightsError
 from sln.network.box_head import BoxHead, filter_detections
@@ -41,16 +38,10 @@ from sln.network.sln import SLN, Detections
 from sln.network.targets import Sizes
 
 Program = Callable[..., tuple[Tensor, ...]]
-_SUFFIX = {"torch": ".pt2", "onnx": ".onnx"}
 SETTINGS = "exported.json"  # The file beside the parts
 _SCHEMA = "sln-exported/1"
 # P of each part: of a hundred proposals only few remain where an object is
 _ROIS = {"boxes": 100, "levels": 16, "context": 16}
-# What a program of torch.export consists of: tensors as plain bytes, JSON, and no inputs to unpickle
-_PLAIN_MEMBERS = re.compile(
-    r"models/model\.json|data/weights/(weight_\d+|model_weights_config\.json)|archive_(format|version)|byteorder|"
-    r"data/constants/(tensor_\d+|model_constants_config\.json)|data/sample_inputs/model\.pt|\.data/(version|serialization_id)"
-)
 
 
 class _Trunk(nn.Module):
@@ -114,8 +105,8 @@ class _Context(nn.Module):
         return self.roi_head.to_probabilities(self.context(pooled, logits, probabilities, maps))
 
 
-def export_model(model: SLN, folder: Path, form: str) -> list[str]:
-    """Write the parts of a network into a folder as ``torch`` or ``onnx``, and load them once; returns their names.
+def export_model(model: SLN, folder: Path) -> list[str]:
+    """Write the parts of a network into a folder, and load them once; returns their names.
 
     Raises :class:`MachineError` if a package for ONNX is missing.
     """
@@ -126,13 +117,13 @@ def export_model(model: SLN, folder: Path, form: str) -> list[str]:
     trunk = _Trunk(model).eval()
     parts = _parts(model, trunk)
     for name, (part, inputs) in parts.items():
-        _write_part(part, inputs, folder / (name + _SUFFIX[form]), form)
+        _write_part(part, inputs, folder / f"{name}.onnx")
     counts = {name: count for name, count in _ROIS.items() if name in parts}
-    header = {"schema": _SCHEMA, "form": form, "rois": counts, "anchors": trunk.anchor_counts, "parts": list(parts)}
+    header = {"schema": _SCHEMA, "rois": counts, "anchors": trunk.anchor_counts, "parts": list(parts)}
     content = {**header, "config": model.config.model_dump(mode="json")}
     write_text(folder / SETTINGS, json.dumps(content, indent=1) + "\n")
     load_exported(folder)
-    return [*(name + _SUFFIX[form] for name in parts), SETTINGS]
+    return [*(f"{name}.onnx" for name in parts), SETTINGS]
 
 
 @torch.no_grad()
@@ -156,19 +147,15 @@ def _parts(model: SLN, trunk: _Trunk) -> dict[str, tuple[nn.Module, tuple[Tensor
 
 
 @torch.no_grad()
-def _write_part(part: nn.Module, inputs: tuple[Tensor, ...], path: Path, form: str) -> None:
-    program = torch.export.export(part, inputs)
-    if form == "torch":
-        program.example_inputs = None  # torch would pickle them
-        with replaced(path, "wb") as file:
-            torch.export.save(program, file)
-        return
+def _write_part(part: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> None:
     try:
         import onnxscript  # noqa: F401  torch.onnx needs it
     except ImportError as error:
         raise MachineError("onnx and onnxscript are not installed", fix='pip install "amodal-data[onnx]"') from error
     with replaced_path(path) as temporary:
-        torch.onnx.export(program, (), temporary, dynamo=True, external_data=False, verbose=False)
+        torch.onnx.export(
+            torch.export.export(part, inputs), (), temporary, dynamo=True, external_data=False, verbose=False
+        )
 
 
 class ExportedModel:
@@ -221,7 +208,7 @@ def _fill(rows: Tensor, count: int) -> Tensor:
 
 
 def load_exported(folder: Path) -> ExportedModel:
-    """The network that :func:`export_model` wrote, run by torch or by onnxruntime.
+    """The network that :func:`export_model` wrote, run by onnxruntime.
 
     Raises :class:`WeightsError` if it is missing or damaged, :class:`MachineError` if onnxruntime is missing.
     """
@@ -232,43 +219,13 @@ def load_exported(folder: Path) -> ExportedModel:
             raise ValueError(f"schema {header['schema']!r:.40}")
         if not set(header["parts"]) <= {"trunk", *_ROIS}:
             raise ValueError("it names parts that no network has")
-        config, form = Config.model_validate(header["config"]), header["form"]
-        load = {"torch": _torch_part, "onnx": _onnx_part}[form]
-        parts = {name: load(folder / (name + _SUFFIX[form])) for name in header["parts"]}
-        return ExportedModel(config, header, parts)
+        parts = {name: _onnx_part(folder / f"{name}.onnx") for name in header["parts"]}
+        return ExportedModel(Config.model_validate(header["config"]), header, parts)
     except MachineError:
         raise
-    except Exception as error:  # whatever these files make torch, onnxruntime or JSON say
+    except Exception as error:  # whatever these files make onnxruntime or JSON say
         message = str(error).split("\n")[0][:150]
         raise WeightsError(f"not a usable exported model: {message}", place=str(folder)) from error
-
-
-def _torch_part(path: Path) -> Program:
-    with open_regular(path) as file:
-        _refuse_pickles(file, path.name)
-        program = torch.export.load(file).module()
-
-    def run(*inputs: Tensor) -> tuple[Tensor, ...]:
-        outputs = program(*inputs)
-        return outputs if isinstance(outputs, tuple) else (outputs,)
-
-    return run
-
-
-def _refuse_pickles(file: IO[bytes], name: str) -> None:
-    """Raise ValueError unless a program holds plain tensors and JSON only. The file is rewound."""
-    with zipfile.ZipFile(file) as archive:
-        entries = archive.infolist()
-        members = {entry.filename.partition("/")[2]: entry for entry in entries}
-        roots = {entry.filename.partition("/")[0] for entry in entries}
-        plain = len(members) == len(entries) and len(roots) == 1 and all(map(_PLAIN_MEMBERS.fullmatch, members))
-        if not plain or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-            raise ValueError(f"{name} holds more than tensors and JSON")
-        configs = [json.loads(archive.read(members[key])) for key in members if key.endswith("_config.json")]
-        pickled = [part["use_pickle"] is not False for config in configs for part in config["config"].values()]
-        if any(pickled) or members["data/sample_inputs/model.pt"].file_size:
-            raise ValueError(f"{name} holds pickled parts, which could run any code")
-    file.seek(0)
 
 
 def _onnx_part(path: Path) -> Program:

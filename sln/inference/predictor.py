@@ -157,8 +157,8 @@ def _select(
 def load(path: str | Path, device: str = "auto") -> Predictor:
     """A trained network, ready to predict: a run directory, a checkpoint or a ``.safetensors`` file.
 
-    An exported model runs only if ``path`` is its ``exported.json``, because its programs are code: a run directory
-    that also holds programs gives its checkpoint. Raises :class:`sln.errors.WeightsError` for anything else.
+    An exported model runs only if ``path`` is its ``exported.json``, because its parts are code: a run directory
+    that also holds such parts gives its checkpoint. Raises :class:`sln.errors.WeightsError` for anything else.
 
     Examples:
         >>> import sln
@@ -172,6 +172,6 @@ def load(path: str | Path, device: str = "auto") -> Predictor:
     if path.name == SETTINGS:
         return Predictor(load_exported(path.parent), device)
     if (path / SETTINGS).exists() and not any((path / name).exists() for name in ("best.pt", "last.pt")):
-        fix = f"if you trust it, name {path / SETTINGS} to run its programs"
+        fix = f"if you trust it, name {path / SETTINGS} to run its parts"
         raise WeightsError("this folder holds an exported model, not a checkpoint", place=str(path), fix=fix)
     return Predictor(load_model(path), device)

@@ -1,4 +1,4 @@
-"""``sln export``: a checkpoint as safetensors, torch program or ONNX."""
+"""``sln export``: a checkpoint as safetensors or ONNX."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,18 +8,18 @@ import typer
 from amodal_cli.shared import options
 from amodal_cli.shared.terminal import check_output
 
-ModelFormat = Literal["safetensors", "torch", "onnx"]
+ModelFormat = Literal["safetensors", "onnx"]
 
 
 def export(
     model: options.Model,
     output: Annotated[Path, options.OutputFile("--output", "-o", help="NAME.safetensors, or a folder.")],
     force: options.Force = False,
-    form: Annotated[ModelFormat, typer.Option("--as", help="Weights or programs of fixed shapes.")] = "safetensors",
+    form: Annotated[ModelFormat, typer.Option("--as", help="Weights, or parts of fixed shapes.")] = "safetensors",
 ) -> None:
-    """Export a network: weights with settings, or programs that run without this package.
+    """Export a network: weights with settings, or ONNX files that run without this package.
 
-    predict reads NAME.safetensors, and runs the programs of a folder if you name its exported.json.
+    predict reads NAME.safetensors, and runs the ONNX files of a folder if you name its exported.json.
 
     \b
     Examples:
@@ -28,7 +28,7 @@ def export(
     """
     if form == "safetensors":
         if output.suffix != ".safetensors":
-            message = f"writes a .safetensors file, found {output.name!r}; for a folder add --as torch or onnx"
+            message = f"writes a .safetensors file, found {output.name!r}; for a folder add --as onnx"
             raise typer.BadParameter(message)
         check_output(output, force=force, inputs=[model])
     from sln.runtime.environment import require_torch
@@ -46,5 +46,5 @@ def export(
 
     output.mkdir(parents=True, exist_ok=True)
     check_output(output / SETTINGS, force=force)
-    for name in export_model(network, output, form):
+    for name in export_model(network, output):
         print(output / name)
