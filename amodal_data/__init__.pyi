@@ -31,8 +31,7 @@ from .readers.dispatch import read_annotations, read_records
 from .readers.plain_coco import read_coco
 from .readers.sln_release import read_sln_release
 from .readers.stream import iter_annotations
-from .scenes.finding_codes import CODES
-from .scenes.findings import Finding, Place
+from .scenes.findings import CODES, Finding, Place
 from .scenes.scene import Instance, Scene, Scenes
 from .synthetic.write_cocoa import write_cocoa, write_flat
 

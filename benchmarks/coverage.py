@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from support.scenes import make_scene
 
 from amodal_data import Scene, ScoredMask, evaluate_all
-from amodal_data.evaluation import Protocol
+from amodal_data.evaluation.report import Protocol
 
 SIZE = (32, 32)
 PROTOCOLS: tuple[Protocol, ...] = ("amodal", "order", "completion")

@@ -23,12 +23,13 @@ from pycocotools.cocoeval import COCOeval
 from support.coco_oracle import images_by_id, prepared, score_amodal, slow_match
 
 from amodal_data import RLE, read_cocoa
-from amodal_data.evaluation import Predictions, ScoredMask, read_predictions
+from amodal_data.evaluation.comparison import read_predictions
 from amodal_data.evaluation.ground_truth import Truth, read_truth
 from amodal_data.evaluation.matching import THRESHOLDS, match
 from amodal_data.evaluation.protocols.amodal import ignored
+from amodal_data.evaluation.results.scored_masks import Predictions, ScoredMask
 from amodal_data.masks.rle import iou, rasterize
-from amodal_data.synthetic import write_cocoa
+from amodal_data.synthetic.write_cocoa import write_cocoa
 
 
 def detections(rng: np.random.Generator, truth: Truth, count: int) -> Predictions:

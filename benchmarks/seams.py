@@ -23,7 +23,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from amodal_data.masks.rle import parse_rle
-from amodal_data.synthetic.composing import COCOA, blending, build_object_bank, compose
+from amodal_data.synthetic.composing import blending
+from amodal_data.synthetic.composing.object_bank import build_object_bank
+from amodal_data.synthetic.composing.scene_writer import compose
+from amodal_data.synthetic.composing.set_folder import COCOA
 
 SIDE = 32
 """Side of a patch, pixels"""

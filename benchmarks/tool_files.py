@@ -20,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from support.tool_layouts import regions_of
 
 from amodal_data import layer_scene, read_annotations, read_cocoa, write_cocoa
-from amodal_data.export import convert, export_records
+from amodal_data.export.coco import export_records
+from amodal_data.export.convert import convert
 from amodal_data.inspector.target_dataset import open_dataset
 from amodal_data.masks.rle import rasterize
 

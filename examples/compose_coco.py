@@ -10,7 +10,9 @@ from pathlib import Path
 
 import amodal_data as ad
 import sln
-from amodal_data.synthetic.composing import FLAT, build_object_bank, compose
+from amodal_data.synthetic.composing.object_bank import build_object_bank
+from amodal_data.synthetic.composing.scene_writer import compose
+from amodal_data.synthetic.composing.set_folder import FLAT
 
 
 def main(file: Path, images: Path, out: Path, scenes: int, steps: int, licenses: list[int]) -> None:

@@ -36,8 +36,8 @@ ROOMS = {
 }  # fmt: skip
 """First-level rooms, top to bottom: imports go down only"""
 NOTEBOOK_IMPORTS = {
-    ("amodal_data.cache.read", "amodal_data.inspector.drawing.notebook"),
-    ("amodal_data.layering.targets", "amodal_data.inspector.drawing.notebook"),
+    ("amodal_data.cache.read", "amodal_data.inspector.drawing.overlay"),
+    ("amodal_data.layering.targets", "amodal_data.inspector.drawing.overlay"),
     ("amodal_data.layering.targets", "amodal_data.inspector.drawing.overlay"),
 }
 """Imports inside a ``_repr_html_`` or ``plot``, the only ones that may go up"""
@@ -231,7 +231,8 @@ def test_every_public_value_shows_itself_in_a_line(tmp_path):
     """`repr` is one line of at most 200 characters, never an array."""
     import amodal_data as ad
     import sln
-    from amodal_data.export import convert, export_results
+    from amodal_data.export.coco import export_results
+    from amodal_data.export.convert import convert
     from amodal_data.inspector.target_dataset import open_dataset
 
     path = ad.write_cocoa(tmp_path, 3, size=(60, 80))

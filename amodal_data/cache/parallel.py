@@ -10,8 +10,7 @@ from functools import partial
 from itertools import islice
 from typing import TypeVar
 
-from amodal_data.cache.parts import MemoryPart
-from amodal_data.cache.schema import CachedImage, EncodedImage, encode
+from amodal_data.cache.schema import CachedImage, EncodedImage, MemoryPart, encode
 from amodal_data.errors import LevelsError, SelectionError
 from amodal_data.layering.targets import layer_with_findings
 from amodal_data.scenes.findings import Finding, Place

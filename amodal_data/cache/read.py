@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.cache.header import FORMAT_VERSION, CacheInfo, file_digest, read_digest
-from amodal_data.cache.parts import Range
-from amodal_data.cache.schema import COLUMNS, INSTANCE, CachedImage, EncodedImage, checksum, decode
+from amodal_data.cache.schema import COLUMNS, INSTANCE, CachedImage, EncodedImage, Range, checksum, decode
 from amodal_data.cache.validation import check_image, check_pointers, check_range, check_rows, open_columns
 from amodal_data.errors import CacheError, CacheFormatError, ImageLookupError
 from amodal_data.layering.targets import LayeredTargets
@@ -222,7 +221,7 @@ class TargetCache(Sequence[LayeredTargets]):
 
     def _repr_html_(self) -> str:
         """Shown by notebooks: the first images on gray with striped hidden parts, and the ``repr``."""
-        from amodal_data.inspector.drawing.notebook import small_size, views_figure
+        from amodal_data.inspector.drawing.overlay import small_size, views_figure
 
         views = self[:PREVIEW_IMAGES]
         return views_figure([view.resized(small_size(view.size, len(views))) for view in views], repr(self))

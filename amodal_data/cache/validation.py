@@ -11,8 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.cache.parts import Range
-from amodal_data.cache.schema import AMBIGUOUS, CHUNKS, COLUMNS, EMPTY, UNKNOWN, instance_rows
+from amodal_data.cache.schema import AMBIGUOUS, CHUNKS, COLUMNS, EMPTY, UNKNOWN, Range, instance_rows
 from amodal_data.errors import CacheFormatError
 from amodal_data.layering.targets import LayeredTargets
 from amodal_data.scenes.occlusion_order import is_cyclic

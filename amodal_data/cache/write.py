@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.cache.header import FORMAT, FORMAT_VERSION, USER_BLOCK, CacheInfo, canonical_json, seal
-from amodal_data.cache.parts import Part, Range, join_ptr
 from amodal_data.cache.read import StoredPart, TargetCache
-from amodal_data.cache.schema import CHUNKS, COLUMNS, EMPTY
+from amodal_data.cache.schema import CHUNKS, COLUMNS, EMPTY, Part, Range, join_ptr
 from amodal_data.errors import CacheError
 from amodal_data.io.files import refuse_existing, replaced_path
 

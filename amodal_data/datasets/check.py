@@ -14,8 +14,7 @@ from amodal_data.cache.verify import verify_cache
 from amodal_data.io.images import photo_problem
 from amodal_data.readers import ReadOptions, SceneStream, read_annotations
 from amodal_data.readers.discovery import PhotoFinder
-from amodal_data.scenes.finding_codes import CODES
-from amodal_data.scenes.findings import Finding, Place
+from amodal_data.scenes.findings import CODES, Finding, Place
 from amodal_data.scenes.scene import Scene, Scenes
 
 MAX_EXAMPLES = 3  # Findings of a code that a report keeps and shows

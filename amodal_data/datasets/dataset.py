@@ -21,7 +21,7 @@ from amodal_data.datasets.split import TRAIN_VAL_TEST, divide, label_counts
 from amodal_data.errors import LevelsError, PhotoError, SelectionError
 from amodal_data.export.convert import LAYOUTS, Conversion, convert
 from amodal_data.inspector.contact_sheet import contact_sheet
-from amodal_data.inspector.drawing.notebook import small_size, views_figure
+from amodal_data.inspector.drawing.overlay import small_size, views_figure
 from amodal_data.inspector.summary import Summary
 from amodal_data.inspector.target_dataset import TargetDataset, open_dataset
 from amodal_data.io.images import read_display_photo

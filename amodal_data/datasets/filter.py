@@ -14,7 +14,7 @@ from amodal_data.errors import LayoutError, SelectionError
 from amodal_data.io.image_names import ImageNames, normal_path
 from amodal_data.io.text import count_of, suggest_name
 from amodal_data.readers import ReadOptions
-from amodal_data.scenes.finding_codes import CODES
+from amodal_data.scenes.findings import CODES
 
 
 @dataclass(frozen=True, slots=True)

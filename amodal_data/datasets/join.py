@@ -15,8 +15,7 @@ from amodal_data.io.text import count_of
 from amodal_data.readers.amodal_coco import layout_of
 from amodal_data.readers.annotation_index import annotation_keys, top_level
 from amodal_data.readers.cocoa import with_images
-from amodal_data.readers.foreign_formats import refuse_foreign
-from amodal_data.readers.json_files import load_json
+from amodal_data.readers.json_files import load_json, refuse_foreign
 from amodal_data.readers.order_rules import default_rule
 from amodal_data.readers.plain_coco import unknown_layout
 

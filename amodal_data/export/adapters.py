@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from amodal_data.cache import Images
-from amodal_data.evaluation import ScoredMask
+from amodal_data.evaluation.results.scored_masks import ScoredMask
 from amodal_data.export.coco import box_of
 from amodal_data.layering.consistency import occlusion_rates
 from amodal_data.masks.windows import crop, from_crop

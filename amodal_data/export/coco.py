@@ -1,11 +1,16 @@
-"""Targets as COCO: MVTec's amodal layout, amodal masks with a depth, or modal masks."""
+"""Targets as COCO: MVTec's amodal layout, amodal masks with a depth, modal masks; as records, one an
+image; or as predictions, to test evaluators.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
+import numpy as np
+
 from amodal_data.cache import CachedImage, Images
 from amodal_data.errors import SelectionError
+from amodal_data.evaluation.results.scored_masks import ScoredMask
 from amodal_data.layering.consistency import occlusion_rates
 from amodal_data.layering.targets import LayeredTargets
 from amodal_data.masks.rle import RLE
@@ -14,9 +19,7 @@ from amodal_data.scenes.occlusion_order import z_order
 
 
 def export_coco(
-    images: Images,
-    masks: Literal["amodal", "modal", "plain"] = "amodal",
-    categories: Mapping[int, str] | None = None,
+    images: Images, masks: Literal["amodal", "modal", "plain"] = "amodal", categories: Mapping[int, str] | None = None
 ) -> dict[str, Any]:
     """Export to COCO's instances layout. Image and class ids are kept, annotation ids count from 1.
 
@@ -107,3 +110,39 @@ def all_classes(listed: Mapping[int, str] | None, used: Mapping[int, set[str]]) 
 def label_of(targets: LayeredTargets, n: int, classes: Mapping[int, str]) -> str:
     """The label of instance ``n`` in a tool that has no class ids: its class, else its name, else "object"."""
     return classes.get(int(targets.category_ids[n])) or targets.names[n] or "object"
+
+
+def export_records(images: Images, categories: Mapping[int, str] | None = None) -> list[dict[str, Any]]:
+    """Export one record per image: ``image_id``, ``file_name``, ``height``, ``width``, ``annotations``.
+
+    Annotations are those of :func:`export_coco` with ``category``, the name of the class.
+    :func:`amodal_data.read_annotations` and :func:`amodal_data.read_records` read records back.
+    """
+    content = export_coco(images, categories=categories)
+    names = {category["id"]: category["name"] for category in content["categories"]}
+    records = {
+        row["id"]: {"image_id": row["id"], "file_name": row["file_name"], "height": row["height"],
+                    "width": row["width"], "annotations": []}
+        for row in content["images"]
+    }  # fmt: skip
+    for annotation in content["annotations"]:
+        fields = {key: value for key, value in annotation.items() if key not in ("id", "image_id", "amodal_region")}
+        category = names.get(annotation["category_id"], "")
+        records[annotation["image_id"]]["annotations"].append(fields | {"category": category})
+    return list(records.values())
+
+
+def export_results(images: Images) -> list[dict[str, Any]]:
+    """Export the targets as predictions with score 1: COCO results with ``visible_mask`` and ``levels``.
+
+    An evaluator must give them full marks.
+    """
+    return [mask.to_row(image.image_id) for image, targets in images for mask in _as_predictions(targets)]
+
+
+def _as_predictions(targets: LayeredTargets) -> Iterator[ScoredMask]:
+    deepest = np.maximum(targets.table.max(axis=0, initial=0), 1).astype(int) - 1
+    levels = [targets.rles(level) for level in range(int(deepest.max(initial=0)) + 1)]
+    for n, amodal in enumerate(targets.rles()):
+        visible, *hidden = [masks[n] for masks in levels[: deepest[n] + 1]]
+        yield ScoredMask(amodal, 1.0, int(targets.category_ids[n]), visible, tuple(hidden))

@@ -13,13 +13,11 @@ from numpy.typing import NDArray
 
 from amodal_data.cache import CachedImage, Images
 from amodal_data.errors import SelectionError
-from amodal_data.export.coco import export_coco
+from amodal_data.export.coco import export_coco, export_records, export_results
 from amodal_data.export.cocoa import export_cocoa, ranks_of
 from amodal_data.export.cvat import export_cvat
 from amodal_data.export.datumaro import export_datumaro
 from amodal_data.export.labelme import export_labelme
-from amodal_data.export.records import export_records
-from amodal_data.export.results import export_results
 from amodal_data.export.table import write_table
 from amodal_data.export.yolo import export_yolo
 from amodal_data.io.files import refuse_existing, replaced

@@ -22,8 +22,8 @@ _DIGITS = 9  # significant digits of a coordinate: enough to fill the same pixel
 def export_yolo(images: Images, folder: Path, categories: Mapping[int, str] | None = None) -> int:
     """Write ``data.yaml`` and ``labels/train/NAME.txt`` with amodal masks; photos belong in ``images/train``.
 
-    categories: classes to list, used or not, see :func:`amodal_data.export.export_coco`. Where two images have the same
-    name in different folders, all names keep their folders: ``labels/train/FOLDER/NAME.txt``. The labels replace
+    categories: classes to list, used or not, see :func:`amodal_data.export.coco.export_coco`. Where two images have the
+    same name in different folders, all names keep their folders: ``labels/train/FOLDER/NAME.txt``. The labels replace
     ``labels/train`` when all are written, and ``data.yaml`` comes last, so a killed process leaves no labels that look
     complete.
 

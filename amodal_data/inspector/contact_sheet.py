@@ -8,9 +8,8 @@ import numpy as np
 from PIL import Image
 
 from amodal_data.cache import CachedImage
-from amodal_data.inspector.drawing import as_image, draw_count_map, draw_instances, draw_levels
 from amodal_data.inspector.drawing.labels import instance_labels, striped_legend, swatches, write_labels
-from amodal_data.inspector.drawing.panels import label_places
+from amodal_data.inspector.drawing.panels import as_image, draw_count_map, draw_instances, draw_levels, label_places
 from amodal_data.inspector.drawing.sheets import PANEL_WIDTH, Legend, Panel, panel_sheet, panel_size
 from amodal_data.inspector.summary import most_hidden
 from amodal_data.io.images import read_display_photo

@@ -14,7 +14,7 @@ from amodal_data.inspector.drawing.colors import BANDS, FADED_GRAY, FADED_SHARE,
 from amodal_data.inspector.page_data import PageImage, image_document, index_row, thumbnail
 from amodal_data.inspector.summary import RATES
 from amodal_data.io.files import replaced
-from amodal_data.scenes.finding_codes import CODES
+from amodal_data.scenes.findings import CODES
 
 _COLORS = {  # of instances; of levels, counts and sem-dist maps
     "identity": IDENTITY.round().astype(int).tolist(),

@@ -17,8 +17,8 @@ from PIL import Image
 from amodal_data.cache import CachedImage
 from amodal_data.evaluation.protocols.pair_order import order_pairs
 from amodal_data.evaluation.results.scored_masks import ScoredMask
-from amodal_data.inspector.drawing.hues import distinct_hues, shared_hues
-from amodal_data.inspector.drawing.notebook import GRAY
+from amodal_data.inspector.drawing.colors import distinct_hues, shared_hues
+from amodal_data.inspector.drawing.overlay import GRAY
 from amodal_data.inspector.drawing.panels import as_image, draw_instances
 from amodal_data.inspector.drawing.sheets import scaled_size
 from amodal_data.inspector.layered_predictions import layered_predictions, match_predictions

@@ -11,7 +11,11 @@ from PIL import Image
 from amodal_data.cache import CachedImage, TargetCache, decode, is_cache
 from amodal_data.cache.parallel import encode_scene
 from amodal_data.errors import LevelsError, SelectionError
-from amodal_data.evaluation import Diagnosis, Predictions, evaluate, read_predictions, read_truth
+from amodal_data.evaluation.comparison import read_predictions
+from amodal_data.evaluation.ground_truth import read_truth
+from amodal_data.evaluation.protocols.error_types import Diagnosis
+from amodal_data.evaluation.report import evaluate
+from amodal_data.evaluation.results.scored_masks import Predictions
 from amodal_data.inspector.contact_sheet import contact_sheet
 from amodal_data.inspector.page_data import PageImage
 from amodal_data.inspector.summary import Summary, summarize
@@ -191,7 +195,7 @@ class TargetDataset:
         findings: Sequence[Finding] = (),
         predictions: Path | None = None,
     ) -> Iterator[PageImage]:
-        """Images for :func:`amodal_data.inspector.write_page`, each with its findings.
+        """Images for :func:`amodal_data.inspector.page.write_page`, each with its findings.
 
         predictions: a results file; each image then has its predictions and its counts of errors.
         """

@@ -143,11 +143,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def read_photo(
-    path: Path,
-    size: tuple[int, int] | None = None,
-    box: Box | None = None,
-    *,
-    reduced: bool = False,
+    path: Path, size: tuple[int, int] | None = None, box: Box | None = None, *, reduced: bool = False
 ) -> NDArray[np.uint8]:
     """Decode a photo to upright RGB, uint8 [H, W, 3]; the EXIF orientation is applied.
 

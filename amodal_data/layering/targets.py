@@ -277,7 +277,7 @@ class LayeredTargets(LevelViews, Drawable):
 
     def _repr_html_(self) -> str:
         """Shown by notebooks: the instances on gray with striped hidden parts, and the ``repr``."""
-        from amodal_data.inspector.drawing.notebook import small_size, views_figure
+        from amodal_data.inspector.drawing.overlay import small_size, views_figure
 
         return views_figure([self.resized(small_size(self.size))], repr(self))
 

@@ -13,7 +13,8 @@ from amodal_data.inspector.summary import Summary
 from amodal_data.inspector.target_dataset import open_dataset
 from amodal_data.io.files import open_regular
 from amodal_data.readers.json_files import load_json
-from amodal_data.synthetic.composing import FLAT, SCHEMA
+from amodal_data.synthetic.composing.scene_writer import SCHEMA
+from amodal_data.synthetic.composing.set_folder import FLAT
 
 
 @dataclass(frozen=True, slots=True)

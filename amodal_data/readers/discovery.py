@@ -1,7 +1,11 @@
-"""Find annotation files and image files in a folder by their published names."""
+"""Published datasets, read from ``catalogue.toml``; annotation files and image files in a folder by their names.
+
+This package downloads nothing; the facts serve to find and to recognize files.
+"""
 
 import os
 import re
+import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,8 +14,41 @@ from pathlib import Path, PurePath
 from amodal_data.errors import AnnotationError, SelectionError
 from amodal_data.io.image_names import normal_path
 from amodal_data.io.images import PHOTO_SUFFIXES
-from amodal_data.readers.catalogue import DATASETS
 from amodal_data.readers.json_files import stem_of
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One annotation file: name, split, number of images and objects (0 = unknown), pattern of names ("" = name)."""
+
+    name: str
+    split: str
+    images: int = 0
+    annotations: int = 0
+    pattern: str = ""
+
+    def split_of(self, file_name: str) -> str | None:
+        """The split of a file with this name, from the pattern if ``split`` is ""; None if the name is another one."""
+        match = re.fullmatch(self.pattern or re.escape(self.name), file_name)
+        return match and (self.split or match["split"])
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """One published dataset. ``photo_url``: pattern with ``{folder}`` and ``{name}``; "" = there is none."""
+
+    title: str
+    license: str
+    page: str
+    parts: tuple[Part, ...]
+    photos: str
+    photo_url: str = ""
+
+
+_TABLE = tomllib.loads(Path(__file__).with_name("catalogue.toml").read_text("utf-8"))
+DATASETS: dict[str, Dataset] = {
+    name: Dataset(**row | {"parts": tuple(Part(**part) for part in row["parts"])}) for name, row in _TABLE.items()
+}
 
 
 @dataclass(frozen=True, slots=True)

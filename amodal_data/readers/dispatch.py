@@ -13,8 +13,7 @@ from amodal_data.readers.amodal_coco import amodal_coco_scenes, dataset_of, layo
 from amodal_data.readers.annotation_index import annotation_keys, list_keys, top_level
 from amodal_data.readers.categories import common_ids
 from amodal_data.readers.cocoa import check_annotator, cocoa_scenes
-from amodal_data.readers.foreign_formats import refuse_foreign
-from amodal_data.readers.json_files import load_json
+from amodal_data.readers.json_files import load_json, refuse_foreign
 from amodal_data.readers.plain_coco import plain_scenes, unknown_layout
 from amodal_data.readers.sln_release import read_sln_release
 from amodal_data.readers.tools.bop import bop_as_coco, bop_files, is_bop

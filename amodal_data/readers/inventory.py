@@ -9,8 +9,7 @@ from typing import Any
 
 from amodal_data.errors import AmodalError
 from amodal_data.io.files import open_regular, replaced
-from amodal_data.readers.catalogue import DATASETS
-from amodal_data.readers.discovery import PhotoFinder, annotation_files
+from amodal_data.readers.discovery import DATASETS, PhotoFinder, annotation_files
 from amodal_data.readers.dispatch import read_annotations
 
 RECORD = "amodal-data-seen.json"

@@ -5,12 +5,33 @@ package does about it.
 """
 
 import json
+import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
 
-from amodal_data.scenes.finding_codes import CODES, Severity
+Severity = Literal["info", "warning", "error"]
 
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """One kind of problem.
+
+    ``severity``: ``error`` = something was skipped or altered; ``warning`` = the file contradicts itself, and one side
+    was chosen; ``info`` = worth knowing, nothing was changed. ``action``: what this package does about it. ``remedy``:
+    what you can do.
+    """
+
+    severity: Severity
+    meaning: str
+    action: str
+    remedy: str
+
+
+_TABLE = Path(__file__).with_name("finding_codes.toml").read_text(encoding="utf-8")
+CODES: dict[str, Code] = {name: Code(**values) for name, values in tomllib.loads(_TABLE).items()}
 ROW = ("code", "severity", "file", "image", "instance", "what", "remedy", "image_file")
 """Columns of a list of findings"""
 

@@ -61,7 +61,6 @@ TOPICS: dict[str, tuple[str, str, tuple[str, ...]]] = {
 
 MODULES = (
     "amodal_data.readers.classes.names",
-    "amodal_data.readers.classes.instance_classes",
     "amodal_data.synthetic.composing.cutouts",
     "amodal_data.synthetic.composing.arrangement",
     "amodal_data.synthetic.composing.scene_writer",
@@ -74,7 +73,6 @@ MODULES = (
     "amodal_data.inspector.drawing.panels",
     "amodal_data.publishing.description",
     "amodal_data.publishing.card",
-    "amodal_data.publishing.croissant",
     "sln.config.sections",
     "sln.completion.complete_folder",
     "sln.completion.shape_prior",
@@ -237,7 +235,7 @@ def _settings() -> str:
 
 def _findings() -> str:
     """Every finding code: what it means, what is done about it, and what you can do."""
-    from amodal_data.scenes.finding_codes import CODES
+    from amodal_data.scenes.findings import CODES
 
     text = (
         "# Findings\n\nLook up a finding code to see what it means and how to correct the file. "

@@ -10,11 +10,11 @@ from plan import Plan
 
 import amodal_data as ad
 import sln
-from amodal_data.evaluation import read_truth
-from amodal_data.export.results import export_results
+from amodal_data.evaluation.ground_truth import read_truth
+from amodal_data.export.coco import export_results
 from amodal_data.io.files import write_text
 from amodal_data.readers.discovery import find_annotations
-from amodal_data.synthetic import write_flat
+from amodal_data.synthetic.write_cocoa import write_flat
 
 SIZE = (96, 128)
 """Height and width of generated images."""

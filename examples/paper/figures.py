@@ -14,9 +14,9 @@ from plan import NETWORKS, TITLES, Plan
 
 import amodal_data as ad
 import sln
-from amodal_data.evaluation import Truth, read_predictions, read_truth
-from amodal_data.inspector.drawing.colors import IDENTITY, level_colors, sem_dist_colors
-from amodal_data.inspector.drawing.hues import distinct_hues
+from amodal_data.evaluation.comparison import read_predictions
+from amodal_data.evaluation.ground_truth import Truth, read_truth
+from amodal_data.inspector.drawing.colors import IDENTITY, distinct_hues, level_colors, sem_dist_colors
 from amodal_data.inspector.drawing.labels import sem_dist_legend, striped_legend, swatches
 from amodal_data.inspector.drawing.panels import as_image, dim, draw_count_map, draw_instances, draw_outline
 from amodal_data.inspector.drawing.sheets import PANEL_WIDTH, Panel, panel_sheet, panel_size
@@ -27,8 +27,7 @@ from amodal_data.masks.rle import iou
 from amodal_data.readers.discovery import PhotoFinder
 from sln.inference.predictor import prepare_photo
 from sln.network.glm import STRIDE
-from sln.ordering.order_net import PairMaps
-from sln.ordering.pair_maps import predicted_maps
+from sln.ordering.order_net import PairMaps, predicted_maps
 
 MOST_INSTANCES = 8
 """Images with more instances are too crowded to look at."""

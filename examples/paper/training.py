@@ -11,7 +11,7 @@ import torch
 from plan import Plan
 
 import sln
-from amodal_data.evaluation import ResultsWriter
+from amodal_data.evaluation.results.results_writer import ResultsWriter
 from amodal_data.io.files import write_text
 from sln.config import commented
 from sln.evaluation.evaluate import whole_batches

@@ -17,7 +17,9 @@ from typing import Any
 
 import amodal_data as ad
 import sln
-from amodal_data.synthetic.composing import FLAT, build_object_bank, compose
+from amodal_data.synthetic.composing.object_bank import build_object_bank
+from amodal_data.synthetic.composing.scene_writer import compose
+from amodal_data.synthetic.composing.set_folder import FLAT
 
 VAL_SHARE = 0.3
 """Share of images that are held out."""

@@ -1,6 +1,9 @@
-"""Evaluate a network on a cache: all protocols on its detections, and its masks at ground-truth boxes."""
+"""Evaluate a network on a cache: all protocols on its detections, and its masks at ground-truth boxes.
 
-from collections.abc import Callable, Iterator
+A page shows predictions beside the ground truth.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +15,18 @@ from PIL import Image
 from torch import Tensor
 
 from amodal_data import EvaluationReport, ScoredMask, evaluate, evaluate_all
-from amodal_data.evaluation import PROTOCOLS, Protocol, write_predictions
 from amodal_data.evaluation.iou import iou_of_counts
+from amodal_data.evaluation.protocols.error_types import Diagnosis
+from amodal_data.evaluation.report import PROTOCOLS, Protocol
+from amodal_data.evaluation.results.results_writer import write_predictions
+from amodal_data.inspector.page import write_page
+from amodal_data.inspector.page_data import PageImage
 from amodal_data.io.images import read_photo
 from sln.config import Metric
 from sln.data.dataset import Batch, CachedTargets, Frame, batches
 from sln.inference.comparison import ComparisonRow, comparison
 from sln.inference.prediction import Prediction, with_decoding
 from sln.inference.predictor import Predictor
-from sln.inference.report_page import write_report
 from sln.network.paste_masks import decode_levels
 from sln.network.roi_pool import ROIs
 from sln.runtime.device import autocast
@@ -197,3 +203,32 @@ def evaluate_model(
     options: dict[str, Any] = {"nms": nms if rules.nms < 1 else "none", "given": "image", "only": predictions.keys()}
     scored = evaluate_all(data.cache, predictions, PROTOCOLS, errors=True, **options)
     return ModelReport(dict(scored.reports), score_at_truth_boxes(predictor, data, limit), predictions)
+
+
+_MAX_IMAGES = 24
+
+
+def write_report(
+    path: Path,
+    data: CachedTargets,
+    predictions: Mapping[int, Sequence[ScoredMask]],
+    diagnosis: Diagnosis,
+    *,
+    title: str,
+    facts: dict[str, Any],
+    curves: Path | None = None,
+) -> int:
+    """Write the images of ``predictions`` (by image id) with most errors; returns their number.
+
+    curves: PNG of the learning curves, shown above the images.
+    """
+    rank = {image_id: i for i, image_id in enumerate(diagnosis.worst())}
+    first = {image.image_id: i for i, image in reversed(list(enumerate(data.images)))}
+    worst = sorted(predictions, key=lambda image_id: rank.get(image_id, len(rank)))[:_MAX_IMAGES]
+
+    def page_image(image_id: int) -> PageImage:
+        i, errors = first[image_id], diagnosis.images.get(image_id, {})
+        return PageImage(data.images[i], data.cache[i], predictions[image_id], data.photos[i], errors=errors)
+
+    chart = ("learning curves", curves.read_bytes()) if curves is not None and curves.exists() else None
+    return write_page(path, map(page_image, worst), title=title, facts=facts, chart=chart)

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from amodal_data.inspector.drawing.colors import sem_dist_colors
-from amodal_data.inspector.drawing.hues import shared_hues
+from amodal_data.inspector.drawing.colors import sem_dist_colors, shared_hues
 from amodal_data.inspector.drawing.labels import PAPER, sem_dist_legend, striped_legend, write_labels
 from amodal_data.inspector.drawing.panels import (
     Picture,

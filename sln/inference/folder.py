@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from amodal_data.cache import CachedImage
 from amodal_data.errors import PhotoError
-from amodal_data.evaluation import ResultsWriter
+from amodal_data.evaluation.results.results_writer import ResultsWriter
 from amodal_data.inspector.page import write_page
 from amodal_data.inspector.page_data import PageImage
 from amodal_data.io.files import folder_for, remove_leftovers, replaced_path, sole_writer
@@ -23,7 +23,7 @@ from amodal_data.layering.sem_dist import sem_dist_of_codes
 from amodal_data.readers.discovery import coco_id
 from amodal_data.scenes.findings import Finding
 from sln.inference.comparison import ComparisonRow, comparison
-from sln.inference.layers import layer_of, save_layer
+from sln.inference.outputs import layer_of, save_layer
 from sln.inference.prediction import Prediction
 
 if TYPE_CHECKING:

@@ -1,7 +1,8 @@
 """What a prediction gives to others: pictures, layers, rows, tables and objects of other libraries."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +13,10 @@ from amodal_data.export.adapters import to_dataframe, to_supervision
 from amodal_data.inspector.drawing.overlay import draw_overlay
 from amodal_data.inspector.layered_predictions import layered_predictions
 from amodal_data.io.images import photo_of_size
-from amodal_data.io.pictures import AnyPhoto, Drawable
+from amodal_data.io.pictures import AnyPhoto, Drawable, save_picture
 from amodal_data.masks.rle import iou
+from amodal_data.masks.windows import subtract
 from sln.config import Category
-from sln.inference.layers import Layer, layer_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -30,6 +31,31 @@ _FOREIGN_NAMES = {  # What results of other tools call these attributes
     "photo": "image img orig_img path", "plot()": "annotate draw visualize", "to_dataframe()": "pandas to_df df",
     "to_coco()": "to_json tojson to_dict", "levels": "layers_map depth", "only()": "filter with_nms",
 }  # fmt: skip
+
+
+class Layer(NamedTuple):
+    """``pixels``, uint8 [H, W, 4]: the image where the instance is visible, transparent elsewhere. ``inpaint``, bool
+    [H, W]: its hidden part, which has to be painted.
+    """
+
+    pixels: NDArray[np.uint8]
+    inpaint: NDArray[np.bool_]
+
+
+def layer_of(photo: NDArray[np.uint8], mask: ScoredMask) -> Layer:
+    """The layer of one instance of a photo, uint8 [H, W, 3]."""
+    visible = mask.amodal if mask.visible is None else mask.visible
+    alpha = visible.decode()
+    pixels = np.where(alpha[..., None], photo, np.uint8(0))
+    return Layer(np.dstack([pixels, alpha.astype(np.uint8) * 255]), subtract(mask.amodal, visible).decode())
+
+
+def save_layer(layer: Layer, folder: Path, name: str) -> list[str]:
+    """Write ``NAME.png`` and ``NAME_inpaint.png`` (white = to be painted); returns the names of both."""
+    pictures = {f"{name}.png": layer.pixels, f"{name}_inpaint.png": layer.inpaint.astype(np.uint8) * 255}
+    for file, pixels in pictures.items():
+        save_picture(Image.fromarray(pixels), folder / file)
+    return list(pictures)
 
 
 class PredictionOutputs(Drawable):
@@ -120,7 +146,7 @@ class PredictionOutputs(Drawable):
 
     def _repr_html_(self) -> str:
         """A small picture and the one-line ``repr``, for notebooks."""
-        from amodal_data.inspector.drawing.notebook import figure
+        from amodal_data.inspector.drawing.overlay import figure
 
         confident, min_score = self.confident()
         picture = self._overlay(confident, self.photo)

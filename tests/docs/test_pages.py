@@ -29,10 +29,10 @@ from amodal_cli import data, model
 from amodal_data.export.convert import convert
 from amodal_data.inspector.target_dataset import open_dataset
 from amodal_data.io.images import read_photo
-from amodal_data.synthetic import write_flat
 from amodal_data.synthetic.composing.arrangement import SceneSpec
 from amodal_data.synthetic.composing.object_bank import build_object_bank
 from amodal_data.synthetic.composing.scene_writer import compose
+from amodal_data.synthetic.write_cocoa import write_flat
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 PAGES.remove(ROOT / "docs" / "how-to" / "check-and-fix.md")  # test_check_page.py runs it

@@ -14,9 +14,8 @@ from pycocotools import mask as coco_mask
 from amodal_data import RLE, read_annotations
 from amodal_data.errors import AmodalError
 from amodal_data.layering.targets import layer_with_findings
-from amodal_data.synthetic import cocoa_annotation
 from amodal_data.synthetic.shapes import arrange
-from amodal_data.synthetic.write_flat import flat_annotations
+from amodal_data.synthetic.write_cocoa import cocoa_annotation, flat_annotations
 from support.oracle import decode_string
 
 SIZE = (24, 32)

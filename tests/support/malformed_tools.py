@@ -10,8 +10,8 @@ import numpy as np
 from amodal_data import read_annotations
 from amodal_data.errors import AmodalError
 from amodal_data.layering.targets import layer_with_findings
-from amodal_data.synthetic import cocoa_annotation
 from amodal_data.synthetic.shapes import arrange
+from amodal_data.synthetic.write_cocoa import cocoa_annotation
 from support.malformed import SIZE, mutate, reference_mask
 from support.tool_layouts import coco as plain_coco
 from support.tool_layouts import cvat, datumaro, in_base64, png, records

@@ -74,10 +74,10 @@ def test_synonyms_name_existing_commands(module, program):
 
     from typer.main import get_command
 
-    from amodal_cli.shared.terminal import SYNONYMS
+    from amodal_cli.shared.terminal import names_of
 
     commands = get_command(import_module(f"amodal_cli.{module}").app).commands
-    for command, words in SYNONYMS.items():
+    for command, words in names_of("synonyms").items():
         owner, name = command.split()
         assert owner != program or name in commands, command
         assert owner != program or not set(words.split()) & set(commands), command

@@ -4,8 +4,13 @@ Levels, counts and sem-dist maps: viridis reversed, light = visible, then near b
 Ito, always together with a number.
 """
 
+from collections import Counter
+from collections.abc import Collection, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
+
+from amodal_data.layering.level_table import pairwise_counts
 
 _VIRIDIS = ("440154", "482878", "3e4989", "31688e", "26828e", "1f9e89", "35b779", "6ece58", "b5de2b", "fde725")
 _OKABE_ITO = ("e69f00", "56b4e9", "009e73", "f0e442", "0072b2", "d55e00", "cc79a7")
@@ -26,7 +31,7 @@ def _viridis(position: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 IDENTITY = _rgb(_OKABE_ITO)
-"""RGB 0..255, float64 [7, 3]. :func:`~amodal_data.inspector.drawing.hues.distinct_hues` assigns the rows."""
+"""RGB 0..255, float64 [7, 3]. :func:`~amodal_data.inspector.drawing.colors.distinct_hues` assigns the rows."""
 
 BANDS = np.vstack([_viridis(np.array(_BAND_POSITIONS)), [10.0, 0.0, 14.0]])
 """RGB 0..255, float64 [6, 3]: visible, then hidden by 1, 2, 3, 4, and 5 or more objects."""
@@ -45,3 +50,46 @@ def sem_dist_colors(m: NDArray[np.floating]) -> NDArray[np.float64]:
     level = np.maximum(np.floor(1.0 - np.asarray(m, np.float64)), 0)
     gray = FADED_SHARE * np.minimum(1, 2 * (1 - np.clip(m + level, 0, 1)))[..., None]
     return (1 - gray) * BANDS[np.minimum(level, len(BANDS) - 1).astype(int)] + gray * FADED_GRAY
+
+
+_COLORS = len(IDENTITY)
+_MAX_PAIRWISE = 500  # Instances up to which overlaps are looked for
+
+
+def distinct_hues(
+    table: NDArray[np.uint8], fixed: Sequence[int | None] | None = None, avoided: Collection[int] = ()
+) -> list[int]:
+    """A row of :data:`~amodal_data.inspector.drawing.colors.IDENTITY` for each instance of a level table.
+
+    table: uint8 [R, N], 0 = outside. fixed: rows that are settled, None = to be chosen. An instance takes a row that no
+    overlapping instance has, if there is one; then one not in ``avoided``, then the least used, then the next in turn.
+    The first seven instances that do not clash take 0 to 6.
+    """
+    n_instances, inside = table.shape[1], table > 0
+    overlap = np.zeros((n_instances, n_instances), bool)
+    if n_instances <= _MAX_PAIRWISE:
+        overlap = np.asarray(pairwise_counts(inside.T, inside) > 0)
+    hues: list[int | None] = [None] * n_instances if fixed is None else list(fixed)
+    uses = Counter(hue for hue in hues if hue is not None)
+    for n, hue in enumerate(hues):
+        if hue is not None:
+            continue
+        clashing = {hues[int(neighbor)] for neighbor in np.flatnonzero(overlap[n])}
+        hue = min(range(_COLORS), key=lambda row: (row in clashing, row in avoided, uses[row], (row - n) % _COLORS))
+        hues[n] = hue
+        uses[hue] += 1
+    return [0 if hue is None else hue for hue in hues]
+
+
+def shared_hues(truth: NDArray[np.uint8], predicted: NDArray[np.uint8], matches: Sequence[int | None]) -> list[int]:
+    """Rows of P predictions beside N true instances, from both level tables.
+
+    matches: the prediction matched to each true instance, None = none; it takes the row of that instance. The other
+    predictions take rows that no true instance has, while there are any.
+    """
+    true_hues = distinct_hues(truth)
+    fixed: list[int | None] = [None] * predicted.shape[1]
+    for n, p in enumerate(matches):
+        if p is not None:
+            fixed[p] = true_hues[n]
+    return distinct_hues(predicted, fixed, set(true_hues))

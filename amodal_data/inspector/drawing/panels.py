@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from amodal_data.inspector.drawing.colors import IDENTITY, level_colors, sem_dist_colors
-from amodal_data.inspector.drawing.hues import distinct_hues
+from amodal_data.inspector.drawing.colors import IDENTITY, distinct_hues, level_colors, sem_dist_colors
 from amodal_data.layering.maps import LevelViews
 from amodal_data.masks.windows import Window, window_of_pixels
 

@@ -4,9 +4,10 @@ An object placed behind others changes nothing of those in front, so its occlusi
 rate that is still too rare is drawn, then a position is searched that gives this rate.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,38 @@ from amodal_data.errors import SelectionError
 from amodal_data.io.images import scaled_mask
 from amodal_data.masks.windows import window_of_pixels
 from amodal_data.synthetic.composing.cutouts import Background, Cutout, ObjectBank
-from amodal_data.synthetic.composing.ground import Spot, random_spots, usual_sizes
+
+_HORIZONS = (0.35, 0.5)  # Row of the horizon, as a share of the canvas (range)
+_BASES = (0.65, 0.8)  # Row on which objects of the usual size stand, likewise
+_FACTORS = (0.6, 1.5)  # Sizes as multiples of the usual size (range)
+
+
+class Spot(NamedTuple):
+    """Where an object stands: its lower edge is above ``row``, its size is ``factor`` times that of its class."""
+
+    row: int
+    factor: float
+
+
+def random_spots(rng: np.random.Generator, height: int, count: int) -> list[Spot]:
+    """Spots on a flat ground in a canvas of ``height`` rows, front to back.
+
+    Seen in perspective, sizes grow in proportion to the distance from the horizon.
+    """
+    horizon, base = rng.uniform(*_HORIZONS), rng.uniform(*_BASES)
+    low, high = np.log(_FACTORS)
+    factors = np.sort(np.exp(rng.uniform(low, high, count)))[::-1].tolist()
+    return [Spot(min(height, round(height * (horizon + f * (base - horizon)))), f) for f in factors]
+
+
+def usual_sizes(bank: ObjectBank) -> dict[str, float]:
+    """Median size of the whole objects of each class: the root of the area as a share of the photo's height."""
+    sizes = defaultdict(list)
+    for cutout in bank.cutouts:
+        if cutout.framed:
+            sizes[cutout.name].append(np.sqrt(cutout.mask.area) / cutout.mask.size[0])
+    return {name: float(np.median(values)) for name, values in sizes.items()}
+
 
 OCCLUSION = ((0.0, 0.40), (0.10, 0.12), (0.25, 0.14), (0.50, 0.18), (0.75, 0.12), (1.0, 0.04))
 """Bins of occlusion rates: upper edge, target share of objects; the first bin is not hidden at all"""

@@ -4,14 +4,16 @@ import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import ndimage
 
 from amodal_data.errors import PhotoError, SelectionError
-from amodal_data.io.images import FORMATS, read_header, read_rgba
+from amodal_data.io.images import FORMATS, read_header, read_photo, read_rgba
 from amodal_data.masks.rle import RLE
 from amodal_data.masks.windows import window_of, window_of_pixels
 from amodal_data.readers.discovery import photos_in
@@ -23,6 +25,7 @@ from amodal_data.synthetic.composing.photo_choice import SourcePhoto
 _OPAQUE = 128  # Least alpha of a pixel of the object
 _MARGIN = 8  # Pixels around a cut-out for its feathered edge; an eighth of its longer side is added
 _NO_NAME = "object"  # Class of cut-outs that lie in no subfolder
+_CHANNELS = 3  # Bytes of an RGB pixel
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,3 +106,31 @@ def cutout_pixels(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     rgb = np.pad(pixels[window][..., :3], ((margin, margin), (margin, margin), (0, 0)))
     nearest: Any = ndimage.distance_transform_edt(~mask, return_distances=False, return_indices=True)
     return rgb[tuple(nearest)], mask
+
+
+class DecodedPhotos:
+    """Opens photos as RGB and keeps those used last, at most ``max_bytes`` of pixels; a larger photo is not kept."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self._photos: dict[tuple[str, bool], Image.Image] = {}
+        self._lock = Lock()
+
+    def __call__(self, path: str, *, alpha: bool = False) -> Image.Image:
+        """The photo at a path; with ``alpha``, the object of an image as :func:`cutout_pixels` crops it.
+
+        Raises :class:`amodal_data.errors.PhotoError`, whose ``place`` is the path.
+        """
+        photo = self._photos.get((path, alpha))
+        photo = photo or Image.fromarray(cutout_pixels(Path(path))[0] if alpha else read_photo(Path(path)))
+        with self._lock:
+            self._photos.pop((path, alpha), None)
+            self._photos[path, alpha] = photo  # the last one
+            while self.kept_bytes > self.max_bytes:
+                del self._photos[next(iter(self._photos))]
+        return photo
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of all photos kept."""
+        return sum(photo.width * photo.height * _CHANNELS for photo in self._photos.values())

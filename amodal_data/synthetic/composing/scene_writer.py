@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from amodal_data.cache import CachedImage
 from amodal_data.cache.parallel import run_parallel, shard_range
 from amodal_data.errors import PhotoError, SelectionError
-from amodal_data.export import export_coco
+from amodal_data.export.coco import export_coco
 from amodal_data.export.cocoa import cocoa_annotation
 from amodal_data.io.files import folder_for
 from amodal_data.layering.targets import layer_scene
@@ -30,7 +30,7 @@ from amodal_data.scenes.scene import Instance, Scene
 from amodal_data.synthetic.composing.arrangement import Arrangement, Planner, SceneSpec, shares
 from amodal_data.synthetic.composing.blending import paint
 from amodal_data.synthetic.composing.cutouts import ObjectBank
-from amodal_data.synthetic.composing.decoded_photos import DecodedPhotos
+from amodal_data.synthetic.composing.photo_folders import DecodedPhotos
 from amodal_data.synthetic.composing.set_folder import BLOCK, SetFolder
 from amodal_data.synthetic.photo import save_photo
 

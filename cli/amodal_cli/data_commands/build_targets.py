@@ -61,7 +61,7 @@ def build_targets(
     """
     import amodal_data
     from amodal_data.errors import SelectionError
-    from amodal_data.readers.catalogue import DATASETS
+    from amodal_data.readers.discovery import DATASETS
 
     paths, split_name = _annotation_files(dataset, annotations, data, split)
     part = options.parse_shard(shard)
@@ -98,8 +98,7 @@ def _annotation_files(
 ) -> tuple[list[Path], str]:
     """Return the files to read and the split in their names ("" = unknown)."""
     from amodal_data.errors import SelectionError
-    from amodal_data.readers.catalogue import DATASETS
-    from amodal_data.readers.discovery import find_annotations
+    from amodal_data.readers.discovery import DATASETS, find_annotations
 
     if dataset not in DATASETS and (dataset.endswith((".json", ".npz")) or Path(dataset).exists()):
         return [Path(dataset), *(annotations or [])], ""

@@ -27,8 +27,7 @@ def card(
     import datetime
 
     from amodal_data.io.files import write_text
-    from amodal_data.publishing.card import dataset_card
-    from amodal_data.publishing.croissant import croissant
+    from amodal_data.publishing.card import croissant, dataset_card
     from amodal_data.publishing.description import describe_dataset
 
     folder = output or (source if source.is_dir() else source.parent)

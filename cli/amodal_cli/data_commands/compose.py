@@ -11,7 +11,7 @@ from amodal_cli.shared.annotations import is_large
 from amodal_cli.shared.terminal import count_of, print_findings, print_note, print_result, progress
 
 if TYPE_CHECKING:
-    from amodal_data.synthetic.composing import ObjectBank
+    from amodal_data.synthetic.composing.cutouts import ObjectBank
 
 Part = Literal["all", "train", "val"]
 Scale = Literal["photo", "usual"]
@@ -73,23 +73,28 @@ def compose(
       amodal-data compose mine.json --images images -o composed --exclude test.txt --scale usual
       amodal-data compose --cutouts objects --backgrounds rooms -o composed
     """
-    from amodal_data.synthetic import composing
+    from amodal_data.synthetic.composing.arrangement import SceneSpec
+    from amodal_data.synthetic.composing.cutouts import Rules
+    from amodal_data.synthetic.composing.object_bank import build_object_bank
+    from amodal_data.synthetic.composing.scene_writer import MAX_OBJECTS, MAX_SCENES
+    from amodal_data.synthetic.composing.scene_writer import compose as compose_scenes
+    from amodal_data.synthetic.composing.set_folder import FLAT
 
     match = re.fullmatch(r"(\d{1,9})(?:-(\d{0,9}))?", objects)
     low, high = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-    if not 1 <= low <= high <= composing.MAX_OBJECTS:
-        limit = f"up to {composing.MAX_OBJECTS}"
+    if not 1 <= low <= high <= MAX_OBJECTS:
+        limit = f"up to {MAX_OBJECTS}"
         raise typer.BadParameter(f"--objects takes A-B such as 2-8, {limit}, found {objects[:20]!r}")
-    if n > composing.MAX_SCENES:
-        raise typer.BadParameter(f"-n is at most {composing.MAX_SCENES:,}, found {n:,}")
+    if n > MAX_SCENES:
+        raise typer.BadParameter(f"-n is at most {MAX_SCENES:,}, found {n:,}")
     if min(size) < _MIN_SIZE:
         raise typer.BadParameter(f"--size is at least {_MIN_SIZE} {_MIN_SIZE}, found {size[0]} {size[1]}")
     if files and not images:
         raise typer.BadParameter("FILE needs the folder of its images: pass --images DIR")
     if not files and not (cutouts and backgrounds):
         raise typer.BadParameter("pass FILE with --images, or --cutouts with --backgrounds")
-    bank = composing.build_object_bank(
-        files or [], images or [], rules=composing.Rules(smallest=smallest, contact=contact), classes=classes or [],
+    bank = build_object_bank(
+        files or [], images or [], rules=Rules(smallest=smallest, contact=contact), classes=classes or [],
         licenses=licenses or [], part=part, held_out=held_out, split=split, cutouts=cutouts, backgrounds=backgrounds,
         exclude=exclude or [], stream=any(map(is_large, files or [])) if stream is None else stream,
     )  # fmt: skip
@@ -97,11 +102,11 @@ def compose(
     print_note(f"{count_of(len(bank.cutouts), 'unoccluded object')} in {sources}", quiet=quiet)
     _warn_of_licenses(bank)
     _warn_of_unmatched(bank)
-    spec = composing.SceneSpec(size, (low, high), occluded, tuple(classes or ()), balance, scale)
+    spec = SceneSpec(size, (low, high), occluded, tuple(classes or ()), balance, scale)
     numbers = options.parse_shard(shard)
     kept = "finished scenes are kept; continue with --resume"
     with progress("composing", n // (numbers[1] if numbers else 1), quiet=quiet, interrupt_note=kept) as advance:
-        report = composing.compose(
+        report = compose_scenes(
             bank, output, n, seed=seed, spec=spec, jobs=jobs, scheduler=scheduler, shard=numbers, resume=resume,
             force=force, on_scene=advance,
         )  # fmt: skip
@@ -110,7 +115,7 @@ def compose(
     text = f"{report.folder}: {counts} of {count_of(report.cutouts, 'object')}, {report.seconds:.1f} s\nhidden part: "
     text += ", ".join(f"to {float(edge):.0%} {share:.1%}" for edge, share in report.occlusion.items())
     print_result(text, report.to_dict(), as_json=as_json)
-    hint = f"next: amodal-data build-targets {report.folder / composing.FLAT}"
+    hint = f"next: amodal-data build-targets {report.folder / FLAT}"
     waiting = "other shards are missing; the last one writes the annotations"
     print_note(hint if report.complete else waiting, quiet=quiet)
 

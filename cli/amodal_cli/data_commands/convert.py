@@ -62,7 +62,8 @@ def convert(
       amodal-data convert mine.json --masks amodal --to yolo -o yolo
       amodal-data convert val.h5 --to labelme -o to_correct
     """
-    from amodal_data import export
+    from amodal_data.export.convert import READING
+    from amodal_data.export.convert import convert as convert_images
     from amodal_data.inspector.target_dataset import open_dataset
 
     check_output(output, force=force, inputs=[source], makes_folder=True)
@@ -72,7 +73,7 @@ def convert(
     with progress("converting", len(dataset), quiet=quiet) as advance:
         images = dataset.iterate(findings, advance)
         images = _fix_order(images, swaps) if fix_order else images
-        conversion = export.convert(images, output, to, masks=dataset.masks, categories=dataset.categories, force=force)
+        conversion = convert_images(images, output, to, masks=dataset.masks, categories=dataset.categories, force=force)
     if fix_order:
         pairs, changed = count_of(sum(swaps), "pair"), count_of(sum(n > 0 for n in swaps), "image")
         print_note(f"order corrected: {pairs} in {changed}", quiet=quiet)
@@ -83,8 +84,8 @@ def convert(
         refuse_nothing_left(findings, conversion.path)
     for sentence in conversion.losses:
         print_note(sentence, quiet=quiet)
-    if to in export.READING:
-        reading = export.READING[to].replace("amodal", dataset.masks)
+    if to in READING:
+        reading = READING[to].replace("amodal", dataset.masks)
         reading = reading if dataset.masks == "amodal" else reading.partition(" --order")[0]
         print_note(f"read it with: amodal-data build-targets {output} {reading}".rstrip(), quiet=quiet)
 

@@ -75,7 +75,7 @@ def evaluate(
         if (len(predictions) > 1 and not join) or baselines:
             raise typer.BadParameter("--csv takes one method; add --join if the files are parts of one")
         check_output(table, force=force, inputs=[ground_truth, *predictions])
-    from amodal_data.evaluation import evaluate_all, name_methods
+    from amodal_data.evaluation.methods import evaluate_all, name_methods
     from amodal_data.io.files import replaced
 
     with progress("scoring images", None, quiet=quiet) as advance:

@@ -11,7 +11,7 @@ from amodal_cli.shared.terminal import check_output, count_of, print_note, print
 from amodal_data.io.text import printable
 
 if TYPE_CHECKING:
-    from amodal_data.readers.catalogue import Dataset
+    from amodal_data.readers.discovery import Dataset
     from amodal_data.readers.inventory import FileStatus
 
 
@@ -35,7 +35,7 @@ def get(
       amodal-data get cocoa -d COCOA -o urls.txt
     """
     from amodal_data.io.files import write_text
-    from amodal_data.readers.catalogue import DATASETS
+    from amodal_data.readers.discovery import DATASETS
     from amodal_data.readers.inventory import annotation_inventory, missing_photos
 
     if dataset is None:

@@ -77,8 +77,7 @@ def report_photos(file_names: Sequence[str], folders: list[Path], *, quiet: bool
 def add_classes(scenes: "Scenes | SceneStream", table: Path | None, instances: Path | None) -> "Scenes | SceneStream":
     """Add the classes of a table of names, then of COCO's instances, if given."""
     from amodal_data import Scenes, read_coco
-    from amodal_data.readers.classes.instance_classes import classes_from_instances
-    from amodal_data.readers.classes.names import read_class_names, with_classes
+    from amodal_data.readers.classes.names import classes_from_instances, read_class_names, with_classes
 
     if table is None and instances is None:
         return scenes

@@ -119,7 +119,7 @@ def check_dataset_name(dataset: str) -> None:
     """Raise :class:`SelectionError` unless ``dataset`` is the name of a published dataset."""
     from amodal_data.errors import SelectionError
     from amodal_data.io.text import suggest_name
-    from amodal_data.readers.catalogue import DATASETS
+    from amodal_data.readers.discovery import DATASETS
 
     if dataset not in DATASETS:
         raise SelectionError(f"no dataset is called {dataset!r}", fix=suggest_name(dataset, DATASETS))

@@ -3,6 +3,7 @@
 import codecs
 import json
 import sys
+import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
@@ -24,29 +25,13 @@ if TYPE_CHECKING:
 _ORDER_CODES = ("order-equal",)  # Findings whose remedy is printed at once: an option was probably forgotten
 DEBUG = {"on": False}  # Whether ``--debug`` was given: unexpected errors show their traceback
 _INTERRUPT_NOTES: list[str] = []  # What the last line of an interrupted command adds
-_EXTRAS = {  # The extra that installs each optional package
-    "pydantic": "sln", "tomlkit": "sln", "torch": "sln", "torchvision": "sln", "safetensors": "sln",
-    "distributed": "distributed", "faster_coco_eval": "boundary", "datumaro": "formats",
-    "fiftyone": "fiftyone", "supervision": "supervision", "pyarrow": "parquet", "tensorboard": "tensorboard",
-    "pandas": "pandas", "av": "video",
-}  # fmt: skip
 _PLAIN = {"█": "#", "━": "-", "…": "..."}  # ASCII for symbols of bars
-SYNONYMS = {  # Names that other tools use for these commands
-    "amodal-data check": "validate val lint verify-annotations",
-    "amodal-data stats": "info count summary describe statistics",
-    "amodal-data inspect": "view show visualize visualise plot browse app launch",
-    "amodal-data build-targets": "build layer prepare create cache",
-    "amodal-data get": "download fetch zoo",
-    "amodal-data convert": "export import transform",
-    "amodal-data join": "combine concat concatenate append",
-    "amodal-data evaluate": "test eval score metrics compare diff",
-    "sln fit": "train finetune fine-tune",
-    "sln predict": "infer inference detect segment track show visualize",
-    "sln evaluate": "test eval val validate score benchmark",
-    "sln export": "convert",
-    "sln runs": "list ls",
-    "sln models": "zoo weights",
-}
+
+
+def names_of(kind: str) -> dict[str, str]:
+    """``synonyms``: names that other tools use, by command. ``extras``: the extra of each optional package."""
+    table: dict[str, dict[str, str]] = tomllib.loads(Path(__file__).with_name("names.toml").read_text("utf-8"))
+    return table[kind]
 
 
 class CommandGroup(TyperGroup):
@@ -67,7 +52,7 @@ def _nearest_command(word: str, program: str, names: list[str]) -> str:
     """The command that a wrong name means, one of ``names`` if possible, else of the other program; "" = none."""
     from difflib import get_close_matches
 
-    rows = [(*row.split(), words.split()) for row, words in SYNONYMS.items()]
+    rows = [(*row.split(), words.split()) for row, words in names_of("synonyms").items()]
     synonyms = [(owner, name) for owner, name, words in rows if word in [name, *words]]
     matches = [name for _, name in synonyms if name in names]
     matches += [name for name in names if name.startswith(word)]
@@ -163,7 +148,7 @@ def _report_error(error: Exception) -> int:
     from amodal_data.errors import InUseError, LayoutError, OutputExistsError, SelectionError
     from sln.errors import ConfigError, MachineError, RunError
 
-    if isinstance(error, ModuleNotFoundError) and (extra := _EXTRAS.get(str(error.name).partition(".")[0])):
+    if isinstance(error, ModuleNotFoundError) and (extra := names_of("extras").get(str(error.name).partition(".")[0])):
         print_note(f'error: the package {error.name!r} is not installed\n  fix: pip install "amodal-data[{extra}]"')
         return 3
     if isinstance(error, AmodalError):
@@ -187,8 +172,7 @@ def print_note(text: str, *, quiet: bool = False) -> None:
 
 def print_findings(findings: "Sequence[Finding]", *, quiet: bool) -> dict[str, int]:
     """Print how often each finding code occurs, unless quiet; return these counts."""
-    from amodal_data.scenes.finding_codes import CODES
-    from amodal_data.scenes.findings import count_findings, counts_text
+    from amodal_data.scenes.findings import CODES, count_findings, counts_text
 
     counts = count_findings(findings)
     if counts:

@@ -13,8 +13,7 @@ _RUNS = Path("runs")  # Folder of runs by default
 
 
 def runs(
-    folder: Annotated[Path, options.Folder(help="Folder of run directories.")] = _RUNS,
-    as_json: options.Json = False,
+    folder: Annotated[Path, options.Folder(help="Folder of run directories.")] = _RUNS, as_json: options.Json = False
 ) -> None:
     """List the runs in a folder, newest first, with steps, loss and AP.
 

@@ -7,7 +7,7 @@ from sln.errors import WeightsError
 
 DEFAULT = "coco-shapes"
 SHIPPED = {
-    DEFAULT: "Shape prior of masks of COCO 2017: completes any visible masks, without an image.",
+    DEFAULT: "Shape prior of masks of COCO 2017: completes any visible masks, without an image."
 }  # Each a file NAME.safetensors with its card NAME.md in this folder
 LICENSE = "CC BY 4.0; learned from the annotations of COCO (COCO Consortium, cocodataset.org), CC BY 4.0"
 

@@ -26,7 +26,7 @@ from amodal_data.errors import (
     OutputExistsError,
     SelectionError,
 )
-from amodal_data.synthetic import write_cocoa, write_flat
+from amodal_data.synthetic.write_cocoa import write_cocoa, write_flat
 
 
 def repeat_images(path, n, source=None):

@@ -14,8 +14,7 @@ from support.tool_layouts import LAYOUTS, written
 import amodal_data as ad
 from amodal_data.datasets.filter import Conditions, filter_dataset
 from amodal_data.datasets.layout_parts import open_parts
-from amodal_data.datasets.split import split_dataset
-from amodal_data.datasets.stratification import assign_groups
+from amodal_data.datasets.split import assign_groups, split_dataset
 from amodal_data.errors import LayoutError, OutputExistsError, SelectionError
 
 PARTS = {"train": 0.6, "val": 0.2, "test": 0.2}

@@ -12,7 +12,7 @@ from amodal_data.errors import AnnotationError, PredictionError
 from amodal_data.evaluation import ground_truth
 from amodal_data.evaluation.results import json_rows
 from amodal_data.evaluation.results.json_rows import Index, open_records
-from amodal_data.export import export_results
+from amodal_data.export.coco import export_results
 from amodal_data.inspector.target_dataset import open_dataset
 
 
@@ -146,7 +146,8 @@ def test_all_forms_of_a_file_give_equal_figures(scored, tmp_path, name):
             os.close(reading)
         in_memory = {}
         if expected is None:
-            from amodal_data.evaluation import read_predictions, read_truth
+            from amodal_data.evaluation.comparison import read_predictions
+            from amodal_data.evaluation.ground_truth import read_truth
 
             in_memory = read_predictions(file, read_truth(path)).images
             assert values == figures(path, in_memory, protocol)

@@ -18,8 +18,9 @@ from support.scenes import make_scene, random_masks
 
 from amodal_data import RLE, ScoredMask, evaluate, evaluate_all, write_cocoa, write_flat
 from amodal_data.errors import PredictionError, SelectionError
-from amodal_data.evaluation import PROTOCOLS, bootstrap
-from amodal_data.export import export_results
+from amodal_data.evaluation import bootstrap
+from amodal_data.evaluation.report import PROTOCOLS
+from amodal_data.export.coco import export_results
 from amodal_data.inspector.target_dataset import open_dataset
 
 

@@ -18,8 +18,11 @@ from support.commands import run_command
 from amodal_data import RLE, build_targets, evaluate, evaluate_all, read_annotations, verify_cache
 from amodal_data.cache import TargetCache
 from amodal_data.errors import AnnotationError, PredictionError, SelectionError
-from amodal_data.evaluation import PROTOCOLS, ScoredMask, ground_truth, name_methods
+from amodal_data.evaluation import ground_truth
+from amodal_data.evaluation.methods import name_methods
+from amodal_data.evaluation.report import PROTOCOLS
 from amodal_data.evaluation.results.results_writer import ResultsWriter
+from amodal_data.evaluation.results.scored_masks import ScoredMask
 
 HEIGHT, WIDTH = 40, 60
 

@@ -10,9 +10,11 @@ from support.scenes import make_scene, random_masks
 
 from amodal_data import RLE, ScoredMask, evaluate, layer_scene, write_cocoa
 from amodal_data.errors import PredictionError
-from amodal_data.evaluation import ResultsWriter, read_predictions, read_truth, write_predictions
+from amodal_data.evaluation.comparison import read_predictions
+from amodal_data.evaluation.ground_truth import read_truth
 from amodal_data.evaluation.protocols.order import pair_votes
 from amodal_data.evaluation.protocols.pair_order import Grids, grid_of, order_of
+from amodal_data.evaluation.results.results_writer import ResultsWriter, write_predictions
 from amodal_data.evaluation.results.sidecar import open_sidecar, sidecar_path
 from amodal_data.layering.sem_dist import instance_order, relative_depth
 from amodal_data.masks.windows import crop, from_crop, intersect_windows, subtract, window_of
@@ -123,7 +125,7 @@ def test_no_figure_depends_on_the_order_of_images(scenes, tmp_path, protocol):
 
 
 def write_classes(scenes, tmp_path, classes):
-    from amodal_data.export import export_coco
+    from amodal_data.export.coco import export_coco
     from amodal_data.inspector.target_dataset import open_dataset
 
     content = export_coco(open_dataset(scenes / "COCO_amodal_val2014.json"))

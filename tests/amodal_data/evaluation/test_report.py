@@ -12,12 +12,13 @@ from support.scenes import make_scene, random_masks
 
 from amodal_data import RLE, build_targets, evaluate, read_cocoa, write_cocoa, write_flat
 from amodal_data.errors import PredictionError, SelectionError
-from amodal_data.evaluation import ScoredMask, read_predictions
+from amodal_data.evaluation.comparison import read_predictions
 from amodal_data.evaluation.ground_truth import Truth, TruthImage, read_truth
 from amodal_data.evaluation.matching import match
 from amodal_data.evaluation.protocols.order import pair_votes
 from amodal_data.evaluation.protocols.pair_order import grid_of, paste
-from amodal_data.export import export_results
+from amodal_data.evaluation.results.scored_masks import ScoredMask
+from amodal_data.export.coco import export_results
 from amodal_data.inspector.target_dataset import open_dataset
 from amodal_data.layering.targets import layer_scene
 from amodal_data.masks.rle import parse_rle

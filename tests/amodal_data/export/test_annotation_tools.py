@@ -14,7 +14,7 @@ from support.scenes import ellipse, make_scene, random_masks
 from amodal_data import RLE, layer_scene, read_annotations, write_cocoa, write_flat
 from amodal_data.cache import CachedImage
 from amodal_data.errors import OutputExistsError, SelectionError
-from amodal_data.export import LOSSES, READING, convert
+from amodal_data.export.convert import LOSSES, READING, convert
 from amodal_data.inspector.target_dataset import open_dataset
 from amodal_data.masks.contours import trace_parts
 from amodal_data.masks.rle import merge, rasterize

@@ -22,9 +22,10 @@ from amodal_data import (
     write_flat,
 )
 from amodal_data.errors import LayoutError, SelectionError
-from amodal_data.export import LAYOUTS as OUT
-from amodal_data.export import convert, export_records
 from amodal_data.export.adapters import from_fiftyone, to_fiftyone, to_supervision
+from amodal_data.export.coco import export_records
+from amodal_data.export.convert import LAYOUTS as OUT
+from amodal_data.export.convert import convert
 from amodal_data.inspector.target_dataset import open_dataset
 from amodal_data.masks.contours import trace_ring
 from amodal_data.masks.rle import rasterize

@@ -16,7 +16,9 @@ from amodal_data import (
     write_cocoa,
     write_flat,
 )
-from amodal_data.export import TABLE, export_coco, export_datumaro, export_table
+from amodal_data.export.coco import export_coco
+from amodal_data.export.datumaro import export_datumaro
+from amodal_data.export.table import TABLE, export_table
 from amodal_data.inspector.target_dataset import TargetDataset, open_dataset
 
 

@@ -7,7 +7,8 @@ from support.scenes import make_scene, random_masks
 from amodal_data import layer_scene
 from amodal_data.cache import CachedImage
 from amodal_data.errors import InUseError, SelectionError
-from amodal_data.export import export_yolo, yolo
+from amodal_data.export import yolo
+from amodal_data.export.yolo import export_yolo
 from amodal_data.io.files import sole_writer
 
 

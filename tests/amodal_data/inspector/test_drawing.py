@@ -10,8 +10,7 @@ from PIL import Image
 from support.scenes import make_scene, random_masks
 
 import amodal_data as ad
-from amodal_data.inspector.drawing.colors import IDENTITY
-from amodal_data.inspector.drawing.hues import distinct_hues, shared_hues
+from amodal_data.inspector.drawing.colors import IDENTITY, distinct_hues, shared_hues
 from amodal_data.inspector.drawing.labels import write_labels
 from amodal_data.inspector.drawing.panels import draw_instances
 from amodal_data.inspector.layered_predictions import match_predictions

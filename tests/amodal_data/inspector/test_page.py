@@ -9,8 +9,10 @@ from support.scenes import make_scene
 
 from amodal_data import RLE, ScoredMask, build_targets, read_annotations, read_cocoa, write_cocoa
 from amodal_data.cache import CachedImage
-from amodal_data.evaluation import read_predictions, read_truth, write_predictions
+from amodal_data.evaluation.comparison import read_predictions
+from amodal_data.evaluation.ground_truth import read_truth
 from amodal_data.evaluation.protocols.pair_order import Grids, order_of
+from amodal_data.evaluation.results.results_writer import write_predictions
 from amodal_data.inspector.drawing.colors import BANDS, IDENTITY, sem_dist_colors
 from amodal_data.inspector.page import write_page
 from amodal_data.inspector.page_data import PageImage, _leb128

@@ -10,10 +10,11 @@ from support.scenes import make_scene, modal_photos, random_masks
 
 import amodal_data as ad
 from amodal_data.errors import SelectionError
-from amodal_data.publishing.card import dataset_card
-from amodal_data.publishing.croissant import croissant
+from amodal_data.publishing.card import croissant, dataset_card
 from amodal_data.publishing.description import describe_dataset
-from amodal_data.synthetic.composing import SceneSpec, build_object_bank, compose
+from amodal_data.synthetic.composing.arrangement import SceneSpec
+from amodal_data.synthetic.composing.object_bank import build_object_bank
+from amodal_data.synthetic.composing.scene_writer import compose
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from amodal_data import (
     write_flat,
 )
 from amodal_data.errors import AnnotationError, LayoutError, SceneError, SelectionError
-from amodal_data.export import export_coco
+from amodal_data.export.coco import export_coco
 from amodal_data.inspector.target_dataset import TargetDataset
 from amodal_data.layering.targets import layer_with_findings
 from amodal_data.scenes.occlusion_order import resolve_order

@@ -8,10 +8,9 @@ from support.commands import run_command
 
 from amodal_data import RLE, TargetCache, layer_scene, read_annotations, read_coco, read_cocoa, write_cocoa
 from amodal_data.errors import SelectionError
-from amodal_data.export import export_coco
+from amodal_data.export.coco import export_coco
 from amodal_data.inspector.target_dataset import open_dataset
-from amodal_data.readers.classes.instance_classes import classes_from_instances
-from amodal_data.readers.classes.names import as_toml, coverage, read_class_names, with_classes
+from amodal_data.readers.classes.names import as_toml, classes_from_instances, coverage, read_class_names, with_classes
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from support.commands import run_command
 
 from amodal_data import read_annotations, read_records
 from amodal_data.errors import AnnotationError, LayoutError, SelectionError
-from amodal_data.export import convert
+from amodal_data.export.convert import convert
 from amodal_data.inspector.target_dataset import open_dataset
 from amodal_data.readers.stream import iter_annotations
 

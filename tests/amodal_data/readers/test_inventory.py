@@ -4,7 +4,7 @@ import pytest
 
 from amodal_data import write_cocoa
 from amodal_data.io.environment import examine
-from amodal_data.readers.catalogue import DATASETS
+from amodal_data.readers.discovery import DATASETS
 from amodal_data.readers.inventory import annotation_inventory, missing_photos
 
 

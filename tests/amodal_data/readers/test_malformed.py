@@ -7,7 +7,7 @@ from support.malformed import case, check_file
 from support.malformed_tools import check_tool_file, tool_case
 
 from amodal_data import read_cocoa
-from amodal_data.synthetic import write_cocoa
+from amodal_data.synthetic.write_cocoa import write_cocoa
 
 
 @pytest.mark.slow

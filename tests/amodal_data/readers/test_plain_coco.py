@@ -28,10 +28,9 @@ from amodal_data import (
 )
 from amodal_data.cache import CachedImage
 from amodal_data.errors import LayoutError
-from amodal_data.evaluation import ScoredMask
 from amodal_data.evaluation.ground_truth import Truth, TruthImage
-from amodal_data.evaluation.results.scored_masks import Predictions
-from amodal_data.export import export_coco
+from amodal_data.evaluation.results.scored_masks import Predictions, ScoredMask
+from amodal_data.export.coco import export_coco
 
 COCO128 = ROOT.parent / "shared" / "data" / "coco128" / "instances.json"
 

@@ -3,7 +3,7 @@
 import pytest
 
 from amodal_data.errors import AnnotationError
-from amodal_data.readers.yaml_files import read_yaml
+from amodal_data.readers.class_lists import read_yaml
 
 REFUSED = {
     "aliases": ("a: &a [x, x]\nb: &b [*a, *a]\nnames: [*b, *b]\n", "not read: the alias *a"),

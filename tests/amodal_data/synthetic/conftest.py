@@ -3,7 +3,7 @@
 import pytest
 from support.scenes import modal_photos
 
-from amodal_data.synthetic.composing import build_object_bank
+from amodal_data.synthetic.composing.object_bank import build_object_bank
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,11 @@ from support.commands import run_command
 
 from amodal_data.errors import AnnotationError, InUseError, OutputExistsError, SelectionError
 from amodal_data.io.files import sole_writer
-from amodal_data.synthetic.composing import COCOA, FLAT, MAX_OBJECTS, MAX_SCENES, SceneSpec, build_object_bank, compose
-from amodal_data.synthetic.composing.decoded_photos import DecodedPhotos
+from amodal_data.synthetic.composing.arrangement import SceneSpec
+from amodal_data.synthetic.composing.object_bank import build_object_bank
+from amodal_data.synthetic.composing.photo_folders import DecodedPhotos
+from amodal_data.synthetic.composing.scene_writer import MAX_OBJECTS, MAX_SCENES, compose
+from amodal_data.synthetic.composing.set_folder import COCOA, FLAT
 
 TINY = SceneSpec(size=(64, 80), objects=(1, 3))
 

@@ -16,13 +16,14 @@ from amodal_data.errors import AnnotationError, LayoutError, SelectionError
 from amodal_data.masks.rle import RLE, parse_rle
 from amodal_data.publishing.card import dataset_card
 from amodal_data.publishing.description import describe_dataset
-from amodal_data.synthetic.composing import COCOA, FLAT, SceneSpec, build_object_bank, compose
-from amodal_data.synthetic.composing.arrangement import Arrangement, Placement, Planner
+from amodal_data.synthetic.composing.arrangement import Arrangement, Placement, Planner, SceneSpec, usual_sizes
 from amodal_data.synthetic.composing.blending import paint
 from amodal_data.synthetic.composing.coco_file import CocoFile
-from amodal_data.synthetic.composing.decoded_photos import DecodedPhotos
-from amodal_data.synthetic.composing.ground import usual_sizes
+from amodal_data.synthetic.composing.object_bank import build_object_bank
 from amodal_data.synthetic.composing.photo_choice import in_part
+from amodal_data.synthetic.composing.photo_folders import DecodedPhotos
+from amodal_data.synthetic.composing.scene_writer import compose
+from amodal_data.synthetic.composing.set_folder import COCOA, FLAT
 
 SMALL = SceneSpec(size=(96, 128), objects=(2, 5))
 

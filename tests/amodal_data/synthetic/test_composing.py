@@ -17,10 +17,12 @@ import amodal_data.synthetic.composing.blending as blending
 from amodal_data import RLE, build_targets, layer_scene, read_cocoa, read_d2sa, verify_cache
 from amodal_data.errors import OutputExistsError, SelectionError
 from amodal_data.masks.rle import parse_rle
-from amodal_data.synthetic.composing import COCOA, FLAT, OCCLUSION, Rules, SceneSpec, build_object_bank, compose
-from amodal_data.synthetic.composing.arrangement import Arrangement, Placement, Planner
+from amodal_data.synthetic.composing.arrangement import OCCLUSION, Arrangement, Placement, Planner, SceneSpec
 from amodal_data.synthetic.composing.blending import paint
-from amodal_data.synthetic.composing.scene_writer import to_scene
+from amodal_data.synthetic.composing.cutouts import Rules
+from amodal_data.synthetic.composing.object_bank import build_object_bank
+from amodal_data.synthetic.composing.scene_writer import compose, to_scene
+from amodal_data.synthetic.composing.set_folder import COCOA, FLAT
 
 DATA = ROOT.parent / "shared" / "data" / "coco128"
 SMALL = SceneSpec(size=(96, 128), objects=(2, 5))

@@ -7,7 +7,8 @@ from PIL import Image
 from amodal_data import build_targets, layer_scene, read_cocoa, verify_cache, write_cocoa
 from amodal_data.errors import OutputExistsError
 from amodal_data.layering.targets import layer_with_findings
-from amodal_data.synthetic import arrange, cocoa_annotation
+from amodal_data.synthetic.shapes import arrange
+from amodal_data.synthetic.write_cocoa import cocoa_annotation
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,9 @@ from support.oracle import roi_levels
 import sln as package
 from amodal_data import build_targets, evaluate, instance_order, read_cocoa, relative_depth, write_cocoa
 from amodal_data.errors import PhotoError, SelectionError
-from amodal_data.evaluation import read_predictions, read_truth, write_predictions
+from amodal_data.evaluation.comparison import read_predictions
+from amodal_data.evaluation.ground_truth import read_truth
+from amodal_data.evaluation.results.results_writer import write_predictions
 from amodal_data.inspector.layered_predictions import layered_predictions
 from amodal_data.io.images import read_photo
 from sln import CachedTargets, Sources, build, fit, load, load_config

@@ -11,12 +11,21 @@ from support.scenes import make_scene
 from torchvision.models import resnet18
 
 from amodal_data import RLE, ScoredMask, TargetCache, build_targets, layer_scene, read_cocoa, write_cocoa
-from amodal_data.evaluation import read_predictions
+from amodal_data.evaluation.comparison import read_predictions
 from amodal_data.evaluation.ground_truth import read_truth
 from sln import CachedTargets, load_config
 from sln.errors import TrainingError, WeightsError
-from sln.ordering.order_net import OrderNet, PairMaps, correct_pairs, fit_order, load_order, make_pairs, save_order
-from sln.ordering.pair_maps import pair_maps, predicted_maps
+from sln.ordering.order_net import (
+    OrderNet,
+    PairMaps,
+    correct_pairs,
+    fit_order,
+    load_order,
+    make_pairs,
+    pair_maps,
+    predicted_maps,
+    save_order,
+)
 
 
 @pytest.fixture(scope="module")
