@@ -14,8 +14,8 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 test: .venv/.dev
 	$(PYTEST) -m "not research and not slow"
 
-test-all: .venv/.dev
-	$(PYTEST)
+test-all: test
+	$(PYTEST) -m "research or slow"
 
 check: .venv/.dev
 	$(BIN)/ruff check .
