@@ -145,7 +145,14 @@ def _upright(image: Image.Image) -> Image.Image:
 def read_photo(
     path: Path, size: tuple[int, int] | None = None, box: Box | None = None, *, reduced: bool = False
 ) -> NDArray[np.uint8]:
-    """Decode a photo to upright RGB, uint8 [H, W, 3]; the EXIF orientation is applied.
+    """Decode a photo to upright RGB, uint8 [H, W, 3]: :func:`decode_photo`."""
+    return np.asarray(decode_photo(path, size, box, reduced=reduced))
+
+
+def decode_photo(
+    path: Path, size: tuple[int, int] | None = None, box: Box | None = None, *, reduced: bool = False
+) -> Image.Image:
+    """Decode a photo to upright RGB; the EXIF orientation is applied.
 
     size: scale it to (H, W); box: only this part of it, (x0, y0, x1, y1). reduced: decode a JPEG at a half, a quarter
     or an eighth of its size if that is still as large as ``size``: faster, and pixels differ a little. Raises
@@ -164,7 +171,8 @@ def read_photo(
             x, y = scale[::-1] if _orientation(image) >= 5 else scale
             part = box and (box[0] * x, box[1] * y, box[2] * x, box[3] * y)
             photo = photo.resize((size[1], size[0]), Image.Resampling.BILINEAR, box=part)
-        return np.asarray(photo)
+        photo.load()  # here, where damage becomes a PhotoError
+        return photo.copy() if photo is image else photo
 
 
 def _reduce(image: Image.Image, size: tuple[int, int], box: Box | None) -> None:

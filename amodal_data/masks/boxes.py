@@ -1,4 +1,4 @@
-"""Boxes of regions and of their unions, from runs."""
+"""Boxes of regions and of their unions."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,22 @@ def region_boxes(
     first[1:] = ends[:-1]
     low, high = np.minimum.reduceat(y0, first), np.maximum.reduceat(y1, first)
     return np.array([x0[first], low, -x1[ends - 1] - 1, -high])
+
+
+def map_boxes(regions: NDArray[np.uint16], n: int) -> NDArray[np.int32]:
+    """Box of each of ``n`` regions of a map [H, W] that holds 1 + region, 0 = none, int32 [4, n] for
+    :func:`union_boxes`.
+    """
+    width = regions.shape[1]
+    edges = np.ones(regions.shape, np.bool_)
+    np.not_equal(regions[:, 1:], regions[:, :-1], out=edges[:, 1:])
+    starts = np.flatnonzero(edges)  # of runs along the rows
+    y, x = np.divmod(starts, width)
+    x_stop = x + np.diff(starts, append=regions.size)
+    corners = np.full((4, n + 1), EMPTY_BOX, np.int32)
+    for corner, values in zip(corners, (x, y, -x_stop, -1 - y), strict=True):
+        np.minimum.at(corner, regions.reshape(-1)[starts], values.astype(np.int32))
+    return corners[:, 1:]
 
 
 def union_boxes(corners: NDArray[np.int32], regions: NDArray[np.bool_]) -> NDArray[np.int32]:

@@ -13,15 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from amodal_data import TargetCache
 from amodal_data.errors import AmodalError
-from amodal_data.io.images import read_photo
+from amodal_data.io.images import decode_photo
 from amodal_data.layering.maps import ResizedTargets
-from amodal_data.masks.boxes import EMPTY_BOX, union_boxes
+from amodal_data.masks.boxes import map_boxes, union_boxes
 from sln.config import DataConfig
 from sln.data.photos import find_photos
 from sln.errors import TrainingError
@@ -150,28 +149,34 @@ class CachedTargets(Dataset[Batch]):
         size = self.images[index].size
         frame = fit_in(size, self.settings.size, _random_box(rng, size, self.settings.crop))
         flip = self.settings.flip and bool(rng.random() < 0.5)
-        return self._crop(index, frame, flip=flip, epoch=epoch, jitter_seed=int(rng.integers(2**31)))
+        return self._crop(index, frame, flip=flip, epoch=epoch, rng=rng)
 
-    def _crop(self, index: int, frame: Frame, *, flip: bool, epoch: int, jitter_seed: int | None = None) -> Batch:
+    def _crop(
+        self, index: int, frame: Frame, *, flip: bool, epoch: int, rng: np.random.Generator | None = None
+    ) -> Batch:
         # what is evaluated is decoded in full, as in prediction
-        photo = read_photo(self.photos[index], frame.resized, frame.box, reduced=epoch > 0)
+        photo = decode_photo(self.photos[index], frame.resized, frame.box, reduced=rng is not None)
+        if rng is not None and self.settings.jitter:
+            photo = jitter_colors(photo, self.settings.jitter, rng)
+        photo = photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else photo
         targets = self.cache[index]
-        if jitter_seed is not None:
-            photo = _jitter(photo, self.settings.jitter, jitter_seed)
         view = targets.resized(frame.resized, flip=flip, box=frame.box)
         image_id = self.images[index].image_id
         seed = hash((self.seed, image_id, epoch)) % 2**62
-        canvas = on_canvas(photo[:, ::-1] if flip else photo, self.settings.size)
+        canvas = on_canvas(np.asarray(photo), self.settings.size)
         ids = self.categories if len(self.categories) else np.zeros(1)
         classes = (targets.category_ids[:, None] == ids).argmax(1)
         return Batch(canvas, _to_tensors(view, self.settings.size, image_id, seed, classes), (frame,))
 
 
 def on_canvas(photo: NDArray[np.uint8], side: int) -> Tensor:
-    """An image [H, W, 3] in the upper left corner of a square, uint8 [1, 3, side, side], 0 elsewhere."""
-    canvas = np.zeros((1, 3, side, side), np.uint8)
-    canvas[0, :, : photo.shape[0], : photo.shape[1]] = photo.transpose(2, 0, 1)
-    return torch.from_numpy(canvas)
+    """An image [H, W, 3] in the upper left corner of a square, uint8 [1, 3, side, side], 0 elsewhere.
+
+    Channels are last in memory, as images have them and convolutions are fastest.
+    """
+    canvas = np.zeros((1, side, side, 3), np.uint8)
+    canvas[0, : photo.shape[0], : photo.shape[1]] = photo
+    return torch.from_numpy(canvas).permute(0, 3, 1, 2)
 
 
 def _random_box(rng: np.random.Generator, size: tuple[int, int], min_scale: float) -> Box | None:
@@ -183,16 +188,23 @@ def _random_box(rng: np.random.Generator, size: tuple[int, int], min_scale: floa
     return float(x), float(y), float(x + width), float(y + height)
 
 
-def _jitter(photo: NDArray[np.uint8], strength: float, seed: int) -> NDArray[np.uint8]:
-    """Jitter brightness, contrast and saturation of an image [H, W, 3], before padding, which stays 0."""
-    if strength == 0:
-        return photo
-    from torchvision.transforms import v2
+def jitter_colors(photo: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
+    """Jitter brightness, contrast and saturation by factors in 1 +- strength, in any order; hue stays.
 
-    with torch.random.fork_rng(devices=[]):  # the transform samples from torch's global generator
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed seeds GPUs too, which takes milliseconds
-        # Pillow images are several times faster here than tensors
-        return np.asarray(v2.ColorJitter(strength, strength, strength)(Image.fromarray(photo)))
+    All three are linear in the colors. So they become one matrix, and colors are clipped once, at the end.
+    """
+    color = np.eye(3, 4)  # the last column is added
+    gray = np.array([[0.299, 0.587, 0.114]])
+    mean = np.asarray(photo.resize((1, 1), Image.Resampling.BOX))[0, 0]
+    for name in rng.permutation(3):
+        factor = rng.uniform(max(0.0, 1 - strength), 1 + strength)
+        target = np.zeros((1, 4))  # brightness: black
+        if name == 1:  # contrast: the mean gray
+            target[:, 3] = gray @ (color[:, :3] @ mean + color[:, 3])
+        elif name == 2:  # saturation: the gray of each pixel
+            target = gray @ color
+        color = factor * color + (1 - factor) * target
+    return photo.convert("RGB", tuple(color.ravel()))
 
 
 def _to_tensors(view: ResizedTargets, side: int, image_id: int, seed: int, classes: NDArray[np.int64]) -> Targets:
@@ -201,11 +213,7 @@ def _to_tensors(view: ResizedTargets, side: int, image_id: int, seed: int, class
     regions = np.zeros((side, side), np.int32)
     region_map = view.map_values(np.arange(1, len(view.table) + 1, dtype=np.uint16))  # small numbers are faster
     regions[:height, :width] = region_map
-    corners = np.full((4, len(view.table)), EMPTY_BOX, np.int32)  # as union_boxes takes them
-    for region, window in enumerate(ndimage.find_objects(region_map, len(view.table))):
-        if window is not None:
-            y, x = window
-            corners[:, region] = x.start, y.start, -x.stop, -y.stop
+    corners = map_boxes(region_map, len(view.table))
     boxes, visible = (union_boxes(corners, rows).astype(np.float32) for rows in (view.table > 0, view.table == 1))
     kept = (boxes[:, 2:] - boxes[:, :2]).min(axis=1) >= _MIN_SIDE
     table = np.pad(view.table[:, kept], [(1, 0), (0, 0)])
