@@ -6,12 +6,15 @@ visibility level k >= 1. So the *level* is code - 1.
 
 import operator
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.layering.sem_dist import SAFE_CONFIDENCE
+
+if TYPE_CHECKING:
+    from amodal_data.layering.targets import LayeredTargets
 
 Codes = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -141,21 +144,18 @@ class ResizedTargets(LevelViews):
         (8, 48, 64)
     """
 
-    def __init__(self, source: LevelViews, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> None:
+    def __init__(self, source: "LayeredTargets", rows: NDArray[np.int64], columns: NDArray[np.int64]) -> None:
         self.source, self.rows, self.columns = source, rows, columns
         self.size = len(rows), len(columns)
         self.table, self.ambiguous, self.unknown = source.table, source.ambiguous, source.unknown
 
     def map_values(self, values: NDArray[Any]) -> NDArray[Any]:
         """A map of values of regions: [R] of any dtype gives [H, W]; 0 outside the image."""
-        if self.source.size[0] * self.source.size[1] > 16 * max(1, len(self.rows) * len(self.columns)):
-            regions, inside = self.source.regions_at(self.rows[:, None], self.columns[None, :])
-            return np.take(values, regions) * inside
-        whole = self.source.map_values(values)  # column-major: whole columns copy fast, then whole rows
-        narrow = np.ascontiguousarray(np.take(whole.T, self.columns.clip(0), axis=0).T)
-        resized = np.take(narrow, self.rows.clip(0), axis=0)
-        resized[self.rows < 0] = 0
-        resized[:, self.columns < 0] = 0
+        inside_rows, inside_columns = self.rows >= 0, self.columns >= 0
+        columns, places = np.unique(self.columns[inside_columns], return_inverse=True)
+        sampled = np.take(self.source.sample_grid(values, self.rows[inside_rows], columns), places, axis=0).T
+        resized = np.zeros(self.size, values.dtype)
+        resized[np.ix_(inside_rows, inside_columns)] = sampled
         return resized
 
     def _draw_stack(self, values: NDArray[Any]) -> NDArray[Any]:

@@ -91,6 +91,18 @@ class LayeredTargets(LevelViews, Drawable):
         """A map of values of regions: [R] of any dtype gives [H, W]."""
         return self._spread(np.take(values, self.run_regions))
 
+    def sample_grid(self, values: NDArray[Any], rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[Any]:
+        """Values of regions, [R], where ascending ``rows`` [h] and distinct ascending ``columns`` [w] cross, [w, h].
+
+        A run begins at the first crossing at or after its start, so the cost does not grow with the image.
+        """
+        x, y = np.divmod(np.cumsum(self.run_lengths, dtype=np.int64) - self.run_lengths, self.size[0])
+        column = np.searchsorted(columns, np.arange(self.size[1] + 1))  # first one at or after each column
+        row = np.searchsorted(rows, np.arange(self.size[0]))
+        first = column[x] * len(rows) + (column[x + 1] - column[x]) * row[y]
+        lengths = np.diff(first, append=len(columns) * len(rows))
+        return np.repeat(np.take(values, self.run_regions), lengths).reshape(len(columns), len(rows))
+
     def regions_at(self, y: NDArray[np.int64], x: NDArray[np.int64]) -> tuple[NDArray[np.uint16], NDArray[np.bool_]]:
         """Region ids at pixels, and whether they lie inside the image; y, x broadcast."""
         height, width = self.size

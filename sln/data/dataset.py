@@ -3,9 +3,12 @@
 import os
 import signal
 import warnings
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from multiprocessing import active_children
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -259,9 +262,10 @@ def batches(
     """
     with warnings.catch_warnings():  # more workers than processors are fine: they wait for image files
         warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
-        options: dict[str, Any] = {"num_workers": _worker_count(workers), "worker_init_fn": _ignore_signals}
+        options: dict[str, Any] = {"num_workers": worker_count(workers), "worker_init_fn": _ignore_signals}
         options |= {"pin_memory": pin}
         loaded: Iterator[Any] = iter(DataLoader(_Batches(dataset), sampler=plan, batch_size=None, **options))
+        weakref.finalize(loaded, _kill, getattr(loaded, "_workers", []))
     while True:
         try:
             batch = next(loaded, None)
@@ -283,7 +287,14 @@ def _ignore_signals(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _worker_count(workers: int | str) -> int:
+def _kill(workers: Sequence[BaseProcess]) -> None:
+    """End the workers that are left: they ignore SIGTERM, so Python would wait for them forever when it exits."""
+    for worker in active_children():
+        if worker in workers:
+            worker.kill()
+
+
+def worker_count(workers: int | str) -> int:
     """Number of worker processes; ``auto`` is all processors but one, shared by the training processes here."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # as torchrun sets it

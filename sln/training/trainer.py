@@ -133,7 +133,7 @@ class Trainer:
                 while self.step < last and not self.stopped:
                     if self.step == self._span().start:
                         self.start_stage(self._span())
-                    self._train_step(next(remaining).to(self.device))
+                    self.train_step(next(remaining).to(self.device))
                     on_step(1)
                     if self._log_due():
                         started = self._log_and_checkpoint(started)
@@ -154,7 +154,7 @@ class Trainer:
         """One trial step: its seconds and its losses. Nothing is written."""
         batch = next(batches(self.data, self.plan(self.step + 1), 0)).to(self.device)
         started = time.perf_counter()
-        self._train_step(batch)
+        self.train_step(batch)
         self.step -= 1
         losses = {name: float(value) for name, value in self.history.losses[-1].items()}
         return {"seconds": time.perf_counter() - started, **losses}
@@ -191,7 +191,8 @@ class Trainer:
         if self.validate is None:
             self.history.best = None  # losses of different stages do not compare; AP does
 
-    def _train_step(self, batch: Batch) -> None:
+    def train_step(self, batch: Batch) -> None:
+        """Forward, backward and a step of the optimizer on a batch, which is on the device."""
         train = self.settings
         rate = learning_rate(self.step, self._span())
         for group in self.optimizer.param_groups:

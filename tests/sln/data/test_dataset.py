@@ -111,6 +111,19 @@ def test_batches_come_in_order_from_any_number_of_workers(folder, workers):
     assert third.targets.table.shape[2] == third.targets.boxes.shape[1] == third.targets.present.shape[1]
 
 
+def test_python_exits_while_workers_wait_for_work(folder, run_process):
+    """They ignore SIGTERM, by which multiprocessing ends them."""
+    script = folder / "script.py"
+    script.write_text(f"""
+from sln.config import DataConfig
+from sln.data.dataset import CachedTargets, batches
+
+loaded = batches(CachedTargets({str(folder / "t.h5")!r}, [{str(folder)!r}], DataConfig(size=64)), [[(0, 1)]] * 9, 1)
+print(len(next(loaded).frames))
+""")
+    assert run_process(script).stdout == "1\n"
+
+
 def test_boxes_convert_from_input_to_image():
     frame = fit_in((480, 640), 96)
     assert frame.resized == (72, 96)
@@ -306,4 +319,4 @@ def test_workers_follow_the_processors(monkeypatch, processors, processes, count
 
     monkeypatch.setattr(dataset.os, "sched_getaffinity", lambda _: set(range(processors)), raising=False)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
-    assert dataset._worker_count("auto") == count and dataset._worker_count(5) == 5
+    assert dataset.worker_count("auto") == count and dataset.worker_count(5) == 5
