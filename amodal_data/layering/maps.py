@@ -151,11 +151,10 @@ class ResizedTargets(LevelViews):
 
     def map_values(self, values: NDArray[Any]) -> NDArray[Any]:
         """A map of values of regions: [R] of any dtype gives [H, W]; 0 outside the image."""
-        inside_rows, inside_columns = self.rows >= 0, self.columns >= 0
-        columns, places = np.unique(self.columns[inside_columns], return_inverse=True)
-        sampled = np.take(self.source.sample_grid(values, self.rows[inside_rows], columns), places, axis=0).T
+        y, x = _inside(self.rows), _inside(self.columns)
+        columns, places = np.unique(self.columns[x], return_inverse=True)
         resized = np.zeros(self.size, values.dtype)
-        resized[np.ix_(inside_rows, inside_columns)] = sampled
+        resized[y, x] = np.take(self.source.sample_grid(values, self.rows[y], columns), places, axis=0).T
         return resized
 
     def _draw_stack(self, values: NDArray[Any]) -> NDArray[Any]:
@@ -172,3 +171,9 @@ class ResizedTargets(LevelViews):
         rows = np.where((y >= 0) & (y < height), self.rows[y.clip(0, height - 1)], -1)
         columns = np.where((x >= 0) & (x < width), self.columns[x.clip(0, width - 1)], -1)
         return self.source.regions_at(rows, columns)
+
+
+def _inside(lines: NDArray[np.int64]) -> slice:
+    """Where rows or columns of a view are those of the image, not -1, which lie at the ends."""
+    inside = np.flatnonzero(lines >= 0)
+    return slice(int(inside[0]), int(inside[-1]) + 1) if len(inside) else slice(0)

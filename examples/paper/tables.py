@@ -160,6 +160,7 @@ def differences(plan: Plan, tables: Collection[str]) -> list[str]:
         pairs = max((result["trained_on"] for result in trained if result), default=effort.pairs)
         lines.append(f"Each OrderNet is a ResNet-{effort.order_depth} trained on {pairs:,} pairs or fewer.")
         lines.append("OrderNet gives opposite answers for swapped pairs. A pair that lacks a map counts as wrong.")
+        lines.append("R(x, y) counts undecided pairs as wrong: those whose overlap has the same level in both maps.")
     return [*lines, "Recall counts at most 100 detections of an image, and images without detections count as missed."]
 
 

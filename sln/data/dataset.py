@@ -1,14 +1,13 @@
 """Training samples: images and cached targets, augmented by index and packed into batches."""
 
+import atexit
 import os
 import signal
 import warnings
-import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from multiprocessing import active_children
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +197,7 @@ def jitter_colors(photo: Image.Image, strength: float, rng: np.random.Generator)
     """
     color = np.eye(3, 4)  # the last column is added
     gray = np.array([[0.299, 0.587, 0.114]])
-    mean = np.asarray(photo.resize((1, 1), Image.Resampling.BOX))[0, 0]
+    mean = np.asarray(photo.resize((32, 32), Image.Resampling.NEAREST)).mean(axis=(0, 1))  # of a grid of pixels
     for name in rng.permutation(3):
         factor = rng.uniform(max(0.0, 1 - strength), 1 + strength)
         target = np.zeros((1, 4))  # brightness: black
@@ -265,20 +264,28 @@ def batches(
         options: dict[str, Any] = {"num_workers": worker_count(workers), "worker_init_fn": _ignore_signals}
         options |= {"pin_memory": pin}
         loaded: Iterator[Any] = iter(DataLoader(_Batches(dataset), sampler=plan, batch_size=None, **options))
-        weakref.finalize(loaded, _kill, getattr(loaded, "_workers", []))
-    while True:
-        try:
-            batch = next(loaded, None)
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            message = "a worker process that loads images was killed, perhaps for lack of memory"
-            raise TrainingError(message, fix="--set train.workers=0") from error
-        if batch is None:
-            return
-        if isinstance(batch, AmodalError):
-            raise batch
-        yield batch
+    stop = partial(_stop_workers, loaded)
+    atexit.register(stop)
+    try:
+        while (batch := _next_batch(loaded)) is not None:
+            yield batch
+    finally:
+        atexit.unregister(stop)
+        stop()
+
+
+def _next_batch(loaded: Iterator[Batch | AmodalError | None]) -> Batch | None:
+    """The next batch; None = there are no more. Raises what a worker returned or died of."""
+    try:
+        batch = next(loaded, None)
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        message = "a worker process that loads images was killed, perhaps for lack of memory"
+        raise TrainingError(message, fix="--set train.workers=0") from error
+    if isinstance(batch, AmodalError):
+        raise batch
+    return batch
 
 
 def _ignore_signals(worker: int) -> None:
@@ -287,11 +294,13 @@ def _ignore_signals(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _kill(workers: Sequence[BaseProcess]) -> None:
-    """End the workers that are left: they ignore SIGTERM, so Python would wait for them forever when it exits."""
-    for worker in active_children():
-        if worker in workers:
-            worker.kill()
+def _stop_workers(loaded: Any) -> None:
+    """End the workers of an iterator. They ignore SIGTERM, so Python would wait forever for one that is late."""
+    workers = [worker for worker in active_children() if worker in getattr(loaded, "_workers", ())]
+    if workers:
+        loaded._shutdown_workers()
+    for worker in workers:
+        worker.kill()
 
 
 def worker_count(workers: int | str) -> int:

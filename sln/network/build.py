@@ -45,7 +45,7 @@ def build_parts(config: Config) -> Parts:
     )
     channels = encoder.out_channels
     fuse, fused = (None, channels) if paper else (Fusion(channels, layering.width), layering.width)
-    return Parts(
+    parts = Parts(
         encoder,
         GlobalLayeringModule(fused, layering.width, levels, see_photo=layering.see_photo, fuse=fuse),
         build_rpn(channels + levels * paper, config.proposals, detector),
@@ -56,6 +56,16 @@ def build_parts(config: Config) -> Parts:
         build_roi_head(channels, levels, head, balance=config.loss.balance_levels),
         build_context(channels, levels, head) if head.context else None,
     )
+    if isinstance(encoder, Encoder):
+        initialize_as_he(encoder.reduce, parts.glm, parts.roi_head)
+    return parts
+
+
+def initialize_as_he(*parts: nn.Module) -> None:
+    """He's initialization, which the paper names, of all convolutions but the refinement's last, which starts at 0."""
+    for name, layer in (named for part in parts for named in part.named_modules()):
+        if isinstance(layer, nn.Conv2d) and name != "refinement.classify":
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
 
 
 def build_rpn(inputs: int, settings: ProposalConfig, detector: DetectorConfig) -> ProposalNetwork:

