@@ -171,8 +171,7 @@ def decode_photo(
             x, y = scale[::-1] if _orientation(image) >= 5 else scale
             part = box and (box[0] * x, box[1] * y, box[2] * x, box[3] * y)
             photo = photo.resize((size[1], size[0]), Image.Resampling.BILINEAR, box=part)
-        photo.load()  # here, where damage becomes a PhotoError
-        return photo.copy() if photo is image else photo
+        return photo.copy() if photo is image else photo  # decoded here, where damage becomes a PhotoError
 
 
 def _reduce(image: Image.Image, size: tuple[int, int], box: Box | None) -> None:

@@ -6,15 +6,12 @@ visibility level k >= 1. So the *level* is code - 1.
 
 import operator
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from amodal_data.layering.sem_dist import SAFE_CONFIDENCE
-
-if TYPE_CHECKING:
-    from amodal_data.layering.targets import LayeredTargets
 
 Codes = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -129,6 +126,27 @@ class LevelViews(ABC):
         return capped[None] == np.arange(1, n_levels + 1)[:, None, None]
 
 
+class RunViews(LevelViews):
+    """The region map is column-major runs: ``run_regions`` uint16 [K], each for ``run_lengths`` uint32 [K] pixels."""
+
+    __slots__ = ()
+
+    run_lengths: NDArray[np.uint32]
+    run_regions: NDArray[np.uint16]
+
+    def sample_grid(self, values: NDArray[Any], rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[Any]:
+        """Values of regions, [R], where ascending ``rows`` [h] and distinct ascending ``columns`` [w] cross, [w, h].
+
+        A run begins at the first crossing at or after its start, so the cost does not grow with the image.
+        """
+        x, y = np.divmod(np.cumsum(self.run_lengths, dtype=np.int64) - self.run_lengths, self.size[0])
+        column = np.searchsorted(columns, np.arange(self.size[1] + 1))  # first one at or after each column
+        row = np.searchsorted(rows, np.arange(self.size[0]))
+        first = column[x] * len(rows) + (column[x + 1] - column[x]) * row[y]
+        lengths = np.diff(first, append=len(columns) * len(rows))
+        return np.repeat(np.take(values, self.run_regions), lengths).reshape(len(columns), len(rows))
+
+
 class ResizedTargets(LevelViews):
     """A resized, flipped or cropped view of an image's targets.
 
@@ -144,7 +162,7 @@ class ResizedTargets(LevelViews):
         (8, 48, 64)
     """
 
-    def __init__(self, source: "LayeredTargets", rows: NDArray[np.int64], columns: NDArray[np.int64]) -> None:
+    def __init__(self, source: RunViews, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> None:
         self.source, self.rows, self.columns = source, rows, columns
         self.size = len(rows), len(columns)
         self.table, self.ambiguous, self.unknown = source.table, source.ambiguous, source.unknown

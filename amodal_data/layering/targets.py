@@ -28,7 +28,7 @@ from amodal_data.layering.level_table import (
     level_table,
     pairwise_counts,
 )
-from amodal_data.layering.maps import LevelViews, ResizedTargets
+from amodal_data.layering.maps import ResizedTargets, RunViews
 from amodal_data.layering.partition import check_region_count, partition_masks
 from amodal_data.masks.boxes import region_boxes, union_boxes
 from amodal_data.masks.rle import RLE
@@ -40,7 +40,7 @@ LOOKUP_PIXELS = 2**24  # In larger images, pixels are looked up in the runs, not
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class LayeredTargets(LevelViews, Drawable):
+class LayeredTargets(RunViews, Drawable):
     """The visibility levels of all instances of one image, exact and small.
 
     Runs cover the image in column-major order (``position = x * H + y``). Columns of instances have one entry for each
@@ -90,18 +90,6 @@ class LayeredTargets(LevelViews, Drawable):
     def map_values(self, values: NDArray[Any]) -> NDArray[Any]:
         """A map of values of regions: [R] of any dtype gives [H, W]."""
         return self._spread(np.take(values, self.run_regions))
-
-    def sample_grid(self, values: NDArray[Any], rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[Any]:
-        """Values of regions, [R], where ascending ``rows`` [h] and distinct ascending ``columns`` [w] cross, [w, h].
-
-        A run begins at the first crossing at or after its start, so the cost does not grow with the image.
-        """
-        x, y = np.divmod(np.cumsum(self.run_lengths, dtype=np.int64) - self.run_lengths, self.size[0])
-        column = np.searchsorted(columns, np.arange(self.size[1] + 1))  # first one at or after each column
-        row = np.searchsorted(rows, np.arange(self.size[0]))
-        first = column[x] * len(rows) + (column[x + 1] - column[x]) * row[y]
-        lengths = np.diff(first, append=len(columns) * len(rows))
-        return np.repeat(np.take(values, self.run_regions), lengths).reshape(len(columns), len(rows))
 
     def regions_at(self, y: NDArray[np.int64], x: NDArray[np.int64]) -> tuple[NDArray[np.uint16], NDArray[np.bool_]]:
         """Region ids at pixels, and whether they lie inside the image; y, x broadcast."""
