@@ -186,8 +186,8 @@ def test_refinement_starts_as_the_identity_and_learns():
 def test_the_paper_s_convolutions_start_as_he_s():
     """But the refinement's last, which starts at 0, and those of backbone and RPN."""
     model = build(small(*PAPER_SMALL, preset="paper"))
-    layers = [*model.encoder.reduce, *model.glm.modules(), *model.roi_head.modules()]
-    weights = [layer.weight for part in layers for layer in part.modules() if isinstance(layer, torch.nn.Conv2d)]
+    layers = torch.nn.ModuleList([model.encoder.reduce, model.glm, model.roi_head]).modules()
+    weights = [layer.weight.detach() for layer in layers if isinstance(layer, torch.nn.Conv2d)]
     spread = [float(weight.std() * (weight[0].numel() / 2) ** 0.5) for weight in weights]
     assert sorted(spread)[0] == 0 and sorted(spread)[1:] == pytest.approx([1] * (len(spread) - 1), abs=0.2)
 
