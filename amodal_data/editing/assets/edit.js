@@ -16,7 +16,7 @@ async function ask(path, body) {
 
 class Editor {
   constructor() {
-    Object.assign(this, { images: new Map(), chosen: null, second: null, writer: false, queue: Promise.resolve(), problem: "", bending: false, point: null, dragging: false, draft: null, proposal: null });
+    Object.assign(this, { images: new Map(), chosen: null, second: null, writer: false, queue: Promise.resolve(), waiting: 0, problem: "", bending: false, point: null, dragging: false, draft: null, proposal: null });
     this.box = element("section", { id: "editor" });
     this.box.setAttribute("aria-label", "Order");
     const button = (id, text, title, act) => {
@@ -111,18 +111,23 @@ class Editor {
   // Sends an edit, or what a function makes of the image when its turn comes; null = nothing to send.
   send(edit) {
     const position = picture.position;
+    this.waiting++;
     this.queue = this.queue.then(async () => {
+      this.waiting--;
       const image = this.images.get(position), made = typeof edit === "function" ? edit(image) : edit;
       if (!made || !this.writer) return;
       const answer = await ask("edit", { tab: TAB, image: position, revision: image.revision, edit: made });
       this.problem = answer.problem || "";
       if (answer.problem) {
-        if (answer.status === 409) { await this.claim(false); if (picture.position === position) await this.reload(); this.problem = answer.problem; }
+        if (answer.status === 409) await this.claim(false);
+        if ((answer.status === 409 || made.do === "outline") && picture.position === position) await this.reload();
+        this.problem = answer.problem;
         this.show();
         return;
       }
       const opened = pictures.get(position), chosen = picture === opened && this.chosen !== null ? image.positions[this.chosen] : null;
-      answer.outlines ??= image.outlines;
+      // points that were moved meanwhile stay where they are: their edits are on the way
+      if (!answer.outlines || (this.waiting && answer.positions.length === image.positions.length)) answer.outlines = image.outlines;
       this.images.set(position, answer);
       if (picture === opened) { // an instance that is gone moves the numbers of those after it
         const at = answer.positions.indexOf(chosen), place = image.stack.indexOf(this.chosen);

@@ -182,6 +182,8 @@ def test_impossible_edits_are_refused_and_not_saved(cocoa, tmp_path):
             {"do": "move", "instance": 99, "before": 0}, {"do": "move", "instance": 0, "before": 0},
             {"do": "move", "instance": True, "before": 1}, {"do": "move", "instance": [1], "before": 1},
             {"do": "move", "instance": 0, "before": "1"}, {"do": ["move"], "instance": 0},
+            {"do": "swap", "instance": 0}, {"do": "swap", "instance": 0, "other": 0},
+            {"do": "swap", "instance": 0, "other": 99}, {"do": "swap", "instance": 0, "other": True},
         ):  # fmt: skip
             with pytest.raises(SelectionError):
                 session.edit(0, 0, event)
@@ -307,6 +309,25 @@ def test_the_command_applies_and_says_what_it_did(cocoa, tmp_path):
     assert run_command("amodal-data", "edit", cocoa, "--apply").returncode == 2
     assert run_command("amodal-data", "edit", cocoa, "--apply", "-o", tmp_path / "o.json").returncode == 2
     assert run_command("amodal-data", "edit", cocoa, "--apply", "-o", cocoa, "--force").returncode == 2
+
+
+def test_a_move_forth_and_back_states_the_order_that_the_stack_shows(cocoa, tmp_path):
+    content = json.loads(cocoa.read_text())
+    last = max(content["annotations"][0]["regions"], key=lambda region: region["order"])
+    del last["order"]
+    cocoa.write_text(json.dumps(content))
+    source = open_source(cocoa)
+    with open_journal(journal_path(cocoa), source.origin) as journal:
+        session = EditingSession(source, journal)
+        shown = session.document(0)
+        assert "order-missing" in {code for code, *_ in shown["row"]["findings"]}
+        order = [shown["positions"][n] for n in shown["stack"]]
+        for _ in range(2):
+            shown = session.edit(0, shown["revision"], {"do": "swap", "instance": order[0], "other": order[1]})
+        assert [shown["positions"][n] for n in shown["stack"]] == order
+        assert "order-missing" not in {code for code, *_ in shown["row"]["findings"]}
+    apply_journal(source, journal_path(cocoa), tmp_path / "o.json")
+    assert [i.order for i in read_cocoa(tmp_path / "o.json")[0].instances] == [*range(1, len(order) + 1)]
 
 
 def test_history_forgets_what_a_new_edit_replaces():

@@ -142,7 +142,14 @@ def test_no_path_leads_to_a_file(server, path):
 
 
 def test_methods_and_routes_belong_together(server):
-    for method, path in (("GET", "edit"), ("GET", "claim"), ("GET", "release"), ("POST", ""), ("POST", "image/0")):
+    for method, path in (
+        ("GET", "edit"),
+        ("GET", "propose"),
+        ("GET", "claim"),
+        ("GET", "release"),
+        ("POST", ""),
+        ("POST", "image/0"),
+    ):
         assert ask(server, method, f"/{server.token}/{path}", b"{}" if method == "POST" else None)[0] == 405
     for method in ("PUT", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT"):
         assert ask(server, method, f"/{server.token}/")[0] == 501
