@@ -46,7 +46,8 @@ class ImageEdits:
         return edit(self, instance, event)
 
     def _with_instance(self, instance: int, event: Event) -> "ImageEdits":
-        return self._outlined(instance, event)._renamed(instance, event)._moved(instance, event)
+        added = self._outlined(instance, event)._renamed(instance, event)._moved(instance, event)
+        return replace(added, ordered=self.ordered)  # its place says nothing about the others
 
     def _with_unknown(self, instance: int, event: Event) -> "ImageEdits":
         return replace(self, unknown={**self.unknown, instance: _polygons(event)})

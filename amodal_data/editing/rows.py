@@ -108,7 +108,7 @@ def edited_rows(start: Start, edits: ImageEdits, layout: RowFormat) -> Rows:
     rows: Rows = dict(enumerate(start.record.annotations))
     stores_masks, classes = layout.stores_masks(rows), start.record.categories.names
     rows |= {n: _blank_row(layout, stores_masks) for n in edits.added}
-    if edits.ordered:
+    if edits.ordered or edits.added:
         for rule in layout.orders:
             rows |= _renumbered(rows, edits.order, rule, layout)
     outlined = _rasterized(start, {n: shape for n, shape in edits.outlines.items() if n not in edits.deleted}, layout)

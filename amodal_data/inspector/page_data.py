@@ -151,7 +151,7 @@ def _targets_document(targets: LayeredTargets, shape: tuple[int, int]) -> dict[s
 def _pack_runs(values: NDArray[np.integer]) -> str:
     """Row-major runs as base64 of LEB128 numbers: value, length, value, length, ..."""
     flat = values.ravel()
-    starts = np.flatnonzero(np.append(True, flat[1:] != flat[:-1]))
+    starts = np.flatnonzero(np.append(True, flat[1:] != flat[:-1])[: len(flat)])
     lengths = np.diff(np.append(starts, len(flat)))
     return base64.b64encode(_leb128(np.stack([flat[starts], lengths], 1).ravel())).decode()
 

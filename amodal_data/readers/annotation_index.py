@@ -42,9 +42,8 @@ class AnnotationIndex:
         """Add a finding about the file or one image."""
         self.findings.append(Finding(code, Place(self.source, image_id), message))
 
-    def report_unsized(self, image_id: int) -> None:
-        """Add the finding that nothing says how large an image is."""
-        name = text(self.images[image_id].get("file_name"))
+    def report_unsized(self, image_id: int, name: str) -> None:
+        """Add the finding that nothing says how large an image is; ``name``: its file."""
         self.report("image-size-unknown", f"{name:.80} has no usable 'height' and 'width'".strip(), image_id)
 
     def add_images(self, images: list[Any], start: int = 0) -> None:
@@ -93,7 +92,7 @@ class AnnotationIndex:
         for image_id, image, annotations in self.entries():
             size = image_size(image)
             if size is None:
-                self.report_unsized(image_id)
+                self.report_unsized(image_id, text(image.get("file_name")))
                 continue
             name = text(image.get("file_name")) or stem_of(text(image.get("coco_url")))
             records.append(kind(image_id, name, size, annotations, self.source, categories, **fields))

@@ -119,7 +119,7 @@ def _records(index: AnnotationIndex, annotator: str) -> list[_CocoaRecord]:
         for annotation in by_author if annotator == "all" else by_author[:1]:
             size = image_size(image) or _size_from_masks(annotation)
             if size is None:
-                index.report_unsized(image_id)
+                index.report_unsized(image_id, text(image.get("file_name")))
                 continue
             name = text(image.get("file_name")) or stem_of(text(annotation.get("url")))
             records.append(

@@ -293,7 +293,7 @@ class SceneStream:
                 self._index.report("several-annotators", f"{count} annotations", image_id)
             if not height and (count or not by_name):
                 for _ in range(count if count and cocoa and self._annotator == "all" else 1):
-                    self._index.report_unsized(image_id)
+                    self._index.report_unsized(image_id, self.file_name_of(image_id))
 
 
 def items_of(path: Path, prefix: str) -> Iterator[Any]:

@@ -36,9 +36,9 @@ def labelme_file(path, masks, size):
 
 def test_a_mask_is_compared_with_its_image_before_it_is_decoded(tmp_path):
     masks = [((10_000, 10_000), (1, 1)), ((65, 3), (0, 0)), ((3, 49), (0, 0)), ((64, 48), (0, 0))]
-    start = time.perf_counter()
-    scenes = read_annotations(labelme_file(tmp_path / "a.json", masks, (48, 64)), masks="modal")
-    assert time.perf_counter() - start < 1
+    path, start = labelme_file(tmp_path / "a.json", masks, (48, 64)), time.process_time()
+    scenes = read_annotations(path, masks="modal")
+    assert time.process_time() - start < 1  # of a mask of 100 megapixels, only the header is read
     assert codes(scenes) == ["region-malformed"] * 3 and scenes[0].instances[0].amodal.area == 48 * 64
     assert "10000 x 10000, larger than the image, 64 x 48" in scenes.file_findings[0].message
 
