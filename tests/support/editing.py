@@ -3,6 +3,7 @@
 import base64
 import copy
 import json
+import os
 import threading
 from contextlib import contextmanager
 
@@ -13,6 +14,11 @@ from amodal_data.editing.journal import journal_path, open_journal
 from amodal_data.editing.server import EditingServer
 from amodal_data.editing.session import EditingSession
 from amodal_data.editing.source import open_source
+
+
+def edits(count):
+    """How many random edits a test makes; more with the environment variable EDITS."""
+    return int(os.environ.get("EDITS", count))
 
 
 @contextmanager

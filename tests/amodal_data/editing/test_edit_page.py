@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from support.edit_page import levels, settled, stack
-from support.editing import DrawnImage, serving
+from support.editing import DrawnImage, edits, serving
 from support.scenes import ellipse
 
 from amodal_data import RLE, layer_scene, read_cocoa, write_cocoa
@@ -272,7 +272,7 @@ CANVAS = """(() => {
 })()"""
 
 
-@pytest.mark.parametrize("count", [15, pytest.param(300, marks=pytest.mark.research)])
+@pytest.mark.parametrize("count", [edits(15)])
 def test_the_page_shows_the_levels_of_a_file_drawn_that_way_after_every_edit(visit, server, cocoa, count):
     page, reader, rng = visit(server.url), visit(server.url), np.random.default_rng(2)
     page.wait_for_function("() => editor.writer")

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 from support.edit_page import click_pixel, levels, settled, stack
-from support.editing import DrawnImage, random_step, serving, shown_levels
+from support.editing import DrawnImage, edits, random_step, serving, shown_levels
 from support.tool_layouts import written
 
 from amodal_data import layer_scene, read_annotations, read_cocoa, write_cocoa, write_flat
@@ -203,7 +203,7 @@ class DrawnAnew(DrawnImage):
         self.place += 1
 
 
-@pytest.mark.parametrize("count", [50, pytest.param(3000, marks=pytest.mark.research)])
+@pytest.mark.parametrize("count", [edits(50)])
 def test_new_instances_among_random_edits_equal_a_file_drawn_that_way(cocoa, tmp_path, count):
     source, rng, drawn = open_source(cocoa), np.random.default_rng(4), DrawnAnew(cocoa, 1)
     with open_journal(journal_path(cocoa), source.origin) as journal:

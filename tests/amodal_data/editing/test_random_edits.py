@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from support.editing import DrawnImage, random_event, random_step, shown_levels
+from support.editing import DrawnImage, edits, random_event, random_step, shown_levels
 
 from amodal_data import write_cocoa
 from amodal_data.editing.journal import journal_path, open_journal
@@ -17,7 +17,7 @@ def cocoa(tmp_path):
     return write_cocoa(tmp_path / "cocoa", 3, seed=5, size=(120, 160), instances=(6, 9), photos=False)
 
 
-@pytest.mark.parametrize("count", [120, pytest.param(10_000, marks=pytest.mark.research)])
+@pytest.mark.parametrize("count", [edits(120)])
 def test_levels_equal_those_of_a_file_drawn_that_way_after_every_edit(cocoa, count):
     source, rng = open_source(cocoa), np.random.default_rng(11)
     with open_journal(journal_path(cocoa), source.origin) as journal:
@@ -50,7 +50,7 @@ def test_levels_equal_those_of_a_file_drawn_that_way_after_every_edit(cocoa, cou
             assert answer["document"]["truth"] == start[place] and len(answer["positions"]) == len(instances[place])
 
 
-@pytest.mark.parametrize("count", [60, pytest.param(1000, marks=pytest.mark.research)])
+@pytest.mark.parametrize("count", [edits(60)])
 def test_undo_and_redo_of_random_edits_give_the_start_and_the_end_again(cocoa, count):
     source, rng = open_source(cocoa), np.random.default_rng(3)
     with open_journal(journal_path(cocoa), source.origin) as journal:
