@@ -7,16 +7,14 @@ python benchmarks/edit_animation.py scenes/COCO_amodal_val2014.json docs/images/
 
 import argparse
 import io
-import shutil
 import tempfile
-import threading
 from pathlib import Path
 
+from editing import editing_page
 from PIL import Image, ImageDraw, ImageFont
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from amodal_data.editing.journal import open_journal
-from amodal_data.editing.server import EditingServer
 from amodal_data.editing.session import EditingSession
 from amodal_data.editing.source import open_source
 
@@ -48,28 +46,21 @@ def shoot(page: Page, text: str) -> Image.Image:
     return sheet
 
 
-def animate(source: Path, image: str, instance: int) -> list[Image.Image]:
+def animate(source: Path, image: int, instance: int) -> list[Image.Image]:
     """Open an image, press the keys, and return a frame for each."""
     opened = open_source(source)
-    with tempfile.TemporaryDirectory() as folder, open_journal(Path(folder) / "edits", opened.origin) as journal:
-        session = EditingSession(opened, journal, [source.parent])
-        with EditingServer(session) as server, sync_playwright() as playwright:
-            threading.Thread(target=server.serve_forever, daemon=True).start()
-            program = shutil.which("chromium") or shutil.which("chromium-browser")
-            browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-            page = browser.new_page(viewport={"width": 1280, "height": 800})
-            page.set_default_timeout(120_000)
-            page.goto(f"{server.url}#image={image}")
-            page.wait_for_function("() => editor?.writer && document.querySelectorAll('#stack li').length")
-            page.evaluate(f"editor.choose({instance}); editor.focus()")
-            frames = []
-            for key, text in KEYS:
-                if key:
-                    page.keyboard.press(key)
-                    page.evaluate("editor.queue")
-                frames.append(shoot(page, text))
-            browser.close()
-            server.shutdown()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open_journal(Path(folder) / "edits", opened.origin) as journal,
+        editing_page(EditingSession(opened, journal, [source.parent]), image) as page,
+    ):
+        page.evaluate(f"editor.choose({instance}); editor.focus()")
+        frames = []
+        for key, text in KEYS:
+            if key:
+                page.keyboard.press(key)
+                page.evaluate("editor.queue")
+            frames.append(shoot(page, text))
     height = max(frame.height for frame in frames)  # findings come and go
     return [frame.crop((0, 0, WIDTH, height)) for frame in frames]
 
@@ -78,7 +69,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--image", required=True)
+    parser.add_argument("--image", type=int, required=True)
     parser.add_argument("--instance", type=int, required=True)
     arguments = parser.parse_args()
     first, *rest = animate(arguments.source, arguments.image, arguments.instance)

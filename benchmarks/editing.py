@@ -12,6 +12,8 @@ import shutil
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -130,26 +132,33 @@ def measure(page: Page, times: list[float], rounds: int) -> dict[str, float]:
     return {name: round(median(values), 1) for name, values in figures.items()}
 
 
+@contextmanager
+def editing_page(session: EditingSession, image: int) -> Iterator[Page]:
+    """The editing page of a session in Chromium, opened at an image."""
+    with EditingServer(session) as server, sync_playwright() as playwright:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        program = shutil.which("chromium") or shutil.which("chromium-browser")
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.set_default_timeout(300_000)
+        page.goto(f"{server.url}#image={image}")
+        page.wait_for_function("() => editor?.writer && document.querySelectorAll('#stack li').length")
+        yield page
+        browser.close()
+        server.shutdown()
+
+
 def main(instances: int, points: int, rounds: int) -> None:
     """Serve the scene, open it, and print the figures."""
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+    with tempfile.TemporaryDirectory() as folder:
         path = write_scene(Path(folder), instances, points)
         source = open_source(path)
         with open_journal(journal_path(path), source.origin) as journal:
             session = EditingSession(source, journal, [path.parent])
             times = watch(session)
-            with EditingServer(session) as server:
-                threading.Thread(target=server.serve_forever, daemon=True).start()
-                program = shutil.which("chromium") or shutil.which("chromium-browser")
-                browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-                page = browser.new_page(viewport={"width": 1280, "height": 800})
-                page.set_default_timeout(300_000)
-                page.goto(f"{server.url}#image=1")
-                page.wait_for_function("() => editor?.writer && document.querySelectorAll('#stack li').length")
+            with editing_page(session, 1) as page:
                 for name, milliseconds in measure(page, times, rounds).items():
                     print(f"{name:<20}{milliseconds:>9} ms")
-                browser.close()
-                server.shutdown()
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ class ImageEdits:
     positions of instances that are removed. ``outlines``: position -> amodal polygons, each x, y, x, y, ... in pixels.
     ``unknown``: number of a region in which objects are not annotated -> its polygons. ``annotations``: how many the
     image has in the source; new instances and regions are numbered from there.
-    ``ordered``: somebody has moved one, and so stated the order.
+    ``ordered``: instances were moved or swapped, which states their order.
     """
 
     order: tuple[int, ...]

@@ -10,6 +10,7 @@ from typing import Any
 from amodal_data.publishing.description import DatasetDescription
 from amodal_data.scenes.findings import count_findings
 
+_CARD = Path(__file__).with_suffix(".md")
 _SIZE_CATEGORIES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 """Size categories of the Hub: images below a limit, and the name of the category"""
 
@@ -21,29 +22,22 @@ def dataset_card(described: DatasetDescription, *, license: str | None = None) -
     """
     summary = described.summary
     counts = {f"`{code}`": n for code, n in count_findings(summary.findings).items()}
-    return (
-        Path(__file__)
-        .with_suffix(".md")
-        .read_text("utf-8")
-        .format(
-            license=license or "other  # FILL IN",
-            size=next((name for limit, name in _SIZE_CATEGORIES if summary.images < limit), "n>1M"),
-            name=described.name,
-            quoted=json.dumps(described.name),
-            kind="Composed scenes" if described.composed else "Visibility levels",
-            about=_COMPOSED if described.composed else _CACHE,
-            files=f"- `{described.file.name}`, SHA-256 `{described.sha256}`"
-            + (f"\n- `{described.photos.name}/`, the photos it names" if described.photos is not None else ""),
-            summary=summary,
-            deepest=max(len(summary.deepest) - 1, 0),
-            levels=_table(
-                "level (0 = visible)", "pixels", {str(n): count for n, count in enumerate(summary.level_pixels)}
-            ),
-            hidden=_table("hidden part", "instances", summary.to_dict()["hidden_share"]),
-            findings=_table("finding", "count", counts) if counts else "No findings.",
-            origin=_origin(described),
-            licenses=_licenses(described, license),
-        )
+    return _CARD.read_text("utf-8").format(
+        license=license or "other  # FILL IN",
+        size=next((name for limit, name in _SIZE_CATEGORIES if summary.images < limit), "n>1M"),
+        name=described.name,
+        quoted=json.dumps(described.name),
+        kind="Composed scenes" if described.composed else "Visibility levels",
+        about=_COMPOSED if described.composed else _CACHE,
+        files=f"- `{described.file.name}`, SHA-256 `{described.sha256}`"
+        + (f"\n- `{described.photos.name}/`, the photos it names" if described.photos is not None else ""),
+        summary=summary,
+        deepest=max(len(summary.deepest) - 1, 0),
+        levels=_table("level (0 = visible)", "pixels", {str(n): count for n, count in enumerate(summary.level_pixels)}),
+        hidden=_table("hidden part", "instances", summary.to_dict()["hidden_share"]),
+        findings=_table("finding", "count", counts) if counts else "No findings.",
+        origin=_origin(described),
+        licenses=_licenses(described, license),
     )
 
 

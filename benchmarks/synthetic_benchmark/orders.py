@@ -13,7 +13,8 @@ from truth_boxes import predictions_at_truth
 from amodal_data.evaluation.ground_truth import read_truth
 from amodal_data.io.images import read_photo
 from sln import Predictor
-from sln.ordering.order_net import MapKind, PairMaps, correct_pairs, fit_order, make_pairs, pair_maps, predicted_maps
+from sln.ordering.order_net import MapKind, PairMaps, correct_pairs, fit_order, make_pairs
+from sln.ordering.pair_maps import pair_maps, predicted_maps
 
 SIDE = 96
 """Height and width of the input of OrderNet in pixels."""

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from sln import Config, Predictor
 from sln.data.dataset import CachedTargets, batches
-from sln.network.build import MaskHead, build_context, build_roi_head
+from sln.network.baselines import MaskHead
+from sln.network.build import build_context, build_roi_head
 from sln.network.context import context_maps, sample_context
 from sln.network.ilm import InstanceLayeringModule
 from sln.network.losses import total_loss

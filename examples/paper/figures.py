@@ -27,7 +27,8 @@ from amodal_data.masks.rle import iou
 from amodal_data.readers.discovery import PhotoFinder
 from sln.inference.predictor import prepare_photo
 from sln.network.glm import STRIDE
-from sln.ordering.order_net import PairMaps, predicted_maps
+from sln.ordering.order_net import PairMaps
+from sln.ordering.pair_maps import predicted_maps
 
 MOST_INSTANCES = 8
 """Images with more instances are too crowded to look at."""

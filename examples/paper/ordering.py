@@ -8,16 +8,8 @@ from typing import Any
 import torch
 from plan import RELEASED, Plan
 
-from sln.ordering.order_net import (
-    MapKind,
-    OrderNet,
-    OrderPairs,
-    correct_pairs,
-    fit_order,
-    load_order,
-    order_pairs,
-    save_order,
-)
+from sln.ordering.order_net import MapKind, OrderNet, OrderPairs, correct_pairs, fit_order, load_order, save_order
+from sln.ordering.pair_maps import order_pairs
 from sln.runtime.device import pick_device
 
 EPOCHS = 4

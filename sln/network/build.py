@@ -1,20 +1,18 @@
-"""The parts of a network from its settings: all numbers in one place; and the heads of the baselines, Amodal R-CNN."""
+"""The parts of a network from its settings: all numbers in one place."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor, TwoMLPHead
 
 from sln.config import Config, DetectorConfig, HeadConfig, ProposalConfig
+from sln.network.baselines import MaskHead
 from sln.network.box_head import POOLED, BoxHead
 from sln.network.context import ContextStage
 from sln.network.encoder import Encoder, Pyramid, build_backbone
 from sln.network.glm import Fusion, GlobalLayeringModule
 from sln.network.ilm import InstanceLayeringModule, Refinement
-from sln.network.losses import binary_loss
 from sln.network.roi_head import ConvStack, RoIHead
 from sln.network.roi_pool import PROMPT_MAPS, RoIPool
 from sln.network.rpn import ProposalHead, ProposalNetwork, PyramidHead
@@ -145,34 +143,3 @@ def _input_channels(features: int, levels: int, settings: HeadConfig) -> int:
     scale = settings.out // settings.roi
     fine = 3 * settings.see_photo + PROMPT_MAPS * settings.prompts
     return features + levels * (settings.kind == "sln") + fine * scale**2
-
-
-class MaskHead(RoIHead):
-    """Amodal R-CNN: an amodal mask, or an amodal and a visible one, each by its own sigmoid.
-
-    Without a visible mask everything is level 0; with one, amodal cells that are not visible are level 1.
-    """
-
-    def __init__(self, stack: ConvStack, *, visible: bool, sees_photo: bool = False, prompted: bool = False) -> None:
-        super().__init__()
-        self.sees_photo, self.prompted = sees_photo, prompted
-        self.stack = stack
-        self.visible = visible
-
-    def forward(self, features: Tensor) -> tuple[Tensor]:
-        """Logits of the masks, [P, 1 or 2, S, S]: amodal, visible."""
-        return (self.stack(features),)
-
-    def losses(self, logits: Sequence[Tensor], shares: Tensor) -> dict[str, Tensor]:
-        """Binary cross-entropy of each mask, ``amodal`` and ``visible``."""
-        masks, inside, weight = logits[-1], shares[:, 1:].sum(1), shares.sum(1)
-        losses = {"amodal": binary_loss(masks[:, 0], inside.clamp(max=1), weight)}
-        return losses | ({"visible": binary_loss(masks[:, 1], shares[:, 1], weight)} if self.visible else {})
-
-    def to_probabilities(self, logits: Tensor) -> Tensor:
-        """The amodal probability, split by the visible one where that is predicted."""
-        masks = logits.float().sigmoid()
-        amodal = masks[:, :1]
-        if not self.visible:
-            return torch.cat([1 - amodal, amodal], 1)
-        return torch.cat([1 - amodal, amodal * masks[:, 1:], amodal * (1 - masks[:, 1:])], 1)

@@ -29,6 +29,7 @@ except ImportError:
 
 
 _WEIGHTS = "model.safetensors"
+_CARD = Path(__file__).with_name("card.md")
 _DOWNLOAD_OPTIONS = ("revision", "cache_dir", "force_download", "local_files_only", "token")
 
 
@@ -77,15 +78,10 @@ def model_card(model: HubModel) -> str:
     backbone = config.encoder.backbone or f"ResNet-{config.encoder.depth}"
     network = f"{backbone}, detector {config.detector.version}, input {config.data.size} px, "
     network += f"{config.layering.levels} levels, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters"
-    return (
-        Path(__file__)
-        .with_name("card.md")
-        .read_text("utf-8")
-        .format(
-            network=network,
-            classes=", ".join(names) if any(names) else "one, class-agnostic",
-            training="unknown run" if run is None else _training(Run(run)),
-        )
+    return _CARD.read_text("utf-8").format(
+        network=network,
+        classes=", ".join(names) if any(names) else "one, class-agnostic",
+        training="unknown run" if run is None else _training(Run(run)),
     )
 
 

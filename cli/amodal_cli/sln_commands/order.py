@@ -102,7 +102,7 @@ def order_evaluate(
 
 def _read_pairs(cache: Path, source: Maps, images: list[Path] | None, **settings: Any) -> "OrderPairs":
     """Read the pairs of a cache, with maps of the ground truth, of a model or of results files."""
-    from sln.ordering.order_net import order_pairs
+    from sln.ordering.pair_maps import order_pairs
 
     if settings["model"] is not None and settings["predictions"]:
         raise typer.BadParameter("pass --model or --predictions, not both")

@@ -272,8 +272,8 @@ CANVAS = """(() => {
 })()"""
 
 
-@pytest.mark.parametrize("count", [edits(15)])
-def test_the_page_shows_the_levels_of_a_file_drawn_that_way_after_every_edit(visit, server, cocoa, count):
+def test_the_page_shows_the_levels_of_a_file_drawn_that_way_after_every_edit(visit, server, cocoa):
+    count = edits(15)
     page, reader, rng = visit(server.url), visit(server.url), np.random.default_rng(2)
     page.wait_for_function("() => editor.writer")
     drawn, made, changed = DrawnImage(cocoa, 1), 0, 0

@@ -203,8 +203,8 @@ class DrawnAnew(DrawnImage):
         self.place += 1
 
 
-@pytest.mark.parametrize("count", [edits(50)])
-def test_new_instances_among_random_edits_equal_a_file_drawn_that_way(cocoa, tmp_path, count):
+def test_new_instances_among_random_edits_equal_a_file_drawn_that_way(cocoa, tmp_path):
+    count = edits(50)
     source, rng, drawn = open_source(cocoa), np.random.default_rng(4), DrawnAnew(cocoa, 1)
     with open_journal(journal_path(cocoa), source.origin) as journal:
         session = EditingSession(source, journal)

@@ -17,8 +17,8 @@ def cocoa(tmp_path):
     return write_cocoa(tmp_path / "cocoa", 3, seed=5, size=(120, 160), instances=(6, 9), photos=False)
 
 
-@pytest.mark.parametrize("count", [edits(120)])
-def test_levels_equal_those_of_a_file_drawn_that_way_after_every_edit(cocoa, count):
+def test_levels_equal_those_of_a_file_drawn_that_way_after_every_edit(cocoa):
+    count = edits(120)
     source, rng = open_source(cocoa), np.random.default_rng(11)
     with open_journal(journal_path(cocoa), source.origin) as journal:
         session = EditingSession(source, journal)
@@ -50,8 +50,8 @@ def test_levels_equal_those_of_a_file_drawn_that_way_after_every_edit(cocoa, cou
             assert answer["document"]["truth"] == start[place] and len(answer["positions"]) == len(instances[place])
 
 
-@pytest.mark.parametrize("count", [edits(60)])
-def test_undo_and_redo_of_random_edits_give_the_start_and_the_end_again(cocoa, count):
+def test_undo_and_redo_of_random_edits_give_the_start_and_the_end_again(cocoa):
+    count = edits(60)
     source, rng = open_source(cocoa), np.random.default_rng(3)
     with open_journal(journal_path(cocoa), source.origin) as journal:
         session = EditingSession(source, journal)

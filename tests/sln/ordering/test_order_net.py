@@ -15,17 +15,8 @@ from amodal_data.evaluation.comparison import read_predictions
 from amodal_data.evaluation.ground_truth import read_truth
 from sln import CachedTargets, load_config
 from sln.errors import TrainingError, WeightsError
-from sln.ordering.order_net import (
-    OrderNet,
-    PairMaps,
-    correct_pairs,
-    fit_order,
-    load_order,
-    make_pairs,
-    pair_maps,
-    predicted_maps,
-    save_order,
-)
+from sln.ordering.order_net import OrderNet, PairMaps, correct_pairs, fit_order, load_order, make_pairs, save_order
+from sln.ordering.pair_maps import pair_maps, predicted_maps
 
 
 @pytest.fixture(scope="module")
