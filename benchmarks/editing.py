@@ -2,8 +2,9 @@
 
 python benchmarks/editing.py [--instances 50] [--points 200] [--rounds 12]    (needs playwright and Chromium)
 
-Prints milliseconds of CPU, the median of the rounds: of the server for one move in the order, of the page from its
-answer to the new picture, and of the page for one step of a point that is dragged; and wall time of the same.
+Prints milliseconds, the median of the rounds. Of one move in the order: CPU of the server, CPU of the page, the wall
+time to the new levels on the screen, and that to the server's answer with all that is around the picture. Of one step
+of a point that is dragged: CPU of the page and wall time, and how often the levels were drawn anew meanwhile.
 """
 
 import argparse
@@ -32,12 +33,18 @@ SIZE = 1632, 2448  # Height and width of the photo in pixels
 DRAG = 40  # Steps of a drag
 MOST = """editor.now.stack.reduce((a, b) => // overlaps the most
   editor.partners(editor.now, a).size > editor.partners(editor.now, b).size ? a : b)"""
-MOVED = """async ([n, forward]) => { // from a key to the new picture
-  const start = performance.now();
-  await editor.step(n, forward);
-  await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
-  return performance.now() - start;
+MOVED = """async ([n, forward]) => { // from a key to the new levels, and to the server's answer
+  const start = performance.now(), table = () => picture.truth.table.map((row) => row.join()).join(";");
+  const before = table(), frame = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+  const answered = editor.step(n, forward);
+  await frame();
+  const drawn = performance.now() - start, ahead = table();
+  await answered;
+  await frame();
+  return { drawn: ahead !== before && ahead === table() ? drawn : null, all: performance.now() - start };
 }"""
+REPAINTED = """() => { const { repaint } = editor; editor.repaints = 0;
+  editor.repaint = function () { this.repaints++; repaint.call(this); }; }"""
 
 
 def write_scene(folder: Path, instances: int, points: int) -> Path:
@@ -101,15 +108,17 @@ def measure(page: Page, times: list[float], rounds: int) -> dict[str, float]:
     clock, figures = Clock(page), dict[str, list[float]]()
     n = page.evaluate(MOST)
     page.evaluate(f"editor.choose({n})")
-    later = "editor.later = (task) => {}"  # what is below the picture is drawn when the picture is on the screen
-    for turn in range(2 * rounds):
-        page.evaluate(later if turn % 4 < 2 else "delete editor.later")
+    for turn in range(rounds):
         before, count = clock.seconds(), len(times)
-        wall = page.evaluate(MOVED, [n, turn % 2 == 0])
-        page.wait_for_timeout(20)
-        assert len(times) == count + 1
-        part = "page, picture" if turn % 4 < 2 else "page, all"
-        for name, value in (("server", times[-1]), (part, clock.seconds() - before), ("wall", wall / 1000)):
+        walls = page.evaluate(MOVED, [n, turn % 2 == 0])
+        page.wait_for_timeout(50)
+        assert len(times) == count + 1 and walls["drawn"], "the levels are those of the server's answer"
+        seconds = {"server": times[-1], "page": clock.seconds() - before}
+        for name, value in {
+            **seconds,
+            "to the levels": walls["drawn"] / 1000,
+            "to the answer": walls["all"] / 1000,
+        }.items():
             figures.setdefault(f"move: {name}", []).append(1000 * value)
     page.keyboard.press("o")
     handle = page.locator(".points circle").nth(17).bounding_box()
@@ -117,6 +126,8 @@ def measure(page: Page, times: list[float], rounds: int) -> dict[str, float]:
     x, y = handle["x"] + handle["width"] / 2, handle["y"] + handle["height"] / 2
     page.mouse.move(x, y)
     page.mouse.down()
+    page.evaluate(REPAINTED)
+    started = time.perf_counter()
     for _ in range(rounds):
         before, start = clock.seconds(), time.perf_counter()
         for step in range(DRAG):
@@ -124,6 +135,7 @@ def measure(page: Page, times: list[float], rounds: int) -> dict[str, float]:
             page.evaluate("new Promise(requestAnimationFrame)")
         figures.setdefault("drag: page", []).append(1000 * (clock.seconds() - before) / DRAG)
         figures.setdefault("drag: wall", []).append(1000 * (time.perf_counter() - start) / DRAG)
+    figures["drag: levels"] = [1000 * (time.perf_counter() - started) / max(1, page.evaluate("editor.repaints"))]
     before, count = clock.seconds(), len(times)
     page.mouse.up()
     page.evaluate("editor.queue")

@@ -13,10 +13,10 @@ from amodal_data.errors import SelectionError
 from amodal_data.export.coco import box_of
 from amodal_data.export.cocoa import ranks_of
 from amodal_data.layering.consistency import occlusion_rates
+from amodal_data.layering.partition import masks_of_regions, partition_masks
 from amodal_data.layering.targets import LayeredTargets, layer_with_findings
 from amodal_data.masks.contours import trace_parts, trace_ring
 from amodal_data.masks.rle import RLE, merge
-from amodal_data.masks.windows import subtract
 from amodal_data.readers.amodal_coco import LAYOUTS
 from amodal_data.readers.json_files import integer
 from amodal_data.readers.mask_decoder import decode_masks, flat_polygons
@@ -26,6 +26,7 @@ from amodal_data.scenes.occlusion_order import parse_depth_constraint
 from amodal_data.scenes.scene import Scene, Scenes
 
 Row = Mapping[str, Any]
+Flags = NDArray[np.bool_]
 Rows = dict[int, Row]  # position in the source -> annotation
 _PLACE = "\0place"  # Field that stands for the place in the list while a file is edited
 
@@ -320,16 +321,19 @@ def _visible_masks(start: Start, edits: ImageEdits, outlined: Mapping[int, RLE])
     old, visible = (masks + empty for masks in _start_masks(targets))
     amodal = [outlined.get(n, mask) for n, mask in zip(positions.tolist(), old, strict=True)]
     affected = ((before != after) | (after & bent[:, None])).any(axis=0) | bent
-    changed: dict[int, tuple[RLE, RLE]] = {}
-    for i in np.flatnonzero(affected & ~gone).tolist():
-        unexplained = subtract(old[i], merge([visible[i], *(old[j] for j in np.flatnonzero(before[:, i]))]))
-        hiding = [
-            subtract(amodal[j], visible[i]) if before[j, i] and not bent[j] else amodal[j]
-            for j in np.flatnonzero(after[:, i])
-        ]
-        mask = subtract(amodal[i], merge([unexplained, *hiding]))
-        changed[int(positions[i])] = mask, subtract(amodal[i], mask)
-    return changed
+    chosen = np.flatnonzero(affected & ~gone)
+    lengths, regions, covers = partition_masks([*old, *visible, *amodal], targets.size)
+    old_covers, seen, cover = np.split(covers, 3, axis=1)
+
+    def hidden_by(masks: Flags, pairs: Flags) -> Flags:
+        return masks.astype(np.float32) @ pairs[:, chosen].astype(np.float32) > 0
+
+    seen, kept = seen[:, chosen], before & ~bent[:, None]
+    unexplained = old_covers[:, chosen] & ~seen & ~hidden_by(old_covers, before)
+    hidden = unexplained | hidden_by(cover, after & kept) & ~seen | hidden_by(cover, after & ~kept)
+    parts = [cover[:, chosen] & ~hidden, cover[:, chosen] & hidden]
+    masks = [masks_of_regions(part, lengths, regions, targets.size) for part in parts]
+    return dict(zip(positions[chosen].tolist(), zip(*masks, strict=True), strict=True))
 
 
 @lru_cache(maxsize=2)

@@ -25,7 +25,7 @@ _HEADERS = {
     "X-Frame-Options": "DENY",
 }
 _JSON = "application/json"
-_POSTS = ("edit", "propose", "claim", "release")
+_POSTS = ("edit", "preview", "propose", "claim", "release")
 
 
 class EditingServer(ThreadingHTTPServer):
@@ -95,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(routes, set(_POSTS))
 
     def do_POST(self) -> None:
-        """Take an edit, propose an outline, or say which tab writes."""
+        """Take an edit, show or propose one, or say which tab writes."""
         self._answer({name: getattr(self, f"_{name}") for name in _POSTS}, {"", "image", "thumbnail", "outline"})
 
     def log_message(self, format: str, *arguments: Any) -> None:
@@ -155,6 +155,12 @@ class _Handler(BaseHTTPRequestHandler):
         if body["image"] < 0:
             raise IndexError
         self._send_json(self.server.session.edit(body["image"], body["revision"], body["edit"]))
+
+    def _preview(self) -> None:
+        body = self._body(image=int, revision=int, edit=dict)
+        if body["image"] < 0:
+            raise IndexError
+        self._send_json(self.server.session.preview(body["image"], body["revision"], body["edit"]))
 
     def _propose(self) -> None:
         body = self._body(image=int, instance=int)

@@ -120,11 +120,7 @@ class EditingSession:
         """
         event = {key: event[key] for key in _FIELDS if key in event}
         with self._lock:
-            index = self._indices[place]
-            start = self._start(index)
-            history = self._histories.get(index) or History(start.edits)
-            if revision != history.revision:
-                raise StaleError("this image has changed meanwhile")
+            index, start, history = self._at(place, revision)
             before, image = history.current, self._image(index, start, history.preview(event))
             self._journal.append({"image": start.scene.image_id, **event})
             history.apply(event)
@@ -134,6 +130,21 @@ class EditingSession:
             if (before.outlines, before.deleted) == (history.current.outlines, history.current.deleted):
                 del document["outlines"]  # most of the bytes, and the page has them
             return document
+
+    def preview(self, place: int, revision: int, event: Event) -> dict[str, Any]:
+        """What the page would draw after an edit, which is not kept. Raises as :meth:`edit`."""
+        with self._lock:
+            index, start, history = self._at(place, revision)
+            return {"document": image_document(self._image(index, start, history.preview(event)), photo=False)}
+
+    def _at(self, place: int, revision: int) -> tuple[int, Start, History]:
+        """The index of an image of the page, how it began, and its history, if it is at this revision."""
+        index = self._indices[place]
+        start = self._start(index)
+        history = self._histories.get(index) or History(start.edits)
+        if revision != history.revision:
+            raise StaleError("this image has changed meanwhile")
+        return index, start, history
 
     def propose(self, place: int, instance: int) -> dict[str, Any]:
         """Outlines of the whole object whose visible part is that of an instance, and the pixels that they add.

@@ -5,6 +5,7 @@ are sorted by position. Then one cumulative XOR over bitsets gives the set of ma
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,21 @@ def partition_masks(
     lengths = np.diff(np.append(starts, starts.dtype.type(size[0] * size[1]))).astype(np.uint32)
     bits = np.unpackbits(sets.astype("<u8").view(np.uint8), axis=1, bitorder="little")[:, : len(masks)]
     return lengths, regions.astype(np.uint16), bits.astype(bool)
+
+
+def masks_of_regions(
+    flags: NDArray[np.bool_], lengths: NDArray[np.uint32], regions: NDArray[np.uint16], size: tuple[int, int]
+) -> list[RLE]:
+    """The mask of every column of ``flags``, bool [R, N]: the regions that it selects, of runs by partition_masks."""
+    pixels = size[0] * size[1]
+    starts = np.append(np.cumsum(lengths, dtype=np.int64) - lengths, pixels)
+    inside = np.zeros((flags.shape[1], len(starts) + 1), bool)
+    inside[:, 1:-1] = np.take(flags.T, regions, axis=1)
+    owners, runs = np.nonzero(inside[:, 1:] != inside[:, :-1])
+    switches = starts[runs].astype(np.int32)
+    ends = np.searchsorted(owners, np.arange(flags.shape[1] + 1))
+    parts = [switches[a:b] for a, b in pairwise(ends.tolist())]
+    return [RLE(size, part[: len(part) - (len(part) > 0 and part[-1] == pixels)]) for part in parts]
 
 
 def _boundaries(masks: Sequence[RLE], pixels: int) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -10,7 +10,6 @@ all regions then fit one small table (Zhang et al., ACM MM 2019, section 3):
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -29,7 +28,7 @@ from amodal_data.layering.level_table import (
     pairwise_counts,
 )
 from amodal_data.layering.maps import ResizedTargets, RunViews
-from amodal_data.layering.partition import check_region_count, partition_masks
+from amodal_data.layering.partition import check_region_count, masks_of_regions, partition_masks
 from amodal_data.masks.boxes import region_boxes, union_boxes
 from amodal_data.masks.rle import RLE
 from amodal_data.scenes.findings import Finding, Place
@@ -183,16 +182,10 @@ class LayeredTargets(RunViews, Drawable):
             flags = {"amodal": self.table > 0, "modal": self.table == 1, "hidden": self.table > 1}[part]
         else:
             flags = self.table == operator.index(part) + 1
+        if flags.shape[1] * (len(self.run_lengths) + 1) <= BATCH_ENTRIES:
+            return masks_of_regions(flags, self.run_lengths, self.run_regions, self.size)
         height, pixels = self.size[0], self.size[0] * self.size[1]
         starts = np.append(np.cumsum(self.run_lengths, dtype=np.int64) - self.run_lengths, pixels)
-        if flags.shape[1] * len(starts) <= BATCH_ENTRIES:
-            inside = np.zeros((flags.shape[1], len(starts) + 1), bool)
-            inside[:, 1:-1] = np.take(flags.T, self.run_regions, axis=1)
-            owners, runs = np.nonzero(inside[:, 1:] != inside[:, :-1])
-            switches = starts[runs].astype(np.int32)
-            ends = np.searchsorted(owners, np.arange(flags.shape[1] + 1))
-            parts = [switches[a:b] for a, b in pairwise(ends.tolist())]
-            return [RLE(self.size, part[: len(part) - (len(part) > 0 and part[-1] == pixels)]) for part in parts]
         boxes = union_boxes(self._corners(), flags)
         first = np.searchsorted(starts, boxes[:, 0].astype(np.int64) * height, side="right") - 1
         stop = np.searchsorted(starts, boxes[:, 2].astype(np.int64) * height, side="left")

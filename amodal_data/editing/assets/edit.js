@@ -116,12 +116,14 @@ class Editor {
       this.waiting--;
       const image = this.images.get(position), made = typeof edit === "function" ? edit(image) : edit;
       if (!made || !this.writer) return;
+      if (made.do === "move" && picture.position === position) this.moveAhead(image, made);
       const answer = await ask("edit", { tab: TAB, image: position, revision: image.revision, edit: made });
       this.problem = answer.problem || "";
       if (answer.problem) {
         if (answer.status === 409) await this.claim(false);
         if ((answer.status === 409 || made.do === "outline") && picture.position === position) await this.reload();
         this.problem = answer.problem;
+        pictures.get(position).setLayers(this.images.get(position).document);
         this.show();
         return;
       }
@@ -140,6 +142,35 @@ class Editor {
       if (picture === opened && !this.dragging) this.take_();
     });
     return this.queue;
+  }
+
+  // Draws the layers of the picture again, and nothing around them; other views follow with the next `show`.
+  repaint() {
+    const canvas = document.querySelector('#stage canvas[data-kind="truth"]');
+    if (canvas && state.view !== "relative" && state.view !== "exploded") canvas.getContext("2d").putImageData(drawView(picture, picture.truth, state).image, 0, 0);
+  }
+
+  // Draws a move at once, where only the order decides the levels; the server's answer follows.
+  moveAhead(image, { instance, before }) {
+    const layers = picture.truth, { stack, positions } = image, moved = positions.indexOf(instance), rest = stack.filter((n) => n !== moved);
+    const agree = (codes) => codes.every((row, n) => row.every((code, region) => code === layers.table[n][region]));
+    if (!agree(codesOf(stack, layers.table))) return; // the file says itself what is visible
+    rest.splice(before === null ? rest.length : rest.indexOf(positions.indexOf(before)), 0, moved);
+    layers.table = codesOf(rest, layers.table);
+    this.repaint();
+  }
+
+  // Draws the levels of an outline while a point of it is dragged; nothing is saved.
+  async preview(n, polygons) {
+    this.moved = true;
+    if (this.previewing || this.proposal) return;
+    this.previewing = true;
+    this.moved = false;
+    const { position } = picture, { revision } = this.now, edit = { do: "outline", instance: this.position(n), polygons };
+    const { document: made } = await ask("preview", { image: position, revision, edit });
+    const current = this.dragging && picture.position === position && this.now.revision === revision;
+    if (made && current && made.truth.instances.length === picture.truth.instances.length) { picture.setLayers(made); this.repaint(); }
+    setTimeout(() => { this.previewing = false; if (this.dragging && this.moved) this.preview(n, polygons); }, PAUSE);
   }
 
   // Undo or redo, if there is something to.
@@ -375,7 +406,7 @@ class Editor {
     this.focus();
   }
 
-  // The outline of an instance with a handle for every point. Levels follow when a point is dropped.
+  // The outline of an instance with a handle for every point. Levels follow while one is dragged.
   points(n) {
     const polygons = this.shownOutline(n).map((polygon) => [...polygon]), { svg, scale, at } = overlay(this.proposal ? "points proposed" : "points");
     if (this.proposal) svg.append(stripes(scale));
@@ -393,13 +424,14 @@ class Editor {
           [polygon[2 * place], polygon[2 * place + 1]] = at(next);
           for (const node of [shape, edge]) node.setAttribute("points", text());
           if (!fresh) { held.setAttribute("cx", polygon[2 * place]); held.setAttribute("cy", polygon[2 * place + 1]); }
+          this.preview(n, polygons);
         };
         held.setPointerCapture(event.pointerId);
         held.addEventListener("pointermove", move);
         const end = () => {
           held.removeEventListener("pointermove", move);
           this.dragging = false;
-          if (polygon.every((x, i) => x === start[i]) && polygon.length === start.length) this.show();
+          if (polygon.every((x, i) => x === start[i]) && polygon.length === start.length) { picture.setLayers(this.now.document); this.show(); }
           else this.setOutline(n, polygons);
         };
         held.addEventListener("pointerup", end, { once: true });
@@ -597,6 +629,15 @@ const DRAFT = {
   unknown: "Click the corners of the region where objects are not annotated. Click the first one again, or press Enter, to close it.",
   closed: "Name the new instance and press Enter.",
 };
+
+const PAUSE = 150; // Milliseconds between two levels while a point is dragged
+
+// Level codes as the order alone gives them, by instance and region: 1 more than the instances in front.
+function codesOf(stack, table) {
+  const count = new Uint8Array(table[0]?.length ?? 0), codes = table.map((row) => row.slice());
+  for (const n of stack) codes[n] = table[n].map((code, region) => (code ? ++count[region] : 0));
+  return codes;
+}
 
 function drawn(kind, attributes) {
   const node = document.createElementNS("http://www.w3.org/2000/svg", kind);

@@ -32,7 +32,8 @@ function unpackRuns(text, values) {
 
 // One set of instances on an image: truth or predictions. table[n][region] is a level code.
 class Layers {
-  constructor(document, shown, size, kind) {
+  // before: the layers until now; an edit of the order leaves their regions as they are.
+  constructor(document, shown, size, kind, before = null) {
     this.height = shown[0];
     this.width = shown[1];
     this.scale = shown[1] / size[1];
@@ -45,7 +46,10 @@ class Layers {
     this.unknown = new Set(document.unknown);
     this.leftOut = document.left_out || 0;
     this.mostHidden = document.most_hidden ?? -1;
-    this.regions = unpackRuns(document.runs, new Uint16Array(shown[0] * shown[1]));
+    this.runs = document.runs;
+    const same = before?.runs === document.runs;
+    this.regions = same ? before.regions : unpackRuns(document.runs, new Uint16Array(shown[0] * shown[1]));
+    this.boxes = same ? before.boxes : undefined;
     this.deepest = Math.max(0, ...this.instances.map((one) => one.levels.findLastIndex((n) => n > 0)));
     this.confidences = new Map();
   }
@@ -139,8 +143,8 @@ class Picture {
   }
 
   setLayers(own) {
-    this.truth = own.truth && new Layers(own.truth, own.shown, own.size, "truth");
-    this.predicted = own.predicted && new Layers(own.predicted, own.shown, own.size, "predicted");
+    this.truth = own.truth && new Layers(own.truth, own.shown, own.size, "truth", this.truth);
+    this.predicted = own.predicted && new Layers(own.predicted, own.shown, own.size, "predicted", this.predicted);
     this.layers = [this.truth, this.predicted].filter(Boolean);
     this.deepest = Math.max(...this.layers.map((one) => one.deepest));
   }

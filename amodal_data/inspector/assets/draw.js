@@ -62,27 +62,53 @@ class Drawing {
 
   // X-ray: visible parts filled, parts hidden at up to `plane` striped on top in the hidden instance's colour.
   instances(chosen, plane = Infinity) {
-    const { layers, width, height } = this, { regions } = layers, stacks = layers.stacks(chosen.filter((n) => n < layers.table.length));
+    const { layers, width, height, pixels } = this, { regions, table } = layers, stacks = layers.stacks(chosen.filter((n) => n < table.length));
     const smooth = plane % 1 > 0, colours = layers.hues.map(colourOf); // the plane cuts regions in two where the confidence is known
-    if (!smooth) for (const stack of stacks) stack.behind = stack.behind.filter((n) => layers.table[n][stack.region] - 1 <= plane);
-    const part = (n, p, hidden) => { const code = layers.code(n, p); return code > 0 && code > 1 === hidden && reaches(layers, n, p, code, plane); };
+    if (!smooth) for (const stack of stacks) stack.behind = stack.behind.filter((n) => table[n][stack.region] - 1 <= plane);
+    const part = smooth ? (n, p, hidden) => { const code = layers.code(n, p); return code > 0 && code > 1 === hidden && reaches(layers, n, p, code, plane); }
+      : (n, p, hidden) => { const code = table[n][regions[p]]; return code > 0 && code > 1 === hidden && code - 1 <= plane; };
     const rim = (n, p, x, y, hidden) => (x > 0 && !part(n, p - 1, hidden)) || (x < width - 1 && !part(n, p + 1, hidden)) ||
       (y > 0 && !part(n, p - width, hidden)) || (y < height - 1 && !part(n, p + width, hidden));
+    const striped = (n, place) => (place + 3 * layers.hues[n]) % 8 < 3, fills = smooth ? null : this.fills(stacks, striped);
     for (let y = 0, p = 0; y < height; y++)
       for (let x = 0; x < width; x++, p++) {
         const region = regions[p], { seen, behind } = stacks[region];
         if (!seen.length && !behind.length) continue;
         const inner = !smooth && (!x || regions[p - 1] === region) && (x === width - 1 || regions[p + 1] === region) &&
           (!y || regions[p - width] === region) && (y === height - 1 || regions[p + width] === region);
-        for (const n of seen) if (!smooth || part(n, p, false)) this.blend(p, colours[n], 0.62);
+        if (fills) {
+          const at = 4 * p, from = 4 * (8 * region + (x + y) % 8), keep = fills[from];
+          for (let c = 0; c < 3; c++) pixels[at + c] = keep * pixels[at + c] + fills[from + 1 + c];
+          if (inner) continue;
+        } else for (const n of seen) if (part(n, p, false)) this.blend(p, colours[n], 0.62);
         for (const n of behind) {
           if (smooth && !part(n, p, true)) continue;
-          if ((x + y + 3 * layers.hues[n]) % 8 < 3) this.blend(p, colours[n], 0.9, 0.8);
-          if (!inner && rim(n, p, x, y, true)) this.blend(p, colours[n], 1, 0.62);
+          if (smooth && striped(n, x + y)) this.blend(p, colours[n], 0.9, 0.8);
+          if (rim(n, p, x, y, true)) this.blend(p, colours[n], 1, 0.62);
         }
-        if (!inner) for (const n of seen) if (part(n, p, false) && rim(n, p, x, y, false)) this.blend(p, colours[n], 1, 0.5);
+        for (const n of seen) if (part(n, p, false) && rim(n, p, x, y, false)) this.blend(p, colours[n], 1, 0.5);
       }
     return this;
+  }
+
+  // What becomes of a pixel inside a region, for each of eight places in the stripes: the share of it that is kept, and
+  // the colour that is added.
+  fills(stacks, striped) {
+    const fills = new Float32Array(32 * stacks.length), { hues } = this.layers;
+    stacks.forEach(({ seen, behind }, region) => {
+      for (let place = 0; place < 8; place++) {
+        const fill = fills.subarray(4 * (8 * region + place), 4 * (8 * region + place + 1));
+        fill[0] = 1;
+        const blend = (n, strength, shade) => {
+          const colour = colourOf(hues[n]);
+          fill[0] *= 1 - strength;
+          for (let c = 0; c < 3; c++) fill[1 + c] = (1 - strength) * fill[1 + c] + strength * colour[c] * shade;
+        };
+        for (const n of seen) blend(n, 0.62, 1);
+        for (const n of behind) if (striped(n, place)) blend(n, 0.9, 0.8);
+      }
+    });
+    return fills;
   }
 
   // Pixels of objects that are not among the instances: gray, striped the other way.
@@ -155,17 +181,16 @@ function reaches(layers, n, p, code, plane) {
 
 // The most interior pixel of each instance where it is visible, if possible over nothing else, for its label.
 function labelPlaces(layers, chosen) {
-  const { width, height } = layers, places = [];
-  const over = layers.table.length ? Array.from(layers.table[0], (_, region) => layers.table.filter((row) => row[region]).length) : [];
+  const { width, height, regions, table } = layers, places = [], over = new Uint16Array(table[0]?.length ?? 0);
+  for (const row of table) row.forEach((code, region) => { if (code) over[region]++; });
   for (const n of chosen) {
     const [left, top, right, bottom] = layers.window(n), wide = right - left, far = new Uint16Array(Math.max(0, wide * (bottom - top)));
-    const plain = over.some((count, region) => count === 1 && layers.table[n][region] === 1);
+    const row = table[n], plain = over.some((count, region) => count === 1 && row[region] === 1);
+    const fit = row.map((code, region) => code === 1 && (!plain || over[region] === 1));
     let best = -1, most = 0;
     for (let y = top, p = 0; y < bottom; y++)
-      for (let x = left; x < right; x++, p++) {
-        const q = y * width + x;
-        if (layers.code(n, q) === 1 && (!plain || over[layers.regions[q]] === 1)) far[p] = 1 + Math.min(x > left ? far[p - 1] : 0, y > top ? far[p - wide] : 0);
-      }
+      for (let x = left; x < right; x++, p++)
+        if (fit[regions[y * width + x]]) far[p] = 1 + Math.min(x > left ? far[p - 1] : 0, y > top ? far[p - wide] : 0);
     for (let y = bottom - 1; y >= top; y--)
       for (let x = right - 1; x >= left; x--) {
         const p = (y - top) * wide + x - left;

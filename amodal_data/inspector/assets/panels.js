@@ -50,26 +50,25 @@ function swatch(colour, striped = false) {
   return made;
 }
 
-// Draws one set of layers in the current view; returns { canvas or node, caption, tags }.
-function drawFigure(picture, layers, state) {
+// Draws one set of layers in a view that shows them on the photo, `single` in the views of one instance.
+function drawView(picture, layers, state, single = SINGLE.has(state.view) ? singleOf(picture, layers, state) : -1) {
   const drawing = new Drawing(picture, layers), chosen = chosenOf(picture, layers, state);
-  const title = layers.kind === "truth" ? (picture.predicted ? "truth" : "") : "predicted";
-  const said = (text) => [title, text].filter(Boolean).join(": ");
-  const shown = `${chosen.length} of ${plural(layers.instances.length, "instance")}`;
-  const single = SINGLE.has(state.view) ? singleOf(picture, layers, state) : -1;
-  if (state.view === "photo") return { drawing, caption: picture.problem, tags: [] };
+  if (state.view === "photo") return drawing;
   drawing.dim();
-  if (state.view === "instances") {
-    drawing.instances(chosen, state.plane).unknown();
-    return { drawing, caption: said(shown), tags: labelPlaces(layers, chosen) };
-  }
-  if (state.view === "layers") {
-    drawing.count(chosen, state.plane);
-    return { drawing, caption: said(shown), tags: [] };
-  }
+  if (state.view === "instances") drawing.instances(chosen, state.plane).unknown();
+  else if (state.view === "layers") drawing.count(chosen, state.plane);
+  else if (single >= 0) drawing[state.view === "levels" ? "levels" : "semDist"](single, state.plane);
+  return drawing;
+}
+
+// A view of one set of layers: { drawing, caption, tags }.
+function drawFigure(picture, layers, state) {
+  const chosen = chosenOf(picture, layers, state), { view } = state, title = layers.kind === "truth" ? (picture.predicted ? "truth" : "") : "predicted";
+  const said = (text) => [title, text].filter(Boolean).join(": ");
+  const single = SINGLE.has(view) ? singleOf(picture, layers, state) : -1, drawing = drawView(picture, layers, state, single);
+  if (view === "photo") return { drawing, caption: picture.problem, tags: [] };
+  if (!SINGLE.has(view)) return { drawing, caption: said(`${chosen.length} of ${plural(layers.instances.length, "instance")}`), tags: view === "instances" ? labelPlaces(layers, chosen) : [] };
   if (single < 0) return { drawing, caption: said(layers.kind === "truth" ? "no matching instance" : "no matching detection"), tags: [] };
-  if (state.view === "levels") drawing.levels(single, state.plane);
-  else drawing.semDist(single, state.plane);
   const one = layers.instances[single], score = one.score === undefined ? "" : `, score ${one.score.toFixed(2)}`;
   return { drawing, caption: said(`${layers.label(single)}, ${percent(one.rate)} hidden${score}`), tags: [] };
 }

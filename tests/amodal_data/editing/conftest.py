@@ -2,10 +2,15 @@
 
 import pytest
 
+from amodal_data.editing.server import EditingServer
+
 
 @pytest.fixture
-def visit(browser):
-    """Open an address in one browser context; errors on the console and requests to elsewhere fail the test."""
+def visit(browser, monkeypatch):
+    """Open an address in one browser context; errors on the console and requests to elsewhere fail the test.
+
+    Pages are closed before their server, so that they ask nothing of one that is gone, unless ``visit.outlive``.
+    """
     context, odd = browser.new_context(viewport={"width": 1280, "height": 800}), []
     context.set_default_timeout(90_000)  # 500 instances on a busy machine
 
@@ -18,7 +23,13 @@ def visit(browser):
         page.wait_for_selector("#editor-state:not(:empty)")
         return page
 
-    visit.odd = odd
+    def shutdown(server, ends=EditingServer.shutdown):
+        for page in [] if visit.outlive else context.pages:
+            page.close()
+        ends(server)
+
+    monkeypatch.setattr(EditingServer, "shutdown", shutdown)
+    visit.odd, visit.outlive = odd, False
     yield visit
     context.close()
     assert odd == []

@@ -144,6 +144,7 @@ def test_no_path_leads_to_a_file(server, path):
 def test_methods_and_routes_belong_together(server):
     for method, path in (
         ("GET", "edit"),
+        ("GET", "preview"),
         ("GET", "propose"),
         ("GET", "claim"),
         ("GET", "release"),
@@ -153,6 +154,17 @@ def test_methods_and_routes_belong_together(server):
         assert ask(server, method, f"/{server.token}/{path}", b"{}" if method == "POST" else None)[0] == 405
     for method in ("PUT", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT"):
         assert ask(server, method, f"/{server.token}/")[0] == 501
+
+
+def test_a_preview_shows_what_an_edit_makes_and_keeps_nothing(server, cocoa):
+    source, edit = open_source(cocoa), {"do": "outline", "instance": 1, "polygons": [[5, 5, 71, 8, 40, 56]]}
+    status, shown, _ = ask(server, "POST", f"/{server.token}/preview", edit_body(edit=edit))
+    assert status == 200 and not journal_path(cocoa).read_text().count("outline")
+    assert ask(server, "POST", f"/{server.token}/preview", edit_body(edit=edit, revision=1))[0] == 409
+    assert ask(server, "POST", f"/{server.token}/preview", edit_body(edit={**edit, "polygons": []}))[0] == 400
+    kept = ask(server, "POST", f"/{server.token}/edit", edit_body(edit=edit))[1]
+    assert shown["document"] == kept["document"]
+    assert len(read_journal(journal_path(cocoa), source.origin).events) == 1
 
 
 def test_one_tab_writes_and_another_takes_over(server):
