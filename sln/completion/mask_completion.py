@@ -4,7 +4,8 @@
 2. Each two masks that may overlap are completed both ways: the one with the other as a possible occluder, and the
    reverse. Where the prior takes the other for in front, and needs more of it, the other lies in front.
 3. Pixels that two masks share are visible in the one in front.
-4. A hidden part lies where other masks are that are not behind.
+4. A hidden part lies where other masks are that are not behind. Under a mask that is in front it is more probable than
+   before this was known.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from amodal_data.layering.level_table import level_table
-from amodal_data.layering.partition import partition_masks
+from amodal_data.layering.partition import masks_of_regions, partition_masks
 from amodal_data.masks.paste import paste_weights
 from amodal_data.masks.rle import RLE, iou, merge
 from amodal_data.masks.windows import from_crop
@@ -48,12 +49,13 @@ class PriorRules:
 
     ``threshold``: confidence above which a cell is hidden. ``touching``: confidence above which a mask may need cells
     of another, so that the two have an order. ``need_weight``: weight of needed cells beside the order that the prior
-    sees.
+    sees. ``least_in_front``: confidence that a mask is in front of another, at least, once the order says so.
     """
 
     threshold: float = 0.5
     touching: float = 0.1
-    need_weight: float = 0.1
+    need_weight: float = 0.6
+    least_in_front: float = 0.5
 
 
 class Surroundings(NamedTuple):
@@ -95,7 +97,7 @@ def complete_masks(prior: ShapePrior, prompts: Prompts, rules: PriorRules, file:
         prompts.size,
         boxes,
         prompts.scores,
-        _box_probabilities(surroundings, boxes),
+        _box_probabilities(given_order(surroundings, in_front, rules), surroundings.windows, boxes),
         prompts.categories,
         GivenMasks(tuple(visible), RLE.from_mask(owner >= 0), prompts.answers or (None,) * len(masks)),
         decoded=tuple((whole, *parts) for whole, parts in zip(amodal, levels, strict=True)),
@@ -151,24 +153,46 @@ def depth_order(surroundings: Surroundings, rules: PriorRules, inside: Flags | N
 def order_evidence(surroundings: Surroundings, rules: PriorRules) -> NDArray[np.float64]:
     """How much speaks for mask j, the row, in front of mask i, the column, float64 [P, P]; 0 for masks apart.
 
-    The mean confidence in the cells of j that it lies in front of i, and the share of needed cells among what both need
-    of each other.
+    Twice the confidence that j lies in front, and the share of cells that i needs of j among what both need of each
+    other. A cell counts by the square of the confidence that it is needed.
     """
-    count, cells = len(surroundings.cells), surroundings.cells.reshape(len(surroundings.cells), GRID * GRID)
-    rows = np.arange(count)[:, None]
-    keys = np.where(cells >= 0, rows * count + cells, count * count).ravel()
-
-    def sums(values: NDArray[np.floating]) -> NDArray[np.float64]:
-        totals = np.bincount(keys, values.reshape(-1), minlength=count * count + 1)[:-1].astype(np.float64)
-        return totals.reshape(count, count).T  # of the cells of j, the row, in the window of i, the column
-
     inside, cell_area = surroundings.inside, ((surroundings.windows[:, 2] - surroundings.windows[:, 0]) / GRID) ** 2
-    hull_cells, needs = sums(np.ones(inside.size)), sums(inside * (inside > rules.touching)) * cell_area
-    front = np.where(hull_cells > 0, sums(surroundings.in_front) / np.maximum(hull_cells, 1), 0.5)
-    evidence: NDArray[np.float64] = front + 1 - front.T + rules.need_weight * needs / np.maximum(needs + needs.T, 1e-6)
-    separate = (needs + needs.T == 0) | np.eye(count, dtype=bool)
-    evidence[separate] = 0
+    needs = _sums_by_pair(surroundings, np.square(inside) * (inside > rules.touching)) * cell_area
+    evidence = 2 * front_confidence(surroundings) + rules.need_weight * needs / np.maximum(needs + needs.T, 1e-6)
+    evidence[(needs + needs.T == 0) | np.eye(len(needs), dtype=bool)] = 0
     return evidence
+
+
+def front_confidence(surroundings: Surroundings) -> NDArray[np.float64]:
+    """Confidence that mask j, the row, lies in front of mask i, the column, float64 [P, P]; 0.5 for masks apart.
+
+    The mean over the cells of j in the window of i, and the reverse.
+    """
+    shown = _sums_by_pair(surroundings, np.ones_like(surroundings.inside))
+    front = np.where(shown > 0, _sums_by_pair(surroundings, surroundings.in_front) / np.maximum(shown, 1), 0.5)
+    confidence: NDArray[np.float64] = (front + 1 - front.T) / 2
+    return confidence
+
+
+def _sums_by_pair(surroundings: Surroundings, values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Sums over the cells of mask j, the row, in the window of mask i, the column, float64 [P, P]."""
+    count, cells = len(surroundings.cells), surroundings.cells.reshape(len(surroundings.cells), GRID * GRID)
+    keys = np.where(cells >= 0, np.arange(count)[:, None] * count + cells, count * count).ravel()
+    totals = np.bincount(keys, values.reshape(-1), minlength=count * count + 1)[:-1].astype(np.float64)
+    return totals.reshape(count, count).T
+
+
+def given_order(surroundings: Surroundings, in_front: Flags, rules: PriorRules) -> NDArray[np.float32]:
+    """Confidence that a cell belongs to the instance once the order is known, float32 [P, 56, 56].
+
+    A cell of another mask can only be hidden if that mask is in front: its confidence is divided by that of the mask's
+    being in front, and is 0 where the mask is behind.
+    """
+    cells, rows = surroundings.cells, np.arange(len(surroundings.cells))[:, None, None]
+    others = (cells >= 0) & (cells != rows)
+    front, shown = front_confidence(surroundings).clip(rules.least_in_front), cells.clip(0)
+    confidence = np.where(others, surroundings.inside / front[shown, rows], surroundings.inside)
+    return np.where(others & in_front[rows, shown], 0, confidence.clip(max=1)).astype(np.float32)
 
 
 def whole_masks(
@@ -178,11 +202,11 @@ def whole_masks(
 
     owner: with gaps between masks filled.
     """
-    amodal = []
+    amodal, confidence = [], given_order(surroundings, in_front, rules)
     for n, mask in enumerate(masks):
         may_hide = np.append(~in_front[n], False)  # the last: pixels of nobody
         may_hide[n] = False
-        part = pixels_above(surroundings.inside[n], surroundings.windows[n], owner.shape, rules.threshold)
+        part = pixels_above(confidence[n], surroundings.windows[n], owner.shape, rules.threshold)
         if part is None:
             amodal.append(mask)
             continue
@@ -191,14 +215,18 @@ def whole_masks(
     return amodal
 
 
-def _box_probabilities(surroundings: Surroundings, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Confidence inside boxes as probabilities of outside, level 0 and level 1, float32 [P, 3, 56, 56]."""
+def _box_probabilities(
+    confidence: NDArray[np.float32], windows: Windows, boxes: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Confidence [P, 56, 56] in windows as probabilities of outside, level 0 and level 1 inside boxes, float32
+    [P, 3, 56, 56].
+    """
     probabilities = np.zeros((len(boxes), 3, GRID, GRID), np.float32)
     centers, cells = (np.arange(GRID) + 0.5) / GRID, np.arange(GRID)
-    for n, (box, window) in enumerate(zip(boxes, surroundings.windows, strict=True)):
+    for n, (box, window) in enumerate(zip(boxes, windows, strict=True)):
         down = paste_weights(window[1], window[3], box[1] + centers * (box[3] - box[1]), cells)
         across = paste_weights(window[0], window[2], box[0] + centers * (box[2] - box[0]), cells)
-        probabilities[n, 2] = down @ surroundings.inside[n] @ across.T
+        probabilities[n, 2] = down @ confidence[n] @ across.T
     probabilities[:, 0] = 1 - probabilities[:, 2]
     return probabilities
 
@@ -209,18 +237,8 @@ def level_masks(amodal: Sequence[RLE], visible: Sequence[RLE], in_front: Flags) 
     lengths, regions, bits = partition_masks([*amodal, *visible], size)
     covered, uncovered = np.split(bits, 2, axis=1)
     table = level_table(covered, covered & uncovered, in_front)
-    ends = np.concatenate([[0], np.cumsum(lengths)])
     levels = []
-    for n in range(len(amodal)):
-        codes = table[regions, n]
-        levels.append([_of_runs(codes == code, ends, size) for code in range(1, max(1, int(codes.max(initial=0))) + 1)])
+    for codes in table.T:
+        parts = codes[:, None] == np.arange(1, max(1, int(codes.max(initial=0))) + 1)
+        levels.append(masks_of_regions(parts, lengths, regions, size))
     return levels
-
-
-def _of_runs(runs: Flags, ends: NDArray[np.int64], size: tuple[int, int]) -> RLE:
-    """The mask of some of the runs between ``ends``."""
-    changes = np.flatnonzero(np.diff(np.concatenate([[False], runs])))
-    switches = ends[changes]
-    if runs[-1] and ends[-1] < size[0] * size[1]:
-        switches = np.append(switches, ends[-1])
-    return RLE(size, switches.astype(np.int32))
