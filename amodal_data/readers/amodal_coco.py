@@ -143,7 +143,8 @@ def amodal_coco_scenes(
     index = AnnotationIndex(source.name, images, annotations)
     categories = Categories.read(content.get("categories"), annotations)
     records = index.records(_FlatRecord, categories, layout=LAYOUTS[layout])
-    sources, settings, findings = [source], {"layout": layout}, [*findings, *index.findings]
+    sources, settings = [source], {"layout": layout}
+    findings = [*findings, *categories.findings(source.name), *index.findings]
     if cocoa is not None:
         positions = {image_id: n for n, image_id in enumerate(cocoa.image_ids)}
         places = [positions.get(record.image_id, len(cocoa)) for record in records]

@@ -17,12 +17,14 @@ class Categories:
     """The classes of a file, in its order, used or not.
 
     ``names``: class id -> name. ``numbers``: ids that the file writes as text -> class id. ``changed``: ids that the
-    file writes as numbers and that became others, because another file uses them for other classes.
+    file writes as numbers and that became others, because another file uses them for other classes. ``repeated``: ids
+    and names that two entries of the list share.
     """
 
     names: Mapping[int, str] = field(default_factory=dict)
     numbers: Mapping[str, int] = field(default_factory=dict)
     changed: Mapping[int, int] = field(default_factory=dict)
+    repeated: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, entries: object, annotations: Iterable[object] = ()) -> "Categories":
@@ -37,7 +39,13 @@ class Categories:
             ids = (entry.get("category_id") for entry in annotations if isinstance(entry, Mapping))
             texts = [(name, name) for name in sorted({str(value) for value in ids if _is_text_id(value)})]
         numbers = {key: n for n, (key, _) in enumerate(dict(texts).items(), max(names, default=0) + 1)}
-        return cls({**names, **{numbers[key]: name for key, name in texts}}, numbers)
+        repeated = [f"id {key!r:.40}" for key in _repeated(row.get("id") for row in rows)]
+        repeated += [f"name {name!r:.40}" for name in _repeated(text(row.get("name")) for row in rows) if name]
+        return cls({**names, **{numbers[key]: name for key, name in texts}}, numbers, repeated=tuple(repeated))
+
+    def findings(self, file: str) -> list[Finding]:
+        """Ids and names that two classes of a file share."""
+        return [Finding("class-repeated", Place(file), f"two classes with {what}") for what in self.repeated]
 
     def find(self, value: object) -> tuple[int, str]:
         """The class id that a ``category_id`` means, and why that is not certain (``""`` = it is)."""
@@ -81,6 +89,10 @@ def common_ids(
     moved = [f"{name!r:.40} {number} -> {ids[number]}" for number, name in listed.items() if number != ids[number]]
     summary = ", ".join(moved[:5]) + ", ..." * (len(moved) > 5)
     return ids, [Finding("classes-renumbered", Place(file), summary)] if moved else []
+
+
+def _repeated(values: Iterable[Any]) -> list[Any]:
+    return [value for value, count in Counter(v for v in values if isinstance(v, int | str)).items() if count > 1]
 
 
 def _is_text_id(value: Any) -> bool:

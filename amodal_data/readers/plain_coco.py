@@ -93,7 +93,7 @@ def plain_scenes(
         dataset=layout,
         settings=settings,
         sources=[source],
-        file_findings=[*findings, *index.findings],
+        file_findings=[*findings, *categories.findings(source.name), *index.findings],
         categories=categories.names,
     )
 

@@ -80,6 +80,7 @@ class SceneStream:
         self._count_annotations()
         empty = self._scenes([], {})
         self.dataset, self.settings, self.categories = empty.dataset, empty.settings, empty.categories
+        self._class_findings = empty.file_findings
         if self._layout == "cocoa":
             check_annotator(annotator, self._total, path)
         self._window = (0, self._total)
@@ -87,7 +88,7 @@ class SceneStream:
     @property
     def file_findings(self) -> tuple[Finding, ...]:
         """Findings about the file as a whole, the same as those of :func:`read_annotations`."""
-        return tuple(self._index.findings)
+        return (*self._class_findings, *self._index.findings)
 
     @property
     def file_names(self) -> list[str]:

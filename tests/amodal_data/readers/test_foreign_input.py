@@ -45,6 +45,18 @@ def classes_of(scenes):
 CUP_PAN = [{"id": 1, "name": "cup"}, {"id": 2, "name": "pan"}]
 
 
+@pytest.mark.parametrize("masks", ["modal", "amodal"])
+def test_two_classes_with_one_id_or_one_name_are_named(masks, tmp_path):
+    listed = [*CUP_PAN, {"id": 2, "name": "pot"}, {"id": 3, "name": "cup"}, {"id": "x"}, {"id": "x"}, {}, {}]
+    path = written(tmp_path / "a.json", coco([{"category_id": n} for n in (1, 2, 3)], listed))
+    options = {"masks": masks, "order": "front-first" if masks == "amodal" else None}
+    scenes = read_annotations(path, **options)
+    found = [finding.message for finding in scenes.findings if finding.code == "class-repeated"]
+    assert found == ["two classes with id 2", "two classes with id 'x'", "two classes with name 'cup'"]
+    assert list(iter_annotations(path, **options).file_findings) == list(scenes.file_findings)
+    assert classes_of(scenes) == [(1, "cup"), (2, "pot"), (3, "cup")]
+
+
 @pytest.mark.parametrize("categories, ids, expected, finding", [
     (CUP_PAN, [1, 2], [(1, "cup"), (2, "pan")], None),
     ([{"id": "7", "name": "cup"}, {"id": "8", "name": "pan"}], ["7", 8], [(7, "cup"), (8, "pan")], None),
