@@ -59,6 +59,15 @@ def masks_of_regions(
     return [RLE(size, part[: len(part) - (len(part) > 0 and part[-1] == pixels)]) for part in parts]
 
 
+def masks_of_labels(labels: NDArray[np.integer], count: int) -> list[RLE]:
+    """The masks of the labels 0 to ``count`` - 1 of an image, [H, W]; -1 belongs to none."""
+    flat = labels.T.ravel()
+    starts = np.flatnonzero(np.append(True, flat[1:] != flat[:-1]))
+    lengths = np.diff(np.append(starts, len(flat))).astype(np.uint32)
+    flags = np.eye(count + 1, count, -1, dtype=bool)  # region 0 is nobody's
+    return masks_of_regions(flags, lengths, (flat[starts] + 1).astype(np.uint16), (labels.shape[0], labels.shape[1]))
+
+
 def _boundaries(masks: Sequence[RLE], pixels: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """Where the masks switch on or off, sorted by position: positions and mask indices, unsigned."""
     if not masks:

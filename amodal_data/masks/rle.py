@@ -272,7 +272,13 @@ def _rasterize_in_parts(polygon: NDArray[np.float64], size: tuple[int, int]) -> 
 
 def merge(masks: Sequence[RLE]) -> RLE:
     """The union of several masks of one image."""
-    return parse_rle(coco_mask.merge([mask.to_coco() for mask in masks]), masks[0].size)
+    switches = np.concatenate([mask.switches for mask in masks])
+    steps = np.concatenate([np.resize(np.array([1, -1]), len(mask.switches)) for mask in masks])
+    order = np.argsort(switches, kind="stable")
+    positions, inside = switches[order], np.cumsum(steps[order]) > 0
+    last = np.append(positions[1:] != positions[:-1], True)[: len(positions)]
+    positions, inside = positions[last], inside[last]
+    return RLE(masks[0].size, positions[inside != np.append(False, inside)[:-1]])
 
 
 def iou(a: Sequence[RLE], b: Sequence[RLE]) -> NDArray[np.float64]:

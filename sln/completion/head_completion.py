@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.ops import clip_boxes_to_image, roi_align
 
+from amodal_data.layering.partition import masks_of_labels
 from amodal_data.masks.rle import RLE
 from sln.completion.mask_completion import given_masks, look_around
 from sln.completion.shape_prior import ShapePrior
@@ -169,7 +170,8 @@ class _PromptedROIs:
     def prediction(self, boxes: Tensor, probabilities: Tensor) -> Prediction:
         """The prediction of level probabilities in amodal boxes [P, 4], given the masks."""
         prompts, owner = self.prompts, self.owner.cpu().numpy()
-        masks = tuple(None if mask is None else RLE.from_mask(owner == n) for n, mask in enumerate(prompts.masks))
+        shown = masks_of_labels(owner, len(prompts))
+        masks = tuple(None if mask is None else shown[n] for n, mask in enumerate(prompts.masks))
         corners: Tensor = clip_boxes_to_image(self.frame.to_photo(boxes), self.frame.photo)
         prediction = Prediction(
             prompts.size,

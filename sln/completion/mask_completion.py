@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from amodal_data.layering.level_table import level_table
-from amodal_data.layering.partition import masks_of_regions, partition_masks
+from amodal_data.layering.partition import masks_of_labels, masks_of_regions, partition_masks
 from amodal_data.masks.paste import paste_weights
 from amodal_data.masks.rle import RLE, iou, merge
 from amodal_data.masks.windows import from_crop
@@ -89,15 +89,16 @@ def complete_masks(prior: ShapePrior, prompts: Prompts, rules: PriorRules, file:
     if findings:  # masks share pixels: those in front get them
         owner, findings = pixel_owners(prompts, file, z_order(in_front))
         cured = cured_owners(owner)
-    amodal = whole_masks(surroundings, in_front, cured, masks, rules)
-    visible = [RLE.from_mask(owner == n) for n in range(len(masks))]
+    confidence, windows = given_order(surroundings, in_front, rules), surroundings.windows
+    amodal = whole_masks(confidence, windows, in_front, cured, masks, rules.threshold)
+    visible = masks_of_labels(owner, len(masks))
     levels = level_masks(amodal, visible, in_front) if masks else []
     boxes = boxes_of(amodal)
     prediction = Prediction(
         prompts.size,
         boxes,
         prompts.scores,
-        _box_probabilities(given_order(surroundings, in_front, rules), surroundings.windows, boxes),
+        _box_probabilities(confidence, windows, boxes),
         prompts.categories,
         GivenMasks(tuple(visible), RLE.from_mask(owner >= 0), prompts.answers or (None,) * len(masks)),
         decoded=tuple((whole, *parts) for whole, parts in zip(amodal, levels, strict=True)),
@@ -196,17 +197,22 @@ def given_order(surroundings: Surroundings, in_front: Flags, rules: PriorRules) 
 
 
 def whole_masks(
-    surroundings: Surroundings, in_front: Flags, owner: Owners, masks: Sequence[RLE], rules: PriorRules
+    confidence: NDArray[np.float32],
+    windows: Windows,
+    in_front: Flags,
+    owner: Owners,
+    masks: Sequence[RLE],
+    threshold: float,
 ) -> list[RLE]:
     """The amodal mask of each: its given pixels, and hidden ones where masks are that are not behind it.
 
-    owner: with gaps between masks filled.
+    confidence [P, 56, 56]: by :func:`given_order`. owner: with gaps between masks filled.
     """
-    amodal, confidence = [], given_order(surroundings, in_front, rules)
+    amodal = []
     for n, mask in enumerate(masks):
         may_hide = np.append(~in_front[n], False)  # the last: pixels of nobody
         may_hide[n] = False
-        part = pixels_above(confidence[n], surroundings.windows[n], owner.shape, rules.threshold)
+        part = pixels_above(confidence[n], windows[n], owner.shape, threshold)
         if part is None:
             amodal.append(mask)
             continue

@@ -21,18 +21,20 @@ def cured_owners(owner: Owners) -> Owners:
     Masks that touch are left as they are, unless three times as many pixels lie in gaps between them: where their
     outlines part there is background.
     """
-    nobody = owner < 0
+    original, nobody = owner, owner < 0
+    if owner.max(initial=0) < np.iinfo(np.int16).max:
+        owner = owner.astype(np.int16)  # half the bytes
     largest = int(np.iinfo(owner.dtype).max)
     high = _extreme(owner, np.maximum, -1)
     low = _extreme(np.where(nobody, largest, owner), np.minimum, largest)
     gaps = np.flatnonzero(nobody & (high >= 0) & (low < high))
     if not len(gaps):
-        return owner
+        return original
     count = int(high.max()) + 1
     pairs = low.flat[gaps].astype(np.int64) * count + high.flat[gaps]
     is_apart = np.bincount(pairs, minlength=count * count) > _GAP_SHARE * _contacts(owner, count)
     gaps = gaps[is_apart[pairs]]
-    cured, near = owner.copy(), _extreme(owner, np.maximum, -1, reach=1)
+    cured, near = original.copy(), _extreme(owner, np.maximum, -1, reach=1)
     cured.flat[gaps] = np.where(near >= 0, near, high).flat[gaps]
     return cured
 

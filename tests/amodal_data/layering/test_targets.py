@@ -6,7 +6,7 @@ from support.scenes import make_scene, partial_order, random_masks
 
 from amodal_data import RLE, Instance, Scene, layer_scene
 from amodal_data.errors import LevelsError, SceneError
-from amodal_data.layering.partition import partition_masks
+from amodal_data.layering.partition import masks_of_labels, partition_masks
 from amodal_data.masks.windows import differing_pixels
 from amodal_data.scenes.occlusion_order import from_ranks
 
@@ -204,3 +204,12 @@ def test_sparse_and_dense_routes_give_the_same_levels(order, monkeypatch):
     assert np.array_equal(targets.levels, expected.levels) and np.array_equal(targets.pairs, expected.pairs)
     assert np.array_equal(targets.ambiguous, expected.ambiguous)
     assert [np.array_equal(*pair) for pair in zip(targets.boxes(), expected.boxes(), strict=True)] == [True, True]
+
+
+def test_masks_of_labels_are_the_pixels_of_each_label():
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        size, count = tuple(rng.integers(1, 30, 2).tolist()), int(rng.integers(0, 6))
+        labels = rng.integers(-1, max(count, 0), size, np.int32) if count else np.full(size, -1, np.int32)
+        masks = masks_of_labels(labels, count)
+        assert masks == [RLE.from_mask(labels == n) for n in range(count)]
