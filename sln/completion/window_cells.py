@@ -22,9 +22,8 @@ def cured_owners(owner: Owners) -> Owners:
     outlines part there is background.
     """
     original, nobody = owner, owner < 0
-    if owner.max(initial=0) < np.iinfo(np.int16).max:
-        owner = owner.astype(np.int16)  # half the bytes
-    largest = int(np.iinfo(owner.dtype).max)
+    kind = next(kind for kind in (np.int8, np.int16, np.int32) if owner.max(initial=0) < np.iinfo(kind).max)
+    owner, largest = owner.astype(kind), int(np.iinfo(kind).max)  # the fewer bytes, the faster
     high = _extreme(owner, np.maximum, -1)
     low = _extreme(np.where(nobody, largest, owner), np.minimum, largest)
     gaps = np.flatnonzero(nobody & (high >= 0) & (low < high))
