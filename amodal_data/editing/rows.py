@@ -2,18 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from amodal_data.editing.edits import ImageEdits, Polygons
+from amodal_data.editing.visible_masks import visible_masks
 from amodal_data.errors import SelectionError
 from amodal_data.export.coco import box_of
 from amodal_data.export.cocoa import ranks_of
 from amodal_data.layering.consistency import occlusion_rates
-from amodal_data.layering.partition import masks_of_regions, partition_masks
 from amodal_data.layering.targets import LayeredTargets, layer_with_findings
 from amodal_data.masks.contours import trace_parts, trace_ring
 from amodal_data.masks.rle import RLE, merge
@@ -26,7 +24,6 @@ from amodal_data.scenes.occlusion_order import parse_depth_constraint
 from amodal_data.scenes.scene import Scene, Scenes
 
 Row = Mapping[str, Any]
-Flags = NDArray[np.bool_]
 Rows = dict[int, Row]  # position in the source -> annotation
 _PLACE = "\0place"  # Field that stands for the place in the list while a file is edited
 
@@ -116,7 +113,7 @@ def edited_rows(start: Start, edits: ImageEdits, layout: RowFormat) -> Rows:
     for n, mask in outlined.items():
         rows[n] = _with_outline(rows[n], edits.outlines[n], mask, layout)
     if stores_masks and (edits.order != start.edits.order or edits.deleted or outlined):
-        rows |= _with_masks(rows, _visible_masks(start, edits, outlined), layout)
+        rows |= _with_masks(rows, visible_masks(start.targets, start.edits.order, edits, outlined), layout)
     for n, name in edits.names.items():
         if layout.named:
             rows[n] = {**rows[n], "name": name}
@@ -299,49 +296,6 @@ def _with_value(row: Any, field: str, value: Any) -> Row:
     return {**row, name: _with_value(inner if isinstance(inner, Mapping) else {}, rest, value) if rest else value}
 
 
-def _visible_masks(start: Start, edits: ImageEdits, outlined: Mapping[int, RLE]) -> dict[int, tuple[RLE, RLE]]:
-    """Visible and hidden masks of the instances whose visible mask the edits change, by position in the source.
-
-    An instance is hidden by those in front of it, except where it is visible although one of them was in front before,
-    and where something hides it that is no instance. New instances had no mask before.
-    """
-    targets, added = start.targets, edits.added
-    positions = np.array([*start.targets.region_index.tolist(), *added], np.int64)
-    orders = (*start.edits.order, *added), edits.order
-    ranks = [np.array([order.index(n) for n in positions.tolist()], np.int64) for order in orders]
-    was_nearer, nearer = (rank[:, None] < rank[None, :] for rank in ranks)
-    before, flipped = np.pad(targets.in_front(), (0, len(added))), np.zeros_like(nearer)
-    front, back = overlapping(targets).T
-    flipped[front, back] = flipped[back, front] = (nearer != was_nearer)[front, back]
-    gone, bent = np.isin(positions, list(edits.deleted)), np.isin(positions, list(outlined))
-    met = np.zeros_like(flipped)
-    met[front, back] = met[back, front] = True
-    after = np.where(flipped | (~met & (bent[:, None] | bent)), nearer, before) & ~gone[:, None]
-    empty = [RLE(targets.size, np.zeros(0, np.int32))] * len(added)
-    old, visible = (masks + empty for masks in _start_masks(targets))
-    amodal = [outlined.get(n, mask) for n, mask in zip(positions.tolist(), old, strict=True)]
-    affected = ((before != after) | (after & bent[:, None])).any(axis=0) | bent
-    chosen = np.flatnonzero(affected & ~gone)
-    lengths, regions, covers = partition_masks([*old, *visible, *amodal], targets.size)
-    old_covers, seen, cover = np.split(covers, 3, axis=1)
-
-    def hidden_by(masks: Flags, pairs: Flags) -> Flags:
-        return masks.astype(np.float32) @ pairs[:, chosen].astype(np.float32) > 0
-
-    seen, kept = seen[:, chosen], before & ~bent[:, None]
-    unexplained = old_covers[:, chosen] & ~seen & ~hidden_by(old_covers, before)
-    hidden = unexplained | hidden_by(cover, after & kept) & ~seen | hidden_by(cover, after & ~kept)
-    parts = [cover[:, chosen] & ~hidden, cover[:, chosen] & hidden]
-    masks = [masks_of_regions(part, lengths, regions, targets.size) for part in parts]
-    return dict(zip(positions[chosen].tolist(), zip(*masks, strict=True), strict=True))
-
-
-@lru_cache(maxsize=2)
-def _start_masks(targets: LayeredTargets) -> tuple[list[RLE], list[RLE]]:
-    """Amodal and visible masks of an image as the source has it."""
-    return targets.rles(), targets.rles("modal")
-
-
 def _with_masks(rows: Rows, masks: Mapping[int, tuple[RLE, RLE]], layout: RowFormat) -> Rows:
     """The rows with other visible and hidden masks, in their fields; COCOA stores none of whole objects."""
     changed: Rows = {}
@@ -355,9 +309,3 @@ def _with_masks(rows: Rows, masks: Mapping[int, tuple[RLE, RLE]], layout: RowFor
             row |= {layout.hidden: hidden.to_coco()} if layout.hidden else {}
         changed[n] = row
     return changed
-
-
-def overlapping(targets: LayeredTargets) -> NDArray[np.int64]:
-    """Pairs of instances that share a pixel, int64 [P, 2], the smaller number first."""
-    covers = (targets.table > 0).astype(np.float32)
-    return np.argwhere(np.triu(covers.T @ covers, 1) > 0)

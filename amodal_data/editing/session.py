@@ -11,8 +11,9 @@ from typing import Any
 from amodal_data.cache import CachedImage
 from amodal_data.editing.edits import Event, History, ImageEdits
 from amodal_data.editing.journal import Journal
-from amodal_data.editing.rows import Start, outlines_of, overlapping, traced_outline
+from amodal_data.editing.rows import Start, outlines_of, traced_outline
 from amodal_data.editing.source import EditableSource
+from amodal_data.editing.visible_masks import overlapping
 from amodal_data.errors import LayoutError, LevelsError, SelectionError
 from amodal_data.inspector.page import about_block, code_texts, page_frame
 from amodal_data.inspector.page_data import PageImage, image_document, index_row, thumbnail
