@@ -41,14 +41,14 @@ def visible_masks(
     affected = ((before != after) | (after & bent[:, None])).any(axis=0) | bent
     chosen = np.flatnonzero(affected & ~gone)
     lengths, regions, covers = partition_masks([*old, *visible, *amodal], targets.size)
-    old_covers, seen, cover = np.split(covers, 3, axis=1)
+    old_covers, visible_covers, cover = np.split(covers, 3, axis=1)
 
     def hidden_by(masks: Flags, pairs: Flags) -> Flags:
         return masks.astype(np.float32) @ pairs[:, chosen].astype(np.float32) > 0
 
-    seen, kept = seen[:, chosen], before & ~bent[:, None]
-    unexplained = old_covers[:, chosen] & ~seen & ~hidden_by(old_covers, before)
-    hidden = unexplained | hidden_by(cover, after & kept) & ~seen | hidden_by(cover, after & ~kept)
+    visible_covers, unbent = visible_covers[:, chosen], before & ~bent[:, None]
+    unexplained = old_covers[:, chosen] & ~visible_covers & ~hidden_by(old_covers, before)
+    hidden = unexplained | hidden_by(cover, after & unbent) & ~visible_covers | hidden_by(cover, after & ~unbent)
     parts = [cover[:, chosen] & ~hidden, cover[:, chosen] & hidden]
     masks = [masks_of_regions(part, lengths, regions, targets.size) for part in parts]
     return dict(zip(positions[chosen].tolist(), zip(*masks, strict=True), strict=True))

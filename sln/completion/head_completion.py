@@ -170,8 +170,8 @@ class _PromptedROIs:
     def prediction(self, boxes: Tensor, probabilities: Tensor) -> Prediction:
         """The prediction of level probabilities in amodal boxes [P, 4], given the masks."""
         prompts, owner = self.prompts, self.owner.cpu().numpy()
-        shown = masks_of_labels(owner, len(prompts))
-        masks = tuple(None if mask is None else shown[n] for n, mask in enumerate(prompts.masks))
+        visible = masks_of_labels(owner, len(prompts))
+        masks = tuple(None if mask is None else visible[n] for n, mask in enumerate(prompts.masks))
         corners: Tensor = clip_boxes_to_image(self.frame.to_photo(boxes), self.frame.photo)
         prediction = Prediction(
             prompts.size,

@@ -169,8 +169,8 @@ def front_confidence(surroundings: Surroundings) -> NDArray[np.float64]:
 
     The mean over the cells of j in the window of i, and the reverse.
     """
-    shown = _sums_by_pair(surroundings, np.ones_like(surroundings.inside))
-    front = np.where(shown > 0, _sums_by_pair(surroundings, surroundings.in_front) / np.maximum(shown, 1), 0.5)
+    counts = _sums_by_pair(surroundings, np.ones_like(surroundings.inside))
+    front = np.where(counts > 0, _sums_by_pair(surroundings, surroundings.in_front) / np.maximum(counts, 1), 0.5)
     confidence: NDArray[np.float64] = (front + 1 - front.T) / 2
     return confidence
 
@@ -191,9 +191,9 @@ def given_order(surroundings: Surroundings, in_front: Flags, rules: PriorRules) 
     """
     cells, rows = surroundings.cells, np.arange(len(surroundings.cells))[:, None, None]
     others = (cells >= 0) & (cells != rows)
-    front, shown = front_confidence(surroundings).clip(rules.least_in_front), cells.clip(0)
-    confidence = np.where(others, surroundings.inside / front[shown, rows], surroundings.inside)
-    return np.where(others & in_front[rows, shown], 0, confidence.clip(max=1)).astype(np.float32)
+    front, numbers = front_confidence(surroundings).clip(rules.least_in_front), cells.clip(0)
+    confidence = np.where(others, surroundings.inside / front[numbers, rows], surroundings.inside)
+    return np.where(others & in_front[rows, numbers], 0, confidence.clip(max=1)).astype(np.float32)
 
 
 def whole_masks(
