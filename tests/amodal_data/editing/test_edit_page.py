@@ -436,7 +436,8 @@ def test_done_opens_the_next_image_and_counts(visit, server):
     page = visit(server.url)
     page.wait_for_function("() => editor.writer")
     page.keyboard.press("d")
-    page.wait_for_function("() => picture.id !== 2 && about.images.filter((image) => image.done).length === 1")
+    page.wait_for_function("() => about.images.filter((image) => image.done).length === 1")
+    page.wait_for_function("() => !about.images[picture.position].done")  # the next image is open
     page.click("#done")
     page.wait_for_function("() => about.images.filter((image) => image.done).length === 2")
     page.wait_for_function("() => document.getElementById('editor-state').textContent.includes('2 of 3 images done')")
