@@ -152,20 +152,14 @@ class _Handler(BaseHTTPRequestHandler):
         body = self._body(tab=str, image=int, revision=int, edit=dict)
         if not self.server.claim(body["tab"], take=False):
             raise _RequestError(HTTPStatus.CONFLICT, "another tab edits this file")
-        if body["image"] < 0:
-            raise IndexError
         self._send_json(self.server.session.edit(body["image"], body["revision"], body["edit"]))
 
     def _preview(self) -> None:
         body = self._body(image=int, revision=int, edit=dict)
-        if body["image"] < 0:
-            raise IndexError
         self._send_json(self.server.session.preview(body["image"], body["revision"], body["edit"]))
 
     def _propose(self) -> None:
         body = self._body(image=int, instance=int)
-        if body["image"] < 0:
-            raise IndexError
         self._send_json(self.server.session.propose(body["image"], body["instance"]))
 
     def _claim(self) -> None:
@@ -177,7 +171,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send_json({})
 
     def _body(self, **types: type) -> dict[str, Any]:
-        """The JSON object of a request with these fields. Raises :class:`_RequestError`."""
+        """The JSON object of a request with these fields. Raises :class:`_RequestError`, IndexError for image -1."""
         length = self.headers.get("Content-Length", "")
         if self.headers.get("Transfer-Encoding") or not (length.isascii() and length.isdigit()):
             raise _RequestError(HTTPStatus.LENGTH_REQUIRED)
@@ -191,6 +185,8 @@ class _Handler(BaseHTTPRequestHandler):
             raise _RequestError(HTTPStatus.BAD_REQUEST, "not JSON") from None
         if not isinstance(body, dict) or any(type(body.get(name)) is not kind for name, kind in types.items()):
             raise _RequestError(HTTPStatus.BAD_REQUEST, f"expected {', '.join(types)}")
+        if "image" in types and body["image"] < 0:
+            raise IndexError
         return body
 
     def _send_json(self, document: dict[str, Any], status: HTTPStatus = HTTPStatus.OK) -> None:

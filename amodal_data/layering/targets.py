@@ -203,9 +203,7 @@ class LayeredTargets(RunViews, Drawable):
 
     def _encode(self, regions: NDArray[np.bool_]) -> RLE:
         """The union of the selected regions (bool [R]) as a mask."""
-        flags = np.append(False, regions[self.run_regions])
-        starts = np.cumsum(self.run_lengths, dtype=np.int64) - self.run_lengths
-        return RLE(self.size, starts[np.flatnonzero(flags[1:] != flags[:-1])].astype(np.int32))
+        return masks_of_regions(regions[:, None], self.run_lengths, self.run_regions, self.size)[0]
 
     def region_areas(self) -> NDArray[np.int64]:
         """Pixels of each region, int64 [R]."""

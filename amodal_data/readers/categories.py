@@ -39,7 +39,8 @@ class Categories:
             ids = (entry.get("category_id") for entry in annotations if isinstance(entry, Mapping))
             texts = [(name, name) for name in sorted({str(value) for value in ids if _is_text_id(value)})]
         numbers = {key: n for n, (key, _) in enumerate(dict(texts).items(), max(names, default=0) + 1)}
-        repeated = [f"id {key!r:.40}" for key in _repeated(row.get("id") for row in rows)]
+        ids = (row.get("id") if (number := identifier(row.get("id"))) is None else number for row in rows)
+        repeated = [f"id {key!r:.40}" for key in _repeated(ids)]
         repeated += [f"name {name!r:.40}" for name in _repeated(text(row.get("name")) for row in rows) if name]
         return cls({**names, **{numbers[key]: name for key, name in texts}}, numbers, repeated=tuple(repeated))
 

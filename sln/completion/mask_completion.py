@@ -62,15 +62,16 @@ class Surroundings(NamedTuple):
     """What a prior finds around each mask.
 
     ``owner``: the mask of each pixel, gaps of a pixel or two filled. ``windows`` [P, 4]: square, x0, y0, x1, y1 in
-    pixels. ``cells`` int32 [P, 56, 56]: what they show. ``inside``, ``in_front`` float32 [P, 56, 56]: the prior's
-    confidence, see :class:`PriorMaps`.
+    pixels. ``cells`` int32 [P, 56, 56]: what they show. ``inside`` float32 [P, 56, 56]: the prior's confidence, see
+    :class:`PriorMaps`. ``front`` float64 [P, P]: confidence that the row lies in front of the column, 0.5 for masks
+    apart; the mean over the cells of the row in the window of the column, and the reverse.
     """
 
     owner: Owners
     windows: Windows
     cells: Owners
     inside: NDArray[np.float32]
-    in_front: NDArray[np.float32]
+    front: NDArray[np.float64]
 
 
 class Completed(NamedTuple):
@@ -89,7 +90,7 @@ def complete_masks(prior: ShapePrior, prompts: Prompts, rules: PriorRules, file:
     if findings:  # masks share pixels: those in front get them
         owner, findings = pixel_owners(prompts, file, z_order(in_front))
         cured = cured_owners(owner)
-    confidence, windows = given_order(surroundings, in_front, rules), surroundings.windows
+    confidence, windows = confidence_in_order(surroundings, in_front, rules), surroundings.windows
     amodal = whole_masks(confidence, windows, in_front, cured, masks, rules.threshold)
     visible = masks_of_labels(owner, len(masks))
     levels = level_masks(amodal, visible, in_front) if masks else []
@@ -129,7 +130,9 @@ def look_around(prior: ShapePrior, owner: Owners, masks: Sequence[RLE], boxes: N
     cured = cured_owners(owner)
     cells = window_cells(cured, masks, rows.tolist(), windows)
     maps = prior.predict(torch.from_numpy(owner_codes(cells, rows)))
-    return Surroundings(cured, windows, cells, maps.inside.numpy(), maps.in_front.numpy())
+    counts = _sums_by_pair(cells, np.ones(cells.shape, np.float32))
+    front = np.where(counts > 0, _sums_by_pair(cells, maps.in_front.numpy()) / np.maximum(counts, 1), 0.5)
+    return Surroundings(cured, windows, cells, maps.inside.numpy(), (front + 1 - front.T) / 2)
 
 
 def nested(masks: Sequence[RLE]) -> Flags:
@@ -158,32 +161,21 @@ def order_evidence(surroundings: Surroundings, rules: PriorRules) -> NDArray[np.
     other. A cell counts by the square of the confidence that it is needed.
     """
     inside, cell_area = surroundings.inside, ((surroundings.windows[:, 2] - surroundings.windows[:, 0]) / GRID) ** 2
-    needs = _sums_by_pair(surroundings, np.square(inside) * (inside > rules.touching)) * cell_area
-    evidence = 2 * front_confidence(surroundings) + rules.need_weight * needs / np.maximum(needs + needs.T, 1e-6)
+    needs = _sums_by_pair(surroundings.cells, np.square(inside) * (inside > rules.touching)) * cell_area
+    evidence = 2 * surroundings.front + rules.need_weight * needs / np.maximum(needs + needs.T, 1e-6)
     evidence[(needs + needs.T == 0) | np.eye(len(needs), dtype=bool)] = 0
     return evidence
 
 
-def front_confidence(surroundings: Surroundings) -> NDArray[np.float64]:
-    """Confidence that mask j, the row, lies in front of mask i, the column, float64 [P, P]; 0.5 for masks apart.
-
-    The mean over the cells of j in the window of i, and the reverse.
-    """
-    counts = _sums_by_pair(surroundings, np.ones_like(surroundings.inside))
-    front = np.where(counts > 0, _sums_by_pair(surroundings, surroundings.in_front) / np.maximum(counts, 1), 0.5)
-    confidence: NDArray[np.float64] = (front + 1 - front.T) / 2
-    return confidence
-
-
-def _sums_by_pair(surroundings: Surroundings, values: NDArray[np.floating]) -> NDArray[np.float64]:
+def _sums_by_pair(cells: Owners, values: NDArray[np.floating]) -> NDArray[np.float64]:
     """Sums over the cells of mask j, the row, in the window of mask i, the column, float64 [P, P]."""
-    count, cells = len(surroundings.cells), surroundings.cells.reshape(len(surroundings.cells), GRID * GRID)
+    count, cells = len(cells), cells.reshape(len(cells), GRID * GRID)
     keys = np.where(cells >= 0, np.arange(count)[:, None] * count + cells, count * count).ravel()
     totals = np.bincount(keys, values.reshape(-1), minlength=count * count + 1)[:-1].astype(np.float64)
     return totals.reshape(count, count).T
 
 
-def given_order(surroundings: Surroundings, in_front: Flags, rules: PriorRules) -> NDArray[np.float32]:
+def confidence_in_order(surroundings: Surroundings, in_front: Flags, rules: PriorRules) -> NDArray[np.float32]:
     """Confidence that a cell belongs to the instance once the order is known, float32 [P, 56, 56].
 
     A cell of another mask can only be hidden if that mask is in front: its confidence is divided by that of the mask's
@@ -191,7 +183,7 @@ def given_order(surroundings: Surroundings, in_front: Flags, rules: PriorRules) 
     """
     cells, rows = surroundings.cells, np.arange(len(surroundings.cells))[:, None, None]
     others = (cells >= 0) & (cells != rows)
-    front, numbers = front_confidence(surroundings).clip(rules.least_in_front), cells.clip(0)
+    front, numbers = surroundings.front.clip(rules.least_in_front), cells.clip(0)
     confidence = np.where(others, surroundings.inside / front[numbers, rows], surroundings.inside)
     return np.where(others & in_front[rows, numbers], 0, confidence.clip(max=1)).astype(np.float32)
 
@@ -206,7 +198,7 @@ def whole_masks(
 ) -> list[RLE]:
     """The amodal mask of each: its given pixels, and hidden ones where masks are that are not behind it.
 
-    confidence [P, 56, 56]: by :func:`given_order`. owner: with gaps between masks filled.
+    confidence [P, 56, 56]: by :func:`confidence_in_order`. owner: with gaps between masks filled.
     """
     amodal = []
     for n, mask in enumerate(masks):

@@ -124,7 +124,7 @@ class Editor {
         if ((answer.status === 409 || made.do === "outline") && picture.position === position) await this.reload();
         this.problem = answer.problem;
         pictures.get(position).setLayers(this.images.get(position).document);
-        this.show();
+        show(); // the picture too: a move may have been drawn ahead
         return;
       }
       const opened = pictures.get(position), chosen = picture === opened && this.chosen !== null ? image.positions[this.chosen] : null;
@@ -431,7 +431,7 @@ class Editor {
         const end = () => {
           held.removeEventListener("pointermove", move);
           this.dragging = false;
-          if (polygon.every((x, i) => x === start[i]) && polygon.length === start.length) { picture.setLayers(this.now.document); this.show(); }
+          if (polygon.every((x, i) => x === start[i]) && polygon.length === start.length) { picture.setLayers(this.now.document); show(); }
           else this.setOutline(n, polygons);
         };
         held.addEventListener("pointerup", end, { once: true });

@@ -225,10 +225,11 @@ def test_the_end_of_the_server_is_told(visit, cocoa):
         page.wait_for_function("() => editor.writer")
         n, _ = middle_pair(page)
         page.click(f"#editor li[data-n='{n}'] .label")
-    before = stack(page)
+    before, shown, painted = stack(page), levels(page), page.evaluate(CANVAS)
     page.keyboard.press("]")
     page.wait_for_function("() => editor.problem")
     assert "Nothing was saved" in page.locator("#editor-state").inner_text() and stack(page) == before
+    assert (levels(page) == shown).all() and page.evaluate(CANVAS) == painted  # the move was drawn ahead
     visit.odd[:] = [line for line in visit.odd if "ERR_CONNECTION" not in line]
 
 

@@ -47,7 +47,7 @@ CUP_PAN = [{"id": 1, "name": "cup"}, {"id": 2, "name": "pan"}]
 
 @pytest.mark.parametrize("masks", ["modal", "amodal"])
 def test_two_classes_with_one_id_or_one_name_are_named(masks, tmp_path):
-    listed = [*CUP_PAN, {"id": 2, "name": "pot"}, {"id": 3, "name": "cup"}, {"id": "x"}, {"id": "x"}, {}, {}]
+    listed = [*CUP_PAN, {"id": "2", "name": "pot"}, {"id": 3, "name": "cup"}, {"id": "x"}, {"id": "x"}, {}, {}]
     path = written(tmp_path / "a.json", coco([{"category_id": n} for n in (1, 2, 3)], listed))
     options = {"masks": masks, "order": "front-first" if masks == "amodal" else None}
     scenes = read_annotations(path, **options)
